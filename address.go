@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file turns what a user writes for an address into a network and a name, and says at once what
+// is wrong with it. Listening and socket files are in socket.go.
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"time"
+)
+
+const (
+	networkUnix = "unix"
+	networkTCP  = "tcp"
+)
+
+// An address is where a Reader listens and a Writer connects.
+type address struct {
+	network string // networkUnix or networkTCP.
+	name    string // As net.Dial takes it: a path, @name, or host:port.
+}
+
+func (a address) String() string {
+	if a.network == networkTCP {
+		return "tcp://" + a.name
+	}
+	return a.name
+}
+
+// file says whether the address is a socket file, as opposed to an abstract name or TCP.
+func (a address) file() bool {
+	return a.network == networkUnix && !strings.HasPrefix(a.name, "@")
+}
+
+// maxSocketPath is the longest path of a Unix socket: sun_path less the final NUL; unix(7) on Linux,
+// unix(4) on the BSDs and Darwin.
+func maxSocketPath() int {
+	switch runtime.GOOS {
+	case "linux", "android", "windows", "solaris", "illumos":
+		return 107
+	}
+	return 103
+}
+
+// parseAddress understands a path, unix:PATH, @name and tcp://HOST:PORT.
+func parseAddress(text string) (address, error) {
+	if rest, ok := strings.CutPrefix(text, "tcp://"); ok {
+		return parseTCP(text, rest)
+	}
+	path, prefixed := strings.CutPrefix(text, "unix:")
+	if rest, ok := strings.CutPrefix(path, "//"); ok && prefixed {
+		path = rest // unix:///run/app.sock, as in other tools.
+	}
+	switch scheme, _, found := strings.Cut(path, "://"); {
+	case path == "":
+		return address{}, invalidAddress(text, "it is empty; give a path, @name or tcp://HOST:PORT")
+	case found && !strings.Contains(scheme, "/"):
+		return address{}, invalidAddress(text, "unknown scheme "+scheme+"; a path, unix:PATH, @name and tcp://HOST:PORT are known")
+	case strings.ContainsRune(path, 0):
+		return address{}, invalidAddress(text, "it has a NUL byte")
+	case path == "@":
+		return address{}, invalidAddress(text, "the abstract name is empty")
+	case path[0] == '@' && runtime.GOOS != "linux" && runtime.GOOS != "android":
+		return address{}, invalidAddress(text, "abstract names exist on Linux alone")
+	case path[0] == '@' && len(path)-1 > maxSocketPath():
+		return address{}, invalidAddress(text, fmt.Sprintf("the name has %d bytes, the limit is %d", len(path)-1, maxSocketPath()))
+	case len(path) > maxSocketPath():
+		return address{}, invalidAddress(text, fmt.Sprintf("the path has %d bytes, the limit is %d", len(path), maxSocketPath()))
+	case strings.HasSuffix(path, "/"):
+		return address{}, invalidAddress(text, "it names a folder; append the socket's name")
+	}
+	return address{network: networkUnix, name: path}, nil
+}
+
+func parseTCP(text, hostPort string) (address, error) {
+	_, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return address{}, invalidAddress(text, err.Error())
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+		return address{}, invalidAddress(text, fmt.Sprintf("%q is not a port from 0 to 65535", port))
+	}
+	return address{network: networkTCP, name: hostPort}, nil
+}
+
+func invalidAddress(text, why string) error {
+	return fmt.Errorf("%w %q: %s", ErrInvalidSocketPath, text, why)
+}
+
+// A vanished TCP peer is noticed within about ten seconds: when nothing is under way by keep-alive
+// probes, and when something is by the bound on unacknowledged data (limitUnacknowledged).
+var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5}
+
+const tcpUserTimeout = 10 * time.Second
+
+// dial connects. sendBuffer is the kernel's send buffer in bytes; 0 leaves it as it is.
+func (a address) dial(ctx context.Context, timeout time.Duration, sendBuffer int) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: tcpKeepAlive}
+	conn, err := dialer.DialContext(ctx, a.network, a.name)
+	if err != nil {
+		return nil, err
+	}
+	if sized, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok && sendBuffer > 0 {
+		if err := sized.SetWriteBuffer(sendBuffer); err != nil {
+			return nil, fmt.Errorf("setting the send buffer to %d bytes (WithWriteBufferSize): %w", sendBuffer, firstError(err, conn.Close()))
+		}
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		limitUnacknowledged(tcp, tcpUserTimeout)
+	}
+	return conn, nil
+}
+
+// firstError returns the first of two errors; the second is only what came of cleaning up.
+func firstError(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}

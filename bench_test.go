@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+// Both sides of every row of the speed budget, to be compared within one run:
+//
+//	go test -run '^$' -bench . -count 5 .
+//
+// BenchmarkStream is a Writer and a Reader, BenchmarkBareLoop a bufio.Writer and a bufio.Reader over
+// the same kind of socket with the same frames and nothing else, BenchmarkRawSocket write and read of
+// the same sizes without frames, BenchmarkOneCallAMessage one system call a message on either side.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+var benchSizes = []struct {
+	name  string
+	bytes int
+}{
+	{"16B", 16}, {"128B", 128}, {"1KiB", 1 << 10}, {"4KiB", 4 << 10}, {"16KiB", 16 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20},
+}
+
+// arrivals counts messages and says when all of them are there.
+type arrivals struct {
+	left atomic.Int64
+	done chan struct{}
+}
+
+func expect(n int) *arrivals {
+	a := &arrivals{done: make(chan struct{})}
+	a.left.Store(int64(n))
+	return a
+}
+
+func (a *arrivals) handle([]byte) error {
+	if a.left.Add(-1) == 0 {
+		close(a.done)
+	}
+	return nil
+}
+
+func startReader(tb testing.TB, handler udsipc.MessageHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
+	tb.Helper()
+	r, err := udsipc.NewReader(handler, address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, r) })
+	return r
+}
+
+func startWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
+	tb.Helper()
+	w, err := udsipc.NewWriter(address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, w) })
+	return w
+}
+
+// stop ends what a test began; 10 s are what a broken one may cost.
+func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		tb.Errorf("Stop: %v", err)
+	}
+}
+
+// stream sends b.N messages of size bytes from so many goroutines over so many Writers.
+func stream(b *testing.B, size, producers, writers int, address string) {
+	a := expect(b.N)
+	r := startReader(b, a.handle, address, udsipc.WithMaxConnections(writers))
+	ws := make([]*udsipc.Writer, writers)
+	for i := range ws {
+		ws[i] = startWriter(b, address, udsipc.WithOverflow(udsipc.OverflowBlock))
+		if err := ws[i].WaitConnected(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.ResetTimer()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for p := range producers {
+		wg.Go(func() {
+			data := bytes.Repeat([]byte{'x'}, size)
+			w := ws[p%writers]
+			share := b.N / producers
+			if p < b.N%producers {
+				share++
+			}
+			for range share {
+				if err := w.WriteMessage(data); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+			next.Add(int64(share))
+		})
+	}
+	wg.Wait()
+	<-a.done
+	b.StopTimer()
+	calls := float64(r.Metrics().Reads)
+	for _, w := range ws {
+		calls += float64(w.Metrics().Writes)
+	}
+	b.ReportMetric(calls/float64(b.N), "calls/op")
+}
+
+func BenchmarkStream(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, socketPath(b)) })
+	}
+}
+
+func BenchmarkStreamTCP(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, tcpAddress(b)) })
+	}
+}
+
+func BenchmarkProducers(b *testing.B) {
+	for _, n := range []int{1, 8, 64} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, 1, socketPath(b)) })
+	}
+}
+
+func BenchmarkConnections(b *testing.B) {
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, n, socketPath(b)) })
+	}
+}
+
+// socketPair returns both ends of a connection over a socket file.
+func socketPair(tb testing.TB) (client, server *net.UnixConn) {
+	tb.Helper()
+	l, err := net.Listen("unix", socketPath(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	dialed, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		dialed.Close()
+		accepted.Close()
+	})
+	return dialed.(*net.UnixConn), accepted.(*net.UnixConn)
+}
+
+func BenchmarkBareLoop(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(size.name, func(b *testing.B) {
+			client, server := socketPair(b)
+			data := bytes.Repeat([]byte{'x'}, size.bytes)
+			b.SetBytes(int64(size.bytes))
+			b.ReportAllocs()
+			b.ResetTimer()
+			go func() {
+				w := bufio.NewWriterSize(client, 64<<10)
+				var header [binary.MaxVarintLen64]byte
+				for range b.N {
+					w.Write(header[:binary.PutUvarint(header[:], uint64(len(data)))])
+					w.Write(data)
+				}
+				w.Flush()
+				client.CloseWrite()
+			}()
+			r := bufio.NewReaderSize(server, 64<<10)
+			buf := make([]byte, size.bytes)
+			for range b.N {
+				n, err := binary.ReadUvarint(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(r, buf[:n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRawSocket(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(size.name, func(b *testing.B) {
+			client, server := socketPair(b)
+			data := bytes.Repeat([]byte{'x'}, size.bytes)
+			b.SetBytes(int64(size.bytes))
+			b.ReportAllocs()
+			b.ResetTimer()
+			go func() {
+				for range b.N {
+					client.Write(data)
+				}
+				client.CloseWrite()
+			}()
+			buf := make([]byte, size.bytes)
+			for range b.N {
+				if _, err := io.ReadFull(server, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkOneCallAMessage is what a hand-made loop without a batch costs.
+func BenchmarkOneCallAMessage(b *testing.B) {
+	for _, size := range benchSizes[:3] {
+		b.Run(size.name, func(b *testing.B) {
+			client, server := socketPair(b)
+			frame := binary.AppendUvarint(nil, uint64(size.bytes))
+			frame = append(frame, bytes.Repeat([]byte{'x'}, size.bytes)...)
+			b.SetBytes(int64(size.bytes))
+			b.ResetTimer()
+			go func() {
+				for range b.N {
+					client.Write(frame)
+				}
+				client.CloseWrite()
+			}()
+			r := bufio.NewReader(server)
+			buf := make([]byte, size.bytes)
+			for range b.N {
+				n, err := binary.ReadUvarint(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(r, buf[:n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkIdleConnections reports what a connection costs that waits: memory of both ends of the
+// process, less that of the bare client sockets.
+func BenchmarkIdleConnections(b *testing.B) {
+	const n = 1000
+	memory := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	for range b.N {
+		path := socketPath(b)
+		a := expect(n)
+		r := startReader(b, a.handle, path, udsipc.WithMaxConnections(n), udsipc.WithInactivityTimeout(0))
+		conns := make([]net.Conn, n)
+		before := memory()
+		for i := range conns {
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			conns[i] = conn
+			if _, err := conn.Write([]byte{1, 'x'}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		<-a.done
+		if got := r.Metrics().Connections; got != n {
+			b.Fatalf("%d connections, want %d", got, n)
+		}
+		b.ReportMetric(float64(memory()-before)/n, "B/conn")
+	}
+}
+
+// BenchmarkReturn is the time from a reader's return to its first message, after an outage of 20 ms.
+func BenchmarkReturn(b *testing.B) {
+	path := socketPath(b)
+	arrived := make(chan struct{}, 1)
+	handler := func([]byte) error {
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	r := startReader(b, handler, path)
+	w := startWriter(b, path)
+	var total time.Duration
+	for range b.N {
+		if err := w.WriteMessage([]byte("before")); err != nil {
+			b.Fatal(err)
+		}
+		<-arrived
+		time.Sleep(20 * time.Millisecond)
+		stop(b, r)
+		if err := w.WriteMessage([]byte("while away")); err != nil && !errors.Is(err, udsipc.ErrBufferFull) {
+			b.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		r = startReader(b, handler, path)
+		began := time.Now()
+		<-arrived
+		total += time.Since(began)
+	}
+	b.ReportMetric(float64(total.Microseconds())/1000/float64(b.N), "ms/return")
+}
+
+// socketPath returns a path for a socket that is short enough on every system.
+func socketPath(tb testing.TB) string {
+	tb.Helper()
+	return filepath.Join(tb.TempDir(), "s")
+}
+
+// tcpAddress returns an address on which nobody listens.
+func tcpAddress(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return "tcp://" + l.Addr().String()
+}

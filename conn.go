@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what both ends of a connection share: which kind it is, what the kernel can tell of
+// it, and the goodbye. conn_write.go and conn_read.go are the two directions, conn_linux.go and its
+// siblings the system calls.
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// A connKind says what may be concluded from how a connection ends.
+type connKind int
+
+const (
+	otherConn  connKind = iota // Anything: in memory, TLS, a user's own.
+	unixSocket                 // A *net.UnixConn, and nothing around it.
+	tcpSocket                  // A *net.TCPConn, and nothing around it.
+)
+
+// inspect returns the kind of conn, and its descriptor for system calls; nil for otherConn. A type
+// that merely embeds a socket is otherConn, because its own methods may do more.
+func inspect(conn net.Conn) (connKind, syscall.RawConn) {
+	var kind connKind
+	var raw syscall.RawConn
+	var err error
+	switch conn := conn.(type) {
+	case *net.UnixConn:
+		kind = unixSocket
+		raw, err = conn.SyscallConn()
+	case *net.TCPConn:
+		kind = tcpSocket
+		raw, err = conn.SyscallConn()
+	}
+	if err != nil || raw == nil {
+		return otherConn, nil
+	}
+	return kind, raw
+}
+
+// goodbye is what a Reader writes before it ends a connection whose receiving side cannot be shut
+// without loss: an empty frame, the only thing that it ever writes to a plain writer. A Writer
+// answers by closing its sending side; a writer that does not know it is none the worse.
+var goodbye = []byte{0}
+
+// aLongTimeAgo is a deadline that wakes whoever waits.
+var aLongTimeAgo = time.Unix(1, 0)
+
+// isTimeout says whether err comes from a deadline.
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// closeWrite shuts the sending side of conn, if it can be.
+func closeWrite(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // Closing it whole comes next and tells more.
+	}
+}

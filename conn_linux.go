@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what Linux alone can tell or do about a connection.
+
+import (
+	"net"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// endOfFileMeansRead: a Unix socket that is closed while bytes lie unread in it gives its peer
+// ECONNRESET, and end of file only otherwise (net/unix/af_unix.c, unix_release_sock).
+const endOfFileMeansRead = true
+
+// unread returns how many bytes that were written to a Unix socket the peer has not read yet, at the
+// kernel's own prices, which are above the true number and 0 exactly when everything was read; for
+// TCP, how many the peer's kernel has not acknowledged (SIOCOUTQ: tcp(7), unix(7)).
+func unread(raw syscall.RawConn) (bytes int, ok bool) {
+	var value int32
+	var errno syscall.Errno
+	err := raw.Control(func(fd uintptr) {
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&value)))
+	})
+	return int(value), err == nil && errno == 0
+}
+
+// sendBufferSize returns SO_SNDBUF, which bounds what lies unread in a Unix socket.
+func sendBufferSize(raw syscall.RawConn) (bytes int) {
+	_ = raw.Control(func(fd uintptr) {
+		bytes, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+	})
+	return bytes
+}
+
+// pendingError returns and clears SO_ERROR.
+func pendingError(raw syscall.RawConn) (pending error) {
+	err := raw.Control(func(fd uintptr) {
+		if code, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && code != 0 {
+			pending = syscall.Errno(code)
+		}
+	})
+	return firstError(pending, err)
+}
+
+// shutReceiving refuses whatever the peer writes from now on; what the kernel has accepted can still
+// be read, and end of file comes after it (unix_shutdown, unix_stream_sendmsg). Other systems throw
+// the accepted bytes away (sorflush), and TCP refuses nothing.
+func shutReceiving(conn net.Conn) bool {
+	unix, ok := conn.(*net.UnixConn)
+	return ok && unix.CloseRead() == nil
+}
+
+// shutListener refuses further connections to a Unix listener; those in its backlog can still be
+// accepted (unix_stream_connect, unix_accept). A wait in Accept goes on.
+func shutListener(listener *net.UnixListener) bool {
+	raw, err := listener.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var shutErr error
+	err = raw.Control(func(fd uintptr) { shutErr = syscall.Shutdown(int(fd), syscall.SHUT_RD) })
+	return err == nil && shutErr == nil
+}
+
+// limitUnacknowledged ends a connection whose peer's kernel has not acknowledged data for so long
+// (TCP_USER_TIMEOUT: tcp(7)).
+func limitUnacknowledged(conn *net.TCPConn, limit time.Duration) {
+	const tcpUserTimeoutOption = 18
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeoutOption, int(limit.Milliseconds()))
+		})
+	}
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !unix
+
+package udsipc
+
+// This file is conn_unix.go where a descriptor cannot be read without waiting: every connection is
+// read through its own Read method.
+
+import "syscall"
+
+const canTryRead = false
+
+func readDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }

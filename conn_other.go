@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package udsipc
+
+// This file is conn_linux.go where the system has nothing of the kind: nothing is known, so nothing
+// is concluded, and the goodbye takes the place of a shut receiving side.
+
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+const endOfFileMeansRead = false
+
+func unread(syscall.RawConn) (bytes int, ok bool)     { return 0, false }
+func sendBufferSize(syscall.RawConn) (bytes int)      { return 0 }
+func pendingError(syscall.RawConn) error              { return nil }
+func shutReceiving(net.Conn) bool                     { return false }
+func shutListener(*net.UnixListener) bool             { return false }
+func limitUnacknowledged(*net.TCPConn, time.Duration) {}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the receiving direction of one connection: waiting without a buffer, decoding in
+// place, growing by what arrives, and the graceful end.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	closeGrace    = time.Second            // How long a peer may take to answer the goodbye.
+	goodbyeWait   = 100 * time.Millisecond // How long the goodbye itself may take.
+	moveOnWait    = 64 << 10               // Up to so many bytes are moved to a smaller buffer for a wait.
+	growthFactor  = 4                      // How much a buffer may grow once it is full.
+	maxSpareRatio = 16                     // How much larger than its bytes a waiting buffer may be.
+)
+
+// An inbound connection belongs to the goroutine that reads it, but for requestClose.
+type inbound struct {
+	conn    net.Conn
+	kind    connKind
+	raw     syscall.RawConn // nil for otherConn.
+	limit   uint64          // The largest message.
+	bufSize int             // The size of a read.
+	idle    time.Duration   // 0: for ever.
+	counts  connCounts
+
+	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
+	// nil or as small as what it holds.
+	buf   *buffer
+	r, w  int
+	need  int    // The size of the frame at r, as far as it is known; more than w-r bytes.
+	skip  uint64 // Bytes of a refused frame that are still to come.
+	usual int    // The size of the last frame, if that was larger than bufSize.
+
+	// One attempt to read.
+	try    func(fd uintptr) bool // tryRead, bound once.
+	tried  bool
+	n      int
+	err    error
+	filled bool // The last read filled its buffer, so that a larger one pays; otherConn only.
+
+	// The graceful end.
+	closing  atomic.Bool // No longer than it takes to handle what the peer has sent.
+	said     bool        // The goodbye was said.
+	mu       sync.Mutex  // Guards the read deadline and what follows.
+	shut     bool        // The kernel refuses the peer's writes; end of file will come.
+	graceEnd time.Time   // Otherwise: when to wait no longer.
+}
+
+// newInbound takes over conn.
+func newInbound(conn net.Conn, cfg *readerConfig) *inbound {
+	in := &inbound{conn: conn, limit: cfg.maxMessageSize, idle: cfg.inactivityTimeout}
+	in.bufSize = 1 << bufferClass(int(cfg.readBufferSize))
+	in.kind, in.raw = inspect(conn)
+	if !canTryRead {
+		in.raw = nil
+	}
+	in.try = in.tryRead
+	return in
+}
+
+// deliver hands every whole message that is buffered to handle, in order and without a copy: data is
+// valid until handle returns. The message counts as handed over before that, so that deliver may be
+// called again after a panic. A message over the limit is an error; calling again goes on behind it.
+func (in *inbound) deliver(handle func(data []byte)) error {
+	for in.r < in.w {
+		if in.skip > 0 {
+			n := min(in.skip, uint64(in.w-in.r))
+			in.r += int(n)
+			in.skip -= n
+			continue
+		}
+		b := in.buf.b[in.r:in.w]
+		length, header, err := parseHeader(b)
+		switch {
+		case err != nil:
+			return err
+		case header == 0:
+			in.need = 0
+			return nil
+		case length > in.limit:
+			in.need = 0
+			in.skip = uint64(header) + length
+			if in.skip < length {
+				in.skip = length // Near 2^64: nobody lives to see the end of it.
+			}
+			return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, length, in.limit)
+		}
+		end := header + int(length)
+		if end > len(b) {
+			in.need = end
+			return nil
+		}
+		if in.usual = 0; end > in.bufSize {
+			in.usual = end
+		}
+		in.r += end
+		in.counts.received.Add(1)
+		handle(b[header:end:end])
+	}
+	in.need = 0
+	return nil
+}
+
+// midway returns how many bytes of an unfinished message there are.
+func (in *inbound) midway() int {
+	return in.w - in.r
+}
+
+// fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
+// nothing came for too long, or errEnded when the time to end gracefully is over.
+func (in *inbound) fill() error {
+	for {
+		if in.closing.Load() && in.over() {
+			return errEnded
+		}
+		err := in.read()
+		switch {
+		case err == nil:
+			in.counts.receivedBytes.Add(uint64(in.n))
+			return nil
+		case !isTimeout(err):
+			return err
+		case in.tried && !in.closing.Load():
+			return err
+		}
+		// The deadline is that of an earlier wait, or of requestClose.
+		if err := in.arm(); err != nil {
+			return err
+		}
+	}
+}
+
+// read makes one attempt, which waits if it must.
+func (in *inbound) read() error {
+	in.tried = false
+	if in.raw == nil {
+		return in.readAny()
+	}
+	if err := in.raw.Read(in.try); err != nil {
+		return err
+	}
+	switch {
+	case in.err != nil:
+		return in.err
+	case in.n == 0:
+		return io.EOF
+	}
+	in.w += in.n
+	return nil
+}
+
+// tryRead reads from a socket if that has bytes. If not, it gets ready to wait for them: the buffer
+// goes back to the pool, and the deadline is set. It is called by RawConn.Read, which does the
+// waiting; no other wait has so little in hand (net, syscall.RawConn).
+func (in *inbound) tryRead(fd uintptr) bool {
+	in.tried = true
+	in.n, in.err = readDescriptor(fd, in.space())
+	in.counts.reads.Add(1)
+	if !errors.Is(in.err, syscall.EAGAIN) {
+		return true
+	}
+	in.park()
+	in.err = in.arm()
+	return in.err != nil
+}
+
+// readAny reads from a connection that offers no way to wait without a buffer: a small one has to do
+// until it turns out to be too small.
+func (in *inbound) readAny() error {
+	if err := in.arm(); err != nil {
+		return err
+	}
+	if !in.filled {
+		in.park()
+		if in.buf == nil {
+			in.buf, in.r, in.w = getBuffer(minBufferSize), 0, 0
+		}
+	}
+	in.tried = true
+	dst := in.buf
+	if dst == nil || in.filled || in.w == len(dst.b) {
+		in.space()
+	}
+	dst = in.buf
+	var err error
+	in.n, err = in.conn.Read(dst.b[in.w:in.ceiling()])
+	in.counts.reads.Add(1)
+	in.filled = in.w+in.n == len(dst.b)
+	in.w += in.n
+	if in.n > 0 {
+		return nil // An error will come again.
+	}
+	return err
+}
+
+// space returns where the next bytes go: into a buffer of the size of a read, or a larger one for a
+// larger frame. That grows only when it is full, so a frame that is announced and does not come
+// costs nothing.
+func (in *inbound) space() []byte {
+	size := max(in.bufSize, in.usual)
+	have := in.w - in.r
+	switch {
+	case in.buf == nil:
+		in.buf, in.r, in.w = getBuffer(size), 0, 0
+	case len(in.buf.b) < in.bufSize:
+		in.move(size)
+	case have == 0:
+		in.r, in.w = 0, 0
+	case have == len(in.buf.b):
+		in.move(min(in.need, growthFactor*len(in.buf.b)))
+	case in.r > 0 && (in.w == len(in.buf.b) || in.r+in.need > len(in.buf.b)):
+		copy(in.buf.b, in.buf.b[in.r:in.w])
+		in.r, in.w = 0, have
+	}
+	return in.buf.b[in.w:in.ceiling()]
+}
+
+// ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
+// and no further, so that the next one begins at the start of the buffer and needs no copy.
+func (in *inbound) ceiling() int {
+	if in.need > in.bufSize {
+		return min(len(in.buf.b), in.r+in.need)
+	}
+	return len(in.buf.b)
+}
+
+// move puts what is unread into another buffer of size bytes or more.
+func (in *inbound) move(size int) {
+	next := getBuffer(size)
+	have := copy(next.b, in.buf.b[in.r:in.w])
+	putBuffer(in.buf)
+	in.buf, in.r, in.w = next, 0, have
+}
+
+// park makes the buffer as small as what it holds.
+func (in *inbound) park() {
+	have := in.w - in.r
+	switch {
+	case in.buf == nil:
+	case have == 0:
+		in.release()
+	case have <= moveOnWait && 1<<bufferClass(have) < len(in.buf.b), maxSpareRatio*have < len(in.buf.b):
+		in.move(have)
+	}
+}
+
+// release gives the buffer back.
+func (in *inbound) release() {
+	putBuffer(in.buf)
+	in.buf, in.r, in.w = nil, 0, 0
+}
+
+// arm sets the deadline of the next wait.
+func (in *inbound) arm() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var deadline time.Time
+	switch {
+	case in.shut:
+	case in.closing.Load():
+		deadline = in.graceEnd
+	case in.idle > 0:
+		deadline = time.Now().Add(in.idle)
+	}
+	return in.conn.SetReadDeadline(deadline)
+}
+
+// requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
+// and what it has written by then is handled. Any goroutine may call it.
+func (in *inbound) requestClose() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closing.Load() {
+		return
+	}
+	in.shut = shutReceiving(in.conn)
+	in.closing.Store(true)
+	if !in.shut {
+		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
+	}
+}
+
+// over says goodbye where that is needed, and whether the time for an answer is over.
+func (in *inbound) over() bool {
+	in.mu.Lock()
+	shut := in.shut
+	if !shut && in.graceEnd.IsZero() {
+		in.graceEnd = time.Now().Add(closeGrace)
+	}
+	in.mu.Unlock()
+	if shut {
+		return false
+	}
+	if !in.said {
+		in.said = true
+		_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
+		_, _ = in.conn.Write(goodbye) // A peer that cannot be told has the same grace.
+	}
+	return time.Now().After(in.graceEnd)
+}

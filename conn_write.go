@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the sending direction of one connection: the vectored write, the goroutine that
+// watches the back channel, and the verdict at the end on what the peer may not have read.
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	probeInterval  = 10 * time.Millisecond  // How often a busy connection asks whether all was read.
+	provenAfter    = 10 * time.Millisecond  // A connection that lived shorter proves nothing.
+	trustedAfter   = time.Second            // One that lived so long proves enough.
+	tcpVerdictWait = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
+)
+
+// An outbound connection belongs to the drain goroutine, but for what is marked otherwise. Exactly
+// one other goroutine, watch, reads from it.
+type outbound struct {
+	conn    net.Conn
+	kind    connKind
+	raw     syscall.RawConn // nil for otherConn.
+	timeout time.Duration   // Of one write.
+	vector  net.Buffers     // What WriteTo consumes; a field, so that it is not allocated.
+	began   time.Time
+
+	// What went out. bytes is read by Flush as well.
+	bytes    atomic.Int64
+	messages uint64 // Completed on this connection.
+
+	// What the peer has read for certain. Unread bytes are within the last window ones, so all that
+	// lies before the older of two marks, which are a window apart, was read.
+	settled      uint64 // Messages.
+	window       int64  // 0: not known.
+	older, newer mark
+	probed       time.Time
+
+	// The end of it.
+	mu      sync.Mutex    // Guards the write deadline against leaving.
+	leaving atomic.Bool   // Nothing more should be written: the peer is going away, or gone.
+	ended   chan struct{} // Closed by watch; cause is set before.
+	cause   error
+}
+
+// A mark is how far a connection was.
+type mark struct {
+	bytes    int64
+	messages uint64
+}
+
+// newOutbound takes over conn.
+func newOutbound(conn net.Conn, timeout time.Duration) *outbound {
+	o := &outbound{conn: conn, timeout: timeout, began: time.Now(), ended: make(chan struct{})}
+	o.kind, o.raw = inspect(conn)
+	if o.kind == unixSocket {
+		// The kernel lets a write in as long as the sum is below the limit, and prices each piece
+		// above its bytes; one piece is at most half of the buffer (unix_stream_sendmsg).
+		size := int64(sendBufferSize(o.raw))
+		o.window = size + size/2
+	}
+	return o
+}
+
+// watch reads the back channel until the connection ends, then calls wake. The Writer starts it and
+// waits for it through ended.
+func (o *outbound) watch(wake func()) {
+	defer wake()
+	defer close(o.ended)
+	var scratch [64]byte
+	for {
+		n, err := o.conn.Read(scratch[:])
+		if n > 0 {
+			o.leave() // The goodbye: the drain goroutine closes the sending side.
+			wake()
+		}
+		if err != nil {
+			o.cause = err
+			o.leave()
+			return
+		}
+	}
+}
+
+// leave lets a write that is under way return.
+func (o *outbound) leave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.leaving.Store(true)
+	_ = o.conn.SetWriteDeadline(aLongTimeAgo)
+}
+
+// arm sets the deadline of one write, unless the connection is being left.
+func (o *outbound) arm(now time.Time) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.leaving.Load() {
+		return errEnded
+	}
+	return o.conn.SetWriteDeadline(now.Add(o.timeout))
+}
+
+// write hands bufs to the kernel and returns how many bytes it took, whatever the error. After a
+// timeout the rest may be written to the same connection if resumable says so.
+func (o *outbound) write(bufs [][]byte) (int, error) {
+	now := time.Now()
+	o.probe(now)
+	if err := o.arm(now); err != nil {
+		return 0, err
+	}
+	o.vector = bufs
+	n, err := o.vector.WriteTo(o.conn)
+	o.bytes.Add(n)
+	return int(n), err
+}
+
+// resumable says whether the connection goes on after a write timed out. A TLS connection is corrupt
+// then (crypto/tls, Conn.SetWriteDeadline).
+func (o *outbound) resumable() bool {
+	_, isTLS := o.conn.(*tls.Conn)
+	return !isTLS && !o.leaving.Load()
+}
+
+// completed notes that so many messages are with the kernel to their last byte.
+func (o *outbound) completed(messages int) {
+	o.messages += uint64(messages)
+	if bytes := o.bytes.Load(); o.window > 0 && bytes-o.newer.bytes > o.window {
+		o.older, o.newer = o.newer, mark{bytes: bytes, messages: o.messages}
+		o.settled = max(o.settled, o.older.messages)
+	}
+}
+
+// probe asks the kernel now and then whether the peer has read everything.
+func (o *outbound) probe(now time.Time) {
+	if o.kind != unixSocket || o.settled == o.messages || now.Sub(o.probed) < probeInterval {
+		return
+	}
+	o.probed = now
+	o.settle()
+}
+
+// settle says whether the peer has read everything for certain.
+func (o *outbound) settle() bool {
+	if o.kind == unixSocket {
+		if bytes, ok := unread(o.raw); ok && bytes == 0 {
+			o.settled = o.messages
+		}
+	}
+	return o.settled == o.messages
+}
+
+// consumed says whether the peer has read the first bytes that were written; on TCP, whether its
+// kernel has them. Where the kernel cannot tell, to have written them must do. Any goroutine may ask.
+func (o *outbound) consumed(first int64) bool {
+	if o.raw == nil {
+		return true
+	}
+	written := o.bytes.Load() // Before unread, so that a write in between makes it careful, not wrong.
+	bytes, ok := unread(o.raw)
+	return !ok || bytes == 0 || written-int64(bytes) >= first
+}
+
+// proven says whether this connection did what connections are for, so that the next one need not be
+// delayed: a message was read and it lived for a moment, or it lived for long.
+func (o *outbound) proven() bool {
+	lived := time.Since(o.began)
+	return lived >= trustedAfter || o.settled > 0 && lived >= provenAfter
+}
+
+// finish ends the connection after a write failed with writeErr, or after the peer left (nil), and
+// returns how many messages the peer may not have read, and why the connection ended. It waits for
+// the peer, which may be handling what it has: to reconnect earlier would let the new connection
+// overtake the old one. abort ends the wait.
+func (o *outbound) finish(writeErr error, abort <-chan struct{}) (lost uint64, cause error) {
+	defer o.conn.Close()
+	said := o.leaving.Load() && !o.hasEnded()
+	if said {
+		closeWrite(o.conn)
+	}
+	if o.raw == nil && !said {
+		_ = o.conn.Close() // So that watch ends.
+	}
+	select {
+	case <-o.ended:
+	case <-abort:
+		return 0, errEnded // Its sockets live on: what lies there can still be read.
+	}
+	cause = o.cause
+	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
+		cause = writeErr
+	}
+	if o.clean(cause, said) {
+		o.settled = o.messages
+	}
+	return o.messages - o.settled, cause
+}
+
+// clean says whether the peer had read everything when the connection ended for this cause.
+func (o *outbound) clean(cause error, said bool) bool {
+	switch {
+	case !errors.Is(cause, io.EOF):
+		return false
+	case said: // The peer announced the end, and read to ours before it closed.
+		return true
+	case o.kind == unixSocket:
+		return endOfFileMeansRead || o.settle()
+	case o.kind == tcpSocket:
+		return o.acknowledged()
+	}
+	return true // An orderly end is all that can be known.
+}
+
+// acknowledged waits until a TCP peer that has closed its side has taken or refused the rest.
+func (o *outbound) acknowledged() bool {
+	for deadline := time.Now().Add(tcpVerdictWait); ; time.Sleep(time.Millisecond) {
+		bytes, ok := unread(o.raw)
+		if !ok || pendingError(o.raw) != nil || time.Now().After(deadline) {
+			return false
+		}
+		if bytes == 0 {
+			return true
+		}
+	}
+}
+
+func (o *outbound) hasEnded() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
+}

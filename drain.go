@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the one goroutine of a Writer: it connects, drains the queue into the connection, and
+// settles what became of each message when the connection ends.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+)
+
+const (
+	batchSize  = 256 << 10             // Bytes of one write, about what a socket holds.
+	maxVector  = 64                    // Slices of one write.
+	minBackoff = 10 * time.Millisecond // The first delay is up to this long.
+	maxStrikes = 3                     // Connections that a message may break before it is set aside.
+)
+
+// A strike counts the connections in a row that broke in the middle of the same first message, with
+// nothing before it.
+type strike struct {
+	message uint64
+	count   int
+}
+
+// run connects and drains until the Writer is stopped.
+func (w *Writer) run() {
+	defer close(w.done)
+	for {
+		conn, err := w.connect()
+		if err != nil {
+			w.setState(StateStopped, nil)
+			return
+		}
+		w.serve(conn)
+	}
+}
+
+// connect returns the next connection, or ErrStopped. The first try is made at once; after that an
+// exponential backoff with full jitter delays each. A Writer that has lost its connection stays away
+// until it has something to send.
+func (w *Writer) connect() (net.Conn, error) {
+	w.mu.Lock()
+	first := w.state == StateNew
+	w.mu.Unlock()
+	for ; ; first = false {
+		if err := w.awaitReason(first); err != nil {
+			return nil, err
+		}
+		w.setState(StateConnecting, nil)
+		if err := w.pause(w.backoff()); err != nil {
+			return nil, err
+		}
+		conn, err := w.dial()
+		if err == nil {
+			w.wanted.Store(false)
+			return conn, nil
+		}
+		if w.abort.Err() != nil {
+			return nil, ErrStopped
+		}
+		w.failures++
+		w.counts.dialErrors.Add(1)
+		w.report(OpDial, fmt.Errorf("%w: %w", ErrNoConsumer, err))
+		w.reportDropped()
+	}
+}
+
+// finished says whether there is nothing left to do.
+func (w *Writer) finished() bool {
+	return w.abort.Err() != nil || w.stopping.Load() && w.queue.empty()
+}
+
+// awaitReason waits until there is something to connect for.
+func (w *Writer) awaitReason(first bool) error {
+	for {
+		empty := w.queue.empty() // From here on a message wakes us.
+		switch {
+		case w.abort.Err() != nil || empty && w.stopping.Load():
+			return ErrStopped
+		case first || !empty || w.wanted.Load():
+			return nil
+		}
+		select {
+		case <-w.queue.wake:
+		case <-w.abort.Done():
+		}
+	}
+}
+
+// backoff returns the delay before the next try.
+func (w *Writer) backoff() time.Duration {
+	if w.failures == 0 {
+		return 0
+	}
+	limit := w.cfg.maxBackoff
+	if shift := w.failures - 1; shift < 30 {
+		limit = min(limit, minBackoff<<shift)
+	}
+	return rand.N(limit)
+}
+
+// pause waits, but not when there is nothing left to do.
+func (w *Writer) pause(delay time.Duration) error {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for {
+		if w.finished() {
+			return ErrStopped
+		}
+		if delay == 0 {
+			return nil
+		}
+		select {
+		case <-timer.C:
+			return nil
+		case <-w.queue.wake:
+		case <-w.abort.Done():
+		}
+	}
+}
+
+func (w *Writer) dial() (net.Conn, error) {
+	if w.cfg.dialer == nil {
+		return w.cfg.address.dial(w.abort, w.cfg.dialTimeout, int(w.cfg.writeBufferSize))
+	}
+	ctx, cancel := context.WithTimeout(w.abort, w.cfg.dialTimeout)
+	defer cancel()
+	conn, err := w.cfg.dialer(ctx)
+	if err == nil && conn == nil {
+		err = errors.New("the dialer of WithDialer returned neither a connection nor an error")
+	}
+	return conn, err
+}
+
+// serve drains the queue into conn until it ends, and accounts for that end.
+func (w *Writer) serve(conn net.Conn) {
+	o := newOutbound(conn, w.cfg.writeTimeout)
+	go o.watch(w.queue.signal) // Ends with the connection; the end of serve waits for it.
+	release := context.AfterFunc(w.abort, func() {
+		o.leave()
+		_ = conn.Close()
+	})
+	defer release()
+
+	w.mu.Lock()
+	w.current = o
+	w.mu.Unlock()
+	w.counts.connections.Add(1)
+	w.setState(StateConnected, nil)
+
+	if err := w.drain(o); errors.Is(err, ErrStopped) {
+		w.close(o)
+	} else {
+		w.settle(o, err)
+	}
+	<-o.ended
+}
+
+// drain writes what is queued to o. It returns ErrStopped when everything is delivered and the Writer
+// is stopping, nil when the peer left, and otherwise why a write failed.
+func (w *Writer) drain(o *outbound) error {
+	for !o.leaving.Load() {
+		bufs := w.queue.take(w.bufs[:0], batchSize)
+		if len(bufs) == 0 {
+			if w.stopping.Load() {
+				if poll(w.abort, func() bool { return o.consumed(o.bytes.Load()) || o.hasEnded() }) && o.hasEnded() {
+					return nil
+				}
+				return ErrStopped
+			}
+			<-w.queue.wake // From push, watch, close, and a signal of Stop's.
+			continue
+		}
+		n, err := o.write(bufs)
+		messages := w.queue.written(n)
+		o.completed(messages)
+		w.counts.writes.Add(1)
+		w.counts.writtenBytes.Add(uint64(n))
+		w.reportDropped()
+		if err == nil {
+			continue
+		}
+		if w.abort.Err() != nil {
+			return ErrStopped
+		}
+		if !isTimeout(err) || !o.resumable() {
+			return err
+		}
+		w.counts.backpressure.Add(1)
+		w.report(OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", ErrBackpressure, n, w.cfg.writeTimeout))
+	}
+	return nil
+}
+
+// close ends a connection that nothing is wrong with.
+func (w *Writer) close(o *outbound) {
+	if !o.settle() && o.kind == unixSocket {
+		w.mu.Lock()
+		w.unread = o.messages - o.settled
+		w.mu.Unlock()
+	}
+	_ = o.conn.Close()
+	w.queue.rewind()
+	w.forget()
+}
+
+// settle accounts for a connection that broke, or that the peer ended.
+func (w *Writer) settle(o *outbound, writeErr error) {
+	lost, cause := o.finish(writeErr, w.abort.Done())
+	w.counts.lostConnections.Add(1)
+	if lost > 0 {
+		w.counts.possiblyLost.Add(lost)
+		w.report(OpWrite, &PossibleLossError{Messages: lost, Err: cause})
+	}
+	switch {
+	case o.proven():
+		w.failures = 0
+	case o.messages > 0 || !w.queue.empty():
+		w.failures++ // Not for an idle connection, which had no chance to prove anything.
+	}
+	w.strike(w.queue.rewind(), o.messages > 0)
+	w.forget()
+	w.setState(StateLost, fmt.Errorf("%w: %w", ErrConnectionClosed, cause))
+}
+
+// forget publishes that there is no connection, once its end is accounted for.
+func (w *Writer) forget() {
+	w.mu.Lock()
+	w.current = nil
+	w.mu.Unlock()
+}
+
+// strike notes that a connection broke in the middle of this message, 0 for none. At the third in a
+// row without any progress the message is set aside: its reader refuses it, and it must not hold up
+// those behind it for ever.
+func (w *Writer) strike(message uint64, progress bool) {
+	if message == 0 || progress {
+		w.poison = strike{}
+		return
+	}
+	if w.poison.message != message {
+		w.poison = strike{message: message}
+	}
+	if w.poison.count++; w.poison.count < maxStrikes {
+		return
+	}
+	w.poison = strike{}
+	data := w.queue.setAside()
+	w.report(OpWrite, fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside",
+		ErrMessageTooLarge, len(data), maxStrikes))
+	if w.cfg.undelivered != nil {
+		w.cfg.undelivered(data)
+	}
+}
+
+// reportDropped reports what the queue dropped since the last time.
+func (w *Writer) reportDropped() {
+	if w.cfg.overflow != OverflowDropOldest && w.cfg.maxAge == 0 {
+		return
+	}
+	now := w.queue.snapshot()
+	if n := now.dropped - w.reported.dropped; n > 0 {
+		w.report(OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", ErrBufferFull, n))
+	}
+	if n := now.expired - w.reported.expired; n > 0 {
+		w.report(OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", n, w.cfg.maxAge))
+	}
+	w.reported = now
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package udsipc streams messages from many processes on one machine to one, over Unix sockets or
+// TCP, without a broker.
+//
+// # Model
+//
+// A [Writer] lives in each program that sends. WriteMessage copies the message into a bounded queue
+// and returns; one goroutine drains the queue in large vectored writes, connects by itself, again
+// and again if it must, and sends what a broken connection did not take. A [Reader] lives in the
+// program that receives. It listens on a socket of its own or on one that systemd passed, and hands
+// each message to a callback, out of pooled buffers.
+//
+//	writer, err := udsipc.NewWriter("/run/app/collector.sock")
+//	reader, err := udsipc.NewReader(func(data []byte) error { … }, "/run/app/collector.sock")
+//
+// An address is a path, unix:PATH, @name (an abstract Linux socket) or tcp://HOST:PORT.
+//
+// # Guarantees
+//
+// Every message for which WriteMessage returned nil is delivered, or counted and reported as not
+// delivered. Messages of one Writer arrive in order; those of one connection are handled one after
+// another, those of different connections at once.
+//
+// A message counts as sent when the kernel has taken its last byte. What that means:
+//
+//	connection cut      what the kernel had not taken whole is sent again, from a frame boundary
+//	reader stopped      on a Unix socket nothing is lost, repeated or reordered: the reader handles
+//	                    all that the kernel had accepted, and the writer sends the rest to the next one
+//	reader killed       what lay unread in the socket is lost; the Writer reports that, with an upper
+//	                    bound of messages (PossibleLossError), and counts it apart
+//	writer stopped      Stop drains; what is left when its context ends is handed back (WithUndelivered)
+//	writer killed       what the kernel had taken is delivered; what was still queued is lost
+//
+// # Bytes
+//
+// WriteMessage never keeps the caller's slice. What a handler gets is valid until it returns, and
+// appending to it cannot touch a neighbour.
+//
+// # Wire format
+//
+// A stream of frames, each an unsigned varint (as of encoding/binary) with the length of the message
+// in bytes, then the message. A length of 0 is a message of no bytes. Whatever writes that, in any
+// language, is a writer; docs/PROTOCOL.md has it byte by byte, with test vectors.
+package udsipc
+
+// This file is the wire format and nothing else: it knows no sockets, no goroutines and no pools.
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+)
+
+// maxHeaderSize is the longest length prefix: 64 bits in groups of seven.
+const maxHeaderSize = binary.MaxVarintLen64
+
+// headerSize returns the length in bytes of the prefix of a message of n bytes.
+func headerSize(n int) int {
+	return (bits.Len64(uint64(n)|1) + 6) / 7
+}
+
+// frameSize returns the length in bytes of the frame of a message of n bytes.
+func frameSize(n int) int {
+	return headerSize(n) + n
+}
+
+// appendFrame appends the frame of data to dst. It keeps neither.
+func appendFrame(dst, data []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(data)))
+	return append(dst, data...)
+}
+
+// parseHeader reads the length prefix at the start of b: the message's length, and the prefix's own.
+// A prefix that is not there whole yet has the size 0; one that overflows 64 bits is an error.
+func parseHeader(b []byte) (length uint64, size int, err error) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1, nil
+	}
+	length, size = binary.Uvarint(b)
+	if size < 0 {
+		return 0, 0, fmt.Errorf("%w: % x… is longer than 64 bits", ErrInvalidLengthPrefix, b[:maxHeaderSize])
+	}
+	return length, size, nil
+}
+
+// wholeFrames walks the frames in b, which begins at a frame boundary and was made by appendFrame.
+// It returns how many lie in b to their last byte, and where the last of those ends.
+func wholeFrames(b []byte) (count, end int) {
+	for end < len(b) {
+		length, size, err := parseHeader(b[end:])
+		if err != nil || size == 0 || uint64(len(b)-end-size) < length {
+			break
+		}
+		end += size + int(length)
+		count++
+	}
+	return count, end
+}

@@ -1,0 +1,3 @@
+module github.com/udsipc/udsipc
+
+go 1.26

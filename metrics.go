@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a program can ask about its Writers and Readers: snapshots, which marshal to
+// JSON, and the counters behind them.
+
+import "sync/atomic"
+
+// WriterMetrics is a snapshot of a Writer, of one moment:
+//
+//	Accepted = Sent + Dropped + Expired + Undelivered + Queued
+//
+// Each accepted message is in exactly one of these. The counters below them are read one by one.
+type WriterMetrics struct {
+	Accepted    uint64 `json:"accepted"`    // Messages for which a write returned nil.
+	Sent        uint64 `json:"sent"`        // Messages that the kernel took to their last byte.
+	Dropped     uint64 `json:"dropped"`     // Messages that OverflowDropOldest dropped.
+	Expired     uint64 `json:"expired"`     // Messages that WithMaxAge dropped.
+	Undelivered uint64 `json:"undelivered"` // Messages left at Stop or set aside; handed to WithUndelivered.
+	Queued      uint64 `json:"queued"`      // Messages in the queue now, those being written included.
+	QueuedBytes uint64 `json:"queued_bytes"`
+
+	Refused      uint64 `json:"refused"`       // Messages for which a write returned ErrBufferFull.
+	TooLarge     uint64 `json:"too_large"`     // Messages for which a write returned ErrMessageTooLarge.
+	PossiblyLost uint64 `json:"possibly_lost"` // Upper bound of the messages in Sent that were never read.
+
+	Connected       bool   `json:"connected"`
+	Connections     uint64 `json:"connections"`      // Connections made.
+	LostConnections uint64 `json:"lost_connections"` // Connections that broke or that the peer ended.
+	DialErrors      uint64 `json:"dial_errors"`
+	Writes          uint64 `json:"writes"` // Vectored writes; one system call each, unless the socket was full.
+	WrittenBytes    uint64 `json:"written_bytes"`
+	Backpressure    uint64 `json:"backpressure"` // Writes that waited for WithWriteTimeout.
+	Errors          uint64 `json:"errors"`       // Calls of the error callback, had there been one.
+}
+
+// writerCounts are the counters that are not the queue's.
+type writerCounts struct {
+	tooLarge, possiblyLost                   atomic.Uint64
+	connections, lostConnections, dialErrors atomic.Uint64
+	writes, writtenBytes, backpressure       atomic.Uint64
+	errors                                   atomic.Uint64
+}
+
+// Metrics returns a snapshot. It may be called at any time.
+func (w *Writer) Metrics() WriterMetrics {
+	queue := w.queue.snapshot()
+	w.mu.Lock()
+	connected := w.state == StateConnected
+	w.mu.Unlock()
+	return WriterMetrics{
+		Accepted:    queue.accepted,
+		Sent:        queue.sent,
+		Dropped:     queue.dropped,
+		Expired:     queue.expired,
+		Undelivered: queue.undelivered,
+		Queued:      queue.queued,
+		QueuedBytes: queue.queuedBytes,
+
+		Refused:      queue.refused,
+		TooLarge:     w.counts.tooLarge.Load(),
+		PossiblyLost: w.counts.possiblyLost.Load(),
+
+		Connected:       connected,
+		Connections:     w.counts.connections.Load(),
+		LostConnections: w.counts.lostConnections.Load(),
+		DialErrors:      w.counts.dialErrors.Load(),
+		Writes:          w.counts.writes.Load(),
+		WrittenBytes:    w.counts.writtenBytes.Load(),
+		Backpressure:    w.counts.backpressure.Load(),
+		Errors:          w.counts.errors.Load(),
+	}
+}
+
+// GetMetrics is the short form of Metrics: messages sent; messages dropped because the queue was full
+// or they were too old, refused ones included; messages undelivered or possibly lost; messages queued.
+func (w *Writer) GetMetrics() (sent, dropped, failed uint64, queueDepth int) {
+	m := w.Metrics()
+	return m.Sent, m.Dropped + m.Expired + m.Refused, m.Undelivered + m.PossiblyLost, int(m.Queued)
+}
+
+// ReaderMetrics is a snapshot of a Reader. A message is counted when it is handed to the handler, so
+// that at any moment HandlerErrors + Panics <= Received.
+type ReaderMetrics struct {
+	Received      uint64 `json:"received"` // Messages handed to the handler.
+	ReceivedBytes uint64 `json:"received_bytes"`
+	HandlerErrors uint64 `json:"handler_errors"` // Messages for which the handler returned an error.
+	Panics        uint64 `json:"panics"`         // Messages at which the handler panicked.
+	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
+	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
+	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix.
+
+	Connections  uint64 `json:"connections"` // Open now.
+	Accepted     uint64 `json:"accepted"`    // Connections accepted, refused ones included.
+	Refused      uint64 `json:"refused"`     // Connections refused because of WithMaxConnections.
+	IdleClosed   uint64 `json:"idle_closed"` // Connections ended because of WithInactivityTimeout.
+	AcceptErrors uint64 `json:"accept_errors"`
+	Reads        uint64 `json:"reads"`  // System calls that read, those that found nothing included.
+	Errors       uint64 `json:"errors"` // Calls of the error callback, had there been one.
+}
+
+// readerCounts are the counters of a Reader. Those that change with each message are kept by each
+// connection for itself, in connCounts, and added here when it ends.
+type readerCounts struct {
+	connCounts
+	handlerErrors, panics, tooLarge atomic.Uint64
+	truncated, malformed            atomic.Uint64
+	accepted, refused, idleClosed   atomic.Uint64
+	acceptErrors, errors            atomic.Uint64
+}
+
+// connCounts are written by one goroutine, so that no two processors fight over them.
+type connCounts struct {
+	received, receivedBytes, reads atomic.Uint64
+}
+
+func (c *connCounts) add(other *connCounts) {
+	c.received.Add(other.received.Load())
+	c.receivedBytes.Add(other.receivedBytes.Load())
+	c.reads.Add(other.reads.Load())
+}
+
+// Metrics returns a snapshot. It may be called at any time.
+func (r *Reader) Metrics() ReaderMetrics {
+	var sum connCounts
+	r.mu.Lock()
+	sum.add(&r.counts.connCounts)
+	for c := range r.conns {
+		sum.add(&c.in.counts)
+	}
+	open := len(r.conns)
+	r.mu.Unlock()
+	return ReaderMetrics{
+		Received:      sum.received.Load(),
+		ReceivedBytes: sum.receivedBytes.Load(),
+		HandlerErrors: r.counts.handlerErrors.Load(),
+		Panics:        r.counts.panics.Load(),
+		TooLarge:      r.counts.tooLarge.Load(),
+		Truncated:     r.counts.truncated.Load(),
+		Malformed:     r.counts.malformed.Load(),
+
+		Connections:  uint64(open),
+		Accepted:     r.counts.accepted.Load(),
+		Refused:      r.counts.refused.Load(),
+		IdleClosed:   r.counts.idleClosed.Load(),
+		AcceptErrors: r.counts.acceptErrors.Load(),
+		Reads:        sum.reads.Load(),
+		Errors:       r.counts.errors.Load(),
+	}
+}
+
+// GetMetrics is the short form of Metrics: messages received, connections accepted so far, and
+// messages or connections that went wrong.
+func (r *Reader) GetMetrics() (received, connections, errors uint64) {
+	m := r.Metrics()
+	return m.Received, m.Accepted, m.HandlerErrors + m.Panics + m.TooLarge + m.Truncated + m.Malformed + m.AcceptErrors
+}

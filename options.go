@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what can be set. An option only notes its value; all of them are applied, then checked
+// together, once, so that an error can name the option and the value.
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math"
+	"net"
+	"time"
+)
+
+// A WriterOption sets something of a Writer.
+type WriterOption interface{ applyWriter(*writerConfig) }
+
+// A ReaderOption sets something of a Reader.
+type ReaderOption interface{ applyReader(*readerConfig) }
+
+// An Option is usable as either.
+type Option interface {
+	WriterOption
+	ReaderOption
+}
+
+type (
+	writerOption func(*writerConfig)
+	readerOption func(*readerConfig)
+	bothOption   func(*sharedConfig)
+)
+
+func (o writerOption) applyWriter(c *writerConfig) { o(c) }
+func (o readerOption) applyReader(c *readerConfig) { o(c) }
+func (o bothOption) applyWriter(c *writerConfig)   { o(&c.sharedConfig) }
+func (o bothOption) applyReader(c *readerConfig)   { o(&c.sharedConfig) }
+
+// maxMessageLimit bounds every message, whatever WithMaxMessageSize says: a length that no buffer can
+// hold, on a 32-bit system either, is never believed.
+const maxMessageLimit = 1 << 30
+
+type sharedConfig struct {
+	address        address
+	where          string // The address as it was given, for errors.
+	maxMessageSize uint64
+}
+
+type writerConfig struct {
+	sharedConfig
+	maxBufferedWrites uint64
+	maxBufferedBytes  uint64
+	writeTimeout      time.Duration
+	dialTimeout       time.Duration
+	maxBackoff        time.Duration
+	maxAge            time.Duration
+	writeBufferSize   uint32
+	overflow          OverflowPolicy
+	onError           ErrorCallback
+	onState           func(state State, cause error)
+	undelivered       func(data []byte)
+	dialer            func(ctx context.Context) (net.Conn, error)
+}
+
+type readerConfig struct {
+	sharedConfig
+	inactivityTimeout time.Duration
+	readBufferSize    uint32
+	maxAcceptErrors   int
+	maxConnections    int
+	socketMode        fs.FileMode
+	socketUID         int
+	socketGID         int
+	systemdName       string
+	withoutSystemd    bool
+	listener          net.Listener
+	listenerSet       bool
+	onError           ErrorCallback
+}
+
+func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
+	c := writerConfig{
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20},
+		maxBufferedWrites: 10_000,
+		maxBufferedBytes:  64 << 20,
+		writeTimeout:      time.Second,
+		dialTimeout:       time.Second,
+		maxBackoff:        10 * time.Second,
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt.applyWriter(&c)
+		}
+	}
+	if err := c.check(text); err != nil {
+		return c, err
+	}
+	switch {
+	case c.maxBufferedWrites == 0:
+		return c, invalidSize("WithMaxBufferedWrites", 0, "at least 1 message")
+	case c.maxBufferedBytes == 0:
+		return c, invalidSize("WithMaxBufferedBytes", 0, "at least 1 byte")
+	case c.writeBufferSize > math.MaxInt32/2:
+		return c, invalidSize("WithWriteBufferSize", uint64(c.writeBufferSize), "at most 1 GiB")
+	case c.writeTimeout <= 0:
+		return c, invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
+	case c.dialTimeout <= 0:
+		return c, invalidTimeout("WithDialTimeout", c.dialTimeout, "more than 0")
+	case c.maxBackoff <= 0:
+		return c, invalidTimeout("WithMaxBackoff", c.maxBackoff, "more than 0")
+	case c.maxAge < 0:
+		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
+	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
+		return c, fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
+	}
+	return c, nil
+}
+
+func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
+	c := readerConfig{
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20},
+		inactivityTimeout: 10 * time.Second,
+		readBufferSize:    256 << 10,
+		maxAcceptErrors:   10,
+		maxConnections:    1024,
+		socketMode:        0o600,
+		socketUID:         -1,
+		socketGID:         -1,
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt.applyReader(&c)
+		}
+	}
+	if err := c.check(text); err != nil {
+		return c, err
+	}
+	switch {
+	case c.inactivityTimeout < 0:
+		return c, invalidTimeout("WithInactivityTimeout", c.inactivityTimeout, "0, which is never, or more")
+	case c.readBufferSize == 0 || c.readBufferSize > maxMessageLimit:
+		return c, invalidSize("WithReadBufferSize", uint64(c.readBufferSize), "1 byte to 1 GiB")
+	case c.maxAcceptErrors < 0:
+		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
+	case c.maxConnections < 1:
+		return c, fmt.Errorf("udsipc: WithMaxConnections(%d): want 1 or more", c.maxConnections)
+	case c.socketMode&^0o777 != 0 || c.socketMode == 0:
+		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
+	case c.socketUID < -1 || c.socketGID < -1:
+		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
+	case c.listenerSet && c.listener == nil:
+		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
+	case c.withoutSystemd && c.systemdName != "":
+		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
+	}
+	return c, nil
+}
+
+// check is for what both sides have.
+func (c *sharedConfig) check(text string) error {
+	var err error
+	if c.address, err = parseAddress(text); err != nil {
+		return err
+	}
+	if c.maxMessageSize == 0 {
+		return invalidSize("WithMaxMessageSize", 0, "at least 1 byte")
+	}
+	c.maxMessageSize = min(c.maxMessageSize, maxMessageLimit)
+	return nil
+}
+
+func invalidSize(option string, value uint64, want string) error {
+	return fmt.Errorf("%w: %s(%d): want %s", ErrInvalidBufferSize, option, value, want)
+}
+
+func invalidTimeout(option string, value time.Duration, want string) error {
+	return fmt.Errorf("%w: %s(%v): want %s", ErrInvalidTimeout, option, value, want)
+}
+
+// WithMaxMessageSize sets the largest message in bytes; the default is 10 MiB. A Writer returns
+// ErrMessageTooLarge for a larger one, a Reader refuses the connection that sends one. 0 is an error;
+// more than 1 GiB counts as 1 GiB.
+func WithMaxMessageSize(bytes uint64) Option {
+	return bothOption(func(c *sharedConfig) { c.maxMessageSize = bytes })
+}
+
+// WithMaxBufferedWrites bounds the queue in messages; the default is 10,000. 0 is an error.
+func WithMaxBufferedWrites(messages uint32) WriterOption {
+	return writerOption(func(c *writerConfig) { c.maxBufferedWrites = uint64(messages) })
+}
+
+// WithMaxBufferedBytes bounds the queue in bytes, length prefixes included; the default is 64 MiB.
+// A message that is larger by itself gets ErrMessageTooLarge. 0 is an error.
+func WithMaxBufferedBytes(bytes uint64) WriterOption {
+	return writerOption(func(c *writerConfig) { c.maxBufferedBytes = bytes })
+}
+
+// WithWriteTimeout sets how long one write may wait before ErrBackpressure is reported; the default
+// is 1 s. The write then goes on: nothing is lost, and the connection stays. Not more than 0 is an error.
+func WithWriteTimeout(d time.Duration) WriterOption {
+	return writerOption(func(c *writerConfig) { c.writeTimeout = d })
+}
+
+// WithDialTimeout sets how long one attempt to connect may take; the default is 1 s. Not more than 0
+// is an error.
+func WithDialTimeout(d time.Duration) WriterOption {
+	return writerOption(func(c *writerConfig) { c.dialTimeout = d })
+}
+
+// WithMaxBackoff sets the longest delay between two attempts to connect; the default is 10 s. The
+// delays grow from 10 ms, each drawn at random from 0 to its bound. Not more than 0 is an error.
+func WithMaxBackoff(d time.Duration) WriterOption {
+	return writerOption(func(c *writerConfig) { c.maxBackoff = d })
+}
+
+// WithWriteBufferSize sets the kernel's send buffer in bytes (SO_SNDBUF, socket(7)); by default, and
+// for 0, the system's stays, which is the fastest on Linux. It also bounds what can be lost when a
+// reader is killed. Leave it alone unless you have measured. More than 1 GiB is an error.
+func WithWriteBufferSize(bytes uint32) WriterOption {
+	return writerOption(func(c *writerConfig) { c.writeBufferSize = bytes })
+}
+
+// WithWriterErrorCallback sets who is told of errors that no caller gets; by default nobody.
+func WithWriterErrorCallback(callback ErrorCallback) WriterOption {
+	return writerOption(func(c *writerConfig) { c.onError = callback })
+}
+
+// WithOverflow sets what happens when the queue is full; the default is OverflowRefuse. An unknown
+// policy is an error.
+func WithOverflow(policy OverflowPolicy) WriterOption {
+	return writerOption(func(c *writerConfig) { c.overflow = policy })
+}
+
+// WithUndelivered sets who gets the messages that Stop had to leave, and those that were set aside
+// because the reader refuses them. data is valid until the callback returns.
+func WithUndelivered(callback func(data []byte)) WriterOption {
+	return writerOption(func(c *writerConfig) { c.undelivered = callback })
+}
+
+// WithDialer sets how to connect, instead of by the address, which then only names the peer in
+// errors. The context ends after WithDialTimeout, or when the Writer is stopped. A wrapper around a
+// socket costs the vectored write: one system call a chunk becomes one for each.
+func WithDialer(dial func(ctx context.Context) (net.Conn, error)) WriterOption {
+	return writerOption(func(c *writerConfig) { c.dialer = dial })
+}
+
+// WithMaxAge drops messages that have waited longer in the queue, to within 1 ms or 1/64 of it,
+// counted as expired. The default, 0, keeps them for ever. A negative one is an error.
+func WithMaxAge(d time.Duration) WriterOption {
+	return writerOption(func(c *writerConfig) { c.maxAge = d })
+}
+
+// WithStateCallback sets who is told when the connection changes: connecting, connected, lost,
+// stopped, in order, with the cause of a loss. It is called by the goroutine that writes, so it should
+// return soon; it may call Stop with a context that ends.
+func WithStateCallback(callback func(state State, cause error)) WriterOption {
+	return writerOption(func(c *writerConfig) { c.onState = callback })
+}
+
+// WithInactivityTimeout ends connections on which nothing came for so long; the default is 10 s, and 0
+// is never. Nothing is lost by it: what a writer sends at that very moment is handled or sent again.
+// A negative one is an error.
+func WithInactivityTimeout(d time.Duration) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.inactivityTimeout = d })
+}
+
+// WithReadBufferSize sets how many bytes are read at once, into a pooled buffer that a connection
+// holds while it has bytes to handle; the default is 256 KiB, rounded up to a power of two. 0, and
+// more than 1 GiB, are errors.
+func WithReadBufferSize(bytes uint32) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.readBufferSize = bytes })
+}
+
+// WithReaderErrorCallback sets who is told of errors that no caller gets; by default nobody. It is
+// called from the goroutines of the connections, so at once from several.
+func WithReaderErrorCallback(callback ErrorCallback) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.onError = callback })
+}
+
+// WithMaxAcceptErrors sets how many times in a row accepting may fail before the Reader gives up and
+// Done is closed; the default is 10. To be out of descriptors or of memory never counts. A negative
+// one is an error.
+func WithMaxAcceptErrors(n int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxAcceptErrors = n })
+}
+
+// WithListener makes the Reader accept from l, which it closes at Stop. Neither the address nor
+// systemd is looked at then; the address still names the Reader in errors.
+func WithListener(l net.Listener) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.listener, c.listenerSet = l, true })
+}
+
+// WithMaxConnections bounds the connections that are open at once; the default is 1,024. One more is
+// refused with ErrTooManyConnections, after what it had sent by then has been handled. Less than 1 is
+// an error.
+func WithMaxConnections(n int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxConnections = n })
+}
+
+// WithSocketMode sets the permissions of the socket file, whatever the umask; the default is 0600.
+// Connecting takes the permission to write (unix(7)). Anything but permission bits is an error.
+func WithSocketMode(mode fs.FileMode) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.socketMode = mode })
+}
+
+// WithSocketOwner sets the owner of the socket file; -1, the default, leaves an id as it is. To give
+// a file away takes privileges (chown(2)).
+func WithSocketOwner(uid, gid int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.socketUID, c.socketGID = uid, gid })
+}
+
+// WithSystemdName takes the socket that systemd passed under this name (FileDescriptorName=,
+// systemd.socket(5)). A process that systemd did not activate uses the address.
+func WithSystemdName(name string) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.systemdName = name })
+}
+
+// WithoutSystemd never takes a socket from systemd.
+func WithoutSystemd() ReaderOption {
+	return readerOption(func(c *readerConfig) { c.withoutSystemd = true })
+}

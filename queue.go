@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the bounded queue between the goroutines that write messages and the one that drains
+// them: framed messages in pooled chunks, taken in batches, put back from a frame boundary when a
+// connection broke. It knows no sockets and starts no goroutines.
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// chunkSize is the size of the pooled chunks: large enough that a chunk is a small share of its
+// system call, small enough that a few of them stay in a processor's second-level cache.
+const chunkSize = 64 << 10
+
+// An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
+type OverflowPolicy int
+
+// The policies of WithOverflow.
+const (
+	OverflowRefuse     OverflowPolicy = iota // Return ErrBufferFull at once; the default.
+	OverflowBlock                            // Wait until there is room, or until Stop.
+	OverflowDropOldest                       // Drop the oldest messages that are not being written.
+)
+
+func (p OverflowPolicy) String() string {
+	switch p {
+	case OverflowRefuse:
+		return "refuse"
+	case OverflowBlock:
+		return "block"
+	case OverflowDropOldest:
+		return "drop oldest"
+	}
+	return fmt.Sprintf("OverflowPolicy(%d)", int(p))
+}
+
+// A segment is a run of whole frames in one chunk: chunk.b[from:to].
+type segment struct {
+	chunk    *buffer
+	from, to int
+	count    int           // Frames in it, 1 or more.
+	first    uint64        // The number of its first message; the first that was accepted is 1.
+	at       time.Duration // When its first message came, since the queue's epoch; with maxAge only.
+}
+
+// A queue holds segments in the order in which their messages were accepted:
+//
+//	segs[:taken]    being written; only the drain goroutine may touch them
+//	segs[taken:]    waiting; the last one grows while open
+//
+// part counts the bytes of the first frame that the present connection has taken already.
+type queue struct {
+	maxMessages, maxBytes uint64
+	dropOldest            bool
+	maxAge                time.Duration // 0: messages do not age.
+	epoch                 time.Time
+	wake                  chan struct{} // One slot: there is something to look at.
+
+	mu       sync.Mutex // Guards what follows.
+	segs     []segment
+	taken    int
+	part     int
+	open     bool
+	tail     *buffer // The chunk that is being filled: tail.b[:filled] is used.
+	filled   int
+	counts   queueCounts
+	sleeping bool          // The drain goroutine waits for wake.
+	closed   bool          // No message is accepted any more.
+	room     chan struct{} // Closed when there is room again; nil when nobody waits.
+	flushers []flusher
+}
+
+// queueCounts say where each message is: accepted = sent + dropped + expired + undelivered + queued.
+type queueCounts struct {
+	accepted, refused                   uint64
+	sent, dropped, expired, undelivered uint64
+	queued, queuedBytes                 uint64
+}
+
+// A flusher waits until no message up to target is queued.
+type flusher struct {
+	target uint64
+	done   chan struct{}
+}
+
+func newQueue(maxMessages, maxBytes uint64, dropOldest bool, maxAge time.Duration) *queue {
+	return &queue{
+		maxMessages: maxMessages,
+		maxBytes:    maxBytes,
+		dropOldest:  dropOldest,
+		maxAge:      maxAge,
+		epoch:       time.Now(),
+		wake:        make(chan struct{}, 1),
+	}
+}
+
+// signal wakes the drain goroutine, now or when it next goes to sleep.
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
+func (q *queue) push(data []byte) error {
+	own := ownChunk(data)
+	q.mu.Lock()
+	err := q.offerLocked(data, own)
+	if err == ErrBufferFull {
+		q.counts.refused++
+	}
+	q.unlockAndWake(err)
+	if err != nil {
+		putBuffer(own)
+	}
+	return err
+}
+
+// pushWait is push, but waits for room until ctx ends.
+func (q *queue) pushWait(ctx context.Context, data []byte) error {
+	own := ownChunk(data)
+	for {
+		q.mu.Lock()
+		err := q.offerLocked(data, own)
+		if err != ErrBufferFull {
+			q.unlockAndWake(err)
+			if err != nil {
+				putBuffer(own)
+			}
+			return err
+		}
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		room := q.room
+		q.mu.Unlock()
+
+		select {
+		case <-room:
+		case <-ctx.Done():
+			putBuffer(own)
+			q.mu.Lock()
+			q.counts.refused++
+			q.mu.Unlock()
+			return fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
+		}
+	}
+}
+
+// unlockAndWake ends a push. The wake-up stands outside the lock, which the woken goroutine needs.
+func (q *queue) unlockAndWake(err error) {
+	wake := err == nil && q.sleeping
+	if wake {
+		q.sleeping = false
+	}
+	q.mu.Unlock()
+	if wake {
+		q.signal()
+	}
+}
+
+// ownChunk frames a message that is larger than a chunk, outside the lock; nil for all others.
+func ownChunk(data []byte) *buffer {
+	size := frameSize(len(data))
+	if size <= chunkSize {
+		return nil
+	}
+	own := getBuffer(size)
+	appendFrame(own.b[:0], data)
+	return own
+}
+
+// offerLocked appends data if the bounds allow it, and makes room first where the options say so.
+func (q *queue) offerLocked(data []byte, own *buffer) error {
+	if q.closed {
+		return ErrStopped
+	}
+	size := frameSize(len(data))
+	if uint64(size) > q.maxBytes {
+		return fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", ErrMessageTooLarge, size, q.maxBytes)
+	}
+	var now time.Duration
+	if q.maxAge > 0 {
+		now = time.Since(q.epoch)
+	}
+	if !q.fitsLocked(size) && !q.makeRoomLocked(size, now) {
+		return ErrBufferFull
+	}
+	q.appendLocked(data, size, own, now)
+	return nil
+}
+
+func (q *queue) fitsLocked(size int) bool {
+	return q.counts.queued < q.maxMessages && q.counts.queuedBytes+uint64(size) <= q.maxBytes
+}
+
+// makeRoomLocked drops what is stale and, with OverflowDropOldest, what is oldest.
+func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
+	q.expireLocked(now)
+	for q.dropOldest && !q.fitsLocked(size) {
+		i := q.firstIdleLocked()
+		if i == len(q.segs) {
+			return false
+		}
+		q.dropFrameLocked(i)
+		q.counts.dropped++
+	}
+	return q.fitsLocked(size)
+}
+
+// appendLocked puts a message, which fits, at the end of the queue.
+func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Duration) {
+	q.counts.accepted++
+	q.counts.queued++
+	q.counts.queuedBytes += uint64(size)
+	if own != nil {
+		own.refs = 1
+		q.segs = append(q.segs, segment{chunk: own, to: size, count: 1, first: q.counts.accepted, at: now})
+		q.open = false
+		return
+	}
+	if q.tail == nil || q.filled+size > chunkSize {
+		q.setTailLocked(getBuffer(chunkSize))
+	}
+	from := q.filled
+	q.filled = len(appendFrame(q.tail.b[:from], data))
+	if q.open {
+		last := &q.segs[len(q.segs)-1]
+		if now-last.at <= q.grain() {
+			last.to = q.filled
+			last.count++
+			return
+		}
+	}
+	q.tail.refs++
+	q.segs = append(q.segs, segment{chunk: q.tail, from: from, to: q.filled, count: 1, first: q.counts.accepted, at: now})
+	q.open = true
+}
+
+// grain is how far apart the messages of one segment may be in time: a message is dropped for its
+// age at most that much too early.
+func (q *queue) grain() time.Duration {
+	return min(q.maxAge/64, time.Millisecond)
+}
+
+// setTailLocked makes chunk, which may be nil, the one that is filled.
+func (q *queue) setTailLocked(chunk *buffer) {
+	if q.tail != nil && q.tail.refs == 0 {
+		putBuffer(q.tail)
+	}
+	q.tail, q.filled, q.open = chunk, 0, false
+}
+
+// take appends to bufs what is to be written next, about limit bytes, never more slices than bufs
+// has room for. They stay untouched until written is called. Nothing there means that the caller
+// should wait for wake.
+func (q *queue) take(bufs [][]byte, limit int) [][]byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.maxAge > 0 {
+		q.expireLocked(time.Since(q.epoch))
+	}
+	part := q.part
+	for bytes := 0; q.taken < len(q.segs) && bytes < limit && len(bufs) < cap(bufs); q.taken++ {
+		seg := &q.segs[q.taken]
+		bufs = append(bufs, seg.chunk.b[seg.from+part:seg.to])
+		bytes += seg.to - seg.from
+		part = 0
+	}
+	if q.taken == len(q.segs) {
+		q.open = false
+	}
+	q.restLocked()
+	return bufs
+}
+
+// restLocked makes the next push wake the drain goroutine, if there is nothing to drain.
+func (q *queue) restLocked() {
+	if q.sleeping = len(q.segs) == 0; q.sleeping {
+		q.setTailLocked(nil)
+	}
+}
+
+// written says that n bytes of what was taken are with the kernel. It returns how many messages that
+// completes; those leave the queue as sent.
+func (q *queue) written(n int) (messages int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.taken == 0 {
+		return 0 // Sealed in the meantime: what was taken is accounted for.
+	}
+	n += q.part
+	done := 0
+	for n > 0 {
+		seg := &q.segs[done]
+		if size := seg.to - seg.from; n >= size {
+			messages += seg.count
+			q.forgetLocked(seg, seg.count, size)
+			n -= size
+			done++
+			continue
+		}
+		count, end := wholeFrames(seg.chunk.b[seg.from : seg.from+n])
+		messages += count
+		q.forgetLocked(seg, count, end)
+		n -= end
+		break
+	}
+	q.counts.sent += uint64(messages)
+	q.part = n
+	q.taken = 0
+	q.removeLocked(0, done)
+	q.notifyLocked()
+	return messages
+}
+
+// rewind forgets what a lost connection took of the first message. It returns the number of that
+// message if the connection had taken some of it, or 0.
+func (q *queue) rewind() (partial uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.part > 0 {
+		partial = q.segs[0].first
+	}
+	q.part = 0
+	return partial
+}
+
+// setAside removes the oldest message, as undelivered, and returns a copy of it.
+func (q *queue) setAside() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.segs) == 0 {
+		return nil
+	}
+	seg := &q.segs[0]
+	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
+	data := slices.Clone(seg.chunk.b[seg.from+header:][:length])
+	q.dropFrameLocked(0)
+	q.counts.undelivered++
+	q.notifyLocked()
+	return data
+}
+
+// forgetLocked takes count frames of size bytes off the front of seg.
+func (q *queue) forgetLocked(seg *segment, count, size int) {
+	q.counts.queued -= uint64(count)
+	q.counts.queuedBytes -= uint64(size)
+	seg.from += size
+	seg.count -= count
+	seg.first += uint64(count)
+}
+
+// removeLocked takes n segments from i on out of the queue, and their chunks if nothing else is there.
+func (q *queue) removeLocked(i, n int) {
+	if n == 0 {
+		return
+	}
+	for _, seg := range q.segs[i : i+n] {
+		if seg.chunk.refs--; seg.chunk.refs > 0 {
+			continue
+		}
+		if seg.chunk == q.tail {
+			q.filled = 0 // Fill it again while it is in the cache.
+		} else {
+			putBuffer(seg.chunk)
+		}
+	}
+	if i+n == len(q.segs) {
+		q.open = false
+	}
+	q.segs = slices.Delete(q.segs, i, i+n)
+}
+
+// firstIdleLocked is the first segment of which no byte is under way.
+func (q *queue) firstIdleLocked() int {
+	if q.part > 0 {
+		return max(q.taken, 1)
+	}
+	return q.taken
+}
+
+// dropFrameLocked removes the first frame of segment i.
+func (q *queue) dropFrameLocked(i int) {
+	seg := &q.segs[i]
+	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
+	q.forgetLocked(seg, 1, header+int(length))
+	if seg.count == 0 {
+		q.removeLocked(i, 1)
+	}
+}
+
+// expireLocked drops the messages that are older than maxAge.
+func (q *queue) expireLocked(now time.Duration) {
+	if q.maxAge == 0 {
+		return
+	}
+	first := q.firstIdleLocked()
+	end := first
+	for end < len(q.segs) && now-q.segs[end].at > q.maxAge {
+		seg := &q.segs[end]
+		q.counts.expired += uint64(seg.count)
+		q.forgetLocked(seg, seg.count, seg.to-seg.from)
+		end++
+	}
+	q.removeLocked(first, max(0, end-first))
+	q.notifyLocked()
+}
+
+// notifyLocked wakes those who wait for room or for a flush. Room means half of the bounds, so that a
+// blocked producer is woken once for many messages.
+func (q *queue) notifyLocked() {
+	if q.room != nil && (q.closed || q.counts.queued <= q.maxMessages/2 && q.counts.queuedBytes <= q.maxBytes/2) {
+		close(q.room)
+		q.room = nil
+	}
+	q.flushers = slices.DeleteFunc(q.flushers, func(f flusher) bool {
+		flushed := len(q.segs) == 0 || q.segs[0].first > f.target
+		if flushed {
+			close(f.done)
+		}
+		return flushed
+	})
+}
+
+// flushed returns a channel that is closed when every message accepted so far has left the queue.
+func (q *queue) flushed() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := flusher{target: q.counts.accepted, done: make(chan struct{})}
+	q.flushers = append(q.flushers, f)
+	q.notifyLocked()
+	return f.done
+}
+
+// empty says whether nothing is queued, once what is stale is gone. If so, the next push wakes.
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expireLocked(time.Since(q.epoch))
+	q.restLocked()
+	return q.sleeping
+}
+
+// snapshot returns the counters, all of one moment.
+func (q *queue) snapshot() queueCounts {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expireLocked(time.Since(q.epoch))
+	return q.counts
+}
+
+// close refuses further messages; those who wait for room get ErrStopped.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.notifyLocked()
+	q.mu.Unlock()
+}
+
+// seal closes the queue and takes all that is left out of it, as undelivered. Each message is handed
+// to visit, which may be nil and must not keep it. It returns how many there were. The chunks are not
+// used again: a write that hangs may still read them.
+func (q *queue) seal(visit func(data []byte)) (left uint64) {
+	q.mu.Lock()
+	q.closed = true
+	segs := q.segs
+	left = q.counts.queued
+	q.counts.undelivered += left
+	q.counts.queued, q.counts.queuedBytes = 0, 0
+	q.segs, q.taken, q.part, q.open, q.tail = nil, 0, 0, false, nil
+	q.notifyLocked()
+	q.mu.Unlock()
+	if visit == nil {
+		return left
+	}
+	for _, seg := range segs {
+		for b := seg.chunk.b[seg.from:seg.to]; len(b) > 0; {
+			length, header, _ := parseHeader(b)
+			end := header + int(length)
+			visit(b[header:end:end])
+			b = b[end:]
+		}
+	}
+	return left
+}

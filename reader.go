@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the Reader as its user sees it. Accepting and serving connections is in serve.go.
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// A MessageHandler handles one message. data is valid until it returns; a handler that keeps it must
+// copy it. An error, or a panic, is counted and reported, and the connection goes on. Handlers of
+// different connections run at once, messages of one connection in order.
+type MessageHandler func(data []byte) error
+
+// A DeliveryHandler is a MessageHandler that is told more. ctx ends when a Stop does not wait any
+// longer. d, its Data included, is valid until the handler returns.
+type DeliveryHandler func(ctx context.Context, d *Delivery) error
+
+// A Delivery is a message and where it comes from.
+type Delivery struct {
+	Data        []byte
+	Peer        Peer
+	Writer      WriterID // Zero, unless the writer asks for acknowledgements.
+	Seq         uint64   // The number of the message, from 1: of its writer, or else of its connection.
+	Redelivered bool     // An earlier reader may have handled it.
+}
+
+// A WriterID names a Writer for as long as it lives, over all of its connections.
+type WriterID [16]byte
+
+// String returns the ID in hexadecimal.
+func (id WriterID) String() string { return hex.EncodeToString(id[:]) }
+
+// A Reader accepts connections and hands their messages to a handler. It is made by NewReader or
+// NewDeliveryReader, listens from Start on, and ends with Stop; it cannot be started again then. All
+// methods may be called from any goroutine.
+type Reader struct {
+	cfg     readerConfig
+	message MessageHandler  // One of these two is set.
+	deliver DeliveryHandler //
+	counts  readerCounts
+
+	// Stopping.
+	handling context.Context // Ended when Stop does not wait any longer.
+	giveUp   context.CancelFunc
+	stopping chan struct{} // Closed when Stop begins, or when accepting failed for good.
+	done     chan struct{} // Closed when all connections are gone, or Stop does not wait for them.
+	wg       sync.WaitGroup
+	room     chan struct{} // One slot: a connection ended.
+
+	mu       sync.Mutex // Guards what follows.
+	phase    phase
+	ended    bool // done is closed.
+	err      error
+	listener net.Listener
+	file     *socketFile
+	passed   *passedSocket
+	shut     bool // The listener refuses new connections.
+	conns    map[*readerConn]struct{}
+	refusing int // How many of conns are being refused.
+	lastID   uint64
+}
+
+// NewReader returns a Reader that hands the messages that come to address to handler: a path,
+// unix:PATH, @name (Linux) or tcp://HOST:PORT. Under systemd's socket activation it takes the socket
+// that was passed instead. The error names the option or the part of the address that makes no sense.
+func NewReader(handler MessageHandler, address string, opts ...ReaderOption) (*Reader, error) {
+	if handler == nil {
+		return nil, ErrHandlerNil
+	}
+	return newReader(handler, nil, address, opts)
+}
+
+// NewDeliveryReader is NewReader for a handler that wants to know where a message comes from.
+func NewDeliveryReader(handler DeliveryHandler, address string, opts ...ReaderOption) (*Reader, error) {
+	if handler == nil {
+		return nil, ErrHandlerNil
+	}
+	return newReader(nil, handler, address, opts)
+}
+
+func newReader(message MessageHandler, deliver DeliveryHandler, address string, opts []ReaderOption) (*Reader, error) {
+	cfg, err := newReaderConfig(address, opts)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{
+		cfg:      cfg,
+		message:  message,
+		deliver:  deliver,
+		stopping: make(chan struct{}),
+		done:     make(chan struct{}),
+		room:     make(chan struct{}, 1),
+		conns:    make(map[*readerConn]struct{}),
+	}
+	r.handling, r.giveUp = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Start listens and returns. It may be called again, also after an error; after Stop it returns
+// ErrStopped. ErrSocketInUse means that somebody listens there already, ErrInvalidSocketPath that
+// what lies at the path is no socket.
+func (r *Reader) Start() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch r.phase {
+	case phaseStarted:
+		return nil
+	case phaseStopped:
+		return ErrStopped
+	}
+	if err := r.listenLocked(); err != nil {
+		return err
+	}
+	r.phase = phaseStarted
+	r.wg.Add(1)
+	go r.run() // Ends when the listener does; finish waits for it.
+	return nil
+}
+
+// listenLocked finds the listener: the one that was given, the one that systemd passed, or a new one.
+func (r *Reader) listenLocked() (err error) {
+	if r.cfg.listener != nil {
+		r.listener = r.cfg.listener
+		return nil
+	}
+	if !r.cfg.withoutSystemd {
+		if r.listener, r.passed, err = takePassed(r.cfg.systemdName); err != nil {
+			return opError(OpActivate, r.cfg.where, err)
+		}
+	}
+	if r.listener == nil {
+		r.listener, r.file, err = listen(&r.cfg)
+	}
+	return opError(OpListen, r.cfg.where, err)
+}
+
+// Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has
+// the port that the system chose.
+func (r *Reader) Addr() net.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listener == nil {
+		return nil
+	}
+	return r.listener.Addr()
+}
+
+// Done returns a channel that is closed when the Reader has ended: because of Stop, or because
+// accepting failed for good; Err tells which.
+func (r *Reader) Done() <-chan struct{} { return r.done }
+
+// Err returns why the Reader ended by itself, or nil.
+func (r *Reader) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// Stop ends the Reader without losing a message. It refuses new connections, serves those that are
+// waiting, keeps every peer from writing more, handles all that the kernel has accepted by then, and
+// removes its socket. Where the kernel cannot refuse a peer's writes (anything but a Unix socket on
+// Linux), it asks the peer to end, and waits a second for that.
+//
+// When ctx ends first, connections are closed and Stop returns at once with an error that says how
+// many were still busy; handlers that do not return are left behind. It may be called before Start,
+// again, and from several goroutines. From inside a handler it can only end with ctx.
+func (r *Reader) Stop(ctx context.Context) error {
+	r.mu.Lock()
+	neverStarted := r.phase == phaseNew
+	if neverStarted {
+		r.phase = phaseStopped
+	}
+	r.mu.Unlock()
+	if neverStarted {
+		close(r.stopping)
+		r.end()
+		return nil
+	}
+	err := r.stopListening()
+	select {
+	case <-r.done:
+		return opError(OpStop, r.cfg.where, err)
+	case <-ctx.Done():
+		return opError(OpStop, r.cfg.where, r.force(ctx))
+	}
+}
+
+// stopListening begins the end, once: the others do nothing.
+func (r *Reader) stopListening() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.phase != phaseStarted {
+		return nil
+	}
+	r.phase = phaseStopped
+	close(r.stopping)
+	for c := range r.conns {
+		c.in.requestClose()
+	}
+	return r.quiesceLocked()
+}
+
+// force ends what is left without waiting for it.
+func (r *Reader) force(ctx context.Context) error {
+	r.giveUp()
+	r.mu.Lock()
+	busy := len(r.conns)
+	conns := make([]*readerConn, 0, busy)
+	for c := range r.conns {
+		conns = append(conns, c)
+	}
+	listener := r.listener
+	r.mu.Unlock()
+	_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
+	for _, c := range conns {
+		c.abort()
+	}
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-r.done:
+	case <-timer.C:
+		r.end()
+	}
+	if busy == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d connections were still busy and were closed: %w", busy, context.Cause(ctx))
+}
+
+// end closes done, once.
+func (r *Reader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.ended = true
+		close(r.done)
+	}
+}
+
+// report tells the error callback.
+func (r *Reader) report(op, addr string, err error) {
+	r.counts.errors.Add(1)
+	r.cfg.onError.report(op, addr, err)
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the goroutines of a Reader: the one that accepts, and one for each connection.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+const (
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = 500 * time.Millisecond
+	backlogWait    = 5 * time.Millisecond // How long a listener that cannot be shut is emptied for.
+)
+
+// run accepts until the listener ends, then waits for the connections.
+func (r *Reader) run() {
+	defer r.wg.Done()
+	if err := r.accept(); err != nil {
+		r.mu.Lock()
+		r.err = opError(OpAccept, r.cfg.where, err)
+		r.mu.Unlock()
+		r.report(OpAccept, r.cfg.where, err)
+		_ = r.stopListening() // The first error is the one that counts.
+	}
+	_ = r.listener.Close() // Nobody is waiting in it any more.
+	r.passed.release()
+	go r.finish() // Ends with the last connection.
+}
+
+// finish waits for the connections.
+func (r *Reader) finish() {
+	r.wg.Wait()
+	r.giveUp()
+	r.end()
+}
+
+// quiesceLocked refuses new connections and lets accept come to the end of those that wait already.
+// A socket that systemd passed is left as it is, with its backlog: the next process serves it.
+func (r *Reader) quiesceLocked() error {
+	listener, hasDeadline := r.listener.(deadliner)
+	switch {
+	case !hasDeadline:
+		return r.listener.Close()
+	case r.passed != nil:
+		return listener.SetDeadline(aLongTimeAgo)
+	}
+	if unix, ok := r.listener.(*net.UnixListener); ok && r.cfg.listener == nil {
+		r.shut = shutListener(unix)
+	}
+	return firstError(listener.SetDeadline(time.Now().Add(backlogWait)), r.file.remove())
+}
+
+// A deadliner is a listener whose Accept can be woken.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// moreWaiting says, once Accept has failed while the Reader is stopping, whether to try it again. A
+// deadline that has passed fails Accept before it looks at the backlog, so when there were
+// connections until then there may be more. Nobody can join them, so this comes to an end.
+func (r *Reader) moreWaiting(err error, admitted int) bool {
+	r.mu.Lock()
+	shut := r.shut
+	r.mu.Unlock()
+	listener, ok := r.listener.(deadliner)
+	return ok && shut && admitted > 0 && isTimeout(err) && listener.SetDeadline(time.Now().Add(backlogWait)) == nil
+}
+
+// accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
+// after which it gave up.
+func (r *Reader) accept() error {
+	failures, admitted := 0, 0
+	pause := minAcceptPause
+	for {
+		if !r.awaitRoom() {
+			return nil
+		}
+		conn, err := r.listener.Accept()
+		if err == nil {
+			failures, pause = 0, minAcceptPause
+			admitted++
+			r.admit(conn)
+			continue
+		}
+		if r.isStopping() {
+			if r.moreWaiting(err, admitted) {
+				admitted = 0
+				continue
+			}
+			return nil
+		}
+		r.counts.acceptErrors.Add(1)
+		if !outOfResources(err) {
+			failures++
+		}
+		if failures > r.cfg.maxAcceptErrors || errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("giving up after %d errors in a row: %w", failures, err)
+		}
+		r.report(OpAccept, r.cfg.where, err)
+		if !r.sleep(pause) {
+			return nil
+		}
+		pause = min(2*pause, maxAcceptPause)
+	}
+}
+
+// outOfResources says whether accepting will work again once others have given something back.
+func outOfResources(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Reader) isStopping() bool {
+	select {
+	case <-r.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// sleep pauses, unless the Reader is stopping.
+func (r *Reader) sleep(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.stopping:
+		return false
+	}
+}
+
+// awaitRoom waits while as many connections are being refused as may be open: those in the backlog
+// can wait longer. It says no when the Reader is given up.
+func (r *Reader) awaitRoom() bool {
+	for {
+		r.mu.Lock()
+		full := r.refusing >= r.cfg.maxConnections
+		r.mu.Unlock()
+		if !full {
+			return true
+		}
+		select {
+		case <-r.room:
+		case <-r.handling.Done():
+			return false
+		}
+	}
+}
+
+// A readerConn is a connection of a Reader.
+type readerConn struct {
+	reader   *Reader
+	in       *inbound
+	delivery Delivery
+	handle   func(data []byte) // One of the two methods, bound once.
+	refused  bool
+}
+
+// admit starts to serve conn. One too many is served as well, but refused further bytes: what it sent
+// before it could know is handled.
+func (r *Reader) admit(conn net.Conn) {
+	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg)}
+	if c.handle = c.handleMessage; r.deliver != nil {
+		c.handle = c.handleDelivery
+	}
+	r.counts.accepted.Add(1)
+	r.mu.Lock()
+	r.lastID++
+	c.delivery.Peer = Peer{ID: r.lastID, Addr: conn.RemoteAddr()}
+	if c.refused = len(r.conns)-r.refusing >= r.cfg.maxConnections; c.refused {
+		r.refusing++
+	}
+	r.conns[c] = struct{}{}
+	stopping := r.phase == phaseStopped
+	r.wg.Add(1)
+	r.mu.Unlock()
+
+	if c.refused {
+		r.counts.refused.Add(1)
+		r.report(OpAccept, c.where(), fmt.Errorf("%w: %d are open (WithMaxConnections)", ErrTooManyConnections, r.cfg.maxConnections))
+	}
+	if c.refused || stopping {
+		c.in.requestClose()
+	}
+	go c.serve() // Ends with the connection; finish waits for it.
+}
+
+// remove ends a connection.
+func (r *Reader) remove(c *readerConn) {
+	_ = c.in.conn.Close()
+	c.in.release()
+	r.mu.Lock()
+	delete(r.conns, c)
+	if c.refused {
+		r.refusing--
+	}
+	r.counts.add(&c.in.counts)
+	r.mu.Unlock()
+	select {
+	case r.room <- struct{}{}:
+	default:
+	}
+	r.wg.Done()
+}
+
+// abort ends a connection whatever it is doing.
+func (c *readerConn) abort() {
+	_ = c.in.conn.SetDeadline(aLongTimeAgo)
+	_ = c.in.conn.Close()
+}
+
+// where names the connection in errors.
+func (c *readerConn) where() string {
+	return c.reader.cfg.where + ", " + c.delivery.Peer.String()
+}
+
+// serve handles what comes until the connection ends.
+func (c *readerConn) serve() {
+	defer c.reader.remove(c)
+	for {
+		if err := c.deliver(); err != nil && !c.refuse(err) {
+			return
+		} else if err != nil {
+			continue
+		}
+		if c.reader.handling.Err() != nil {
+			return
+		}
+		if err := c.in.fill(); err != nil && !c.goesOn(err) {
+			return
+		}
+	}
+}
+
+// deliver hands over what is buffered. A panic costs the message at which it happened.
+func (c *readerConn) deliver() error {
+	for {
+		if done, err := c.deliverUntilPanic(); done {
+			return err
+		}
+	}
+}
+
+func (c *readerConn) deliverUntilPanic() (done bool, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.reader.counts.panics.Add(1)
+			c.reader.report(OpHandle, c.where(), fmt.Errorf("%w: panic: %v\n%s", ErrHandlerFailed, value, debug.Stack()))
+		}
+	}()
+	err = c.in.deliver(c.handle)
+	return true, err
+}
+
+func (c *readerConn) handleMessage(data []byte) {
+	if err := c.reader.message(data); err != nil {
+		c.failed(err)
+	}
+}
+
+func (c *readerConn) handleDelivery(data []byte) {
+	c.delivery.Data = data
+	c.delivery.Seq++
+	if err := c.reader.deliver(c.reader.handling, &c.delivery); err != nil {
+		c.failed(err)
+	}
+}
+
+// failed accounts for a handler's error.
+func (c *readerConn) failed(err error) {
+	c.reader.counts.handlerErrors.Add(1)
+	c.reader.report(OpHandle, c.where(), fmt.Errorf("%w: %w", ErrHandlerFailed, err))
+}
+
+// refuse deals with bytes that the protocol or the limit does not allow. A message that is too large
+// ends the connection gracefully: what the peer sent behind it is handled. After a length that is
+// none, nothing makes sense any more, and the peer is told by a reset that it was not read.
+func (c *readerConn) refuse(err error) (goesOn bool) {
+	c.reader.report(OpRead, c.where(), err)
+	if !errors.Is(err, ErrMessageTooLarge) {
+		c.reader.counts.malformed.Add(1)
+		return false
+	}
+	c.reader.counts.tooLarge.Add(1)
+	c.in.requestClose()
+	return true
+}
+
+// goesOn says whether there is more to read after err, and accounts for what err means.
+func (c *readerConn) goesOn(err error) bool {
+	closing := c.in.closing.Load()
+	switch {
+	case isTimeout(err) && !closing:
+		c.reader.counts.idleClosed.Add(1)
+		c.in.requestClose()
+		return true
+	case errors.Is(err, errEnded), errors.Is(err, net.ErrClosed), closing:
+		return false
+	}
+	if n := c.in.midway(); n > 0 {
+		c.reader.counts.truncated.Add(1)
+		c.reader.report(OpRead, c.where(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, err))
+	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrClosedPipe) {
+		c.reader.report(OpRead, c.where(), err)
+	}
+	return false
+}

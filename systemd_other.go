@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package udsipc
+
+// This file is systemd_linux.go where there is no systemd: nothing is ever passed.
+
+import (
+	"errors"
+	"net"
+)
+
+func closeOnExec(int) {}
+
+func passedListener(int) (net.Listener, error) { return nil, errors.ErrUnsupported }

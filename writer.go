@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the Writer as its user sees it. What its one goroutine does is in drain.go.
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Writer streams messages to the Reader at an address. It is made by NewWriter, takes messages at
+// once, connects after Start, and ends with Stop. All methods may be called from any goroutine.
+//
+// The Writer never blocks its program on I/O: messages wait in a bounded queue while the reader is
+// slow or away. WithOverflow says what happens when the queue is full.
+type Writer struct {
+	cfg    writerConfig
+	queue  *queue
+	counts writerCounts
+
+	// Stopping.
+	stopping atomic.Bool
+	abort    context.Context // Ended when Stop does not wait any longer.
+	giveUp   context.CancelFunc
+	done     chan struct{} // Closed when the drain goroutine is gone.
+
+	// The drain goroutine's own.
+	bufs     [][]byte
+	failures int    // Connections in a row that proved nothing; the exponent of the backoff.
+	poison   strike // The message that may be one that no reader takes.
+	reported queueCounts
+	unread   uint64 // Messages that the peer had not read yet when Stop gave up.
+
+	wanted atomic.Bool // Somebody waits for a connection, whether there is a message or not.
+
+	mu      sync.Mutex // Guards what follows.
+	phase   phase
+	state   State
+	changed chan struct{} // Closed and replaced whenever state changes.
+	current *outbound     // What Flush asks; nil when there is no connection.
+}
+
+// A phase is how far the life of a Writer or a Reader is.
+type phase int
+
+const (
+	phaseNew phase = iota
+	phaseStarted
+	phaseStopped
+)
+
+// A State is what a Writer's connection is doing, as a state callback gets it.
+type State int
+
+// The states of a Writer, in the order in which they first occur.
+const (
+	StateNew        State = iota // Before Start; never reported.
+	StateConnecting              // Trying to connect, until it succeeds.
+	StateConnected               // Messages flow.
+	StateLost                    // The connection ended. An idle Writer stays so until it has a message.
+	StateStopped                 // The end.
+)
+
+func (s State) String() string {
+	switch s {
+	case StateNew:
+		return "new"
+	case StateConnecting:
+		return "connecting"
+	case StateConnected:
+		return "connected"
+	case StateLost:
+		return "lost"
+	case StateStopped:
+		return "stopped"
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// NewWriter returns a Writer for the Reader at address: a path, unix:PATH, @name (Linux) or
+// tcp://HOST:PORT. The error names the option or the part of the address that makes no sense.
+func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
+	cfg, err := newWriterConfig(address, opts)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{
+		cfg:     cfg,
+		queue:   newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, cfg.maxAge),
+		done:    make(chan struct{}),
+		changed: make(chan struct{}),
+		bufs:    make([][]byte, 0, maxVector),
+	}
+	w.abort, w.giveUp = context.WithCancel(context.Background())
+	return w, nil
+}
+
+// Start begins to connect and to send, and returns at once. It may be called again; after Stop it
+// returns ErrStopped.
+func (w *Writer) Start() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.phase {
+	case phaseStopped:
+		return ErrStopped
+	case phaseNew:
+		w.phase = phaseStarted
+		go w.run() // Ends after Stop, which waits for done.
+	}
+	return nil
+}
+
+// WriteMessage copies data into the queue; the caller may reuse it at once. A message of no bytes is
+// a message. A nil error means that the message will be delivered, or counted as not delivered.
+//
+// It returns ErrMessageTooLarge for a message over WithMaxMessageSize, ErrStopped after Stop, and,
+// when the queue is full, what WithOverflow says: ErrBufferFull by default.
+func (w *Writer) WriteMessage(data []byte) error {
+	if uint64(len(data)) > w.cfg.maxMessageSize {
+		return w.tooLarge(data)
+	}
+	if w.cfg.overflow == OverflowBlock {
+		return w.queue.pushWait(context.Background(), data)
+	}
+	return w.queue.push(data)
+}
+
+// WriteMessageContext is WriteMessage, but when the queue is full it waits for room until ctx ends,
+// whatever WithOverflow says, and then returns an error that matches ErrBufferFull and the
+// context's. With OverflowDropOldest there is nearly always room.
+func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
+	if uint64(len(data)) > w.cfg.maxMessageSize {
+		return w.tooLarge(data)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return w.queue.pushWait(ctx, data)
+}
+
+func (w *Writer) tooLarge(data []byte) error {
+	w.counts.tooLarge.Add(1)
+	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), w.cfg.maxMessageSize)
+}
+
+// Flush waits until everything written before it has been delivered: taken by the kernel and, on
+// Linux, over a Unix socket, read by the peer; over TCP, acknowledged by the peer's kernel. It
+// returns the context's error if that ends first, and if messages were dropped, or may have been lost,
+// meanwhile, an error that matches ErrStopped when that was because of Stop, else ErrConnectionClosed.
+func (w *Writer) Flush(ctx context.Context) error {
+	before := w.Metrics()
+	select {
+	case <-w.queue.flushed():
+	case <-ctx.Done():
+		return opError(OpFlush, w.cfg.where, context.Cause(ctx))
+	case <-w.done:
+	}
+	w.mu.Lock()
+	conn := w.current
+	w.mu.Unlock()
+	if conn != nil {
+		target := conn.bytes.Load()
+		arrived := func() bool { return conn.consumed(target) || !w.uses(conn) }
+		if !poll(ctx, arrived) {
+			return opError(OpFlush, w.cfg.where, fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx)))
+		}
+	}
+	after := w.Metrics()
+	undelivered := after.Undelivered + after.Dropped + after.Expired - before.Undelivered - before.Dropped - before.Expired
+	lost := after.PossiblyLost - before.PossiblyLost
+	if undelivered+lost == 0 {
+		return nil
+	}
+	reason := ErrConnectionClosed
+	if w.stopping.Load() {
+		reason = ErrStopped
+	}
+	return opError(OpFlush, w.cfg.where,
+		fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost))
+}
+
+// uses says whether conn is the present connection, so that its fate is not accounted for yet.
+func (w *Writer) uses(conn *outbound) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.current == conn
+}
+
+// poll asks until the answer is yes, soon at first, then every few milliseconds: the kernel has no
+// event for what is asked here. It says no when ctx ends.
+func poll(ctx context.Context, ask func() bool) bool {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for delay := 20 * time.Microsecond; !ask(); delay = min(2*delay, 5*time.Millisecond) {
+		timer.Reset(delay)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ask()
+		}
+	}
+	return true
+}
+
+// WaitConnected waits until there is a connection. It makes an idle Writer connect. When ctx ends
+// first, the error matches ErrNotConnected and the context's; after Stop it is ErrStopped.
+func (w *Writer) WaitConnected(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		state, changed := w.state, w.changed
+		w.mu.Unlock()
+		switch state {
+		case StateConnected:
+			return nil
+		case StateStopped:
+			return ErrStopped
+		}
+		w.wanted.Store(true)
+		w.queue.signal()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return opError(OpConnect, w.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
+		}
+	}
+}
+
+// Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
+// and waits, where the system can tell, until the peer has read them. Then it closes the connection.
+//
+// When ctx ends first, Stop returns at once with an error that says how many messages were left,
+// after it has handed each of them to the WithUndelivered callback. It may be called before Start,
+// again, and from several goroutines: the first context that ends ends them all, and only one call
+// reports what was left. From inside one of the Writer's own callbacks it can only end with ctx.
+func (w *Writer) Stop(ctx context.Context) error {
+	w.queue.close() // First: once stopping is seen, nothing may be accepted.
+	w.stopping.Store(true)
+	w.queue.signal()
+
+	w.mu.Lock()
+	neverStarted := w.phase == phaseNew
+	w.phase = phaseStopped
+	w.mu.Unlock()
+	if neverStarted {
+		w.setState(StateStopped, nil)
+		close(w.done)
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		w.giveUp()
+		w.awaitDone()
+	}
+	return opError(OpStop, w.cfg.where, w.discard(ctx))
+}
+
+// stopGrace is how long a Stop whose context has ended waits for the drain goroutine to account for
+// the write that was under way. It may be stuck in a callback.
+const stopGrace = 20 * time.Millisecond
+
+func (w *Writer) awaitDone() {
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+	}
+}
+
+// discard hands back what is left of the queue, and says how much that was.
+func (w *Writer) discard(ctx context.Context) error {
+	left := w.queue.seal(w.cfg.undelivered)
+	var unread uint64
+	select {
+	case <-w.done:
+		w.mu.Lock()
+		unread, w.unread = w.unread, 0
+		w.mu.Unlock()
+	default:
+	}
+	switch cause := context.Cause(ctx); {
+	case left == 0 && unread == 0:
+		return nil
+	case cause == nil:
+		return fmt.Errorf("%d messages were not delivered: never connected, or another Stop gave up", left)
+	case left == 0:
+		return fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause)
+	default:
+		return fmt.Errorf("%d messages were not delivered: %w", left, cause)
+	}
+}
+
+// setState publishes a state and tells the callback. It is called by the drain goroutine, or by Stop
+// when there is none.
+func (w *Writer) setState(state State, cause error) {
+	w.mu.Lock()
+	if w.state == state {
+		w.mu.Unlock()
+		return
+	}
+	w.state = state
+	close(w.changed)
+	w.changed = make(chan struct{})
+	w.mu.Unlock()
+	if w.cfg.onState != nil {
+		w.cfg.onState(state, cause)
+	}
+}
+
+// report tells the error callback.
+func (w *Writer) report(op string, err error) {
+	w.counts.errors.Add(1)
+	w.cfg.onError.report(op, w.cfg.where, err)
+}
