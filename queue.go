@@ -18,6 +18,9 @@ import (
 // system call, small enough that a few of them stay in a processor's second-level cache.
 const chunkSize = 64 << 10
 
+// warmStep is how far ahead of its end a chunk is touched.
+const warmStep = 4 << 10
+
 // An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
 type OverflowPolicy int
 
@@ -69,6 +72,7 @@ type queue struct {
 	open     bool
 	tail     *buffer // The chunk that is being filled: tail.b[:filled] is used.
 	filled   int
+	warm     int // Up to where tail was touched.
 	counts   queueCounts
 	sleeping bool          // The drain goroutine waits for wake.
 	closed   bool          // No message is accepted any more.
@@ -229,6 +233,7 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 	if q.tail == nil || q.filled+size > chunkSize {
 		q.setTailLocked(getBuffer(chunkSize))
 	}
+	q.warmLocked(size)
 	from := q.filled
 	q.filled = len(appendFrame(q.tail.b[:from], data))
 	if q.open {
@@ -244,6 +249,20 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 	q.open = true
 }
 
+// warmLocked brings the bytes behind the end of the tail into this processor's cache, a step at a
+// time. They were last read by another one; without this, each message would wait for its own few
+// cache lines when the lock is released, one message after the other, and 128 B cost three times as
+// much (docs/PERFORMANCE.md). A run of plain stores waits for all of its lines at once.
+func (q *queue) warmLocked(size int) {
+	end := q.filled + size
+	if end <= q.warm || size >= warmStep {
+		return
+	}
+	from := max(q.warm, q.filled)
+	q.warm = min(end+warmStep, chunkSize)
+	clear(q.tail.b[from:q.warm])
+}
+
 // grain is how far apart the messages of one segment may be in time: a message is dropped for its
 // age at most that much too early.
 func (q *queue) grain() time.Duration {
@@ -255,7 +274,7 @@ func (q *queue) setTailLocked(chunk *buffer) {
 	if q.tail != nil && q.tail.refs == 0 {
 		putBuffer(q.tail)
 	}
-	q.tail, q.filled, q.open = chunk, 0, false
+	q.tail, q.filled, q.warm, q.open = chunk, 0, 0, false
 }
 
 // take appends to bufs what is to be written next, about limit bytes, never more slices than bufs
@@ -368,7 +387,7 @@ func (q *queue) removeLocked(i, n int) {
 			continue
 		}
 		if seg.chunk == q.tail {
-			q.filled = 0 // Fill it again while it is in the cache.
+			q.filled, q.warm = 0, 0 // Fill it again while it is in the cache.
 		} else {
 			putBuffer(seg.chunk)
 		}
