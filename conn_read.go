@@ -307,5 +307,5 @@ func (in *inbound) over() bool {
 		_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
 		_, _ = in.conn.Write(goodbye) // A peer that cannot be told has the same grace.
 	}
-	return time.Now().After(in.graceEnd)
+	return !time.Now().Before(in.graceEnd)
 }

@@ -18,7 +18,7 @@ import (
 
 const (
 	probeInterval  = 10 * time.Millisecond  // How often a busy connection asks whether all was read.
-	provenAfter    = 10 * time.Millisecond  // A connection that lived shorter proves nothing.
+	provenAfter    = 10 * time.Millisecond  // A connection that lived shorter proves little.
 	trustedAfter   = time.Second            // One that lived so long proves enough.
 	tcpVerdictWait = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
 )
@@ -168,11 +168,19 @@ func (o *outbound) consumed(first int64) bool {
 	return !ok || bytes == 0 || written-int64(bytes) >= first
 }
 
-// proven says whether this connection did what connections are for, so that the next one need not be
-// delayed: a message was read and it lived for a moment, or it lived for long.
-func (o *outbound) proven() bool {
+// failures returns how many connections in a row have failed, for the backoff, when so many had
+// before this one. None, if a message was read or the connection lived for long; one that lived for a
+// moment only counts as the first failure all the same, so that a reader that is full and sends its
+// writers away is not called all the time.
+func (o *outbound) failures(before int) int {
 	lived := time.Since(o.began)
-	return lived >= trustedAfter || o.settled > 0 && lived >= provenAfter
+	switch {
+	case lived >= trustedAfter, o.settled > 0 && lived >= provenAfter:
+		return 0
+	case o.settled > 0:
+		return 1
+	}
+	return before + 1
 }
 
 // finish ends the connection after a write failed with writeErr, or after the peer left (nil), and

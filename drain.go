@@ -218,11 +218,8 @@ func (w *Writer) settle(o *outbound, writeErr error) {
 		w.counts.possiblyLost.Add(lost)
 		w.report(OpWrite, &PossibleLossError{Messages: lost, Err: cause})
 	}
-	switch {
-	case o.proven():
-		w.failures = 0
-	case o.messages > 0 || !w.queue.empty():
-		w.failures++ // Not for an idle connection, which had no chance to prove anything.
+	if o.messages > 0 || !w.queue.empty() { // An idle one had no chance to prove anything.
+		w.failures = o.failures(w.failures)
 	}
 	w.strike(w.queue.rewind(), o.messages > 0)
 	w.forget()
