@@ -48,7 +48,7 @@ func (w *Writer) connect() (net.Conn, error) {
 	w.mu.Lock()
 	first := w.state == StateNew
 	w.mu.Unlock()
-	for ; ; first = false {
+	for {
 		if err := w.awaitReason(first); err != nil {
 			return nil, err
 		}
