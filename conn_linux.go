@@ -27,6 +27,24 @@ func unread(raw syscall.RawConn) (bytes int, ok bool) {
 	return int(value), err == nil && errno == 0
 }
 
+// hungUp says whether the peer has closed its end (poll(2)). What it had not read then is thrown away
+// after that, so an unread of 0 means that everything was read only if hungUp says no afterwards. It
+// takes nothing: an error that the connection ended with is still there for the one who reads.
+func hungUp(raw syscall.RawConn) bool {
+	const pollErr, pollHup, pollRdHup = 0x8, 0x10, 0x2000
+	poll := struct {
+		fd              int32
+		events, revents int16
+	}{events: pollRdHup}
+	var now syscall.Timespec
+	var errno syscall.Errno
+	err := raw.Control(func(fd uintptr) {
+		poll.fd = int32(fd)
+		_, _, errno = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	})
+	return err != nil || errno != 0 || poll.revents&(pollErr|pollHup|pollRdHup) != 0
+}
+
 // sendBufferSize returns SO_SNDBUF, which bounds what lies unread in a Unix socket.
 func sendBufferSize(raw syscall.RawConn) (bytes int) {
 	_ = raw.Control(func(fd uintptr) {

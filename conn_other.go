@@ -16,6 +16,7 @@ import (
 const endOfFileMeansRead = false
 
 func unread(syscall.RawConn) (bytes int, ok bool)     { return 0, false }
+func hungUp(syscall.RawConn) bool                     { return false }
 func sendBufferSize(syscall.RawConn) (bytes int)      { return 0 }
 func pendingError(syscall.RawConn) error              { return nil }
 func shutReceiving(net.Conn) bool                     { return false }

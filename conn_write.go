@@ -150,7 +150,7 @@ func (o *outbound) probe(now time.Time) {
 // settle says whether the peer has read everything for certain.
 func (o *outbound) settle() bool {
 	if o.kind == unixSocket {
-		if bytes, ok := unread(o.raw); ok && bytes == 0 {
+		if bytes, ok := unread(o.raw); ok && bytes == 0 && !hungUp(o.raw) {
 			o.settled = o.messages
 		}
 	}
@@ -165,7 +165,13 @@ func (o *outbound) consumed(first int64) bool {
 	}
 	written := o.bytes.Load() // Before unread, so that a write in between makes it careful, not wrong.
 	bytes, ok := unread(o.raw)
-	return !ok || bytes == 0 || written-int64(bytes) >= first
+	switch {
+	case !ok:
+		return true
+	case bytes > 0 && written-int64(bytes) < first:
+		return false
+	}
+	return !hungUp(o.raw) // If so, finish will tell.
 }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had

@@ -42,6 +42,8 @@ type Writer struct {
 	state   State
 	changed chan struct{} // Closed and replaced whenever state changes.
 	current *outbound     // What Flush asks; nil when there is no connection.
+
+	answered struct{ undelivered, lost uint64 } // What a Flush has told already.
 }
 
 // A phase is how far the life of a Writer or a Reader is.
@@ -149,15 +151,14 @@ func (w *Writer) tooLarge(data []byte) error {
 
 // Flush waits until everything written before it has been delivered: taken by the kernel and, on
 // Linux, over a Unix socket, read by the peer; over TCP, acknowledged by the peer's kernel. It
-// returns the context's error if that ends first, and if messages were dropped, or may have been lost,
-// meanwhile, an error that matches ErrStopped when that was because of Stop, else ErrConnectionClosed.
+// returns the context's error if that ends first. If messages were dropped, or may have been lost,
+// since the last Flush that returned otherwise, the error says how many, and matches ErrStopped if
+// the Writer is being stopped, else ErrConnectionClosed.
 func (w *Writer) Flush(ctx context.Context) error {
-	before := w.Metrics()
 	select {
 	case <-w.queue.flushed():
 	case <-ctx.Done():
 		return opError(OpFlush, w.cfg.where, context.Cause(ctx))
-	case <-w.done:
 	}
 	w.mu.Lock()
 	conn := w.current
@@ -169,18 +170,25 @@ func (w *Writer) Flush(ctx context.Context) error {
 			return opError(OpFlush, w.cfg.where, fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx)))
 		}
 	}
-	after := w.Metrics()
-	undelivered := after.Undelivered + after.Dropped + after.Expired - before.Undelivered - before.Dropped - before.Expired
-	lost := after.PossiblyLost - before.PossiblyLost
-	if undelivered+lost == 0 {
-		return nil
-	}
+	return opError(OpFlush, w.cfg.where, w.answer())
+}
+
+// answer says what became of the messages since it was last asked.
+func (w *Writer) answer() error {
+	now := w.Metrics()
+	undelivered, lost := now.Undelivered+now.Dropped+now.Expired, now.PossiblyLost
+	w.mu.Lock()
+	undelivered, w.answered.undelivered = undelivered-w.answered.undelivered, undelivered
+	lost, w.answered.lost = lost-w.answered.lost, lost
+	w.mu.Unlock()
 	reason := ErrConnectionClosed
-	if w.stopping.Load() {
+	switch {
+	case undelivered+lost == 0:
+		return nil
+	case w.stopping.Load():
 		reason = ErrStopped
 	}
-	return opError(OpFlush, w.cfg.where,
-		fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost))
+	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
 }
 
 // uses says whether conn is the present connection, so that its fate is not accounted for yet.
