@@ -15,6 +15,9 @@ import (
 // ECONNRESET, and end of file only otherwise (net/unix/af_unix.c, unix_release_sock).
 const endOfFileMeansRead = true
 
+// canTellUnread: unread and hungUp know.
+const canTellUnread = true
+
 // unread returns how many bytes that were written to a Unix socket the peer has not read yet, at the
 // kernel's own prices, which are above the true number and 0 exactly when everything was read; for
 // TCP, how many the peer's kernel has not acknowledged (SIOCOUTQ: tcp(7), unix(7)).

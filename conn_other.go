@@ -13,7 +13,10 @@ import (
 	"time"
 )
 
-const endOfFileMeansRead = false
+const (
+	endOfFileMeansRead = false
+	canTellUnread      = false
+)
 
 func unread(syscall.RawConn) (bytes int, ok bool)     { return 0, false }
 func hungUp(syscall.RawConn) bool                     { return false }

@@ -158,20 +158,19 @@ func (o *outbound) settle() bool {
 }
 
 // consumed says whether the peer has read the first bytes that were written; on TCP, whether its
-// kernel has them. Where the kernel cannot tell, to have written them must do. Any goroutine may ask.
+// kernel has them. Where the kernel cannot tell, to have written them must do. It says no of a
+// connection that is at its end: what was unread is gone with it, and finish will tell. Any goroutine
+// may ask.
 func (o *outbound) consumed(first int64) bool {
-	if o.raw == nil {
+	if o.leaving.Load() {
+		return false
+	}
+	if o.raw == nil || !canTellUnread {
 		return true
 	}
 	written := o.bytes.Load() // Before unread, so that a write in between makes it careful, not wrong.
 	bytes, ok := unread(o.raw)
-	switch {
-	case !ok:
-		return true
-	case bytes > 0 && written-int64(bytes) < first:
-		return false
-	}
-	return !hungUp(o.raw) // If so, finish will tell.
+	return ok && (bytes == 0 || written-int64(bytes) >= first) && !hungUp(o.raw)
 }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had

@@ -169,10 +169,7 @@ func (w *Writer) drain(o *outbound) error {
 		bufs := w.queue.take(w.bufs[:0], batchSize)
 		if len(bufs) == 0 {
 			if w.stopping.Load() {
-				if poll(w.abort, func() bool { return o.consumed(o.bytes.Load()) || o.hasEnded() }) && o.hasEnded() {
-					return nil
-				}
-				return ErrStopped
+				return w.linger(o)
 			}
 			<-w.queue.wake // From push, watch, close, and a signal of Stop's.
 			continue
@@ -196,6 +193,15 @@ func (w *Writer) drain(o *outbound) error {
 		w.report(OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", ErrBackpressure, n, w.cfg.writeTimeout))
 	}
 	return nil
+}
+
+// linger waits, at the end, until the peer has read everything. It returns nil if the peer left.
+func (w *Writer) linger(o *outbound) error {
+	poll(w.abort, func() bool { return o.leaving.Load() || o.consumed(o.bytes.Load()) })
+	if o.leaving.Load() && w.abort.Err() == nil {
+		return nil
+	}
+	return ErrStopped
 }
 
 // close ends a connection that nothing is wrong with.

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is all that the tests see of what is private.
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+var (
+	AppendFrame     = appendFrame
+	ParseHeader     = parseHeader
+	WholeFrames     = wholeFrames
+	HeaderSize      = headerSize
+	FrameSize       = frameSize
+	MaxSocketPath   = maxSocketPath
+	ParseActivation = parseActivation
+)
+
+// ParseAddress returns the parts of an address, and how it is written.
+func ParseAddress(text string) (network, name, written string, file bool, err error) {
+	a, err := parseAddress(text)
+	return a.network, a.name, a.String(), a.file(), err
+}
+
+// Decode does what a Reader's connection does (readerConn.serve) with pieces that come one at a time.
+// The error is the first one, io.ErrUnexpectedEOF at the end of the pieces in the middle of a message.
+func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, err error) {
+	cfg := &readerConfig{readBufferSize: bufSize}
+	cfg.maxMessageSize = min(limit, maxMessageLimit)
+	in := newInbound(&pieceConn{pieces: pieces}, cfg)
+	defer in.release()
+	for {
+		refused := in.deliver(func(data []byte) {
+			messages = append(messages, append([]byte{}, data...))
+			if cap(data) != len(data) {
+				err = errors.Join(err, errors.New("appending to a message would touch the next one"))
+			}
+		})
+		err = firstError(err, refused)
+		if refused != nil && !errors.Is(refused, ErrMessageTooLarge) {
+			return messages, err
+		}
+		if refused != nil {
+			in.requestClose()
+			continue
+		}
+		if ended := in.fill(); ended != nil {
+			if ended == io.EOF && in.midway() > 0 {
+				ended = io.ErrUnexpectedEOF
+			}
+			if ended != io.EOF {
+				err = firstError(err, ended)
+			}
+			return messages, err
+		}
+	}
+}
+
+// A pieceConn is read piece by piece.
+type pieceConn struct {
+	net.Conn // nil; what is not below is not called.
+	pieces   [][]byte
+}
+
+func (c *pieceConn) Read(b []byte) (int, error) {
+	for len(c.pieces) > 0 && len(c.pieces[0]) == 0 {
+		c.pieces = c.pieces[1:]
+	}
+	if len(c.pieces) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, c.pieces[0])
+	c.pieces[0] = c.pieces[0][n:]
+	return n, nil
+}
+
+func (c *pieceConn) Write(b []byte) (int, error)      { return len(b), nil }
+func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
