@@ -7,7 +7,6 @@ package udsipc
 import (
 	"net"
 	"syscall"
-	"time"
 	"unsafe"
 )
 
@@ -84,15 +83,4 @@ func shutListener(listener *net.UnixListener) bool {
 	var shutErr error
 	err = raw.Control(func(fd uintptr) { shutErr = syscall.Shutdown(int(fd), syscall.SHUT_RD) })
 	return err == nil && shutErr == nil
-}
-
-// limitUnacknowledged ends a connection whose peer's kernel has not acknowledged data for so long
-// (TCP_USER_TIMEOUT: tcp(7)).
-func limitUnacknowledged(conn *net.TCPConn, limit time.Duration) {
-	const tcpUserTimeoutOption = 18
-	if raw, err := conn.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeoutOption, int(limit.Milliseconds()))
-		})
-	}
 }

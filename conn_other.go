@@ -10,7 +10,6 @@ package udsipc
 import (
 	"net"
 	"syscall"
-	"time"
 )
 
 const (
@@ -18,10 +17,9 @@ const (
 	canTellUnread      = false
 )
 
-func unread(syscall.RawConn) (bytes int, ok bool)     { return 0, false }
-func hungUp(syscall.RawConn) bool                     { return false }
-func sendBufferSize(syscall.RawConn) (bytes int)      { return 0 }
-func pendingError(syscall.RawConn) error              { return nil }
-func shutReceiving(net.Conn) bool                     { return false }
-func shutListener(*net.UnixListener) bool             { return false }
-func limitUnacknowledged(*net.TCPConn, time.Duration) {}
+func unread(syscall.RawConn) (bytes int, ok bool) { return 0, false }
+func hungUp(syscall.RawConn) bool                 { return false }
+func sendBufferSize(syscall.RawConn) (bytes int)  { return 0 }
+func pendingError(syscall.RawConn) error          { return nil }
+func shutReceiving(net.Conn) bool                 { return false }
+func shutListener(*net.UnixListener) bool         { return false }

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"encoding/json"
+	"expvar"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// A collector and a program that sends to it, in one process.
+func Example() {
+	folder, err := os.MkdirTemp("", "udsipc")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
+	socket := filepath.Join(folder, "app.sock")
+
+	reader, err := udsipc.NewReader(func(data []byte) error {
+		fmt.Printf("%s\n", data) // data is valid until this function returns.
+		return nil
+	}, socket)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := reader.Start(); err != nil {
+		log.Fatal(err)
+	}
+
+	writer, err := udsipc.NewWriter(socket)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := writer.Start(); err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"hello", "again"} {
+		if err := writer.WriteMessage([]byte(text)); err != nil {
+			log.Print(err)
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := writer.Stop(ctx); err != nil { // Sends what is queued.
+		log.Print(err)
+	}
+	if err := reader.Stop(ctx); err != nil { // Handles what was sent.
+		log.Print(err)
+	}
+	// Output:
+	// hello
+	// again
+}
+
+// What happened to each message: the counters are a snapshot of one moment, and expvar publishes
+// them, as JSON, in one line.
+func ExampleWriter_Metrics() {
+	writer, err := udsipc.NewWriter("/run/app/collector.sock", udsipc.WithMaxBufferedWrites(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	expvar.Publish("collector", expvar.Func(func() any { return writer.Metrics() }))
+
+	fmt.Println(writer.WriteMessage([]byte("waits until there is a reader")))
+	fmt.Println(writer.WriteMessage([]byte("one too many")))
+
+	var published udsipc.WriterMetrics
+	if err := json.Unmarshal([]byte(expvar.Get("collector").String()), &published); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(published.Accepted, "accepted,", published.Queued, "queued,", published.Refused, "refused")
+	// Output:
+	// <nil>
+	// udsipc: queue is full
+	// 1 accepted, 1 queued, 1 refused
+}
+
+// Stop gives up with its context. Nothing is lost without a word: what could not be delivered comes
+// back.
+func ExampleWriter_Stop() {
+	writer, err := udsipc.NewWriter("/nonexistent/collector.sock",
+		udsipc.WithUndelivered(func(data []byte) { fmt.Printf("undelivered: %s\n", data) }))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := writer.Start(); err != nil {
+		log.Fatal(err)
+	}
+	if err := writer.WriteMessage([]byte("to nobody")); err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	fmt.Println(writer.Stop(ctx))
+	// Output:
+	// undelivered: to nobody
+	// stop /nonexistent/collector.sock: 1 messages were not delivered: context deadline exceeded
+}
+
+// A daemon ends when it is told to, or when its Reader cannot go on.
+func ExampleReader_Done() {
+	reader, err := udsipc.NewDeliveryReader(func(ctx context.Context, d *udsipc.Delivery) error {
+		log.Printf("message %d of %v: %s", d.Seq, d.Peer, d.Data)
+		return nil
+	}, "@udsipc-example-done", udsipc.WithReaderErrorCallback(func(err error, context string) {
+		log.Printf("%s: %v", context, err)
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := reader.Start(); err != nil {
+		log.Fatal(err)
+	}
+	told, cancel := context.WithCancel(context.Background()) // signal.NotifyContext, in a daemon.
+	cancel()
+	select {
+	case <-told.Done():
+	case <-reader.Done():
+	}
+	fmt.Println(reader.Stop(context.Background()), reader.Err())
+	// Output:
+	// <nil> <nil>
+}

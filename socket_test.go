@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package udsipc_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+const nobody = 65534
+
+func ignore([]byte) error { return nil }
+
+func newReader(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
+	tb.Helper()
+	r, err := udsipc.NewReader(ignore, address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, r) })
+	return r
+}
+
+// lstat returns what lies at path; nil for nothing.
+func lstat(tb testing.TB, path string) fs.FileInfo {
+	tb.Helper()
+	info, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		tb.Fatal(err)
+	}
+	return info
+}
+
+func checkMode(tb testing.TB, path string, want fs.FileMode) {
+	tb.Helper()
+	if info := lstat(tb, path); info == nil || info.Mode() != want {
+		tb.Errorf("%s is %v, want %v", path, info, want)
+	}
+}
+
+func checkEmpty(tb testing.TB, folder string) {
+	tb.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil || len(entries) > 0 {
+		tb.Errorf("the folder has %v, %v, want nothing", entries, err)
+	}
+}
+
+// leaveStale makes a socket file on which nobody listens.
+func leaveStale(tb testing.TB, path string) {
+	tb.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestSocketFolderAndDefaultMode(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "a", "b")
+	path := filepath.Join(folder, "s")
+	r := startReader(t, ignore, path)
+	checkMode(t, filepath.Dir(folder), fs.ModeDir|0o750)
+	checkMode(t, folder, fs.ModeDir|0o750)
+	checkMode(t, path, fs.ModeSocket|0o600)
+	stop(t, r)
+	checkEmpty(t, folder)
+}
+
+func TestSocketFolderCannotBeMade(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newReader(t, filepath.Join(file, "s"))
+	if err := r.Start(); !errors.Is(err, syscall.ENOTDIR) || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v, want %v of %s", err, syscall.ENOTDIR, file)
+	}
+}
+
+func init() {
+	roles["umask"] = func() error {
+		umask, err := strconv.ParseUint(os.Getenv("UMASK"), 8, 32)
+		if err != nil {
+			return err
+		}
+		mode, err := strconv.ParseUint(os.Getenv("MODE"), 8, 32)
+		if err != nil {
+			return err
+		}
+		syscall.Umask(int(umask))
+		path := os.Getenv("SOCKET")
+		r, err := udsipc.NewReader(ignore, path, udsipc.WithSocketMode(fs.FileMode(mode)))
+		if err != nil {
+			return err
+		}
+		if err := r.Start(); err != nil {
+			return err
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		if want := fs.ModeSocket | fs.FileMode(mode); info.Mode() != want {
+			return fmt.Errorf("the socket has mode %v, want %v", info.Mode(), want)
+		}
+		return r.Stop(context.Background())
+	}
+}
+
+// TestSocketModeWhateverTheUmask uses processes, because the umask belongs to one.
+func TestSocketModeWhateverTheUmask(t *testing.T) {
+	for _, mode := range []string{"666", "660", "600", "200", "777"} {
+		for _, umask := range []string{"000", "022", "077", "777"} {
+			t.Run(mode+" under "+umask, func(t *testing.T) {
+				cmd := process(t, "umask", "SOCKET="+socketPath(t), "MODE="+mode, "UMASK="+umask)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+			})
+		}
+	}
+}
+
+func asRoot(tb testing.TB) {
+	tb.Helper()
+	if os.Getuid() != 0 {
+		tb.Skip("takes root")
+	}
+}
+
+func TestSocketOwner(t *testing.T) {
+	asRoot(t)
+	for _, test := range []struct{ uid, gid, wantUID, wantGID int }{
+		{nobody, nobody, nobody, nobody}, {nobody, -1, nobody, os.Getgid()}, {-1, nobody, os.Getuid(), nobody},
+	} {
+		path := socketPath(t)
+		r := startReader(t, ignore, path, udsipc.WithSocketOwner(test.uid, test.gid), udsipc.WithSocketMode(0o660))
+		checkMode(t, path, fs.ModeSocket|0o660)
+		stat := lstat(t, path).Sys().(*syscall.Stat_t)
+		if int(stat.Uid) != test.wantUID || int(stat.Gid) != test.wantGID {
+			t.Errorf("owner %d:%d, want %d:%d", stat.Uid, stat.Gid, test.wantUID, test.wantGID)
+		}
+		stop(t, r)
+	}
+}
+
+func TestSocketOwnerThatMayNotBeGiven(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may")
+	}
+	path := socketPath(t)
+	err := newReader(t, path, udsipc.WithSocketOwner(0, -1)).Start()
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "WithSocketOwner") {
+		t.Errorf("got %v", err)
+	}
+	checkEmpty(t, filepath.Dir(path))
+}
+
+func init() {
+	roles["intruder"] = func() error {
+		path := os.Getenv("SOCKET")
+		fmt.Println("ready")
+		var refused, absent int
+		for {
+			conn, err := net.Dial("unix", path)
+			switch {
+			case err == nil:
+				conn.Close()
+				return errors.New("connected")
+			case errors.Is(err, syscall.EACCES):
+				refused++
+			case errors.Is(err, syscall.ENOENT):
+				absent++
+			case errors.Is(err, syscall.ECONNREFUSED):
+				return fmt.Errorf("may connect, but nobody listens: %w", err)
+			}
+			if _, err := os.Lstat(path + ".end"); err == nil {
+				if refused == 0 {
+					return fmt.Errorf("the socket was never there in %d attempts", absent)
+				}
+				return nil
+			}
+		}
+	}
+}
+
+// startIntruder starts a process of another user that tries to connect until path.end exists.
+func startIntruder(tb testing.TB, path string) (cmd *exec.Cmd, complaint *strings.Builder) {
+	tb.Helper()
+	cmd = process(tb, "intruder", "SOCKET="+path)
+	// The binary lies where the other user may not go.
+	self, err := os.ReadFile(cmd.Path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cmd.Path = filepath.Join(filepath.Dir(path), "intruder")
+	if err := os.WriteFile(cmd.Path, self, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Chmod(cmd.Path, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	complaint = &strings.Builder{}
+	cmd.Stderr = complaint
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		tb.Fatalf("intruder: %q, %v, %v: %s", line, err, cmd.Wait(), complaint)
+	}
+	return cmd, complaint
+}
+
+// openFolder returns a folder that every user may enter.
+func openFolder(tb testing.TB) string {
+	tb.Helper()
+	folder, err := os.MkdirTemp("", "udsipc")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { os.RemoveAll(folder) })
+	if err := os.Chmod(folder, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	return folder
+}
+
+// TestNobodyElseConnectsAtAnyMoment has another user try while sockets come and go.
+func TestNobodyElseConnectsAtAnyMoment(t *testing.T) {
+	asRoot(t)
+	if runtime.GOOS == "darwin" {
+		t.Skip("the folder has to protect the socket there")
+	}
+	for name, opts := range map[string][]udsipc.ReaderOption{
+		"mode alone":     {udsipc.WithSocketMode(0o600)},
+		"mode and owner": {udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(0, 0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer syscall.Umask(syscall.Umask(0)) // The worst; no other test runs now.
+			path := filepath.Join(openFolder(t), "s")
+			cmd, complaint := startIntruder(t, path)
+			for range 100 {
+				stop(t, startReader(t, ignore, path, opts...))
+			}
+			r := startReader(t, ignore, path, opts...)
+			if err := os.WriteFile(path+".end", nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("intruder: %v: %s", err, complaint)
+			}
+			if n := r.Metrics().Accepted; n != 0 {
+				t.Errorf("%d connections accepted, want 0", n)
+			}
+		})
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := socketPath(t)
+	leaveStale(t, path)
+	r := startReader(t, ignore, path)
+	mustDial(t, path)
+	stop(t, r)
+	checkEmpty(t, filepath.Dir(path))
+}
+
+func TestSocketInUse(t *testing.T) {
+	for _, transport := range transports {
+		address := transport.address(t)
+		t.Run(transport.name+" of a Reader", func(t *testing.T) {
+			first := startReader(t, ignore, address)
+			second := newReader(t, address)
+			if err := second.Start(); !errors.Is(err, udsipc.ErrSocketInUse) {
+				t.Fatalf("got %v, want %v", err, udsipc.ErrSocketInUse)
+			}
+			mustDial(t, address)
+			stop(t, first)
+			if err := second.Start(); err != nil {
+				t.Errorf("once the first has stopped: %v", err)
+			}
+		})
+	}
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network+" of a stranger", func(t *testing.T) {
+			name, prefix := "127.0.0.1:0", "tcp://"
+			if network == "unix" {
+				name, prefix = socketPath(t), "unix:"
+			}
+			l, err := net.Listen(network, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			address := prefix + l.Addr().String()
+			if err := newReader(t, address).Start(); !errors.Is(err, udsipc.ErrSocketInUse) {
+				t.Errorf("got %v, want %v", err, udsipc.ErrSocketInUse)
+			}
+			mustDial(t, address)
+		})
+	}
+}
+
+// TestOneOfTwoWins starts two Readers at the same moment, over a stale socket or none.
+func TestOneOfTwoWins(t *testing.T) {
+	for round := range 50 {
+		path := socketPath(t)
+		if round%2 == 0 {
+			leaveStale(t, path)
+		}
+		readers := []*udsipc.Reader{newReader(t, path), newReader(t, path)}
+		errs := make([]error, len(readers))
+		begin := make(chan struct{})
+		var wg sync.WaitGroup
+		for i, r := range readers {
+			wg.Go(func() {
+				<-begin
+				errs[i] = r.Start()
+			})
+		}
+		close(begin)
+		wg.Wait()
+		winner := slices.Index(errs, nil)
+		if winner < 0 || !errors.Is(errs[1-winner], udsipc.ErrSocketInUse) {
+			t.Fatalf("round %d: %v, want one %v", round, errs, udsipc.ErrSocketInUse)
+		}
+		conn := mustDial(t, path)
+		until(t, "the winner has the connection", func() bool { return readers[winner].Metrics().Accepted == 1 })
+		conn.Close()
+		stop(t, readers[1-winner])
+		if lstat(t, path) == nil {
+			t.Fatalf("round %d: the loser removed the winner's socket", round)
+		}
+		stop(t, readers[winner])
+		checkEmpty(t, filepath.Dir(path))
+	}
+}
+
+func TestWhatIsNoSocketStays(t *testing.T) {
+	for _, test := range []struct {
+		says string
+		make func(path string) error
+	}{
+		{"a regular file", func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) }},
+		{"a folder", func(path string) error { return os.Mkdir(path, 0o700) }},
+		{"a symbolic link", func(path string) error { return os.Symlink("nowhere", path) }},
+		{"a symbolic link to a stale socket", func(path string) error {
+			leaveStale(t, path+".stale")
+			return os.Symlink(path+".stale", path)
+		}},
+		{"a named pipe", func(path string) error { return syscall.Mkfifo(path, 0o600) }},
+	} {
+		t.Run(test.says, func(t *testing.T) {
+			path := socketPath(t)
+			if err := test.make(path); err != nil {
+				t.Fatal(err)
+			}
+			before := lstat(t, path)
+			says, _, _ := strings.Cut(test.says, " to ")
+			r := newReader(t, path)
+			for range 2 {
+				err := r.Start()
+				if !errors.Is(err, udsipc.ErrInvalidSocketPath) || !strings.Contains(err.Error(), says) {
+					t.Errorf("got %v, want %v and %q", err, udsipc.ErrInvalidSocketPath, says)
+				}
+			}
+			stop(t, r)
+			if after := lstat(t, path); after == nil || !os.SameFile(before, after) || after.ModTime() != before.ModTime() {
+				t.Errorf("there was %v, now %v", before, after)
+			}
+			if strings.Contains(test.says, "stale") && lstat(t, path+".stale") == nil {
+				t.Error("the stale socket behind the link is gone")
+			}
+		})
+	}
+}
+
+func TestStopRemovesItsOwnSocketAlone(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"another's socket": func(path string) error { leaveStale(t, path); return nil },
+		"regular file":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"nothing":          func(string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			r := startReader(t, ignore, path)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := replace(path); err != nil {
+				t.Fatal(err)
+			}
+			before := lstat(t, path)
+			stop(t, r)
+			after := lstat(t, path)
+			if (before == nil) != (after == nil) || before != nil && !os.SameFile(before, after) {
+				t.Errorf("there was %v, now %v", before, after)
+			}
+		})
+	}
+	t.Run("folder gone", func(t *testing.T) {
+		folder := filepath.Join(t.TempDir(), "f")
+		r := startReader(t, ignore, filepath.Join(folder, "s"))
+		if err := os.RemoveAll(folder); err != nil {
+			t.Fatal(err)
+		}
+		stop(t, r)
+	})
+	t.Run("another Reader's", func(t *testing.T) {
+		path := socketPath(t)
+		first := startReader(t, ignore, path)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		second := startReader(t, ignore, path)
+		stop(t, first)
+		mustDial(t, path)
+		until(t, "the second has the connection", func() bool { return second.Metrics().Accepted == 1 })
+	})
+}
+
+// TestLockedFolder has another hold the folder's lock for longer than a Reader waits.
+func TestLockedFolder(t *testing.T) {
+	path := socketPath(t)
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	r := newReader(t, path)
+	began := time.Now()
+	if err := r.Start(); !errors.Is(err, udsipc.ErrSocketInUse) || !strings.Contains(err.Error(), filepath.Dir(path)) {
+		t.Errorf("got %v, want %v", err, udsipc.ErrSocketInUse)
+	}
+	if waited := time.Since(began); waited > 5*time.Second {
+		t.Errorf("waited %v, want about 1s", waited)
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Errorf("once it is unlocked: %v", err)
+	}
+}
