@@ -152,9 +152,44 @@ func BenchmarkProducers(b *testing.B) {
 	}
 }
 
-func BenchmarkConnections(b *testing.B) {
+// BenchmarkWriters has so many Writers in one process, each with a producer and a queue of its own.
+func BenchmarkWriters(b *testing.B) {
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, n, socketPath(b)) })
+	}
+}
+
+// BenchmarkConnections is a Reader under so many connections that all send, 32 KiB of frames at a
+// time. The clients are bare sockets, so that it is the Reader that is measured.
+func BenchmarkConnections(b *testing.B) {
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			const size, perBlock = 128, 250
+			frame := append(binary.AppendUvarint(nil, size), make([]byte, size)...)
+			block := bytes.Repeat(frame, perBlock)
+			blocks := b.N/perBlock + 1
+			a := expect(blocks * perBlock)
+			path := socketPath(b)
+			startReader(b, a.handle, path, udsipc.WithMaxConnections(n))
+			var next atomic.Int64
+			b.SetBytes(size)
+			conns := make([]net.Conn, n)
+			for i := range conns {
+				conns[i] = mustDial(b, path)
+			}
+			b.ResetTimer()
+			for _, conn := range conns {
+				go func() {
+					for next.Add(1) <= int64(blocks) {
+						if _, err := conn.Write(block); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				}()
+			}
+			<-a.done
+		})
 	}
 }
 
@@ -268,8 +303,8 @@ func BenchmarkOneCallAMessage(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleConnections reports what a connection costs that waits: memory of both ends of the
-// process, less that of the bare client sockets.
+// BenchmarkIdleConnections reports what a connection costs that has been used and waits now: heap and
+// stacks of the whole process, so the client's end is in it as well.
 func BenchmarkIdleConnections(b *testing.B) {
 	const n = 1000
 	memory := func() uint64 {
@@ -289,7 +324,6 @@ func BenchmarkIdleConnections(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer conn.Close()
 			conns[i] = conn
 			if _, err := conn.Write([]byte{1, 'x'}); err != nil {
 				b.Fatal(err)
@@ -299,7 +333,11 @@ func BenchmarkIdleConnections(b *testing.B) {
 		if got := r.Metrics().Connections; got != n {
 			b.Fatalf("%d connections, want %d", got, n)
 		}
-		b.ReportMetric(float64(memory()-before)/n, "B/conn")
+		b.ReportMetric(float64(int64(memory()-before))/n, "B/conn")
+		for _, conn := range conns {
+			conn.Close()
+		}
+		stop(b, r)
 	}
 }
 

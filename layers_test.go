@@ -18,21 +18,23 @@ import (
 var layers = [][]string{
 	{"writer.go", "drain.go", "reader.go", "serve.go"},
 	{"conn.go", "conn_read.go", "conn_write.go"},
-	{"framing.go", "queue.go", "pool.go"},
+	{"framing.go", "queue.go", "queue_take.go", "pool.go"},
 	{"address.go", "socket.go", "peer.go", "systemd.go"},
-	{"options.go", "metrics.go", "errors.go"},
+	{"options.go", "config.go", "metrics.go", "errors.go"},
 }
 
 // exceptions are the uses that go up, each with its reason.
 var exceptions = map[string]string{
-	"options.go uses parseAddress":       "options are checked together with the address",
-	"options.go uses OverflowPolicy":     "the policy is the queue's",
-	"options.go uses OverflowRefuse":     "the policy is the queue's",
-	"options.go uses OverflowDropOldest": "the policy is the queue's",
-	"options.go uses State":              "the callback gets what the Writer is",
-	"metrics.go uses Writer":             "the methods that take the snapshots",
-	"metrics.go uses Reader":             "the methods that take the snapshots",
-	"metrics.go uses StateConnected":     "the methods that take the snapshots",
+	"config.go uses parseAddress":       "options are checked together with the address",
+	"options.go uses OverflowPolicy":    "the policy is the queue's",
+	"config.go uses OverflowRefuse":     "the policy is the queue's",
+	"config.go uses OverflowDropOldest": "the policy is the queue's",
+	"options.go uses State":             "the callback gets what the Writer is",
+	"config.go uses OverflowPolicy":     "the policy is the queue's",
+	"config.go uses State":              "the callback gets what the Writer is",
+	"metrics.go uses Writer":            "the methods that take the snapshots",
+	"metrics.go uses Reader":            "the methods that take the snapshots",
+	"metrics.go uses StateConnected":    "the methods that take the snapshots",
 }
 
 // forbidden are the imports that the package leaves to its users.

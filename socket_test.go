@@ -354,7 +354,8 @@ func TestOneOfTwoWins(t *testing.T) {
 			t.Fatalf("round %d: %v, want one %v", round, errs, udsipc.ErrSocketInUse)
 		}
 		conn := mustDial(t, path)
-		until(t, "the winner has the connection", func() bool { return readers[winner].Metrics().Accepted == 1 })
+		mustWrite(t, conn, frames("hello"))
+		until(t, "the winner has the message", func() bool { return readers[winner].Metrics().Received == 1 })
 		conn.Close()
 		stop(t, readers[1-winner])
 		if lstat(t, path) == nil {

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what was set: the defaults, and the checks of all values together, once, so that an
+// error can name the option and the value.
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math"
+	"net"
+	"time"
+)
+
+// maxMessageLimit bounds every message, whatever WithMaxMessageSize says: a length that no buffer can
+// hold, on a 32-bit system either, is never believed.
+const maxMessageLimit = 1 << 30
+
+type sharedConfig struct {
+	address        address
+	where          string // The address as it was given, for errors.
+	maxMessageSize uint64
+}
+
+type writerConfig struct {
+	sharedConfig
+	maxBufferedWrites uint64
+	maxBufferedBytes  uint64
+	writeTimeout      time.Duration
+	dialTimeout       time.Duration
+	maxBackoff        time.Duration
+	maxAge            time.Duration
+	writeBufferSize   uint32
+	overflow          OverflowPolicy
+	onError           ErrorCallback
+	onState           func(state State, cause error)
+	undelivered       func(data []byte)
+	dialer            func(ctx context.Context) (net.Conn, error)
+}
+
+type readerConfig struct {
+	sharedConfig
+	inactivityTimeout time.Duration
+	readBufferSize    uint32
+	maxAcceptErrors   int
+	maxConnections    int
+	socketMode        fs.FileMode
+	socketUID         int
+	socketGID         int
+	systemdName       string
+	withoutSystemd    bool
+	listener          net.Listener
+	listenerSet       bool
+	onError           ErrorCallback
+}
+
+func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
+	c := writerConfig{
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20},
+		maxBufferedWrites: 10_000,
+		maxBufferedBytes:  64 << 20,
+		writeTimeout:      time.Second,
+		dialTimeout:       time.Second,
+		maxBackoff:        10 * time.Second,
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt.applyWriter(&c)
+		}
+	}
+	if err := c.check(text); err != nil {
+		return c, err
+	}
+	switch {
+	case c.maxBufferedWrites == 0:
+		return c, invalidSize("WithMaxBufferedWrites", 0, "at least 1 message")
+	case c.maxBufferedBytes == 0:
+		return c, invalidSize("WithMaxBufferedBytes", 0, "at least 1 byte")
+	case c.writeBufferSize > math.MaxInt32/2:
+		return c, invalidSize("WithWriteBufferSize", uint64(c.writeBufferSize), "at most 1 GiB")
+	case c.writeTimeout <= 0:
+		return c, invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
+	case c.dialTimeout <= 0:
+		return c, invalidTimeout("WithDialTimeout", c.dialTimeout, "more than 0")
+	case c.maxBackoff <= 0:
+		return c, invalidTimeout("WithMaxBackoff", c.maxBackoff, "more than 0")
+	case c.maxAge < 0:
+		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
+	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
+		return c, fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
+	}
+	return c, nil
+}
+
+func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
+	c := readerConfig{
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20},
+		inactivityTimeout: 10 * time.Second,
+		readBufferSize:    256 << 10,
+		maxAcceptErrors:   10,
+		maxConnections:    1024,
+		socketMode:        0o600,
+		socketUID:         -1,
+		socketGID:         -1,
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt.applyReader(&c)
+		}
+	}
+	if err := c.check(text); err != nil {
+		return c, err
+	}
+	switch {
+	case c.inactivityTimeout < 0:
+		return c, invalidTimeout("WithInactivityTimeout", c.inactivityTimeout, "0, which is never, or more")
+	case c.readBufferSize == 0 || c.readBufferSize > maxMessageLimit:
+		return c, invalidSize("WithReadBufferSize", uint64(c.readBufferSize), "1 byte to 1 GiB")
+	case c.maxAcceptErrors < 0:
+		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
+	case c.maxConnections < 1:
+		return c, fmt.Errorf("udsipc: WithMaxConnections(%d): want 1 or more", c.maxConnections)
+	case c.socketMode&^0o777 != 0 || c.socketMode == 0:
+		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
+	case c.socketUID < -1 || c.socketGID < -1:
+		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
+	case c.listenerSet && c.listener == nil:
+		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
+	case c.withoutSystemd && c.systemdName != "":
+		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
+	}
+	return c, nil
+}
+
+// check is for what both sides have.
+func (c *sharedConfig) check(text string) error {
+	var err error
+	if c.address, err = parseAddress(text); err != nil {
+		return err
+	}
+	if c.maxMessageSize == 0 {
+		return invalidSize("WithMaxMessageSize", 0, "at least 1 byte")
+	}
+	c.maxMessageSize = min(c.maxMessageSize, maxMessageLimit)
+	return nil
+}
+
+func invalidSize(option string, value uint64, want string) error {
+	return fmt.Errorf("%w: %s(%d): want %s", ErrInvalidBufferSize, option, value, want)
+}
+
+func invalidTimeout(option string, value time.Duration, want string) error {
+	return fmt.Errorf("%w: %s(%v): want %s", ErrInvalidTimeout, option, value, want)
+}

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+)
+
+const activateCommand = "/usr/bin/systemd-socket-activate"
+
+func init() {
+	roles["service"] = serveActivated
+	roles["successor"] = succeed
+}
+
+// serveActivated is a service: a Reader for each of the comma separated NAMES, whose own path is OWN
+// and the name. Each prints what it gets, and stops at the message "stop". The whole is done TURNS
+// times.
+func serveActivated() error {
+	for range len(os.Getenv("TURNS")) {
+		if err := serveTurn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func serveTurn() error {
+	var readers []*udsipc.Reader
+	var busy sync.WaitGroup
+	begun := make(chan struct{}) // Messages may be there before all has been said.
+	for name := range strings.SplitSeq(os.Getenv("NAMES"), ",") {
+		opts := []udsipc.ReaderOption{udsipc.WithSystemdName(name)}
+		if os.Getenv("WITHOUT") != "" {
+			opts = append(opts, udsipc.WithoutSystemd())
+		}
+		busy.Add(1)
+		r, err := udsipc.NewReader(func(data []byte) error {
+			<-begun
+			fmt.Printf("%s got %s\n", name, data)
+			if string(data) == "stop" {
+				busy.Done()
+			}
+			return nil
+		}, os.Getenv("OWN")+name, opts...)
+		if err != nil {
+			return err
+		}
+		if err := r.Start(); err != nil {
+			return err
+		}
+		fmt.Printf("%s listens at %v\n", name, r.Addr())
+		readers = append(readers, r)
+	}
+	out, err := exec.Command("/usr/bin/env").Output()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("LISTEN_ in a child: %d\n", bytes.Count(out, []byte("LISTEN_")))
+	close(begun)
+	busy.Wait()
+	for _, r := range readers {
+		if err := r.Stop(context.Background()); err != nil {
+			return err
+		}
+	}
+	fmt.Println("stopped")
+	return nil
+}
+
+// A service is a process in the role of that name.
+type service struct {
+	tb    testing.TB
+	cmd   *exec.Cmd
+	lines chan string
+	ended chan error
+	errs  bytes.Buffer
+}
+
+func startService(tb testing.TB, cmd *exec.Cmd) *service {
+	tb.Helper()
+	s := &service{tb: tb, cmd: cmd, lines: make(chan string, 1000), ended: make(chan error, 1)}
+	cmd.Stderr = &s.errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	waited := make(chan struct{})
+	go func() { // Ends with the process.
+		defer close(waited)
+		scanner := bufio.NewScanner(out)
+		for scanner.Scan() {
+			s.lines <- scanner.Text()
+		}
+		s.ended <- cmd.Wait()
+	}()
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill() // Nothing, if it has ended.
+		<-waited
+	})
+	return s
+}
+
+// says waits for a line.
+func (s *service) says(want string) {
+	s.tb.Helper()
+	if line := await(s.tb, want, s.lines); line != want {
+		s.tb.Fatalf("the service says %q, want %q", line, want)
+	}
+}
+
+// ends waits for the end of the process, which must be a good one.
+func (s *service) ends() {
+	s.tb.Helper()
+	if err := await(s.tb, "the end of the service", s.ended); err != nil {
+		s.tb.Errorf("service: %v: %s", err, s.errs.String())
+	}
+}
+
+// fails waits for the end of the process, which must be a bad one, and returns what it says.
+func (s *service) fails() string {
+	s.tb.Helper()
+	if err := await(s.tb, "the end of the service", s.ended); err == nil {
+		s.tb.Error("the service did not fail")
+	}
+	return s.errs.String()
+}
+
+// activate returns systemd's own command, which starts the service when somebody connects.
+func activate(tb testing.TB, arguments []string, environment ...string) *exec.Cmd {
+	tb.Helper()
+	if _, err := os.Stat(activateCommand); err != nil {
+		if os.Getenv("CI") != "" {
+			tb.Fatalf("%s must be tested with: %v", activateCommand, err)
+		}
+		tb.Skip(err)
+	}
+	cmd := process(tb, "service")
+	for _, variable := range append(environment, roleVariable+"=service", "GORACE=atexit_sleep_ms=0") {
+		arguments = append(arguments, "--setenv="+variable) // It passes on nothing of its own but these.
+	}
+	cmd.Args = append(append([]string{activateCommand}, arguments...), cmd.Path)
+	cmd.Path = activateCommand
+	return cmd
+}
+
+// send delivers messages to address.
+func send(tb testing.TB, address string, messages ...string) {
+	tb.Helper()
+	w := startWriter(tb, address)
+	for _, message := range messages {
+		mustWriteMessage(tb, w, message)
+	}
+	stop(tb, w)
+}
+
+func TestActivation(t *testing.T) {
+	t.Run("one socket without name", func(t *testing.T) {
+		path, own := socketPath(t), socketPath(t)
+		s := startService(t, activate(t, []string{"-l", path}, "NAMES=", "OWN="+own, "TURNS=1"))
+		send(t, path, "hello", "stop")
+		s.says(" listens at " + path)
+		s.says("LISTEN_ in a child: 0")
+		s.says(" got hello")
+		s.says(" got stop")
+		s.says("stopped")
+		s.ends()
+		if lstat(t, path) == nil {
+			t.Error("the service removed systemd's socket")
+		}
+		checkEmpty(t, filepath.Dir(own))
+	})
+	t.Run("one socket by name", func(t *testing.T) {
+		path := socketPath(t)
+		s := startService(t, activate(t, []string{"-l", path, "--fdname=mine"}, "NAMES=mine", "OWN="+socketPath(t), "TURNS=1"))
+		send(t, path, "stop")
+		s.says("mine listens at " + path)
+		s.says("LISTEN_ in a child: 0")
+		s.says("mine got stop")
+		s.says("stopped")
+		s.ends()
+	})
+	t.Run("TCP", func(t *testing.T) {
+		address := tcpAddress(t)
+		name := strings.TrimPrefix(address, "tcp://")
+		s := startService(t, activate(t, []string{"-l", name}, "NAMES=", "OWN="+socketPath(t), "TURNS=1"))
+		send(t, address, "stop")
+		s.says(" listens at " + name)
+		s.says("LISTEN_ in a child: 0")
+		s.says(" got stop")
+		s.says("stopped")
+		s.ends()
+	})
+	t.Run("no such name", func(t *testing.T) {
+		path := socketPath(t)
+		s := startService(t, activate(t, []string{"-l", path, "--fdname=mine"}, "NAMES=yours", "OWN="+socketPath(t), "TURNS=1"))
+		dialUntilThere(t, path)
+		if got := s.fails(); !strings.Contains(got, `"mine"`) || !strings.Contains(got, `"yours"`) {
+			t.Errorf("%q does not say both names", got)
+		}
+	})
+	t.Run("two sockets without choice", func(t *testing.T) {
+		path := socketPath(t)
+		s := startService(t, activate(t, []string{"-l", path, "-l", path + "2", "--fdname=one:two"}, "NAMES=", "OWN="+socketPath(t), "TURNS=1"))
+		dialUntilThere(t, path)
+		if got := s.fails(); !strings.Contains(got, `"one"`) || !strings.Contains(got, `"two"`) || !strings.Contains(got, "WithSystemdName") {
+			t.Errorf("%q does not list the names and the option", got)
+		}
+	})
+	t.Run("two Readers by name", func(t *testing.T) {
+		path := socketPath(t)
+		s := startService(t, activate(t, []string{"-l", path, "-l", path + "2", "--fdname=one:two"}, "NAMES=two,one", "OWN="+socketPath(t), "TURNS=1"))
+		send(t, path, "a")
+		s.says("two listens at " + path + "2")
+		s.says("one listens at " + path)
+		s.says("LISTEN_ in a child: 0")
+		s.says("one got a")
+		send(t, path+"2", "b", "stop")
+		s.says("two got b")
+		s.says("two got stop")
+		send(t, path, "stop")
+		s.says("one got stop")
+		s.says("stopped")
+		s.ends()
+	})
+	t.Run("again in the same process", func(t *testing.T) {
+		path := socketPath(t)
+		s := startService(t, activate(t, []string{"-l", path}, "NAMES=", "OWN="+socketPath(t), "TURNS=123"))
+		for range 3 {
+			send(t, path, "stop")
+			s.says(" listens at " + path)
+			s.says("LISTEN_ in a child: 0")
+			s.says(" got stop")
+			s.says("stopped")
+		}
+		s.ends()
+	})
+}
+
+// dialUntilThere connects once somebody listens at path.
+func dialUntilThere(tb testing.TB, path string) {
+	tb.Helper()
+	until(tb, "somebody listens", func() bool {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return false
+		}
+		tb.Cleanup(func() { conn.Close() })
+		return true
+	})
+}
+
+func TestActivationOfAnother(t *testing.T) {
+	path := socketPath(t)
+	s := startService(t, process(t, "service", "NAMES=", "OWN="+path, "TURNS=1", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x"))
+	send(t, path, "stop")
+	s.says(" listens at " + path)
+	s.says("LISTEN_ in a child: 3") // They are not this process's to clear.
+	s.says(" got stop")
+	s.says("stopped")
+	s.ends()
+	checkEmpty(t, filepath.Dir(path))
+}
+
+// passing returns a process in a role that gets file as its descriptor 3, as systemd passes one.
+func passing(tb testing.TB, role string, file *os.File, environment ...string) *exec.Cmd {
+	tb.Helper()
+	cmd := process(tb, role, environment...)
+	cmd.Args = []string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0"`, cmd.Path}
+	cmd.Path = "/bin/sh"
+	if file != nil {
+		cmd.ExtraFiles = []*os.File{file}
+	}
+	return cmd
+}
+
+// fileOf returns a duplicate of a socket.
+func fileOf(tb testing.TB, socket interface{ File() (*os.File, error) }) *os.File {
+	tb.Helper()
+	file, err := socket.File()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { file.Close() })
+	return file
+}
+
+func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
+	kinds := []struct {
+		name string
+		says []string
+		make func(tb testing.TB) *os.File
+	}{
+		{"datagram socket", []string{"descriptor 3", "type 2", "ListenStream="}, func(tb testing.TB) *os.File {
+			conn, err := net.ListenPacket("unixgram", socketPath(tb))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() { conn.Close() })
+			return fileOf(tb, conn.(*net.UnixConn))
+		}},
+		{"packet socket", []string{"descriptor 3", "type 5"}, func(tb testing.TB) *os.File {
+			l, err := net.Listen("unixpacket", socketPath(tb))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() { l.Close() })
+			return fileOf(tb, l.(*net.UnixListener))
+		}},
+		{"regular file", []string{"descriptor 3", "not a socket"}, func(tb testing.TB) *os.File {
+			file, err := os.Create(filepath.Join(tb.TempDir(), "file"))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() { file.Close() })
+			return file
+		}},
+		{"connected stream", []string{"descriptor 3", "does not listen", "Accept=no"}, func(tb testing.TB) *os.File {
+			client, _ := socketPair(tb)
+			return fileOf(tb, client)
+		}},
+		// The Go runtime may have opened something in its place by then.
+		{"closed", []string{"descriptor 3", "is not"}, func(testing.TB) *os.File { return nil }},
+	}
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			path := socketPath(t)
+			s := startService(t, passing(t, "service", kind.make(t), "NAMES=", "OWN="+path, "TURNS=1"))
+			got := s.fails()
+			for _, part := range kind.says {
+				if !strings.Contains(got, part) {
+					t.Errorf("%q does not say %q", got, part)
+				}
+			}
+			checkEmpty(t, filepath.Dir(path))
+		})
+		t.Run(kind.name+" is ignored WithoutSystemd", func(t *testing.T) {
+			path := socketPath(t)
+			s := startService(t, passing(t, "service", kind.make(t), "NAMES=", "OWN="+path, "TURNS=1", "WITHOUT=systemd"))
+			send(t, path, "stop")
+			s.says(" listens at " + path)
+			s.says("LISTEN_ in a child: 2")
+			s.says(" got stop")
+			s.says("stopped")
+			s.ends()
+		})
+	}
+}
+
+// succeed is one of several processes that serve the same socket one after another: it expects the
+// numbers from FIRST on, and stops after some, or at "end". It prints the number it expects next.
+func succeed() error {
+	var next uint64
+	if _, err := fmt.Sscan(os.Getenv("FIRST"), &next); err != nil {
+		return err
+	}
+	enough := next + 5000
+	last := os.Getenv("LAST") != ""
+	wrong := make(chan error, 1)
+	ready, done := sync.OnceFunc(func() { fmt.Println("ready") }), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(done) })
+	r, err := udsipc.NewReader(func(data []byte) error {
+		ready()
+		if string(data) == "end" {
+			finish()
+			return nil
+		}
+		if got := binary.BigEndian.Uint64(data); got != next {
+			select {
+			case wrong <- fmt.Errorf("got message %d, want %d", got, next):
+			default:
+			}
+		}
+		if next++; next == enough && !last {
+			finish()
+		}
+		return nil
+	}, os.Getenv("OWN"))
+	if err != nil {
+		return err
+	}
+	if err := r.Start(); err != nil {
+		return err
+	}
+	<-done
+	if err := r.Stop(context.Background()); err != nil {
+		return err
+	}
+	fmt.Println(next)
+	select {
+	case err := <-wrong:
+		return err
+	default:
+		return nil
+	}
+}
+
+// TestPassedSocketSurvivesItsProcesses has several processes serve one socket in turn, as systemd
+// restarts a service, while a Writer runs at full speed.
+func TestPassedSocketSurvivesItsProcesses(t *testing.T) {
+	const processes = 4
+	path, own := socketPath(t), socketPath(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	file := fileOf(t, l)
+	w := startWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	written := make(chan uint64, 1)
+	go func() { // Ends with ctx.
+		var n uint64
+		for ; w.WriteMessageContext(ctx, number(n, int(n%2000))) == nil; n++ {
+		}
+		written <- n
+	}()
+	var next, total uint64
+	for i := range processes {
+		environment := []string{"FIRST=" + fmt.Sprint(next), "OWN=" + own}
+		last := i == processes-1
+		if last {
+			environment = append(environment, "LAST=yes")
+		}
+		s := startService(t, passing(t, "successor", file, environment...))
+		s.says("ready")
+		if last {
+			cancel()
+			total = await(t, "the end of writing", written)
+			mustWriteMessage(t, w, "end")
+		}
+		if _, err := fmt.Sscan(await(t, "the next number", s.lines), &next); err != nil {
+			t.Fatal(err)
+		}
+		s.ends()
+	}
+	stop(t, w)
+	if m := w.Metrics(); next != total || m.Sent != total+1 || m.PossiblyLost != 0 {
+		t.Errorf("%d messages handled of %d written: %+v", next, total, m)
+	}
+	if lstat(t, path) == nil {
+		t.Error("the socket is gone")
+	}
+	checkEmpty(t, filepath.Dir(own))
+}
+
+func TestSystemdNameWithoutSystemd(t *testing.T) {
+	path := socketPath(t)
+	r := startReader(t, ignore, path, udsipc.WithSystemdName("nobody passed this"))
+	if got := r.Addr().String(); got != path {
+		t.Errorf("listens at %q, want %q", got, path)
+	}
+}
