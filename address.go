@@ -26,8 +26,11 @@ type address struct {
 }
 
 func (a address) String() string {
-	if a.network == networkTCP {
+	switch {
+	case a.network == networkTCP:
 		return "tcp://" + a.name
+	case strings.HasPrefix(a.name, "unix:"):
+		return "unix:" + a.name // A path that looks like an address.
 	}
 	return a.name
 }
@@ -69,6 +72,7 @@ func parseAddress(text string) (address, error) {
 		return address{}, invalidAddress(text, "abstract names exist on Linux alone")
 	case path[0] == '@' && len(path)-1 > maxSocketPath():
 		return address{}, invalidAddress(text, fmt.Sprintf("the name has %d bytes, the limit is %d", len(path)-1, maxSocketPath()))
+	case path[0] == '@':
 	case len(path) > maxSocketPath():
 		return address{}, invalidAddress(text, fmt.Sprintf("the path has %d bytes, the limit is %d", len(path), maxSocketPath()))
 	case strings.HasSuffix(path, "/"):

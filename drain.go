@@ -197,8 +197,15 @@ func (w *Writer) drain(o *outbound) error {
 
 // linger waits, at the end, until the peer has read everything. It returns nil if the peer left.
 func (w *Writer) linger(o *outbound) error {
-	poll(w.abort, func() bool { return o.leaving.Load() || o.consumed(o.bytes.Load()) })
-	if o.leaving.Load() && w.abort.Err() == nil {
+	read := false
+	poll(w.abort, func() bool {
+		read = o.consumed(o.bytes.Load())
+		return read || o.leaving.Load()
+	})
+	switch {
+	case read:
+		o.settled = o.messages // Known now; once the peer has closed its end, nobody could tell.
+	case w.abort.Err() == nil:
 		return nil
 	}
 	return ErrStopped
@@ -206,7 +213,7 @@ func (w *Writer) linger(o *outbound) error {
 
 // close ends a connection that nothing is wrong with.
 func (w *Writer) close(o *outbound) {
-	if !o.settle() && o.kind == unixSocket {
+	if o.kind == unixSocket {
 		w.mu.Lock()
 		w.unread = o.messages - o.settled
 		w.mu.Unlock()

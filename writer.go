@@ -290,16 +290,17 @@ func (w *Writer) discard(ctx context.Context) error {
 		w.mu.Unlock()
 	default:
 	}
-	switch cause := context.Cause(ctx); {
-	case left == 0 && unread == 0:
-		return nil
-	case cause == nil:
-		return fmt.Errorf("%d messages were not delivered: never connected, or another Stop gave up", left)
-	case left == 0:
-		return fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause)
-	default:
-		return fmt.Errorf("%d messages were not delivered: %w", left, cause)
+	cause := context.Cause(ctx)
+	if cause == nil {
+		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
 	}
+	switch {
+	case left > 0:
+		return fmt.Errorf("%d messages were not delivered: %w", left, cause)
+	case unread > 0:
+		return fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause)
+	}
+	return nil
 }
 
 // setState publishes a state and tells the callback. It is called by the drain goroutine, or by Stop
