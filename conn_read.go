@@ -268,6 +268,8 @@ func (in *inbound) arm() error {
 	var deadline time.Time
 	switch {
 	case in.shut:
+	case in.closing.Load() && in.graceEnd.IsZero():
+		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.closing.Load():
 		deadline = in.graceEnd
 	case in.idle > 0:
@@ -284,8 +286,8 @@ func (in *inbound) requestClose() {
 	if in.closing.Load() {
 		return
 	}
+	in.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
 	in.shut = shutReceiving(in.conn)
-	in.closing.Store(true)
 	if !in.shut {
 		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
 	}
