@@ -115,7 +115,7 @@ func (q *queue) signal() {
 // push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
 func (q *queue) push(data []byte) error {
 	own := ownChunk(data)
-	q.mu.Lock()
+	q.lock()
 	err := q.offerLocked(data, own)
 	if err == ErrBufferFull {
 		q.counts.refused++
@@ -131,7 +131,7 @@ func (q *queue) push(data []byte) error {
 func (q *queue) pushWait(ctx context.Context, data []byte) error {
 	own := ownChunk(data)
 	for {
-		q.mu.Lock()
+		q.lock()
 		err := q.offerLocked(data, own)
 		if err != ErrBufferFull {
 			q.unlockAndWake(err)
@@ -156,6 +156,17 @@ func (q *queue) pushWait(ctx context.Context, data []byte) error {
 			return fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
 		}
 	}
+}
+
+// lock is for producers: with several, to try for a moment costs less than to be put to sleep, because
+// the lock is held for no longer than a copy takes.
+func (q *queue) lock() {
+	for range 30 {
+		if q.mu.TryLock() {
+			return
+		}
+	}
+	q.mu.Lock()
 }
 
 // unlockAndWake ends a push. The wake-up stands outside the lock, which the woken goroutine needs.
