@@ -62,6 +62,7 @@ type Reader struct {
 	file     *socketFile
 	passed   *passedSocket
 	shut     bool // The listener refuses new connections.
+	closing  bool // The connections are being ended.
 	conns    map[*readerConn]struct{}
 	refusing int // How many of conns are being refused.
 	lastID   uint64
@@ -201,10 +202,21 @@ func (r *Reader) stopListening() error {
 	}
 	r.phase = phaseStopped
 	close(r.stopping)
+	err := r.quiesceLocked()
+	if r.shut || r.passed != nil {
+		r.closeConnsLocked()
+	}
+	return err
+}
+
+// closeConnsLocked ends the connections gracefully, and those that are still to be admitted. A writer
+// that is sent away connects again at once. Where nothing keeps it from the listener, that has to be
+// closed before, or the writer would be in the backlog when it is.
+func (r *Reader) closeConnsLocked() {
+	r.closing = true
 	for c := range r.conns {
 		c.in.requestClose()
 	}
-	return r.quiesceLocked()
 }
 
 // force ends what is left without waiting for it.

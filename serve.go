@@ -31,6 +31,9 @@ func (r *Reader) run() {
 		_ = r.stopListening() // The first error is the one that counts.
 	}
 	_ = r.listener.Close() // Nobody is waiting in it any more.
+	r.mu.Lock()
+	r.closeConnsLocked()
+	r.mu.Unlock()
 	r.passed.release()
 	go r.finish() // Ends with the last connection.
 }
@@ -183,7 +186,7 @@ func (r *Reader) admit(conn net.Conn) {
 		r.refusing++
 	}
 	r.conns[c] = struct{}{}
-	stopping := r.phase == phaseStopped
+	closing := r.closing
 	r.wg.Add(1)
 	r.mu.Unlock()
 
@@ -191,7 +194,7 @@ func (r *Reader) admit(conn net.Conn) {
 		r.counts.refused.Add(1)
 		r.report(OpAccept, c.where(), fmt.Errorf("%w: %d are open (WithMaxConnections)", ErrTooManyConnections, r.cfg.maxConnections))
 	}
-	if c.refused || stopping {
+	if c.refused || closing {
 		c.in.requestClose()
 	}
 	go c.serve() // Ends with the connection; finish waits for it.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -268,7 +269,7 @@ func TestNobodyElseConnectsAtAnyMoment(t *testing.T) {
 			defer syscall.Umask(syscall.Umask(0)) // The worst; no other test runs now.
 			path := filepath.Join(openFolder(t), "s")
 			cmd, complaint := startIntruder(t, path)
-			for range 100 {
+			for range 200 {
 				stop(t, startReader(t, ignore, path, opts...))
 			}
 			r := startReader(t, ignore, path, opts...)
@@ -310,18 +311,18 @@ func TestSocketInUse(t *testing.T) {
 			}
 		})
 	}
-	for _, network := range []string{"unix", "tcp"} {
-		t.Run(network+" of a stranger", func(t *testing.T) {
-			name, prefix := "127.0.0.1:0", "tcp://"
-			if network == "unix" {
-				name, prefix = socketPath(t), "unix:"
+	for _, transport := range transports {
+		t.Run(transport.name+" of a stranger", func(t *testing.T) {
+			address := transport.address(t)
+			network, name := "unix", strings.TrimPrefix(address, "unix:")
+			if rest, ok := strings.CutPrefix(address, "tcp://"); ok {
+				network, name = "tcp", rest
 			}
 			l, err := net.Listen(network, name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			address := prefix + l.Addr().String()
 			if err := newReader(t, address).Start(); !errors.Is(err, udsipc.ErrSocketInUse) {
 				t.Errorf("got %v, want %v", err, udsipc.ErrSocketInUse)
 			}
@@ -332,7 +333,7 @@ func TestSocketInUse(t *testing.T) {
 
 // TestOneOfTwoWins starts two Readers at the same moment, over a stale socket or none.
 func TestOneOfTwoWins(t *testing.T) {
-	for round := range 50 {
+	for round := range 100 {
 		path := socketPath(t)
 		if round%2 == 0 {
 			leaveStale(t, path)
@@ -363,6 +364,140 @@ func TestOneOfTwoWins(t *testing.T) {
 		}
 		stop(t, readers[winner])
 		checkEmpty(t, filepath.Dir(path))
+	}
+}
+
+func init() {
+	// A contender starts a Reader at each path that it is told, says how that went, and stops it when
+	// it is told anything else.
+	roles["contender"] = func() error {
+		in := bufio.NewScanner(os.Stdin)
+		for in.Scan() {
+			r, err := udsipc.NewReader(ignore, in.Text())
+			if err != nil {
+				return err
+			}
+			switch err := r.Start(); {
+			case err == nil:
+				fmt.Println("won")
+			case errors.Is(err, udsipc.ErrSocketInUse):
+				fmt.Println("in use")
+			default:
+				return err
+			}
+			in.Scan()
+			if err := r.Stop(context.Background()); err != nil {
+				return err
+			}
+			fmt.Println("stopped")
+		}
+		return in.Err()
+	}
+}
+
+// A contender is a process in the role of that name.
+type contender struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startContender(tb testing.TB) *contender {
+	tb.Helper()
+	cmd := process(tb, "contender")
+	cmd.Stderr = tb.Output()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = cmd.Wait() }) // It was killed with the context, unless it has ended.
+	return &contender{cmd: cmd, in: in, out: bufio.NewScanner(out)}
+}
+
+// ends waits for the end of the process, which must be a good one.
+func (c *contender) ends(tb testing.TB) {
+	tb.Helper()
+	c.in.Close()
+	if err := c.cmd.Wait(); err != nil {
+		tb.Errorf("contender: %v", err)
+	}
+}
+
+func (c *contender) tell(tb testing.TB, line string) {
+	tb.Helper()
+	if _, err := fmt.Fprintln(c.in, line); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (c *contender) says(tb testing.TB) string {
+	tb.Helper()
+	if !c.out.Scan() {
+		tb.Fatalf("the contender has gone: %v", c.out.Err())
+	}
+	return c.out.Text()
+}
+
+// TestOneOfTwoProcessesWins is TestOneOfTwoWins between processes.
+func TestOneOfTwoProcessesWins(t *testing.T) {
+	contenders := []*contender{startContender(t), startContender(t)}
+	for round := range 100 {
+		path := socketPath(t)
+		if round%2 == 0 {
+			leaveStale(t, path)
+		}
+		for i := range contenders { // The other way round each second time.
+			contenders[(round/2+i)%2].tell(t, path)
+		}
+		said := []string{contenders[0].says(t), contenders[1].says(t)}
+		if slices.Sort(said); !slices.Equal(said, []string{"in use", "won"}) {
+			t.Fatalf("round %d: %q, want one that won", round, said)
+		}
+		mustDial(t, path).Close()
+		for _, c := range contenders {
+			c.tell(t, "stop")
+			if got := c.says(t); got != "stopped" {
+				t.Fatalf("round %d: %q", round, got)
+			}
+		}
+		checkEmpty(t, filepath.Dir(path))
+	}
+	for _, c := range contenders {
+		c.ends(t)
+	}
+}
+
+// TestDatagramSocketStays: it has an owner, though nobody can connect to it.
+func TestDatagramSocketStays(t *testing.T) {
+	path := socketPath(t)
+	conn, err := net.ListenPacket("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	before := lstat(t, path)
+	r := newReader(t, path)
+	if err := r.Start(); !errors.Is(err, udsipc.ErrSocketInUse) || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, want %v at %s", err, udsipc.ErrSocketInUse, path)
+	}
+	stop(t, r)
+	if after := lstat(t, path); after == nil || !os.SameFile(before, after) {
+		t.Fatalf("there was %v, now %v", before, after)
+	}
+	sender, err := net.Dial("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sender.Close()
+	if _, err := sender.Write([]byte("x")); err != nil {
+		t.Errorf("the socket is of no use any more: %v", err)
 	}
 }
 
