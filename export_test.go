@@ -30,9 +30,14 @@ func ParseAddress(text string) (network, name, written string, file bool, err er
 // Decode does what a Reader's connection does (readerConn.serve) with pieces that come one at a time.
 // The error is the first one, io.ErrUnexpectedEOF at the end of the pieces in the middle of a message.
 func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, err error) {
+	return DecodeConn(limit, bufSize, &pieceConn{pieces: pieces})
+}
+
+// DecodeConn is Decode with what comes from conn, which stays open.
+func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte, err error) {
 	cfg := &readerConfig{readBufferSize: bufSize}
 	cfg.maxMessageSize = min(limit, maxMessageLimit)
-	in := newInbound(&pieceConn{pieces: pieces}, cfg)
+	in := newInbound(conn, cfg)
 	defer in.release()
 	for {
 		refused := in.deliver(func(data []byte) {
@@ -59,6 +64,13 @@ func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, e
 			return messages, err
 		}
 	}
+}
+
+// HasRead says whether the peer of conn has read everything, as far as the kernel can tell.
+func HasRead(conn net.Conn) bool {
+	_, raw := inspect(conn)
+	bytes, ok := unread(raw)
+	return !ok || bytes == 0
 }
 
 // A pieceConn is read piece by piece.

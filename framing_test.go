@@ -10,7 +10,9 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -276,6 +278,68 @@ func TestSizesAroundTheReadBuffer(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSplitsOverSockets has each piece read before the next is written: a socket is read in another
+// way than what is in memory, and waits without a buffer in between.
+func TestSplitsOverSockets(t *testing.T) {
+	check := func(tb testing.TB, stream []byte, sizes ...int) {
+		tb.Helper()
+		client, server := socketPair(tb)
+		sent := make(chan error, 1)
+		go func() { sent <- sendPieces(client, split(stream, sizes...)) }() // Ends with the stream.
+		got, err := udsipc.DecodeConn(1<<20, 2048, server)
+		server.Close() // So that a sender of more than that ends, too.
+		if sendErr := await(tb, "the end of sending", sent); sendErr != nil && err == nil {
+			tb.Error(sendErr)
+		}
+		want, wantErr := referenceDecode(1<<20, stream)
+		if wantErr == nil && err != nil || !errors.Is(err, wantErr) {
+			tb.Errorf("pieces of %v: got error %v, want %v", sizes, err, wantErr)
+		}
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			tb.Errorf("pieces of %v: got %d messages %.60q, want %d %.60q", sizes, len(got), got, len(want), want)
+		}
+	}
+	for _, v := range vectors(t) {
+		if v.End == "size" {
+			continue // The kernel refuses what is written after that.
+		}
+		t.Run(v.Name, func(t *testing.T) {
+			for _, size := range []int{1, 2, 511, 512, 513, 1 << 20} {
+				if b := expand(t, v.Bytes); len(b)/size < 1000 {
+					check(t, b, size)
+				}
+			}
+		})
+	}
+	content := bytes.Repeat([]byte("0123456789abcdef!"), 5000)
+	for _, first := range []int{0, 1, 510, 512, 2045, 2046, 2047, 2048, 4097, 70_000} {
+		for _, second := range []int{0, 509, 511, 2046, 2048, 2049, 10_000} {
+			stream := udsipc.AppendFrame(nil, content[:first])
+			stream = udsipc.AppendFrame(stream, content[first:][:second])
+			stream = udsipc.AppendFrame(stream, []byte("end"))
+			for _, sizes := range [][]int{{1 << 20}, {512}, {2048, 1}, {1, 2047, 3}, {5000}} {
+				check(t, stream, sizes...)
+			}
+			if t.Failed() {
+				t.Fatalf("frames of %d and %d", first, second)
+			}
+		}
+	}
+}
+
+// sendPieces writes each piece once the one before it was read, and ends the stream.
+func sendPieces(conn *net.UnixConn, pieces [][]byte) error {
+	for _, piece := range pieces {
+		if _, err := conn.Write(piece); err != nil {
+			return err
+		}
+		for !udsipc.HasRead(conn) {
+			runtime.Gosched()
+		}
+	}
+	return conn.CloseWrite()
 }
 
 // FuzzDecode cuts any bytes into any pieces: what comes out is what the reference says.
