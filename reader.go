@@ -169,6 +169,7 @@ func (r *Reader) Err() error {
 // removes its socket. Where the kernel cannot refuse a peer's writes (anything but a Unix socket on
 // Linux), it asks the peer to end, and waits a second for that.
 //
+// ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
 // When ctx ends first, connections are closed and Stop returns at once with an error that says how
 // many were still busy; handlers that do not return are left behind. It may be called before Start,
 // again, and from several goroutines. From inside a handler it can only end with ctx.

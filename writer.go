@@ -240,6 +240,7 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 // Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
 // and waits, where the system can tell, until the peer has read them. Then it closes the connection.
 //
+// ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
 // When ctx ends first, Stop returns at once with an error that says how many messages were left,
 // after it has handed each of them to the WithUndelivered callback. It may be called before Start,
 // again, and from several goroutines: the first context that ends ends them all, and only one call

@@ -55,8 +55,11 @@ func (c *collected) fault(text string) {
 	}
 }
 
+// stopTime is how long a collector may take to handle what was sent to it.
+const stopTime = 30 * time.Second
+
 // collect is the program of a collector process. It reads what its predecessor knew from in, and
-// stops gracefully when in ends, so that it never outlives the one who started it.
+// stops gracefully when ctx ends, or in, so that it never outlives the one who started it.
 func collect(ctx context.Context, socket string, in io.Reader, out io.Writer) error {
 	lines := bufio.NewReader(in)
 	var state collected
@@ -85,18 +88,26 @@ func collect(ctx context.Context, socket string, in io.Reader, out io.Writer) er
 		state.Reads = before + r.Metrics().Reads
 		return json.NewEncoder(out).Encode(state)
 	}
-	ended := make(chan struct{})
-	go func() { // Ends with in, or with the process.
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, lines)
-	}()
-	if err := reportUntil(ctx, ended, report); err != nil {
+	if err := reportUntil(ctx, atEnd(lines), report); err != nil {
 		return err
 	}
-	if err := r.Stop(ctx); err != nil {
+	stop, cancel := context.WithTimeout(context.Background(), stopTime) // ctx may have ended.
+	defer cancel()
+	if err := r.Stop(stop); err != nil {
 		return err
 	}
 	return report()
+}
+
+// atEnd returns a channel that is closed when in ends, which it does when the one who started this
+// process ends or closes it.
+func atEnd(in io.Reader) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() { // Ends with in, or with the process.
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	return ended
 }
 
 // reportUntil reports at intervals until it is time to stop.
@@ -112,7 +123,7 @@ func reportUntil(ctx context.Context, ended <-chan struct{}, report func() error
 		case <-ended:
 			return nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -89,6 +91,11 @@ func (r *run) write(ctx context.Context) (sum result[written]) {
 	for i := range cmds {
 		cmds[i] = r.role(ctx, roleWriter, r.socket, fmt.Sprint(i), r.source)
 		cmds[i].Stdout = &outputs[i]
+		in, err := cmds[i].StdinPipe() // Ends with this process, and the writer with it.
+		if err != nil {
+			return result[written]{err: err}
+		}
+		defer in.Close()
 		if err := cmds[i].Start(); err != nil {
 			return result[written]{err: err}
 		}
@@ -168,10 +175,21 @@ func (r *run) collectOnce(ctx context.Context, state collected, sent <-chan resu
 		}
 		if !stopped && (all != nil || r.restarted < restarts && state.Bytes >= share) {
 			stopped = true
-			in.Close() // The collector stops gracefully.
+			if err := stopGracefully(cmd.Process, in); err != nil {
+				return state, nil, err
+			}
 		}
 	}
 	return state, all, cmd.Wait()
+}
+
+// stopGracefully tells a collector to stop, as a service manager does; where there are no signals, by
+// the end of its input.
+func stopGracefully(process *os.Process, in io.Closer) error {
+	if runtime.GOOS == "windows" {
+		return in.Close()
+	}
+	return process.Signal(syscall.SIGTERM)
 }
 
 // lineOf is a reader of the next line alone.

@@ -39,7 +39,7 @@ func main() {
 	case roleCollector:
 		err = collect(ctx, flag.Arg(0), os.Stdin, os.Stdout)
 	case roleWriter:
-		err = write(ctx, flag.Args(), os.Stdout)
+		err = write(ctx, flag.Args(), os.Stdin, os.Stdout)
 	default:
 		err = conduct(ctx, flag.Arg(0), os.Stdout)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -63,8 +64,11 @@ func eachLine(path string, visit func(line []byte) error) error {
 				return err
 			}
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return nil // The end of the file, or of what can be read of it.
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return err
 		}
 	}
 }

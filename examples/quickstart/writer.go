@@ -24,7 +24,18 @@ type written struct {
 }
 
 // write is the program of a writer process: its arguments are the socket, its number, and the source.
-func write(ctx context.Context, args []string, out io.Writer) error {
+// It gives up when in ends, so that it never outlives the one who started it.
+func write(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := atEnd(in)
+	go func() { // Ends with in, or with ctx.
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if len(args) != 3 {
 		return errors.New("a writer takes a socket, a number and a source")
 	}
