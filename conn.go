@@ -43,9 +43,10 @@ func inspect(conn net.Conn) (connKind, syscall.RawConn) {
 	return kind, raw
 }
 
-// goodbye is what a Reader writes before it ends a connection whose receiving side cannot be shut
-// without loss: an empty frame, the only thing that it ever writes to a plain writer. A Writer
-// answers by closing its sending side; a writer that does not know it is none the worse.
+// goodbye is what a Reader writes when it ends a connection: an empty frame, the only thing that it ever
+// writes to a plain writer. Where the receiving side can be shut it says that everything was read; elsewhere
+// it asks for the end, and a Writer answers by closing its sending side. A writer that does not know
+// it is none the worse.
 var goodbye = []byte{0}
 
 // aLongTimeAgo is a deadline that wakes whoever waits.

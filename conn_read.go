@@ -129,6 +129,9 @@ func (in *inbound) fill() error {
 		case err == nil:
 			in.counts.receivedBytes.Add(uint64(in.n))
 			return nil
+		case err == io.EOF && in.closing.Load():
+			in.sayGoodbye() // A write that was refused midway leaves a Writer in doubt otherwise.
+			return err
 		case !isTimeout(err):
 			return err
 		case in.tried && !in.closing.Load():
@@ -304,10 +307,16 @@ func (in *inbound) over() bool {
 	if shut {
 		return false
 	}
-	if !in.said {
-		in.said = true
-		_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
-		_, _ = in.conn.Write(goodbye) // A peer that cannot be told has the same grace.
-	}
+	in.sayGoodbye()
 	return !time.Now().Before(in.graceEnd)
+}
+
+// sayGoodbye does so once. A peer that cannot be told is treated like one that was.
+func (in *inbound) sayGoodbye() {
+	if in.said {
+		return
+	}
+	in.said = true
+	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
+	_, _ = in.conn.Write(goodbye)
 }

@@ -45,7 +45,9 @@ type outbound struct {
 	probed       time.Time
 
 	// The end of it.
+	cut     bool          // A write was refused after a part of it was taken.
 	mu      sync.Mutex    // Guards the write deadline against leaving.
+	said    atomic.Bool   // The peer said goodbye.
 	leaving atomic.Bool   // Nothing more should be written: the peer is going away, or gone.
 	ended   chan struct{} // Closed by watch; cause is set before.
 	cause   error
@@ -79,7 +81,8 @@ func (o *outbound) watch(wake func()) {
 	for {
 		n, err := o.conn.Read(scratch[:])
 		if n > 0 {
-			o.leave() // The goodbye: the drain goroutine closes the sending side.
+			o.said.Store(true)
+			o.leave() // The drain goroutine closes the sending side.
 			wake()
 		}
 		if err != nil {
@@ -119,6 +122,7 @@ func (o *outbound) write(bufs [][]byte) (int, error) {
 	o.vector = bufs
 	n, err := o.vector.WriteTo(o.conn)
 	o.bytes.Add(n)
+	o.cut = n > 0 && errors.Is(err, syscall.EPIPE)
 	return int(n), err
 }
 
@@ -194,11 +198,9 @@ func (o *outbound) failures(before int) int {
 // overtake the old one. abort ends the wait.
 func (o *outbound) finish(writeErr error, abort <-chan struct{}) (lost uint64, cause error) {
 	defer o.conn.Close()
-	said := o.leaving.Load() && !o.hasEnded()
-	if said {
+	if said := o.said.Load(); said {
 		closeWrite(o.conn)
-	}
-	if o.raw == nil && !said {
+	} else if o.raw == nil {
 		_ = o.conn.Close() // So that watch ends.
 	}
 	select {
@@ -210,21 +212,23 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) (lost uint64, c
 	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
 		cause = writeErr
 	}
-	if o.clean(cause, said) {
+	if o.clean(cause) {
 		o.settled = o.messages
 	}
 	return o.messages - o.settled, cause
 }
 
-// clean says whether the peer had read everything when the connection ended for this cause.
-func (o *outbound) clean(cause error, said bool) bool {
+// clean says whether the peer had read everything when the connection ended for this cause. An error
+// is told once: a write that is cut short by it returns its count instead, and leaves nothing behind
+// but EPIPE for the next write and end of file for the next read (sock_alloc_send_pskb).
+func (o *outbound) clean(cause error) bool {
 	switch {
 	case !errors.Is(cause, io.EOF):
 		return false
-	case said: // The peer announced the end, and read to ours before it closed.
+	case o.said.Load(): // The peer announced the end, and read to ours before it closed.
 		return true
 	case o.kind == unixSocket:
-		return endOfFileMeansRead || o.settle()
+		return endOfFileMeansRead && !o.cut || o.settle()
 	case o.kind == tcpSocket:
 		return o.acknowledged()
 	}
@@ -241,14 +245,5 @@ func (o *outbound) acknowledged() bool {
 		if bytes == 0 {
 			return true
 		}
-	}
-}
-
-func (o *outbound) hasEnded() bool {
-	select {
-	case <-o.ended:
-		return true
-	default:
-		return false
 	}
 }

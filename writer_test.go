@@ -454,6 +454,51 @@ func TestPossibleLossIsBounded(t *testing.T) {
 	}
 }
 
+// TestNoLossInSilence has readers die in the middle of a writer's writes. The kernel tells of unread
+// bytes once, and a write that it cuts short takes the error with it; the Writer must not conclude
+// from the end of file behind it that all was read.
+func TestNoLossInSilence(t *testing.T) {
+	const rounds, size = 1000, 1000
+	path := socketPath(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	lost := make(chan udsipc.WriterMetrics, 1)
+	var w *udsipc.Writer
+	w = newWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(100*time.Microsecond),
+		udsipc.WithWriteBufferSize(2<<20), // So that the writer is nearly always in a write.
+		udsipc.WithStateCallback(func(s udsipc.State, _ error) {
+			if s == udsipc.StateLost {
+				lost <- w.Metrics()
+			}
+		}))
+	mustStart(t, w)
+	go func() {
+		for w.WriteMessage(make([]byte, size)) == nil {
+		}
+	}()
+	var before udsipc.WriterMetrics
+	for round := range rounds {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.CopyN(io.Discard, conn, int64(1+round%100*3000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		now := await(t, "the loss of the connection", lost)
+		read := uint64(n) / (size + 2)
+		if truly, said := now.Sent-before.Sent-read, now.PossiblyLost-before.PossiblyLost; said < truly {
+			t.Fatalf("round %d: up to %d messages are said to be lost; %d are", round, said, truly)
+		}
+		before = now
+	}
+}
+
 // TestSlowIsNotGone: a consumer that is slower than the write timeout costs reports and nothing else.
 func TestSlowIsNotGone(t *testing.T) {
 	overTransports(t, func(t *testing.T, address string) {
