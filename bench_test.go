@@ -92,12 +92,12 @@ func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 }
 
 // stream sends b.N messages of size bytes from so many goroutines over so many Writers.
-func stream(b *testing.B, size, producers, writers int, address string) {
+func stream(b *testing.B, size, producers, writers int, address string, opts ...udsipc.WriterOption) {
 	a := expect(b.N)
 	r := startReader(b, a.handle, address, udsipc.WithMaxConnections(writers))
 	ws := make([]*udsipc.Writer, writers)
 	for i := range ws {
-		ws[i] = startWriter(b, address, udsipc.WithOverflow(udsipc.OverflowBlock))
+		ws[i] = startWriter(b, address, append(opts, udsipc.WithOverflow(udsipc.OverflowBlock))...)
 		if err := ws[i].WaitConnected(b.Context()); err != nil {
 			b.Fatal(err)
 		}
@@ -137,6 +137,16 @@ func stream(b *testing.B, size, producers, writers int, address string) {
 func BenchmarkStream(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, socketPath(b)) })
+	}
+}
+
+// BenchmarkStreamAcknowledged is BenchmarkStream with acknowledgements: the last message is handled when
+// it ends in either, and acknowledged soon after.
+func BenchmarkStreamAcknowledged(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(size.name, func(b *testing.B) {
+			stream(b, size.bytes, 1, 1, socketPath(b), udsipc.WithAcknowledgements())
+		})
 	}
 }
 

@@ -22,6 +22,7 @@ type sharedConfig struct {
 	address        address
 	where          string // The address as it was given, for errors.
 	maxMessageSize uint64
+	peerTimeout    time.Duration
 }
 
 type writerConfig struct {
@@ -34,6 +35,7 @@ type writerConfig struct {
 	maxAge            time.Duration
 	writeBufferSize   uint32
 	overflow          OverflowPolicy
+	acknowledgements  bool
 	onError           ErrorCallback
 	onState           func(state State, cause error)
 	undelivered       func(data []byte)
@@ -46,6 +48,10 @@ type readerConfig struct {
 	readBufferSize    uint32
 	maxAcceptErrors   int
 	maxConnections    int
+	maxRedeliveries   int
+	deadLetter        func(d *Delivery, err error)
+	maxWriters        int
+	writerMemory      time.Duration
 	socketMode        fs.FileMode
 	socketUID         int
 	socketGID         int
@@ -58,7 +64,7 @@ type readerConfig struct {
 
 func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 	c := writerConfig{
-		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20},
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second},
 		maxBufferedWrites: 10_000,
 		maxBufferedBytes:  64 << 20,
 		writeTimeout:      time.Second,
@@ -96,11 +102,14 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 
 func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	c := readerConfig{
-		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20},
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second},
 		inactivityTimeout: 10 * time.Second,
 		readBufferSize:    256 << 10,
 		maxAcceptErrors:   10,
 		maxConnections:    1024,
+		maxRedeliveries:   3,
+		maxWriters:        4096,
+		writerMemory:      time.Hour,
 		socketMode:        0o600,
 		socketUID:         -1,
 		socketGID:         -1,
@@ -122,6 +131,12 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
 	case c.maxConnections < 1:
 		return c, fmt.Errorf("udsipc: WithMaxConnections(%d): want 1 or more", c.maxConnections)
+	case c.maxRedeliveries < 0:
+		return c, fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
+	case c.maxWriters < 1:
+		return c, fmt.Errorf("udsipc: WithMaxWriters(%d): want 1 or more", c.maxWriters)
+	case c.writerMemory <= 0:
+		return c, invalidTimeout("WithWriterMemory", c.writerMemory, "more than 0")
 	case c.socketMode&^0o777 != 0 || c.socketMode == 0:
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
 	case c.socketUID < -1 || c.socketGID < -1:
@@ -144,6 +159,9 @@ func (c *sharedConfig) check(text string) error {
 		return invalidSize("WithMaxMessageSize", 0, "at least 1 byte")
 	}
 	c.maxMessageSize = min(c.maxMessageSize, maxMessageLimit)
+	if c.peerTimeout != 0 && c.peerTimeout < minSilence {
+		return invalidTimeout("WithPeerTimeout", c.peerTimeout, "0, which is never, or 10 ms or more")
+	}
 	return nil
 }
 

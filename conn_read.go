@@ -32,6 +32,8 @@ type inbound struct {
 	limit   uint64          // The largest message.
 	bufSize int             // The size of a read.
 	idle    time.Duration   // 0: for ever.
+	session *inSession      // nil without one.
+	silence time.Duration   // In a session, the longest that the writer may say nothing; 0 for any.
 	counts  connCounts
 
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
@@ -41,6 +43,7 @@ type inbound struct {
 	need  int    // The size of the frame at r, as far as it is known; more than w-r bytes.
 	skip  uint64 // Bytes of a refused frame that are still to come.
 	usual int    // The size of the last frame, if that was larger than bufSize.
+	last  int    // The length of the last message that was handed over.
 
 	// One attempt to read.
 	try    func(fd uintptr) bool // tryRead, bound once.
@@ -49,8 +52,14 @@ type inbound struct {
 	err    error
 	filled bool // The last read filled its buffer, so that a larger one pays; otherConn only.
 
-	// The graceful end.
-	closing  atomic.Bool // No longer than it takes to handle what the peer has sent.
+	// The wait of a session: when the last message came, as far as that was looked at, and which.
+	lastAt  time.Time
+	lastWas uint64
+
+	// The end.
+	replays  atomic.Bool // In a session: what is not handled comes again.
+	halted   atomic.Bool // At once: what is buffered is not handled either.
+	closing  atomic.Bool // Gracefully: no longer than it takes to handle what the peer has sent.
 	said     bool        // The goodbye was said.
 	mu       sync.Mutex  // Guards the read deadline and what follows.
 	shut     bool        // The kernel refuses the peer's writes; end of file will come.
@@ -72,8 +81,9 @@ func newInbound(conn net.Conn, cfg *readerConfig) *inbound {
 // deliver hands every whole message that is buffered to handle, in order and without a copy: data is
 // valid until handle returns. The message counts as handed over before that, so that deliver may be
 // called again after a panic. A message over the limit is an error; calling again goes on behind it.
+// errOpening means that a session begins.
 func (in *inbound) deliver(handle func(data []byte)) error {
-	for in.r < in.w {
+	for in.r < in.w && !in.halted.Load() {
 		if in.skip > 0 {
 			n := min(in.skip, uint64(in.w-in.r))
 			in.r += int(n)
@@ -83,11 +93,16 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 		b := in.buf.b[in.r:in.w]
 		length, header, err := parseHeader(b)
 		switch {
+		case err != nil && in.fresh() && opens(b):
+			return errOpening
 		case err != nil:
 			return err
 		case header == 0:
 			in.need = 0
 			return nil
+		case length == 0 && header > 1 && in.session != nil:
+			in.r += header // A heartbeat.
+			continue
 		case length > in.limit:
 			in.need = 0
 			in.skip = uint64(header) + length
@@ -105,11 +120,22 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 			in.usual = end
 		}
 		in.r += end
+		in.last = int(length)
 		in.counts.received.Add(1)
 		handle(b[header:end:end])
 	}
 	in.need = 0
 	return nil
+}
+
+// fresh says whether nothing has come but what is buffered.
+func (in *inbound) fresh() bool {
+	return in.session == nil && in.counts.received.Load() == 0 && in.skip == 0 && in.counts.receivedBytes.Load() == uint64(in.w-in.r)
+}
+
+// lastMessage is the message that was handed over last, as long as nothing is read after it.
+func (in *inbound) lastMessage() []byte {
+	return in.buf.b[in.r-in.last : in.r : in.r]
 }
 
 // midway returns how many bytes of an unfinished message there are.
@@ -118,10 +144,11 @@ func (in *inbound) midway() int {
 }
 
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
-// nothing came for too long, or errEnded when the time to end gracefully is over.
+// nothing came for too long, ErrPeerSilent when not even a heartbeat came, or errEnded when the end was
+// decided on: at once, or when the time to end gracefully is over.
 func (in *inbound) fill() error {
 	for {
-		if in.closing.Load() && in.over() {
+		if in.halted.Load() || in.closing.Load() && in.over() {
 			return errEnded
 		}
 		err := in.read()
@@ -134,7 +161,10 @@ func (in *inbound) fill() error {
 			return err
 		case !isTimeout(err):
 			return err
-		case in.tried && !in.closing.Load():
+		case in.tried && !in.closing.Load() && !in.halted.Load():
+			if in.silence > 0 && (in.idle == 0 || time.Since(in.lastAt) < in.idle) {
+				return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", ErrPeerSilent, in.silence)
+			}
 			return err
 		}
 		// The deadline is that of an earlier wait, or of requestClose.
@@ -173,6 +203,7 @@ func (in *inbound) tryRead(fd uintptr) bool {
 	if !errors.Is(in.err, syscall.EAGAIN) {
 		return true
 	}
+	in.tellHandled()
 	in.park()
 	in.err = in.arm()
 	return in.err != nil
@@ -185,6 +216,7 @@ func (in *inbound) readAny() error {
 		return err
 	}
 	if !in.filled {
+		in.tellHandled()
 		in.park()
 		if in.buf == nil {
 			in.buf, in.r, in.w = getBuffer(minBufferSize), 0, 0
@@ -205,6 +237,13 @@ func (in *inbound) readAny() error {
 		return nil // An error will come again.
 	}
 	return err
+}
+
+// tellHandled acknowledges, before a wait, what is handled.
+func (in *inbound) tellHandled() {
+	if in.session != nil {
+		in.session.acknowledge()
+	}
 }
 
 // space returns where the next bytes go: into a buffer of the size of a read, or a larger one for a
@@ -270,15 +309,40 @@ func (in *inbound) arm() error {
 	defer in.mu.Unlock()
 	var deadline time.Time
 	switch {
+	case in.halted.Load():
+		deadline = aLongTimeAgo
 	case in.shut:
 	case in.closing.Load() && in.graceEnd.IsZero():
 		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.closing.Load():
 		deadline = in.graceEnd
+	case in.silence > 0:
+		deadline = in.silentAt(time.Now())
 	case in.idle > 0:
 		deadline = time.Now().Add(in.idle)
 	}
 	return in.conn.SetReadDeadline(deadline)
+}
+
+// silentAt is when a wait that begins now has lasted too long in a session with heartbeats, which
+// count for the silence and not for the inactivity.
+func (in *inbound) silentAt(now time.Time) time.Time {
+	if received := in.counts.received.Load(); received != in.lastWas || in.lastAt.IsZero() {
+		in.lastAt, in.lastWas = now, received
+	}
+	deadline := now.Add(in.silence)
+	if in.idle > 0 && in.lastAt.Add(in.idle).Before(deadline) {
+		return in.lastAt.Add(in.idle)
+	}
+	return deadline
+}
+
+// halt ends the connection as soon as the handler that runs has returned. Any goroutine may call it.
+func (in *inbound) halt() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.halted.Store(true)
+	_ = in.conn.SetReadDeadline(aLongTimeAgo)
 }
 
 // requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
@@ -317,6 +381,15 @@ func (in *inbound) sayGoodbye() {
 		return
 	}
 	in.said = true
+	in.tellHandled()
 	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
 	_, _ = in.conn.Write(goodbye)
+}
+
+// buffered is what was read and is not handed over yet.
+func (in *inbound) buffered() []byte {
+	if in.buf == nil {
+		return nil
+	}
+	return in.buf.b[in.r:in.w]
 }

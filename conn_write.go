@@ -32,6 +32,7 @@ type outbound struct {
 	timeout time.Duration   // Of one write.
 	vector  net.Buffers     // What WriteTo consumes; a field, so that it is not allocated.
 	began   time.Time
+	back    *backChannel // nil without a session.
 
 	// What went out. bytes is read by Flush as well.
 	bytes    atomic.Int64
@@ -47,6 +48,8 @@ type outbound struct {
 	// The end of it.
 	cut     bool          // A write was refused after a part of it was taken.
 	mu      sync.Mutex    // Guards the write deadline against leaving.
+	armed   time.Time     // When the write deadline was set.
+	poked   atomic.Bool   // It was then set to the past, to interrupt a write.
 	said    atomic.Bool   // The peer said goodbye.
 	leaving atomic.Bool   // Nothing more should be written: the peer is going away, or gone.
 	ended   chan struct{} // Closed by watch; cause is set before.
@@ -77,18 +80,19 @@ func newOutbound(conn net.Conn, timeout time.Duration) *outbound {
 func (o *outbound) watch(wake func()) {
 	defer wake()
 	defer close(o.ended)
+	defer o.leave()
+	if o.back != nil {
+		o.cause = o.listen(wake)
+		return
+	}
 	var scratch [64]byte
-	for {
-		n, err := o.conn.Read(scratch[:])
+	for o.cause == nil {
+		var n int
+		n, o.cause = o.conn.Read(scratch[:])
 		if n > 0 {
 			o.said.Store(true)
 			o.leave() // The drain goroutine closes the sending side.
 			wake()
-		}
-		if err != nil {
-			o.cause = err
-			o.leave()
-			return
 		}
 	}
 }
@@ -108,6 +112,7 @@ func (o *outbound) arm(now time.Time) error {
 	if o.leaving.Load() {
 		return errEnded
 	}
+	o.armed = now
 	return o.conn.SetWriteDeadline(now.Add(o.timeout))
 }
 
@@ -144,7 +149,7 @@ func (o *outbound) completed(messages int) {
 
 // probe asks the kernel now and then whether the peer has read everything.
 func (o *outbound) probe(now time.Time) {
-	if o.kind != unixSocket || o.settled == o.messages || now.Sub(o.probed) < probeInterval {
+	if o.kind != unixSocket || o.back != nil || o.settled == o.messages || now.Sub(o.probed) < probeInterval {
 		return
 	}
 	o.probed = now
@@ -178,15 +183,19 @@ func (o *outbound) consumed(first int64) bool {
 }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had
-// before this one. None, if a message was read or the connection lived for long; one that lived for a
-// moment only counts as the first failure all the same, so that a reader that is full and sends its
-// writers away is not called all the time.
+// before this one. None, if a message was read or the connection lived for long; in a session, if one was
+// acknowledged. One that lived for a moment only counts as the first failure all the same, so that a
+// reader that is full and sends its writers away is not called all the time.
 func (o *outbound) failures(before int) int {
 	lived := time.Since(o.began)
+	proven := o.settled > 0
+	if o.back != nil {
+		proven = o.back.progress.Load()
+	}
 	switch {
-	case lived >= trustedAfter, o.settled > 0 && lived >= provenAfter:
+	case o.back == nil && lived >= trustedAfter, proven && lived >= provenAfter:
 		return 0
-	case o.settled > 0:
+	case proven:
 		return 1
 	}
 	return before + 1
@@ -200,7 +209,7 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) (lost uint64, c
 	defer o.conn.Close()
 	if said := o.said.Load(); said {
 		closeWrite(o.conn)
-	} else if o.raw == nil {
+	} else if o.raw == nil || errors.Is(writeErr, errRenumber) || errors.Is(writeErr, ErrInvalidSession) {
 		_ = o.conn.Close() // So that watch ends.
 	}
 	select {
@@ -212,7 +221,7 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) (lost uint64, c
 	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
 		cause = writeErr
 	}
-	if o.clean(cause) {
+	if o.back != nil || o.clean(cause) { // In a session nothing is lost: the rest is sent again.
 		o.settled = o.messages
 	}
 	return o.messages - o.settled, cause

@@ -32,19 +32,19 @@ type strike struct {
 func (w *Writer) run() {
 	defer close(w.done)
 	for {
-		conn, err := w.connect()
+		o, err := w.connect()
 		if err != nil {
 			w.setState(StateStopped, nil)
 			return
 		}
-		w.serve(conn)
+		w.serve(o)
 	}
 }
 
 // connect returns the next connection, or ErrStopped. The first try is made at once; after that an
 // exponential backoff with full jitter delays each. A Writer that has lost its connection stays away
 // until it has something to send.
-func (w *Writer) connect() (net.Conn, error) {
+func (w *Writer) connect() (*outbound, error) {
 	w.mu.Lock()
 	first := w.state == StateNew
 	w.mu.Unlock()
@@ -56,19 +56,36 @@ func (w *Writer) connect() (net.Conn, error) {
 		if err := w.pause(w.backoff()); err != nil {
 			return nil, err
 		}
-		conn, err := w.dial()
+		o, err := w.open()
 		if err == nil {
 			w.wanted.Store(false)
-			return conn, nil
+			return o, nil
 		}
-		if w.abort.Err() != nil {
+		if w.abort.Err() != nil || errors.Is(err, ErrStopped) {
 			return nil, ErrStopped
 		}
 		w.failures++
 		w.counts.dialErrors.Add(1)
-		w.report(OpDial, fmt.Errorf("%w: %w", ErrNoConsumer, err))
+		w.report(OpDial, err)
 		w.reportDropped()
 	}
+}
+
+// open connects and, for acknowledgements, opens a session.
+func (w *Writer) open() (*outbound, error) {
+	conn, err := w.dial()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoConsumer, err)
+	}
+	o := newOutbound(conn, w.cfg.writeTimeout)
+	if !w.cfg.acknowledgements {
+		return o, nil
+	}
+	if err := w.greet(o); err != nil {
+		_ = conn.Close()
+		return nil, opError(OpSession, w.cfg.where, err)
+	}
+	return o, nil
 }
 
 // finished says whether there is nothing left to do.
@@ -138,13 +155,12 @@ func (w *Writer) dial() (net.Conn, error) {
 	return conn, err
 }
 
-// serve drains the queue into conn until it ends, and accounts for that end.
-func (w *Writer) serve(conn net.Conn) {
-	o := newOutbound(conn, w.cfg.writeTimeout)
+// serve drains the queue into a connection until it ends, and accounts for that end.
+func (w *Writer) serve(o *outbound) {
 	go o.watch(w.queue.signal) // Ends with the connection; the end of serve waits for it.
 	release := context.AfterFunc(w.abort, func() {
 		o.leave()
-		_ = conn.Close()
+		_ = o.conn.Close()
 	})
 	defer release()
 
@@ -168,14 +184,16 @@ func (w *Writer) drain(o *outbound) error {
 	for !o.leaving.Load() {
 		bufs := w.queue.take(w.bufs[:0], batchSize)
 		if len(bufs) == 0 {
-			if w.stopping.Load() {
-				return w.linger(o)
+			if ended, err := w.rest(o); ended {
+				return err
 			}
-			<-w.queue.wake // From push, watch, close, and a signal of Stop's.
 			continue
 		}
 		n, err := o.write(bufs)
-		messages := w.queue.written(n)
+		messages, invalid := w.queue.written(n)
+		if invalid != nil {
+			return invalid
+		}
 		o.completed(messages)
 		w.counts.writes.Add(1)
 		w.counts.writtenBytes.Add(uint64(n))
@@ -189,10 +207,29 @@ func (w *Writer) drain(o *outbound) error {
 		if !isTimeout(err) || !o.resumable() {
 			return err
 		}
+		if o.poked.Swap(false) {
+			continue
+		}
 		w.counts.backpressure.Add(1)
 		w.report(OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", ErrBackpressure, n, w.cfg.writeTimeout))
 	}
+	if w.abort.Err() != nil {
+		return ErrStopped
+	}
 	return nil
+}
+
+// rest waits until there is something to write. It says that the connection ends, and with what drain
+// returns then.
+func (w *Writer) rest(o *outbound) (ended bool, err error) {
+	if o.back != nil {
+		return w.restInSession(o)
+	}
+	if w.stopping.Load() {
+		return true, w.linger(o)
+	}
+	<-w.queue.wake // From push, watch, close, and a signal of Stop's.
+	return false, nil
 }
 
 // linger waits, at the end, until the peer has read everything. It returns nil if the peer left.
@@ -213,7 +250,7 @@ func (w *Writer) linger(o *outbound) error {
 
 // close ends a connection that nothing is wrong with.
 func (w *Writer) close(o *outbound) {
-	if o.kind == unixSocket {
+	if o.kind == unixSocket && o.back == nil {
 		w.mu.Lock()
 		w.unread = o.messages - o.settled
 		w.mu.Unlock()
@@ -231,10 +268,16 @@ func (w *Writer) settle(o *outbound, writeErr error) {
 		w.counts.possiblyLost.Add(lost)
 		w.report(OpWrite, &PossibleLossError{Messages: lost, Err: cause})
 	}
-	if o.messages > 0 || !w.queue.empty() { // An idle one had no chance to prove anything.
+	if errors.Is(cause, ErrInvalidSession) || errors.Is(cause, ErrPeerSilent) {
+		w.report(OpSession, cause)
+	}
+	if !errors.Is(cause, errRenumber) && (o.messages > 0 || !w.queue.empty()) { // An idle one had no chance to prove anything.
 		w.failures = o.failures(w.failures)
 	}
-	w.strike(w.queue.rewind(), o.messages > 0)
+	partial := w.queue.rewind()
+	if o.back == nil {
+		w.strike(partial, o.messages > 0)
+	}
 	w.forget()
 	w.setState(StateLost, fmt.Errorf("%w: %w", ErrConnectionClosed, cause))
 }
@@ -262,8 +305,13 @@ func (w *Writer) strike(message uint64, progress bool) {
 	}
 	w.poison = strike{}
 	data := w.queue.setAside()
-	w.report(OpWrite, fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside",
+	w.handBack(data, fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside",
 		ErrMessageTooLarge, len(data), maxStrikes))
+}
+
+// handBack reports why a message cannot be delivered, and gives it to WithUndelivered.
+func (w *Writer) handBack(data []byte, why error) {
+	w.report(OpWrite, why)
 	if w.cfg.undelivered != nil {
 		w.cfg.undelivered(data)
 	}
@@ -274,7 +322,7 @@ func (w *Writer) reportDropped() {
 	if w.cfg.overflow != OverflowDropOldest && w.cfg.maxAge == 0 {
 		return
 	}
-	now := w.queue.snapshot()
+	now, _ := w.queue.snapshot()
 	if n := now.dropped - w.reported.dropped; n > 0 {
 		w.report(OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", ErrBufferFull, n))
 	}

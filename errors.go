@@ -60,9 +60,35 @@ var (
 	// ErrSocketInUse is returned by Reader.Start when someone listens at the address already.
 	ErrSocketInUse = errors.New("udsipc: socket is in use")
 
+	// ErrAcksUnsupported is reported by a Writer with WithAcknowledgements whose reader ended the
+	// connection without an answer, as one does that knows only plain frames, or speaks another
+	// version. The Writer keeps its messages and goes on trying.
+	ErrAcksUnsupported = errors.New("udsipc: reader does not acknowledge")
+
+	// ErrInvalidSession is reported when a peer of an acknowledged connection sends what cannot be: a
+	// malformed hello, welcome or acknowledgement, or the number of a message that was never sent.
+	ErrInvalidSession = errors.New("udsipc: invalid session")
+
+	// ErrPeerSilent is reported when nothing came from a peer for longer than WithPeerTimeout.
+	ErrPeerSilent = errors.New("udsipc: peer is silent")
+
 	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections.
 	ErrTooManyConnections = errors.New("udsipc: too many connections")
 )
+
+// What ErrInvalidSession is about.
+var (
+	errGreeting        = fmt.Errorf("%w: malformed greeting", ErrInvalidSession)
+	errAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", ErrInvalidSession)
+	errStale           = fmt.Errorf("%w: late connection", ErrInvalidSession)
+	errVersion         = fmt.Errorf("%w: unknown version", ErrInvalidSession)
+)
+
+// errOpening is no error: a session begins.
+var errOpening = errors.New("udsipc: opening of a session")
+
+// errRenumber is why a Writer ends a session: the next message has not the next number.
+var errRenumber = errors.New("udsipc: a message was set aside")
 
 // errEnded is why a connection ended that nothing went wrong with: told to, by this side or the other.
 var errEnded = errors.New("udsipc: connection ended")
@@ -82,6 +108,7 @@ const (
 	OpRead     = "read"
 	OpHandle   = "handle"
 	OpDial     = "dial"
+	OpSession  = "open session"
 	OpWrite    = "write"
 	OpQueue    = "queue"
 	OpFlush    = "flush"
@@ -97,6 +124,7 @@ var opWords = map[string]string{
 	OpRead:     "failed to read a message",
 	OpHandle:   "handler failed to process a message",
 	OpDial:     "failed to connect",
+	OpSession:  "failed to open an acknowledged session",
 	OpWrite:    "write failure",
 	OpQueue:    "queue could not keep a message",
 	OpFlush:    "failed to flush",

@@ -97,3 +97,12 @@ func wholeFrames(b []byte) (count, end int) {
 	}
 	return count, end
 }
+
+// framesSize returns the length in bytes of the first count frames in b, which were made by appendFrame.
+func framesSize(b []byte, count int) (size int) {
+	for range count {
+		length, header, _ := parseHeader(b[size:])
+		size += header + int(length)
+	}
+	return size
+}

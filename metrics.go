@@ -14,7 +14,7 @@ import "sync/atomic"
 // Each accepted message is in exactly one of these. The counters below them are read one by one.
 type WriterMetrics struct {
 	Accepted    uint64 `json:"accepted"`    // Messages for which a write returned nil.
-	Sent        uint64 `json:"sent"`        // Messages that the kernel took to their last byte.
+	Sent        uint64 `json:"sent"`        // Messages that the kernel took to their last byte; with acknowledgements, handled ones.
 	Dropped     uint64 `json:"dropped"`     // Messages that OverflowDropOldest dropped.
 	Expired     uint64 `json:"expired"`     // Messages that WithMaxAge dropped.
 	Undelivered uint64 `json:"undelivered"` // Messages left at Stop or set aside; handed to WithUndelivered.
@@ -24,6 +24,12 @@ type WriterMetrics struct {
 	Refused      uint64 `json:"refused"`       // Messages for which a write returned ErrBufferFull.
 	TooLarge     uint64 `json:"too_large"`     // Messages for which a write returned ErrMessageTooLarge.
 	PossiblyLost uint64 `json:"possibly_lost"` // Upper bound of the messages in Sent that were never read.
+
+	// With acknowledgements; otherwise 0.
+	Acknowledged   uint64 `json:"acknowledged"`   // Messages that a handler has returned for; the same as Sent.
+	Unacknowledged uint64 `json:"unacknowledged"` // Messages of Queued that the present connection has taken.
+	Redelivered    uint64 `json:"redelivered"`    // Messages that had to be sent again, each time counted.
+	AckTime        Times  `json:"ack_time"`       // From the write that took a message along to its acknowledgement.
 
 	Connected       bool   `json:"connected"`
 	Connections     uint64 `json:"connections"`      // Connections made.
@@ -45,7 +51,11 @@ type writerCounts struct {
 
 // Metrics returns a snapshot. It may be called at any time.
 func (w *Writer) Metrics() WriterMetrics {
-	queue := w.queue.snapshot()
+	queue, ackTime := w.queue.snapshot()
+	var acknowledged uint64
+	if w.cfg.acknowledgements {
+		acknowledged = queue.sent
+	}
 	w.mu.Lock()
 	connected := w.state == StateConnected
 	w.mu.Unlock()
@@ -61,6 +71,11 @@ func (w *Writer) Metrics() WriterMetrics {
 		Refused:      queue.refused,
 		TooLarge:     w.counts.tooLarge.Load(),
 		PossiblyLost: w.counts.possiblyLost.Load(),
+
+		Acknowledged:   acknowledged,
+		Unacknowledged: queue.unacknowledged,
+		Redelivered:    queue.redelivered,
+		AckTime:        ackTime,
 
 		Connected:       connected,
 		Connections:     w.counts.connections.Load(),
@@ -89,7 +104,15 @@ type ReaderMetrics struct {
 	Panics        uint64 `json:"panics"`         // Messages at which the handler panicked.
 	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
-	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix.
+	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or greeting.
+
+	// Of writers that ask for acknowledgements.
+	Writers              uint64 `json:"writers"`               // Remembered now (WithMaxWriters).
+	Sessions             uint64 `json:"sessions"`              // Connections that were welcome.
+	Acknowledged         uint64 `json:"acknowledged"`          // Messages that writers were told are handled.
+	Redelivered          uint64 `json:"redelivered"`           // Messages handed to the handler with Redelivered set.
+	DuplicatesSuppressed uint64 `json:"duplicates_suppressed"` // Messages that would have come again, had the welcome not said that they were handled.
+	DeadLetters          uint64 `json:"dead_letters"`          // Messages that the handler failed for too often.
 
 	Connections  uint64 `json:"connections"` // Open now.
 	Accepted     uint64 `json:"accepted"`    // Connections accepted, refused ones included.
@@ -108,17 +131,20 @@ type readerCounts struct {
 	truncated, malformed            atomic.Uint64
 	accepted, refused, idleClosed   atomic.Uint64
 	acceptErrors, errors            atomic.Uint64
+	sessions, redelivered           atomic.Uint64
+	duplicates, deadLetters         atomic.Uint64
 }
 
 // connCounts are written by one goroutine, so that no two processors fight over them.
 type connCounts struct {
-	received, receivedBytes, reads atomic.Uint64
+	received, receivedBytes, reads, acknowledged atomic.Uint64
 }
 
 func (c *connCounts) add(other *connCounts) {
 	c.received.Add(other.received.Load())
 	c.receivedBytes.Add(other.receivedBytes.Load())
 	c.reads.Add(other.reads.Load())
+	c.acknowledged.Add(other.acknowledged.Load())
 }
 
 // Metrics returns a snapshot. It may be called at any time.
@@ -139,6 +165,13 @@ func (r *Reader) Metrics() ReaderMetrics {
 		TooLarge:      r.counts.tooLarge.Load(),
 		Truncated:     r.counts.truncated.Load(),
 		Malformed:     r.counts.malformed.Load(),
+
+		Writers:              uint64(r.writers.count()),
+		Sessions:             r.counts.sessions.Load(),
+		Acknowledged:         sum.acknowledged.Load(),
+		Redelivered:          r.counts.redelivered.Load(),
+		DuplicatesSuppressed: r.counts.duplicates.Load(),
+		DeadLetters:          r.counts.deadLetters.Load(),
 
 		Connections:  uint64(open),
 		Accepted:     r.counts.accepted.Load(),

@@ -42,6 +42,14 @@ func WithMaxMessageSize(bytes uint64) Option {
 	return bothOption(func(c *sharedConfig) { c.maxMessageSize = bytes })
 }
 
+// WithPeerTimeout sets how long the other end of an acknowledged connection may be silent before the
+// connection is given up and made anew, over anything but a Unix socket, whose kernel tells when a
+// peer is gone; the default is 10 s, and 0 is never. Each side tells the other how long it waits, and
+// the other sends a heartbeat three times in that time. 10 ms is the least.
+func WithPeerTimeout(d time.Duration) Option {
+	return bothOption(func(c *sharedConfig) { c.peerTimeout = d })
+}
+
 // WithMaxBufferedWrites bounds the queue in messages; the default is 10,000. 0 is an error.
 func WithMaxBufferedWrites(messages uint32) WriterOption {
 	return writerOption(func(c *writerConfig) { c.maxBufferedWrites = uint64(messages) })
@@ -93,6 +101,15 @@ func WithOverflow(policy OverflowPolicy) WriterOption {
 // because the reader refuses them. data is valid until the callback returns.
 func WithUndelivered(callback func(data []byte)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.undelivered = callback })
+}
+
+// WithAcknowledgements keeps each message in the queue until the reader's handler has returned for it,
+// and sends it again after a lost connection, so that neither a broken connection nor a killed reader costs
+// a message. Messages that are not acknowledged yet count against the bounds of the queue, and are not
+// dropped by OverflowDropOldest or WithMaxAge once they were sent. A reader that does not know
+// acknowledgements gets nothing, and ErrAcksUnsupported is reported.
+func WithAcknowledgements() WriterOption {
+	return writerOption(func(c *writerConfig) { c.acknowledgements = true })
 }
 
 // WithDialer sets how to connect, instead of by the address, which then only names the peer in
@@ -153,6 +170,35 @@ func WithListener(l net.Listener) ReaderOption {
 // an error.
 func WithMaxConnections(n int) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.maxConnections = n })
+}
+
+// WithMaxRedeliveries sets how often a message of an acknowledged connection is handed to the handler
+// again after the handler returned an error or panicked; the default is 3, after 10, 40 and 160 ms.
+// The messages behind it wait. When none succeeds, the message goes to WithDeadLetter and counts as
+// handled. A negative number is an error. Without acknowledgements a message is handed over once.
+func WithMaxRedeliveries(n int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxRedeliveries = n })
+}
+
+// WithDeadLetter sets who gets the messages that the handler failed for too often, with its last
+// error. d is valid until the callback returns; the message is acknowledged after that. It is called
+// from the goroutines of the connections, so at once from several.
+func WithDeadLetter(callback func(d *Delivery, err error)) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.deadLetter = callback })
+}
+
+// WithMaxWriters sets how many writers with acknowledgements a Reader remembers; the default is 4,096,
+// some 300 bytes each. Those that are connected count and are always remembered; of the others the one whose
+// last connection ended first is forgotten. What a forgotten writer was not told of comes again, marked
+// Redelivered. Less than 1 is an error.
+func WithMaxWriters(n int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxWriters = n })
+}
+
+// WithWriterMemory sets for how long a writer with acknowledgements is remembered after its last
+// connection; the default is 1 h. Not more than 0 is an error.
+func WithWriterMemory(d time.Duration) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.writerMemory = d })
 }
 
 // WithSocketMode sets the permissions of the socket file, whatever the umask; the default is 0600.

@@ -50,34 +50,55 @@ type segment struct {
 	count    int           // Frames in it, 1 or more.
 	first    uint64        // The number of its first message; the first that was accepted is 1.
 	at       time.Duration // When its first message came, since the queue's epoch; with maxAge only.
+	sentAt   time.Duration // When it was last taken, since the epoch; with acks only.
 }
 
 // A queue holds segments in the order in which their messages were accepted:
 //
-//	segs[:taken]    being written; only the drain goroutine may touch them
-//	segs[taken:]    waiting; the last one grows while open
+//	segs[:next]         written, and not acknowledged; none without acks
+//	segs[next:taken]    being written; only the drain goroutine may touch them
+//	segs[taken:]        waiting; the last one grows while open
 //
-// part counts the bytes of the first frame that the present connection has taken already.
+// Of segs[next] the present connection has taken part bytes, and partCount whole frames with them.
 type queue struct {
 	maxMessages, maxBytes uint64
 	dropOldest            bool
+	acks                  bool          // Messages stay until they are acknowledged.
 	maxAge                time.Duration // 0: messages do not age.
 	epoch                 time.Time
 	wake                  chan struct{} // One slot: there is something to look at.
 
-	mu       sync.Mutex // Guards what follows.
-	segs     []segment
-	taken    int
-	part     int
-	open     bool
-	tail     *buffer // The chunk that is being filled: tail.b[:filled] is used.
-	filled   int
-	warm     int // Up to where tail was touched.
-	counts   queueCounts
-	sleeping bool          // The drain goroutine waits for wake.
-	closed   bool          // No message is accepted any more.
-	room     chan struct{} // Closed when there is room again; nil when nobody waits.
-	flushers []flusher
+	mu        sync.Mutex // Guards what follows.
+	segs      []segment
+	store     []segment // The memory of segs, from its beginning.
+	next      int
+	taken     int
+	part      int
+	partCount int
+	touched   int    // With acks, segs[:touched] were taken at least once.
+	early     uint64 // An acknowledgement of what is being written.
+	seq       sequence
+	limit     uint64 // The largest message that the reader takes, 0 if that is not known.
+	largest   uint64 // The largest message that was ever accepted.
+	ackTimes  histogram
+	open      bool
+	tail      *buffer // The chunk that is being filled: tail.b[:filled] is used.
+	filled    int
+	warm      int // Up to where tail was touched.
+	counts    queueCounts
+	sleeping  bool          // The drain goroutine waits for wake.
+	closed    bool          // No message is accepted any more.
+	sealed    bool          // What was left was taken out.
+	room      chan struct{} // Closed when there is room again; nil when nobody waits.
+	flushers  []flusher
+}
+
+// A sequence numbers messages in the order in which they are first sent, so that one that is dropped
+// before that leaves no gap: the number that a reader has to know them by.
+type sequence struct {
+	acked   uint64 // All up to here have left the queue.
+	sent    uint64 // All up to here are with the present connection, to their last byte.
+	highest uint64 // All up to here were with some connection.
 }
 
 // queueCounts say where each message is: accepted = sent + dropped + expired + undelivered + queued.
@@ -85,6 +106,7 @@ type queueCounts struct {
 	accepted, refused                   uint64
 	sent, dropped, expired, undelivered uint64
 	queued, queuedBytes                 uint64
+	unacknowledged, redelivered         uint64
 }
 
 // A flusher waits until no message up to target is queued.
@@ -93,11 +115,12 @@ type flusher struct {
 	done   chan struct{}
 }
 
-func newQueue(maxMessages, maxBytes uint64, dropOldest bool, maxAge time.Duration) *queue {
+func newQueue(maxMessages, maxBytes uint64, dropOldest, acks bool, maxAge time.Duration) *queue {
 	return &queue{
 		maxMessages: maxMessages,
 		maxBytes:    maxBytes,
 		dropOldest:  dropOldest,
+		acks:        acks,
 		maxAge:      maxAge,
 		epoch:       time.Now(),
 		wake:        make(chan struct{}, 1),
@@ -235,9 +258,10 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 	q.counts.accepted++
 	q.counts.queued++
 	q.counts.queuedBytes += uint64(size)
+	q.largest = max(q.largest, uint64(len(data)))
 	if own != nil {
 		own.refs = 1
-		q.segs = append(q.segs, segment{chunk: own, to: size, count: 1, first: q.counts.accepted, at: now})
+		q.addLocked(segment{chunk: own, to: size, count: 1, first: q.counts.accepted, at: now})
 		q.open = false
 		return
 	}
@@ -256,8 +280,23 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 		}
 	}
 	q.tail.refs++
-	q.segs = append(q.segs, segment{chunk: q.tail, from: from, to: q.filled, count: 1, first: q.counts.accepted, at: now})
+	q.addLocked(segment{chunk: q.tail, from: from, to: q.filled, count: 1, first: q.counts.accepted, at: now})
 	q.open = true
+}
+
+// addLocked appends seg, and first moves what there is to the beginning of its memory if that is half
+// empty: so neither end costs more than it should, however long the queue is.
+func (q *queue) addLocked(seg segment) {
+	if full := len(q.segs) == cap(q.segs); full && 2*len(q.segs) <= cap(q.store) {
+		moved := append(q.store[:0], q.segs...)
+		clear(moved[len(moved):cap(moved)])
+		q.segs = append(moved, seg)
+		return
+	} else if full {
+		q.segs = slices.Grow(q.segs, len(q.segs)+1)
+		q.store = q.segs[:0]
+	}
+	q.segs = append(q.segs, seg)
 }
 
 // warmLocked brings the bytes behind the end of the tail into this processor's cache, a step at a
@@ -315,11 +354,20 @@ func (q *queue) removeLocked(i, n int) {
 	if i+n == len(q.segs) {
 		q.open = false
 	}
-	q.segs = slices.Delete(q.segs, i, i+n)
+	if i > 0 {
+		q.segs = slices.Delete(q.segs, i, i+n)
+		return
+	}
+	clear(q.segs[:n])
+	q.segs = q.segs[n:]
 }
 
-// firstIdleLocked is the first segment of which no byte is under way.
+// firstIdleLocked is the first segment that may be dropped: no byte of it is under way and, with acks,
+// none ever was.
 func (q *queue) firstIdleLocked() int {
+	if q.acks {
+		return q.touched
+	}
 	if q.part > 0 {
 		return max(q.taken, 1)
 	}

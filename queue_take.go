@@ -16,16 +16,26 @@ import (
 func (q *queue) take(bufs [][]byte, limit int) [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.maxAge > 0 {
-		q.expireLocked(time.Since(q.epoch))
-	}
+	now := q.nowLocked()
+	q.expireLocked(now)
 	part := q.part
-	for bytes := 0; q.taken < len(q.segs) && bytes < limit && len(bufs) < cap(bufs); q.taken++ {
+	q.taken = q.next
+	for bytes := 0; q.taken < len(q.segs) && bytes < limit && len(bufs) < cap(bufs); {
 		seg := &q.segs[q.taken]
-		bufs = append(bufs, seg.chunk.b[seg.from+part:seg.to])
-		bytes += seg.to - seg.from
+		to := q.allowedLocked(seg)
+		if to == seg.from+part {
+			break
+		}
+		bufs = append(bufs, seg.chunk.b[seg.from+part:to])
+		bytes += to - seg.from
 		part = 0
+		seg.sentAt = now
+		q.taken++
+		if to < seg.to {
+			break
+		}
 	}
+	q.touched = max(q.touched, q.taken)
 	if q.taken == len(q.segs) {
 		q.open = false
 	}
@@ -33,55 +43,118 @@ func (q *queue) take(bufs [][]byte, limit int) [][]byte {
 	return bufs
 }
 
-// restLocked makes the next push wake the drain goroutine, if there is nothing to drain.
+// nowLocked is the time since the epoch, if that is of interest.
+func (q *queue) nowLocked() time.Duration {
+	if q.maxAge == 0 && !q.acks {
+		return 0
+	}
+	return time.Since(q.epoch)
+}
+
+// allowedLocked is how far seg may be written: up to its first message over the reader's limit.
+func (q *queue) allowedLocked(seg *segment) int {
+	if q.limit == 0 || q.largest <= q.limit {
+		return seg.to
+	}
+	to := seg.from
+	for to < seg.to {
+		length, header, _ := parseHeader(seg.chunk.b[to:seg.to])
+		if length > q.limit {
+			break
+		}
+		to += header + int(length)
+	}
+	return to
+}
+
+// restLocked makes the next push wake the drain goroutine, if there is nothing to write.
 func (q *queue) restLocked() {
-	if q.sleeping = len(q.segs) == 0; q.sleeping {
+	if q.sleeping = q.next == len(q.segs); q.sleeping && q.tail != nil && q.tail.refs == 0 {
 		q.setTailLocked(nil)
 	}
 }
 
 // written says that n bytes of what was taken are with the kernel. It returns how many messages that
-// completes; those leave the queue as sent.
-func (q *queue) written(n int) (messages int) {
+// completes. Without acks those leave the queue as sent. The error is about an acknowledgement that
+// came before its message was sent.
+func (q *queue) written(n int) (messages int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.taken == 0 {
-		return 0 // Sealed in the meantime: what was taken is accounted for.
+		return 0, nil // Sealed in the meantime: what was taken is accounted for.
 	}
-	n += q.part
-	done := 0
-	for n > 0 {
-		seg := &q.segs[done]
-		if size := seg.to - seg.from; n >= size {
-			messages += seg.count
-			q.forgetLocked(seg, seg.count, size)
-			n -= size
-			done++
-			continue
+	q.part += n
+	for q.part > 0 && q.next < q.taken {
+		seg := &q.segs[q.next]
+		size := seg.to - seg.from
+		if q.part < size {
+			count, _ := wholeFrames(seg.chunk.b[seg.from : seg.from+q.part])
+			messages += count - q.partCount
+			q.partCount = count
+			break
 		}
-		count, end := wholeFrames(seg.chunk.b[seg.from : seg.from+n])
-		messages += count
-		q.forgetLocked(seg, count, end)
-		n -= end
-		break
+		messages += seg.count - q.partCount
+		q.partCount = 0
+		q.part -= size
+		q.next++
 	}
-	q.counts.sent += uint64(messages)
-	q.part = n
 	q.taken = 0
-	q.removeLocked(0, done)
-	q.notifyLocked()
-	return messages
+	q.seq.sent += uint64(messages)
+	q.seq.highest = max(q.seq.highest, q.seq.sent)
+	switch {
+	case !q.acks:
+		q.releaseLocked(q.seq.sent)
+	case q.early > 0:
+		early := q.early
+		q.early = 0
+		err = q.acknowledgeLocked(early)
+	}
+	return messages, err
 }
 
-// rewind forgets what a lost connection took of the first message. It returns the number of that
-// message if the connection had taken some of it, or 0.
+// releaseLocked lets the messages up to this number leave the queue as delivered.
+func (q *queue) releaseLocked(number uint64) {
+	now := q.nowLocked()
+	left := number - q.seq.acked
+	q.counts.sent += left
+	q.seq.acked = number
+	done := 0
+	for left > 0 {
+		seg := &q.segs[done]
+		count, size := seg.count, seg.to-seg.from
+		if uint64(count) > left {
+			count = int(left)
+			size = framesSize(seg.chunk.b[seg.from:seg.to], count)
+			if done == q.next && q.part > 0 {
+				q.part -= size
+				q.partCount -= count
+			}
+		} else {
+			done++
+		}
+		if q.acks {
+			q.ackTimes.add(now-seg.sentAt, uint64(count))
+		}
+		q.forgetLocked(seg, count, size)
+		left -= uint64(count)
+	}
+	q.next = max(0, q.next-done)
+	q.taken = max(0, q.taken-done)
+	q.touched = max(0, q.touched-done)
+	q.removeLocked(0, done)
+	q.notifyLocked()
+}
+
+// rewind forgets what a lost connection took. It returns the number of the first message if the
+// connection had taken some of it, or 0.
 func (q *queue) rewind() (partial uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.part > 0 {
-		partial = q.segs[0].first
+		partial = q.segs[q.next].first
 	}
-	q.part = 0
+	q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0
+	q.seq.sent = q.seq.acked
 	return partial
 }
 
@@ -117,15 +190,19 @@ func (q *queue) empty() bool {
 	defer q.mu.Unlock()
 	q.expireLocked(time.Since(q.epoch))
 	q.restLocked()
-	return q.sleeping
+	return len(q.segs) == 0
 }
 
 // snapshot returns the counters, all of one moment.
-func (q *queue) snapshot() queueCounts {
+func (q *queue) snapshot() (queueCounts, Times) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.expireLocked(time.Since(q.epoch))
-	return q.counts
+	counts := q.counts
+	if q.acks && !q.sealed {
+		counts.unacknowledged = q.seq.sent - q.seq.acked
+	}
+	return counts, q.ackTimes.summary()
 }
 
 // close refuses further messages; those who wait for room get ErrStopped.
@@ -146,7 +223,8 @@ func (q *queue) seal(visit func(data []byte)) (left uint64) {
 	left = q.counts.queued
 	q.counts.undelivered += left
 	q.counts.queued, q.counts.queuedBytes = 0, 0
-	q.segs, q.taken, q.part, q.open, q.tail = nil, 0, 0, false, nil
+	q.segs, q.store, q.open, q.tail, q.sealed = nil, nil, false, nil, true
+	q.next, q.taken, q.touched, q.part, q.partCount, q.early = 0, 0, 0, 0, 0, 0
 	q.notifyLocked()
 	q.mu.Unlock()
 	if visit == nil {

@@ -14,7 +14,8 @@ import (
 )
 
 // A MessageHandler handles one message. data is valid until it returns; a handler that keeps it must
-// copy it. An error, or a panic, is counted and reported, and the connection goes on. Handlers of
+// copy it. An error, or a panic, is counted and reported, and the connection goes on; if the writer
+// asks for acknowledgements, the message is offered again first (WithMaxRedeliveries). Handlers of
 // different connections run at once, messages of one connection in order.
 type MessageHandler func(data []byte) error
 
@@ -28,7 +29,7 @@ type Delivery struct {
 	Peer        Peer
 	Writer      WriterID // Zero, unless the writer asks for acknowledgements.
 	Seq         uint64   // The number of the message, from 1: of its writer, or else of its connection.
-	Redelivered bool     // An earlier reader may have handled it.
+	Redelivered bool     // It may have been handled before: by an earlier reader, or by a handler that failed.
 }
 
 // A WriterID names a Writer for as long as it lives, over all of its connections.
@@ -45,6 +46,7 @@ type Reader struct {
 	message MessageHandler  // One of these two is set.
 	deliver DeliveryHandler //
 	counts  readerCounts
+	writers *writerMemory // Those that ask for acknowledgements.
 
 	// Stopping.
 	handling context.Context // Ended when Stop does not wait any longer.
@@ -95,6 +97,7 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 		cfg:      cfg,
 		message:  message,
 		deliver:  deliver,
+		writers:  newWriterMemory(cfg.maxWriters, cfg.writerMemory),
 		stopping: make(chan struct{}),
 		done:     make(chan struct{}),
 		room:     make(chan struct{}, 1),

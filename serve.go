@@ -167,8 +167,10 @@ type readerConn struct {
 	reader   *Reader
 	in       *inbound
 	delivery Delivery
-	handle   func(data []byte) // One of the two methods, bound once.
+	handle   func(data []byte) // One of the handle methods, bound once.
 	refused  bool
+	claim    *claim        // Of a session; nil without one.
+	fenced   chan struct{} // Closed when a newer connection takes over; nil without a session.
 }
 
 // admit starts to serve conn. One too many is served as well, but refused further bytes: what it sent
@@ -220,6 +222,9 @@ func (r *Reader) remove(c *readerConn) {
 
 // abort ends a connection whatever it is doing.
 func (c *readerConn) abort() {
+	if c.in.replays.Load() {
+		c.in.halt()
+	}
 	_ = c.in.conn.SetDeadline(aLongTimeAgo)
 	_ = c.in.conn.Close()
 }
@@ -232,13 +237,13 @@ func (c *readerConn) where() string {
 // serve handles what comes until the connection ends.
 func (c *readerConn) serve() {
 	defer c.reader.remove(c)
+	defer c.leaveSession()
 	for {
-		if err := c.deliver(); err != nil && !c.refuse(err) {
-			return
-		} else if err != nil {
+		err := c.deliver()
+		switch {
+		case err == errOpening && c.openSession(), err != nil && err != errOpening && c.refuse(err):
 			continue
-		}
-		if c.reader.handling.Err() != nil {
+		case err != nil, c.reader.handling.Err() != nil:
 			return
 		}
 		if err := c.in.fill(); err != nil && !c.goesOn(err) {
@@ -249,9 +254,18 @@ func (c *readerConn) serve() {
 
 // deliver hands over what is buffered. A panic costs the message at which it happened.
 func (c *readerConn) deliver() error {
+	session := c.in.session
+	if session != nil {
+		session.begin()
+		defer session.end()
+	}
 	for {
-		if done, err := c.deliverUntilPanic(); done {
+		done, err := c.deliverUntilPanic()
+		if done {
 			return err
+		}
+		if session != nil {
+			c.redeliver(c.in.lastMessage(), err)
 		}
 	}
 }
@@ -259,12 +273,19 @@ func (c *readerConn) deliver() error {
 func (c *readerConn) deliverUntilPanic() (done bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.reader.counts.panics.Add(1)
-			c.reader.report(OpHandle, c.where(), fmt.Errorf("%w: panic: %v\n%s", ErrHandlerFailed, value, debug.Stack()))
+			err = c.panicked(value)
 		}
 	}()
 	err = c.in.deliver(c.handle)
 	return true, err
+}
+
+// panicked accounts for a handler's panic.
+func (c *readerConn) panicked(value any) error {
+	err := fmt.Errorf("%w: panic: %v\n%s", ErrHandlerFailed, value, debug.Stack())
+	c.reader.counts.panics.Add(1)
+	c.reader.report(OpHandle, c.where(), err)
+	return err
 }
 
 func (c *readerConn) handleMessage(data []byte) {
@@ -297,6 +318,9 @@ func (c *readerConn) refuse(err error) (goesOn bool) {
 		return false
 	}
 	c.reader.counts.tooLarge.Add(1)
+	if c.claim != nil {
+		return false // The welcome has told the limit, and a message that is skipped would have a number.
+	}
 	c.in.requestClose()
 	return true
 }
@@ -310,6 +334,9 @@ func (c *readerConn) goesOn(err error) bool {
 		c.in.requestClose()
 		return true
 	case errors.Is(err, errEnded), errors.Is(err, net.ErrClosed), closing:
+		return false
+	case errors.Is(err, ErrPeerSilent):
+		c.reader.report(OpRead, c.where(), err)
 		return false
 	}
 	if n := c.in.midway(); n > 0 {

@@ -6,6 +6,7 @@ package udsipc
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ type Writer struct {
 	cfg    writerConfig
 	queue  *queue
 	counts writerCounts
+	limit  atomic.Uint64 // The largest message, for this side and, once it has said so, for the reader.
+	id     WriterID      // Of all sessions; zero without acknowledgements.
 
 	// Stopping.
 	stopping atomic.Bool
@@ -32,16 +35,18 @@ type Writer struct {
 	bufs     [][]byte
 	failures int    // Connections in a row that proved nothing; the exponent of the backoff.
 	poison   strike // The message that may be one that no reader takes.
+	attempt  uint64 // Of the last session.
 	reported queueCounts
 	unread   uint64 // Messages that the peer had not read yet when Stop gave up.
 
 	wanted atomic.Bool // Somebody waits for a connection, whether there is a message or not.
 
-	mu      sync.Mutex // Guards what follows.
-	phase   phase
-	state   State
-	changed chan struct{} // Closed and replaced whenever state changes.
-	current *outbound     // What Flush asks; nil when there is no connection.
+	mu       sync.Mutex // Guards what follows.
+	phase    phase
+	state    State
+	changed  chan struct{} // Closed and replaced whenever state changes.
+	current  *outbound     // What Flush asks; nil when there is no connection.
+	newcomer *outbound     // A connection that is not welcome yet.
 
 	answered struct{ undelivered, lost uint64 } // What a Flush has told already.
 }
@@ -92,12 +97,16 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	}
 	w := &Writer{
 		cfg:     cfg,
-		queue:   newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, cfg.maxAge),
+		queue:   newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, cfg.acknowledgements, cfg.maxAge),
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		bufs:    make([][]byte, 0, maxVector),
 	}
 	w.abort, w.giveUp = context.WithCancel(context.Background())
+	w.limit.Store(cfg.maxMessageSize)
+	if cfg.acknowledgements {
+		_, _ = rand.Read(w.id[:]) // Never fails (crypto/rand).
+	}
 	return w, nil
 }
 
@@ -122,7 +131,7 @@ func (w *Writer) Start() error {
 // It returns ErrMessageTooLarge for a message over WithMaxMessageSize, ErrStopped after Stop, and,
 // when the queue is full, what WithOverflow says: ErrBufferFull by default.
 func (w *Writer) WriteMessage(data []byte) error {
-	if uint64(len(data)) > w.cfg.maxMessageSize {
+	if uint64(len(data)) > w.limit.Load() {
 		return w.tooLarge(data)
 	}
 	if w.cfg.overflow == OverflowBlock {
@@ -135,7 +144,7 @@ func (w *Writer) WriteMessage(data []byte) error {
 // whatever WithOverflow says, and then returns an error that matches ErrBufferFull and the
 // context's. With OverflowDropOldest there is nearly always room.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
-	if uint64(len(data)) > w.cfg.maxMessageSize {
+	if uint64(len(data)) > w.limit.Load() {
 		return w.tooLarge(data)
 	}
 	if err := ctx.Err(); err != nil {
@@ -146,11 +155,16 @@ func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 
 func (w *Writer) tooLarge(data []byte) error {
 	w.counts.tooLarge.Add(1)
-	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), w.cfg.maxMessageSize)
+	limit := w.limit.Load()
+	if limit < w.cfg.maxMessageSize {
+		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
+	}
+	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
 }
 
-// Flush waits until everything written before it has been delivered: taken by the kernel and, on
-// Linux, over a Unix socket, read by the peer; over TCP, acknowledged by the peer's kernel. It
+// Flush waits until everything written before it has been delivered: with WithAcknowledgements, handled
+// by the reader; else taken by the kernel and, on Linux, over a Unix socket, read by the peer; over
+// TCP, acknowledged by the peer's kernel. It
 // returns the context's error if that ends first. If messages were dropped, or may have been lost,
 // since the last Flush that returned otherwise, the error says how many, and matches ErrStopped if
 // the Writer is being stopped, else ErrConnectionClosed.
@@ -163,7 +177,7 @@ func (w *Writer) Flush(ctx context.Context) error {
 	w.mu.Lock()
 	conn := w.current
 	w.mu.Unlock()
-	if conn != nil {
+	if conn != nil && conn.back == nil {
 		target := conn.bytes.Load()
 		arrived := func() bool { return conn.consumed(target) || !w.uses(conn) }
 		if !poll(ctx, arrived) {
@@ -238,7 +252,8 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 }
 
 // Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
-// and waits, where the system can tell, until the peer has read them. Then it closes the connection.
+// and waits until they are acknowledged or, without acknowledgements and where the system can tell, until
+// the peer has read them. Then it closes the connection.
 //
 // ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
 // When ctx ends first, Stop returns at once with an error that says how many messages were left,
@@ -253,6 +268,9 @@ func (w *Writer) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	neverStarted := w.phase == phaseNew
 	w.phase = phaseStopped
+	if w.newcomer != nil {
+		_ = w.newcomer.conn.SetReadDeadline(aLongTimeAgo) // It looks whether there is a reason to go on.
+	}
 	w.mu.Unlock()
 	if neverStarted {
 		w.setState(StateStopped, nil)

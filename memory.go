@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a Reader remembers of the writers of its sessions: how far each of them is, and
+// which connection speaks for it. A newer connection takes over from an older one.
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A writerMemory is bounded: of the writers that are not connected, the one whose last connection
+// ended first is forgotten first.
+type writerMemory struct {
+	max  int
+	keep time.Duration
+
+	mu      sync.Mutex // Guards what follows.
+	writers map[WriterID]*remembered
+	idle    list.List // Of *remembered, in the order in which their last connections ended.
+}
+
+// A remembered is a writer.
+type remembered struct {
+	id      WriterID
+	attempt uint64 // The newest that was seen.
+	known   bool   // It was welcome once; the next two are set.
+	handled uint64 // The last message that is handled; while a connection lives, as of its beginning.
+	repeats uint64 // Up to here an earlier reader may have handled messages.
+
+	owner *claim        // The newest connection, nil if there is none.
+	since time.Time     // When the last one ended.
+	entry *list.Element // In idle, nil if it is not.
+}
+
+// A claim is what one connection has to do with its writer. It must be released.
+type claim struct {
+	memory *writerMemory
+	writer *remembered
+	hello  hello
+	before *claim        // The connection that it takes over from.
+	fence  func()        // Makes the connection end soon.
+	done   chan struct{} // Closed by release.
+
+	fenced  bool // A newer connection took over. Guarded by memory.mu.
+	welcome bool // It speaks for the writer. Guarded by memory.mu.
+}
+
+func newWriterMemory(max int, keep time.Duration) *writerMemory {
+	return &writerMemory{max: max, keep: keep, writers: make(map[WriterID]*remembered)}
+}
+
+// claim makes a new connection the one that speaks for its writer, and fences the older one. A
+// connection that is not newer than all before it gets an error, and nothing is changed.
+func (m *writerMemory) claim(h hello, fence func()) (*claim, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgetLocked(time.Now())
+	w := m.writers[h.writer]
+	if w == nil {
+		w = &remembered{id: h.writer}
+		m.writers[h.writer] = w
+	}
+	if h.attempt <= w.attempt {
+		return nil, fmt.Errorf("%w: connection %d of writer %v came after its connection %d", errStale, h.attempt, h.writer, w.attempt)
+	}
+	w.attempt = h.attempt
+	c := &claim{memory: m, writer: w, hello: h, before: w.owner, fence: fence, done: make(chan struct{})}
+	w.owner = c
+	if w.entry != nil {
+		m.idle.Remove(w.entry)
+		w.entry = nil
+	}
+	if c.before != nil {
+		c.before.fenced = true
+		c.before.fence()
+	}
+	m.forgetLocked(time.Now())
+	return c, nil
+}
+
+// wait waits until the older connection is at rest, and calls alive now and then meanwhile. It
+// returns the last message that is handled, and up to which one an earlier reader may have handled
+// others. The claim speaks for its writer then, unless it was fenced itself.
+func (c *claim) wait(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, err error) {
+	if err := c.awaitBefore(ctx, interval, alive); err != nil {
+		return 0, 0, err
+	}
+	m, w := c.memory, c.writer
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.fenced {
+		return 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.id)
+	}
+	c.welcome = true
+	if !w.known {
+		w.known = true
+		w.handled, w.repeats = c.hello.first-1, c.hello.sent
+	}
+	w.handled = max(w.handled, c.hello.first-1) // What the writer has set aside will not come.
+	return w.handled, w.repeats, nil
+}
+
+func (c *claim) awaitBefore(ctx context.Context, interval time.Duration, alive func()) error {
+	if c.before == nil {
+		return nil
+	}
+	var ticks <-chan time.Time
+	if interval > 0 {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	for {
+		select {
+		case <-c.before.done:
+			c.before = nil // It may be forgotten.
+			return nil
+		case <-ticks:
+			alive()
+		case <-ctx.Done():
+			return errEnded
+		}
+	}
+}
+
+// release ends the claim, and remembers the last message that its connection handled.
+func (c *claim) release(handled uint64) {
+	m, w := c.memory, c.writer
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.welcome {
+		w.handled = handled
+	}
+	if w.owner == c {
+		w.owner = nil
+		w.since = time.Now()
+		w.entry = m.idle.PushBack(w)
+		m.forgetLocked(w.since)
+	}
+	close(c.done)
+}
+
+// forgetLocked forgets the writers that are too old or too many.
+func (m *writerMemory) forgetLocked(now time.Time) {
+	for front := m.idle.Front(); front != nil; front = m.idle.Front() {
+		w := front.Value.(*remembered)
+		if len(m.writers) <= m.max && now.Sub(w.since) < m.keep {
+			return
+		}
+		m.idle.Remove(front)
+		delete(m.writers, w.id)
+	}
+}
+
+// count returns how many writers are remembered.
+func (m *writerMemory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgetLocked(time.Now())
+	return len(m.writers)
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the queue of a Writer that asks for acknowledgements: what a reader may say about the
+// messages that it was sent, and what follows from it.
+
+import (
+	"fmt"
+	"slices"
+)
+
+// sequence returns the numbers for the hello of the next connection.
+func (q *queue) sequence() sequence {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq
+}
+
+// unacknowledged returns how many messages the present connection has taken and not acknowledged.
+func (q *queue) unacknowledged() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq.sent - q.seq.acked
+}
+
+// resume begins a connection with what its reader said in the welcome: the last message that it has
+// handled leaves the queue, with all before it, and take goes on behind it, or at the oldest one.
+func (q *queue) resume(handled, limit uint64) (released uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.sealed {
+		return 0, ErrStopped
+	}
+	if handled > q.seq.highest {
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", ErrInvalidSession, handled, q.seq.highest)
+	}
+	q.limit = limit
+	if handled > q.seq.acked {
+		released = handled - q.seq.acked
+		q.releaseLocked(handled)
+		q.seq.sent = handled
+	}
+	q.counts.redelivered += q.seq.highest - q.seq.acked
+	return released, nil
+}
+
+// acknowledge lets the messages up to this number leave the queue. One that is being written at this
+// moment is not known to be sent; then early is true, and written will see to it.
+func (q *queue) acknowledge(number uint64) (early bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.sealed {
+		return false, nil
+	}
+	if number <= q.early {
+		return false, fmt.Errorf("%w: message %d after message %d", errAcknowledgement, number, q.early)
+	}
+	if number > q.seq.sent && q.taken > 0 {
+		underWay := uint64(0)
+		for _, seg := range q.segs[q.next:q.taken] {
+			underWay += uint64(seg.count)
+		}
+		if number <= q.seq.sent-uint64(q.partCount)+underWay {
+			q.early = number
+			return true, nil
+		}
+	}
+	return false, q.acknowledgeLocked(number)
+}
+
+func (q *queue) acknowledgeLocked(number uint64) error {
+	if number <= q.seq.acked || number > q.seq.sent {
+		return fmt.Errorf("%w: message %d, want one of %d to %d", errAcknowledgement, number, q.seq.acked+1, q.seq.sent)
+	}
+	q.releaseLocked(number)
+	if len(q.segs) == 0 && q.sleeping {
+		q.restLocked() // The chunk that was kept for its neighbours goes back.
+	}
+	if q.closed || q.limit > 0 && q.largest > q.limit {
+		q.signal() // The drain goroutine may wait for the last one.
+	}
+	return nil
+}
+
+// refuseLarge removes the next message if it is over the reader's limit and nothing before it is
+// under way, and returns a copy of it. burnt says that it had a number already, because an earlier reader
+// took it: then the connection has to be made anew, from the number behind.
+func (q *queue) refuseLarge() (data []byte, burnt bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.limit == 0 || q.seq.sent != q.seq.acked || q.part > 0 || len(q.segs) == 0 || q.allowedLocked(&q.segs[0]) > q.segs[0].from {
+		return nil, false
+	}
+	seg := &q.segs[0]
+	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
+	data = slices.Clone(seg.chunk.b[seg.from+header:][:length])
+	if seg.count == 1 {
+		q.touched = max(0, q.touched-1)
+	}
+	q.dropFrameLocked(0)
+	q.counts.undelivered++
+	if burnt = q.seq.highest > q.seq.acked; burnt {
+		q.seq.acked++
+		q.seq.sent++
+	}
+	q.notifyLocked()
+	return data, burnt
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a Reader does otherwise in a session: the welcome, the messages that are offered
+// again, and the dead letters.
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Pauses before a message is offered again: each is redeliveryGrowth times the one before.
+const (
+	minRedeliveryPause = 10 * time.Millisecond
+	maxRedeliveryPause = time.Second
+	redeliveryGrowth   = 4
+)
+
+// openSession greets a writer that asks for acknowledgements. It says no when that is the end of the
+// connection.
+func (c *readerConn) openSession() bool {
+	h, err := c.readHello()
+	if err == nil && c.in.closing.Load() {
+		c.in.sayGoodbye() // No message may be sent before the welcome, so none is lost.
+		return false
+	}
+	if err == nil {
+		err = c.welcome(h)
+	}
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, errEnded):
+		return false
+	case errors.Is(err, errVersion):
+		c.turnAway(statusVersion)
+	case errors.Is(err, errStale):
+		c.turnAway(statusStale)
+	default:
+		c.reader.counts.malformed.Add(1)
+	}
+	c.reader.report(OpSession, c.where(), err)
+	return false
+}
+
+// readHello waits for the whole hello. errEnded means that the connection ended before, which is
+// accounted for.
+func (c *readerConn) readHello() (hello, error) {
+	for {
+		h, size, err := parseHello(c.in.buffered())
+		if err != nil || size > 0 {
+			c.in.r += size
+			return h, err
+		}
+		c.in.need = c.in.midway() + 1
+		if err := c.in.fill(); err != nil && !c.goesOn(err) {
+			return h, errEnded
+		}
+	}
+}
+
+// turnAway tells the writer why it is not welcome.
+func (c *readerConn) turnAway(status welcomeStatus) {
+	_ = c.in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
+	_, _ = c.in.conn.Write(appendWelcome(nil, welcome{status: status})) // Who cannot be told sees the end.
+}
+
+// welcome makes this connection the one that speaks for its writer, and says so.
+func (c *readerConn) welcome(h hello) error {
+	c.fenced = make(chan struct{})
+	claim, err := c.reader.writers.claim(h, c.fence)
+	if err != nil {
+		return err
+	}
+	c.claim = claim
+	beat := h.silence / beatsPerSilence
+	handled, repeats, err := claim.wait(c.reader.handling, beat, func() {
+		_ = c.in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
+		_, _ = c.in.conn.Write(heartbeat)
+	})
+	if err != nil {
+		return err
+	}
+	if handled >= h.first {
+		c.reader.counts.duplicates.Add(handled - h.first + 1)
+	}
+	answer := welcome{handled: handled, limit: c.in.limit}
+	if c.in.kind != unixSocket {
+		answer.silence = c.reader.cfg.peerTimeout
+	}
+	c.in.silence = answer.silence
+	c.in.replays.Store(true)
+	c.in.session = newInSession(c.in, handled, repeats, beat)
+	c.delivery.Writer, c.delivery.Seq = h.writer, handled
+	if c.handle = c.handleMessageAcked; c.reader.deliver != nil {
+		c.handle = c.handleDeliveryAcked
+	}
+	c.reader.counts.sessions.Add(1)
+	_ = c.in.session.send(appendWelcome(nil, answer)) // Reading tells what became of the connection.
+	if c.in.closing.Load() {
+		c.in.sayGoodbye() // What the writer sends until it hears that is handled.
+	}
+	return nil
+}
+
+// fence ends the connection for a newer one of the same writer.
+func (c *readerConn) fence() {
+	close(c.fenced)
+	c.in.halt()
+}
+
+// leaveSession lets go of the writer, once everything that can be said to it is said.
+func (c *readerConn) leaveSession() {
+	handled := uint64(0)
+	if session := c.in.session; session != nil {
+		handled = session.handled()
+		if err := session.close(); errors.Is(err, ErrBackpressure) {
+			c.reader.report(OpSession, c.where(), err)
+		}
+	}
+	if c.claim != nil {
+		c.claim.release(handled)
+	}
+}
+
+func (c *readerConn) handleMessageAcked(data []byte) {
+	c.in.session.count()
+	if c.in.session.repeat != 0 {
+		c.flagRepeats()
+	}
+	if err := c.reader.message(data); err != nil {
+		c.failed(err)
+		c.redeliver(data, err)
+	}
+}
+
+func (c *readerConn) handleDeliveryAcked(data []byte) {
+	c.delivery.Data = data
+	c.delivery.Seq++
+	c.in.session.count()
+	if c.in.session.repeat != 0 {
+		c.flagRepeats()
+	}
+	if err := c.reader.deliver(c.reader.handling, &c.delivery); err != nil {
+		c.failed(err)
+		c.redeliver(data, err)
+	}
+}
+
+// flagRepeats marks what an earlier reader may have handled, as long as that may be.
+func (c *readerConn) flagRepeats() {
+	session := c.in.session
+	if c.delivery.Redelivered = session.base+c.in.counts.received.Load() <= session.repeat; c.delivery.Redelivered {
+		c.reader.counts.redelivered.Add(1)
+	} else {
+		session.repeat = 0
+	}
+}
+
+// redeliver offers a message again for which the handler failed with err, after growing pauses, and
+// makes it a dead letter in the end. The messages behind it wait. If the connection is ended meanwhile,
+// the message is not handled.
+func (c *readerConn) redeliver(data []byte, err error) {
+	session := c.in.session
+	first := c.delivery.Redelivered
+	c.delivery.Data = data
+	c.delivery.Seq = session.base + c.in.counts.received.Load()
+	c.delivery.Redelivered = true
+	defer func() { c.delivery.Redelivered = first }()
+	pause := minRedeliveryPause
+	for range c.reader.cfg.maxRedeliveries {
+		if !c.pause(pause) {
+			session.undone = 1
+			c.in.halt()
+			return
+		}
+		pause = min(redeliveryGrowth*pause, maxRedeliveryPause)
+		c.reader.counts.redelivered.Add(1)
+		if err = c.offer(); err == nil {
+			return
+		}
+	}
+	c.bury(err)
+}
+
+// pause waits, unless the connection is ended for a newer one, or the Reader for good.
+func (c *readerConn) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-c.fenced:
+	case <-c.reader.handling.Done():
+	}
+	return false
+}
+
+// offer calls the handler for a message that it has failed for.
+func (c *readerConn) offer() (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = c.panicked(value)
+		}
+	}()
+	if c.reader.deliver != nil {
+		err = c.reader.deliver(c.reader.handling, &c.delivery)
+	} else {
+		err = c.reader.message(c.delivery.Data)
+	}
+	if err != nil {
+		c.failed(err)
+	}
+	return err
+}
+
+// bury gives up on a message.
+func (c *readerConn) bury(err error) {
+	c.reader.counts.deadLetters.Add(1)
+	c.reader.report(OpHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
+		c.delivery.Seq, c.delivery.Writer, c.reader.cfg.maxRedeliveries, ErrHandlerFailed, err))
+	if c.reader.cfg.deadLetter == nil {
+		return
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			_ = c.panicked(value) // It is counted and reported.
+		}
+	}()
+	c.reader.cfg.deadLetter(&c.delivery, err)
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a session adds to the wire: the opening, the hello, the welcome, and what flows
+// back. It only forms and reads bytes; session_write.go and session_read.go are the two ends of it.
+// docs/PROTOCOL.md explains each field.
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+)
+
+// sessionVersion is the version of all that this file describes.
+const sessionVersion = 1
+
+// opening is how a session begins: more continuation bytes than any length prefix has, so that a
+// reader that knows only frames fails at the eleventh. It spells "udsipc-acked" with each byte's
+// highest bit set.
+var opening = []byte{0xf5, 0xe4, 0xf3, 0xe9, 0xf0, 0xe3, 0xad, 0xe1, 0xe3, 0xeb, 0xe5, 0xe4}
+
+// heartbeat says that its sender lives: a zero in a form that is longer than it need be, which no
+// frame and no acknowledgement begins with.
+var heartbeat = []byte{0x80, 0x00}
+
+const (
+	maxGreeting = 128           // The longest body of a hello or a welcome.
+	maxNumber   = math.MaxInt64 // The largest number that is believed, so that none overflows.
+	minSilence  = 10 * time.Millisecond
+)
+
+// A hello is what a writer says first.
+type hello struct {
+	writer  WriterID
+	attempt uint64        // Counts the writer's connections from 1, so that a late one is known.
+	first   uint64        // The oldest message that the writer still holds, or the next if it holds none.
+	sent    uint64        // The newest message that it ever sent; first-1 or more.
+	silence time.Duration // The longest silence of the reader that it puts up with; 0 for any.
+}
+
+// A welcome is the reader's answer.
+type welcome struct {
+	status  welcomeStatus
+	handled uint64        // The last message of this writer that is handled.
+	limit   uint64        // The largest message that the reader takes.
+	silence time.Duration // The longest silence of the writer that it puts up with; 0 for any.
+}
+
+// A welcomeStatus says whether the session goes on.
+type welcomeStatus uint64
+
+const (
+	statusWelcome welcomeStatus = iota
+	statusVersion               // The reader does not know the hello's version; the welcome has its own.
+	statusStale                 // The writer has connected again since.
+)
+
+func (s welcomeStatus) String() string {
+	switch s {
+	case statusWelcome:
+		return "welcome"
+	case statusVersion:
+		return "unknown version"
+	case statusStale:
+		return "a newer connection exists"
+	}
+	return fmt.Sprintf("status %d", uint64(s))
+}
+
+// opens says whether b, which is no frame, is the beginning of a session.
+func opens(b []byte) bool {
+	return bytes.Equal(b[:min(len(b), len(opening))], opening[:min(len(b), len(opening))])
+}
+
+// appendHello appends the opening and the hello to dst.
+func appendHello(dst []byte, h hello) []byte {
+	body := binary.AppendUvarint(make([]byte, 0, maxGreeting), sessionVersion)
+	body = append(body, h.writer[:]...)
+	for _, n := range []uint64{h.attempt, h.first, h.sent, uint64(h.silence.Milliseconds())} {
+		body = binary.AppendUvarint(body, n)
+	}
+	return appendFrame(append(dst, opening...), body)
+}
+
+// appendWelcome appends the welcome to dst.
+func appendWelcome(dst []byte, w welcome) []byte {
+	body := make([]byte, 0, maxGreeting)
+	for _, n := range []uint64{sessionVersion, uint64(w.status), w.handled, w.limit, uint64(w.silence.Milliseconds())} {
+		body = binary.AppendUvarint(body, n)
+	}
+	return appendFrame(dst, body)
+}
+
+// parseHello reads an opening and a hello at the start of b, and returns how many bytes they are: 0
+// if they are not there whole yet. The error matches errVersion if everything else must be ignored.
+func parseHello(b []byte) (h hello, size int, err error) {
+	if !opens(b) {
+		return h, 0, fmt.Errorf("%w: it begins with % x", errGreeting, b[:min(len(b), len(opening))])
+	}
+	if len(b) < len(opening) {
+		return h, 0, nil
+	}
+	body, size, err := parseGreeting(b[len(opening):])
+	if err != nil || size == 0 {
+		return h, 0, err
+	}
+	f := fields{rest: body}
+	if version := f.number(); f.err == nil && version != sessionVersion {
+		return h, 0, fmt.Errorf("%w: the writer speaks %d, this reader %d", errVersion, version, sessionVersion)
+	}
+	copy(h.writer[:], f.take(len(h.writer)))
+	h.attempt, h.first, h.sent, h.silence = f.number(), f.number(), f.number(), f.duration()
+	switch {
+	case f.end() != nil:
+		err = f.err
+	case h.attempt == 0, h.first == 0, h.sent < h.first-1:
+		err = fmt.Errorf("%w: attempt %d, messages %d to %d cannot be", errGreeting, h.attempt, h.first, h.sent)
+	}
+	return h, len(opening) + size, err
+}
+
+// parseWelcome reads a welcome at the start of b, and returns how many bytes it is: 0 if it is not
+// there whole yet.
+func parseWelcome(b []byte) (w welcome, size int, err error) {
+	body, size, err := parseGreeting(b)
+	if err != nil || size == 0 {
+		return w, 0, err
+	}
+	f := fields{rest: body}
+	version := f.number()
+	w.status = welcomeStatus(f.number())
+	if f.err == nil && (version != sessionVersion || w.status == statusVersion) {
+		return w, 0, fmt.Errorf("%w: the reader speaks %d, this writer %d", errVersion, version, sessionVersion)
+	}
+	w.handled, w.limit, w.silence = f.number(), f.number(), f.duration()
+	if f.end() != nil {
+		return w, 0, f.err
+	}
+	return w, size, nil
+}
+
+// parseGreeting reads a frame whose body is not empty and short.
+func parseGreeting(b []byte) (body []byte, size int, err error) {
+	length, header, err := parseHeader(b)
+	switch {
+	case err != nil:
+		return nil, 0, fmt.Errorf("%w: %w", errGreeting, err)
+	case header == 0:
+		return nil, 0, nil
+	case length == 0 || length > maxGreeting:
+		return nil, 0, fmt.Errorf("%w: %d bytes, want 1 to %d", errGreeting, length, maxGreeting)
+	case len(b) < header+int(length):
+		return nil, 0, nil
+	}
+	return b[header : header+int(length)], header + int(length), nil
+}
+
+// fields are what is left of a greeting's body, and the first thing that was wrong with it.
+type fields struct {
+	rest []byte
+	err  error
+}
+
+func (f *fields) take(n int) []byte {
+	if f.err == nil && len(f.rest) < n {
+		f.err = fmt.Errorf("%w: it ends too early", errGreeting)
+	}
+	if f.err != nil {
+		return nil
+	}
+	taken := f.rest[:n]
+	f.rest = f.rest[n:]
+	return taken
+}
+
+func (f *fields) number() uint64 {
+	n, size := binary.Uvarint(f.rest)
+	if f.err == nil && (size <= 0 || n > maxNumber) {
+		f.err = fmt.Errorf("%w: % x is no number of up to 63 bits", errGreeting, f.rest[:min(len(f.rest), maxHeaderSize)])
+	}
+	f.take(max(size, 0))
+	if f.err != nil {
+		return 0
+	}
+	return n
+}
+
+// duration reads milliseconds. What is shorter than anybody can keep counts as minSilence.
+func (f *fields) duration() time.Duration {
+	n := f.number()
+	if n == 0 {
+		return 0
+	}
+	return max(time.Duration(min(n, uint64(math.MaxInt64/time.Millisecond)))*time.Millisecond, minSilence)
+}
+
+func (f *fields) end() error {
+	if f.err == nil && len(f.rest) > 0 {
+		f.err = fmt.Errorf("%w: %d bytes too many", errGreeting, len(f.rest))
+	}
+	return f.err
+}
+
+// parseBack reads what a reader sends after the welcome: the number of the last message that it has
+// handled, 0 for the goodbye. A heartbeat is nothing but alive. A size of 0 means that the rest has not
+// come yet.
+func parseBack(b []byte) (handled uint64, alive bool, size int, err error) {
+	handled, size, err = parseHeader(b)
+	switch {
+	case err != nil:
+		return 0, false, 0, fmt.Errorf("%w: %w", errAcknowledgement, err)
+	case size == 0:
+		return 0, false, 0, nil
+	case bytes.Equal(b[:size], heartbeat):
+		return 0, true, size, nil
+	case size > 1 && b[size-1] == 0:
+		return 0, false, 0, fmt.Errorf("%w: % x is longer than it need be", errAcknowledgement, b[:size])
+	}
+	return handled, false, size, nil
+}
