@@ -18,6 +18,9 @@ import (
 // hold, on a 32-bit system either, is never believed.
 const maxMessageLimit = 1 << 30
 
+// minSilence is the least that WithPeerTimeout may be, and that a peer is believed to want.
+const minSilence = 10 * time.Millisecond
+
 type sharedConfig struct {
 	address        address
 	where          string // The address as it was given, for errors.

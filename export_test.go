@@ -21,6 +21,51 @@ var (
 	ParseActivation = parseActivation
 )
 
+// A Hello and a Welcome with their fields in the open.
+type (
+	Hello struct {
+		Writer               WriterID
+		Attempt, First, Sent uint64
+		Silence              time.Duration
+	}
+	Welcome struct {
+		Status, Handled, Limit uint64
+		Silence                time.Duration
+	}
+)
+
+// Bytes returns the opening and the hello.
+func (h Hello) Bytes() []byte {
+	return appendHello(nil, hello{writer: h.Writer, attempt: h.Attempt, first: h.First, sent: h.Sent, silence: h.Silence})
+}
+
+// Bytes returns the welcome.
+func (w Welcome) Bytes() []byte {
+	return appendWelcome(nil, welcome{status: welcomeStatus(w.Status), handled: w.Handled, limit: w.Limit, silence: w.Silence})
+}
+
+func ParseHello(b []byte) (Hello, int, error) {
+	h, size, err := parseHello(b)
+	return Hello{Writer: h.writer, Attempt: h.attempt, First: h.first, Sent: h.sent, Silence: h.silence}, size, err
+}
+
+func ParseWelcome(b []byte) (Welcome, int, error) {
+	w, size, err := parseWelcome(b)
+	return Welcome{Status: uint64(w.status), Handled: w.handled, Limit: w.limit, Silence: w.silence}, size, err
+}
+
+// ParseBack is what a reader sends after the welcome.
+var ParseBack = parseBack
+
+// Percentiles is what a histogram says of these times.
+func Percentiles(times []time.Duration) Times {
+	var h histogram
+	for _, d := range times {
+		h.add(d, 1)
+	}
+	return h.summary()
+}
+
 // ParseAddress returns the parts of an address, and how it is written.
 func ParseAddress(text string) (network, name, written string, file bool, err error) {
 	a, err := parseAddress(text)

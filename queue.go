@@ -401,10 +401,11 @@ func (q *queue) expireLocked(now time.Duration) {
 	q.notifyLocked()
 }
 
-// notifyLocked wakes those who wait for room or for a flush. Room means half of the bounds, so that a
-// blocked producer is woken once for many messages.
+// notifyLocked wakes those who wait for room or for a flush. Room means a quarter of the bounds, so that
+// a blocked producer is woken once for many messages, and early enough that the rest lasts until it
+// is awake.
 func (q *queue) notifyLocked() {
-	if q.room != nil && (q.closed || q.counts.queued <= q.maxMessages/2 && q.counts.queuedBytes <= q.maxBytes/2) {
+	if q.room != nil && (q.closed || q.counts.queued <= q.maxMessages-q.maxMessages/4 && q.counts.queuedBytes <= q.maxBytes-q.maxBytes/4) {
 		close(q.room)
 		q.room = nil
 	}

@@ -6,37 +6,11 @@ package udsipc
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"sync"
 	"time"
 )
-
-// A MessageHandler handles one message. data is valid until it returns; a handler that keeps it must
-// copy it. An error, or a panic, is counted and reported, and the connection goes on; if the writer
-// asks for acknowledgements, the message is offered again first (WithMaxRedeliveries). Handlers of
-// different connections run at once, messages of one connection in order.
-type MessageHandler func(data []byte) error
-
-// A DeliveryHandler is a MessageHandler that is told more. ctx ends when a Stop does not wait any
-// longer. d, its Data included, is valid until the handler returns.
-type DeliveryHandler func(ctx context.Context, d *Delivery) error
-
-// A Delivery is a message and where it comes from.
-type Delivery struct {
-	Data        []byte
-	Peer        Peer
-	Writer      WriterID // Zero, unless the writer asks for acknowledgements.
-	Seq         uint64   // The number of the message, from 1: of its writer, or else of its connection.
-	Redelivered bool     // It may have been handled before: by an earlier reader, or by a handler that failed.
-}
-
-// A WriterID names a Writer for as long as it lives, over all of its connections.
-type WriterID [16]byte
-
-// String returns the ID in hexadecimal.
-func (id WriterID) String() string { return hex.EncodeToString(id[:]) }
 
 // A Reader accepts connections and hands their messages to a handler. It is made by NewReader or
 // NewDeliveryReader, listens from Start on, and ends with Stop; it cannot be started again then. All

@@ -29,7 +29,6 @@ var heartbeat = []byte{0x80, 0x00}
 const (
 	maxGreeting = 128           // The longest body of a hello or a welcome.
 	maxNumber   = math.MaxInt64 // The largest number that is believed, so that none overflows.
-	minSilence  = 10 * time.Millisecond
 )
 
 // A hello is what a writer says first.
