@@ -135,8 +135,11 @@ func parseWelcome(b []byte) (w welcome, size int, err error) {
 		return w, 0, fmt.Errorf("%w: the reader speaks %d, this writer %d", errVersion, version, sessionVersion)
 	}
 	w.handled, w.limit, w.silence = f.number(), f.number(), f.duration()
-	if f.end() != nil {
+	switch {
+	case f.end() != nil:
 		return w, 0, f.err
+	case w.status == statusWelcome && w.limit == 0:
+		return w, 0, fmt.Errorf("%w: a limit of 0 bytes cannot be", errGreeting)
 	}
 	return w, size, nil
 }

@@ -3,7 +3,19 @@
 package udsipc_test
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -28,8 +40,602 @@ func TestAcknowledgedMessagesArrive(t *testing.T) {
 		if m.Sent != n || m.Acknowledged != n || m.Unacknowledged != 0 || m.Queued != 0 || m.Redelivered != 0 || m.AckTime.Count != n {
 			t.Errorf("writer: %+v, want %d acknowledged", m, n)
 		}
+		if m.AckTime.P50 > m.AckTime.P99 || m.AckTime.P99 > m.AckTime.Max || m.AckTime.P50 <= 0 {
+			t.Errorf("times to acknowledgement: %+v", m.AckTime)
+		}
 		if m := r.Metrics(); m.Received != n || m.Acknowledged != n || m.Writers != 1 || m.Sessions != 1 || m.Errors != 0 {
 			t.Errorf("reader: %+v, want %d acknowledged", m, n)
+		}
+	})
+}
+
+// TestOldAndNewTogether: plain writers go on beside acknowledged ones.
+func TestOldAndNewTogether(t *testing.T) {
+	overTransports(t, func(t *testing.T, address string) {
+		const n = 100
+		var mu sync.Mutex
+		got := map[string]int{}
+		writers := map[udsipc.WriterID]bool{}
+		r, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
+			mu.Lock()
+			defer mu.Unlock()
+			got[string(d.Data)]++
+			writers[d.Writer] = true
+			return nil
+		}, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer stop(t, r)
+		ends := []*udsipc.Writer{
+			startWriter(t, address), startWriter(t, address, udsipc.WithAcknowledgements()), startWriter(t, address, udsipc.WithAcknowledgements()),
+		}
+		for i := range n {
+			for j, w := range ends {
+				mustWriteMessage(t, w, fmt.Sprint(j, i))
+			}
+		}
+		for _, w := range ends {
+			stop(t, w)
+		}
+		until(t, "all is handled", func() bool { return r.Metrics().Received == 3*n })
+		mu.Lock()
+		defer mu.Unlock()
+		if len(got) != 3*n || len(writers) != 3 || !writers[udsipc.WriterID{}] {
+			t.Errorf("%d different messages of %d writers, want %d of 3, one without a name", len(got), len(writers), 3*n)
+		}
+	})
+}
+
+// TestPlainReaderIsNotFedASession: a reader that knows only frames fails at the eleventh byte, and the
+// Writer says so, keeps its messages, and delivers them when a reader comes that can answer.
+func TestPlainReaderIsNotFedASession(t *testing.T) {
+	path := socketPath(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 100)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			head := make([]byte, 11)
+			_, err = io.ReadFull(conn, head)
+			if _, size := binary.Uvarint(head); err == nil && size >= 0 {
+				err = fmt.Errorf("% x can be a length", head)
+			}
+			refused <- err
+			conn.Close()
+		}
+	}()
+	errs := collect()
+	w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithMaxBackoff(20*time.Millisecond))
+	mustWriteMessage(t, w, "kept")
+	for range 3 { // It goes on trying.
+		if err := await(t, "a connection", refused); err != nil {
+			t.Error(err)
+		}
+		errs.want(t, udsipc.ErrAcksUnsupported)
+	}
+	if m := w.Metrics(); m.Queued != 1 || m.Sent != 0 || m.Connected {
+		t.Errorf("%+v, want the message queued", m)
+	}
+	l.Close()
+	got := make(chan string, 1)
+	startReader(t, func(data []byte) error { got <- string(data); return nil }, path)
+	if data := await(t, "the message", got); data != "kept" {
+		t.Errorf("got %q", data)
+	}
+}
+
+// readerThatSays answers the hellos of a Writer with these bytes, one after the other, and then with the
+// last ones. It returns the Writer.
+func readerThatSays(t *testing.T, errs *reported, answers ...[]byte) *udsipc.Writer {
+	path := socketPath(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for i := 0; ; i++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b := make([]byte, 1024)
+			if n, _ := conn.Read(b); n > 0 {
+				_, size, err := udsipc.ParseHello(b[:n])
+				if err != nil || size != n {
+					t.Errorf("% x is not a hello alone: %d bytes are, %v", b[:n], size, err)
+				}
+			}
+			conn.Write(answers[min(i, len(answers)-1)])
+			go func() {
+				io.Copy(io.Discard, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	return startedWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithMaxBackoff(20*time.Millisecond))
+}
+
+// startedWriter is newWriter, started.
+func startedWriter(t *testing.T, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
+	w := newWriter(t, address, opts...)
+	mustStart(t, w)
+	return w
+}
+
+func TestOtherVersions(t *testing.T) {
+	t.Run("of the reader", func(t *testing.T) {
+		errs := collect()
+		w := readerThatSays(t, errs, []byte{5, 2, 0, 0, 1, 0})
+		mustWriteMessage(t, w, "kept")
+		err := errs.want(t, udsipc.ErrAcksUnsupported)
+		if !strings.Contains(err.Error(), "the reader speaks 2, this writer 1") {
+			t.Error(err)
+		}
+		if m := w.Metrics(); m.Queued != 1 {
+			t.Errorf("%+v, want the message queued", m)
+		}
+	})
+	t.Run("of the writer", func(t *testing.T) {
+		path := socketPath(t)
+		errs := collect()
+		r := startReader(t, ignore, path, udsipc.WithReaderErrorCallback(errs.callback))
+		conn := mustDial(t, path)
+		hello := udsipc.Hello{Attempt: 1, First: 1}.Bytes()
+		hello[13] = 2 // The version, behind the opening and the length.
+		mustWrite(t, conn, append(hello, frames("not handled")...))
+		errs.want(t, udsipc.ErrInvalidSession)
+		answer, _ := io.ReadAll(conn)
+		if want := []byte{5, 1, 1, 0, 0, 0}; !slices.Equal(answer, want) {
+			t.Errorf("answered % x, want % x", answer, want)
+		}
+		if m := r.Metrics(); m.Received != 0 || m.Writers != 0 {
+			t.Errorf("%+v, want nothing", m)
+		}
+	})
+}
+
+// TestWhatCannotBeIsRefused: a reader that says it has handled what was never sent gets no message of
+// the queue for it.
+func TestWhatCannotBeIsRefused(t *testing.T) {
+	welcome := udsipc.Welcome{Limit: 1000}.Bytes()
+	for name, answer := range map[string][]byte{
+		"a welcome that has handled too much":     udsipc.Welcome{Handled: 1, Limit: 1000}.Bytes(),
+		"a welcome without a limit":               udsipc.Welcome{}.Bytes(),
+		"a welcome that is too long":              append([]byte{0x81, 0x01}, make([]byte, 129)...),
+		"a welcome with bytes too many":           {6, 1, 0, 0, 1, 0, 0},
+		"a welcome that ends too early":           {4, 1, 0, 0, 1},
+		"an acknowledgement of what was not sent": append(slices.Clone(welcome), 3),
+		"an acknowledgement near 2^64":            append(slices.Clone(welcome), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
+		"an acknowledgement over 64 bits":         append(slices.Clone(welcome), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2),
+		"an acknowledgement twice":                append(slices.Clone(welcome), 1, 1),
+		"an acknowledgement backwards":            append(slices.Clone(welcome), 2, 1),
+		"an acknowledgement in a longer form":     append(slices.Clone(welcome), 0x81, 0x00),
+	} {
+		t.Run(name, func(t *testing.T) {
+			errs := collect()
+			w := readerThatSays(t, errs, answer)
+			mustWriteMessage(t, w, "one")
+			mustWriteMessage(t, w, "two")
+			errs.want(t, udsipc.ErrInvalidSession)
+			m := w.Metrics()
+			checkInvariant(t, m)
+			if twice := strings.Contains(name, "twice"); m.Queued != 2 && !(twice && m.Queued == 1) {
+				t.Errorf("%+v, want both messages queued", m)
+			}
+			errs.none(t, udsipc.ErrAcksUnsupported)
+		})
+	}
+}
+
+func TestHellosThatCannotBe(t *testing.T) {
+	valid := udsipc.Hello{Attempt: 1, First: 1}.Bytes()
+	with := func(at int, b ...byte) []byte {
+		return append(append(slices.Clone(valid[:at]), b...), valid[at+len(b):]...)
+	}
+	for name, bytes := range map[string][]byte{
+		"attempt 0":        udsipc.Hello{First: 1}.Bytes(),
+		"message 0":        udsipc.Hello{Attempt: 1}.Bytes(),
+		"sent before":      udsipc.Hello{Attempt: 1, First: 10, Sent: 8}.Bytes(),
+		"number of 2^63":   udsipc.Hello{Attempt: 1 << 63, First: 1}.Bytes(),
+		"no body":          with(12, 0),
+		"too long":         append(slices.Clone(valid[:12]), 0x81, 0x01),
+		"too short":        append(append(slices.Clone(valid[:12]), valid[12]-1), valid[13:len(valid)-1]...),
+		"bytes too many":   append(append(append(slices.Clone(valid[:12]), valid[12]+1), valid[13:]...), 0),
+		"another opening":  with(11, 0xff),
+		"length overflows": append(slices.Clone(valid[:12]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			errs := collect()
+			r := startReader(t, ignore, path, udsipc.WithReaderErrorCallback(errs.callback))
+			conn := mustDial(t, path)
+			mustWrite(t, conn, append(slices.Clone(bytes), frames("not handled")...))
+			target := udsipc.ErrInvalidSession
+			if name == "another opening" {
+				target = udsipc.ErrInvalidLengthPrefix
+			}
+			errs.want(t, target)
+			io.Copy(io.Discard, conn)
+			if m := r.Metrics(); m.Received != 0 || m.Writers != 0 || m.Malformed != 1 {
+				t.Errorf("%+v, want nothing but one malformed", m)
+			}
+		})
+	}
+}
+
+// openSession is a writer by hand: it says hello and returns what the welcome says.
+func openSession(tb testing.TB, address string, h udsipc.Hello, messages ...string) (net.Conn, udsipc.Welcome) {
+	tb.Helper()
+	conn := mustDial(tb, address)
+	mustWrite(tb, conn, h.Bytes())
+	w := awaitWelcome(tb, conn)
+	mustWrite(tb, conn, frames(messages...))
+	return conn, w
+}
+
+func awaitWelcome(tb testing.TB, conn net.Conn) udsipc.Welcome {
+	tb.Helper()
+	b := make([]byte, 0, 200)
+	for {
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err := conn.Read(b[len(b) : len(b)+1])
+		b = b[:len(b)+n]
+		if slices.Equal(b, []byte{0x80, 0x00}) {
+			b = b[:0] // A heartbeat.
+		}
+		w, size, bad := udsipc.ParseWelcome(b)
+		if bad != nil || size == 0 && err != nil {
+			tb.Fatalf("% x, want a welcome: %v", b, errors.Join(bad, err))
+		}
+		if size > 0 {
+			return w
+		}
+	}
+}
+
+// awaitAck reads acknowledgements until the one of this message.
+func awaitAck(tb testing.TB, conn net.Conn, message byte) {
+	tb.Helper()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for b := make([]byte, 1); b[0] != message; {
+		if _, err := conn.Read(b); err != nil {
+			tb.Fatalf("waiting for the acknowledgement of message %d: %v", message, err)
+		}
+	}
+}
+
+// TestTakingOver: a second connection of a writer ends the first, waits for the handler that runs, and
+// gets the true number. What lies in the first one's buffer is not handled.
+func TestTakingOver(t *testing.T) {
+	overTransports(t, func(t *testing.T, address string) {
+		entered, leave := make(chan string, 10), make(chan struct{})
+		r := startReader(t, func(data []byte) error {
+			entered <- string(data)
+			if string(data) == "slow" {
+				<-leave
+			}
+			return nil
+		}, address)
+		id := udsipc.WriterID{1}
+		first, w := openSession(t, address, udsipc.Hello{Writer: id, Attempt: 1, First: 1}, "one", "slow", "three", "four")
+		if w.Handled != 0 || w.Limit != 10<<20 {
+			t.Errorf("the first welcome is %+v", w)
+		}
+		await(t, "one", entered)
+		await(t, "slow", entered)
+		second := mustDial(t, address)
+		mustWrite(t, second, udsipc.Hello{Writer: id, Attempt: 2, First: 1, Sent: 4}.Bytes())
+		until(t, "the second connection is there", func() bool { return r.Metrics().Connections == 2 })
+		second.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := second.Read(make([]byte, 1)); n > 0 || !errors.Is(err, context.DeadlineExceeded) && !isTimeout(err) {
+			t.Errorf("%d bytes came before the handler had returned, %v", n, err)
+		}
+		close(leave)
+		if w := awaitWelcome(t, second); w.Handled != 2 {
+			t.Errorf("the second welcome is %+v, want 2 handled", w)
+		}
+		mustWrite(t, second, frames("three", "four"))
+		awaitAck(t, second, 4)
+		until(t, "the first connection is gone", func() bool { return r.Metrics().Connections == 1 })
+		if data := await(t, "three", entered) + await(t, "four", entered); data != "threefour" || len(entered) > 0 {
+			t.Errorf("%q was handled, and %d more", data, len(entered))
+		}
+		if m := r.Metrics(); m.Received != 4 || m.DuplicatesSuppressed != 2 || m.Sessions != 2 || m.Writers != 1 {
+			t.Errorf("%+v, want 4 received, 2 suppressed", m)
+		}
+		first.Close()
+	})
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// TestLateHello: the hello of an older connection does not take over.
+func TestLateHello(t *testing.T) {
+	path := socketPath(t)
+	errs := collect()
+	got := make(chan string, 10)
+	startReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithReaderErrorCallback(errs.callback))
+	id := udsipc.WriterID{1}
+	conn, _ := openSession(t, path, udsipc.Hello{Writer: id, Attempt: 5, First: 1}, "one")
+	awaitAck(t, conn, 1)
+	for _, attempt := range []uint64{4, 5, 1} {
+		late := mustDial(t, path)
+		mustWrite(t, late, udsipc.Hello{Writer: id, Attempt: attempt, First: 1}.Bytes())
+		errs.want(t, udsipc.ErrInvalidSession)
+		answer, _ := io.ReadAll(late)
+		if want := []byte{5, 1, 2, 0, 0, 0}; !slices.Equal(answer, want) {
+			t.Errorf("attempt %d is answered % x, want % x", attempt, answer, want)
+		}
+	}
+	mustWrite(t, conn, frames("two"))
+	awaitAck(t, conn, 2)
+	if data := await(t, "one", got) + await(t, "two", got); data != "onetwo" {
+		t.Errorf("got %q", data)
+	}
+}
+
+// TestRedelivery: a message whose handler fails comes again, marked, and those behind it wait.
+func TestRedelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type call struct {
+			data        string
+			seq         uint64
+			redelivered bool
+			at          time.Duration
+		}
+		var calls []call
+		var dead []call
+		began := time.Now()
+		note := func(d *udsipc.Delivery) call {
+			return call{string(d.Data), d.Seq, d.Redelivered, time.Since(began)}
+		}
+		fail := errors.New("database is locked")
+		failures := map[string]int{"twice": 2, "never": 100, "panics": 1}
+		handler := func(_ context.Context, d *udsipc.Delivery) error {
+			calls = append(calls, note(d))
+			if failures[string(d.Data)]--; failures[string(d.Data)] >= 0 {
+				if string(d.Data) == "panics" {
+					panic(fail)
+				}
+				return fail
+			}
+			return nil
+		}
+		l := listenInMemory()
+		errs := collect()
+		r, err := udsipc.NewDeliveryReader(handler, "x", udsipc.WithListener(l), udsipc.WithReaderErrorCallback(errs.callback),
+			udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) {
+				if !errors.Is(err, fail) {
+					t.Errorf("dead letter because of %v", err)
+				}
+				dead = append(dead, note(d))
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w := startWriter(t, "x", udsipc.WithDialer(l.dial), udsipc.WithAcknowledgements())
+		for _, message := range []string{"a", "twice", "b", "never", "panics", "c"} {
+			mustWriteMessage(t, w, message)
+		}
+		if err := w.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		const ms = time.Millisecond
+		want := []call{
+			{"a", 1, false, 0}, {"twice", 2, false, 0}, {"twice", 2, true, 10 * ms}, {"twice", 2, true, 50 * ms}, {"b", 3, false, 50 * ms},
+			{"never", 4, false, 50 * ms}, {"never", 4, true, 60 * ms}, {"never", 4, true, 100 * ms}, {"never", 4, true, 260 * ms},
+			{"panics", 5, false, 260 * ms}, {"panics", 5, true, 270 * ms}, {"c", 6, false, 270 * ms},
+		}
+		if !slices.Equal(calls, want) {
+			t.Errorf("handler calls:\n%v, want\n%v", calls, want)
+		}
+		if want := []call{{"never", 4, true, 260 * ms}}; !slices.Equal(dead, want) {
+			t.Errorf("dead letters: %v, want %v", dead, want)
+		}
+		m := r.Metrics()
+		if m.DeadLetters != 1 || m.Redelivered != 6 || m.HandlerErrors != 6 || m.Panics != 1 || m.Received != 6 || m.Acknowledged != 6 {
+			t.Errorf("%+v", m)
+		}
+		if m := w.Metrics(); m.Acknowledged != 6 {
+			t.Errorf("%+v, want 6 acknowledged", m)
+		}
+		err = errs.want(t, udsipc.ErrHandlerFailed)
+		for !strings.Contains(err.Error(), "dead letter after 3 redeliveries") {
+			err = errs.want(t, udsipc.ErrHandlerFailed)
+		}
+		stop(t, w)
+		stop(t, r)
+	})
+}
+
+// TestSlowHandlerFreesTheQueue: what is handled leaves the queue although the batch is not at its end.
+func TestSlowHandlerFreesTheQueue(t *testing.T) {
+	path := socketPath(t)
+	step := make(chan struct{})
+	startReader(t, func([]byte) error { <-step; return nil }, path)
+	w := startWriter(t, path, udsipc.WithAcknowledgements())
+	const n = 10
+	for range n {
+		mustWriteMessage(t, w, "one of a batch")
+	}
+	for i := range uint64(n) {
+		until(t, "the messages before are acknowledged", func() bool { m := w.Metrics(); return m.Acknowledged == i && m.Unacknowledged == n-i })
+		step <- struct{}{}
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoAcknowledgementPerMessage: under load one of them is for many messages.
+func TestNoAcknowledgementPerMessage(t *testing.T) {
+	const n = 100_000
+	path := socketPath(t)
+	startReader(t, ignore, path)
+	var count countingConn
+	w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock),
+		udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+			count.Conn = conn
+			return &count, err
+		}))
+	for i := range uint64(n) {
+		if err := w.WriteMessage(number(i, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if bytes := count.read.Load(); bytes > n/10 {
+		t.Errorf("%d bytes came back for %d messages", bytes, n)
+	}
+}
+
+// countingConn counts what is read.
+type countingConn struct {
+	net.Conn
+	read atomic.Int64
+}
+
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+// TestStopHandsBackWhatIsNotAcknowledged: exactly that.
+func TestStopHandsBackWhatIsNotAcknowledged(t *testing.T) {
+	path := socketPath(t)
+	const n, handled = 100, 37
+	var calls atomic.Int64
+	leave := make(chan struct{})
+	defer close(leave)
+	startReader(t, func([]byte) error {
+		if calls.Add(1) == handled+1 {
+			<-leave
+		}
+		return nil
+	}, path)
+	var back []uint64
+	w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithUndelivered(func(data []byte) {
+		back = append(back, binary.BigEndian.Uint64(data))
+	}))
+	for i := range uint64(n) {
+		if err := w.WriteMessage(number(i, 50)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the first messages are acknowledged", func() bool { return w.Metrics().Acknowledged == handled })
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := w.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Flush: %v, want the context's error", err)
+	}
+	if err := w.Stop(short); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprint(n-handled)) {
+		t.Errorf("Stop: %v, want %d messages left", err, n-handled)
+	}
+	if len(back) != n-handled || back[0] != handled || back[len(back)-1] != n-1 {
+		t.Errorf("%d messages came back: %v", len(back), back)
+	}
+	if m := w.Metrics(); m.Acknowledged != handled || m.Undelivered != n-handled || m.Queued != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestStopWhileNobodyAnswers: a Writer with nothing to send ends at once, though its reader has not
+// welcomed it.
+func TestStopWhileNobodyAnswers(t *testing.T) {
+	path := socketPath(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	errs := collect()
+	w := startedWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriteTimeout(10*time.Millisecond), udsipc.WithWriterErrorCallback(errs.callback))
+	if _, err := l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	errs.want(t, udsipc.ErrBackpressure)
+	stop(t, w)
+}
+
+// TestGracefulRestartsRepeatNothing is TestGracefulRestartLosesNothing with acknowledgements: a reader
+// that stops acknowledges all that it has handled.
+func TestGracefulRestartsRepeatNothing(t *testing.T) {
+	const restarts = 30
+	overTransports(t, func(t *testing.T, address string) {
+		s := newSequence(t, 1<<63)
+		tick := make(chan struct{}, 1)
+		handler := func(_ context.Context, d *udsipc.Delivery) error {
+			select {
+			case tick <- struct{}{}:
+			default:
+			}
+			if n := binary.BigEndian.Uint64(d.Data); d.Seq != n+1 || d.Redelivered {
+				t.Errorf("message %d has the number %d, redelivered %v", n, d.Seq, d.Redelivered)
+			}
+			return s.handle(d.Data)
+		}
+		w := startWriter(t, address, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		written := make(chan uint64)
+		go func() {
+			var n uint64
+			defer func() { written <- n }()
+			for ; w.WriteMessageContext(ctx, number(n, int(n%3000))) == nil; n++ {
+			}
+		}()
+		var acknowledged uint64
+		for i := range restarts + 1 {
+			r, err := udsipc.NewDeliveryReader(handler, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				await(t, "messages", tick)
+			}
+			if i == restarts {
+				cancel()
+				n := <-written
+				stop(t, w)
+				s.mu.Lock()
+				if s.next != n {
+					t.Errorf("%d messages were handled, %d written", s.next, n)
+				}
+				s.mu.Unlock()
+			}
+			stop(t, r)
+			m := r.Metrics()
+			if m.Acknowledged != m.Received {
+				t.Errorf("%d messages were handled, %d acknowledged", m.Received, m.Acknowledged)
+			}
+			acknowledged += m.Acknowledged
+		}
+		if m := w.Metrics(); m.Acknowledged != acknowledged || m.PossiblyLost != 0 || m.Undelivered != 0 {
+			t.Errorf("%+v, want %d acknowledged", m, acknowledged)
 		}
 	})
 }
