@@ -6,6 +6,7 @@ package udsipc
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -56,6 +57,37 @@ func ParseWelcome(b []byte) (Welcome, int, error) {
 
 // ParseBack is what a reader sends after the welcome.
 var ParseBack = parseBack
+
+// Acknowledge hands b, which a reader sent after the welcome, to a queue of so many messages, of which so
+// many are sent and the next is half sent. It returns how many were acknowledged, and how many are left.
+func Acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err error) {
+	q := newQueue(1000, 1<<20, false, true, 0)
+	for range messages {
+		if err := q.push([]byte("message")); err != nil {
+			return 0, 0, err
+		}
+	}
+	bufs := q.take(make([][]byte, 0, maxVector), batchSize)
+	if len(bufs) > 0 {
+		half := 0
+		if sent < messages {
+			half = 3
+		}
+		if _, err := q.written(8*sent + half); err != nil {
+			return 0, 0, err
+		}
+	}
+	o := newOutbound(&pieceConn{pieces: [][]byte{b}}, time.Second)
+	o.back = &backChannel{queue: q}
+	if err = o.listen(func() {}); err == io.EOF {
+		err = nil
+	}
+	counts, _ := q.snapshot()
+	if uint64(sent)-counts.sent != counts.unacknowledged {
+		err = errors.Join(err, fmt.Errorf("%d unacknowledged, %d of %d sent are acknowledged", counts.unacknowledged, counts.sent, sent))
+	}
+	return counts.sent, counts.queued, err
+}
 
 // Percentiles is what a histogram says of these times.
 func Percentiles(times []time.Duration) Times {
