@@ -44,6 +44,8 @@ type inSession struct {
 // newInSession begins a session that goes on behind the message handled. The welcome is still to be sent.
 func newInSession(in *inbound, handled, repeat uint64, beat time.Duration) *inSession {
 	s := &inSession{in: in, base: handled, acked: handled, repeat: repeat, beat: beat}
+	s.mu.Lock() // The timers look at themselves.
+	defer s.mu.Unlock()
 	s.ticker = time.AfterFunc(time.Hour, s.tick)
 	s.ticker.Stop()
 	if beat > 0 {
@@ -98,9 +100,13 @@ func (s *inSession) acknowledge() {
 }
 
 // tick acknowledges in the middle of it all. Whatever was received before the last message is
-// handled, because the next one is handed over only then.
+// handled, because the next one is handed over only then. Like sayAlive it does not wait for somebody
+// who writes already.
 func (s *inSession) tick() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		s.ticker.Reset(ackInterval)
+		return
+	}
 	defer s.mu.Unlock()
 	s.armed = s.busy && !s.over
 	if received := s.in.counts.received.Load(); s.armed && received > 0 {
@@ -143,7 +149,10 @@ func (s *inSession) send(b []byte) error {
 
 // sayAlive sends a heartbeat, again and again.
 func (s *inSession) sayAlive() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		s.beater.Reset(s.beat)
+		return
+	}
 	defer s.mu.Unlock()
 	if s.over {
 		return

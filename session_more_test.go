@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// A blackHole passes connections on over TCP until it is told to swallow: then nothing arrives any
+// more in either direction, and nobody is told.
+type blackHole struct {
+	listener net.Listener
+	target   string
+	mu       sync.Mutex
+	conns    []net.Conn
+	hole     chan struct{} // Closed: what comes is swallowed.
+}
+
+func newBlackHole(tb testing.TB, target string) *blackHole {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h := &blackHole{listener: l, target: target, hole: make(chan struct{})}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", target)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			h.mu.Lock()
+			h.conns = append(h.conns, near, far)
+			hole := h.hole
+			h.mu.Unlock()
+			wg.Go(func() { pass(far, near, hole) })
+			wg.Go(func() { pass(near, far, hole) })
+		}
+	})
+	tb.Cleanup(func() {
+		l.Close()
+		h.mu.Lock()
+		for _, conn := range h.conns {
+			conn.Close()
+		}
+		h.mu.Unlock()
+		wg.Wait()
+	})
+	return h
+}
+
+// swallow makes a hole of all connections that there are.
+func (h *blackHole) swallow() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.hole)
+	h.hole = make(chan struct{})
+}
+
+func pass(to, from net.Conn, hole <-chan struct{}) {
+	b := make([]byte, 4096)
+	for {
+		n, err := from.Read(b)
+		select {
+		case <-hole:
+			io.Copy(io.Discard, from)
+			return
+		default:
+		}
+		if err != nil {
+			to.Close()
+			return
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			from.Close()
+			return
+		}
+	}
+}
+
+// TestDeadPeersAreNoticed: over TCP a peer that vanishes without a word is given up on in both
+// directions, and the messages come again.
+func TestDeadPeersAreNoticed(t *testing.T) {
+	address := tcpAddress(t)
+	writerErrs, readerErrs := collect(), collect()
+	got := make(chan string, 100)
+	timeout := udsipc.WithPeerTimeout(300 * time.Millisecond)
+	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, address,
+		timeout, udsipc.WithReaderErrorCallback(readerErrs.callback), udsipc.WithInactivityTimeout(0))
+	hole := newBlackHole(t, strings.TrimPrefix(address, "tcp://"))
+	w := startWriter(t, "tcp://"+hole.listener.Addr().String(), udsipc.WithAcknowledgements(), timeout, udsipc.WithWriterErrorCallback(writerErrs.callback))
+	mustWriteMessage(t, w, "before")
+	await(t, "the first message", got)
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hole.swallow()
+	mustWriteMessage(t, w, "into the hole")
+	writerErrs.want(t, udsipc.ErrPeerSilent)
+	if data := await(t, "the second message", got); data != "into the hole" {
+		t.Errorf("got %q", data)
+	}
+	readerErrs.want(t, udsipc.ErrPeerSilent)
+	until(t, "the dead connection is gone", func() bool { return r.Metrics().Connections == 1 })
+	if m := w.Metrics(); m.Redelivered != 1 || m.Connections != 2 {
+		t.Errorf("%+v, want one message sent again", m)
+	}
+}
+
+// TestHeartbeatsKeepAConnection: silence of messages is not silence.
+func TestHeartbeatsKeepAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, idle := range []time.Duration{0, time.Minute} {
+			l := listenInMemory()
+			errs := collect()
+			timeout := udsipc.WithPeerTimeout(time.Second)
+			r := startReader(t, func(data []byte) error {
+				time.Sleep(5 * time.Second) // The reader is busy, not dead.
+				return nil
+			}, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(idle), timeout, udsipc.WithReaderErrorCallback(errs.callback))
+			w := startWriter(t, "x", udsipc.WithDialer(l.dial), udsipc.WithAcknowledgements(), timeout, udsipc.WithWriterErrorCallback(errs.callback))
+			mustWriteMessage(t, w, "slow")
+			mustWriteMessage(t, w, "slow too")
+			time.Sleep(50 * time.Second)
+			if m := w.Metrics(); m.Connections != 1 || m.LostConnections != 0 || m.Acknowledged != 2 {
+				t.Errorf("inactivity timeout %v: %+v, want one connection", idle, m)
+			}
+			time.Sleep(50 * time.Second) // Heartbeats do not count as messages.
+			want := uint64(0)
+			if idle > 0 {
+				want = 1
+			}
+			if m := r.Metrics(); m.IdleClosed != want {
+				t.Errorf("inactivity timeout %v: %d connections were ended for it, want %d", idle, m.IdleClosed, want)
+			}
+			errs.none(t, udsipc.ErrPeerSilent)
+			stop(t, w)
+			stop(t, r)
+		}
+	})
+}
+
+// TestMemoryOfWriters is bounded in number and in time, and the oldest idle one goes first.
+func TestMemoryOfWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(simNet)
+		r := startReader(t, ignore, "x", udsipc.WithListener(n.listen()), udsipc.WithMaxWriters(3), udsipc.WithWriterMemory(time.Hour),
+			udsipc.WithInactivityTimeout(0), udsipc.WithPeerTimeout(0))
+		visit := func(writer byte, attempt uint64, messages ...string) (net.Conn, udsipc.Welcome) {
+			conn, err := n.dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, conn, udsipc.Hello{Writer: udsipc.WriterID{writer}, Attempt: attempt, First: 1, Sent: 9}.Bytes())
+			w := awaitWelcome(t, conn)
+			mustWrite(t, conn, frames(messages...))
+			synctest.Wait()
+			return conn, w
+		}
+		knows := func(writer byte, attempt uint64, handled uint64) {
+			t.Helper()
+			conn, w := visit(writer, attempt)
+			conn.Close()
+			synctest.Wait()
+			if w.Handled != handled {
+				t.Errorf("of writer %d, %d messages are said to be handled, want %d", writer, w.Handled, handled)
+			}
+		}
+		stays, _ := visit(1, 1, "a", "b", "c")
+		for writer := byte(2); writer <= 4; writer++ {
+			conn, _ := visit(writer, 1, "a")
+			conn.Close()
+			synctest.Wait()
+			time.Sleep(time.Minute)
+		}
+		if m := r.Metrics(); m.Writers != 3 {
+			t.Errorf("%d writers are remembered, want 3", m.Writers)
+		}
+		knows(3, 2, 1) // Is the newest now.
+		knows(2, 2, 0) // Was the oldest, and forgotten; takes the place of 4.
+		knows(4, 2, 0)
+		knows(1, 2, 3) // Is connected, so never forgotten.
+		stays.Close()
+		time.Sleep(time.Hour - time.Second)
+		knows(1, 3, 3)
+		time.Sleep(time.Hour)
+		if m := r.Metrics(); m.Writers != 0 {
+			t.Errorf("%d writers are remembered after an hour", m.Writers)
+		}
+		knows(1, 4, 0)
+		stop(t, r)
+	})
+}
+
+// TestReaderLimit: the welcome tells the reader's limit, and a Writer refuses what is larger at once. What
+// was accepted before is set aside, also if an earlier reader had taken it.
+func TestReaderLimit(t *testing.T) {
+	path := socketPath(t)
+	errs := collect()
+	var mu sync.Mutex
+	var back []string
+	w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithUndelivered(func(data []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		back = append(back, string(data))
+	}))
+	large := strings.Repeat("x", 100)
+	entered := make(chan struct{}, 1)
+	stuck, err := udsipc.NewDeliveryReader(func(ctx context.Context, d *udsipc.Delivery) error {
+		entered <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stuck.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, message := range []string{"one", large + "2", "three"} {
+		mustWriteMessage(t, w, message)
+	}
+	await(t, "the first message", entered)
+	until(t, "all three are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := stuck.Stop(ended); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	mustWriteMessage(t, w, large+"4")
+	mustWriteMessage(t, w, "five")
+	type delivery struct {
+		data        string
+		seq         uint64
+		redelivered bool
+	}
+	got := make(chan delivery, 10)
+	r, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
+		got <- delivery{string(d.Data), d.Seq, d.Redelivered}
+		return nil
+	}, path, udsipc.WithMaxMessageSize(99))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, r)
+	for _, want := range []delivery{{"one", 1, true}, {"three", 3, true}, {"five", 4, false}} {
+		if d := await(t, want.data, got); d != want {
+			t.Errorf("got %+v, want %+v", d, want)
+		}
+	}
+	if err := w.WriteMessage([]byte(large)); !errors.Is(err, udsipc.ErrMessageTooLarge) || !strings.Contains(err.Error(), "reader's limit is 99") {
+		t.Errorf("WriteMessage: %v", err)
+	}
+	errs.want(t, udsipc.ErrMessageTooLarge)
+	_ = w.Flush(t.Context()) // Tells of the two, which is not the point here.
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{large + "2", large + "4"}; !slices.Equal(back, want) {
+		t.Errorf("%d messages came back: %.20q", len(back), back)
+	}
+	m := w.Metrics()
+	checkInvariant(t, m)
+	if m.Undelivered != 2 || m.Acknowledged != 3 || m.Queued != 0 {
+		t.Errorf("%+v", m)
+	}
+	if m := r.Metrics(); m.TooLarge != 0 {
+		t.Errorf("the reader was sent %d messages over its limit", m.TooLarge)
+	}
+}
+
+// TestWhatWasSentIsNotDropped: neither age nor a full queue costs a message that a reader may have.
+func TestWhatWasSentIsNotDropped(t *testing.T) {
+	for _, opt := range []udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxAge(20 * time.Millisecond)} {
+		path := socketPath(t)
+		step := make(chan struct{})
+		var mu sync.Mutex
+		var got []string
+		startReader(t, func(data []byte) error {
+			<-step
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, string(data))
+			return nil
+		}, path)
+		w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithMaxBufferedWrites(3), opt)
+		for _, message := range []string{"a", "b", "c"} {
+			mustWriteMessage(t, w, message)
+		}
+		until(t, "all are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
+		time.Sleep(50 * time.Millisecond)
+		if err := w.WriteMessage([]byte("d")); !errors.Is(err, udsipc.ErrBufferFull) {
+			t.Errorf("a fourth message: %v", err)
+		}
+		close(step)
+		stop(t, w)
+		mu.Lock()
+		if !slices.Equal(got, []string{"a", "b", "c"}) {
+			t.Errorf("got %q", got)
+		}
+		mu.Unlock()
+		m := w.Metrics()
+		checkInvariant(t, m)
+		if m.Dropped+m.Expired > 0 {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// TestStopDuringARedelivery ends with its context, and the message is not acknowledged.
+func TestStopDuringARedelivery(t *testing.T) {
+	path := socketPath(t)
+	failed := make(chan struct{}, 100)
+	r := startReader(t, func([]byte) error { failed <- struct{}{}; return errors.New("no") }, path, udsipc.WithMaxRedeliveries(1000))
+	w := startedWriter(t, path, udsipc.WithAcknowledgements())
+	mustWriteMessage(t, w, "never")
+	await(t, "a failure", failed)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if err := r.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Stop: %v", err)
+	}
+	if m := w.Metrics(); m.Acknowledged != 0 || m.Queued != 1 {
+		t.Errorf("%+v, want the message queued", m)
+	}
+}
+
+// TestAcknowledgementsLeftUnread: a writer that does not read them is left, and costs nobody else
+// anything.
+func TestAcknowledgementsLeftUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(simNet)
+		errs := collect()
+		r := startReader(t, ignore, "x", udsipc.WithListener(n.listen()), udsipc.WithReaderErrorCallback(errs.callback))
+		conn, err := n.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, conn, udsipc.Hello{Attempt: 1, First: 1}.Bytes())
+		n.live()[0].room(1, 10)
+		time.Sleep(time.Second)
+		for range 20 {
+			if _, err := conn.Write(frames("message")); err != nil {
+				break
+			}
+			synctest.Wait()
+		}
+		errs.want(t, udsipc.ErrBackpressure)
+		synctest.Wait()
+		if m := r.Metrics(); m.Connections != 0 {
+			t.Errorf("%d connections, want none", m.Connections)
+		}
+		conn.Close()
+		stop(t, r)
+	})
+}
