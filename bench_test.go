@@ -91,6 +91,8 @@ func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	}
 }
 
+func ignore([]byte) error { return nil }
+
 // stream sends b.N messages of size bytes from so many goroutines over so many Writers.
 func stream(b *testing.B, size, producers, writers int, address string, opts ...udsipc.WriterOption) {
 	a := expect(b.N)

@@ -29,8 +29,6 @@ import (
 
 const nobody = 65534
 
-func ignore([]byte) error { return nil }
-
 func newReader(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	r, err := udsipc.NewReader(ignore, address, opts...)
