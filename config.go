@@ -19,7 +19,7 @@ import (
 const maxMessageLimit = 1 << 30
 
 // minSilence is the least that WithPeerTimeout may be, and that a peer is believed to want.
-const minSilence = 10 * time.Millisecond
+const minSilence = 100 * time.Millisecond
 
 type sharedConfig struct {
 	address        address
@@ -163,7 +163,7 @@ func (c *sharedConfig) check(text string) error {
 	}
 	c.maxMessageSize = min(c.maxMessageSize, maxMessageLimit)
 	if c.peerTimeout != 0 && c.peerTimeout < minSilence {
-		return invalidTimeout("WithPeerTimeout", c.peerTimeout, "0, which is never, or 10 ms or more")
+		return invalidTimeout("WithPeerTimeout", c.peerTimeout, "0, which is never, or 100 ms or more")
 	}
 	return nil
 }

@@ -22,15 +22,29 @@
 // delivered. Messages of one Writer arrive in order; those of one connection are handled one after
 // another, those of different connections at once.
 //
-// A message counts as sent when the kernel has taken its last byte. What that means:
+// Without acknowledgements a message counts as sent when the kernel has taken its last byte; with
+// [WithAcknowledgements], when the reader's handler has returned for it. What becomes of the messages:
 //
-//	connection cut      what the kernel had not taken whole is sent again, from a frame boundary
-//	reader stopped      on a Unix socket nothing is lost, repeated or reordered: the reader handles
-//	                    all that the kernel had accepted, and the writer sends the rest to the next one
-//	reader killed       what lay unread in the socket is lost; the Writer reports that, with an upper
-//	                    bound of messages (PossibleLossError), and counts it apart
-//	writer stopped      Stop drains; what is left when its context ends is handed back (WithUndelivered)
-//	writer killed       what the kernel had taken is delivered; what was still queued is lost
+//	                    plain                                        acknowledged
+//	connection cut      what the kernel had not taken whole is       nothing is lost or repeated
+//	                    sent again, from a frame boundary; what
+//	                    it had taken is reported as possible loss,
+//	                    with an upper bound (PossibleLossError)
+//	reader stopped      on a Unix socket nothing is lost, repeated   nothing is lost; repeated only if a
+//	                    or reordered: the reader handles all that    connection broke in that moment, and
+//	                    the kernel had accepted                      marked (Delivery.Redelivered)
+//	reader killed       what lay unread is lost, and reported as     nothing is lost; what was handled since
+//	                    possible loss; what it had read and not      the last acknowledgement comes again,
+//	                    handled is lost                              marked
+//	writer stopped      Stop drains; what is left when its context   the same; what is handed back is what
+//	                    ends is handed back (WithUndelivered)        was not acknowledged
+//	writer killed       what the kernel had taken is delivered;      the same
+//	                    what was still queued is lost
+//	host lost           all that was not handled is lost             the same
+//
+// A Reader remembers 4,096 writers ([WithMaxWriters]), and each for an hour after its last connection
+// ([WithWriterMemory]). To a writer that it has forgotten it is a new reader: what it has handled and
+// not acknowledged comes again, marked.
 //
 // # Bytes
 //
@@ -41,7 +55,8 @@
 //
 // A stream of frames, each an unsigned varint (as of encoding/binary) with the length of the message
 // in bytes, then the message. A length of 0 is a message of no bytes. Whatever writes that, in any
-// language, is a writer; docs/PROTOCOL.md has it byte by byte, with test vectors.
+// language, is a writer. Acknowledgements cost a greeting on each connection, and no byte per message;
+// docs/PROTOCOL.md has both byte by byte, with test vectors.
 package udsipc
 
 // This file is the wire format and nothing else: it knows no sockets, no goroutines and no pools.

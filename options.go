@@ -45,7 +45,7 @@ func WithMaxMessageSize(bytes uint64) Option {
 // WithPeerTimeout sets how long the other end of an acknowledged connection may be silent before the
 // connection is given up and made anew, over anything but a Unix socket, whose kernel tells when a
 // peer is gone; the default is 10 s, and 0 is never. Each side tells the other how long it waits, and
-// the other sends a heartbeat three times in that time. 10 ms is the least.
+// the other sends a heartbeat three times in that time. 100 ms is the least.
 func WithPeerTimeout(d time.Duration) Option {
 	return bothOption(func(c *sharedConfig) { c.peerTimeout = d })
 }

@@ -118,7 +118,7 @@ func (s *inSession) tick() {
 }
 
 func (s *inSession) acknowledgeLocked(handled uint64) {
-	if handled <= s.acked {
+	if handled <= s.acked || s.err != nil {
 		return
 	}
 	s.in.counts.acknowledged.Add(handled - s.acked)
