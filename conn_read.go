@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is the receiving direction of one connection: waiting without a buffer, decoding in
-// place, growing by what arrives, and the graceful end.
+// This file is the receiving direction of one connection: waiting without a buffer, and decoding in
+// place. conn_buffer.go is the buffer, conn_wait.go how long it waits and how it ends.
 
 import (
 	"errors"
@@ -14,14 +14,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-)
-
-const (
-	closeGrace    = time.Second            // How long a peer may take to answer the goodbye.
-	goodbyeWait   = 100 * time.Millisecond // How long the goodbye itself may take.
-	moveOnWait    = 64 << 10               // Up to so many bytes are moved to a smaller buffer for a wait.
-	growthFactor  = 4                      // How much a buffer may grow once it is full.
-	maxSpareRatio = 16                     // How much larger than its bytes a waiting buffer may be.
 )
 
 // An inbound connection belongs to the goroutine that reads it, but for requestClose.
@@ -133,16 +125,6 @@ func (in *inbound) fresh() bool {
 	return in.session == nil && in.counts.received.Load() == 0 && in.skip == 0 && in.counts.receivedBytes.Load() == uint64(in.w-in.r)
 }
 
-// lastMessage is the message that was handed over last, as long as nothing is read after it.
-func (in *inbound) lastMessage() []byte {
-	return in.buf.b[in.r-in.last : in.r : in.r]
-}
-
-// midway returns how many bytes of an unfinished message there are.
-func (in *inbound) midway() int {
-	return in.w - in.r
-}
-
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
 // nothing came for too long, ErrPeerSilent when not even a heartbeat came, or errEnded when the end was
 // decided on: at once, or when the time to end gracefully is over.
@@ -244,152 +226,4 @@ func (in *inbound) tellHandled() {
 	if in.session != nil {
 		in.session.acknowledge()
 	}
-}
-
-// space returns where the next bytes go: into a buffer of the size of a read, or a larger one for a
-// larger frame. That grows only when it is full, so a frame that is announced and does not come
-// costs nothing.
-func (in *inbound) space() []byte {
-	size := max(in.bufSize, in.usual)
-	have := in.w - in.r
-	switch {
-	case in.buf == nil:
-		in.buf, in.r, in.w = getBuffer(size), 0, 0
-	case len(in.buf.b) < in.bufSize:
-		in.move(size)
-	case have == 0:
-		in.r, in.w = 0, 0
-	case have == len(in.buf.b):
-		in.move(min(in.need, growthFactor*len(in.buf.b)))
-	case in.r > 0 && (in.w == len(in.buf.b) || in.r+in.need > len(in.buf.b)):
-		copy(in.buf.b, in.buf.b[in.r:in.w])
-		in.r, in.w = 0, have
-	}
-	return in.buf.b[in.w:in.ceiling()]
-}
-
-// ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
-// and no further, so that the next one begins at the start of the buffer and needs no copy.
-func (in *inbound) ceiling() int {
-	if in.need > in.bufSize {
-		return min(len(in.buf.b), in.r+in.need)
-	}
-	return len(in.buf.b)
-}
-
-// move puts what is unread into another buffer of size bytes or more.
-func (in *inbound) move(size int) {
-	next := getBuffer(size)
-	have := copy(next.b, in.buf.b[in.r:in.w])
-	putBuffer(in.buf)
-	in.buf, in.r, in.w = next, 0, have
-}
-
-// park makes the buffer as small as what it holds.
-func (in *inbound) park() {
-	have := in.w - in.r
-	switch {
-	case in.buf == nil:
-	case have == 0:
-		in.release()
-	case have <= moveOnWait && 1<<bufferClass(have) < len(in.buf.b), maxSpareRatio*have < len(in.buf.b):
-		in.move(have)
-	}
-}
-
-// release gives the buffer back.
-func (in *inbound) release() {
-	putBuffer(in.buf)
-	in.buf, in.r, in.w = nil, 0, 0
-}
-
-// arm sets the deadline of the next wait.
-func (in *inbound) arm() error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	var deadline time.Time
-	switch {
-	case in.halted.Load():
-		deadline = aLongTimeAgo
-	case in.shut:
-	case in.closing.Load() && in.graceEnd.IsZero():
-		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
-	case in.closing.Load():
-		deadline = in.graceEnd
-	case in.silence > 0:
-		deadline = in.silentAt(time.Now())
-	case in.idle > 0:
-		deadline = time.Now().Add(in.idle)
-	}
-	return in.conn.SetReadDeadline(deadline)
-}
-
-// silentAt is when a wait that begins now has lasted too long in a session with heartbeats, which
-// count for the silence and not for the inactivity.
-func (in *inbound) silentAt(now time.Time) time.Time {
-	if received := in.counts.received.Load(); received != in.lastWas || in.lastAt.IsZero() {
-		in.lastAt, in.lastWas = now, received
-	}
-	deadline := now.Add(in.silence)
-	if in.idle > 0 && in.lastAt.Add(in.idle).Before(deadline) {
-		return in.lastAt.Add(in.idle)
-	}
-	return deadline
-}
-
-// halt ends the connection as soon as the handler that runs has returned. Any goroutine may call it.
-func (in *inbound) halt() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.halted.Store(true)
-	_ = in.conn.SetReadDeadline(aLongTimeAgo)
-}
-
-// requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
-// and what it has written by then is handled. Any goroutine may call it.
-func (in *inbound) requestClose() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.closing.Load() {
-		return
-	}
-	in.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
-	in.shut = shutReceiving(in.conn)
-	if !in.shut {
-		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
-	}
-}
-
-// over says goodbye where that is needed, and whether the time for an answer is over.
-func (in *inbound) over() bool {
-	in.mu.Lock()
-	shut := in.shut
-	if !shut && in.graceEnd.IsZero() {
-		in.graceEnd = time.Now().Add(closeGrace)
-	}
-	in.mu.Unlock()
-	if shut {
-		return false
-	}
-	in.sayGoodbye()
-	return !time.Now().Before(in.graceEnd)
-}
-
-// sayGoodbye does so once. A peer that cannot be told is treated like one that was.
-func (in *inbound) sayGoodbye() {
-	if in.said {
-		return
-	}
-	in.said = true
-	in.tellHandled()
-	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
-	_, _ = in.conn.Write(goodbye)
-}
-
-// buffered is what was read and is not handed over yet.
-func (in *inbound) buffered() []byte {
-	if in.buf == nil {
-		return nil
-	}
-	return in.buf.b[in.r:in.w]
 }

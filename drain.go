@@ -2,23 +2,19 @@
 
 package udsipc
 
-// This file is the one goroutine of a Writer: it connects, drains the queue into the connection, and
+// This file is the one goroutine of a Writer: it connects (connect.go), drains the queue into the connection, and
 // settles what became of each message when the connection ends.
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"time"
 )
 
 const (
-	batchSize  = 256 << 10             // Bytes of one write, about what a socket holds.
-	maxVector  = 64                    // Slices of one write.
-	minBackoff = 10 * time.Millisecond // The first delay is up to this long.
-	maxStrikes = 3                     // Connections that a message may break before it is set aside.
+	batchSize  = 256 << 10 // Bytes of one write, about what a socket holds.
+	maxVector  = 64        // Slices of one write.
+	maxStrikes = 3         // Connections that a message may break before it is set aside.
 )
 
 // A strike counts the connections in a row that broke in the middle of the same first message, with
@@ -39,120 +35,6 @@ func (w *Writer) run() {
 		}
 		w.serve(o)
 	}
-}
-
-// connect returns the next connection, or ErrStopped. The first try is made at once; after that an
-// exponential backoff with full jitter delays each. A Writer that has lost its connection stays away
-// until it has something to send.
-func (w *Writer) connect() (*outbound, error) {
-	w.mu.Lock()
-	first := w.state == StateNew
-	w.mu.Unlock()
-	for {
-		if err := w.awaitReason(first); err != nil {
-			return nil, err
-		}
-		w.setState(StateConnecting, nil)
-		if err := w.pause(w.backoff()); err != nil {
-			return nil, err
-		}
-		o, err := w.open()
-		if err == nil {
-			w.wanted.Store(false)
-			return o, nil
-		}
-		if w.abort.Err() != nil || errors.Is(err, ErrStopped) {
-			return nil, ErrStopped
-		}
-		w.failures++
-		w.counts.dialErrors.Add(1)
-		w.report(OpDial, err)
-		w.reportDropped()
-	}
-}
-
-// open connects and, for acknowledgements, opens a session.
-func (w *Writer) open() (*outbound, error) {
-	conn, err := w.dial()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoConsumer, err)
-	}
-	o := newOutbound(conn, w.cfg.writeTimeout)
-	if !w.cfg.acknowledgements {
-		return o, nil
-	}
-	if err := w.greet(o); err != nil {
-		_ = conn.Close()
-		return nil, opError(OpSession, w.cfg.where, err)
-	}
-	return o, nil
-}
-
-// finished says whether there is nothing left to do.
-func (w *Writer) finished() bool {
-	return w.abort.Err() != nil || w.stopping.Load() && w.queue.empty()
-}
-
-// awaitReason waits until there is something to connect for.
-func (w *Writer) awaitReason(first bool) error {
-	for {
-		empty := w.queue.empty() // From here on a message wakes us.
-		switch {
-		case w.abort.Err() != nil || empty && w.stopping.Load():
-			return ErrStopped
-		case first || !empty || w.wanted.Load():
-			return nil
-		}
-		select {
-		case <-w.queue.wake:
-		case <-w.abort.Done():
-		}
-	}
-}
-
-// backoff returns the delay before the next try.
-func (w *Writer) backoff() time.Duration {
-	if w.failures == 0 {
-		return 0
-	}
-	limit := w.cfg.maxBackoff
-	if shift := w.failures - 1; shift < 30 {
-		limit = min(limit, minBackoff<<shift)
-	}
-	return rand.N(limit)
-}
-
-// pause waits, but not when there is nothing left to do.
-func (w *Writer) pause(delay time.Duration) error {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	for {
-		if w.finished() {
-			return ErrStopped
-		}
-		if delay == 0 {
-			return nil
-		}
-		select {
-		case <-timer.C:
-			return nil
-		case <-w.queue.wake:
-		case <-w.abort.Done():
-		}
-	}
-}
-
-func (w *Writer) dial() (net.Conn, error) {
-	if w.cfg.dialer == nil {
-		return w.cfg.address.dial(w.abort, w.cfg.dialTimeout, int(w.cfg.writeBufferSize))
-	}
-	ctx, cancel := context.WithTimeout(w.abort, w.cfg.dialTimeout)
-	defer cancel()
-	conn, err := w.cfg.dialer(ctx)
-	if err == nil && conn == nil {
-		err = errors.New("the dialer of WithDialer returned neither a connection nor an error")
-	}
-	return conn, err
 }
 
 // serve drains the queue into a connection until it ends, and accounts for that end.

@@ -16,27 +16,23 @@ import (
 // layers say what each room knows, from the top down: a file may use what is declared in its own
 // layer and in those below it.
 var layers = [][]string{
-	{"writer.go", "drain.go", "drain_session.go", "reader.go", "serve.go", "serve_session.go", "memory.go"},
-	{"conn.go", "conn_read.go", "conn_write.go", "session.go", "session_read.go", "session_write.go"},
-	{"framing.go", "queue.go", "queue_take.go", "queue_acks.go", "pool.go"},
+	{"writer.go", "writer_wait.go", "connect.go", "drain.go", "drain_session.go", "reader.go", "accept.go", "serve.go", "serve_session.go", "memory.go"},
+	{"conn.go", "conn_read.go", "conn_buffer.go", "conn_wait.go", "conn_write.go", "session.go", "session_read.go", "session_write.go"},
+	{"framing.go", "queue.go", "queue_push.go", "queue_take.go", "queue_drop.go", "queue_acks.go", "pool.go"},
 	{"address.go", "socket.go", "peer.go", "delivery.go", "systemd.go"},
 	{"options.go", "config.go", "metrics.go", "histogram.go", "errors.go"},
 }
 
 // exceptions are the uses that go up, each with its reason.
 var exceptions = map[string]string{
-	"config.go uses parseAddress":       "options are checked together with the address",
-	"options.go uses OverflowPolicy":    "the policy is the queue's",
-	"config.go uses OverflowRefuse":     "the policy is the queue's",
-	"config.go uses OverflowDropOldest": "the policy is the queue's",
-	"options.go uses State":             "the callback gets what the Writer is",
-	"options.go uses Delivery":          "the callback gets what a handler gets",
-	"config.go uses Delivery":           "the callback gets what a handler gets",
-	"config.go uses OverflowPolicy":     "the policy is the queue's",
-	"config.go uses State":              "the callback gets what the Writer is",
-	"metrics.go uses Writer":            "the methods that take the snapshots",
-	"metrics.go uses Reader":            "the methods that take the snapshots",
-	"metrics.go uses StateConnected":    "the methods that take the snapshots",
+	"config.go uses parseAddress":    "options are checked together with the address",
+	"options.go uses State":          "the callback gets what the Writer is",
+	"options.go uses Delivery":       "the callback gets what a handler gets",
+	"config.go uses Delivery":        "the callback gets what a handler gets",
+	"config.go uses State":           "the callback gets what the Writer is",
+	"metrics.go uses Writer":         "the methods that take the snapshots",
+	"metrics.go uses Reader":         "the methods that take the snapshots",
+	"metrics.go uses StateConnected": "the methods that take the snapshots",
 }
 
 // forbidden are the imports that the package leaves to its users.

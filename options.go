@@ -7,6 +7,7 @@ package udsipc
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"net"
 	"time"
@@ -222,4 +223,26 @@ func WithSystemdName(name string) ReaderOption {
 // WithoutSystemd never takes a socket from systemd.
 func WithoutSystemd() ReaderOption {
 	return readerOption(func(c *readerConfig) { c.withoutSystemd = true })
+}
+
+// An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
+type OverflowPolicy int
+
+// The policies of WithOverflow.
+const (
+	OverflowRefuse     OverflowPolicy = iota // Return ErrBufferFull at once; the default.
+	OverflowBlock                            // Wait until there is room, or until Stop.
+	OverflowDropOldest                       // Drop the oldest messages that are not being written.
+)
+
+func (p OverflowPolicy) String() string {
+	switch p {
+	case OverflowRefuse:
+		return "refuse"
+	case OverflowBlock:
+		return "block"
+	case OverflowDropOldest:
+		return "drop oldest"
+	}
+	return fmt.Sprintf("OverflowPolicy(%d)", int(p))
 }

@@ -7,8 +7,6 @@ package udsipc
 // connection broke. It knows no sockets and starts no goroutines.
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,28 +18,6 @@ const chunkSize = 64 << 10
 
 // warmStep is how far ahead of its end a chunk is touched.
 const warmStep = 4 << 10
-
-// An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
-type OverflowPolicy int
-
-// The policies of WithOverflow.
-const (
-	OverflowRefuse     OverflowPolicy = iota // Return ErrBufferFull at once; the default.
-	OverflowBlock                            // Wait until there is room, or until Stop.
-	OverflowDropOldest                       // Drop the oldest messages that are not being written.
-)
-
-func (p OverflowPolicy) String() string {
-	switch p {
-	case OverflowRefuse:
-		return "refuse"
-	case OverflowBlock:
-		return "block"
-	case OverflowDropOldest:
-		return "drop oldest"
-	}
-	return fmt.Sprintf("OverflowPolicy(%d)", int(p))
-}
 
 // A segment is a run of whole frames in one chunk: chunk.b[from:to].
 type segment struct {
@@ -93,14 +69,6 @@ type queue struct {
 	flushers  []flusher
 }
 
-// A sequence numbers messages in the order in which they are first sent, so that one that is dropped
-// before that leaves no gap: the number that a reader has to know them by.
-type sequence struct {
-	acked   uint64 // All up to here have left the queue.
-	sent    uint64 // All up to here are with the present connection, to their last byte.
-	highest uint64 // All up to here were with some connection.
-}
-
 // queueCounts say where each message is: accepted = sent + dropped + expired + undelivered + queued.
 type queueCounts struct {
 	accepted, refused                   uint64
@@ -133,124 +101,6 @@ func (q *queue) signal() {
 	case q.wake <- struct{}{}:
 	default:
 	}
-}
-
-// push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
-func (q *queue) push(data []byte) error {
-	own := ownChunk(data)
-	q.lock()
-	err := q.offerLocked(data, own)
-	if err == ErrBufferFull {
-		q.counts.refused++
-	}
-	q.unlockAndWake(err)
-	if err != nil {
-		putBuffer(own)
-	}
-	return err
-}
-
-// pushWait is push, but waits for room until ctx ends.
-func (q *queue) pushWait(ctx context.Context, data []byte) error {
-	own := ownChunk(data)
-	for {
-		q.lock()
-		err := q.offerLocked(data, own)
-		if err != ErrBufferFull {
-			q.unlockAndWake(err)
-			if err != nil {
-				putBuffer(own)
-			}
-			return err
-		}
-		if q.room == nil {
-			q.room = make(chan struct{})
-		}
-		room := q.room
-		q.mu.Unlock()
-
-		select {
-		case <-room:
-		case <-ctx.Done():
-			putBuffer(own)
-			q.mu.Lock()
-			q.counts.refused++
-			q.mu.Unlock()
-			return fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
-		}
-	}
-}
-
-// lock is for producers: with several, to try for a moment costs less than to be put to sleep, because
-// the lock is held for no longer than a copy takes.
-func (q *queue) lock() {
-	for range 30 {
-		if q.mu.TryLock() {
-			return
-		}
-	}
-	q.mu.Lock()
-}
-
-// unlockAndWake ends a push. The wake-up stands outside the lock, which the woken goroutine needs.
-func (q *queue) unlockAndWake(err error) {
-	wake := err == nil && q.sleeping
-	if wake {
-		q.sleeping = false
-	}
-	q.mu.Unlock()
-	if wake {
-		q.signal()
-	}
-}
-
-// ownChunk frames a message that is larger than a chunk, outside the lock; nil for all others.
-func ownChunk(data []byte) *buffer {
-	size := frameSize(len(data))
-	if size <= chunkSize {
-		return nil
-	}
-	own := getBuffer(size)
-	appendFrame(own.b[:0], data)
-	return own
-}
-
-// offerLocked appends data if the bounds allow it, and makes room first where the options say so.
-func (q *queue) offerLocked(data []byte, own *buffer) error {
-	if q.closed {
-		return ErrStopped
-	}
-	size := frameSize(len(data))
-	if uint64(size) > q.maxBytes {
-		return fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", ErrMessageTooLarge, size, q.maxBytes)
-	}
-	var now time.Duration
-	if q.maxAge > 0 {
-		now = time.Since(q.epoch)
-	}
-	if !q.fitsLocked(size) && !q.makeRoomLocked(size, now) {
-		return ErrBufferFull
-	}
-	q.appendLocked(data, size, own, now)
-	return nil
-}
-
-func (q *queue) fitsLocked(size int) bool {
-	return q.counts.queued < q.maxMessages && q.counts.queuedBytes+uint64(size) <= q.maxBytes
-}
-
-// makeRoomLocked drops what is stale and, with OverflowDropOldest, what is oldest.
-func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
-	q.expireLocked(now)
-	for q.dropOldest && !q.fitsLocked(size) {
-		i := q.firstIdleLocked()
-		if i == len(q.segs) {
-			return false
-		}
-		q.dropFrameLocked(i)
-		q.counts.dropped++
-	}
-	return q.fitsLocked(size)
 }
 
 // appendLocked puts a message, which fits, at the end of the queue.
@@ -313,12 +163,6 @@ func (q *queue) warmLocked(size int) {
 	clear(q.tail.b[from:q.warm])
 }
 
-// grain is how far apart the messages of one segment may be in time: a message is dropped for its
-// age at most that much too early.
-func (q *queue) grain() time.Duration {
-	return min(q.maxAge/64, time.Millisecond)
-}
-
 // setTailLocked makes chunk, which may be nil, the one that is filled.
 func (q *queue) setTailLocked(chunk *buffer) {
 	if q.tail != nil && q.tail.refs == 0 {
@@ -360,45 +204,6 @@ func (q *queue) removeLocked(i, n int) {
 	}
 	clear(q.segs[:n])
 	q.segs = q.segs[n:]
-}
-
-// firstIdleLocked is the first segment that may be dropped: no byte of it is under way and, with acks,
-// none ever was.
-func (q *queue) firstIdleLocked() int {
-	if q.acks {
-		return q.touched
-	}
-	if q.part > 0 {
-		return max(q.taken, 1)
-	}
-	return q.taken
-}
-
-// dropFrameLocked removes the first frame of segment i.
-func (q *queue) dropFrameLocked(i int) {
-	seg := &q.segs[i]
-	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
-	q.forgetLocked(seg, 1, header+int(length))
-	if seg.count == 0 {
-		q.removeLocked(i, 1)
-	}
-}
-
-// expireLocked drops the messages that are older than maxAge.
-func (q *queue) expireLocked(now time.Duration) {
-	if q.maxAge == 0 {
-		return
-	}
-	first := q.firstIdleLocked()
-	end := first
-	for end < len(q.segs) && now-q.segs[end].at > q.maxAge {
-		seg := &q.segs[end]
-		q.counts.expired += uint64(seg.count)
-		q.forgetLocked(seg, seg.count, seg.to-seg.from)
-		end++
-	}
-	q.removeLocked(first, max(0, end-first))
-	q.notifyLocked()
 }
 
 // notifyLocked wakes those who wait for room or for a flush. Room means a quarter of the bounds, so that

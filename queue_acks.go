@@ -10,6 +10,14 @@ import (
 	"slices"
 )
 
+// A sequence numbers messages in the order in which they are first sent, so that one that is dropped
+// before that leaves no gap: the number that a reader has to know them by.
+type sequence struct {
+	acked   uint64 // All up to here have left the queue.
+	sent    uint64 // All up to here are with the present connection, to their last byte.
+	highest uint64 // All up to here were with some connection.
+}
+
 // sequence returns the numbers for the hello of the next connection.
 func (q *queue) sequence() sequence {
 	q.mu.Lock()

@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is the Reader as its user sees it. Accepting and serving connections is in serve.go.
+// This file is the Reader as its user sees it. Its goroutines are in accept.go and serve.go.
 
 import (
 	"context"

@@ -99,11 +99,11 @@ func pass(to, from net.Conn, hole <-chan struct{}) {
 // directions, and the messages come again.
 func TestDeadPeersAreNoticed(t *testing.T) {
 	address := tcpAddress(t)
-	writerErrs, readerErrs := collect(), collect()
+	writerErrs := collect()
 	got := make(chan string, 100)
 	timeout := udsipc.WithPeerTimeout(300 * time.Millisecond)
 	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, address,
-		timeout, udsipc.WithReaderErrorCallback(readerErrs.callback), udsipc.WithInactivityTimeout(0))
+		timeout, udsipc.WithInactivityTimeout(0))
 	hole := newBlackHole(t, strings.TrimPrefix(address, "tcp://"))
 	w := startWriter(t, "tcp://"+hole.listener.Addr().String(), udsipc.WithAcknowledgements(), timeout, udsipc.WithWriterErrorCallback(writerErrs.callback))
 	mustWriteMessage(t, w, "before")
@@ -117,11 +117,24 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	if data := await(t, "the second message", got); data != "into the hole" {
 		t.Errorf("got %q", data)
 	}
-	readerErrs.want(t, udsipc.ErrPeerSilent)
 	until(t, "the dead connection is gone", func() bool { return r.Metrics().Connections == 1 })
 	if m := w.Metrics(); m.Redelivered != 1 || m.Connections != 2 {
 		t.Errorf("%+v, want one message sent again", m)
 	}
+}
+
+// TestDeadWriterIsNoticed: one that does not come back either.
+func TestDeadWriterIsNoticed(t *testing.T) {
+	address := tcpAddress(t)
+	errs := collect()
+	r := startReader(t, ignore, address, udsipc.WithPeerTimeout(200*time.Millisecond), udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithInactivityTimeout(0))
+	conn, w := openSession(t, address, udsipc.Hello{Attempt: 1, First: 1}, "the last word")
+	if w.Silence != 200*time.Millisecond {
+		t.Errorf("the welcome wants a word every %v", w.Silence)
+	}
+	awaitAck(t, conn, 1)
+	errs.want(t, udsipc.ErrPeerSilent)
+	until(t, "the connection is gone", func() bool { return r.Metrics().Connections == 0 })
 }
 
 // TestHeartbeatsKeepAConnection: silence of messages is not silence.

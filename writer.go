@@ -2,7 +2,8 @@
 
 package udsipc
 
-// This file is the Writer as its user sees it. What its one goroutine does is in drain.go.
+// This file is the Writer as its user sees it; writer_wait.go is what can be waited for. What its one
+// goroutine does is in drain.go.
 
 import (
 	"context"
@@ -160,95 +161,6 @@ func (w *Writer) tooLarge(data []byte) error {
 		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
 	}
 	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
-}
-
-// Flush waits until everything written before it has been delivered: with WithAcknowledgements, handled
-// by the reader; else taken by the kernel and, on Linux, over a Unix socket, read by the peer; over
-// TCP, acknowledged by the peer's kernel. It
-// returns the context's error if that ends first. If messages were dropped, or may have been lost,
-// since the last Flush that returned otherwise, the error says how many, and matches ErrStopped if
-// the Writer is being stopped, else ErrConnectionClosed.
-func (w *Writer) Flush(ctx context.Context) error {
-	select {
-	case <-w.queue.flushed():
-	case <-ctx.Done():
-		return opError(OpFlush, w.cfg.where, context.Cause(ctx))
-	}
-	w.mu.Lock()
-	conn := w.current
-	w.mu.Unlock()
-	if conn != nil && conn.back == nil {
-		target := conn.bytes.Load()
-		arrived := func() bool { return conn.consumed(target) || !w.uses(conn) }
-		if !poll(ctx, arrived) {
-			return opError(OpFlush, w.cfg.where, fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx)))
-		}
-	}
-	return opError(OpFlush, w.cfg.where, w.answer())
-}
-
-// answer says what became of the messages since it was last asked.
-func (w *Writer) answer() error {
-	now := w.Metrics()
-	undelivered, lost := now.Undelivered+now.Dropped+now.Expired, now.PossiblyLost
-	w.mu.Lock()
-	undelivered, w.answered.undelivered = undelivered-w.answered.undelivered, undelivered
-	lost, w.answered.lost = lost-w.answered.lost, lost
-	w.mu.Unlock()
-	reason := ErrConnectionClosed
-	switch {
-	case undelivered+lost == 0:
-		return nil
-	case w.stopping.Load():
-		reason = ErrStopped
-	}
-	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
-}
-
-// uses says whether conn is the present connection, so that its fate is not accounted for yet.
-func (w *Writer) uses(conn *outbound) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.current == conn
-}
-
-// poll asks until the answer is yes, soon at first, then every few milliseconds: the kernel has no
-// event for what is asked here. It says no when ctx ends.
-func poll(ctx context.Context, ask func() bool) bool {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for delay := 20 * time.Microsecond; !ask(); delay = min(2*delay, 5*time.Millisecond) {
-		timer.Reset(delay)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ask()
-		}
-	}
-	return true
-}
-
-// WaitConnected waits until there is a connection. It makes an idle Writer connect. When ctx ends
-// first, the error matches ErrNotConnected and the context's; after Stop it is ErrStopped.
-func (w *Writer) WaitConnected(ctx context.Context) error {
-	for {
-		w.mu.Lock()
-		state, changed := w.state, w.changed
-		w.mu.Unlock()
-		switch state {
-		case StateConnected:
-			return nil
-		case StateStopped:
-			return ErrStopped
-		}
-		w.wanted.Store(true)
-		w.queue.signal()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return opError(OpConnect, w.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
-		}
-	}
 }
 
 // Stop refuses further messages, sends those that are queued (connecting again as often as it takes)

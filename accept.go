@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the goroutine of a Reader that accepts connections, until there is nothing more to accept.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+const (
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = 500 * time.Millisecond
+	backlogWait    = 5 * time.Millisecond // How long a listener that cannot be shut is emptied for.
+)
+
+// run accepts until the listener ends, then waits for the connections.
+func (r *Reader) run() {
+	defer r.wg.Done()
+	if err := r.accept(); err != nil {
+		r.mu.Lock()
+		r.err = opError(OpAccept, r.cfg.where, err)
+		r.mu.Unlock()
+		r.report(OpAccept, r.cfg.where, err)
+		_ = r.stopListening() // The first error is the one that counts.
+	}
+	_ = r.listener.Close() // Nobody is waiting in it any more.
+	r.mu.Lock()
+	r.closeConnsLocked()
+	r.mu.Unlock()
+	r.passed.release()
+	go r.finish() // Ends with the last connection.
+}
+
+// finish waits for the connections.
+func (r *Reader) finish() {
+	r.wg.Wait()
+	r.giveUp()
+	r.end()
+}
+
+// quiesceLocked refuses new connections and lets accept come to the end of those that wait already.
+// A socket that systemd passed is left as it is, with its backlog: the next process serves it.
+func (r *Reader) quiesceLocked() error {
+	listener, hasDeadline := r.listener.(deadliner)
+	switch {
+	case !hasDeadline:
+		return r.listener.Close()
+	case r.passed != nil:
+		return listener.SetDeadline(aLongTimeAgo)
+	}
+	if unix, ok := r.listener.(*net.UnixListener); ok && r.cfg.listener == nil {
+		r.shut = shutListener(unix)
+	}
+	return firstError(listener.SetDeadline(time.Now().Add(backlogWait)), r.file.remove())
+}
+
+// A deadliner is a listener whose Accept can be woken.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// moreWaiting says, once Accept has failed while the Reader is stopping, whether to try it again. A
+// deadline that has passed fails Accept before it looks at the backlog, so when there were
+// connections until then there may be more. Nobody can join them, so this comes to an end.
+func (r *Reader) moreWaiting(err error, admitted int) bool {
+	r.mu.Lock()
+	shut := r.shut
+	r.mu.Unlock()
+	listener, ok := r.listener.(deadliner)
+	return ok && shut && admitted > 0 && isTimeout(err) && listener.SetDeadline(time.Now().Add(backlogWait)) == nil
+}
+
+// accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
+// after which it gave up.
+func (r *Reader) accept() error {
+	failures, admitted := 0, 0
+	pause := minAcceptPause
+	for {
+		if !r.awaitRoom() {
+			return nil
+		}
+		conn, err := r.listener.Accept()
+		if err == nil {
+			failures, pause = 0, minAcceptPause
+			admitted++
+			r.admit(conn)
+			continue
+		}
+		if r.isStopping() {
+			if r.moreWaiting(err, admitted) {
+				admitted = 0
+				continue
+			}
+			return nil
+		}
+		r.counts.acceptErrors.Add(1)
+		if !outOfResources(err) {
+			failures++
+		}
+		if failures > r.cfg.maxAcceptErrors || errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("giving up after %d errors in a row: %w", failures, err)
+		}
+		r.report(OpAccept, r.cfg.where, err)
+		if !r.sleep(pause) {
+			return nil
+		}
+		pause = min(2*pause, maxAcceptPause)
+	}
+}
+
+// outOfResources says whether accepting will work again once others have given something back.
+func outOfResources(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Reader) isStopping() bool {
+	select {
+	case <-r.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// sleep pauses, unless the Reader is stopping.
+func (r *Reader) sleep(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.stopping:
+		return false
+	}
+}
+
+// awaitRoom waits while as many connections are being refused as may be open: those in the backlog
+// can wait longer. It says no when the Reader is given up.
+func (r *Reader) awaitRoom() bool {
+	for {
+		r.mu.Lock()
+		full := r.refusing >= r.cfg.maxConnections
+		r.mu.Unlock()
+		if !full {
+			return true
+		}
+		select {
+		case <-r.room:
+		case <-r.handling.Done():
+			return false
+		}
+	}
+}

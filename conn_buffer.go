@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the buffer of a receiving connection: it grows by what arrives, and is as small as what it
+// holds while the connection waits.
+
+const (
+	moveOnWait    = 64 << 10 // Up to so many bytes are moved to a smaller buffer for a wait.
+	growthFactor  = 4        // How much a buffer may grow once it is full.
+	maxSpareRatio = 16       // How much larger than its bytes a waiting buffer may be.
+)
+
+// lastMessage is the message that was handed over last, as long as nothing is read after it.
+func (in *inbound) lastMessage() []byte {
+	return in.buf.b[in.r-in.last : in.r : in.r]
+}
+
+// midway returns how many bytes of an unfinished message there are.
+func (in *inbound) midway() int {
+	return in.w - in.r
+}
+
+// space returns where the next bytes go: into a buffer of the size of a read, or a larger one for a
+// larger frame. That grows only when it is full, so a frame that is announced and does not come
+// costs nothing.
+func (in *inbound) space() []byte {
+	size := max(in.bufSize, in.usual)
+	have := in.w - in.r
+	switch {
+	case in.buf == nil:
+		in.buf, in.r, in.w = getBuffer(size), 0, 0
+	case len(in.buf.b) < in.bufSize:
+		in.move(size)
+	case have == 0:
+		in.r, in.w = 0, 0
+	case have == len(in.buf.b):
+		in.move(min(in.need, growthFactor*len(in.buf.b)))
+	case in.r > 0 && (in.w == len(in.buf.b) || in.r+in.need > len(in.buf.b)):
+		copy(in.buf.b, in.buf.b[in.r:in.w])
+		in.r, in.w = 0, have
+	}
+	return in.buf.b[in.w:in.ceiling()]
+}
+
+// ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
+// and no further, so that the next one begins at the start of the buffer and needs no copy.
+func (in *inbound) ceiling() int {
+	if in.need > in.bufSize {
+		return min(len(in.buf.b), in.r+in.need)
+	}
+	return len(in.buf.b)
+}
+
+// move puts what is unread into another buffer of size bytes or more.
+func (in *inbound) move(size int) {
+	next := getBuffer(size)
+	have := copy(next.b, in.buf.b[in.r:in.w])
+	putBuffer(in.buf)
+	in.buf, in.r, in.w = next, 0, have
+}
+
+// park makes the buffer as small as what it holds.
+func (in *inbound) park() {
+	have := in.w - in.r
+	switch {
+	case in.buf == nil:
+	case have == 0:
+		in.release()
+	case have <= moveOnWait && 1<<bufferClass(have) < len(in.buf.b), maxSpareRatio*have < len(in.buf.b):
+		in.move(have)
+	}
+}
+
+// release gives the buffer back.
+func (in *inbound) release() {
+	putBuffer(in.buf)
+	in.buf, in.r, in.w = nil, 0, 0
+}
+
+// buffered is what was read and is not handed over yet.
+func (in *inbound) buffered() []byte {
+	if in.buf == nil {
+		return nil
+	}
+	return in.buf.b[in.r:in.w]
+}

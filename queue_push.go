@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the near end of the queue: how a message gets in, or is refused, or waits for room.
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
+func (q *queue) push(data []byte) error {
+	own := ownChunk(data)
+	q.lock()
+	err := q.offerLocked(data, own)
+	if err == ErrBufferFull {
+		q.counts.refused++
+	}
+	q.unlockAndWake(err)
+	if err != nil {
+		putBuffer(own)
+	}
+	return err
+}
+
+// pushWait is push, but waits for room until ctx ends.
+func (q *queue) pushWait(ctx context.Context, data []byte) error {
+	own := ownChunk(data)
+	for {
+		q.lock()
+		err := q.offerLocked(data, own)
+		if err != ErrBufferFull {
+			q.unlockAndWake(err)
+			if err != nil {
+				putBuffer(own)
+			}
+			return err
+		}
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		room := q.room
+		q.mu.Unlock()
+
+		select {
+		case <-room:
+		case <-ctx.Done():
+			putBuffer(own)
+			q.mu.Lock()
+			q.counts.refused++
+			q.mu.Unlock()
+			return fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
+		}
+	}
+}
+
+// lock is for producers: with several, to try for a moment costs less than to be put to sleep, because
+// the lock is held for no longer than a copy takes.
+func (q *queue) lock() {
+	for range 30 {
+		if q.mu.TryLock() {
+			return
+		}
+	}
+	q.mu.Lock()
+}
+
+// unlockAndWake ends a push. The wake-up stands outside the lock, which the woken goroutine needs.
+func (q *queue) unlockAndWake(err error) {
+	wake := err == nil && q.sleeping
+	if wake {
+		q.sleeping = false
+	}
+	q.mu.Unlock()
+	if wake {
+		q.signal()
+	}
+}
+
+// ownChunk frames a message that is larger than a chunk, outside the lock; nil for all others.
+func ownChunk(data []byte) *buffer {
+	size := frameSize(len(data))
+	if size <= chunkSize {
+		return nil
+	}
+	own := getBuffer(size)
+	appendFrame(own.b[:0], data)
+	return own
+}
+
+// offerLocked appends data if the bounds allow it, and makes room first where the options say so.
+func (q *queue) offerLocked(data []byte, own *buffer) error {
+	if q.closed {
+		return ErrStopped
+	}
+	size := frameSize(len(data))
+	if uint64(size) > q.maxBytes {
+		return fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", ErrMessageTooLarge, size, q.maxBytes)
+	}
+	var now time.Duration
+	if q.maxAge > 0 {
+		now = time.Since(q.epoch)
+	}
+	if !q.fitsLocked(size) && !q.makeRoomLocked(size, now) {
+		return ErrBufferFull
+	}
+	q.appendLocked(data, size, own, now)
+	return nil
+}
+
+func (q *queue) fitsLocked(size int) bool {
+	return q.counts.queued < q.maxMessages && q.counts.queuedBytes+uint64(size) <= q.maxBytes
+}
