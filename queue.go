@@ -51,6 +51,7 @@ type queue struct {
 	taken     int
 	part      int
 	partCount int
+	spent     int    // Messages of segs[0] that have left the queue, though not its memory.
 	touched   int    // With acks, segs[:touched] were taken at least once.
 	early     uint64 // An acknowledgement of what is being written.
 	seq       sequence
@@ -215,7 +216,7 @@ func (q *queue) notifyLocked() {
 		q.room = nil
 	}
 	q.flushers = slices.DeleteFunc(q.flushers, func(f flusher) bool {
-		flushed := len(q.segs) == 0 || q.segs[0].first > f.target
+		flushed := len(q.segs) == 0 || q.segs[0].first+uint64(q.spent) > f.target
 		if flushed {
 			close(f.done)
 		}

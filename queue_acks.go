@@ -47,6 +47,7 @@ func (q *queue) resume(handled, limit uint64) (released uint64, err error) {
 	if handled > q.seq.acked {
 		released = handled - q.seq.acked
 		q.releaseLocked(handled)
+		q.trimLocked()
 		q.seq.sent = handled
 	}
 	q.counts.redelivered += q.seq.highest - q.seq.acked
@@ -97,6 +98,7 @@ func (q *queue) acknowledgeLocked(number uint64) error {
 func (q *queue) refuseLarge() (data []byte, burnt bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.trimLocked()
 	if q.limit == 0 || q.seq.sent != q.seq.acked || q.part > 0 || len(q.segs) == 0 || q.allowedLocked(&q.segs[0]) > q.segs[0].from {
 		return nil, false
 	}

@@ -104,6 +104,7 @@ func (q *queue) written(n int) (messages int, err error) {
 	switch {
 	case !q.acks:
 		q.releaseLocked(q.seq.sent)
+		q.trimLocked() // A write that stopped midway is rare.
 	case q.early > 0:
 		early := q.early
 		q.early = 0
@@ -112,31 +113,28 @@ func (q *queue) written(n int) (messages int, err error) {
 	return messages, err
 }
 
-// releaseLocked lets the messages up to this number leave the queue as delivered.
+// releaseLocked lets the messages up to this number leave the queue as delivered. The memory of a
+// segment goes with its last message: to look for the end of one in the middle takes a walk over what
+// has long left the processor's cache.
 func (q *queue) releaseLocked(number uint64) {
 	now := q.nowLocked()
 	left := number - q.seq.acked
 	q.counts.sent += left
+	q.counts.queued -= left
 	q.seq.acked = number
 	done := 0
 	for left > 0 {
 		seg := &q.segs[done]
-		count, size := seg.count, seg.to-seg.from
-		if uint64(count) > left {
-			count = int(left)
-			size = framesSize(seg.chunk.b[seg.from:seg.to], count)
-			if done == q.next && q.part > 0 {
-				q.part -= size
-				q.partCount -= count
-			}
-		} else {
+		count := min(left, uint64(seg.count-q.spent))
+		if q.acks {
+			q.ackTimes.add(now-seg.sentAt, count)
+		}
+		left -= count
+		if q.spent += int(count); q.spent == seg.count {
+			q.counts.queuedBytes -= uint64(seg.to - seg.from)
+			q.spent = 0
 			done++
 		}
-		if q.acks {
-			q.ackTimes.add(now-seg.sentAt, uint64(count))
-		}
-		q.forgetLocked(seg, count, size)
-		left -= uint64(count)
 	}
 	q.next = max(0, q.next-done)
 	q.taken = max(0, q.taken-done)
@@ -145,11 +143,28 @@ func (q *queue) releaseLocked(number uint64) {
 	q.notifyLocked()
 }
 
+// trimLocked removes the messages that have left the first segment from its memory as well.
+func (q *queue) trimLocked() {
+	if q.spent == 0 {
+		return
+	}
+	seg := &q.segs[0]
+	size := framesSize(seg.chunk.b[seg.from:seg.to], q.spent)
+	if q.next == 0 && q.part > 0 {
+		q.part -= size
+		q.partCount -= q.spent
+	}
+	q.counts.queued += uint64(q.spent) // They are forgotten a second time.
+	q.forgetLocked(seg, q.spent, size)
+	q.spent = 0
+}
+
 // rewind forgets what a lost connection took. It returns the number of the first message if the
 // connection had taken some of it, or 0.
 func (q *queue) rewind() (partial uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.trimLocked()
 	if q.part > 0 {
 		partial = q.segs[q.next].first
 	}
@@ -219,6 +234,7 @@ func (q *queue) close() {
 func (q *queue) seal(visit func(data []byte)) (left uint64) {
 	q.mu.Lock()
 	q.closed = true
+	q.trimLocked()
 	segs := q.segs
 	left = q.counts.queued
 	q.counts.undelivered += left

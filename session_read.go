@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	ackMessages = 1024                  // After so many messages,
-	ackBytes    = 128 << 10             // or so many bytes,
+	ackMessages = 2048                  // After so many messages,
+	ackBytes    = 256 << 10             // or so many bytes,
 	ackInterval = 10 * time.Millisecond // or so long, what was handled is acknowledged in a busy connection.
 	ackTimeout  = time.Second           // How long the writer may take to make room for an acknowledgement.
 )
