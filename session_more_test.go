@@ -386,3 +386,102 @@ func TestAcknowledgementsLeftUnread(t *testing.T) {
 		stop(t, r)
 	})
 }
+
+// TestStopReturnsWithItsContextInASession: whatever the other end is stuck in.
+func TestStopReturnsWithItsContextInASession(t *testing.T) {
+	prompt := func(t *testing.T, s interface{ Stop(context.Context) error }) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if err := s.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Stop: %v, want the context's error", err)
+		}
+		if took := time.Since(began); took > 5*time.Second { // Generous: what is tested is that it returns.
+			t.Errorf("Stop took %v", took)
+		}
+	}
+	t.Run("writer, no welcome", func(t *testing.T) {
+		path := socketPath(t)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		w := startedWriter(t, path, udsipc.WithAcknowledgements())
+		mustWriteMessage(t, w, "stays")
+		if _, err := l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		prompt(t, w)
+	})
+	t.Run("both, stuck handler", func(t *testing.T) {
+		path := socketPath(t)
+		entered, leave := make(chan struct{}, 10), make(chan struct{})
+		defer close(leave)
+		r, err := udsipc.NewReader(func([]byte) error { entered <- struct{}{}; <-leave; return nil }, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w := startedWriter(t, path, udsipc.WithAcknowledgements())
+		mustWriteMessage(t, w, "stays")
+		await(t, "the handler", entered)
+		prompt(t, w)
+		prompt(t, r)
+	})
+	t.Run("reader, three connections of one writer", func(t *testing.T) {
+		path := socketPath(t)
+		entered, leave := make(chan struct{}, 10), make(chan struct{})
+		r, err := udsipc.NewReader(func([]byte) error { entered <- struct{}{}; <-leave; return nil }, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		openSession(t, path, udsipc.Hello{Attempt: 1, First: 1}, "stuck", "not handled")
+		await(t, "the handler", entered)
+		for attempt := uint64(2); attempt <= 3; attempt++ {
+			mustWrite(t, mustDial(t, path), udsipc.Hello{Attempt: attempt, First: 1}.Bytes())
+		}
+		until(t, "three connections", func() bool { return r.Metrics().Connections == 3 })
+		prompt(t, r)
+		close(leave)
+		until(t, "they are gone", func() bool { return r.Metrics().Connections == 0 })
+		if m := r.Metrics(); m.Received != 1 {
+			t.Errorf("%d messages were handled, want 1", m.Received)
+		}
+	})
+}
+
+// TestTakingOverTwice: of three connections of one writer the newest is welcome, and it alone.
+func TestTakingOverTwice(t *testing.T) {
+	path := socketPath(t)
+	entered, leave := make(chan struct{}, 10), make(chan struct{})
+	r := startReader(t, func([]byte) error { entered <- struct{}{}; <-leave; return nil }, path)
+	openSession(t, path, udsipc.Hello{Attempt: 1, First: 1}, "slow", "second")
+	await(t, "the handler", entered)
+	var conns []net.Conn
+	for attempt := uint64(2); attempt <= 3; attempt++ {
+		conn := mustDial(t, path)
+		mustWrite(t, conn, udsipc.Hello{Attempt: attempt, First: 1, Sent: 2}.Bytes())
+		until(t, "it is there", func() bool { return r.Metrics().Connections == attempt })
+		conns = append(conns, conn)
+	}
+	close(leave)
+	if w := awaitWelcome(t, conns[1]); w.Status != 0 || w.Handled != 1 {
+		t.Errorf("the newest is told %+v", w)
+	}
+	answer, _ := io.ReadAll(conns[0])
+	if want := []byte{5, 1, 2, 0, 0, 0}; !slices.Equal(answer, want) {
+		t.Errorf("the one before is answered % x, want % x", answer, want)
+	}
+	mustWrite(t, conns[1], frames("second"))
+	awaitAck(t, conns[1], 2)
+	if m := r.Metrics(); m.Received != 2 || m.Sessions != 2 {
+		t.Errorf("%+v", m)
+	}
+}
