@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"time"
@@ -90,6 +91,31 @@ func parseTCP(text, hostPort string) (address, error) {
 		return address{}, invalidAddress(text, fmt.Sprintf("%q is not a port from 0 to 65535", port))
 	}
 	return address{network: networkTCP, name: hostPort}, nil
+}
+
+// host is the host of a TCP address, or empty.
+func (a address) host() string {
+	if a.network != networkTCP {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(a.name)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// loopback says whether nothing that is sent there leaves the machine.
+func (a address) loopback() bool {
+	if a.network != networkTCP {
+		return true
+	}
+	host := strings.TrimSuffix(strings.ToLower(a.host()), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761, section 6.3.
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
 }
 
 func invalidAddress(text, why string) error {

@@ -7,6 +7,7 @@ package udsipc
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"math"
@@ -22,10 +23,16 @@ const maxMessageLimit = 1 << 30
 const minSilence = 100 * time.Millisecond
 
 type sharedConfig struct {
-	address        address
-	where          string // The address as it was given, for errors.
-	maxMessageSize uint64
-	peerTimeout    time.Duration
+	address          address
+	where            string // The address as it was given, for errors.
+	maxMessageSize   uint64
+	peerTimeout      time.Duration
+	authorizer       func(Peer) error
+	authorizerSet    bool
+	tls              *tls.Config
+	tlsSet           bool
+	plaintext        bool
+	handshakeTimeout time.Duration
 }
 
 type writerConfig struct {
@@ -67,7 +74,7 @@ type readerConfig struct {
 
 func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 	c := writerConfig{
-		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second},
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second},
 		maxBufferedWrites: 10_000,
 		maxBufferedBytes:  64 << 20,
 		writeTimeout:      time.Second,
@@ -99,13 +106,17 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
 	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
 		return c, fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
+	case c.tlsSet && c.tls.ServerName == "" && !c.tls.InsecureSkipVerify && c.address.host() == "":
+		return c, fmt.Errorf("udsipc: WithTLS for %q: set the configuration's ServerName, the name in the reader's certificate", text)
+	case c.dialer == nil:
+		return c, c.checkPlaintext(text)
 	}
 	return c, nil
 }
 
 func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	c := readerConfig{
-		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second},
+		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second},
 		inactivityTimeout: 10 * time.Second,
 		readBufferSize:    256 << 10,
 		maxAcceptErrors:   10,
@@ -148,6 +159,8 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
 	case c.withoutSystemd && c.systemdName != "":
 		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
+	case c.listener == nil:
+		return c, c.checkPlaintext(text)
 	}
 	return c, nil
 }
@@ -162,10 +175,28 @@ func (c *sharedConfig) check(text string) error {
 		return invalidSize("WithMaxMessageSize", 0, "at least 1 byte")
 	}
 	c.maxMessageSize = min(c.maxMessageSize, maxMessageLimit)
+	switch {
+	case c.authorizerSet && c.authorizer == nil:
+		return fmt.Errorf("udsipc: WithAuthorizer(nil): want a function")
+	case c.tlsSet && c.tls == nil:
+		return fmt.Errorf("udsipc: WithTLS(nil): want a configuration")
+	case c.tlsSet && c.plaintext:
+		return fmt.Errorf("udsipc: WithTLS and WithPlaintext contradict each other")
+	case c.handshakeTimeout <= 0:
+		return invalidTimeout("WithHandshakeTimeout", c.handshakeTimeout, "more than 0")
+	}
 	if c.peerTimeout != 0 && c.peerTimeout < minSilence {
 		return invalidTimeout("WithPeerTimeout", c.peerTimeout, "0, which is never, or 100 ms or more")
 	}
 	return nil
+}
+
+// checkPlaintext refuses what would go over a network for everybody to read.
+func (c *sharedConfig) checkPlaintext(text string) error {
+	if c.tlsSet || c.plaintext || c.address.loopback() {
+		return nil
+	}
+	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)
 }
 
 func invalidSize(option string, value uint64, want string) error {

@@ -90,11 +90,27 @@ func (o *outbound) watch(wake func()) {
 		var n int
 		n, o.cause = o.conn.Read(scratch[:])
 		if n > 0 {
-			o.said.Store(true)
-			o.leave() // The drain goroutine closes the sending side.
-			wake()
+			o.hearGoodbye(wake)
 		}
 	}
+}
+
+// hearGoodbye has the drain goroutine close the sending side. A write that is under way is interrupted,
+// but not one of TLS, which could not even say that it ends after that; the peer reads on for it.
+func (o *outbound) hearGoodbye(wake func()) {
+	o.said.Store(true)
+	if o.secure() {
+		o.leaving.Store(true)
+	} else {
+		o.leave()
+	}
+	wake()
+}
+
+// secure says whether the connection speaks TLS.
+func (o *outbound) secure() bool {
+	_, ok := o.conn.(*tls.Conn)
+	return ok
 }
 
 // leave lets a write that is under way return.
@@ -113,6 +129,9 @@ func (o *outbound) arm(now time.Time) error {
 		return errEnded
 	}
 	o.armed = now
+	if o.secure() {
+		return o.conn.SetWriteDeadline(time.Time{}) // A TLS connection is corrupt after a timeout: it waits.
+	}
 	return o.conn.SetWriteDeadline(now.Add(o.timeout))
 }
 
@@ -133,10 +152,7 @@ func (o *outbound) write(bufs [][]byte) (int, error) {
 
 // resumable says whether the connection goes on after a write timed out. A TLS connection is corrupt
 // then (crypto/tls, Conn.SetWriteDeadline).
-func (o *outbound) resumable() bool {
-	_, isTLS := o.conn.(*tls.Conn)
-	return !isTLS && !o.leaving.Load()
-}
+func (o *outbound) resumable() bool { return !o.secure() && !o.leaving.Load() }
 
 // completed notes that so many messages are with the kernel to their last byte.
 func (o *outbound) completed(messages int) {

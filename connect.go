@@ -7,6 +7,7 @@ package udsipc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -47,21 +48,59 @@ func (w *Writer) connect() (*outbound, error) {
 	}
 }
 
-// open connects and, for acknowledgements, opens a session.
+// open connects, makes sure who is there and, for acknowledgements, opens a session.
 func (w *Writer) open() (*outbound, error) {
 	conn, err := w.dial()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoConsumer, err)
+	}
+	if conn, err = w.verify(conn); err != nil {
+		closeNow(conn)
+		return nil, err
 	}
 	o := newOutbound(conn, w.cfg.writeTimeout)
 	if !w.cfg.acknowledgements {
 		return o, nil
 	}
 	if err := w.greet(o); err != nil {
-		_ = conn.Close()
+		closeNow(conn)
 		return nil, opError(OpSession, w.cfg.where, err)
 	}
 	return o, nil
+}
+
+// verify makes the TLS handshake and asks the authorizer. It always returns the connection.
+func (w *Writer) verify(conn net.Conn) (net.Conn, error) {
+	w.dialed++
+	peer := Peer{ID: w.dialed, Addr: conn.RemoteAddr()}
+	var err error
+	if w.cfg.authorizer != nil {
+		if peer.Credentials, err = identify(conn); err != nil {
+			return conn, opError(OpAuthorize, w.cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
+		}
+	}
+	if w.cfg.tls != nil {
+		conn = tls.Client(conn, w.clientConfig())
+	}
+	if err := handshake(w.abort, conn, w.cfg.handshakeTimeout, &peer); err != nil {
+		w.counts.handshakeErrors.Add(1)
+		return conn, opError(OpHandshake, w.cfg.where, err)
+	}
+	if err := permit(w.cfg.authorizer, peer); err != nil {
+		w.counts.unauthorized.Add(1)
+		return conn, opError(OpAuthorize, w.cfg.where+", "+peer.String(), err)
+	}
+	return conn, nil
+}
+
+// clientConfig is the TLS configuration with the name of the host that is connected to.
+func (w *Writer) clientConfig() *tls.Config {
+	if w.cfg.tls.ServerName != "" || w.cfg.address.host() == "" {
+		return w.cfg.tls
+	}
+	config := w.cfg.tls.Clone()
+	config.ServerName = w.cfg.address.host()
+	return config
 }
 
 // finished says whether there is nothing left to do.

@@ -42,7 +42,7 @@ func (w *Writer) serve(o *outbound) {
 	go o.watch(w.queue.signal) // Ends with the connection; the end of serve waits for it.
 	release := context.AfterFunc(w.abort, func() {
 		o.leave()
-		_ = o.conn.Close()
+		closeNow(o.conn)
 	})
 	defer release()
 

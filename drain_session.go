@@ -22,7 +22,7 @@ func (w *Writer) greet(o *outbound) error {
 		h.silence = w.cfg.peerTimeout
 		o.back.silence = h.silence
 	}
-	release := context.AfterFunc(w.abort, func() { _ = o.conn.Close() })
+	release := context.AfterFunc(w.abort, func() { closeNow(o.conn) })
 	defer release()
 	w.introduce(o)
 	defer w.introduce(nil)

@@ -72,7 +72,21 @@ var (
 	// ErrPeerSilent is reported when nothing came from a peer for longer than WithPeerTimeout.
 	ErrPeerSilent = errors.New("udsipc: peer is silent")
 
-	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections.
+	// ErrUnauthorized is reported when the authorizer refuses a peer.
+	ErrUnauthorized = errors.New("udsipc: peer is not authorized")
+
+	// ErrHandshake is reported when a TLS handshake failed or took too long.
+	ErrHandshake = errors.New("udsipc: TLS handshake failed")
+
+	// ErrPlaintext is returned by the constructors for a TCP address that is not loopback, without
+	// WithTLS and without WithPlaintext.
+	ErrPlaintext = errors.New("udsipc: plaintext over a network")
+
+	// ErrTooSlow is reported when a peer takes longer for a message than a Reader allows.
+	ErrTooSlow = errors.New("udsipc: peer is too slow")
+
+	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections
+	// or WithMaxConnectionsPerUser.
 	ErrTooManyConnections = errors.New("udsipc: too many connections")
 )
 
@@ -103,34 +117,38 @@ type OpError struct {
 
 // The operations of an OpError.
 const (
-	OpListen   = "listen"
-	OpAccept   = "accept"
-	OpRead     = "read"
-	OpHandle   = "handle"
-	OpDial     = "dial"
-	OpSession  = "open session"
-	OpWrite    = "write"
-	OpQueue    = "queue"
-	OpFlush    = "flush"
-	OpStop     = "stop"
-	OpActivate = "activate"
-	OpConnect  = "wait connected"
+	OpListen    = "listen"
+	OpAccept    = "accept"
+	OpRead      = "read"
+	OpHandle    = "handle"
+	OpDial      = "dial"
+	OpSession   = "open session"
+	OpAuthorize = "authorize"
+	OpHandshake = "handshake"
+	OpWrite     = "write"
+	OpQueue     = "queue"
+	OpFlush     = "flush"
+	OpStop      = "stop"
+	OpActivate  = "activate"
+	OpConnect   = "wait connected"
 )
 
 // opWords are the second argument of an ErrorCallback.
 var opWords = map[string]string{
-	OpListen:   "failed to listen",
-	OpAccept:   "failed to accept a connection",
-	OpRead:     "failed to read a message",
-	OpHandle:   "handler failed to process a message",
-	OpDial:     "failed to connect",
-	OpSession:  "failed to open an acknowledged session",
-	OpWrite:    "write failure",
-	OpQueue:    "queue could not keep a message",
-	OpFlush:    "failed to flush",
-	OpStop:     "failed to stop cleanly",
-	OpActivate: "failed to take a socket from systemd",
-	OpConnect:  "no connection",
+	OpListen:    "failed to listen",
+	OpAccept:    "failed to accept a connection",
+	OpRead:      "failed to read a message",
+	OpHandle:    "handler failed to process a message",
+	OpDial:      "failed to connect",
+	OpAuthorize: "peer refused",
+	OpHandshake: "failed to agree on TLS",
+	OpSession:   "failed to open an acknowledged session",
+	OpWrite:     "write failure",
+	OpQueue:     "queue could not keep a message",
+	OpFlush:     "failed to flush",
+	OpStop:      "failed to stop cleanly",
+	OpActivate:  "failed to take a socket from systemd",
+	OpConnect:   "no connection",
 }
 
 func (e *OpError) Error() string {

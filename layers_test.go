@@ -17,9 +17,9 @@ import (
 // layer and in those below it.
 var layers = [][]string{
 	{"writer.go", "writer_wait.go", "connect.go", "drain.go", "drain_session.go", "reader.go", "accept.go", "serve.go", "serve_session.go", "memory.go"},
-	{"conn.go", "conn_read.go", "conn_buffer.go", "conn_wait.go", "conn_write.go", "session.go", "session_read.go", "session_write.go"},
+	{"conn.go", "conn_read.go", "conn_buffer.go", "conn_wait.go", "conn_write.go", "trust.go", "session.go", "session_read.go", "session_write.go"},
 	{"framing.go", "queue.go", "queue_push.go", "queue_take.go", "queue_drop.go", "queue_acks.go", "pool.go"},
-	{"address.go", "socket.go", "peer.go", "delivery.go", "systemd.go"},
+	{"address.go", "socket.go", "peer.go", "getsockopt.go", "delivery.go", "systemd.go"},
 	{"options.go", "config.go", "metrics.go", "histogram.go", "errors.go"},
 }
 
@@ -29,6 +29,8 @@ var exceptions = map[string]string{
 	"options.go uses State":          "the callback gets what the Writer is",
 	"options.go uses Delivery":       "the callback gets what a handler gets",
 	"config.go uses Delivery":        "the callback gets what a handler gets",
+	"options.go uses Peer":           "the callback gets who it is",
+	"config.go uses Peer":            "the callback gets who it is",
 	"config.go uses State":           "the callback gets what the Writer is",
 	"metrics.go uses Writer":         "the methods that take the snapshots",
 	"metrics.go uses Reader":         "the methods that take the snapshots",
@@ -39,7 +41,7 @@ var exceptions = map[string]string{
 var forbidden = []string{"log", "log/slog", "flag", "net/http", "expvar", "os/signal"}
 
 func layerOf(name string) int {
-	for _, suffix := range []string{"_linux", "_unix", "_other", "_nonunix"} {
+	for _, suffix := range []string{"_linux", "_darwin", "_freebsd", "_bsd", "_unix", "_other", "_nonunix", "_socketcall"} {
 		name = strings.Replace(name, suffix+".go", ".go", 1)
 	}
 	return slices.IndexFunc(layers, func(layer []string) bool { return slices.Contains(layer, name) })

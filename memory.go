@@ -20,13 +20,19 @@ type writerMemory struct {
 	keep time.Duration
 
 	mu      sync.Mutex // Guards what follows.
-	writers map[WriterID]*remembered
+	writers map[writerKey]*remembered
 	idle    list.List // Of *remembered, in the order in which their last connections ended.
+}
+
+// A writerKey names a writer together with who it is, so that nobody can take another's place.
+type writerKey struct {
+	who string
+	id  WriterID
 }
 
 // A remembered is a writer.
 type remembered struct {
-	id      WriterID
+	key     writerKey
 	attempt uint64 // The newest that was seen.
 	known   bool   // It was welcome once; the next two are set.
 	handled uint64 // The last message that is handled; while a connection lives, as of its beginning.
@@ -51,19 +57,20 @@ type claim struct {
 }
 
 func newWriterMemory(max int, keep time.Duration) *writerMemory {
-	return &writerMemory{max: max, keep: keep, writers: make(map[WriterID]*remembered)}
+	return &writerMemory{max: max, keep: keep, writers: make(map[writerKey]*remembered)}
 }
 
 // claim makes a new connection the one that speaks for its writer, and fences the older one. A
 // connection that is not newer than all before it gets an error, and nothing is changed.
-func (m *writerMemory) claim(h hello, fence func()) (*claim, error) {
+func (m *writerMemory) claim(who string, h hello, fence func()) (*claim, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetLocked(time.Now())
-	w := m.writers[h.writer]
+	key := writerKey{who: who, id: h.writer}
+	w := m.writers[key]
 	if w == nil {
-		w = &remembered{id: h.writer}
-		m.writers[h.writer] = w
+		w = &remembered{key: key}
+		m.writers[key] = w
 	}
 	if h.attempt <= w.attempt {
 		return nil, fmt.Errorf("%w: connection %d of writer %v came after its connection %d", errStale, h.attempt, h.writer, w.attempt)
@@ -94,7 +101,7 @@ func (c *claim) wait(ctx context.Context, interval time.Duration, alive func()) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.fenced {
-		return 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.id)
+		return 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.key.id)
 	}
 	c.welcome = true
 	if !w.known {
@@ -153,7 +160,7 @@ func (m *writerMemory) forgetLocked(now time.Time) {
 			return
 		}
 		m.idle.Remove(front)
-		delete(m.writers, w.id)
+		delete(m.writers, w.key)
 	}
 }
 

@@ -34,8 +34,10 @@ type WriterMetrics struct {
 	Connected       bool   `json:"connected"`
 	Connections     uint64 `json:"connections"`      // Connections made.
 	LostConnections uint64 `json:"lost_connections"` // Connections that broke or that the peer ended.
-	DialErrors      uint64 `json:"dial_errors"`
-	Writes          uint64 `json:"writes"` // Vectored writes; one system call each, unless the socket was full.
+	DialErrors      uint64 `json:"dial_errors"`      // Attempts to connect that failed, for whatever reason.
+	Unauthorized    uint64 `json:"unauthorized"`     // Those that the authorizer refused.
+	HandshakeErrors uint64 `json:"handshake_errors"` // Those of which the TLS handshake failed.
+	Writes          uint64 `json:"writes"`           // Vectored writes; one system call each, unless the socket was full.
 	WrittenBytes    uint64 `json:"written_bytes"`
 	Backpressure    uint64 `json:"backpressure"` // Writes that waited for WithWriteTimeout.
 	Errors          uint64 `json:"errors"`       // Calls of the error callback, had there been one.
@@ -46,6 +48,7 @@ type writerCounts struct {
 	tooLarge, possiblyLost                   atomic.Uint64
 	connections, lostConnections, dialErrors atomic.Uint64
 	writes, writtenBytes, backpressure       atomic.Uint64
+	unauthorized, handshakeErrors            atomic.Uint64
 	errors                                   atomic.Uint64
 }
 
@@ -81,6 +84,8 @@ func (w *Writer) Metrics() WriterMetrics {
 		Connections:     w.counts.connections.Load(),
 		LostConnections: w.counts.lostConnections.Load(),
 		DialErrors:      w.counts.dialErrors.Load(),
+		Unauthorized:    w.counts.unauthorized.Load(),
+		HandshakeErrors: w.counts.handshakeErrors.Load(),
 		Writes:          w.counts.writes.Load(),
 		WrittenBytes:    w.counts.writtenBytes.Load(),
 		Backpressure:    w.counts.backpressure.Load(),
@@ -114,13 +119,15 @@ type ReaderMetrics struct {
 	DuplicatesSuppressed uint64 `json:"duplicates_suppressed"` // Messages that would have come again, had the welcome not said that they were handled.
 	DeadLetters          uint64 `json:"dead_letters"`          // Messages that the handler failed for too often.
 
-	Connections  uint64 `json:"connections"` // Open now.
-	Accepted     uint64 `json:"accepted"`    // Connections accepted, refused ones included.
-	Refused      uint64 `json:"refused"`     // Connections refused because of WithMaxConnections.
-	IdleClosed   uint64 `json:"idle_closed"` // Connections ended because of WithInactivityTimeout.
-	AcceptErrors uint64 `json:"accept_errors"`
-	Reads        uint64 `json:"reads"`  // System calls that read, those that found nothing included.
-	Errors       uint64 `json:"errors"` // Calls of the error callback, had there been one.
+	Connections     uint64 `json:"connections"`      // Open now.
+	Accepted        uint64 `json:"accepted"`         // Connections accepted, refused ones included.
+	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections.
+	IdleClosed      uint64 `json:"idle_closed"`      // Connections ended because of WithInactivityTimeout.
+	Unauthorized    uint64 `json:"unauthorized"`     // Connections that the authorizer refused.
+	HandshakeErrors uint64 `json:"handshake_errors"` // Connections of which the TLS handshake failed.
+	AcceptErrors    uint64 `json:"accept_errors"`
+	Reads           uint64 `json:"reads"`  // System calls that read, those that found nothing included.
+	Errors          uint64 `json:"errors"` // Calls of the error callback, had there been one.
 }
 
 // readerCounts are the counters of a Reader. Those that change with each message are kept by each
@@ -133,6 +140,7 @@ type readerCounts struct {
 	acceptErrors, errors            atomic.Uint64
 	sessions, redelivered           atomic.Uint64
 	duplicates, deadLetters         atomic.Uint64
+	unauthorized, handshakeErrors   atomic.Uint64
 }
 
 // connCounts are written by one goroutine, so that no two processors fight over them.
@@ -173,13 +181,15 @@ func (r *Reader) Metrics() ReaderMetrics {
 		DuplicatesSuppressed: r.counts.duplicates.Load(),
 		DeadLetters:          r.counts.deadLetters.Load(),
 
-		Connections:  uint64(open),
-		Accepted:     r.counts.accepted.Load(),
-		Refused:      r.counts.refused.Load(),
-		IdleClosed:   r.counts.idleClosed.Load(),
-		AcceptErrors: r.counts.acceptErrors.Load(),
-		Reads:        sum.reads.Load(),
-		Errors:       r.counts.errors.Load(),
+		Connections:     uint64(open),
+		Accepted:        r.counts.accepted.Load(),
+		Refused:         r.counts.refused.Load(),
+		IdleClosed:      r.counts.idleClosed.Load(),
+		Unauthorized:    r.counts.unauthorized.Load(),
+		HandshakeErrors: r.counts.handshakeErrors.Load(),
+		AcceptErrors:    r.counts.acceptErrors.Load(),
+		Reads:           sum.reads.Load(),
+		Errors:          r.counts.errors.Load(),
 	}
 }
 

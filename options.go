@@ -7,6 +7,7 @@ package udsipc
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"net"
@@ -49,6 +50,36 @@ func WithMaxMessageSize(bytes uint64) Option {
 // the other sends a heartbeat three times in that time. 100 ms is the least.
 func WithPeerTimeout(d time.Duration) Option {
 	return bothOption(func(c *sharedConfig) { c.peerTimeout = d })
+}
+
+// WithAuthorizer sets who may be at the other end; by default whoever the socket's permissions let in.
+// An error refuses the peer: the connection is closed before one of its bytes is looked at or one is
+// sent to it, but for a TLS handshake, and ErrUnauthorized is reported with the error. AllowUIDs,
+// AllowGIDs and SameUser are ready-made; AllOf and AnyOf combine. It is called for each connection, from
+// its goroutine, so at once for several. A Writer uses it to make sure who listens; mind that under
+// socket activation that is systemd (Credentials).
+func WithAuthorizer(authorize func(Peer) error) Option {
+	return bothOption(func(c *sharedConfig) { c.authorizer, c.authorizerSet = authorize, true })
+}
+
+// WithTLS has every connection speak TLS, over TCP and over Unix sockets alike. The configuration is not
+// copied: it may not be changed, but its callbacks (GetCertificate, GetClientCertificate,
+// GetConfigForClient) are asked at each connection, so certificates can be renewed. A Writer takes the
+// ServerName from a TCP address if none is set. Both sides need it; nil is an error.
+func WithTLS(config *tls.Config) Option {
+	return bothOption(func(c *sharedConfig) { c.tls, c.tlsSet = config, true })
+}
+
+// WithPlaintext allows a TCP address that is not loopback without TLS, which is an error otherwise:
+// everybody on the way may read the messages, and write others.
+func WithPlaintext() Option {
+	return bothOption(func(c *sharedConfig) { c.plaintext = true })
+}
+
+// WithHandshakeTimeout sets how long a TLS handshake may take; the default is 5 s. Not more than 0 is
+// an error.
+func WithHandshakeTimeout(d time.Duration) Option {
+	return bothOption(func(c *sharedConfig) { c.handshakeTimeout = d })
 }
 
 // WithMaxBufferedWrites bounds the queue in messages; the default is 10,000. 0 is an error.

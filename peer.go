@@ -2,24 +2,142 @@
 
 package udsipc
 
-// This file is who is at the other end of a connection.
+// This file is who is at the other end of a connection, and what may be asked of it.
 
 import (
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strconv"
 )
 
 // A Peer is the other end of a connection.
 type Peer struct {
-	ID   uint64   // The connection's number in its Reader, counting from 1.
-	Addr net.Addr // Its address; for a Unix socket usually without a name.
+	ID          uint64               // The connection's number in its Reader or Writer, counting from 1.
+	Addr        net.Addr             // Its address; for a Unix socket usually without a name.
+	Credentials *Credentials         // Who it is on this machine; nil if the transport or the system cannot tell.
+	TLS         *tls.ConnectionState // With WithTLS, after the handshake; else nil.
 }
 
-// String returns the peer's number and, where it has one, its address.
+// Credentials are those of the process at the other end of a Unix socket, as the kernel noted them: of
+// the one that connected, at that time, or of the one that called listen. They do not change when
+// the process does (setuid(2)) or hands its descriptor on. Under socket activation the one that
+// called listen is systemd, so a Writer sees PID 1 and root.
+//
+// The numbers are translated into the user and PID namespace of the one who asks: an id that has no
+// name there is the overflow id, 65534, and a PID is 0. A PID may be used again once its process has
+// ended; do not decide by it. Sources: SO_PEERCRED and SO_PEERGROUPS, unix(7) and
+// user_namespaces(7) on Linux; LOCAL_PEERCRED, unix(4), on Darwin and FreeBSD.
+type Credentials struct {
+	UID    int   `json:"uid"`
+	GID    int   `json:"gid"`
+	PID    int   `json:"pid"`              // 0 if the system does not tell.
+	Groups []int `json:"groups,omitempty"` // Supplementary groups, where the system tells.
+}
+
+// String returns the numbers, for logs.
+func (c *Credentials) String() string {
+	if c == nil {
+		return "no credentials"
+	}
+	return fmt.Sprintf("uid %d, gid %d, pid %d", c.UID, c.GID, c.PID)
+}
+
+// String returns the peer's number and, where it has them, its address and its credentials.
 func (p Peer) String() string {
 	text := "connection " + strconv.FormatUint(p.ID, 10)
 	if p.Addr != nil && p.Addr.String() != "" && p.Addr.String() != "@" {
 		text += " from " + p.Addr.String()
 	}
+	if p.Credentials != nil {
+		text += " (" + p.Credentials.String() + ")"
+	}
 	return text
+}
+
+// who names the peer for as long as it is the same one: its user, or the key of its certificate. It
+// is empty if nothing is known.
+func (p Peer) who() string {
+	switch {
+	case p.TLS != nil && len(p.TLS.PeerCertificates) > 0:
+		key := sha256.Sum256(p.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
+		return "key " + string(key[:])
+	case p.Credentials != nil:
+		return "uid " + strconv.Itoa(p.Credentials.UID)
+	}
+	return ""
+}
+
+// errNoCredentials is what the ready-made authorizers say where the kernel names nobody.
+var errNoCredentials = errors.New("its transport does not tell who it is")
+
+// AllowUIDs returns an authorizer that takes peers that run as one of these users.
+func AllowUIDs(uids ...int) func(Peer) error {
+	uids = slices.Clone(uids)
+	return func(p Peer) error {
+		switch {
+		case p.Credentials == nil:
+			return errNoCredentials
+		case !slices.Contains(uids, p.Credentials.UID):
+			return fmt.Errorf("uid %d is not one of %v", p.Credentials.UID, uids)
+		}
+		return nil
+	}
+}
+
+// AllowGIDs returns an authorizer that takes peers of one of these groups: as their group, or, where
+// the system tells them, as one of their supplementary groups.
+func AllowGIDs(gids ...int) func(Peer) error {
+	gids = slices.Clone(gids)
+	return func(p Peer) error {
+		if p.Credentials == nil {
+			return errNoCredentials
+		}
+		for _, gid := range append([]int{p.Credentials.GID}, p.Credentials.Groups...) {
+			if slices.Contains(gids, gid) {
+				return nil
+			}
+		}
+		return fmt.Errorf("none of its groups %d and %v is one of %v", p.Credentials.GID, p.Credentials.Groups, gids)
+	}
+}
+
+// SameUser returns an authorizer that takes peers that run as the user of this process, as its
+// effective user id is at each connection.
+func SameUser() func(Peer) error {
+	return func(p Peer) error { return AllowUIDs(os.Geteuid())(p) }
+}
+
+// AllOf returns an authorizer that takes whom all of these take, and says why the first does not.
+func AllOf(authorizers ...func(Peer) error) func(Peer) error {
+	authorizers = slices.Clone(authorizers)
+	return func(p Peer) error {
+		for _, authorize := range authorizers {
+			if err := authorize(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// AnyOf returns an authorizer that takes whom at least one of these takes, and says why none does.
+// Without any it takes nobody.
+func AnyOf(authorizers ...func(Peer) error) func(Peer) error {
+	authorizers = slices.Clone(authorizers)
+	return func(p Peer) error {
+		errs := make([]error, 0, len(authorizers)+1)
+		for _, authorize := range authorizers {
+			err := authorize(p)
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(append(errs, errors.New("no authorizer takes it"))...)
+	}
 }

@@ -5,6 +5,7 @@ package udsipc
 // This file is the goroutine that each connection of a Reader has.
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type readerConn struct {
 	delivery Delivery
 	handle   func(data []byte) // One of the handle methods, bound once.
 	refused  bool
+	unknown  error         // Why who it is could not be told.
 	claim    *claim        // Of a session; nil without one.
 	fenced   chan struct{} // Closed when a newer connection takes over; nil without a session.
 }
@@ -27,14 +29,21 @@ type readerConn struct {
 // admit starts to serve conn. One too many is served as well, but refused further bytes: what it sent
 // before it could know is handled.
 func (r *Reader) admit(conn net.Conn) {
-	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg)}
+	peer := Peer{Addr: conn.RemoteAddr()}
+	var unknown error
+	peer.Credentials, unknown = identify(conn)
+	if r.cfg.tls != nil {
+		conn = tls.Server(conn, r.cfg.tls)
+	}
+	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg), unknown: unknown}
 	if c.handle = c.handleMessage; r.deliver != nil {
 		c.handle = c.handleDelivery
 	}
 	r.counts.accepted.Add(1)
 	r.mu.Lock()
 	r.lastID++
-	c.delivery.Peer = Peer{ID: r.lastID, Addr: conn.RemoteAddr()}
+	peer.ID = r.lastID
+	c.delivery.Peer = peer
 	if c.refused = len(r.conns)-r.refusing >= r.cfg.maxConnections; c.refused {
 		r.refusing++
 	}
@@ -76,8 +85,7 @@ func (c *readerConn) abort() {
 	if c.in.replays.Load() {
 		c.in.halt()
 	}
-	_ = c.in.conn.SetDeadline(aLongTimeAgo)
-	_ = c.in.conn.Close()
+	closeNow(c.in.conn)
 }
 
 // where names the connection in errors.
@@ -88,6 +96,9 @@ func (c *readerConn) where() string {
 // serve handles what comes until the connection ends.
 func (c *readerConn) serve() {
 	defer c.reader.remove(c)
+	if !c.verify() {
+		return
+	}
 	defer c.leaveSession()
 	for {
 		err := c.deliver()
@@ -101,6 +112,31 @@ func (c *readerConn) serve() {
 			return
 		}
 	}
+}
+
+// verify makes the TLS handshake and asks the authorizer, before anything of the peer is looked at.
+func (c *readerConn) verify() bool {
+	r, peer := c.reader, &c.delivery.Peer
+	if err := handshake(r.handling, c.in.conn, r.cfg.handshakeTimeout, peer); err != nil {
+		r.counts.handshakeErrors.Add(1)
+		r.report(OpHandshake, c.where(), err)
+		return false
+	}
+	if r.cfg.authorizer == nil {
+		return true
+	}
+	err := c.unknown
+	if err != nil {
+		err = fmt.Errorf("%w: who it is cannot be told: %w", ErrUnauthorized, err)
+	} else {
+		err = permit(r.cfg.authorizer, *peer)
+	}
+	if err != nil {
+		r.counts.unauthorized.Add(1)
+		r.report(OpAuthorize, c.where(), err)
+		return false
+	}
+	return true
 }
 
 // deliver hands over what is buffered. A panic costs the message at which it happened.

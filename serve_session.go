@@ -70,7 +70,7 @@ func (c *readerConn) turnAway(status welcomeStatus) {
 // welcome makes this connection the one that speaks for its writer, and says so.
 func (c *readerConn) welcome(h hello) error {
 	c.fenced = make(chan struct{})
-	claim, err := c.reader.writers.claim(h, c.fence)
+	claim, err := c.reader.writers.claim(c.delivery.Peer.who(), h, c.fence)
 	if err != nil {
 		return err
 	}

@@ -171,9 +171,7 @@ func (o *outbound) parseBack(wake func()) error {
 		switch {
 		case alive:
 		case handled == 0:
-			o.said.Store(true)
-			o.leave()
-			wake()
+			o.hearGoodbye(wake)
 		case handled <= last:
 			return fmt.Errorf("%w: message %d after message %d", errAcknowledgement, handled, last)
 		default:

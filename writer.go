@@ -37,6 +37,7 @@ type Writer struct {
 	failures int    // Connections in a row that proved nothing; the exponent of the backoff.
 	poison   strike // The message that may be one that no reader takes.
 	attempt  uint64 // Of the last session.
+	dialed   uint64 // Connections that were made, those that were given up at once included.
 	reported queueCounts
 	unread   uint64 // Messages that the peer had not read yet when Stop gave up.
 

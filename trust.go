@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what happens on a connection before the first byte of a message: who is there, TLS, and
+// whether that one may be there.
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// beneath returns the connection that TLS is spoken over, or conn itself.
+func beneath(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		return secure.NetConn()
+	}
+	return conn
+}
+
+// closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls, Conn.Close).
+func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
+
+// identify asks the system who is at the other end of conn.
+func identify(conn net.Conn) (*Credentials, error) {
+	kind, raw := inspect(beneath(conn))
+	if kind != unixSocket {
+		return nil, nil
+	}
+	found, err := peerCredentials(raw)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// handshake speaks TLS with the peer, if conn does, and notes what is known of it then.
+func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *Peer) error {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrHandshake, err)
+	}
+	state := secure.ConnectionState()
+	peer.TLS = &state
+	return nil
+}
+
+// permit asks authorizer, which may be nil, about peer.
+func permit(authorizer func(Peer) error, peer Peer) (err error) {
+	if authorizer == nil {
+		return nil
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("%w: the authorizer panicked: %v", ErrUnauthorized, value)
+		}
+	}()
+	if err := authorizer(peer); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	return nil
+}

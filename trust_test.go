@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// tellsCredentials says whether the system does.
+var tellsCredentials = slices.Contains([]string{"linux", "darwin", "freebsd"}, runtime.GOOS)
+
+func startDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
+	tb.Helper()
+	r, err := udsipc.NewDeliveryReader(handler, address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, r) })
+	return r
+}
+
+// TestCredentials: a handler and both authorizers see who is at the other end.
+func TestCredentials(t *testing.T) {
+	if !tellsCredentials {
+		t.Skip("this system does not tell")
+	}
+	path := socketPath(t)
+	peers := make(chan udsipc.Peer, 10)
+	note := udsipc.WithAuthorizer(func(p udsipc.Peer) error { peers <- p; return nil })
+	got := make(chan udsipc.Peer, 1)
+	startDeliveryReader(t, func(_ context.Context, d *udsipc.Delivery) error { got <- d.Peer; return nil }, path, note)
+	w := startWriter(t, path, note)
+	mustWriteMessage(t, w, "who is it")
+	for _, p := range []udsipc.Peer{await(t, "the first authorizer", peers), await(t, "the second", peers), await(t, "the handler", got)} {
+		c := p.Credentials
+		if c == nil || c.UID != os.Getuid() || c.GID != os.Getgid() || c.PID != os.Getpid() || p.ID != 1 {
+			t.Fatalf("%v, want uid %d, gid %d, pid %d", p, os.Getuid(), os.Getgid(), os.Getpid())
+		}
+		if groups, err := os.Getgroups(); err != nil || runtime.GOOS == "linux" && !slices.Equal(sorted(c.Groups), sorted(groups)) {
+			t.Errorf("groups %v, want %v, %v", c.Groups, groups, err)
+		}
+		if !strings.Contains(p.String(), c.String()) {
+			t.Errorf("%v does not say %v", p, c)
+		}
+	}
+}
+
+func sorted(s []int) []int { s = slices.Clone(s); slices.Sort(s); return s }
+
+func TestReadyMadeAuthorizers(t *testing.T) {
+	peer := udsipc.Peer{Credentials: &udsipc.Credentials{UID: 1000, GID: 100, Groups: []int{4, 27}}}
+	self := udsipc.Peer{Credentials: &udsipc.Credentials{UID: os.Geteuid()}}
+	no := func(udsipc.Peer) error { return errors.New("no") }
+	yes := func(udsipc.Peer) error { return nil }
+	for name, test := range map[string]struct {
+		authorize func(udsipc.Peer) error
+		peer      udsipc.Peer
+		want      bool
+	}{
+		"one of the users":      {udsipc.AllowUIDs(0, 1000), peer, true},
+		"none of the users":     {udsipc.AllowUIDs(0, 1001), peer, false},
+		"no user":               {udsipc.AllowUIDs(), peer, false},
+		"the group":             {udsipc.AllowGIDs(100), peer, true},
+		"a supplementary group": {udsipc.AllowGIDs(1, 27), peer, true},
+		"none of the groups":    {udsipc.AllowGIDs(1000), peer, false},
+		"users, nobody known":   {udsipc.AllowUIDs(0), udsipc.Peer{}, false},
+		"groups, nobody known":  {udsipc.AllowGIDs(0), udsipc.Peer{}, false},
+		"same user":             {udsipc.SameUser(), self, true},
+		"another user":          {udsipc.SameUser(), udsipc.Peer{Credentials: &udsipc.Credentials{UID: os.Geteuid() + 1}}, false},
+		"same user, nobody":     {udsipc.SameUser(), udsipc.Peer{}, false},
+		"all of both":           {udsipc.AllOf(yes, yes), peer, true},
+		"all but one":           {udsipc.AllOf(yes, no), peer, false},
+		"all of none":           {udsipc.AllOf(), peer, true},
+		"any of two":            {udsipc.AnyOf(no, yes), peer, true},
+		"any of the wrong":      {udsipc.AnyOf(no, no), peer, false},
+		"any of none":           {udsipc.AnyOf(), peer, false},
+	} {
+		if err := test.authorize(test.peer); (err == nil) != test.want {
+			t.Errorf("%s: %v, want allowed %v", name, err, test.want)
+		}
+	}
+}
+
+// TestUnauthorizedPeers: nothing of a refused writer is handled, and nothing is sent to a refused
+// reader.
+func TestUnauthorizedPeers(t *testing.T) {
+	deny := udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not on the list") })
+	fall := udsipc.WithAuthorizer(func(udsipc.Peer) error { panic("on the floor") })
+	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
+		for _, opt := range []udsipc.Option{deny, fall} {
+			overTransports(t, func(t *testing.T, address string) {
+				t.Run("by the reader", func(t *testing.T) {
+					errs := collect()
+					r := startReader(t, func([]byte) error { t.Error("handled"); return nil }, address, opt, udsipc.WithReaderErrorCallback(errs.callback))
+					w := startedWriter(t, address, mode...)
+					mustWriteMessage(t, w, "no")
+					err := errs.want(t, udsipc.ErrUnauthorized)
+					if !strings.Contains(err.Error(), "connection 1") {
+						t.Errorf("%v does not name the peer", err)
+					}
+					if m := r.Metrics(); m.Unauthorized == 0 || m.Received > 0 || m.ReceivedBytes > 0 {
+						t.Errorf("%+v", m)
+					}
+					ended, cancel := context.WithCancel(t.Context())
+					cancel()
+					_ = w.Stop(ended)
+				})
+				t.Run("by the writer", func(t *testing.T) {
+					errs := collect()
+					r := startReader(t, func([]byte) error { t.Error("handled"); return nil }, address)
+					w := startedWriter(t, address, append(mode, opt, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithMaxBackoff(time.Millisecond))...)
+					mustWriteMessage(t, w, "no")
+					errs.want(t, udsipc.ErrUnauthorized)
+					errs.want(t, udsipc.ErrUnauthorized) // It goes on trying.
+					if m := w.Metrics(); m.Unauthorized < 2 || m.Queued != 1 || m.Connections > 0 || m.WrittenBytes > 0 {
+						t.Errorf("%+v", m)
+					}
+					if m := r.Metrics(); m.ReceivedBytes > 0 {
+						t.Errorf("%+v", m)
+					}
+				})
+			})
+		}
+	}
+}
+
+// authority signs certificates for tests.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(tb testing.TB) *authority {
+	tb.Helper()
+	a := &authority{pool: x509.NewCertPool()}
+	a.cert, a.key = a.sign(tb, "authority")
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func (a *authority) sign(tb testing.TB, name string) (*x509.Certificate, *ecdsa.PrivateKey) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: a.cert == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cert, key
+}
+
+func (a *authority) certificate(tb testing.TB, name string) tls.Certificate {
+	tb.Helper()
+	cert, key := a.sign(tb, name)
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
+// configs returns the TLS configurations of a reader that wants a certificate, and of a writer.
+func (a *authority) configs(tb testing.TB) (reader, writer *tls.Config) {
+	return &tls.Config{Certificates: []tls.Certificate{a.certificate(tb, "collector")}, ClientCAs: a.pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13},
+		&tls.Config{Certificates: []tls.Certificate{a.certificate(tb, "agent")}, RootCAs: a.pool, ServerName: "collector", MinVersion: tls.VersionTLS13}
+}
+
+// TestTLS: messages, large ones too, over each transport, plain and acknowledged, while the reader
+// restarts; the authorizers see the verified chain.
+func TestTLS(t *testing.T) {
+	a := newAuthority(t)
+	readerTLS, writerTLS := a.configs(t)
+	seen := func(name string) udsipc.Option {
+		return udsipc.WithAuthorizer(func(p udsipc.Peer) error {
+			if p.TLS == nil || len(p.TLS.VerifiedChains) == 0 || p.TLS.VerifiedChains[0][0].Subject.CommonName != name {
+				return errors.New("not " + name)
+			}
+			return nil
+		})
+	}
+	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
+		overTransports(t, func(t *testing.T, address string) {
+			const restarts, each = 5, 2000
+			s := newSequence(t, restarts*each)
+			errs := collect()
+			w := startWriter(t, address, append(mode, udsipc.WithTLS(writerTLS), seen("collector"), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.callback))...)
+			for i := range uint64(restarts) {
+				r, err := udsipc.NewReader(s.handle, address, udsipc.WithTLS(readerTLS), seen("agent"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := r.Start(); err != nil {
+					t.Fatal(err)
+				}
+				for n := range uint64(each) {
+					if err := w.WriteMessage(number(i*each+n, int(n%100*300))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if i%2 == 0 || i == restarts-1 {
+					if err := w.Flush(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if i == restarts-1 {
+					await(t, "all messages", s.done)
+				}
+				stop(t, r)
+			}
+			errs.none(t, udsipc.ErrConnectionClosed, udsipc.ErrUnauthorized, udsipc.ErrHandshake)
+		})
+	}
+}
+
+// TestTLSFailures: a peer without a certificate, with one of another authority, without TLS, and one
+// that says nothing.
+func TestTLSFailures(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	readerTLS, writerTLS := a.configs(t)
+	_, strange := other.configs(t)
+	bare := writerTLS.Clone()
+	bare.Certificates = nil
+	for name, opts := range map[string][]udsipc.WriterOption{
+		"another authority": {udsipc.WithTLS(strange)},
+		"no certificate":    {udsipc.WithTLS(bare)},
+		"no TLS":            nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			errs := collect()
+			r := startReader(t, func([]byte) error { t.Error("handled"); return nil }, path, udsipc.WithTLS(readerTLS), udsipc.WithReaderErrorCallback(errs.callback))
+			w := startedWriter(t, path, opts...)
+			mustWriteMessage(t, w, "this is no handshake")
+			errs.want(t, udsipc.ErrHandshake)
+			if m := r.Metrics(); m.HandshakeErrors == 0 || m.Received > 0 {
+				t.Errorf("%+v", m)
+			}
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = w.Stop(ended)
+		})
+	}
+	t.Run("nothing said", func(t *testing.T) {
+		path := socketPath(t)
+		errs := collect()
+		r := startReader(t, ignore, path, udsipc.WithTLS(readerTLS), udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithHandshakeTimeout(20*time.Millisecond))
+		mustDial(t, path)
+		if err := errs.want(t, udsipc.ErrHandshake); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		until(t, "it is gone", func() bool { return r.Metrics().Connections == 0 })
+	})
+	t.Run("plain reader", func(t *testing.T) {
+		path := socketPath(t)
+		errs := collect()
+		startReader(t, ignore, path) // What it takes for messages is noise.
+		w := startedWriter(t, path, udsipc.WithTLS(writerTLS), udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithHandshakeTimeout(50*time.Millisecond))
+		mustWriteMessage(t, w, "this is no handshake")
+		errs.want(t, udsipc.ErrHandshake)
+		if m := w.Metrics(); m.HandshakeErrors == 0 || m.Queued != 1 {
+			t.Errorf("%+v", m)
+		}
+	})
+}
+
+// TestPlaintextOverANetwork is refused by both constructors, and allowed if one says so.
+func TestPlaintextOverANetwork(t *testing.T) {
+	config := &tls.Config{InsecureSkipVerify: true}
+	for address, loopback := range map[string]bool{
+		"tcp://127.0.0.1:1": true, "tcp://127.9.9.9:1": true, "tcp://[::1]:1": true, "tcp://localhost:1": true, "tcp://LOCALHOST.:1": true,
+		"tcp://[::ffff:127.0.0.1]:1": true, "tcp://a.localhost:1": true, "/run/app.sock": true,
+		"tcp://:1": false, "tcp://0.0.0.0:1": false, "tcp://[::]:1": false, "tcp://10.0.0.1:1": false, "tcp://example.com:1": false,
+		"tcp://localhost.example.com:1": false, "tcp://[fe80::1%lo]:1": false, "tcp://notlocalhost:1": false,
+	} {
+		for _, opts := range [][]udsipc.Option{nil, {udsipc.WithTLS(config)}, {udsipc.WithPlaintext()}} {
+			var writerOpts []udsipc.WriterOption
+			var readerOpts []udsipc.ReaderOption
+			for _, opt := range opts {
+				writerOpts, readerOpts = append(writerOpts, opt), append(readerOpts, opt)
+			}
+			_, writerErr := udsipc.NewWriter(address, writerOpts...)
+			_, readerErr := udsipc.NewReader(ignore, address, readerOpts...)
+			for _, err := range []error{writerErr, readerErr} {
+				if allowed := loopback || len(opts) > 0; allowed != (err == nil) || !allowed && (!errors.Is(err, udsipc.ErrPlaintext) ||
+					!strings.Contains(err.Error(), "WithTLS") || !strings.Contains(err.Error(), "WithPlaintext")) {
+					t.Errorf("%s with %d options: %v", address, len(opts), err)
+				}
+			}
+		}
+	}
+	if _, err := udsipc.NewWriter("/run/app.sock", udsipc.WithTLS(&tls.Config{})); err == nil || !strings.Contains(err.Error(), "ServerName") {
+		t.Errorf("TLS without a name to verify: %v", err)
+	}
+}
