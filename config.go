@@ -54,22 +54,26 @@ type writerConfig struct {
 
 type readerConfig struct {
 	sharedConfig
-	inactivityTimeout time.Duration
-	readBufferSize    uint32
-	maxAcceptErrors   int
-	maxConnections    int
-	maxRedeliveries   int
-	deadLetter        func(d *Delivery, err error)
-	maxWriters        int
-	writerMemory      time.Duration
-	socketMode        fs.FileMode
-	socketUID         int
-	socketGID         int
-	systemdName       string
-	withoutSystemd    bool
-	listener          net.Listener
-	listenerSet       bool
-	onError           ErrorCallback
+	inactivityTimeout     time.Duration
+	readBufferSize        uint32
+	maxAcceptErrors       int
+	maxConnections        int
+	maxConnectionsPerUser int // 0: as many as maxConnections.
+	firstMessageTimeout   time.Duration
+	messageTimeout        time.Duration
+	readMemory            uint64
+	maxRedeliveries       int
+	deadLetter            func(d *Delivery, err error)
+	maxWriters            int
+	writerMemory          time.Duration
+	socketMode            fs.FileMode
+	socketUID             int
+	socketGID             int
+	systemdName           string
+	withoutSystemd        bool
+	listener              net.Listener
+	listenerSet           bool
+	onError               ErrorCallback
 }
 
 func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
@@ -116,17 +120,20 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 
 func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	c := readerConfig{
-		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second},
-		inactivityTimeout: 10 * time.Second,
-		readBufferSize:    256 << 10,
-		maxAcceptErrors:   10,
-		maxConnections:    1024,
-		maxRedeliveries:   3,
-		maxWriters:        4096,
-		writerMemory:      time.Hour,
-		socketMode:        0o600,
-		socketUID:         -1,
-		socketGID:         -1,
+		sharedConfig:        sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second},
+		inactivityTimeout:   10 * time.Second,
+		readBufferSize:      256 << 10,
+		maxAcceptErrors:     10,
+		maxConnections:      1024,
+		firstMessageTimeout: 10 * time.Second,
+		messageTimeout:      30 * time.Second,
+		readMemory:          64 << 20,
+		maxRedeliveries:     3,
+		maxWriters:          4096,
+		writerMemory:        time.Hour,
+		socketMode:          0o600,
+		socketUID:           -1,
+		socketGID:           -1,
 	}
 	for _, opt := range opts {
 		if opt != nil {
@@ -145,6 +152,14 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
 	case c.maxConnections < 1:
 		return c, fmt.Errorf("udsipc: WithMaxConnections(%d): want 1 or more", c.maxConnections)
+	case c.maxConnectionsPerUser < 0:
+		return c, fmt.Errorf("udsipc: WithMaxConnectionsPerUser(%d): want 1 or more, or 0 for as many as WithMaxConnections", c.maxConnectionsPerUser)
+	case c.firstMessageTimeout < 0:
+		return c, invalidTimeout("WithFirstMessageTimeout", c.firstMessageTimeout, "0, which is never, or more")
+	case c.messageTimeout < 0:
+		return c, invalidTimeout("WithMessageTimeout", c.messageTimeout, "0, which is never, or more")
+	case c.readMemory == 0 || c.readMemory > math.MaxInt64/2:
+		return c, invalidSize("WithReadMemory", c.readMemory, "1 byte or more")
 	case c.maxRedeliveries < 0:
 		return c, fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
 	case c.maxWriters < 1:
@@ -159,7 +174,11 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
 	case c.withoutSystemd && c.systemdName != "":
 		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
-	case c.listener == nil:
+	}
+	if c.maxConnectionsPerUser == 0 {
+		c.maxConnectionsPerUser = c.maxConnections
+	}
+	if c.listener == nil {
 		return c, c.checkPlaintext(text)
 	}
 	return c, nil

@@ -2,6 +2,8 @@
 
 package udsipc
 
+import "time"
+
 // This file is the buffer of a receiving connection: it grows by what arrives, and is as small as what it
 // holds while the connection waits.
 
@@ -21,26 +23,56 @@ func (in *inbound) midway() int {
 	return in.w - in.r
 }
 
-// space returns where the next bytes go: into a buffer of the size of a read, or a larger one for a
-// larger frame. That grows only when it is full, so a frame that is announced and does not come
-// costs nothing.
-func (in *inbound) space() []byte {
+// space makes room for the next bytes: in a buffer of the size of a read, or a larger one for a larger
+// frame. That grows only when it is full, so a frame that is announced and does not come costs nothing.
+// It says no if there is no room, and the budget is used up: a small buffer is always there.
+func (in *inbound) space() bool {
 	size := max(in.bufSize, in.usual)
 	have := in.w - in.r
 	switch {
 	case in.buf == nil:
+		if !in.budget.take(&in.loan, size) {
+			size = min(size, freeSize)
+		}
 		in.buf, in.r, in.w = getBuffer(size), 0, 0
-	case len(in.buf.b) < in.bufSize:
+	case len(in.buf.b) < in.bufSize && in.budget.take(&in.loan, size):
 		in.move(size)
 	case have == 0:
 		in.r, in.w = 0, 0
 	case have == len(in.buf.b):
-		in.move(min(in.need, growthFactor*len(in.buf.b)))
+		size = in.larger()
+		if !in.budget.take(&in.loan, size) {
+			return false
+		}
+		in.move(size)
 	case in.r > 0 && (in.w == len(in.buf.b) || in.r+in.need > len(in.buf.b)):
 		copy(in.buf.b, in.buf.b[in.r:in.w])
 		in.r, in.w = 0, have
 	}
-	return in.buf.b[in.w:in.ceiling()]
+	return true
+}
+
+// larger is the size of the next buffer, once one is full.
+func (in *inbound) larger() int {
+	size := growthFactor * len(in.buf.b)
+	if in.need > 0 {
+		size = min(in.need, size)
+	}
+	if len(in.buf.b) < freeSize {
+		size = min(size, freeSize)
+	}
+	return max(size, len(in.buf.b)+1)
+}
+
+// awaitSpace is space for a connection that was told no. It waits its turn.
+func (in *inbound) awaitSpace() bool {
+	size := in.larger()
+	if !in.budget.await(&in.loan, size, in.gone) {
+		return false
+	}
+	in.move(size)
+	in.frameAt = time.Time{} // The peer is not to blame.
+	return true
 }
 
 // ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
@@ -69,6 +101,7 @@ func (in *inbound) park() {
 		in.release()
 	case have <= moveOnWait && 1<<bufferClass(have) < len(in.buf.b), maxSpareRatio*have < len(in.buf.b):
 		in.move(have)
+		in.budget.take(&in.loan, have) // Less than before.
 	}
 }
 
@@ -76,6 +109,7 @@ func (in *inbound) park() {
 func (in *inbound) release() {
 	putBuffer(in.buf)
 	in.buf, in.r, in.w = nil, 0, 0
+	in.budget.giveBack(&in.loan, in.loan.bytes)
 }
 
 // buffered is what was read and is not handed over yet.

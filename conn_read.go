@@ -26,16 +26,21 @@ type inbound struct {
 	idle    time.Duration   // 0: for ever.
 	session *inSession      // nil without one.
 	silence time.Duration   // In a session, the longest that the writer may say nothing; 0 for any.
+	first   time.Duration   // From the beginning to the end of the first message; 0 for any.
+	frame   time.Duration   // From the first byte of a message to its last; 0 for any.
+	began   time.Time
 	counts  connCounts
 
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
 	// nil or as small as what it holds.
-	buf   *buffer
-	r, w  int
-	need  int    // The size of the frame at r, as far as it is known; more than w-r bytes.
-	skip  uint64 // Bytes of a refused frame that are still to come.
-	usual int    // The size of the last frame, if that was larger than bufSize.
-	last  int    // The length of the last message that was handed over.
+	buf    *buffer
+	budget *budget
+	loan   loan // For buf.
+	r, w   int
+	need   int    // The size of the frame at r, as far as it is known; more than w-r bytes.
+	skip   uint64 // Bytes of a refused frame that are still to come.
+	usual  int    // The size of the last frame, if that was larger than bufSize.
+	last   int    // The length of the last message that was handed over.
 
 	// One attempt to read.
 	try    func(fd uintptr) bool // tryRead, bound once.
@@ -48,8 +53,16 @@ type inbound struct {
 	lastAt  time.Time
 	lastWas uint64
 
+	// The wait for the rest of a message: since when, and which one. And what a wait that lasts too
+	// long means; nil for inactivity.
+	frameAt  time.Time
+	frameWas uint64
+	reason   error
+
 	// The end.
-	replays  atomic.Bool // In a session: what is not handled comes again.
+	replays  atomic.Bool   // In a session: what is not handled comes again.
+	gone     chan struct{} // Closed when it is at an end, or will be at once.
+	goneOnce sync.Once
 	halted   atomic.Bool // At once: what is buffered is not handled either.
 	closing  atomic.Bool // Gracefully: no longer than it takes to handle what the peer has sent.
 	said     bool        // The goodbye was said.
@@ -59,8 +72,11 @@ type inbound struct {
 }
 
 // newInbound takes over conn.
-func newInbound(conn net.Conn, cfg *readerConfig) *inbound {
-	in := &inbound{conn: conn, limit: cfg.maxMessageSize, idle: cfg.inactivityTimeout}
+func newInbound(conn net.Conn, cfg *readerConfig, memory *budget) *inbound {
+	in := &inbound{
+		conn: conn, limit: cfg.maxMessageSize, idle: cfg.inactivityTimeout, first: cfg.firstMessageTimeout, frame: cfg.messageTimeout,
+		began: time.Now(), budget: memory, gone: make(chan struct{}),
+	}
 	in.bufSize = 1 << bufferClass(int(cfg.readBufferSize))
 	in.kind, in.raw = inspect(conn)
 	if !canTryRead {
@@ -126,8 +142,9 @@ func (in *inbound) fresh() bool {
 }
 
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
-// nothing came for too long, ErrPeerSilent when not even a heartbeat came, or errEnded when the end was
-// decided on: at once, or when the time to end gracefully is over.
+// nothing came for too long, ErrPeerSilent when not even a heartbeat came, ErrTooSlow when the rest of a
+// message did not, or errEnded when the end was decided on: at once, or when the time to end gracefully
+// is over.
 func (in *inbound) fill() error {
 	for {
 		if in.halted.Load() || in.closing.Load() && in.over() {
@@ -138,16 +155,17 @@ func (in *inbound) fill() error {
 		case err == nil:
 			in.counts.receivedBytes.Add(uint64(in.n))
 			return nil
+		case err == errNoSpace && in.awaitSpace():
+			continue
+		case err == errNoSpace:
+			return errEnded
 		case err == io.EOF && in.closing.Load():
 			in.sayGoodbye() // A write that was refused midway leaves a Writer in doubt otherwise.
 			return err
 		case !isTimeout(err):
 			return err
 		case in.tried && !in.closing.Load() && !in.halted.Load():
-			if in.silence > 0 && (in.idle == 0 || time.Since(in.lastAt) < in.idle) {
-				return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", ErrPeerSilent, in.silence)
-			}
-			return err
+			return firstError(in.reason, err)
 		}
 		// The deadline is that of an earlier wait, or of requestClose.
 		if err := in.arm(); err != nil {
@@ -180,7 +198,11 @@ func (in *inbound) read() error {
 // waiting; no other wait has so little in hand (net, syscall.RawConn).
 func (in *inbound) tryRead(fd uintptr) bool {
 	in.tried = true
-	in.n, in.err = readDescriptor(fd, in.space())
+	if !in.space() {
+		in.err = errNoSpace
+		return true
+	}
+	in.n, in.err = readDescriptor(fd, in.buf.b[in.w:in.ceiling()])
 	in.counts.reads.Add(1)
 	if !errors.Is(in.err, syscall.EAGAIN) {
 		return true
@@ -206,8 +228,8 @@ func (in *inbound) readAny() error {
 	}
 	in.tried = true
 	dst := in.buf
-	if dst == nil || in.filled || in.w == len(dst.b) {
-		in.space()
+	if (dst == nil || in.filled || in.w == len(dst.b)) && !in.space() {
+		return errNoSpace
 	}
 	dst = in.buf
 	var err error

@@ -5,6 +5,7 @@ package udsipc
 // This file is how long a receiving connection waits, and how it ends.
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -26,32 +27,74 @@ func (in *inbound) arm() error {
 		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.closing.Load():
 		deadline = in.graceEnd
-	case in.silence > 0:
-		deadline = in.silentAt(time.Now())
-	case in.idle > 0:
-		deadline = time.Now().Add(in.idle)
+	default:
+		deadline = in.tooLong(time.Now())
 	}
 	return in.conn.SetReadDeadline(deadline)
 }
 
-// silentAt is when a wait that begins now has lasted too long in a session with heartbeats, which
-// count for the silence and not for the inactivity.
-func (in *inbound) silentAt(now time.Time) time.Time {
-	if received := in.counts.received.Load(); received != in.lastWas || in.lastAt.IsZero() {
+// tooLong is when a wait that begins now has lasted too long, and notes for what.
+func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
+	in.reason = nil
+	until := func(at time.Time, reason func() error) {
+		if deadline.IsZero() || at.Before(deadline) {
+			deadline = at
+			if in.reason = nil; reason != nil {
+				in.reason = reason()
+			}
+		}
+	}
+	received := in.counts.received.Load()
+	if received != in.lastWas || in.lastAt.IsZero() {
 		in.lastAt, in.lastWas = now, received
 	}
-	deadline := now.Add(in.silence)
-	if in.idle > 0 && in.lastAt.Add(in.idle).Before(deadline) {
-		return in.lastAt.Add(in.idle)
+	switch {
+	case in.idle > 0 && in.silence > 0:
+		until(in.lastAt.Add(in.idle), nil) // Heartbeats do not count.
+	case in.idle > 0:
+		until(now.Add(in.idle), nil)
+	}
+	if in.silence > 0 {
+		until(now.Add(in.silence), in.silent)
+	}
+	if in.first > 0 && received == 0 && in.session == nil && in.skip == 0 {
+		until(in.began.Add(in.first), in.late)
+	}
+	if in.midway() == 0 {
+		in.frameAt = time.Time{}
+	} else if in.frame > 0 {
+		if in.frameAt.IsZero() || received != in.frameWas {
+			in.frameAt, in.frameWas = now, received
+		}
+		until(in.frameAt.Add(in.frame), in.slow)
 	}
 	return deadline
 }
+
+func (in *inbound) silent() error {
+	return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", ErrPeerSilent, in.silence)
+}
+
+func (in *inbound) late() error {
+	if in.midway() == 0 {
+		return nil // It has been idle ever since.
+	}
+	return fmt.Errorf("%w: its first message is not there whole after %v (WithFirstMessageTimeout)", ErrTooSlow, in.first)
+}
+
+func (in *inbound) slow() error {
+	return fmt.Errorf("%w: a message is not there whole %v after its first byte, but %d bytes of it (WithMessageTimeout)", ErrTooSlow, in.frame, in.midway())
+}
+
+// leave wakes the reading goroutine if it waits for memory.
+func (in *inbound) leave() { in.goneOnce.Do(func() { close(in.gone) }) }
 
 // halt ends the connection as soon as the handler that runs has returned. Any goroutine may call it.
 func (in *inbound) halt() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.halted.Store(true)
+	in.leave()
 	_ = in.conn.SetReadDeadline(aLongTimeAgo)
 }
 

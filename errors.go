@@ -98,6 +98,9 @@ var (
 	errVersion         = fmt.Errorf("%w: unknown version", ErrInvalidSession)
 )
 
+// errNoSpace is why nothing is read: the memory of the Reader is used up.
+var errNoSpace = errors.New("udsipc: no memory left")
+
 // errOpening is no error: a session begins.
 var errOpening = errors.New("udsipc: opening of a session")
 

@@ -114,7 +114,7 @@ func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, e
 func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte, err error) {
 	cfg := &readerConfig{readBufferSize: bufSize}
 	cfg.maxMessageSize = min(limit, maxMessageLimit)
-	in := newInbound(conn, cfg)
+	in := newInbound(conn, cfg, &budget{limit: 1 << 30})
 	defer in.release()
 	for {
 		refused := in.deliver(func(data []byte) {

@@ -107,9 +107,13 @@ type ReaderMetrics struct {
 	ReceivedBytes uint64 `json:"received_bytes"`
 	HandlerErrors uint64 `json:"handler_errors"` // Messages for which the handler returned an error.
 	Panics        uint64 `json:"panics"`         // Messages at which the handler panicked.
+	TooSlow       uint64 `json:"too_slow"`       // Connections ended because of WithMessageTimeout or WithFirstMessageTimeout.
 	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
 	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or greeting.
+
+	Memory      uint64 `json:"memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithReadMemory).
+	MemoryWaits uint64 `json:"memory_waits"` // How often a connection had to wait for some.
 
 	// Of writers that ask for acknowledgements.
 	Writers              uint64 `json:"writers"`               // Remembered now (WithMaxWriters).
@@ -121,7 +125,7 @@ type ReaderMetrics struct {
 
 	Connections     uint64 `json:"connections"`      // Open now.
 	Accepted        uint64 `json:"accepted"`         // Connections accepted, refused ones included.
-	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections.
+	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections or WithMaxConnectionsPerUser.
 	IdleClosed      uint64 `json:"idle_closed"`      // Connections ended because of WithInactivityTimeout.
 	Unauthorized    uint64 `json:"unauthorized"`     // Connections that the authorizer refused.
 	HandshakeErrors uint64 `json:"handshake_errors"` // Connections of which the TLS handshake failed.
@@ -134,6 +138,7 @@ type ReaderMetrics struct {
 // connection for itself, in connCounts, and added here when it ends.
 type readerCounts struct {
 	connCounts
+	tooSlow                         atomic.Uint64
 	handlerErrors, panics, tooLarge atomic.Uint64
 	truncated, malformed            atomic.Uint64
 	accepted, refused, idleClosed   atomic.Uint64
@@ -170,9 +175,13 @@ func (r *Reader) Metrics() ReaderMetrics {
 		ReceivedBytes: sum.receivedBytes.Load(),
 		HandlerErrors: r.counts.handlerErrors.Load(),
 		Panics:        r.counts.panics.Load(),
+		TooSlow:       r.counts.tooSlow.Load(),
 		TooLarge:      r.counts.tooLarge.Load(),
 		Truncated:     r.counts.truncated.Load(),
 		Malformed:     r.counts.malformed.Load(),
+
+		Memory:      uint64(max(0, r.memory.used.Load())),
+		MemoryWaits: r.memory.waits.Load(),
 
 		Writers:              uint64(r.writers.count()),
 		Sessions:             r.counts.sessions.Load(),

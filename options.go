@@ -204,6 +204,32 @@ func WithMaxConnections(n int) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.maxConnections = n })
 }
 
+// WithMaxConnectionsPerUser bounds the connections of one user of this machine, as the kernel names it
+// (Credentials); by default, and for 0, as many as WithMaxConnections. Set it where several users may
+// connect. One more is refused as one over WithMaxConnections is. A negative number is an error.
+func WithMaxConnectionsPerUser(n int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxConnectionsPerUser = n })
+}
+
+// WithFirstMessageTimeout ends connections whose first message is not there whole so long after they
+// were made; the default is 10 s, and 0 is never. A negative one is an error. Nothing is lost by it.
+func WithFirstMessageTimeout(d time.Duration) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.firstMessageTimeout = d })
+}
+
+// WithMessageTimeout ends connections that take longer from the first byte of a message to its last;
+// the default is 30 s, and 0 is never. A negative one is an error. Nothing is lost by it.
+func WithMessageTimeout(d time.Duration) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.messageTimeout = d })
+}
+
+// WithReadMemory bounds the memory of the read buffers of all connections together, in bytes; the
+// default is 64 MiB. Each connection may have 16 KiB beyond that, so small messages never wait; one
+// that needs more waits its turn, and one at a time may exceed the bound by its message. 0 is an error.
+func WithReadMemory(bytes uint64) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.readMemory = bytes })
+}
+
 // WithMaxRedeliveries sets how often a message of an acknowledged connection is handed to the handler
 // again after the handler returned an error or panicked; the default is 3, after 10, 40 and 160 ms.
 // The messages behind it wait. When none succeeds, the message goes to WithDeadLetter and counts as

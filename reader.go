@@ -21,6 +21,7 @@ type Reader struct {
 	deliver DeliveryHandler //
 	counts  readerCounts
 	writers *writerMemory // Those that ask for acknowledgements.
+	memory  budget        // Of all read buffers together.
 
 	// Stopping.
 	handling context.Context // Ended when Stop does not wait any longer.
@@ -40,7 +41,8 @@ type Reader struct {
 	shut     bool // The listener refuses new connections.
 	closing  bool // The connections are being ended.
 	conns    map[*readerConn]struct{}
-	refusing int // How many of conns are being refused.
+	refusing int            // How many of conns are being refused.
+	users    map[string]int // How many of the others each user has.
 	lastID   uint64
 }
 
@@ -76,6 +78,8 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 		done:     make(chan struct{}),
 		room:     make(chan struct{}, 1),
 		conns:    make(map[*readerConn]struct{}),
+		users:    make(map[string]int),
+		memory:   budget{limit: int64(cfg.readMemory)},
 	}
 	r.handling, r.giveUp = context.WithCancel(context.Background())
 	return r, nil

@@ -21,6 +21,7 @@ type readerConn struct {
 	delivery Delivery
 	handle   func(data []byte) // One of the handle methods, bound once.
 	refused  bool
+	user     string        // Whose it counts as.
 	unknown  error         // Why who it is could not be told.
 	claim    *claim        // Of a session; nil without one.
 	fenced   chan struct{} // Closed when a newer connection takes over; nil without a session.
@@ -35,7 +36,7 @@ func (r *Reader) admit(conn net.Conn) {
 	if r.cfg.tls != nil {
 		conn = tls.Server(conn, r.cfg.tls)
 	}
-	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg), unknown: unknown}
+	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory), unknown: unknown, user: peer.who()}
 	if c.handle = c.handleMessage; r.deliver != nil {
 		c.handle = c.handleDelivery
 	}
@@ -44,8 +45,11 @@ func (r *Reader) admit(conn net.Conn) {
 	r.lastID++
 	peer.ID = r.lastID
 	c.delivery.Peer = peer
-	if c.refused = len(r.conns)-r.refusing >= r.cfg.maxConnections; c.refused {
+	full := r.fullLocked(peer.who())
+	if c.refused = full != nil; c.refused {
 		r.refusing++
+	} else {
+		r.users[peer.who()]++
 	}
 	r.conns[c] = struct{}{}
 	closing := r.closing
@@ -54,12 +58,23 @@ func (r *Reader) admit(conn net.Conn) {
 
 	if c.refused {
 		r.counts.refused.Add(1)
-		r.report(OpAccept, c.where(), fmt.Errorf("%w: %d are open (WithMaxConnections)", ErrTooManyConnections, r.cfg.maxConnections))
+		r.report(OpAccept, c.where(), full)
 	}
 	if c.refused || closing {
 		c.in.requestClose()
 	}
 	go c.serve() // Ends with the connection; finish waits for it.
+}
+
+// fullLocked says why there is no room for one more connection of this user.
+func (r *Reader) fullLocked(user string) error {
+	switch {
+	case len(r.conns)-r.refusing >= r.cfg.maxConnections:
+		return fmt.Errorf("%w: %d are open (WithMaxConnections)", ErrTooManyConnections, r.cfg.maxConnections)
+	case user != "" && r.users[user] >= r.cfg.maxConnectionsPerUser:
+		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", ErrTooManyConnections, r.cfg.maxConnectionsPerUser, user)
+	}
+	return nil
 }
 
 // remove ends a connection.
@@ -70,6 +85,8 @@ func (r *Reader) remove(c *readerConn) {
 	delete(r.conns, c)
 	if c.refused {
 		r.refusing--
+	} else if r.users[c.user]--; r.users[c.user] == 0 {
+		delete(r.users, c.user)
 	}
 	r.counts.add(&c.in.counts)
 	r.mu.Unlock()
@@ -85,6 +102,7 @@ func (c *readerConn) abort() {
 	if c.in.replays.Load() {
 		c.in.halt()
 	}
+	c.in.leave()
 	closeNow(c.in.conn)
 }
 
@@ -222,6 +240,11 @@ func (c *readerConn) goesOn(err error) bool {
 		return true
 	case errors.Is(err, errEnded), errors.Is(err, net.ErrClosed), closing:
 		return false
+	case errors.Is(err, ErrTooSlow):
+		c.reader.counts.tooSlow.Add(1)
+		c.reader.report(OpRead, c.where(), err)
+		c.in.requestClose()
+		return true
 	case errors.Is(err, ErrPeerSilent):
 		c.reader.report(OpRead, c.where(), err)
 		return false
