@@ -71,7 +71,7 @@ func (in *inbound) awaitSpace() bool {
 		return false
 	}
 	in.move(size)
-	in.frameAt = time.Time{} // The peer is not to blame.
+	in.frameAt, in.began = time.Time{}, time.Now() // The peer is not to blame for the wait.
 	return true
 }
 

@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"writer.go", "writer_wait.go", "connect.go", "drain.go", "drain_session.go", "reader.go", "accept.go", "serve.go", "serve_session.go", "memory.go"},
 	{"conn.go", "conn_read.go", "conn_buffer.go", "conn_wait.go", "conn_write.go", "trust.go", "session.go", "session_read.go", "session_write.go"},
 	{"framing.go", "queue.go", "queue_push.go", "queue_take.go", "queue_drop.go", "queue_acks.go", "pool.go", "budget.go"},
-	{"address.go", "socket.go", "peer.go", "getsockopt.go", "delivery.go", "systemd.go"},
+	{"address.go", "socket.go", "folder.go", "peer.go", "getsockopt.go", "delivery.go", "systemd.go"},
 	{"options.go", "config.go", "metrics.go", "histogram.go", "errors.go"},
 }
 

@@ -44,8 +44,8 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 // its owner is still to change.
 func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
 	path := cfg.address.name
-	if err := os.MkdirAll(filepath.Dir(path), folderMode); err != nil {
-		return nil, nil, fmt.Errorf("making the socket's folder: %w", err)
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return nil, nil, err
 	}
 	unlock, err := lockFolder(filepath.Dir(path))
 	if err != nil {
@@ -78,6 +78,18 @@ func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
 		return nil, nil, firstError(err, listener.Close())
 	}
 	return listener, file, nil
+}
+
+// makeFolder makes a folder if it is not there. The way to it is looked at before and after.
+func makeFolder(folder string) error {
+	err := checkFolder(folder)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(folder, folderMode); err != nil {
+		return fmt.Errorf("making the socket's folder: %w", err)
+	}
+	return checkFolder(folder)
 }
 
 // finishFile gives the socket, which is bound, its owner and then its mode, of which the umask may

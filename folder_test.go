@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package udsipc_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+)
+
+// TestFoldersThatOthersControl are refused, and the error says which and what to do.
+func TestFoldersThatOthersControl(t *testing.T) {
+	mode := func(t *testing.T, folder string, mode os.FileMode) {
+		t.Helper()
+		if err := os.Chmod(folder, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(t *testing.T, target, name string, uid int) {
+		t.Helper()
+		if err := os.Symlink(target, name); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Lchown(name, uid, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		make func(t *testing.T, folder string) (path string)
+		want string // In the error; empty for none.
+		root bool
+	}{
+		"a folder of one's own":   {func(*testing.T, string) string { return "a/s" }, "", false},
+		"writable by the group":   {func(t *testing.T, f string) string { mode(t, f+"/a", 0o775); return "a/s" }, "", false},
+		"writable by all, sticky": {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "", false},
+		"writable by all":         {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777); return "a/s" }, "chmod", false},
+		"above it, writable by all": {func(t *testing.T, f string) string {
+			mode(t, f+"/a", 0o777)
+			return "a/b/s"
+		}, "chmod", false},
+		"a link of one's own": {func(t *testing.T, f string) string { link(t, "a", f+"/l", os.Geteuid()); return "l/s" }, "", false},
+		"a link of another":   {func(t *testing.T, f string) string { link(t, "a", f+"/l", nobody); return "l/s" }, "symbolic link", true},
+		"an absolute link of another": {func(t *testing.T, f string) string {
+			link(t, f+"/a", f+"/l", nobody)
+			return "l/s"
+		}, "symbolic link", true},
+		"a link to what all may write": {func(t *testing.T, f string) string {
+			mode(t, f+"/a", 0o777)
+			link(t, "./a/../a/b", f+"/l", os.Geteuid())
+			return "l/s"
+		}, "chmod", false},
+		"a link to itself": {func(t *testing.T, f string) string { link(t, "l", f+"/l", os.Geteuid()); return "l/s" }, "too many", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.root {
+				asRoot(t)
+			}
+			folder := t.TempDir()
+			if err := os.MkdirAll(folder+"/a/b", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(folder, test.make(t, folder))
+			r := newReader(t, path)
+			err := r.Start()
+			switch {
+			case test.want == "" && err != nil:
+				t.Error(err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("Start: %v, want %q", err, test.want)
+			case test.want != "" && test.want != "too many" && !errors.Is(err, udsipc.ErrInvalidSocketPath):
+				t.Errorf("Start: %v, want ErrInvalidSocketPath", err)
+			}
+			if err != nil {
+				checkEmpty(t, filepath.Join(folder, "a", "b"))
+			}
+		})
+	}
+}
