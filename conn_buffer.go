@@ -23,11 +23,15 @@ func (in *inbound) midway() int {
 	return in.w - in.r
 }
 
-// space makes room for the next bytes: in a buffer of the size of a read, or a larger one for a larger
-// frame. That grows only when it is full, so a frame that is announced and does not come costs nothing.
-// It says no if there is no room, and the budget is used up: a small buffer is always there.
+// space makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the size of
+// a read, or a larger one for a larger frame. That grows only when it is full, so a frame that is
+// announced and does not come costs nothing. It says no if there is no room, and the budget is used up: a
+// small buffer is always there.
 func (in *inbound) space() bool {
 	size := max(in.bufSize, in.usual)
+	if in.brought < freeSize && in.usual == 0 {
+		size = min(size, freeSize)
+	}
 	have := in.w - in.r
 	switch {
 	case in.buf == nil:
@@ -35,7 +39,7 @@ func (in *inbound) space() bool {
 			size = min(size, freeSize)
 		}
 		in.buf, in.r, in.w = getBuffer(size), 0, 0
-	case len(in.buf.b) < in.bufSize && in.budget.take(&in.loan, size):
+	case len(in.buf.b) < size && in.budget.take(&in.loan, size):
 		in.move(size)
 	case have == 0:
 		in.r, in.w = 0, 0

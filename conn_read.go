@@ -33,14 +33,15 @@ type inbound struct {
 
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
 	// nil or as small as what it holds.
-	buf    *buffer
-	budget *budget
-	loan   loan // For buf.
-	r, w   int
-	need   int    // The size of the frame at r, as far as it is known; more than w-r bytes.
-	skip   uint64 // Bytes of a refused frame that are still to come.
-	usual  int    // The size of the last frame, if that was larger than bufSize.
-	last   int    // The length of the last message that was handed over.
+	buf     *buffer
+	budget  *budget
+	loan    loan // For buf.
+	r, w    int
+	need    int    // The size of the frame at r, as far as it is known; more than w-r bytes.
+	skip    uint64 // Bytes of a refused frame that are still to come.
+	usual   int    // The size of the last frame, if that was larger than bufSize.
+	brought int    // What the last read brought.
+	last    int    // The length of the last message that was handed over.
 
 	// One attempt to read.
 	try    func(fd uintptr) bool // tryRead, bound once.
@@ -153,6 +154,7 @@ func (in *inbound) fill() error {
 		err := in.read()
 		switch {
 		case err == nil:
+			in.brought = in.n
 			in.counts.receivedBytes.Add(uint64(in.n))
 			return nil
 		case err == errNoSpace && in.awaitSpace():
