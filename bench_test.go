@@ -21,6 +21,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -405,4 +406,75 @@ func tcpAddress(tb testing.TB) string {
 	}
 	defer l.Close()
 	return "tcp://" + l.Addr().String()
+}
+
+// BenchmarkFairness is the time from a write to the handler for messages of 100 quiet connections, each
+// with ten of them a second, alone and beside one that sends as fast as it can.
+func BenchmarkFairness(b *testing.B) {
+	for _, loud := range []int{0, 1} {
+		b.Run(fmt.Sprint("loud", loud), func(b *testing.B) { fairness(b, loud, 100) })
+	}
+}
+
+func fairness(b *testing.B, loud, quiet int) {
+	var mu sync.Mutex
+	var took []time.Duration
+	done := make(chan struct{})
+	path := socketPath(b)
+	startReader(b, func(data []byte) error {
+		if data[0] != 'q' {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		took = append(took, time.Since(time.Unix(0, int64(binary.BigEndian.Uint64(data[1:])))))
+		if len(took) == b.N {
+			close(done)
+		}
+		return nil
+	}, path)
+	block := bytes.Repeat(append(binary.AppendUvarint(nil, 128), make([]byte, 128)...), 500)
+	var wg sync.WaitGroup
+	for range loud {
+		conn := mustDial(b, path)
+		wg.Go(func() {
+			for {
+				if _, err := conn.Write(block); err != nil {
+					return
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	b.ResetTimer()
+	for range quiet {
+		conn := mustDial(b, path)
+		wg.Go(func() {
+			frame := append([]byte{9, 'q'}, make([]byte, 8)...)
+			for tick := time.NewTicker(100 * time.Millisecond); ; {
+				binary.BigEndian.PutUint64(frame[2:], uint64(time.Now().UnixNano()))
+				if _, err := conn.Write(frame); err != nil {
+					b.Error(err)
+				}
+				select {
+				case <-done:
+					return
+				case <-tick.C:
+				}
+			}
+		})
+		time.Sleep(time.Millisecond) // Not all in one moment.
+	}
+	<-done
+	b.StopTimer()
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-p50")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
 }

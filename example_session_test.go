@@ -4,6 +4,8 @@ package udsipc_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,4 +84,51 @@ func ExampleDelivery() {
 		fmt.Println(err)
 	}
 	// Output: [resize a.png resize b.png] 2
+}
+
+// A reader over TCP that wants certificates of its own authority, and takes its own from files that may
+// be renewed while it runs: the callback is asked at each connection.
+func ExampleWithTLS() {
+	authority, err := os.ReadFile("/etc/app/authority.pem")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		ClientAuth: tls.RequireAndVerifyClientCert,
+		ClientCAs:  pool,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			certificate, err := tls.LoadX509KeyPair("/etc/app/collector.pem", "/etc/app/collector.key")
+			return &certificate, err
+		},
+	}
+	reader, err := udsipc.NewReader(func(data []byte) error { return nil }, "tcp://0.0.0.0:7100", udsipc.WithTLS(config),
+		udsipc.WithAuthorizer(func(p udsipc.Peer) error {
+			if name := p.TLS.VerifiedChains[0][0].Subject.CommonName; name != "agent" {
+				return fmt.Errorf("%q is not an agent", name)
+			}
+			return nil
+		}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(reader.Start())
+}
+
+// A socket that everybody may open, for members of one group and for this user.
+func ExampleWithAuthorizer() {
+	const adm = 4
+	reader, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
+		fmt.Printf("uid %d: %s\n", d.Peer.Credentials.UID, d.Data)
+		return nil
+	}, "/run/app/audit.sock", udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AnyOf(udsipc.SameUser(), udsipc.AllowGIDs(adm))))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(reader.Start())
 }

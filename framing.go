@@ -46,6 +46,13 @@
 // ([WithWriterMemory]). To a writer that it has forgotten it is a new reader: what it has handled and
 // not acknowledged comes again, marked.
 //
+// # Trust
+//
+// A socket file has its final mode, 0600 by default, from its first moment on. [WithAuthorizer] decides
+// by who the peer is, on either side; [WithTLS] works over every transport, and plaintext over a network
+// is refused unless [WithPlaintext] asks for it. A Reader bounds the connections, the memory and the time
+// of its peers (docs/SECURITY.md).
+//
 // # Bytes
 //
 // WriteMessage never keeps the caller's slice. What a handler gets is valid until it returns, and

@@ -325,3 +325,30 @@ func TestPlaintextOverANetwork(t *testing.T) {
 		t.Errorf("TLS without a name to verify: %v", err)
 	}
 }
+
+// TestCertificatesAreReadAnew at each connection.
+func TestCertificatesAreReadAnew(t *testing.T) {
+	a := newAuthority(t)
+	readerTLS, writerTLS := a.configs(t)
+	readerTLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	names := make(chan string, 3)
+	for _, name := range []string{"first", "second"} {
+		names <- name
+	}
+	readerTLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		certificate := a.certificate(t, <-names)
+		return &certificate, nil
+	}
+	path := socketPath(t)
+	got := make(chan string, 2)
+	startReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithTLS(readerTLS))
+	for _, name := range []string{"first", "second"} {
+		config := writerTLS.Clone()
+		config.ServerName = name // Verified against the certificate.
+		w := startWriter(t, path, udsipc.WithTLS(config))
+		mustWriteMessage(t, w, name)
+		if data := await(t, "a message", got); data != name {
+			t.Errorf("got %q, want %q", data, name)
+		}
+	}
+}
