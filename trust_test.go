@@ -329,8 +329,8 @@ func TestPlaintextOverANetwork(t *testing.T) {
 // TestCertificatesAreReadAnew at each connection.
 func TestCertificatesAreReadAnew(t *testing.T) {
 	a := newAuthority(t)
-	readerTLS, writerTLS := a.configs(t)
-	readerTLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	_, writerTLS := a.configs(t)
+	readerTLS := &tls.Config{MinVersion: tls.VersionTLS13}
 	names := make(chan string, 3)
 	for _, name := range []string{"first", "second"} {
 		names <- name
@@ -351,4 +351,34 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 			t.Errorf("got %q, want %q", data, name)
 		}
 	}
+}
+
+// TestStopDuringHandshake does not wait for clients that say nothing.
+func TestStopDuringHandshake(t *testing.T) {
+	readerTLS, writerTLS := newAuthority(t).configs(t)
+	t.Run("reader", func(t *testing.T) {
+		path := socketPath(t)
+		r := startReader(t, ignore, path, udsipc.WithTLS(readerTLS), udsipc.WithHandshakeTimeout(time.Hour))
+		mustDial(t, path)
+		until(t, "it is there", func() bool { return r.Metrics().Connections == 1 })
+		stop(t, r)
+	})
+	t.Run("writer", func(t *testing.T) {
+		path := socketPath(t)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		w := startedWriter(t, path, udsipc.WithTLS(writerTLS), udsipc.WithHandshakeTimeout(time.Hour))
+		mustWriteMessage(t, w, "stays")
+		if _, err := l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := w.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Stop: %v", err)
+		}
+	})
 }
