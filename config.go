@@ -152,20 +152,6 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
 	case c.maxConnections < 1:
 		return c, fmt.Errorf("udsipc: WithMaxConnections(%d): want 1 or more", c.maxConnections)
-	case c.maxConnectionsPerUser < 0:
-		return c, fmt.Errorf("udsipc: WithMaxConnectionsPerUser(%d): want 1 or more, or 0 for as many as WithMaxConnections", c.maxConnectionsPerUser)
-	case c.firstMessageTimeout < 0:
-		return c, invalidTimeout("WithFirstMessageTimeout", c.firstMessageTimeout, "0, which is never, or more")
-	case c.messageTimeout < 0:
-		return c, invalidTimeout("WithMessageTimeout", c.messageTimeout, "0, which is never, or more")
-	case c.readMemory == 0 || c.readMemory > math.MaxInt64/2:
-		return c, invalidSize("WithReadMemory", c.readMemory, "1 byte or more")
-	case c.maxRedeliveries < 0:
-		return c, fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
-	case c.maxWriters < 1:
-		return c, fmt.Errorf("udsipc: WithMaxWriters(%d): want 1 or more", c.maxWriters)
-	case c.writerMemory <= 0:
-		return c, invalidTimeout("WithWriterMemory", c.writerMemory, "more than 0")
 	case c.socketMode&^0o777 != 0 || c.socketMode == 0:
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
 	case c.socketUID < -1 || c.socketGID < -1:
@@ -175,6 +161,9 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	case c.withoutSystemd && c.systemdName != "":
 		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
 	}
+	if err := c.checkLimits(); err != nil {
+		return c, err
+	}
 	if c.maxConnectionsPerUser == 0 {
 		c.maxConnectionsPerUser = c.maxConnections
 	}
@@ -182,6 +171,27 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, c.checkPlaintext(text)
 	}
 	return c, nil
+}
+
+// checkLimits is for what a Reader puts up with.
+func (c *readerConfig) checkLimits() error {
+	switch {
+	case c.maxConnectionsPerUser < 0:
+		return fmt.Errorf("udsipc: WithMaxConnectionsPerUser(%d): want 1 or more, or 0 for as many as WithMaxConnections", c.maxConnectionsPerUser)
+	case c.firstMessageTimeout < 0:
+		return invalidTimeout("WithFirstMessageTimeout", c.firstMessageTimeout, "0, which is never, or more")
+	case c.messageTimeout < 0:
+		return invalidTimeout("WithMessageTimeout", c.messageTimeout, "0, which is never, or more")
+	case c.readMemory == 0 || c.readMemory > math.MaxInt64/2:
+		return invalidSize("WithReadMemory", c.readMemory, "1 byte or more")
+	case c.maxRedeliveries < 0:
+		return fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
+	case c.maxWriters < 1:
+		return fmt.Errorf("udsipc: WithMaxWriters(%d): want 1 or more", c.maxWriters)
+	case c.writerMemory <= 0:
+		return invalidTimeout("WithWriterMemory", c.writerMemory, "more than 0")
+	}
+	return nil
 }
 
 // check is for what both sides have.

@@ -20,21 +20,21 @@ var layers = [][]string{
 	{"conn.go", "conn_read.go", "conn_buffer.go", "conn_wait.go", "conn_write.go", "trust.go", "session.go", "session_read.go", "session_write.go"},
 	{"framing.go", "queue.go", "queue_push.go", "queue_take.go", "queue_drop.go", "queue_acks.go", "pool.go", "budget.go"},
 	{"address.go", "socket.go", "folder.go", "peer.go", "getsockopt.go", "delivery.go", "systemd.go"},
-	{"options.go", "config.go", "metrics.go", "histogram.go", "errors.go"},
+	{"options.go", "options_reader.go", "config.go", "metrics.go", "histogram.go", "errors.go"},
 }
 
 // exceptions are the uses that go up, each with its reason.
 var exceptions = map[string]string{
-	"config.go uses parseAddress":    "options are checked together with the address",
-	"options.go uses State":          "the callback gets what the Writer is",
-	"options.go uses Delivery":       "the callback gets what a handler gets",
-	"config.go uses Delivery":        "the callback gets what a handler gets",
-	"options.go uses Peer":           "the callback gets who it is",
-	"config.go uses Peer":            "the callback gets who it is",
-	"config.go uses State":           "the callback gets what the Writer is",
-	"metrics.go uses Writer":         "the methods that take the snapshots",
-	"metrics.go uses Reader":         "the methods that take the snapshots",
-	"metrics.go uses StateConnected": "the methods that take the snapshots",
+	"config.go uses parseAddress":     "options are checked together with the address",
+	"options.go uses State":           "the callback gets what the Writer is",
+	"options_reader.go uses Delivery": "the callback gets what a handler gets",
+	"config.go uses Delivery":         "the callback gets what a handler gets",
+	"options.go uses Peer":            "the callback gets who it is",
+	"config.go uses Peer":             "the callback gets who it is",
+	"config.go uses State":            "the callback gets what the Writer is",
+	"metrics.go uses Writer":          "the methods that take the snapshots",
+	"metrics.go uses Reader":          "the methods that take the snapshots",
+	"metrics.go uses StateConnected":  "the methods that take the snapshots",
 }
 
 // forbidden are the imports that the package leaves to its users.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io/fs"
 	"net"
 	"time"
 )
@@ -33,9 +32,12 @@ type (
 )
 
 func (o writerOption) applyWriter(c *writerConfig) { o(c) }
+
 func (o readerOption) applyReader(c *readerConfig) { o(c) }
-func (o bothOption) applyWriter(c *writerConfig)   { o(&c.sharedConfig) }
-func (o bothOption) applyReader(c *readerConfig)   { o(&c.sharedConfig) }
+
+func (o bothOption) applyWriter(c *writerConfig) { o(&c.sharedConfig) }
+
+func (o bothOption) applyReader(c *readerConfig) { o(&c.sharedConfig) }
 
 // WithMaxMessageSize sets the largest message in bytes; the default is 10 MiB. A Writer returns
 // ErrMessageTooLarge for a larger one, a Reader refuses the connection that sends one. 0 is an error;
@@ -162,124 +164,6 @@ func WithMaxAge(d time.Duration) WriterOption {
 // return soon; it may call Stop with a context that ends.
 func WithStateCallback(callback func(state State, cause error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onState = callback })
-}
-
-// WithInactivityTimeout ends connections on which nothing came for so long; the default is 10 s, and 0
-// is never. Nothing is lost by it: what a writer sends at that very moment is handled or sent again.
-// A negative one is an error.
-func WithInactivityTimeout(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.inactivityTimeout = d })
-}
-
-// WithReadBufferSize sets how many bytes are read at once, into a pooled buffer that a connection
-// holds while it has bytes to handle; the default is 256 KiB, rounded up to a power of two. 0, and
-// more than 1 GiB, are errors.
-func WithReadBufferSize(bytes uint32) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.readBufferSize = bytes })
-}
-
-// WithReaderErrorCallback sets who is told of errors that no caller gets; by default nobody. It is
-// called from the goroutines of the connections, so at once from several.
-func WithReaderErrorCallback(callback ErrorCallback) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.onError = callback })
-}
-
-// WithMaxAcceptErrors sets how many times in a row accepting may fail before the Reader gives up and
-// Done is closed; the default is 10. To be out of descriptors or of memory never counts. A negative
-// one is an error.
-func WithMaxAcceptErrors(n int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.maxAcceptErrors = n })
-}
-
-// WithListener makes the Reader accept from l, which it closes at Stop. Neither the address nor
-// systemd is looked at then; the address still names the Reader in errors.
-func WithListener(l net.Listener) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.listener, c.listenerSet = l, true })
-}
-
-// WithMaxConnections bounds the connections that are open at once; the default is 1,024. One more is
-// refused with ErrTooManyConnections, after what it had sent by then has been handled. Less than 1 is
-// an error.
-func WithMaxConnections(n int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.maxConnections = n })
-}
-
-// WithMaxConnectionsPerUser bounds the connections of one user of this machine, as the kernel names it
-// (Credentials); by default, and for 0, as many as WithMaxConnections. Set it where several users may
-// connect. One more is refused as one over WithMaxConnections is. A negative number is an error.
-func WithMaxConnectionsPerUser(n int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.maxConnectionsPerUser = n })
-}
-
-// WithFirstMessageTimeout ends connections whose first message is not there whole so long after they
-// were made; the default is 10 s, and 0 is never. A negative one is an error. Nothing is lost by it.
-func WithFirstMessageTimeout(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.firstMessageTimeout = d })
-}
-
-// WithMessageTimeout ends connections that take longer from the first byte of a message to its last;
-// the default is 30 s, and 0 is never. A negative one is an error. Nothing is lost by it.
-func WithMessageTimeout(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.messageTimeout = d })
-}
-
-// WithReadMemory bounds the memory of the read buffers of all connections together, in bytes; the
-// default is 64 MiB. Each connection may have 16 KiB beyond that, so small messages never wait; one
-// that needs more waits its turn, and one at a time may exceed the bound by its message. 0 is an error.
-func WithReadMemory(bytes uint64) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.readMemory = bytes })
-}
-
-// WithMaxRedeliveries sets how often a message of an acknowledged connection is handed to the handler
-// again after the handler returned an error or panicked; the default is 3, after 10, 40 and 160 ms.
-// The messages behind it wait. When none succeeds, the message goes to WithDeadLetter and counts as
-// handled. A negative number is an error. Without acknowledgements a message is handed over once.
-func WithMaxRedeliveries(n int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.maxRedeliveries = n })
-}
-
-// WithDeadLetter sets who gets the messages that the handler failed for too often, with its last
-// error. d is valid until the callback returns; the message is acknowledged after that. It is called
-// from the goroutines of the connections, so at once from several.
-func WithDeadLetter(callback func(d *Delivery, err error)) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.deadLetter = callback })
-}
-
-// WithMaxWriters sets how many writers with acknowledgements a Reader remembers; the default is 4,096,
-// some 300 bytes each. Those that are connected count and are always remembered; of the others the one whose
-// last connection ended first is forgotten. What a forgotten writer was not told of comes again, marked
-// Redelivered. Less than 1 is an error.
-func WithMaxWriters(n int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.maxWriters = n })
-}
-
-// WithWriterMemory sets for how long a writer with acknowledgements is remembered after its last
-// connection; the default is 1 h. Not more than 0 is an error.
-func WithWriterMemory(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.writerMemory = d })
-}
-
-// WithSocketMode sets the permissions of the socket file, whatever the umask; the default is 0600.
-// Connecting takes the permission to write (unix(7)). Anything but permission bits is an error.
-func WithSocketMode(mode fs.FileMode) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.socketMode = mode })
-}
-
-// WithSocketOwner sets the owner of the socket file; -1, the default, leaves an id as it is. To give
-// a file away takes privileges (chown(2)).
-func WithSocketOwner(uid, gid int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.socketUID, c.socketGID = uid, gid })
-}
-
-// WithSystemdName takes the socket that systemd passed under this name (FileDescriptorName=,
-// systemd.socket(5)). A process that systemd did not activate uses the address.
-func WithSystemdName(name string) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.systemdName = name })
-}
-
-// WithoutSystemd never takes a socket from systemd.
-func WithoutSystemd() ReaderOption {
-	return readerOption(func(c *readerConfig) { c.withoutSystemd = true })
 }
 
 // An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
