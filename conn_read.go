@@ -6,6 +6,7 @@ package udsipc
 // place. conn_buffer.go is the buffer, conn_wait.go how long it waits and how it ends.
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,7 @@ type inbound struct {
 	closing  atomic.Bool // Gracefully: no longer than it takes to handle what the peer has sent.
 	said     bool        // The goodbye was said.
 	mu       sync.Mutex  // Guards the read deadline and what follows.
+	greeting bool        // The TLS handshake is not done.
 	shut     bool        // The kernel refuses the peer's writes; end of file will come.
 	graceEnd time.Time   // Otherwise: when to wait no longer.
 }
@@ -80,6 +82,7 @@ func newInbound(conn net.Conn, cfg *readerConfig, memory *budget) *inbound {
 	}
 	in.bufSize = 1 << bufferClass(int(cfg.readBufferSize))
 	in.kind, in.raw = inspect(conn)
+	_, in.greeting = conn.(*tls.Conn)
 	if !canTryRead {
 		in.raw = nil
 	}

@@ -107,10 +107,22 @@ func (in *inbound) requestClose() {
 		return
 	}
 	in.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
+	if in.greeting {
+		// Its writer may have finished, and be sending: it hears the goodbye after that.
+		_ = in.conn.SetReadDeadline(time.Now().Add(closeGrace))
+		return
+	}
 	in.shut = shutReceiving(in.conn)
 	if !in.shut {
 		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
 	}
+}
+
+// greeted says that the TLS handshake is done.
+func (in *inbound) greeted() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.greeting = false
 }
 
 // over says goodbye where that is needed, and whether the time for an answer is over.

@@ -140,6 +140,7 @@ func (c *readerConn) verify() bool {
 		r.report(OpHandshake, c.where(), err)
 		return false
 	}
+	c.in.greeted()
 	if r.cfg.authorizer == nil {
 		return true
 	}

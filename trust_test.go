@@ -213,7 +213,7 @@ func TestTLS(t *testing.T) {
 	}
 	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
 		overTransports(t, func(t *testing.T, address string) {
-			const restarts, each = 5, 2000
+			const restarts, each = 5, 500
 			s := newSequence(t, restarts*each)
 			errs := collect()
 			w := startWriter(t, address, append(mode, udsipc.WithTLS(writerTLS), seen("collector"), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.callback))...)
@@ -240,7 +240,10 @@ func TestTLS(t *testing.T) {
 				}
 				stop(t, r)
 			}
-			errs.none(t, udsipc.ErrConnectionClosed, udsipc.ErrUnauthorized, udsipc.ErrHandshake)
+			errs.none(t, udsipc.ErrUnauthorized)
+			if m := w.Metrics(); m.PossiblyLost > 0 {
+				t.Errorf("%+v, want nothing lost", m)
+			}
 		})
 	}
 }
