@@ -21,16 +21,20 @@ const (
 // run accepts until the listener ends, then waits for the connections.
 func (r *Reader) run() {
 	defer r.wg.Done()
+	r.adopt(r.legacy)
 	if err := r.accept(); err != nil {
 		r.mu.Lock()
 		r.err = opError(OpAccept, r.cfg.where, err)
 		r.mu.Unlock()
 		r.report(OpAccept, r.cfg.where, err)
+		supervision.mourn(r, err)
 		_ = r.stopListening() // The first error is the one that counts.
 	}
 	_ = r.listener.Close() // Nobody is waiting in it any more.
 	r.mu.Lock()
-	r.closeConnsLocked()
+	if _, single := r.listener.(*passedConnection); !single {
+		r.closeConnsLocked()
+	}
 	r.mu.Unlock()
 	r.passed.release()
 	go r.finish() // Ends with the last connection.
@@ -40,6 +44,12 @@ func (r *Reader) run() {
 func (r *Reader) finish() {
 	r.wg.Wait()
 	r.giveUp()
+	r.mu.Lock()
+	handingOver := r.handingOver
+	r.mu.Unlock()
+	if handingOver {
+		r.finishHandOver()
+	}
 	r.end()
 }
 
@@ -50,7 +60,7 @@ func (r *Reader) quiesceLocked() error {
 	switch {
 	case !hasDeadline:
 		return r.listener.Close()
-	case r.passed != nil:
+	case r.passed != nil, r.handingOver:
 		return listener.SetDeadline(aLongTimeAgo)
 	}
 	if unix, ok := r.listener.(*net.UnixListener); ok && r.cfg.listener == nil {
@@ -86,8 +96,11 @@ func (r *Reader) accept() error {
 		if err == nil {
 			failures, pause = 0, minAcceptPause
 			admitted++
-			r.admit(conn)
+			r.admit(conn, nil)
 			continue
+		}
+		if _, single := r.listener.(*passedConnection); single {
+			return nil // It was the only one.
 		}
 		if r.isStopping() {
 			if r.moreWaiting(err, admitted) {
@@ -95,6 +108,9 @@ func (r *Reader) accept() error {
 				continue
 			}
 			return nil
+		}
+		if isTimeout(err) && r.answer() {
+			continue
 		}
 		r.counts.acceptErrors.Add(1)
 		if !outOfResources(err) {
@@ -130,15 +146,37 @@ func (r *Reader) isStopping() bool {
 	}
 }
 
+// answer answers a knock, if there was one, and lets Accept wait again.
+func (r *Reader) answer() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.knocked {
+		return false
+	}
+	r.knocked = false
+	if listener, ok := r.listener.(deadliner); ok && r.phase == phaseStarted {
+		_ = listener.SetDeadline(time.Time{}) // If not, Accept tells.
+	}
+	select {
+	case r.answered <- struct{}{}:
+	default:
+	}
+	return true
+}
+
 // sleep pauses, unless the Reader is stopping.
 func (r *Reader) sleep(pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.stopping:
-		return false
+	for {
+		select {
+		case <-timer.C:
+			return true
+		case <-r.stopping:
+			return false
+		case <-r.knock:
+			r.answer()
+		}
 	}
 }
 
@@ -154,6 +192,8 @@ func (r *Reader) awaitRoom() bool {
 		}
 		select {
 		case <-r.room:
+		case <-r.knock:
+			r.answer()
 		case <-r.handling.Done():
 			return false
 		}

@@ -22,6 +22,9 @@ const maxMessageLimit = 1 << 30
 // minSilence is the least that WithPeerTimeout may be, and that a peer is believed to want.
 const minSilence = 100 * time.Millisecond
 
+// minStatusInterval is the least that WithStatusInterval may be.
+const minStatusInterval = 100 * time.Millisecond
+
 type sharedConfig struct {
 	address          address
 	where            string // The address as it was given, for errors.
@@ -71,6 +74,10 @@ type readerConfig struct {
 	socketGID             int
 	systemdName           string
 	withoutSystemd        bool
+	withoutNotifications  bool
+	withoutReady          bool
+	statusInterval        time.Duration // 0: never.
+	stuckAfter            time.Duration // 0: as systemd's watchdog has it.
 	listener              net.Listener
 	listenerSet           bool
 	onError               ErrorCallback
@@ -131,6 +138,7 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		maxRedeliveries:     3,
 		maxWriters:          4096,
 		writerMemory:        time.Hour,
+		statusInterval:      5 * time.Second,
 		socketMode:          0o600,
 		socketUID:           -1,
 		socketGID:           -1,
@@ -190,6 +198,10 @@ func (c *readerConfig) checkLimits() error {
 		return fmt.Errorf("udsipc: WithMaxWriters(%d): want 1 or more", c.maxWriters)
 	case c.writerMemory <= 0:
 		return invalidTimeout("WithWriterMemory", c.writerMemory, "more than 0")
+	case c.statusInterval != 0 && c.statusInterval < minStatusInterval:
+		return invalidTimeout("WithStatusInterval", c.statusInterval, "0, which is never, or 100 ms or more")
+	case c.stuckAfter < 0:
+		return invalidTimeout("WithStuckAfter", c.stuckAfter, "0, which is as long as the watchdog's interval, or more")
 	}
 	return nil
 }

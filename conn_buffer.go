@@ -81,7 +81,11 @@ func (in *inbound) awaitSpace() bool {
 
 // ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
 // and no further, so that the next one begins at the start of the buffer and needs no copy.
+// Neither is any byte of the next one read that the next process is to have.
 func (in *inbound) ceiling() int {
+	if in.handing.Load() {
+		return min(len(in.buf.b), max(in.r+in.need, in.w+1))
+	}
 	if in.need > in.bufSize {
 		return min(len(in.buf.b), in.r+in.need)
 	}

@@ -29,6 +29,15 @@ func unread(raw syscall.RawConn) (bytes int, ok bool) {
 	return int(value), err == nil && errno == 0
 }
 
+// waitingBytes returns how many bytes lie in a socket to be read (FIONREAD: tcp(7), unix(7)).
+func waitingBytes(raw syscall.RawConn) (bytes int) {
+	var value int32
+	_ = raw.Control(func(fd uintptr) {
+		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&value)))
+	})
+	return int(value)
+}
+
 // hungUp says whether the peer has closed its end (poll(2)). What it had not read then is thrown away
 // after that, so an unread of 0 means that everything was read only if hungUp says no afterwards. It
 // takes nothing: an error that the connection ended with is still there for the one who reads.

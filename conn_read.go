@@ -30,6 +30,7 @@ type inbound struct {
 	first   time.Duration   // From the beginning to the end of the first message; 0 for any.
 	frame   time.Duration   // From the first byte of a message to its last; 0 for any.
 	began   time.Time
+	resumed bool // An earlier process has read from it.
 	counts  connCounts
 
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
@@ -70,6 +71,8 @@ type inbound struct {
 	said     bool        // The goodbye was said.
 	mu       sync.Mutex  // Guards the read deadline and what follows.
 	greeting bool        // The TLS handshake is not done.
+	handing  atomic.Bool // The next process is to have it, from the next boundary of a message on.
+	handEnd  time.Time   // When to wait for that no longer.
 	shut     bool        // The kernel refuses the peer's writes; end of file will come.
 	graceEnd time.Time   // Otherwise: when to wait no longer.
 }
@@ -142,17 +145,27 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 
 // fresh says whether nothing has come but what is buffered.
 func (in *inbound) fresh() bool {
-	return in.session == nil && in.counts.received.Load() == 0 && in.skip == 0 && in.counts.receivedBytes.Load() == uint64(in.w-in.r)
+	return in.session == nil && !in.resumed && in.counts.received.Load() == 0 && in.skip == 0 && in.counts.receivedBytes.Load() == uint64(in.w-in.r)
 }
 
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
 // nothing came for too long, ErrPeerSilent when not even a heartbeat came, ErrTooSlow when the rest of a
 // message did not, or errEnded when the end was decided on: at once, or when the time to end gracefully
-// is over.
+// is over. errHandOver means that the connection is at the boundary of a message, from where the next process
+// goes on.
 func (in *inbound) fill() error {
 	for {
 		if in.halted.Load() || in.closing.Load() && in.over() {
 			return errEnded
+		}
+		if in.handing.Load() && !in.closing.Load() {
+			if in.atRest() {
+				return errHandOver
+			}
+			if !time.Now().Before(in.handEnd) {
+				in.requestClose()
+				continue
+			}
 		}
 		err := in.read()
 		switch {
@@ -169,7 +182,7 @@ func (in *inbound) fill() error {
 			return err
 		case !isTimeout(err):
 			return err
-		case in.tried && !in.closing.Load() && !in.halted.Load():
+		case in.tried && !in.closing.Load() && !in.halted.Load() && !in.handing.Load():
 			return firstError(in.reason, err)
 		}
 		// The deadline is that of an earlier wait, or of requestClose.

@@ -27,6 +27,10 @@ func (in *inbound) arm() error {
 		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.closing.Load():
 		deadline = in.graceEnd
+	case in.handing.Load() && in.atRest():
+		deadline = aLongTimeAgo // requestHandOver came in between.
+	case in.handing.Load():
+		deadline = in.handEnd
 	default:
 		deadline = in.tooLong(time.Now())
 	}
@@ -57,7 +61,7 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	if in.silence > 0 {
 		until(now.Add(in.silence), in.silent)
 	}
-	if in.first > 0 && received == 0 && in.session == nil && in.skip == 0 {
+	if in.first > 0 && received == 0 && in.session == nil && in.skip == 0 && !in.resumed {
 		until(in.began.Add(in.first), in.late)
 	}
 	if in.midway() == 0 {
@@ -117,6 +121,29 @@ func (in *inbound) requestClose() {
 		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
 	}
 }
+
+// requestHandOver has the connection come to rest at the next boundary of a message, for the next process. What
+// cannot be handed over is ended gracefully. Any goroutine may call it.
+func (in *inbound) requestHandOver() {
+	if _, ok := in.conn.(descriptor); !ok || in.raw == nil {
+		in.requestClose()
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.handing.Load() || in.closing.Load() {
+		return
+	}
+	in.handEnd = time.Now().Add(closeGrace)
+	in.handing.Store(true)
+	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine.
+}
+
+// atRest says whether the connection is at the boundary of a message.
+func (in *inbound) atRest() bool { return in.midway() == 0 && in.skip == 0 }
+
+// untouched says whether nothing was ever read from it.
+func (in *inbound) untouched() bool { return !in.resumed && in.counts.receivedBytes.Load() == 0 }
 
 // greeted says that the TLS handshake is done.
 func (in *inbound) greeted() {

@@ -85,6 +85,11 @@ var (
 	// ErrTooSlow is reported when a peer takes longer for a message than a Reader allows.
 	ErrTooSlow = errors.New("udsipc: peer is too slow")
 
+	// ErrStuck is reported when a handler has not returned for longer than WithStuckAfter, or the
+	// goroutine that accepts connections does not answer, so that systemd's watchdog is not told that the
+	// process lives.
+	ErrStuck = errors.New("udsipc: stuck")
+
 	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections
 	// or WithMaxConnectionsPerUser.
 	ErrTooManyConnections = errors.New("udsipc: too many connections")
@@ -106,6 +111,12 @@ var errOpening = errors.New("udsipc: opening of a session")
 
 // errRenumber is why a Writer ends a session: the next message has not the next number.
 var errRenumber = errors.New("udsipc: a message was set aside")
+
+// errLegacy is why the memory of an earlier process is of no use.
+var errLegacy = errors.New("udsipc: malformed memory of an earlier process")
+
+// errHandOver is why a connection is at rest: the next process is to have it.
+var errHandOver = errors.New("udsipc: connection can be handed over")
 
 // errEnded is why a connection ended that nothing went wrong with: told to, by this side or the other.
 var errEnded = errors.New("udsipc: connection ended")
@@ -134,6 +145,9 @@ const (
 	OpStop      = "stop"
 	OpActivate  = "activate"
 	OpConnect   = "wait connected"
+	OpNotify    = "notify systemd"
+	OpWatchdog  = "watchdog"
+	OpHandOver  = "hand over"
 )
 
 // opWords are the second argument of an ErrorCallback.
@@ -152,6 +166,9 @@ var opWords = map[string]string{
 	OpStop:      "failed to stop cleanly",
 	OpActivate:  "failed to take a socket from systemd",
 	OpConnect:   "no connection",
+	OpNotify:    "failed to tell systemd",
+	OpWatchdog:  "the watchdog is not told that the Reader lives",
+	OpHandOver:  "failed to hand over to the next process",
 }
 
 func (e *OpError) Error() string {

@@ -135,6 +135,48 @@ func (c *claim) awaitBefore(ctx context.Context, interval time.Duration, alive f
 	}
 }
 
+// reclaim is claim and wait for a connection that an earlier process has left, of which everything is known.
+func (m *writerMemory) reclaim(key writerKey, fence func()) (c *claim, handled, repeats uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.writers[key]
+	if w == nil || w.owner != nil {
+		return nil, 0, 0, fmt.Errorf("%w: writer %v has connected again, or is another one now", errStale, key.id)
+	}
+	c = &claim{memory: m, writer: w, fence: fence, done: make(chan struct{}), welcome: true}
+	w.owner = c
+	m.idle.Remove(w.entry)
+	w.entry = nil
+	return c, w.handled, w.repeats, nil
+}
+
+// export returns what is known for certain: of the writers that nobody speaks for at the moment.
+func (m *writerMemory) export(now time.Time) (list []legacyWriter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for entry := m.idle.Front(); entry != nil; entry = entry.Next() {
+		if w := entry.Value.(*remembered); w.known {
+			list = append(list, legacyWriter{key: w.key, attempt: w.attempt, handled: w.handled, repeats: w.repeats, idle: now.Sub(w.since)})
+		}
+	}
+	return list
+}
+
+// restore remembers what another process has exported, at the beginning.
+func (m *writerMemory) restore(list []legacyWriter, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, known := range list {
+		if m.writers[known.key] != nil {
+			continue
+		}
+		w := &remembered{key: known.key, attempt: known.attempt, known: true, handled: known.handled, repeats: known.repeats, since: now.Add(-known.idle)}
+		m.writers[w.key] = w
+		w.entry = m.idle.PushBack(w)
+	}
+	m.forgetLocked(now)
+}
+
 // release ends the claim, and remembers the last message that its connection handled.
 func (c *claim) release(handled uint64) {
 	m, w := c.memory, c.writer

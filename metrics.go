@@ -124,7 +124,9 @@ type ReaderMetrics struct {
 	DeadLetters          uint64 `json:"dead_letters"`          // Messages that the handler failed for too often.
 
 	Connections     uint64 `json:"connections"`      // Open now.
-	Accepted        uint64 `json:"accepted"`         // Connections accepted, refused ones included.
+	Accepted        uint64 `json:"accepted"`         // Connections accepted or taken over, refused ones included.
+	HandedOver      uint64 `json:"handed_over"`      // Connections left for the next process (HandOver).
+	TakenOver       uint64 `json:"taken_over"`       // Connections that an earlier process has left.
 	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections or WithMaxConnectionsPerUser.
 	IdleClosed      uint64 `json:"idle_closed"`      // Connections ended because of WithInactivityTimeout.
 	Unauthorized    uint64 `json:"unauthorized"`     // Connections that the authorizer refused.
@@ -146,6 +148,7 @@ type readerCounts struct {
 	sessions, redelivered           atomic.Uint64
 	duplicates, deadLetters         atomic.Uint64
 	unauthorized, handshakeErrors   atomic.Uint64
+	handedOver, takenOver           atomic.Uint64
 }
 
 // connCounts are written by one goroutine, so that no two processors fight over them.
@@ -193,6 +196,8 @@ func (r *Reader) Metrics() ReaderMetrics {
 		Connections:     uint64(open),
 		Accepted:        r.counts.accepted.Load(),
 		Refused:         r.counts.refused.Load(),
+		HandedOver:      r.counts.handedOver.Load(),
+		TakenOver:       r.counts.takenOver.Load(),
 		IdleClosed:      r.counts.idleClosed.Load(),
 		Unauthorized:    r.counts.unauthorized.Load(),
 		HandshakeErrors: r.counts.handshakeErrors.Load(),

@@ -110,17 +110,6 @@ func WithSocketOwner(uid, gid int) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.socketUID, c.socketGID = uid, gid })
 }
 
-// WithSystemdName takes the socket that systemd passed under this name (FileDescriptorName=,
-// systemd.socket(5)). A process that systemd did not activate uses the address.
-func WithSystemdName(name string) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.systemdName = name })
-}
-
-// WithoutSystemd never takes a socket from systemd.
-func WithoutSystemd() ReaderOption {
-	return readerOption(func(c *readerConfig) { c.withoutSystemd = true })
-}
-
 // WithDeadLetter sets who gets the messages that the handler failed for too often, with its last
 // error. d is valid until the callback returns; the message is acknowledged after that. It is called
 // from the goroutines of the connections, so at once from several.

@@ -30,20 +30,28 @@ type Reader struct {
 	done     chan struct{} // Closed when all connections are gone, or Stop does not wait for them.
 	wg       sync.WaitGroup
 	room     chan struct{} // One slot: a connection ended.
+	knock    chan struct{} // One slot: knocked was set.
+	answered chan struct{} // One slot: it was answered.
 
-	mu       sync.Mutex // Guards what follows.
-	phase    phase
-	ended    bool // done is closed.
-	err      error
-	listener net.Listener
-	file     *socketFile
-	passed   *passedSocket
-	shut     bool // The listener refuses new connections.
-	closing  bool // The connections are being ended.
-	conns    map[*readerConn]struct{}
-	refusing int            // How many of conns are being refused.
-	users    map[string]int // How many of the others each user has.
-	lastID   uint64
+	mu            sync.Mutex // Guards what follows.
+	phase         phase
+	ended         bool // done is closed.
+	err           error
+	listener      net.Listener
+	file          *socketFile
+	passed        *passedSocket
+	shut          bool // The listener refuses new connections.
+	closing       bool // The connections are being ended.
+	conns         map[*readerConn]struct{}
+	refusing      int            // How many of conns are being refused.
+	users         map[string]int // How many of the others each user has.
+	lastID        uint64
+	legacy        *legacy // What an earlier process has left, until it is adopted.
+	handingOver   bool    // The next process is to have the listener and the connections.
+	handOverErr   error
+	left          []legacySession // The sessions that were left for it.
+	knocked       bool            // Does the goroutine that accepts live? If it waits in Accept, that is woken.
+	stuckHandlers int             // When last looked at.
 }
 
 // NewReader returns a Reader that hands the messages that come to address to handler: a path,
@@ -77,6 +85,8 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 		stopping: make(chan struct{}),
 		done:     make(chan struct{}),
 		room:     make(chan struct{}, 1),
+		knock:    make(chan struct{}, 1),
+		answered: make(chan struct{}, 1),
 		conns:    make(map[*readerConn]struct{}),
 		users:    make(map[string]int),
 		memory:   budget{limit: int64(cfg.readMemory)},
@@ -90,13 +100,22 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 // what lies at the path is no socket.
 func (r *Reader) Start() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch r.phase {
-	case phaseStarted:
-		return nil
-	case phaseStopped:
-		return ErrStopped
+	phase := r.phase
+	var err error
+	if phase == phaseNew {
+		err = r.startLocked()
 	}
+	r.mu.Unlock()
+	switch {
+	case phase == phaseStopped:
+		return ErrStopped
+	case phase == phaseNew && err == nil:
+		supervision.announce(r)
+	}
+	return err
+}
+
+func (r *Reader) startLocked() error {
 	if err := r.listenLocked(); err != nil {
 		return err
 	}
@@ -116,11 +135,28 @@ func (r *Reader) listenLocked() (err error) {
 		if r.listener, r.passed, err = takePassed(r.cfg.systemdName); err != nil {
 			return opError(OpActivate, r.cfg.where, err)
 		}
+		if err := r.inheritLocked(); err != nil {
+			return opError(OpListen, r.cfg.where, err)
+		}
 	}
 	if r.listener == nil {
 		r.listener, r.file, err = listen(&r.cfg)
 	}
 	return opError(OpListen, r.cfg.where, err)
+}
+
+// inheritLocked takes what an earlier process has left.
+func (r *Reader) inheritLocked() (err error) {
+	if r.legacy == nil {
+		r.legacy = takeLegacy(r.storeKey())
+	}
+	if r.listener == nil {
+		r.listener, r.file, err = r.legacy.takeListener(&r.cfg)
+	} else if r.legacy.listener != nil {
+		_ = r.legacy.listener.Close() // systemd has made another.
+	}
+	r.legacy.listener = nil
+	return err
 }
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has
@@ -178,14 +214,23 @@ func (r *Reader) Stop(ctx context.Context) error {
 // stopListening begins the end, once: the others do nothing.
 func (r *Reader) stopListening() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.phase != phaseStarted {
-		return nil
+	begins := r.phase == phaseStarted
+	var err error
+	if begins {
+		err = r.stopListeningLocked()
 	}
+	r.mu.Unlock()
+	if begins {
+		supervision.retire(r)
+	}
+	return err
+}
+
+func (r *Reader) stopListeningLocked() error {
 	r.phase = phaseStopped
 	close(r.stopping)
 	err := r.quiesceLocked()
-	if r.shut || r.passed != nil {
+	if r.shut || r.passed != nil || r.handingOver {
 		r.closeConnsLocked()
 	}
 	return err
@@ -197,6 +242,15 @@ func (r *Reader) stopListening() error {
 func (r *Reader) closeConnsLocked() {
 	r.closing = true
 	for c := range r.conns {
+		r.endLocked(c)
+	}
+}
+
+// endLocked ends a connection gracefully: for its writer, or for this process.
+func (r *Reader) endLocked(c *readerConn) {
+	if r.handingOver && !c.refused {
+		c.in.requestHandOver()
+	} else {
 		c.in.requestClose()
 	}
 }
@@ -231,6 +285,7 @@ func (r *Reader) force(ctx context.Context) error {
 
 // end closes done, once.
 func (r *Reader) end() {
+	supervision.leave(r)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended {

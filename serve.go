@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -21,15 +22,21 @@ type readerConn struct {
 	delivery Delivery
 	handle   func(data []byte) // One of the handle methods, bound once.
 	refused  bool
-	user     string        // Whose it counts as.
-	unknown  error         // Why who it is could not be told.
-	claim    *claim        // Of a session; nil without one.
-	fenced   chan struct{} // Closed when a newer connection takes over; nil without a session.
+	user     string         // Whose it counts as.
+	unknown  error          // Why who it is could not be told.
+	claim    *claim         // Of a session; nil without one.
+	legacy   *legacySession // The session that it has begun with; nil without one.
+	fenced   chan struct{}  // Closed when a newer connection takes over; nil without a session.
+
+	// For the watchdog.
+	handling atomic.Bool   // A handler may be running.
+	offers   atomic.Uint64 // How often a message was handed over again.
+	pulse    pulse         // Guarded by Reader.mu.
 }
 
-// admit starts to serve conn. One too many is served as well, but refused further bytes: what it sent
+// admit starts to serve conn, which is new, or which an earlier process has left. One too many is served as well, but refused further bytes: what it sent
 // before it could know is handled.
-func (r *Reader) admit(conn net.Conn) {
+func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 	peer := Peer{Addr: conn.RemoteAddr()}
 	var unknown error
 	peer.Credentials, unknown = identify(conn)
@@ -37,6 +44,10 @@ func (r *Reader) admit(conn net.Conn) {
 		conn = tls.Server(conn, r.cfg.tls)
 	}
 	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory), unknown: unknown, user: peer.who()}
+	if from != nil {
+		c.legacy = from.session
+		c.in.resumed = from.kind != storeFresh
+	}
 	if c.handle = c.handleMessage; r.deliver != nil {
 		c.handle = c.handleDelivery
 	}
@@ -52,16 +63,15 @@ func (r *Reader) admit(conn net.Conn) {
 		r.users[peer.who()]++
 	}
 	r.conns[c] = struct{}{}
-	closing := r.closing
+	if c.refused || r.closing {
+		r.endLocked(c)
+	}
 	r.wg.Add(1)
 	r.mu.Unlock()
 
 	if c.refused {
 		r.counts.refused.Add(1)
 		r.report(OpAccept, c.where(), full)
-	}
-	if c.refused || closing {
-		c.in.requestClose()
 	}
 	go c.serve() // Ends with the connection; finish waits for it.
 }
@@ -118,6 +128,9 @@ func (c *readerConn) serve() {
 		return
 	}
 	defer c.leaveSession()
+	if c.legacy != nil && !c.resume(c.legacy) {
+		return
+	}
 	for {
 		err := c.deliver()
 		switch {
@@ -126,7 +139,9 @@ func (c *readerConn) serve() {
 		case err != nil, c.reader.handling.Err() != nil:
 			return
 		}
-		if err := c.in.fill(); err != nil && !c.goesOn(err) {
+		switch err := c.in.fill(); {
+		case err == nil:
+		case err == errHandOver && c.handOver(), err != errHandOver && !c.goesOn(err):
 			return
 		}
 	}
@@ -160,6 +175,8 @@ func (c *readerConn) verify() bool {
 
 // deliver hands over what is buffered. A panic costs the message at which it happened.
 func (c *readerConn) deliver() error {
+	c.handling.Store(true)
+	defer c.handling.Store(false)
 	session := c.in.session
 	if session != nil {
 		session.begin()

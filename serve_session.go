@@ -90,19 +90,25 @@ func (c *readerConn) welcome(h hello) error {
 	if c.in.kind != unixSocket {
 		answer.silence = c.reader.cfg.peerTimeout
 	}
-	c.in.silence = answer.silence
-	c.in.replays.Store(true)
-	c.in.session = newInSession(c.in, handled, repeats, beat)
-	c.delivery.Writer, c.delivery.Seq = h.writer, handled
-	if c.handle = c.handleMessageAcked; c.reader.deliver != nil {
-		c.handle = c.handleDeliveryAcked
-	}
-	c.reader.counts.sessions.Add(1)
+	c.delivery.Writer = h.writer
+	c.beginSession(handled, repeats, beat, answer.silence)
 	_ = c.in.session.send(appendWelcome(nil, answer)) // Reading tells what became of the connection.
 	if c.in.closing.Load() {
 		c.in.sayGoodbye() // What the writer sends until it hears that is handled.
 	}
 	return nil
+}
+
+// beginSession goes on behind the message handled; up to repeats, an earlier reader may have handled others.
+func (c *readerConn) beginSession(handled, repeats uint64, beat, silence time.Duration) {
+	c.in.silence = silence
+	c.in.replays.Store(true)
+	c.in.session = newInSession(c.in, handled, repeats, beat)
+	c.delivery.Seq = handled
+	if c.handle = c.handleMessageAcked; c.reader.deliver != nil {
+		c.handle = c.handleDeliveryAcked
+	}
+	c.reader.counts.sessions.Add(1)
 }
 
 // fence ends the connection for a newer one of the same writer.
@@ -187,6 +193,8 @@ func (c *readerConn) redeliver(data []byte, err error) {
 
 // pause waits, unless the connection is ended for a newer one, or the Reader for good.
 func (c *readerConn) pause(d time.Duration) bool {
+	c.handling.Store(false)
+	defer c.handling.Store(true)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -200,6 +208,7 @@ func (c *readerConn) pause(d time.Duration) bool {
 
 // offer calls the handler for a message that it has failed for.
 func (c *readerConn) offer() (err error) {
+	c.offers.Add(1)
 	defer func() {
 		if value := recover(); value != nil {
 			err = c.panicked(value)

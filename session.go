@@ -106,12 +106,12 @@ func parseHello(b []byte) (h hello, size int, err error) {
 	if err != nil || size == 0 {
 		return h, 0, err
 	}
-	f := fields{rest: body}
+	f := fields{rest: body, what: errGreeting}
 	if version := f.number(); f.err == nil && version != sessionVersion {
 		return h, 0, fmt.Errorf("%w: the writer speaks %d, this reader %d", errVersion, version, sessionVersion)
 	}
 	copy(h.writer[:], f.take(len(h.writer)))
-	h.attempt, h.first, h.sent, h.silence = f.number(), f.number(), f.number(), f.duration()
+	h.attempt, h.first, h.sent, h.silence = f.number(), f.number(), f.number(), f.silence()
 	switch {
 	case f.end() != nil:
 		err = f.err
@@ -128,13 +128,13 @@ func parseWelcome(b []byte) (w welcome, size int, err error) {
 	if err != nil || size == 0 {
 		return w, 0, err
 	}
-	f := fields{rest: body}
+	f := fields{rest: body, what: errGreeting}
 	version := f.number()
 	w.status = welcomeStatus(f.number())
 	if f.err == nil && (version != sessionVersion || w.status == statusVersion) {
 		return w, 0, fmt.Errorf("%w: the reader speaks %d, this writer %d", errVersion, version, sessionVersion)
 	}
-	w.handled, w.limit, w.silence = f.number(), f.number(), f.duration()
+	w.handled, w.limit, w.silence = f.number(), f.number(), f.silence()
 	switch {
 	case f.end() != nil:
 		return w, 0, f.err
@@ -160,15 +160,17 @@ func parseGreeting(b []byte) (body []byte, size int, err error) {
 	return b[header : header+int(length)], header + int(length), nil
 }
 
-// fields are what is left of a greeting's body, and the first thing that was wrong with it.
+// fields are what is left of a greeting's body, or of another sequence of numbers, and the first thing that was
+// wrong with it.
 type fields struct {
 	rest []byte
+	what error // What every error wraps.
 	err  error
 }
 
 func (f *fields) take(n int) []byte {
 	if f.err == nil && len(f.rest) < n {
-		f.err = fmt.Errorf("%w: it ends too early", errGreeting)
+		f.err = fmt.Errorf("%w: it ends too early", f.what)
 	}
 	if f.err != nil {
 		return nil
@@ -181,7 +183,7 @@ func (f *fields) take(n int) []byte {
 func (f *fields) number() uint64 {
 	n, size := binary.Uvarint(f.rest)
 	if f.err == nil && (size <= 0 || n > maxNumber) {
-		f.err = fmt.Errorf("%w: % x is no number of up to 63 bits", errGreeting, f.rest[:min(len(f.rest), maxHeaderSize)])
+		f.err = fmt.Errorf("%w: % x is no number of up to 63 bits", f.what, f.rest[:min(len(f.rest), maxHeaderSize)])
 	}
 	f.take(max(size, 0))
 	if f.err != nil {
@@ -190,18 +192,23 @@ func (f *fields) number() uint64 {
 	return n
 }
 
-// duration reads milliseconds. What is shorter than anybody can keep counts as minSilence.
-func (f *fields) duration() time.Duration {
-	n := f.number()
-	if n == 0 {
+// milliseconds reads a duration.
+func (f *fields) milliseconds() time.Duration {
+	return time.Duration(min(f.number(), uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
+}
+
+// silence reads a duration. What is shorter than anybody can keep counts as minSilence.
+func (f *fields) silence() time.Duration {
+	d := f.milliseconds()
+	if d == 0 {
 		return 0
 	}
-	return max(time.Duration(min(n, uint64(math.MaxInt64/time.Millisecond)))*time.Millisecond, minSilence)
+	return max(d, minSilence)
 }
 
 func (f *fields) end() error {
 	if f.err == nil && len(f.rest) > 0 {
-		f.err = fmt.Errorf("%w: %d bytes too many", errGreeting, len(f.rest))
+		f.err = fmt.Errorf("%w: %d bytes too many", f.what, len(f.rest))
 	}
 	return f.err
 }

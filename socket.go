@@ -26,6 +26,9 @@ type socketFile struct {
 	made fs.FileInfo
 }
 
+// A fileIdentity tells a file from all others, as long as it exists; the zero one is none.
+type fileIdentity struct{ device, inode uint64 }
+
 // listen makes the socket of cfg's address. The file is nil unless there is one.
 func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 	if cfg.address.file() {
@@ -157,6 +160,15 @@ func (f *socketFile) remove() error {
 		return nil // Gone, or another's.
 	}
 	return os.Remove(f.path)
+}
+
+// find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
+func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
+	made, err := os.Lstat(cfg.address.name)
+	if err != nil || f == (fileIdentity{}) || identityOf(made) != f {
+		return nil, nil // Whoever connects comes to somebody else now.
+	}
+	return finishFile(cfg)
 }
 
 // describe says what lies at a path, for people.

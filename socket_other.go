@@ -11,3 +11,5 @@ import "io/fs"
 func narrow(uintptr, fs.FileMode) {}
 
 func lockFolder(string) (unlock func(), err error) { return func() {}, nil }
+
+func identityOf(fs.FileInfo) fileIdentity { return fileIdentity{} }

@@ -55,3 +55,11 @@ func flock(folder *os.File) error {
 	err = raw.Control(func(fd uintptr) { lockErr = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) })
 	return firstError(lockErr, err)
 }
+
+// identityOf tells a file from all others.
+func identityOf(info fs.FileInfo) fileIdentity {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return fileIdentity{device: uint64(stat.Dev), inode: stat.Ino}
+	}
+	return fileIdentity{}
+}

@@ -2,11 +2,12 @@
 
 package udsipc
 
-// This file takes sockets that systemd passed to this process (sd_listen_fds(3)). It is the only one
-// that reads the environment.
+// This file takes the descriptors that systemd passed to this process (sd_listen_fds(3)): sockets that it
+// made, and what an earlier process of the service left with it (systemd_store.go).
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -22,8 +23,8 @@ const (
 
 var activationVariables = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 
-// passedSockets are the descriptors that systemd passed. They stay open for as long as the process
-// lives, so that a Reader that is stopped and one that takes its place can use the same.
+// passedSockets are the descriptors that systemd passed. Listening ones stay open for as long as the
+// process lives, so that a Reader that is stopped and one that takes its place can use the same.
 var passedSockets struct {
 	mu   sync.Mutex
 	list []*passedSocket
@@ -33,11 +34,36 @@ var passedSockets struct {
 type passedSocket struct {
 	fd    int
 	name  string
-	taken bool // By a Reader that is not stopped. Guarded by passedSockets.mu.
+	taken bool // By a Reader that is not stopped, or for good. Guarded by passedSockets.mu.
 }
 
 func (p *passedSocket) String() string {
 	return fmt.Sprintf("descriptor %d, named %q", p.fd, p.name)
+}
+
+// A PassedDescriptor is a descriptor that systemd passed to this process.
+type PassedDescriptor struct {
+	FD   int    // Its number; it is open, and closed in children.
+	Name string // FileDescriptorName= (systemd.socket(5)), FDNAME= (sd_notify(3)), or "unknown".
+}
+
+// PassedDescriptors returns those descriptors that systemd passed to this process and that no Reader
+// has taken, or that were given back by a Reader that stopped. They belong to the program: call it once all Readers
+// are started, and close what should not be there, or report it. It returns none in a process that
+// systemd did not start, and an error if what systemd says makes no sense.
+func PassedDescriptors() ([]PassedDescriptor, error) {
+	passedSockets.mu.Lock()
+	defer passedSockets.mu.Unlock()
+	if err := loadPassedLocked(); err != nil {
+		return nil, opError(OpActivate, "", err)
+	}
+	var list []PassedDescriptor
+	for _, passed := range passedSockets.list {
+		if !passed.taken {
+			list = append(list, PassedDescriptor{FD: passed.fd, Name: passed.name})
+		}
+	}
+	return list, nil
 }
 
 // parseActivation reads the variables by which systemd tells process pid what it passed: the name of
@@ -106,7 +132,7 @@ func takePassed(name string) (net.Listener, *passedSocket, error) {
 	if passed == nil || err != nil {
 		return nil, nil, err
 	}
-	listener, err := passedListener(passed.fd)
+	listener, err := passedListener(passed)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%v: %w", passed, err)
 	}
@@ -115,7 +141,13 @@ func takePassed(name string) (net.Listener, *passedSocket, error) {
 }
 
 // choosePassed picks one of the sockets.
-func choosePassed(list []*passedSocket, name string) (*passedSocket, error) {
+func choosePassed(all []*passedSocket, name string) (*passedSocket, error) {
+	var list []*passedSocket
+	for _, passed := range all {
+		if !strings.HasPrefix(passed.name, storePrefix) {
+			list = append(list, passed)
+		}
+	}
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -155,10 +187,29 @@ func passedNames(list []*passedSocket) string {
 
 // release lets another Reader take the socket.
 func (p *passedSocket) release() {
-	if p == nil {
+	if p == nil || p.fd < 0 {
 		return
 	}
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
 	p.taken = false
 }
+
+// A passedConnection is the listener of a service with Accept=yes (systemd.socket(5)), which gets one
+// connection that systemd has accepted. It gives out that one, and then io.EOF.
+type passedConnection struct {
+	conn  net.Conn
+	given bool // Accept is called by one goroutine.
+}
+
+func (l *passedConnection) Accept() (net.Conn, error) {
+	if l.given {
+		return nil, io.EOF
+	}
+	l.given = true
+	return l.conn, nil
+}
+
+func (l *passedConnection) Close() error { return nil } // The connection is for whom it was given to.
+
+func (l *passedConnection) Addr() net.Addr { return l.conn.LocalAddr() }

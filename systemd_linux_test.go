@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/udsipc/udsipc"
@@ -307,7 +308,7 @@ func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
 		says []string
 		make func(tb testing.TB) *os.File
 	}{
-		{"datagram socket", []string{"descriptor 3", "type 2", "ListenStream="}, func(tb testing.TB) *os.File {
+		{"datagram socket", []string{"descriptor 3", "datagram socket", "ListenStream="}, func(tb testing.TB) *os.File {
 			conn, err := net.ListenPacket("unixgram", socketPath(tb))
 			if err != nil {
 				tb.Fatal(err)
@@ -315,7 +316,7 @@ func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
 			tb.Cleanup(func() { conn.Close() })
 			return fileOf(tb, conn.(*net.UnixConn))
 		}},
-		{"packet socket", []string{"descriptor 3", "type 5"}, func(tb testing.TB) *os.File {
+		{"packet socket", []string{"descriptor 3", "sequenced packets"}, func(tb testing.TB) *os.File {
 			l, err := net.Listen("unixpacket", socketPath(tb))
 			if err != nil {
 				tb.Fatal(err)
@@ -323,7 +324,7 @@ func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
 			tb.Cleanup(func() { l.Close() })
 			return fileOf(tb, l.(*net.UnixListener))
 		}},
-		{"regular file", []string{"descriptor 3", "not a socket"}, func(tb testing.TB) *os.File {
+		{"regular file", []string{"descriptor 3", "regular file"}, func(tb testing.TB) *os.File {
 			file, err := os.Create(filepath.Join(tb.TempDir(), "file"))
 			if err != nil {
 				tb.Fatal(err)
@@ -331,12 +332,25 @@ func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
 			tb.Cleanup(func() { file.Close() })
 			return file
 		}},
-		{"connected stream", []string{"descriptor 3", "does not listen", "Accept=no"}, func(tb testing.TB) *os.File {
-			client, _ := socketPair(tb)
-			return fileOf(tb, client)
+		{"stream that does neither", []string{"descriptor 3", "neither listens nor is connected"}, func(tb testing.TB) *os.File {
+			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			file := os.NewFile(uintptr(fd), "socket")
+			tb.Cleanup(func() { file.Close() })
+			return file
+		}},
+		{"pipe", []string{"descriptor 3", "a pipe"}, func(tb testing.TB) *os.File {
+			r, w, err := os.Pipe()
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() { r.Close(); w.Close() })
+			return r
 		}},
 		// The Go runtime may have opened something in its place by then.
-		{"closed", []string{"descriptor 3", "is not"}, func(testing.TB) *os.File { return nil }},
+		{"closed", []string{"descriptor 3", " is "}, func(testing.TB) *os.File { return nil }},
 	}
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {

@@ -13,4 +13,4 @@ import (
 
 func closeOnExec(int) {}
 
-func passedListener(int) (net.Listener, error) { return nil, errors.ErrUnsupported }
+func passedListener(*passedSocket) (net.Listener, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a Reader tells the next one beside the descriptors that it leaves: which file its socket is,
+// what it knows of its writers, and which connection is whose session. Both are processes of one service
+// on one machine, but not of one version: what is not understood is refused as a whole.
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// legacyVersion is the version of this form.
+const legacyVersion = 1
+
+// maxLegacyNames bounds the length of a name in it.
+const maxLegacyNames = 1 << 10
+
+// A legacyState is all of it.
+type legacyState struct {
+	file     fileIdentity
+	writers  []legacyWriter
+	sessions []legacySession
+}
+
+// A legacyWriter is a writer that is remembered.
+type legacyWriter struct {
+	key     writerKey
+	attempt uint64
+	handled uint64
+	repeats uint64
+	idle    time.Duration // Since its last connection ended.
+}
+
+// A legacySession is a connection with acknowledgements.
+type legacySession struct {
+	inode   uint64 // Of the socket.
+	writer  WriterID
+	limit   uint64 // The largest message that its writer was told of.
+	silence time.Duration
+	beat    time.Duration
+}
+
+// bytes is the state as it is stored.
+func (s *legacyState) bytes() []byte {
+	b := binary.AppendUvarint(nil, legacyVersion)
+	b = binary.BigEndian.AppendUint64(b, s.file.device)
+	b = binary.BigEndian.AppendUint64(b, s.file.inode)
+	b = binary.AppendUvarint(b, uint64(len(s.writers)))
+	for i := range s.writers {
+		w := &s.writers[i]
+		b = binary.AppendUvarint(b, uint64(len(w.key.who)))
+		b = append(append(b, w.key.who...), w.key.id[:]...)
+		for _, n := range []uint64{w.attempt, w.handled, w.repeats, uint64(w.idle.Milliseconds())} {
+			b = binary.AppendUvarint(b, n)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.sessions)))
+	for i := range s.sessions {
+		session := &s.sessions[i]
+		b = binary.BigEndian.AppendUint64(b, session.inode)
+		b = append(b, session.writer[:]...)
+		for _, n := range []uint64{session.limit, uint64(session.silence.Milliseconds()), uint64(session.beat.Milliseconds())} {
+			b = binary.AppendUvarint(b, n)
+		}
+	}
+	return b
+}
+
+// parseLegacy reads what bytes has made.
+func parseLegacy(b []byte) (s legacyState, err error) {
+	f := fields{rest: b, what: errLegacy}
+	if version := f.number(); f.err == nil && version != legacyVersion {
+		return s, fmt.Errorf("%w: it has version %d, this process reads %d", errLegacy, version, legacyVersion)
+	}
+	s.file = fileIdentity{device: f.fixed(), inode: f.fixed()}
+	for range f.count() {
+		w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
+		copy(w.key.id[:], f.take(len(w.key.id)))
+		w.attempt, w.handled, w.repeats, w.idle = f.number(), f.number(), f.number(), f.milliseconds()
+		s.writers = append(s.writers, w)
+	}
+	for range f.count() {
+		session := legacySession{inode: f.fixed()}
+		copy(session.writer[:], f.take(len(session.writer)))
+		session.limit, session.silence, session.beat = f.number(), f.milliseconds(), f.milliseconds()
+		s.sessions = append(s.sessions, session)
+	}
+	if err := f.end(); err != nil {
+		return legacyState{}, err
+	}
+	return s, nil
+}
+
+// count reads how many of something follow, each of at least a byte.
+func (f *fields) count() int {
+	n := f.number()
+	if n > uint64(len(f.rest)) && f.err == nil {
+		f.err = fmt.Errorf("%w: %d entries in %d bytes", f.what, n, len(f.rest))
+	}
+	if f.err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+// fixed reads a number of eight bytes.
+func (f *fields) fixed() uint64 {
+	if b := f.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}

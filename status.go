@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what systemd is told of the Readers' work: the status, and that stopping gets on.
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+const (
+	extension      = 10 * time.Second // What systemd is asked to wait on for, from each time it is asked.
+	extendInterval = time.Second      // How often.
+)
+
+// status says what the Readers do, if it is time and that is not what was said last.
+func (s *supervisor) status(d *duty, readers []*Reader) {
+	interval := time.Duration(0)
+	for _, r := range readers {
+		if own := r.cfg.statusInterval; own > 0 && (interval == 0 || own < interval) {
+			interval = own
+		}
+	}
+	now := time.Now()
+	if interval == 0 || now.Before(d.nextStatus) {
+		return
+	}
+	d.nextStatus = now.Add(interval)
+	connections, waiting, received, stopping := 0, 0, uint64(0), true
+	for _, r := range readers {
+		a := r.activity()
+		connections += a.connections
+		waiting += a.waiting
+		received += a.received
+		stopping = stopping && r.isStopping()
+	}
+	var rate float64
+	if elapsed := now.Sub(d.lastAt).Seconds(); elapsed > 0 && received >= d.lastReceived {
+		rate = float64(received-d.lastReceived) / elapsed
+	}
+	d.lastReceived, d.lastAt = received, now
+	text := fmt.Sprintf("%s, %.0f messages/s, %s waiting", plural(connections, "connection"), rate, byteCount(waiting))
+	if stopping {
+		text = "stopping: " + text
+	}
+	if text != d.lastStatus {
+		d.lastStatus = text
+		s.say("STATUS=" + text)
+	}
+}
+
+// extend asks for more time to stop, as long as that gets on.
+func (s *supervisor) extend(d *duty, readers []*Reader) {
+	now := time.Now()
+	if now.Before(d.nextExtend) {
+		return
+	}
+	progress, stopping := uint64(0), false
+	for _, r := range readers {
+		if r.isStopping() {
+			stopping = true
+			progress += r.activity().progress
+		}
+	}
+	if !stopping {
+		return
+	}
+	d.nextExtend = now.Add(extendInterval)
+	if progress != d.lastProgress {
+		d.lastProgress = progress
+		s.say("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(extension.Microseconds(), 10))
+	}
+}
+
+// An activity is what a Reader does.
+type activity struct {
+	connections int
+	waiting     int    // Bytes in the sockets that were not read yet.
+	received    uint64 // Messages.
+	progress    uint64 // Something else whenever anything has gone on.
+}
+
+func (r *Reader) activity() activity {
+	var sum connCounts
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := activity{connections: len(r.conns)}
+	sum.add(&r.counts.connCounts)
+	for c := range r.conns {
+		sum.add(&c.in.counts)
+		a.progress += c.offers.Load()
+		if c.in.raw != nil {
+			a.waiting += waitingBytes(c.in.raw)
+		}
+	}
+	a.received = sum.received.Load()
+	a.progress += a.received + sum.receivedBytes.Load() - uint64(a.connections)
+	return a
+}
+
+func plural(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return strconv.Itoa(n) + " " + of + "s"
+}
+
+// byteCount is n for people.
+func byteCount(n int) string {
+	switch {
+	case n < 1000:
+		return strconv.Itoa(n) + " B"
+	case n < 1_000_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}

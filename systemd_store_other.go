@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package udsipc
+
+// This file is systemd_store_linux.go where there is no systemd: nothing can be left with it.
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+var errTooManyReferences = errors.New("udsipc: too many descriptors are under way")
+
+func memoryFile(string, []byte) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func unixRights(uintptr) []byte { return nil }
+
+func inodeOf(descriptor) (uint64, error) { return 0, errors.ErrUnsupported }
+
+func openStored(string, *passedSocket) (stored, error) { return stored{}, errors.ErrUnsupported }
+
+func monotonic() (time.Duration, bool) { return 0, false }
