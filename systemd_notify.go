@@ -82,14 +82,16 @@ func notify(what descriptor, state ...string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := net.DialUnix(address.Net, nil, address)
+	// A connected one would not take descriptors (net, UnixConn.WriteMsgUnix). It gets a name of no meaning (unix(7),
+	// autobind).
+	conn, err := net.ListenUnixgram(address.Net, &net.UnixAddr{Net: address.Net})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	message := []byte(strings.Join(state, "\n"))
 	if what == nil {
-		return sendNotification(conn, message, nil)
+		return sendNotification(conn, address, message, nil)
 	}
 	raw, err := what.SyscallConn()
 	if err != nil {
@@ -97,18 +99,18 @@ func notify(what descriptor, state ...string) error {
 	}
 	var sendErr error
 	err = raw.Control(func(fd uintptr) { // It cannot be closed in here, and its number be another's.
-		sendErr = sendNotification(conn, message, unixRights(fd))
+		sendErr = sendNotification(conn, address, message, unixRights(fd))
 	})
 	return firstError(sendErr, err)
 }
 
-func sendNotification(conn *net.UnixConn, message, rights []byte) error {
+func sendNotification(conn *net.UnixConn, to *net.UnixAddr, message, rights []byte) error {
 	deadline := time.Now().Add(notifyTimeout)
 	if err := conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
 	for {
-		_, _, err := conn.WriteMsgUnix(message, rights, nil)
+		_, _, err := conn.WriteMsgUnix(message, rights, to)
 		if !errors.Is(err, errTooManyReferences) || time.Now().After(deadline) {
 			return err
 		}
