@@ -20,6 +20,8 @@ var (
 	FrameSize       = frameSize
 	MaxSocketPath   = maxSocketPath
 	ParseActivation = parseActivation
+	ParseWatchdog   = parseWatchdog
+	EscapeName      = escapeName
 )
 
 // A Hello and a Welcome with their fields in the open.
@@ -171,3 +173,20 @@ func (c *pieceConn) Read(b []byte) (int, error) {
 func (c *pieceConn) Write(b []byte) (int, error)      { return len(b), nil }
 func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
+
+// LegacySeeds are what a Reader may leave for the next one.
+func LegacySeeds() [][]byte {
+	writer := legacyWriter{key: writerKey{who: "uid 0", id: WriterID{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
+	session := legacySession{inode: 1 << 40, writer: WriterID{1, 2, 3}, limit: 10 << 20, silence: 10 * time.Second, beat: time.Second}
+	return [][]byte{
+		(&legacyState{}).bytes(),
+		(&legacyState{writers: []legacyWriter{writer}}).bytes(),
+		(&legacyState{writers: []legacyWriter{writer, {key: writerKey{}}}, sessions: []legacySession{session, session}}).bytes(),
+	}
+}
+
+// ParseLegacy reads what a Reader has left, and writes it again.
+func ParseLegacy(b []byte) ([]byte, error) {
+	s, err := parseLegacy(b)
+	return s.bytes(), err
+}

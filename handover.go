@@ -17,6 +17,7 @@ import (
 // A legacy is what an earlier process has left.
 type legacy struct {
 	listener net.Listener
+	bound    fileIdentity // The file that the listener is bound to.
 	conns    []legacyConn
 	state    legacyState
 	errs     []error // What is wrong with it.
@@ -58,7 +59,7 @@ func (r *Reader) HandOver(ctx context.Context) error {
 // prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop.
 func (r *Reader) prepareHandOver() error {
 	r.mu.Lock()
-	phase, listener, passed := r.phase, r.listener, r.passed != nil
+	phase, listener, passed, file := r.phase, r.listener, r.passed != nil, r.file
 	r.mu.Unlock()
 	_, single := listener.(*passedConnection)
 	switch {
@@ -70,12 +71,14 @@ func (r *Reader) prepareHandOver() error {
 	if _, err := notifyAddress(); err != nil {
 		return err
 	}
+	var kind string
 	if !passed {
 		what, ok := listener.(descriptor)
 		if !ok {
 			return fmt.Errorf("a listener without a descriptor cannot be left with systemd")
 		}
-		if err := store(storeListener, r.storeKey(), what); err != nil {
+		kind = listenerKind(file.identity())
+		if err := store(kind, r.storeKey(), what); err != nil {
 			return err
 		}
 	}
@@ -84,7 +87,7 @@ func (r *Reader) prepareHandOver() error {
 	late := !r.handingOver
 	r.mu.Unlock()
 	if late && !passed {
-		return notify(nil, notifyRemove, "FDNAME="+storeName(storeListener, r.storeKey()))
+		return notify(nil, notifyRemove, "FDNAME="+storeName(kind, r.storeKey()))
 	}
 	return nil
 }
@@ -135,9 +138,6 @@ func (r *Reader) finishHandOver() {
 	state := legacyState{sessions: r.left}
 	r.mu.Unlock()
 	state.writers = r.writers.export(time.Now())
-	if r.file != nil {
-		state.file = identityOf(r.file.made)
-	}
 	err := r.leaveState(&state)
 	err = firstError(err, barrier())
 	r.mu.Lock()
@@ -172,6 +172,7 @@ func takeLegacy(key string) *legacy {
 		switch left.kind {
 		case storeMemory:
 		case storeListener:
+			l.bound = left.bound
 			l.listener, err = left.listener()
 			l.note(err)
 		default:
@@ -209,7 +210,7 @@ func (l *legacy) takeListener(cfg *readerConfig) (net.Listener, *socketFile, err
 	if l.listener == nil || !cfg.address.file() {
 		return l.listener, nil, nil
 	}
-	file, err := l.state.file.find(cfg)
+	file, err := l.bound.find(cfg)
 	if file == nil || err != nil {
 		return nil, nil, firstError(err, l.listener.Close())
 	}

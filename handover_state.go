@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is what a Reader tells the next one beside the descriptors that it leaves: which file its socket is,
-// what it knows of its writers, and which connection is whose session. Both are processes of one service
+// This file is what a Reader tells the next one beside the descriptors that it leaves: what it knows of its writers,
+// and which connection is whose session. Both are processes of one service
 // on one machine, but not of one version: what is not understood is refused as a whole.
 
 import (
@@ -20,7 +20,6 @@ const maxLegacyNames = 1 << 10
 
 // A legacyState is all of it.
 type legacyState struct {
-	file     fileIdentity
 	writers  []legacyWriter
 	sessions []legacySession
 }
@@ -46,8 +45,6 @@ type legacySession struct {
 // bytes is the state as it is stored.
 func (s *legacyState) bytes() []byte {
 	b := binary.AppendUvarint(nil, legacyVersion)
-	b = binary.BigEndian.AppendUint64(b, s.file.device)
-	b = binary.BigEndian.AppendUint64(b, s.file.inode)
 	b = binary.AppendUvarint(b, uint64(len(s.writers)))
 	for i := range s.writers {
 		w := &s.writers[i]
@@ -75,7 +72,6 @@ func parseLegacy(b []byte) (s legacyState, err error) {
 	if version := f.number(); f.err == nil && version != legacyVersion {
 		return s, fmt.Errorf("%w: it has version %d, this process reads %d", errLegacy, version, legacyVersion)
 	}
-	s.file = fileIdentity{device: f.fixed(), inode: f.fixed()}
 	for range f.count() {
 		w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
 		copy(w.key.id[:], f.take(len(w.key.id)))

@@ -162,6 +162,14 @@ func (f *socketFile) remove() error {
 	return os.Remove(f.path)
 }
 
+// identity is that of the file, which may be nil.
+func (f *socketFile) identity() fileIdentity {
+	if f == nil {
+		return fileIdentity{}
+	}
+	return identityOf(f.made)
+}
+
 // find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
 func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
 	made, err := os.Lstat(cfg.address.name)

@@ -15,17 +15,16 @@ import (
 	"sync/atomic"
 )
 
-// The kinds of descriptors that are stored. A name is storePrefix, the kind, and whose it is.
+// The kinds of descriptors that are stored. The name of one is storePrefix, the kind, for a listener which file it
+// is bound to, and whose it is: udsipc-listener.2f.1a3-/run/app.sock, udsipc-plain-/run/app.sock.
 const (
 	storePrefix   = "udsipc-"
-	storeListener = "listener-"
-	storeFresh    = "fresh-"   // A connection of which nothing was read.
-	storePlain    = "plain-"   // One without acknowledgements.
-	storeSession  = "session-" // One with; what is to be known of it is in the memory.
-	storeMemory   = "memory-"
+	storeListener = "listener"
+	storeFresh    = "fresh"   // A connection of which nothing was read.
+	storePlain    = "plain"   // One without acknowledgements.
+	storeSession  = "session" // One with; what is to be known of it is in the memory.
+	storeMemory   = "memory"
 )
-
-var storeKinds = []string{storeListener, storeFresh, storePlain, storeSession, storeMemory}
 
 // maxStoreName is the longest name that systemd takes (sd_notify(3), FDNAME=).
 const maxStoreName = 255
@@ -36,19 +35,44 @@ var errStoreFull = errors.New("the descriptor store is full; raise FileDescripto
 // A stored descriptor is one that an earlier process has left.
 type stored struct {
 	kind  string
-	inode uint64   // Which socket it is, for as long as it is open anywhere.
-	file  *os.File // The holder's to close.
+	bound fileIdentity // Of a listener: the file that it is bound to.
+	inode uint64       // Which socket it is, for as long as it is open anywhere.
+	file  *os.File     // The holder's to close.
 }
 
 // stores counts what this process has left with systemd, which counts too but does not answer.
 var stores atomic.Int64
 
-// storeName is the name of what belongs to key. systemd takes printable ASCII without a colon.
-func storeName(kind, key string) string {
+// storeName is the name of what belongs to key.
+func storeName(kind, key string) string { return storePrefix + kind + "-" + escapeName(key) }
+
+// listenerKind is the kind of a listener that is bound to a file.
+func listenerKind(bound fileIdentity) string {
+	return fmt.Sprintf("%s.%x.%x", storeListener, bound.device, bound.inode)
+}
+
+// parseStoreName takes a name apart. It says no if that is not key's.
+func parseStoreName(name, key string) (kind string, bound fileIdentity, ok bool) {
+	rest, ours := strings.CutPrefix(name, storePrefix)
+	kind, whose, found := strings.Cut(rest, "-")
+	if !ours || !found || whose != escapeName(key) {
+		return "", bound, false
+	}
+	switch kind {
+	case storeFresh, storePlain, storeSession, storeMemory:
+		return kind, bound, true
+	}
+	if n, err := fmt.Sscanf(kind, storeListener+".%x.%x", &bound.device, &bound.inode); n != 2 || err != nil {
+		return "", bound, false
+	}
+	return storeListener, bound, kind == listenerKind(bound)
+}
+
+// escapeName makes a name of what systemd takes: printable ASCII without a colon.
+func escapeName(text string) string {
 	var name strings.Builder
-	name.WriteString(storePrefix + kind)
-	for i := range len(key) {
-		if b := key[i]; b > ' ' && b <= '~' && b != ':' && b != '%' {
+	for i := range len(text) {
+		if b := text[i]; b > ' ' && b <= '~' && b != ':' && b != '%' {
 			name.WriteByte(b)
 		} else {
 			fmt.Fprintf(&name, "%%%02x", b)
@@ -90,22 +114,22 @@ func takeStored(key string) ([]stored, error) {
 	}
 	var list []stored
 	var failed error
-	for _, kind := range storeKinds {
-		name, found := storeName(kind, key), false
-		for _, passed := range passedSockets.list {
-			if passed.name != name || passed.taken {
-				continue
-			}
-			taken, err := openStored(kind, passed)
-			found = true
-			if err != nil {
-				failed = firstError(failed, fmt.Errorf("%v: %w", passed, err))
-				continue
-			}
+	forgotten := map[string]bool{}
+	for _, passed := range passedSockets.list {
+		kind, bound, ok := parseStoreName(passed.name, key)
+		if !ok || passed.taken {
+			continue
+		}
+		taken, err := openStored(kind, passed)
+		if err != nil {
+			failed = firstError(failed, fmt.Errorf("%v: %w", passed, err))
+		} else {
+			taken.bound = bound
 			list = append(list, taken)
 		}
-		if found {
-			failed = firstError(failed, notify(nil, notifyRemove, "FDNAME="+name))
+		if !forgotten[passed.name] {
+			forgotten[passed.name] = true
+			failed = firstError(failed, notify(nil, notifyRemove, "FDNAME="+passed.name))
 		}
 	}
 	return list, failed

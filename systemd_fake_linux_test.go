@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A fakeSystemd listens where a service says how it is, and keeps descriptors.
+type fakeSystemd struct {
+	conn     *net.UnixConn
+	messages chan string
+	mu       sync.Mutex
+	stored   []storedFile
+}
+
+type storedFile struct {
+	name string
+	file *os.File
+}
+
+// fakeNotify starts one at a path or an @name.
+func fakeNotify(tb testing.TB, name string) *fakeSystemd {
+	tb.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	f := &fakeSystemd{conn: conn, messages: make(chan string, 10_000)}
+	done := make(chan struct{})
+	go func() { // Ends with conn.
+		defer close(done)
+		f.run()
+	}()
+	tb.Cleanup(func() {
+		conn.Close()
+		<-done
+		for _, s := range f.stored {
+			s.file.Close()
+		}
+	})
+	return f
+}
+
+func (f *fakeSystemd) run() {
+	for {
+		buf, rights := make([]byte, 4096), make([]byte, 4096)
+		n, m, _, _, err := f.conn.ReadMsgUnix(buf, rights)
+		if err != nil {
+			return
+		}
+		f.take(string(buf[:n]), descriptorsOf(rights[:m]))
+	}
+}
+
+func descriptorsOf(rights []byte) (files []*os.File) {
+	messages, _ := syscall.ParseSocketControlMessage(rights)
+	for i := range messages {
+		fds, _ := syscall.ParseUnixRights(&messages[i])
+		for _, fd := range fds {
+			syscall.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return files
+}
+
+// take does what systemd would, and then tells the test.
+func (f *fakeSystemd) take(message string, files []*os.File) {
+	var name string
+	for line := range strings.SplitSeq(message, "\n") {
+		if value, ok := strings.CutPrefix(line, "FDNAME="); ok {
+			name = value
+		}
+	}
+	f.mu.Lock()
+	switch {
+	case strings.HasPrefix(message, "FDSTORE=1\n"):
+		for _, file := range files {
+			f.stored = append(f.stored, storedFile{name, file})
+		}
+		files = nil
+	case strings.HasPrefix(message, "FDSTOREREMOVE=1\n"):
+		var rest []storedFile
+		for _, s := range f.stored {
+			if s.name == name {
+				s.file.Close()
+			} else {
+				rest = append(rest, s)
+			}
+		}
+		f.stored = rest
+	}
+	f.mu.Unlock()
+	f.messages <- message
+	for _, file := range files {
+		file.Close()
+	}
+}
+
+// names returns what is stored.
+func (f *fakeSystemd) names() (names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.stored {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// forget loses what has a name with this part.
+func (f *fakeSystemd) forget(part string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var rest []storedFile
+	for _, s := range f.stored {
+		if strings.Contains(s.name, part) {
+			s.file.Close()
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	f.stored = rest
+}
+
+// says waits for a message that begins like this, and returns it; others are passed over.
+func (f *fakeSystemd) says(tb testing.TB, prefix string) string {
+	tb.Helper()
+	for {
+		if message := await(tb, prefix, f.messages); strings.HasPrefix(message, prefix) {
+			return message
+		}
+	}
+}
+
+// drain passes over what has been said.
+func (f *fakeSystemd) drain() {
+	for {
+		select {
+		case <-f.messages:
+		default:
+			return
+		}
+	}
+}
+
+// silent checks that nothing like this has been said, or is for a while.
+func (f *fakeSystemd) silent(tb testing.TB, prefix string, wait time.Duration) {
+	tb.Helper()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case message := <-f.messages:
+			if strings.HasPrefix(message, prefix) {
+				tb.Errorf("%q was said", message)
+			}
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// service returns a process in a role that gets what is stored.
+func (f *fakeSystemd) service(tb testing.TB, role string, environment ...string) *exec.Cmd {
+	tb.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cmd := process(tb, role, append(environment, "NOTIFY_SOCKET="+f.conn.LocalAddr().String())...)
+	cmd.Stderr = os.Stderr
+	if len(f.stored) == 0 {
+		return cmd
+	}
+	var names []string
+	for _, s := range f.stored {
+		names = append(names, s.name)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.file)
+	}
+	cmd.Args = []string{"sh", "-c", `LISTEN_PID=$$ exec "$0"`, cmd.Path}
+	cmd.Path = "/bin/sh"
+	cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	return cmd
+}
+
+// generation starts a process of a service and waits until it is ready.
+func (f *fakeSystemd) generation(tb testing.TB, environment ...string) *exec.Cmd {
+	tb.Helper()
+	cmd := f.service(tb, "collector", environment...)
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = cmd.Process.Kill() }) // Nothing, if it has ended.
+	f.says(tb, "READY=1")
+	return cmd
+}
+
+// end has a process end by a signal, which must go well.
+func (f *fakeSystemd) end(tb testing.TB, cmd *exec.Cmd, how os.Signal) {
+	tb.Helper()
+	if err := cmd.Process.Signal(how); err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		tb.Fatal(fmt.Errorf("the service: %w", err))
+	}
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+func TestNotification(t *testing.T) {
+	for name, address := range map[string]string{"path": socketPath(t), "abstract name": abstractName(t)} {
+		t.Run(name, func(t *testing.T) {
+			systemd := fakeNotify(t, address)
+			t.Setenv("NOTIFY_SOCKET", address)
+			path := socketPath(t)
+			r := newReader(t, path, udsipc.WithStatusInterval(100*time.Millisecond))
+			if err := r.Start(); err != nil {
+				t.Fatal(err)
+			}
+			systemd.says(t, "READY=1")
+			if got := systemd.says(t, "STATUS="); got != "STATUS=0 connections, 0 messages/s, 0 B waiting" {
+				t.Errorf("%q", got)
+			}
+			w := startWriter(t, path)
+			mustWriteMessage(t, w, "hello")
+			systemd.says(t, "STATUS=1 connection, ")
+			stop(t, w)
+			stop(t, r)
+			systemd.says(t, "STOPPING=1")
+		})
+	}
+}
+
+func TestNothingIsSaidUnlessAskedFor(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	for name, opt := range map[string]udsipc.ReaderOption{
+		"WithoutSystemd": udsipc.WithoutSystemd(), "WithoutNotifications": udsipc.WithoutNotifications(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			stop(t, startReader(t, ignore, socketPath(t), opt))
+			systemd.silent(t, "", 10*time.Millisecond)
+		})
+	}
+	t.Run("WithoutReady", func(t *testing.T) {
+		r := startReader(t, ignore, socketPath(t), udsipc.WithoutReady())
+		systemd.says(t, "STATUS=")
+		systemd.silent(t, "READY=", 10*time.Millisecond)
+		if err := udsipc.Notify("READY=1", "STATUS=mine"); err != nil {
+			t.Fatal(err)
+		}
+		systemd.says(t, "READY=1\nSTATUS=mine")
+		stop(t, r)
+		systemd.says(t, "STOPPING=1")
+	})
+}
+
+// TestTheLastReaderSaysStopping: the service goes on while one of its Readers does.
+func TestTheLastReaderSaysStopping(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	one, two := startReader(t, ignore, socketPath(t)), startReader(t, ignore, socketPath(t))
+	stop(t, one)
+	systemd.silent(t, "STOPPING=1", 20*time.Millisecond)
+	stop(t, two)
+	systemd.says(t, "STOPPING=1")
+}
+
+func TestReloading(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	uptime, err := os.ReadFile("/proc/uptime") // Of CLOCK_BOOTTIME, which is CLOCK_MONOTONIC and the time asleep.
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit float64
+	if _, err := fmt.Sscan(string(uptime), &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := udsipc.NotifyReloading(); err != nil {
+		t.Fatal(err)
+	}
+	text, found := strings.CutPrefix(systemd.says(t, "RELOADING=1"), "RELOADING=1\nMONOTONIC_USEC=")
+	now, err := strconv.ParseFloat(text, 64)
+	if !found || err != nil || now <= 0 || now/1e6 > limit+60 {
+		t.Errorf("MONOTONIC_USEC is %q, up for %v s", text, limit)
+	}
+}
+
+func TestNotifyErrors(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := udsipc.Notify("READY=1"); err != nil {
+		t.Errorf("nobody asked: %v", err)
+	}
+	for _, state := range []string{"READY", "=1", "STATUS=two\nlines"} {
+		if err := udsipc.Notify(state); err == nil || !strings.Contains(err.Error(), strconv.Quote(state)) {
+			t.Errorf("%q: %v", state, err)
+		}
+	}
+	t.Setenv("NOTIFY_SOCKET", "vsock:2:1234")
+	if err := udsipc.Notify("READY=1"); err == nil || !strings.Contains(err.Error(), "vsock:2:1234") {
+		t.Error(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", socketPath(t))
+	if err := udsipc.Notify("READY=1"); !errors.Is(err, syscall.ENOENT) {
+		t.Error(err)
+	}
+}
+
+// TestNotificationFails: it is reported once, and stops nothing.
+func TestNotificationFails(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", socketPath(t))
+	t.Setenv("WATCHDOG_USEC", "nonsense")
+	errs, path := collect(), socketPath(t)
+	got := make(chan string, 1)
+	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, path,
+		udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithStatusInterval(100*time.Millisecond))
+	if err := errs.want(t, syscall.ENOENT); !strings.Contains(err.Error(), udsipc.OpNotify) {
+		t.Error(err)
+	}
+	send(t, path, "hello")
+	if text := await(t, "the message", got); text != "hello" {
+		t.Error(text)
+	}
+	stop(t, r)
+	if n := r.Metrics().Errors; n != 2 { // The watchdog's variable as well.
+		t.Errorf("%d errors were reported, want 2", n)
+	}
+}
+
+func TestErrnoIsSaid(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	l := &failingListener{Listener: listenInMemory(), errs: make(chan error, 1)}
+	l.errs <- os.NewSyscallError("accept", syscall.EPERM)
+	r := startReader(t, ignore, "memory", udsipc.WithMaxAcceptErrors(0), udsipc.WithListener(l))
+	await(t, "the end of the Reader", r.Done())
+	if got := systemd.says(t, "STATUS=giving up"); !strings.HasSuffix(got, fmt.Sprintf("\nERRNO=%d", syscall.EPERM)) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	t.Setenv("WATCHDOG_USEC", "40000")
+	t.Run("another process", func(t *testing.T) {
+		t.Setenv("WATCHDOG_PID", "1")
+		r := startReader(t, ignore, socketPath(t))
+		systemd.silent(t, "WATCHDOG=", 100*time.Millisecond)
+		stop(t, r)
+	})
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	t.Run("a stuck handler", func(t *testing.T) {
+		errs, path := collect(), socketPath(t)
+		release := make(chan struct{})
+		entered := make(chan struct{})
+		r := startReader(t, func(data []byte) error {
+			if string(data) == "stuck" {
+				close(entered)
+				<-release
+			}
+			return nil
+		}, path, udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithStuckAfter(20*time.Millisecond))
+		for range 3 {
+			systemd.says(t, "WATCHDOG=1")
+		}
+		send(t, path, "hello") // The knocking does not keep anybody out.
+		mustWrite(t, mustDial(t, path), frames("stuck"))
+		await(t, "the handler", entered)
+		errs.want(t, udsipc.ErrStuck)
+		systemd.drain()
+		systemd.silent(t, "WATCHDOG=", 200*time.Millisecond)
+		close(release)
+		systemd.says(t, "WATCHDOG=1")
+		stop(t, r)
+		if n := r.Metrics().Errors; n != 1 {
+			t.Errorf("%d errors were reported, want one", n)
+		}
+	})
+	t.Run("a listener that hangs", func(t *testing.T) {
+		errs := collect()
+		l := &deafListener{memoryListener: listenInMemory()}
+		startReader(t, ignore, "memory", udsipc.WithListener(l), udsipc.WithReaderErrorCallback(errs.callback))
+		if err := errs.want(t, udsipc.ErrStuck); !strings.Contains(err.Error(), "accepts") {
+			t.Error(err)
+		}
+		systemd.silent(t, "WATCHDOG=", 100*time.Millisecond)
+		l.Close() // Else Stop would wait for it.
+	})
+}
+
+// A deafListener does not hear of a deadline.
+type deafListener struct{ *memoryListener }
+
+func (*deafListener) SetDeadline(time.Time) error { return nil }
+
+// TestWatchdogWhileARedeliveryPauses: a message that is offered again is no handler that is stuck.
+func TestWatchdogWhileARedeliveryPauses(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	t.Setenv("WATCHDOG_USEC", "40000")
+	errs, path := collect(), socketPath(t)
+	r := startReader(t, func([]byte) error { return errors.New("not yet") }, path,
+		udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithStuckAfter(5*time.Millisecond))
+	w := startWriter(t, path, udsipc.WithAcknowledgements())
+	mustWriteMessage(t, w, "hello")
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	systemd.says(t, "WATCHDOG=1")
+	stop(t, w)
+	stop(t, r)
+	errs.none(t, udsipc.ErrStuck)
+}
+
+// TestLongStopAsksForTime: as long as it gets on, and no longer.
+func TestLongStopAsksForTime(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	path := socketPath(t)
+	next := make(chan struct{})
+	began := make(chan struct{}, 1)
+	r := startReader(t, func([]byte) error {
+		began <- struct{}{}
+		<-next
+		return nil
+	}, path, udsipc.WithStatusInterval(100*time.Millisecond))
+	mustWrite(t, mustDial(t, path), frames("1", "2"))
+	await(t, "the first message", began)
+	done := make(chan error, 1)
+	go func() { done <- r.Stop(context.Background()) }() // Ends with the Reader.
+	systemd.says(t, "STOPPING=1")
+	systemd.says(t, "EXTEND_TIMEOUT_USEC=10000000")
+	systemd.silent(t, "EXTEND_", 1100*time.Millisecond) // Nothing gets on.
+	next <- struct{}{}
+	await(t, "the second message", began)
+	systemd.says(t, "EXTEND_TIMEOUT_USEC=10000000")
+	next <- struct{}{}
+	if err := await(t, "the end", done); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseWatchdog(t *testing.T) {
+	for _, test := range []struct {
+		usec, pid string
+		want      time.Duration
+		says      string
+	}{
+		{"", "", 0, ""},
+		{"", "42", 0, ""},
+		{"30000000", "", 30 * time.Second, ""},
+		{"30000000", "42", 30 * time.Second, ""},
+		{"30000000", "41", 0, ""},
+		{"30000000", "init", 0, "WATCHDOG_PID"},
+		{"30000000", "-1", 0, "WATCHDOG_PID"},
+		{"0", "", 0, "WATCHDOG_USEC"},
+		{"soon", "", 0, "WATCHDOG_USEC"},
+		{"18446744073709551615", "", 0, "WATCHDOG_USEC"},
+	} {
+		got, err := udsipc.ParseWatchdog(42, test.usec, test.pid)
+		if got != test.want || (test.says == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%q, %q: %v, %v", test.usec, test.pid, got, err)
+		}
+	}
+}
+
+// TestNotifySocketThatNobodyReads: the kernel keeps a few messages, and that is enough for a start and a stop.
+func TestNotifySocketThatNobodyReads(t *testing.T) {
+	path := socketPath(t)
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	stop(t, startReader(t, ignore, socketPath(t)))
+}
