@@ -183,7 +183,14 @@ func (f *fakeSystemd) service(tb testing.TB, role string, environment ...string)
 	var names []string
 	for _, s := range f.stored {
 		names = append(names, s.name)
-		cmd.ExtraFiles = append(cmd.ExtraFiles, s.file)
+		duplicate, err := syscall.Dup(int(s.file.Fd())) // Its own may be closed as soon as the process runs.
+		if err != nil {
+			tb.Fatal(err)
+		}
+		syscall.CloseOnExec(duplicate)
+		file := os.NewFile(uintptr(duplicate), s.name)
+		tb.Cleanup(func() { file.Close() })
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 	}
 	cmd.Args = []string{"sh", "-c", `LISTEN_PID=$$ exec "$0"`, cmd.Path}
 	cmd.Path = "/bin/sh"
@@ -197,6 +204,9 @@ func (f *fakeSystemd) generation(tb testing.TB, environment ...string) *exec.Cmd
 	cmd := f.service(tb, "collector", environment...)
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
+	}
+	for _, file := range cmd.ExtraFiles {
+		file.Close()
 	}
 	tb.Cleanup(func() { _ = cmd.Process.Kill() }) // Nothing, if it has ended.
 	f.says(tb, "READY=1")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"os/user"
 	"path/filepath"
@@ -262,6 +263,7 @@ func TestUnderSystemd(t *testing.T) {
 	t.Run("Accept=yes", func(t *testing.T) { acceptYes(t, s) })
 	t.Run("sockets with names", func(t *testing.T) { socketsWithNames(t, s) })
 	t.Run("a user outside the group", func(t *testing.T) { outsideTheGroup(t, s) })
+	t.Run("the example", func(t *testing.T) { theExample(t, s) })
 }
 
 func firstConnection(t *testing.T, s *bootedSystemd) {
@@ -525,5 +527,79 @@ func outsideTheGroup(t *testing.T, s *bootedSystemd) {
 		if !output.Scan() || output.Text() != want {
 			t.Errorf("%s: %q, want %q", address, output.Text(), want)
 		}
+	}
+}
+
+// theExample installs the units of examples/systemd, with all that they take away from the programs, and restarts
+// the collector under the agent.
+func theExample(t *testing.T, s *bootedSystemd) {
+	const folder = "/run/programs" // Where the units let programs see it.
+	for name, source := range map[string]string{"collector": "./examples/systemd", "agent": "./examples/systemd/agent"} {
+		path := filepath.Join(t.TempDir(), name)
+		build := exec.Command("go", "build", "-o", path, source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if output, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+		program, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write(t, "../../programs/"+name, string(program))
+		if output, err := s.try("chmod", "755", folder+"/"+name); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+	}
+	output := newServedLog(t)
+	for _, name := range []string{"collector.socket", "collector.service", "agent.service"} {
+		text, err := os.ReadFile(filepath.Join("examples/systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write(t, name, strings.ReplaceAll(string(text), "/usr/local/bin", folder))
+		extra := "[Unit]\nDefaultDependencies=no\n" // There is nothing to depend on.
+		if strings.HasSuffix(name, ".service") {
+			extra += "[Service]\nStandardError=append:" + s.log.Name() + "\nStandardOutput=append:" + output.path + "\n" // There is no journal.
+		}
+		s.write(t, name+".d/test.conf", extra)
+	}
+	s.control(t, "daemon-reload")
+	t.Cleanup(func() {
+		if t.Failed() {
+			status, _ := s.try("systemctl", "status", "--no-pager", "collector.socket", "collector.service", "agent.service")
+			t.Log(status)
+		}
+		_, _ = s.try("systemctl", "stop", "agent.service", "collector.service", "collector.socket")
+	})
+	s.control(t, "start", "collector.socket", "agent.service")
+	lines := func() int {
+		text, _ := os.ReadFile(output.path)
+		return strings.Count(string(text), "\n")
+	}
+	for range 3 {
+		before := lines()
+		until(t, "a line of the agent's has come", func() bool { return lines() > before })
+		s.control(t, "restart", "collector.service")
+	}
+	s.control(t, "stop", "agent.service")
+	s.control(t, "stop", "collector.service")
+	text, err := os.ReadFile(output.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+		if want := fmt.Sprintf("message %d", i+1); !strings.HasSuffix(line, want) {
+			t.Errorf("line %d is %q, want %q", i+1, line, want)
+		}
+	}
+	said, err := os.ReadFile(s.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%d messages were handled, 0 were not\n", lines()); !strings.HasSuffix(string(said), want) {
+		t.Errorf("%q does not end with %q", said[max(0, len(said)-300):], want) // Nothing went wrong between, either.
+	}
+	if n := s.show(t, "collector.service", "NRestarts"); n != "0" {
+		t.Errorf("the collector failed %s times", n)
 	}
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A collector for systemd: it writes each message as a line to standard output, which systemd hands
-// to the journal. collector.socket and collector.service beside it start it at the first connection.
+// to the journal. collector.socket and collector.service beside it start it at the first connection;
+// docs/SYSTEMD.md explains them line by line.
 package main
 
 import (
@@ -15,26 +16,21 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/udsipc/udsipc"
 )
 
-// stopTime is how long what was sent may take to be handled at the end: less than the 90 s that
-// systemd allows (TimeoutStopSec=, systemd.service(5)).
-const stopTime = 60 * time.Second
-
 func main() {
 	log.SetFlags(0) // The journal has the time.
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	if err := run(ctx, "/run/collector/collector.sock", os.Stdout); err != nil {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, handOver)
+	if err := run(signals, "/run/collector/collector.sock", os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// run collects until ctx ends. The address is for a start by hand; systemd passes its own socket.
-func run(ctx context.Context, address string, out io.Writer) error {
+// run collects until a signal comes. The address is for a start by hand; systemd passes its own socket.
+func run(signals <-chan os.Signal, address string, out io.Writer) error {
 	var mu sync.Mutex // Handlers of different connections run at once.
 	lines := bufio.NewWriter(out)
 	r, err := udsipc.NewReader(func(data []byte) error {
@@ -50,14 +46,17 @@ func run(ctx context.Context, address string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Start(); err != nil {
+	if err := r.Start(); err != nil { // systemd hears READY=1 from here, and what is going on from then on.
 		return err
 	}
+	end := r.Stop
 	select {
-	case <-ctx.Done():
+	case got := <-signals:
+		if got == handOver {
+			end = r.HandOver // Another process comes: it goes on with the connections.
+		}
 	case <-r.Done(): // It cannot go on; systemd starts a new one.
 	}
-	stop, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
-	return errors.Join(r.Stop(stop), r.Err())
+	// systemd bounds this (TimeoutStopSec=), and is told as long as it gets on.
+	return errors.Join(end(context.Background()), r.Err())
 }
