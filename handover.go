@@ -41,7 +41,8 @@ type legacyConn struct {
 // HandOver is Stop.
 //
 // Call it only where a next process comes: what nobody takes is closed by systemd, and of plain writers that is
-// a possible loss, which they report. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop.
+// a possible loss, which they report. If the name changes from one version to the next, nobody reads the connections
+// any more until they are closed: PassedDescriptors lists them. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop.
 // FileDescriptorStoreMax= must have room for all connections and two more; systemd closes what it has no room
 // for, and tells the limit since version 254 only.
 func (r *Reader) HandOver(ctx context.Context) error {

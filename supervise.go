@@ -60,14 +60,18 @@ func (s *supervisor) announce(r *Reader) {
 	}
 	s.mu.Lock()
 	s.readers = append(s.readers, r)
-	if len(s.readers) == 1 {
+	first := len(s.readers) == 1
+	if first {
 		s.changed = make(chan struct{}, 1)
-		go s.run(s.changed, watchdog) // Ends when the last Reader has left.
 	}
+	changed := s.changed
 	s.wakeLocked()
 	s.mu.Unlock()
 	if !r.cfg.withoutReady {
 		s.say(notifyReady)
+	}
+	if first {
+		go s.run(changed, watchdog) // Ends when the last Reader has left.
 	}
 }
 

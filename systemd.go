@@ -49,8 +49,9 @@ type PassedDescriptor struct {
 
 // PassedDescriptors returns those descriptors that systemd passed to this process and that no Reader
 // has taken, or that were given back by a Reader that stopped. They belong to the program: call it once all Readers
-// are started, and close what should not be there, or report it. It returns none in a process that
-// systemd did not start, and an error if what systemd says makes no sense.
+// are started, and report or Close what should not be there. Connections among them are those that HandOver left for
+// a Reader of another name or address; nobody reads them, and their writers wait. It returns none in a
+// process that systemd did not start, and an error if what systemd says makes no sense.
 func PassedDescriptors() ([]PassedDescriptor, error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
@@ -64,6 +65,31 @@ func PassedDescriptors() ([]PassedDescriptor, error) {
 		}
 	}
 	return list, nil
+}
+
+// Close closes the descriptor, and has systemd forget it if it is in its store (FDSTOREREMOVE=1, sd_notify(3)). It
+// does nothing if a Reader has taken the descriptor since, or it is closed already.
+func (d PassedDescriptor) Close() error {
+	passedSockets.mu.Lock()
+	defer passedSockets.mu.Unlock()
+	for _, passed := range passedSockets.list {
+		if passed.fd != d.FD || passed.taken {
+			continue
+		}
+		err := passed.take().Close()
+		if strings.HasPrefix(d.Name, storePrefix) {
+			err = firstError(err, notify(nil, notifyRemove, "FDNAME="+d.Name))
+		}
+		return opError(OpActivate, d.Name, err)
+	}
+	return nil
+}
+
+// take makes the descriptor the caller's, for good.
+func (p *passedSocket) take() *os.File {
+	file := os.NewFile(uintptr(p.fd), p.name)
+	p.fd, p.taken = -1, true
+	return file
 }
 
 // parseActivation reads the variables by which systemd tells process pid what it passed: the name of

@@ -173,6 +173,13 @@ func (f *fakeSystemd) silent(tb testing.TB, prefix string, wait time.Duration) {
 // service returns a process in a role that gets what is stored.
 func (f *fakeSystemd) service(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	tb.Helper()
+	conn, err := net.DialUnix("unixgram", nil, f.conn.LocalAddr().(*net.UnixAddr))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer conn.Close()
+	mustWrite(tb, conn, []byte("all is read"))
+	f.says(tb, "all is read") // systemd too reads what a process has said before it starts another.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	cmd := process(tb, role, append(environment, "NOTIFY_SOCKET="+f.conn.LocalAddr().String())...)

@@ -63,13 +63,6 @@ func takeConn(passed *passedSocket) (net.Conn, error) {
 	return net.FileConn(file)
 }
 
-// take makes the descriptor the caller's, for good.
-func (p *passedSocket) take() *os.File {
-	file := os.NewFile(uintptr(p.fd), p.name)
-	p.fd, p.taken = -1, true
-	return file
-}
-
 // checkStream says what is wrong with fd if it is no stream socket of a family that is known here.
 func checkStream(fd int) error {
 	var stat syscall.Stat_t

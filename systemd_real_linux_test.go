@@ -122,6 +122,18 @@ func collectNumbers() error {
 	if err := r.Start(); err != nil {
 		return err
 	}
+	if os.Getenv("CLOSE") != "" {
+		left, err := udsipc.PassedDescriptors()
+		if err != nil {
+			return err
+		}
+		for _, passed := range left {
+			fmt.Fprintf(log, "%-9.9s", strings.TrimPrefix(passed.Name, "udsipc-"))
+			if err := errors.Join(passed.Close(), passed.Close()); err != nil { // The second does nothing.
+				return err
+			}
+		}
+	}
 	for {
 		select {
 		case <-r.Done():
