@@ -36,23 +36,35 @@ type sharedConfig struct {
 	tlsSet           bool
 	plaintext        bool
 	handshakeTimeout time.Duration
+
+	// Of what is sent.
+	maxBufferedWrites uint64
+	maxBufferedBytes  uint64
+	writeTimeout      time.Duration
+	overflow          OverflowPolicy
+	overflowSet       bool
+	sending           string // The last option of these that was set.
+}
+
+// sharedDefaults are those of both sides.
+func sharedDefaults(text string) sharedConfig {
+	return sharedConfig{
+		where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second,
+		maxBufferedWrites: 10_000, maxBufferedBytes: 64 << 20, writeTimeout: time.Second,
+	}
 }
 
 type writerConfig struct {
 	sharedConfig
-	maxBufferedWrites uint64
-	maxBufferedBytes  uint64
-	writeTimeout      time.Duration
-	dialTimeout       time.Duration
-	maxBackoff        time.Duration
-	maxAge            time.Duration
-	writeBufferSize   uint32
-	overflow          OverflowPolicy
-	acknowledgements  bool
-	onError           ErrorCallback
-	onState           func(state State, cause error)
-	undelivered       func(data []byte)
-	dialer            func(ctx context.Context) (net.Conn, error)
+	dialTimeout      time.Duration
+	maxBackoff       time.Duration
+	maxAge           time.Duration
+	writeBufferSize  uint32
+	acknowledgements bool
+	onError          ErrorCallback
+	onState          func(state State, cause error)
+	undelivered      func(data []byte)
+	dialer           func(ctx context.Context) (net.Conn, error)
 }
 
 type readerConfig struct {
@@ -85,12 +97,9 @@ type readerConfig struct {
 
 func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 	c := writerConfig{
-		sharedConfig:      sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second},
-		maxBufferedWrites: 10_000,
-		maxBufferedBytes:  64 << 20,
-		writeTimeout:      time.Second,
-		dialTimeout:       time.Second,
-		maxBackoff:        10 * time.Second,
+		sharedConfig: sharedDefaults(text),
+		dialTimeout:  time.Second,
+		maxBackoff:   10 * time.Second,
 	}
 	for _, opt := range opts {
 		if opt != nil {
@@ -101,22 +110,14 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 		return c, err
 	}
 	switch {
-	case c.maxBufferedWrites == 0:
-		return c, invalidSize("WithMaxBufferedWrites", 0, "at least 1 message")
-	case c.maxBufferedBytes == 0:
-		return c, invalidSize("WithMaxBufferedBytes", 0, "at least 1 byte")
 	case c.writeBufferSize > math.MaxInt32/2:
 		return c, invalidSize("WithWriteBufferSize", uint64(c.writeBufferSize), "at most 1 GiB")
-	case c.writeTimeout <= 0:
-		return c, invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
 	case c.dialTimeout <= 0:
 		return c, invalidTimeout("WithDialTimeout", c.dialTimeout, "more than 0")
 	case c.maxBackoff <= 0:
 		return c, invalidTimeout("WithMaxBackoff", c.maxBackoff, "more than 0")
 	case c.maxAge < 0:
 		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
-	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
-		return c, fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
 	case c.tlsSet && c.tls.ServerName == "" && !c.tls.InsecureSkipVerify && c.address.host() == "":
 		return c, fmt.Errorf("udsipc: WithTLS for %q: set the configuration's ServerName, the name in the reader's certificate", text)
 	case c.dialer == nil:
@@ -127,7 +128,7 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 
 func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	c := readerConfig{
-		sharedConfig:        sharedConfig{where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second},
+		sharedConfig:        sharedDefaults(text),
 		inactivityTimeout:   10 * time.Second,
 		readBufferSize:      256 << 10,
 		maxAcceptErrors:     10,
@@ -226,7 +227,16 @@ func (c *sharedConfig) check(text string) error {
 	case c.handshakeTimeout <= 0:
 		return invalidTimeout("WithHandshakeTimeout", c.handshakeTimeout, "more than 0")
 	}
-	if c.peerTimeout != 0 && c.peerTimeout < minSilence {
+	switch {
+	case c.maxBufferedWrites == 0:
+		return invalidSize("WithMaxBufferedWrites", 0, "at least 1 message")
+	case c.maxBufferedBytes == 0:
+		return invalidSize("WithMaxBufferedBytes", 0, "at least 1 byte")
+	case c.writeTimeout <= 0:
+		return invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
+	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
+		return fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
+	case c.peerTimeout != 0 && c.peerTimeout < minSilence:
 		return invalidTimeout("WithPeerTimeout", c.peerTimeout, "0, which is never, or 100 ms or more")
 	}
 	return nil

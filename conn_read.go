@@ -73,6 +73,7 @@ type inbound struct {
 	greeting bool        // The TLS handshake is not done.
 	handing  atomic.Bool // The next process is to have it, from the next boundary of a message on.
 	handEnd  time.Time   // When to wait for that no longer.
+	limited  time.Time   // Of a Conn: its reader's own deadline; zero for none.
 	shut     bool        // The kernel refuses the peer's writes; end of file will come.
 	graceEnd time.Time   // Otherwise: when to wait no longer.
 }
@@ -95,9 +96,21 @@ func newInbound(conn net.Conn, cfg *readerConfig, memory *budget) *inbound {
 
 // deliver hands every whole message that is buffered to handle, in order and without a copy: data is
 // valid until handle returns. The message counts as handed over before that, so that deliver may be
-// called again after a panic. A message over the limit is an error; calling again goes on behind it.
-// errOpening means that a session begins.
+// called again after a panic. The errors are those of next.
 func (in *inbound) deliver(handle func(data []byte)) error {
+	for {
+		data, ok, err := in.next()
+		if !ok {
+			return err
+		}
+		handle(data)
+	}
+}
+
+// next returns the next whole message that is buffered, without a copy: data is valid until something is read. It says
+// no if there is none. A message over the limit is an error; calling again goes on behind it. errOpening means that a
+// session begins.
+func (in *inbound) next() (data []byte, ok bool, err error) {
 	for in.r < in.w && !in.halted.Load() {
 		if in.skip > 0 {
 			n := min(in.skip, uint64(in.w-in.r))
@@ -109,12 +122,12 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 		length, header, err := parseHeader(b)
 		switch {
 		case err != nil && in.fresh() && opens(b):
-			return errOpening
+			return nil, false, errOpening
 		case err != nil:
-			return err
+			return nil, false, err
 		case header == 0:
 			in.need = 0
-			return nil
+			return nil, false, nil
 		case length == 0 && header > 1 && in.session != nil:
 			in.r += header // A heartbeat.
 			continue
@@ -124,12 +137,12 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 			if in.skip < length {
 				in.skip = length // Near 2^64: nobody lives to see the end of it.
 			}
-			return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, length, in.limit)
+			return nil, false, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, length, in.limit)
 		}
 		end := header + int(length)
 		if end > len(b) {
 			in.need = end
-			return nil
+			return nil, false, nil
 		}
 		if in.usual = 0; end > in.bufSize {
 			in.usual = end
@@ -137,10 +150,10 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 		in.r += end
 		in.last = int(length)
 		in.counts.received.Add(1)
-		handle(b[header:end:end])
+		return b[header:end:end], true, nil
 	}
 	in.need = 0
-	return nil
+	return nil, false, nil
 }
 
 // fresh says whether nothing has come but what is buffered.
@@ -184,6 +197,9 @@ func (in *inbound) fill() error {
 			return err
 		case in.tried && !in.closing.Load() && !in.halted.Load() && !in.handing.Load():
 			return firstError(in.reason, err)
+		}
+		if in.pastLimit() {
+			return err
 		}
 		// The deadline is that of an earlier wait, or of requestClose.
 		if err := in.arm(); err != nil {

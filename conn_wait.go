@@ -52,6 +52,9 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	if received != in.lastWas || in.lastAt.IsZero() {
 		in.lastAt, in.lastWas = now, received
 	}
+	if !in.limited.IsZero() {
+		until(in.limited, nil)
+	}
 	switch {
 	case in.idle > 0 && in.silence > 0:
 		until(in.lastAt.Add(in.idle), nil) // Heartbeats do not count.
@@ -73,6 +76,24 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 		until(in.frameAt.Add(in.frame), in.slow)
 	}
 	return deadline
+}
+
+// limitTo sets the deadline of a Conn. Any goroutine may call it.
+func (in *inbound) limitTo(deadline time.Time) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.limited = deadline
+	if in.closing.Load() || in.halted.Load() {
+		return nil
+	}
+	return in.conn.SetReadDeadline(deadline) // The next wait knows the others.
+}
+
+// pastLimit says whether the deadline of a Conn has passed.
+func (in *inbound) pastLimit() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.limited.IsZero() && !time.Now().Before(in.limited)
 }
 
 func (in *inbound) silent() error {

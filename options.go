@@ -31,6 +31,14 @@ type (
 	bothOption   func(*sharedConfig)
 )
 
+// sendOption is for whoever sends: a Writer, and a Conn of either side. A Reader refuses it by its name.
+func sendOption(name string, set func(*sharedConfig)) Option {
+	return bothOption(func(c *sharedConfig) {
+		c.sending = name
+		set(c)
+	})
+}
+
 func (o writerOption) applyWriter(c *writerConfig) { o(c) }
 
 func (o readerOption) applyReader(c *readerConfig) { o(c) }
@@ -85,20 +93,21 @@ func WithHandshakeTimeout(d time.Duration) Option {
 }
 
 // WithMaxBufferedWrites bounds the queue in messages; the default is 10,000. 0 is an error.
-func WithMaxBufferedWrites(messages uint32) WriterOption {
-	return writerOption(func(c *writerConfig) { c.maxBufferedWrites = uint64(messages) })
+func WithMaxBufferedWrites(messages uint32) Option {
+	return sendOption("WithMaxBufferedWrites", func(c *sharedConfig) { c.maxBufferedWrites = uint64(messages) })
 }
 
 // WithMaxBufferedBytes bounds the queue in bytes, length prefixes included; the default is 64 MiB.
 // A message that is larger by itself gets ErrMessageTooLarge. 0 is an error.
-func WithMaxBufferedBytes(bytes uint64) WriterOption {
-	return writerOption(func(c *writerConfig) { c.maxBufferedBytes = bytes })
+func WithMaxBufferedBytes(bytes uint64) Option {
+	return sendOption("WithMaxBufferedBytes", func(c *sharedConfig) { c.maxBufferedBytes = bytes })
 }
 
 // WithWriteTimeout sets how long one write may wait before ErrBackpressure is reported; the default
-// is 1 s. The write then goes on: nothing is lost, and the connection stays. Not more than 0 is an error.
-func WithWriteTimeout(d time.Duration) WriterOption {
-	return writerOption(func(c *writerConfig) { c.writeTimeout = d })
+// is 1 s. The write then goes on: nothing is lost, and the connection stays. Of a Conn it sets how long Close waits for
+// what is still to be written. Not more than 0 is an error.
+func WithWriteTimeout(d time.Duration) Option {
+	return sendOption("WithWriteTimeout", func(c *sharedConfig) { c.writeTimeout = d })
 }
 
 // WithDialTimeout sets how long one attempt to connect may take; the default is 1 s. Not more than 0
@@ -125,10 +134,10 @@ func WithWriterErrorCallback(callback ErrorCallback) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onError = callback })
 }
 
-// WithOverflow sets what happens when the queue is full; the default is OverflowRefuse. An unknown
-// policy is an error.
-func WithOverflow(policy OverflowPolicy) WriterOption {
-	return writerOption(func(c *writerConfig) { c.overflow = policy })
+// WithOverflow sets what happens when the queue is full; the default is OverflowRefuse for a Writer, and
+// OverflowBlock for a Conn. An unknown policy is an error.
+func WithOverflow(policy OverflowPolicy) Option {
+	return sendOption("WithOverflow", func(c *sharedConfig) { c.overflow, c.overflowSet = policy, true })
 }
 
 // WithUndelivered sets who gets the messages that Stop had to leave, and those that were set aside

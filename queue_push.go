@@ -12,31 +12,50 @@ import (
 
 // push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
 func (q *queue) push(data []byte) error {
-	own := ownChunk(data)
-	q.lock()
-	err := q.offerLocked(data, own)
-	if err == ErrBufferFull {
-		q.counts.refused++
-	}
-	q.unlockAndWake(err)
-	if err != nil {
-		putBuffer(own)
+	idle, err := q.put(data)
+	if idle {
+		q.signal()
 	}
 	return err
 }
 
+// put is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
+// has to.
+func (q *queue) put(data []byte) (idle bool, err error) {
+	own := ownChunk(data)
+	q.lock()
+	err = q.offerLocked(data, own)
+	if err == ErrBufferFull {
+		q.counts.refused++
+	}
+	idle = q.unlock(err)
+	if err != nil {
+		putBuffer(own)
+	}
+	return idle, err
+}
+
 // pushWait is push, but waits for room until ctx ends.
 func (q *queue) pushWait(ctx context.Context, data []byte) error {
+	idle, err := q.putWait(ctx, data)
+	if idle {
+		q.signal()
+	}
+	return err
+}
+
+// putWait is put, but waits for room until ctx ends.
+func (q *queue) putWait(ctx context.Context, data []byte) (idle bool, err error) {
 	own := ownChunk(data)
 	for {
 		q.lock()
 		err := q.offerLocked(data, own)
 		if err != ErrBufferFull {
-			q.unlockAndWake(err)
+			idle = q.unlock(err)
 			if err != nil {
 				putBuffer(own)
 			}
-			return err
+			return idle, err
 		}
 		if q.room == nil {
 			q.room = make(chan struct{})
@@ -51,7 +70,7 @@ func (q *queue) pushWait(ctx context.Context, data []byte) error {
 			q.mu.Lock()
 			q.counts.refused++
 			q.mu.Unlock()
-			return fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
+			return false, fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
 		}
 	}
 }
@@ -67,16 +86,14 @@ func (q *queue) lock() {
 	q.mu.Lock()
 }
 
-// unlockAndWake ends a push. The wake-up stands outside the lock, which the woken goroutine needs.
-func (q *queue) unlockAndWake(err error) {
-	wake := err == nil && q.sleeping
-	if wake {
+// unlock ends a push, and says whether the goroutine that drains has to be woken. That is done outside the lock,
+// which the woken goroutine needs.
+func (q *queue) unlock(err error) (idle bool) {
+	if idle = err == nil && q.sleeping; idle {
 		q.sleeping = false
 	}
 	q.mu.Unlock()
-	if wake {
-		q.signal()
-	}
+	return idle
 }
 
 // ownChunk frames a message that is larger than a chunk, outside the lock; nil for all others.

@@ -2,9 +2,8 @@
 
 package udsipc
 
-// This file is what both ends of a connection share: which kind it is, what the kernel can tell of
-// it, and the goodbye. conn_write.go and conn_read.go are the two directions, conn_linux.go and its
-// siblings the system calls.
+// This file is what all connections share: which kind one is, what the kernel can tell of it, and the goodbye.
+// conn_write.go and conn_read.go are the two directions, conn_linux.go and its siblings the system calls.
 
 import (
 	"errors"
