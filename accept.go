@@ -37,6 +37,7 @@ func (r *Reader) run() {
 	}
 	r.mu.Unlock()
 	r.passed.release()
+	close(r.listened)
 	go r.finish() // Ends with the last connection.
 }
 

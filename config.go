@@ -22,6 +22,13 @@ const maxMessageLimit = 1 << 30
 // minSilence is the least that WithPeerTimeout may be, and that a peer is believed to want.
 const minSilence = 100 * time.Millisecond
 
+// What a Conn has of Dial as well.
+const (
+	defaultReadBuffer     = 256 << 10
+	defaultReadMemory     = 64 << 20
+	defaultMessageTimeout = 30 * time.Second
+)
+
 // minStatusInterval is the least that WithStatusInterval may be.
 const minStatusInterval = 100 * time.Millisecond
 
@@ -130,12 +137,12 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	c := readerConfig{
 		sharedConfig:        sharedDefaults(text),
 		inactivityTimeout:   10 * time.Second,
-		readBufferSize:      256 << 10,
+		readBufferSize:      defaultReadBuffer,
 		maxAcceptErrors:     10,
 		maxConnections:      1024,
 		firstMessageTimeout: 10 * time.Second,
-		messageTimeout:      30 * time.Second,
-		readMemory:          64 << 20,
+		messageTimeout:      defaultMessageTimeout,
+		readMemory:          defaultReadMemory,
 		maxRedeliveries:     3,
 		maxWriters:          4096,
 		writerMemory:        time.Hour,

@@ -13,6 +13,12 @@ import (
 	"time"
 )
 
+// What one write takes.
+const (
+	batchSize = 256 << 10 // Bytes, about what a socket holds.
+	maxVector = 64        // Slices.
+)
+
 // A connKind says what may be concluded from how a connection ends.
 type connKind int
 

@@ -5,10 +5,12 @@
 package udsipc
 
 // This file is conn_unix.go where a descriptor cannot be read without waiting: every connection is
-// read through its own Read method.
+// read and written through its own methods.
 
 import "syscall"
 
 const canTryRead = false
 
 func readDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
+
+func writeDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }

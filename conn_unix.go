@@ -4,7 +4,7 @@
 
 package udsipc
 
-// This file is the one system call of the receiving direction.
+// This file is the one system call of each direction that does not wait.
 
 import "syscall"
 
@@ -15,6 +15,16 @@ const canTryRead = true
 func readDescriptor(fd uintptr, b []byte) (n int, err error) {
 	for {
 		n, err = syscall.Read(int(fd), b)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// writeDescriptor writes what there is room for; EAGAIN if there is none.
+func writeDescriptor(fd uintptr, b []byte) (n int, err error) {
+	for {
+		n, err = syscall.Write(int(fd), b)
 		if err != syscall.EINTR {
 			return max(n, 0), err
 		}

@@ -6,10 +6,7 @@ package udsipc
 // what it needs for acknowledgements.
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -50,9 +47,9 @@ func (w *Writer) connect() (*outbound, error) {
 
 // open connects, makes sure who is there and, for acknowledgements, opens a session.
 func (w *Writer) open() (*outbound, error) {
-	conn, err := w.dial()
+	conn, err := w.cfg.dial(w.abort)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoConsumer, err)
+		return nil, err
 	}
 	if conn, err = w.verify(conn); err != nil {
 		closeNow(conn)
@@ -69,38 +66,18 @@ func (w *Writer) open() (*outbound, error) {
 	return o, nil
 }
 
-// verify makes the TLS handshake and asks the authorizer. It always returns the connection.
+// verify makes sure who is there, and counts. It always returns the connection.
 func (w *Writer) verify(conn net.Conn) (net.Conn, error) {
 	w.dialed++
 	peer := Peer{ID: w.dialed, Addr: conn.RemoteAddr()}
-	var err error
-	if w.cfg.authorizer != nil {
-		if peer.Credentials, err = identify(conn); err != nil {
-			return conn, opError(OpAuthorize, w.cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
-		}
-	}
-	if w.cfg.tls != nil {
-		conn = tls.Client(conn, w.clientConfig())
-	}
-	if err := handshake(w.abort, conn, w.cfg.handshakeTimeout, &peer); err != nil {
+	conn, err := w.cfg.verify(w.abort, conn, &peer)
+	switch {
+	case errors.Is(err, ErrHandshake):
 		w.counts.handshakeErrors.Add(1)
-		return conn, opError(OpHandshake, w.cfg.where, err)
-	}
-	if err := permit(w.cfg.authorizer, peer); err != nil {
+	case errors.Is(err, ErrUnauthorized):
 		w.counts.unauthorized.Add(1)
-		return conn, opError(OpAuthorize, w.cfg.where+", "+peer.String(), err)
 	}
-	return conn, nil
-}
-
-// clientConfig is the TLS configuration with the name of the host that is connected to.
-func (w *Writer) clientConfig() *tls.Config {
-	if w.cfg.tls.ServerName != "" || w.cfg.address.host() == "" {
-		return w.cfg.tls
-	}
-	config := w.cfg.tls.Clone()
-	config.ServerName = w.cfg.address.host()
-	return config
+	return conn, err
 }
 
 // finished says whether there is nothing left to do.
@@ -155,17 +132,4 @@ func (w *Writer) pause(delay time.Duration) error {
 		case <-w.abort.Done():
 		}
 	}
-}
-
-func (w *Writer) dial() (net.Conn, error) {
-	if w.cfg.dialer == nil {
-		return w.cfg.address.dial(w.abort, w.cfg.dialTimeout, int(w.cfg.writeBufferSize))
-	}
-	ctx, cancel := context.WithTimeout(w.abort, w.cfg.dialTimeout)
-	defer cancel()
-	conn, err := w.cfg.dialer(ctx)
-	if err == nil && conn == nil {
-		err = errors.New("the dialer of WithDialer returned neither a connection nor an error")
-	}
-	return conn, err
 }

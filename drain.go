@@ -11,11 +11,8 @@ import (
 	"fmt"
 )
 
-const (
-	batchSize  = 256 << 10 // Bytes of one write, about what a socket holds.
-	maxVector  = 64        // Slices of one write.
-	maxStrikes = 3         // Connections that a message may break before it is set aside.
-)
+// maxStrikes is how many connections a message may break before it is set aside.
+const maxStrikes = 3
 
 // A strike counts the connections in a row that broke in the middle of the same first message, with
 // nothing before it.

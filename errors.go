@@ -8,6 +8,7 @@ package udsipc
 import (
 	"errors"
 	"fmt"
+	"os"
 )
 
 var (
@@ -117,6 +118,9 @@ var errLegacy = errors.New("udsipc: malformed memory of an earlier process")
 
 // errHandOver is why a connection is at rest: the next process is to have it.
 var errHandOver = errors.New("udsipc: connection can be handed over")
+
+// errWriteDeadline is why a wait for room ended: SetWriteDeadline.
+var errWriteDeadline = fmt.Errorf("%w: the write deadline has passed", os.ErrDeadlineExceeded)
 
 // errEnded is why a connection ended that nothing went wrong with: told to, by this side or the other.
 var errEnded = errors.New("udsipc: connection ended")

@@ -138,7 +138,7 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 // addLocked appends seg, and first moves what there is to the beginning of its memory if that is half
 // empty: so neither end costs more than it should, however long the queue is.
 func (q *queue) addLocked(seg segment) {
-	if full := len(q.segs) == cap(q.segs); full && 2*len(q.segs) <= cap(q.store) {
+	if full := len(q.segs) == cap(q.segs); full && 2*len(q.segs) < cap(q.store) {
 		moved := append(q.store[:0], q.segs...)
 		clear(moved[len(moved):cap(moved)])
 		q.segs = append(moved, seg)

@@ -16,16 +16,18 @@ import (
 // NewDeliveryReader, listens from Start on, and ends with Stop; it cannot be started again then. All
 // methods may be called from any goroutine.
 type Reader struct {
-	cfg     readerConfig
-	message MessageHandler  // One of these two is set.
-	deliver DeliveryHandler //
-	counts  readerCounts
-	writers *writerMemory // Those that ask for acknowledgements.
-	memory  budget        // Of all read buffers together.
+	cfg           readerConfig
+	message       MessageHandler  // One of these two is set.
+	deliver       DeliveryHandler //
+	conversations chan *Conn      // Instead of the two: what a Listener gives out.
+	counts        readerCounts
+	writers       *writerMemory // Those that ask for acknowledgements.
+	memory        budget        // Of all read buffers together.
 
 	// Stopping.
 	handling context.Context // Ended when Stop does not wait any longer.
 	giveUp   context.CancelFunc
+	listened chan struct{} // Closed when no connection is accepted any more.
 	stopping chan struct{} // Closed when Stop begins, or when accepting failed for good.
 	done     chan struct{} // Closed when all connections are gone, or Stop does not wait for them.
 	wg       sync.WaitGroup
@@ -77,10 +79,19 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 	if err != nil {
 		return nil, err
 	}
+	if cfg.sending != "" {
+		return nil, fmt.Errorf("udsipc: %s is for whoever sends: a Writer or a Listener", cfg.sending)
+	}
+	r := newReaderWith(cfg)
+	r.message, r.deliver = message, deliver
+	return r, nil
+}
+
+// newReaderWith returns a Reader that nobody listens to yet.
+func newReaderWith(cfg readerConfig) *Reader {
 	r := &Reader{
 		cfg:      cfg,
-		message:  message,
-		deliver:  deliver,
+		listened: make(chan struct{}),
 		writers:  newWriterMemory(cfg.maxWriters, cfg.writerMemory),
 		stopping: make(chan struct{}),
 		done:     make(chan struct{}),
@@ -92,7 +103,7 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 		memory:   budget{limit: int64(cfg.readMemory)},
 	}
 	r.handling, r.giveUp = context.WithCancel(context.Background())
-	return r, nil
+	return r
 }
 
 // Start listens and returns. It may be called again, also after an error; after Stop it returns
@@ -248,6 +259,9 @@ func (r *Reader) closeConnsLocked() {
 
 // endLocked ends a connection gracefully: for its writer, or for this process.
 func (r *Reader) endLocked(c *readerConn) {
+	if r.conversations != nil {
+		return // Those who converse decide.
+	}
 	if r.handingOver && !c.refused {
 		c.in.requestHandOver()
 	} else {

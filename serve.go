@@ -124,6 +124,10 @@ func (c *readerConn) where() string {
 // serve handles what comes until the connection ends.
 func (c *readerConn) serve() {
 	defer c.reader.remove(c)
+	if c.reader.conversations != nil {
+		c.converse()
+		return
+	}
 	if !c.verify() {
 		return
 	}
@@ -144,6 +148,19 @@ func (c *readerConn) serve() {
 		case err == errHandOver && c.handOver(), err != errHandOver && !c.goesOn(err):
 			return
 		}
+	}
+}
+
+// converse gives the connection to whoever calls Accept, and waits for its end.
+func (c *readerConn) converse() {
+	if c.refused || !c.verify() {
+		return
+	}
+	conn := newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
+	select {
+	case c.reader.conversations <- conn:
+		<-conn.closed
+	case <-c.reader.stopping:
 	}
 }
 

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is a connection for conversations, in both directions: the receiving one is that of a Reader
+// (conn_read.go), the sending one is the queue of a Writer without its goroutine (conn_send.go).
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Conn is a connection on which both ends send messages: what Dial returns at one end, and a Listener at the
+// other. Each direction is a stream of frames, like that of a Writer to a Reader. One goroutine may read at a time;
+// everything else may be called from any goroutine.
+//
+// A Conn is lost with its connection, and says so: it neither connects again nor sends anything twice.
+type Conn struct {
+	conn  net.Conn
+	in    *inbound
+	peer  Peer
+	where string
+	limit uint64
+
+	reading sync.Mutex // Held while a message is read; guards in.
+
+	// What is sent.
+	queue    *queue
+	block    bool          // A message waits for room.
+	patience time.Duration // Of Close.
+	bound    writeBound
+	bufs     [][]byte                       // The rest is the drainer's: whoever found the queue idle.
+	busy     bool                           // The last write had several messages.
+	attempt  func(fd uintptr) (waited bool) // tryWrite, bound once.
+	pending  []byte                         //
+	wrote    int                            //
+	wroteErr error                          //
+	sendErr  atomic.Pointer[OpError]        // Why nothing can be sent any more.
+
+	closing sync.Once
+	over    atomic.Bool   // It is being closed.
+	closed  chan struct{} // It is.
+}
+
+// newConn takes over what in reads from.
+func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
+	c := &Conn{
+		conn: in.conn, in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
+		queue:    newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, false, 0),
+		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
+		patience: cfg.writeTimeout,
+		bufs:     make([][]byte, 0, maxVector),
+		closed:   make(chan struct{}),
+	}
+	c.queue.sleeping = true // Nobody drains it.
+	c.attempt = c.tryWrite
+	return c
+}
+
+// Dial connects to a Listener: at a path, unix:PATH, @name (Linux) or tcp://HOST:PORT. ctx bounds the whole of it,
+// WithDialTimeout and WithHandshakeTimeout a part each. Errors match ErrNoConsumer, ErrHandshake or ErrUnauthorized,
+// beside the cause. Of the options of a Writer those count that are about connecting, WithMaxMessageSize, and those that
+// bound what is queued; one that only a Writer knows is an error.
+func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, error) {
+	cfg, err := newWriterConfig(address, opts)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0 || cfg.onState != nil {
+		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge and WithStateCallback are for a Writer")
+	}
+	conn, err := cfg.dial(ctx)
+	if err != nil {
+		return nil, opError(OpDial, address, err)
+	}
+	peer := Peer{ID: dialed.Add(1), Addr: conn.RemoteAddr()}
+	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
+		closeNow(conn)
+		return nil, opError(OpDial, address, err)
+	}
+	own := readerConfig{sharedConfig: cfg.sharedConfig, readBufferSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
+	return newConn(newInbound(conn, &own, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig), nil
+}
+
+// dialed counts the connections of this process that Dial has made.
+var dialed atomic.Uint64
+
+// ReadMessage returns the next message; data is valid until the next call or Close, and may be changed until then.
+// It waits until there is one, or until the read deadline, which errors.Is tells by os.ErrDeadlineExceeded; reading may
+// go on after that. io.EOF means that the peer has ended the connection between two messages. Everything else is an
+// *OpError: ErrConnectionClosed for an end in the middle of a message or by this side, ErrMessageTooLarge,
+// ErrInvalidLengthPrefix, ErrTooSlow, or what the system says.
+func (c *Conn) ReadMessage() (data []byte, err error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	for {
+		data, ok, err := c.in.next()
+		switch {
+		case ok:
+			return data, nil
+		case err == errOpening:
+			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
+		}
+		if err != nil {
+			return nil, opError(OpRead, c.where, err)
+		}
+		if err := c.in.fill(); err != nil {
+			return nil, c.readError(err)
+		}
+	}
+}
+
+// readError says what the end of reading means.
+func (c *Conn) readError(err error) error {
+	switch n := c.in.midway(); {
+	case c.over.Load(), errors.Is(err, errEnded):
+		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ErrTooSlow):
+	case n > 0:
+		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, err)
+	case err == io.EOF:
+		return io.EOF
+	default:
+		err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
+	}
+	return opError(OpRead, c.where, err)
+}
+
+// Messages returns what ReadMessage returns, one after the other, until the peer ends the connection. Any other
+// error is the last thing that it yields.
+func (c *Conn) Messages() iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for {
+			data, err := c.ReadMessage()
+			if err == io.EOF || !yield(data, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Peer returns who is at the other end.
+func (c *Conn) Peer() Peer { return c.peer }
+
+// LocalAddr returns the address of this end.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// SetReadDeadline ends the waits of ReadMessage at t, the present one included; a zero time is never, the default.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.limitTo(t) }
+
+// SetWriteDeadline ends the waits of WriteMessage for room in the queue at t, those under way included; a zero time is
+// never, the default. What is queued is written all the same.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.bound.set(t)
+	return nil
+}
+
+// SetDeadline sets both.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return firstError(c.SetWriteDeadline(t), c.SetReadDeadline(t))
+}
+
+// Close ends the connection. What is queued is written first, for which it waits as long as WithWriteTimeout says; the
+// error tells how many messages were left. It wakes whoever reads or writes.
+func (c *Conn) Close() error {
+	var err error
+	c.closing.Do(func() {
+		err = c.finishSending()
+		c.over.Store(true)
+		closeNow(c.conn)
+		c.in.leave()
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		c.in.release()
+		close(c.closed)
+	})
+	return opError(OpStop, c.where, err)
+}
+
+// Stream returns the connection as a stream of bytes, for what knows nothing of messages: each Write sends its bytes as
+// messages of up to WithMaxMessageSize, and Read returns the bytes of messages one after the other, whatever their
+// bounds. The peer uses it as well. Close closes the Conn.
+func (c *Conn) Stream() io.ReadWriteCloser { return &byteStream{conn: c} }
+
+// A byteStream is a Conn without bounds between messages.
+type byteStream struct {
+	conn *Conn
+	rest []byte // Of the last message; its reader's own.
+}
+
+func (s *byteStream) Read(b []byte) (int, error) {
+	for len(s.rest) == 0 {
+		if len(b) == 0 {
+			return 0, nil
+		}
+		var err error
+		if s.rest, err = s.conn.ReadMessage(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *byteStream) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		end := min(uint64(len(b)), uint64(n)+s.conn.limit)
+		if err := s.conn.WriteMessage(b[n:end]); err != nil {
+			return n, err
+		}
+		n = int(end)
+	}
+	return n, nil
+}
+
+func (s *byteStream) Close() error { return s.conn.Close() }

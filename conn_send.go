@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the sending direction of a Conn. There is no goroutine that waits for messages: whoever finds the queue
+// idle writes, what others add meanwhile included, as long as the kernel takes it at once. The rest is for a goroutine
+// that lives until the queue is empty.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxFavours is how many writes a goroutine makes before somebody else goes on with those of others.
+const maxFavours = 4
+
+// WriteMessage copies data and returns; the caller may reuse it at once. On an idle connection the message is with
+// the kernel by then; on a busy one it goes out with what others send, in as few system calls as possible. If the queue is at
+// one of its bounds (WithMaxBufferedWrites, WithMaxBufferedBytes), WithOverflow says what happens: by default it waits
+// for room, until the write deadline.
+//
+// A nil error does not mean that the peer has the message. The errors are ErrMessageTooLarge; ErrBufferFull, with
+// os.ErrDeadlineExceeded if a deadline passed; and ErrConnectionClosed with its cause, for good.
+func (c *Conn) WriteMessage(data []byte) error {
+	if uint64(len(data)) > c.limit {
+		return opError(OpWrite, c.where, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), c.limit))
+	}
+	idle, err := c.queue.put(data)
+	for c.block && (err == ErrBufferFull || errors.Is(err, errRearmed)) {
+		idle, err = c.queue.putWait(c.bound.context(), data)
+	}
+	if idle {
+		c.drain()
+	}
+	if err == nil {
+		return nil
+	}
+	return c.writeError(err)
+}
+
+// writeError says why a message was not taken.
+func (c *Conn) writeError(err error) error {
+	if errors.Is(err, ErrStopped) {
+		if why := c.sendErr.Load(); why != nil {
+			return why
+		}
+		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
+	}
+	return opError(OpWrite, c.where, err)
+}
+
+// Flush waits until the kernel has taken everything that was written before, or until ctx ends.
+func (c *Conn) Flush(ctx context.Context) error {
+	select {
+	case <-c.queue.flushed():
+		if why := c.sendErr.Load(); why != nil {
+			return why
+		}
+		return nil
+	case <-ctx.Done():
+		return opError(OpFlush, c.where, context.Cause(ctx))
+	}
+}
+
+// drain writes what is queued, as long as that does not wait.
+func (c *Conn) drain() {
+	if c.in.raw == nil { // To try is not possible.
+		go c.drainWaiting() // Ends with the queue or the connection.
+		return
+	}
+	if c.busy {
+		runtime.Gosched() // Others are about to write: they can come along.
+	}
+	for range maxFavours {
+		bufs := c.queue.take(c.bufs[:0], batchSize)
+		if len(bufs) == 0 {
+			return
+		}
+		n, err := c.tryAll(bufs)
+		messages, _ := c.queue.written(n)
+		c.busy = messages > 1
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			go c.drainWaiting() // Ends with the queue or the connection.
+			return
+		case err != nil:
+			c.failSending(err)
+			return
+		}
+	}
+	go c.drainWaiting() // Ends with the queue or the connection.
+}
+
+// drainWaiting writes what is queued, and waits for the peer as long as it takes.
+func (c *Conn) drainWaiting() {
+	for {
+		vector := net.Buffers(c.queue.take(c.bufs[:0], batchSize))
+		if len(vector) == 0 {
+			return
+		}
+		n, err := vector.WriteTo(c.conn)
+		_, _ = c.queue.written(int(n))
+		if err != nil {
+			c.failSending(err)
+			return
+		}
+	}
+}
+
+// tryAll writes bufs without waiting, and returns how many bytes the kernel took.
+func (c *Conn) tryAll(bufs [][]byte) (n int, err error) {
+	for _, c.pending = range bufs {
+		for len(c.pending) > 0 {
+			err = c.in.raw.Write(c.attempt)
+			n += c.wrote
+			if err = firstError(c.wroteErr, err); err != nil {
+				return n, err
+			}
+			c.pending = c.pending[c.wrote:]
+		}
+	}
+	return n, nil
+}
+
+// tryWrite is one system call. It never asks to wait (net, syscall.RawConn).
+func (c *Conn) tryWrite(fd uintptr) bool {
+	c.wrote, c.wroteErr = writeDescriptor(fd, c.pending)
+	return true
+}
+
+// failSending notes why nothing can be sent any more.
+func (c *Conn) failSending(err error) {
+	err = opError(OpWrite, c.where, fmt.Errorf("%w: %w", ErrConnectionClosed, err))
+	if op := (*OpError)(nil); errors.As(err, &op) {
+		c.sendErr.CompareAndSwap(nil, op)
+	}
+	c.queue.seal(nil)
+}
+
+// finishSending refuses further messages, and waits for those that are queued.
+func (c *Conn) finishSending() error {
+	c.queue.close()
+	select {
+	case <-c.queue.flushed():
+	default:
+		timer := time.NewTimer(c.patience)
+		defer timer.Stop()
+		select {
+		case <-c.queue.flushed():
+		case <-timer.C:
+		}
+	}
+	if left := c.queue.seal(nil); left > 0 {
+		return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w", left, c.patience, ErrBackpressure)
+	}
+	return nil
+}
+
+// errRearmed is why a wait for room begins anew: its deadline was changed.
+var errRearmed = errors.New("udsipc: another deadline")
+
+// A writeBound is the write deadline, as a context that is replaced whenever it is set.
+type writeBound struct {
+	mu     sync.Mutex      // Guards what follows.
+	ctx    context.Context // nil before it was first needed.
+	cancel context.CancelCauseFunc
+}
+
+func (b *writeBound) set(t time.Time) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	if !t.IsZero() {
+		timed, release := context.WithDeadlineCause(ctx, t, errWriteDeadline)
+		ctx = timed
+		inner := cancel
+		cancel = func(cause error) { inner(cause); release() }
+	}
+	b.mu.Lock()
+	before := b.cancel
+	b.ctx, b.cancel = ctx, cancel
+	b.mu.Unlock()
+	if before != nil {
+		before(errRearmed)
+	}
+}
+
+func (b *writeBound) context() context.Context {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx == nil {
+		b.ctx, b.cancel = context.WithCancelCause(context.Background())
+	}
+	return b.ctx
+}

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// listen returns a Listener that ends with the test.
+func listen(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Listener {
+	tb.Helper()
+	l, err := udsipc.Listen(address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { l.Close() })
+	return l
+}
+
+// converse returns the two ends of a connection, which end with the test: the one that dialled first.
+func converse(tb testing.TB, l *udsipc.Listener, address string, opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
+	tb.Helper()
+	dialled, err := udsipc.Dial(tb.Context(), address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { dialled.Close() })
+	if accepted, err = l.Accept(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { accepted.Close() })
+	return dialled, accepted
+}
+
+// overConversations runs a test over each transport, and over TLS.
+func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *udsipc.Conn)) {
+	overTransports(t, func(t *testing.T, address string) {
+		dialled, accepted := converse(t, listen(t, address), address)
+		test(t, dialled, accepted)
+	})
+	t.Run("tls", func(t *testing.T) {
+		server, client := newAuthority(t).configs(t)
+		path := socketPath(t)
+		dialled, accepted := converse(t, listen(t, path, udsipc.WithTLS(server)), path, udsipc.WithTLS(client))
+		test(t, dialled, accepted)
+	})
+}
+
+func TestConversation(t *testing.T) {
+	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
+		for _, size := range []int{0, 1, 127, 128, 16 << 10, 64<<10 - 3, 64 << 10, 1 << 20, 5 << 20} {
+			message := bytes.Repeat([]byte{byte(size), 7}, size)[:size]
+			for _, pair := range [][2]*udsipc.Conn{{dialled, accepted}, {accepted, dialled}} {
+				if err := pair[0].WriteMessage(message); err != nil {
+					t.Fatal(err)
+				}
+				got, err := pair[1].ReadMessage()
+				if err != nil || !bytes.Equal(got, message) {
+					t.Fatalf("%d bytes of %d, %v", len(got), size, err)
+				}
+			}
+		}
+		if err := dialled.WriteMessage([]byte("the last")); err != nil {
+			t.Fatal(err)
+		}
+		if err := dialled.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := accepted.ReadMessage(); err != nil || string(got) != "the last" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if got, err := accepted.ReadMessage(); err != io.EOF {
+			t.Errorf("%q, %v", got, err)
+		}
+		if _, err := dialled.ReadMessage(); !errors.Is(err, udsipc.ErrConnectionClosed) || !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		if err := dialled.WriteMessage(nil); !errors.Is(err, udsipc.ErrConnectionClosed) || !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestConversationFromManyGoroutines: every message whole, those of one goroutine in order, both ways at once.
+func TestConversationFromManyGoroutines(t *testing.T) {
+	const goroutines, messages = 16, 500
+	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
+		var all sync.WaitGroup
+		for _, c := range []*udsipc.Conn{dialled, accepted} {
+			for g := range goroutines {
+				all.Go(func() {
+					for n := range messages {
+						text := fmt.Sprintf("%d %d %s", g, n, strings.Repeat("x", n*7%3000))
+						if err := c.WriteMessage([]byte(text)); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Go(func() {
+				var next [goroutines]int
+				for range goroutines * messages {
+					data, err := c.ReadMessage()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					var g, n int
+					if _, err := fmt.Sscan(string(data), &g, &n); err != nil || next[g] != n || len(data) != len(fmt.Sprintf("%d %d ", g, n))+n*7%3000 {
+						t.Errorf("%q of goroutine %d, want %d: %v", data, g, next[g], err)
+						return
+					}
+					next[g]++
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// TestConnMessages ends with the connection, or when its loop does.
+func TestConnMessages(t *testing.T) {
+	path := socketPath(t)
+	dialled, accepted := converse(t, listen(t, path), path)
+	for n := range 5 {
+		if err := dialled.WriteMessage([]byte{byte(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := byte(0)
+	for data, err := range accepted.Messages() {
+		if err != nil || data[0] != next {
+			t.Fatalf("% x, %v, want %d", data, err, next)
+		}
+		if next++; next == 3 {
+			break
+		}
+	}
+	dialled.Close()
+	for data, err := range accepted.Messages() {
+		if err != nil || data[0] != next {
+			t.Fatalf("% x, %v, want %d", data, err, next)
+		}
+		next++
+	}
+	if next != 5 {
+		t.Errorf("%d messages", next)
+	}
+}
+
+// TestConnIsCut at every byte of a message: the messages before it are whole, the rest is an error.
+func TestConnIsCut(t *testing.T) {
+	stream := frames("one", strings.Repeat("x", 200), "")
+	whole := map[int]int{0: 0, 4: 1, 206: 2, 207: 3} // Messages, where a cut is between two.
+	for offset := range len(stream) + 1 {
+		path := socketPath(t)
+		l := listen(t, path)
+		raw := mustDial(t, path)
+		accepted, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, raw, stream[:offset])
+		raw.Close()
+		var count int
+		for {
+			if _, err = accepted.ReadMessage(); err != nil {
+				break
+			}
+			count++
+		}
+		want, between := whole[offset]
+		switch {
+		case between && (err != io.EOF || count != want):
+			t.Errorf("cut at %d: %d messages, %v", offset, count, err)
+		case !between && !errors.Is(err, udsipc.ErrConnectionClosed):
+			t.Errorf("cut at %d: %v", offset, err)
+		}
+		accepted.Close()
+	}
+}
+
+func TestConnDeadlines(t *testing.T) {
+	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
+		soon := func() time.Time { return time.Now().Add(20 * time.Millisecond) }
+		for range 2 {
+			if err := dialled.SetReadDeadline(soon()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := dialled.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			}
+			if _, err := dialled.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) { // It has passed.
+				t.Fatal(err)
+			}
+		}
+		if dialled.Peer().TLS != nil {
+			return // A TLS connection goes on after a read, but this test wants a write that waits.
+		}
+		if err := dialled.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		woken := make(chan error, 1)
+		go func() { _, err := dialled.ReadMessage(); woken <- err }() // Ends with the deadline.
+		time.Sleep(5 * time.Millisecond)
+		if err := dialled.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(t, "a reader that waits is woken", woken); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		if err := dialled.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := accepted.WriteMessage([]byte("after all")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := dialled.ReadMessage(); err != nil || string(got) != "after all" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+// TestConnWriteDeadline: with nobody who reads, a queue fills and the deadline ends the wait, once it comes.
+func TestConnWriteDeadline(t *testing.T) {
+	path := socketPath(t)
+	dialled, accepted := converse(t, listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
+	message := make([]byte, 100_000)
+	written := make(chan error, 1)
+	go func() { // Ends with the deadline.
+		for {
+			if err := dialled.WriteMessage(message); err != nil {
+				written <- err
+				return
+			}
+		}
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if err := dialled.SetWriteDeadline(time.Now().Add(time.Hour)); err != nil { // It waits on.
+		t.Fatal(err)
+	}
+	if err := dialled.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(t, "the end of the wait", written); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, udsipc.ErrBufferFull) {
+		t.Error(err)
+	}
+	if err := dialled.SetWriteDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() { _, err := accepted.ReadMessage(); got <- err }() // Ends with the message.
+	if err := await(t, "a message that was queued", got); err != nil {
+		t.Error(err)
+	}
+	if err := dialled.Close(); !errors.Is(err, udsipc.ErrBackpressure) { // The rest has no room.
+		t.Error(err)
+	}
+}
+
+func TestConnOverflow(t *testing.T) {
+	path := socketPath(t)
+	dialled, _ := converse(t, listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithOverflow(udsipc.OverflowRefuse))
+	for range 1000 {
+		if err := dialled.WriteMessage(make([]byte, 100_000)); err != nil {
+			if !errors.Is(err, udsipc.ErrBufferFull) {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Error("the queue is never full")
+}
+
+// TestConnLoses its peer while it writes: it says so, for good.
+func TestConnLosesItsPeer(t *testing.T) {
+	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
+		accepted.Close()
+		until(t, "writing fails", func() bool { return dialled.WriteMessage([]byte("anybody?")) != nil })
+		if err := dialled.WriteMessage(nil); !errors.Is(err, udsipc.ErrConnectionClosed) {
+			t.Error(err)
+		}
+		if err := dialled.Flush(t.Context()); !errors.Is(err, udsipc.ErrConnectionClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConnTakesNothingElse(t *testing.T) {
+	for name, test := range map[string]struct {
+		bytes []byte
+		want  error
+	}{
+		"a message over the limit": {frames(strings.Repeat("x", 101)), udsipc.ErrMessageTooLarge},
+		"no length":                {bytes.Repeat([]byte{0xff}, 11), udsipc.ErrInvalidLengthPrefix},
+		"a session":                {udsipc.Hello{Writer: udsipc.WriterID{1}, Attempt: 1, First: 1}.Bytes(), udsipc.ErrInvalidLengthPrefix},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			l := listen(t, path, udsipc.WithMaxMessageSize(100))
+			mustWrite(t, mustDial(t, path), test.bytes)
+			accepted, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer accepted.Close()
+			if _, err := accepted.ReadMessage(); !errors.Is(err, test.want) {
+				t.Error(err)
+			}
+			if err := accepted.WriteMessage(make([]byte, 101)); !errors.Is(err, udsipc.ErrMessageTooLarge) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestListenerCloses(t *testing.T) {
+	path := socketPath(t)
+	l := listen(t, path)
+	dialled, accepted := converse(t, l, path)
+	waiting := make(chan error, 1)
+	go func() { _, err := l.Accept(); waiting <- err }() // Ends with l.
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := await(t, "Accept", waiting); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := udsipc.Dial(t.Context(), path); !errors.Is(err, udsipc.ErrNoConsumer) {
+		t.Error(err)
+	}
+	if err := dialled.WriteMessage([]byte("still here")); err != nil {
+		t.Error(err)
+	}
+	if got, err := accepted.ReadMessage(); err != nil || string(got) != "still here" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestListenerRefuses(t *testing.T) {
+	path := socketPath(t)
+	errs := collect()
+	l := listen(t, path, udsipc.WithMaxConnections(1), udsipc.WithReaderErrorCallback(errs.callback))
+	dialled, _ := converse(t, l, path)
+	second, err := udsipc.Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := second.ReadMessage(); err != io.EOF {
+		t.Error(err)
+	}
+	errs.want(t, udsipc.ErrTooManyConnections)
+	dialled.Close()
+}
+
+func TestConversationKnowsItsPeer(t *testing.T) {
+	path := socketPath(t)
+	dialled, accepted := converse(t, listen(t, path, udsipc.WithAuthorizer(udsipc.SameUser())), path, udsipc.WithAuthorizer(udsipc.SameUser()))
+	for _, c := range []*udsipc.Conn{dialled, accepted} {
+		if peer := c.Peer(); peer.Credentials == nil || peer.Credentials.UID != os.Getuid() || peer.ID == 0 {
+			t.Errorf("%+v", peer)
+		}
+	}
+	nobody := func(udsipc.Peer) error { return errors.New("nobody") }
+	if _, err := udsipc.Dial(t.Context(), path, udsipc.WithAuthorizer(nobody)); !errors.Is(err, udsipc.ErrUnauthorized) {
+		t.Error(err)
+	}
+}
+
+func TestStreamOfBytes(t *testing.T) {
+	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
+		sent := bytes.Repeat([]byte("all the bytes "), 100_000)
+		go func() { // Ends with the bytes.
+			s := dialled.Stream()
+			for b := sent; len(b) > 0; {
+				n := min(len(b), 77_777)
+				if _, err := s.Write(b[:n]); err != nil {
+					t.Error(err)
+				}
+				b = b[n:]
+			}
+			s.Close()
+		}()
+		got, err := io.ReadAll(accepted.Stream())
+		if err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d bytes of %d, %v", len(got), len(sent), err)
+		}
+	})
+}
+
+func TestDialErrors(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx     context.Context
+		address string
+		opts    []udsipc.WriterOption
+		want    error
+	}{
+		"nobody":            {t.Context(), socketPath(t), nil, udsipc.ErrNoConsumer},
+		"no address":        {t.Context(), "", nil, udsipc.ErrInvalidSocketPath},
+		"an ended context":  {ctx, socketPath(t), nil, context.Canceled},
+		"an option to send": {t.Context(), socketPath(t), []udsipc.WriterOption{udsipc.WithMaxBufferedBytes(0)}, udsipc.ErrInvalidBufferSize},
+	} {
+		if _, err := udsipc.Dial(test.ctx, test.address, test.opts...); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := udsipc.Dial(t.Context(), "x", udsipc.WithAcknowledgements()); err == nil || !strings.Contains(err.Error(), "WithAcknowledgements") {
+		t.Error(err)
+	}
+	if _, err := udsipc.NewReader(ignore, "x", udsipc.WithOverflow(udsipc.OverflowBlock)); err == nil || !strings.Contains(err.Error(), "WithOverflow") {
+		t.Error(err)
+	}
+	if _, err := udsipc.Listen("x", udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {})); err == nil {
+		t.Error("a dead letter of a Listener")
+	}
+}
+
+// BenchmarkPingPong is one message there and back: what a request costs at the least, bare and with frames.
+func BenchmarkPingPong(b *testing.B) {
+	for _, size := range []int{128, 1 << 10} {
+		message := make([]byte, size)
+		b.Run(fmt.Sprintf("bare/%d", size), func(b *testing.B) {
+			client, server := socketPair(b)
+			go func() { // Ends with the connection.
+				buf := make([]byte, size)
+				for {
+					if _, err := io.ReadFull(server, buf); err != nil {
+						return
+					}
+					if _, err := server.Write(buf); err != nil {
+						return
+					}
+				}
+			}()
+			buf := make([]byte, size)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := client.Write(message); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(client, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+			client.Close()
+		})
+		b.Run(fmt.Sprintf("Conn/%d", size), func(b *testing.B) {
+			path := socketPath(b)
+			dialled, accepted := converse(b, listen(b, path), path)
+			go func() { // Ends with the connection.
+				for data, err := range accepted.Messages() {
+					if err != nil || accepted.WriteMessage(data) != nil {
+						return
+					}
+				}
+			}()
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := dialled.WriteMessage(message); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := dialled.ReadMessage(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			dialled.Close()
+		})
+	}
+}

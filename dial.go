@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is how a connection is made to whoever listens, and what is asked of that one before a byte is sent.
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// dial connects, within WithDialTimeout.
+func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
+	if cfg.dialer == nil {
+		conn, err = cfg.address.dial(ctx, cfg.dialTimeout, int(cfg.writeBufferSize))
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, cfg.dialTimeout)
+		defer cancel()
+		if conn, err = cfg.dialer(ctx); err == nil && conn == nil {
+			err = errors.New("the dialer of WithDialer returned neither a connection nor an error")
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoConsumer, err)
+	}
+	return conn, nil
+}
+
+// verify makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
+// connection.
+func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *Peer) (net.Conn, error) {
+	var err error
+	if peer.Credentials, err = identify(conn); err != nil && cfg.authorizer != nil {
+		return conn, opError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
+	}
+	if cfg.tls != nil {
+		conn = tls.Client(conn, cfg.clientTLS())
+	}
+	if err := handshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
+		return conn, opError(OpHandshake, cfg.where, err)
+	}
+	if err := permit(cfg.authorizer, *peer); err != nil {
+		return conn, opError(OpAuthorize, cfg.where+", "+peer.String(), err)
+	}
+	return conn, nil
+}
+
+// clientTLS is the TLS configuration with the name of the host that is connected to.
+func (cfg *writerConfig) clientTLS() *tls.Config {
+	if cfg.tls.ServerName != "" || cfg.address.host() == "" {
+		return cfg.tls
+	}
+	config := cfg.tls.Clone()
+	config.ServerName = cfg.address.host()
+	return config
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the other end of Dial. All that a Reader does until a connection may speak is done by one here: the
+// socket and its file, activation, limits, TLS, the authorizer.
+
+import (
+	"fmt"
+	"net"
+)
+
+// A Listener accepts connections for conversations. All methods may be called from any goroutine.
+type Listener struct {
+	reader *Reader
+}
+
+// Listen listens at address, as a Reader does from its Start on, and with its options: those of the socket and of
+// systemd, the limits of connections and of memory, WithTLS, WithAuthorizer, WithMaxMessageSize. Beside those it takes the ones
+// that bound what a Conn has queued (WithMaxBufferedWrites, WithMaxBufferedBytes, WithOverflow, WithWriteTimeout).
+// Connections may be idle for ever unless WithInactivityTimeout is given. It returns what Reader.Start returns.
+func Listen(address string, opts ...ReaderOption) (*Listener, error) {
+	cfg, err := newReaderConfig(address, append([]ReaderOption{WithInactivityTimeout(0), WithFirstMessageTimeout(0)}, opts...))
+	if err != nil {
+		return nil, err
+	}
+	if cfg.deadLetter != nil {
+		return nil, fmt.Errorf("udsipc: WithDeadLetter is for a Reader")
+	}
+	r := newReaderWith(cfg)
+	r.conversations = make(chan *Conn)
+	if err := r.Start(); err != nil {
+		return nil, err
+	}
+	return &Listener{reader: r}, nil
+}
+
+// Accept returns the next connection, after its TLS handshake and once the authorizer has let it in; those that fail are
+// reported to WithReaderErrorCallback, and hold up nobody. The Conn is the caller's to close, also after the
+// Listener is. The error matches net.ErrClosed after Close, and is otherwise why accepting failed for good.
+func (l *Listener) Accept() (*Conn, error) {
+	select {
+	case conn := <-l.reader.conversations:
+		return conn, nil
+	case <-l.reader.stopping:
+	}
+	if err := l.reader.Err(); err != nil {
+		return nil, err
+	}
+	return nil, opError(OpAccept, l.reader.cfg.where, net.ErrClosed)
+}
+
+// Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
+func (l *Listener) Addr() net.Addr { return l.reader.Addr() }
+
+// Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
+// closed. It may be called again.
+func (l *Listener) Close() error {
+	err := l.reader.stopListening()
+	<-l.reader.listened
+	return opError(OpStop, l.reader.cfg.where, err)
+}
+
+// Metrics returns a snapshot of the connections; what is about messages counts those that were read.
+func (l *Listener) Metrics() ReaderMetrics { return l.reader.Metrics() }
