@@ -45,6 +45,8 @@ type Conn struct {
 	wroteErr error                          //
 	sendErr  atomic.Pointer[OpError]        // Why nothing can be sent any more.
 
+	unsent chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
+
 	closing sync.Once
 	over    atomic.Bool   // It is being closed.
 	closed  chan struct{} // It is.
@@ -77,14 +79,19 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 	if cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0 || cfg.onState != nil {
 		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge and WithStateCallback are for a Writer")
 	}
+	return dialConn(ctx, &cfg)
+}
+
+// dialConn is Dial with options that are checked.
+func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
 	conn, err := cfg.dial(ctx)
 	if err != nil {
-		return nil, opError(OpDial, address, err)
+		return nil, opError(OpDial, cfg.where, err)
 	}
 	peer := Peer{ID: dialed.Add(1), Addr: conn.RemoteAddr()}
 	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
 		closeNow(conn)
-		return nil, opError(OpDial, address, err)
+		return nil, opError(OpDial, cfg.where, err)
 	}
 	own := readerConfig{sharedConfig: cfg.sharedConfig, readBufferSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
 	return newConn(newInbound(conn, &own, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig), nil
@@ -147,6 +154,16 @@ func (c *Conn) Messages() iter.Seq2[[]byte, error] {
 	}
 }
 
+// CloseRead refuses what the peer writes from now on; ReadMessage returns what the kernel has accepted by then, and
+// io.EOF behind it. That is what a Unix socket on Linux can do; elsewhere the error is errors.ErrUnsupported, and nothing
+// happens.
+func (c *Conn) CloseRead() error {
+	if !shutReceiving(c.conn) {
+		return opError(OpRead, c.where, errors.ErrUnsupported)
+	}
+	return nil
+}
+
 // Peer returns who is at the other end.
 func (c *Conn) Peer() Peer { return c.peer }
 
@@ -174,15 +191,25 @@ func (c *Conn) Close() error {
 	var err error
 	c.closing.Do(func() {
 		err = c.finishSending()
-		c.over.Store(true)
-		closeNow(c.conn)
-		c.in.leave()
-		c.reading.Lock()
-		defer c.reading.Unlock()
-		c.in.release()
+		c.abandon()
+		c.release()
 		close(c.closed)
 	})
 	return opError(OpStop, c.where, err)
+}
+
+// abandon ends the connection at once.
+func (c *Conn) abandon() {
+	c.over.Store(true)
+	closeNow(c.conn)
+	c.in.leave()
+}
+
+// release gives back what reading holds, once nobody reads.
+func (c *Conn) release() {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.in.release()
 }
 
 // Stream returns the connection as a stream of bytes, for what knows nothing of messages: each Write sends its bytes as

@@ -17,6 +17,9 @@ import (
 	"time"
 )
 
+// lastWords is how long a peer that refuses what is sent may go on to send.
+const lastWords = 10 * time.Second
+
 // maxFavours is how many writes a goroutine makes before somebody else goes on with those of others.
 const maxFavours = 4
 
@@ -31,9 +34,9 @@ func (c *Conn) WriteMessage(data []byte) error {
 	if uint64(len(data)) > c.limit {
 		return opError(OpWrite, c.where, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), c.limit))
 	}
-	idle, err := c.queue.put(data)
+	_, idle, err := c.queue.put(data)
 	for c.block && (err == ErrBufferFull || errors.Is(err, errRearmed)) {
-		idle, err = c.queue.putWait(c.bound.context(), data)
+		_, idle, err = c.queue.putWait(c.bound.context(), data)
 	}
 	if idle {
 		c.drain()
@@ -136,11 +139,25 @@ func (c *Conn) tryWrite(fd uintptr) bool {
 
 // failSending notes why nothing can be sent any more.
 func (c *Conn) failSending(err error) {
+	if c.unsent != nil {
+		c.endReading(err)
+		close(c.unsent)
+		return
+	}
 	err = opError(OpWrite, c.where, fmt.Errorf("%w: %w", ErrConnectionClosed, err))
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)
 	}
 	c.queue.seal(nil)
+}
+
+// endReading has the Link that reads come to an end, and go on with the next connection. A peer that takes nothing
+// any more may still be answering what it took: it gets some time for that.
+func (c *Conn) endReading(err error) {
+	if errors.Is(err, syscall.EPIPE) && c.in.limitTo(time.Now().Add(lastWords)) == nil {
+		return
+	}
+	c.abandon()
 }
 
 // finishSending refuses further messages, and waits for those that are queued.

@@ -7,13 +7,9 @@ package udsipc
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net"
 	"time"
 )
-
-// minBackoff bounds the first delay.
-const minBackoff = 10 * time.Millisecond
 
 // connect returns the next connection, or ErrStopped. The first try is made at once; after that an
 // exponential backoff with full jitter delays each. A Writer that has lost its connection stays away
@@ -27,7 +23,7 @@ func (w *Writer) connect() (*outbound, error) {
 			return nil, err
 		}
 		w.setState(StateConnecting, nil)
-		if err := w.pause(w.backoff()); err != nil {
+		if err := w.pause(backoff(w.failures, w.cfg.maxBackoff)); err != nil {
 			return nil, err
 		}
 		o, err := w.open()
@@ -100,18 +96,6 @@ func (w *Writer) awaitReason(first bool) error {
 		case <-w.abort.Done():
 		}
 	}
-}
-
-// backoff returns the delay before the next try.
-func (w *Writer) backoff() time.Duration {
-	if w.failures == 0 {
-		return 0
-	}
-	limit := w.cfg.maxBackoff
-	if shift := w.failures - 1; shift < 30 {
-		limit = min(limit, minBackoff<<shift)
-	}
-	return rand.N(limit)
 }
 
 // pause waits, but not when there is nothing left to do.

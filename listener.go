@@ -20,6 +20,18 @@ type Listener struct {
 // that bound what a Conn has queued (WithMaxBufferedWrites, WithMaxBufferedBytes, WithOverflow, WithWriteTimeout).
 // Connections may be idle for ever unless WithInactivityTimeout is given. It returns what Reader.Start returns.
 func Listen(address string, opts ...ReaderOption) (*Listener, error) {
+	l, err := NewListener(address, opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Start(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// NewListener is Listen in two steps: it checks the options, and Start listens.
+func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	cfg, err := newReaderConfig(address, append([]ReaderOption{WithInactivityTimeout(0), WithFirstMessageTimeout(0)}, opts...))
 	if err != nil {
 		return nil, err
@@ -29,11 +41,11 @@ func Listen(address string, opts ...ReaderOption) (*Listener, error) {
 	}
 	r := newReaderWith(cfg)
 	r.conversations = make(chan *Conn)
-	if err := r.Start(); err != nil {
-		return nil, err
-	}
 	return &Listener{reader: r}, nil
 }
+
+// Start listens and returns. It may be called again, also after an error; after Close it returns ErrStopped.
+func (l *Listener) Start() error { return l.reader.Start() }
 
 // Accept returns the next connection, after its TLS handshake and once the authorizer has let it in; those that fail are
 // reported to WithReaderErrorCallback, and hold up nobody. The Conn is the caller's to close, also after the
@@ -56,9 +68,17 @@ func (l *Listener) Addr() net.Addr { return l.reader.Addr() }
 // Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
 // closed. It may be called again.
 func (l *Listener) Close() error {
+	if l.reader.neverStarted() {
+		return nil
+	}
 	err := l.reader.stopListening()
 	<-l.reader.listened
 	return opError(OpStop, l.reader.cfg.where, err)
+}
+
+// Report hands an error to WithReaderErrorCallback, for what is built on a Listener; peer is who it is about.
+func (l *Listener) Report(op string, peer Peer, err error) {
+	l.reader.report(op, l.reader.cfg.where+", "+peer.String(), err)
 }
 
 // Metrics returns a snapshot of the connections; what is about messages counts those that were read.

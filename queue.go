@@ -63,7 +63,8 @@ type queue struct {
 	filled    int
 	warm      int // Up to where tail was touched.
 	counts    queueCounts
-	sleeping  bool          // The drain goroutine waits for wake.
+	sleeping  bool          // The drain goroutine waits for wake; without one, nobody drains.
+	watched   bool          // Somebody wants to know when nobody drains.
 	closed    bool          // No message is accepted any more.
 	sealed    bool          // What was left was taken out.
 	room      chan struct{} // Closed when there is room again; nil when nobody waits.

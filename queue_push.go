@@ -12,7 +12,7 @@ import (
 
 // push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
 func (q *queue) push(data []byte) error {
-	idle, err := q.put(data)
+	_, idle, err := q.put(data)
 	if idle {
 		q.signal()
 	}
@@ -20,24 +20,25 @@ func (q *queue) push(data []byte) error {
 }
 
 // put is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
-// has to.
-func (q *queue) put(data []byte) (idle bool, err error) {
+// has to. It also returns the number of the message.
+func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
 	own := ownChunk(data)
 	q.lock()
 	err = q.offerLocked(data, own)
 	if err == ErrBufferFull {
 		q.counts.refused++
 	}
+	number = q.counts.accepted
 	idle = q.unlock(err)
 	if err != nil {
 		putBuffer(own)
 	}
-	return idle, err
+	return number, idle, err
 }
 
 // pushWait is push, but waits for room until ctx ends.
 func (q *queue) pushWait(ctx context.Context, data []byte) error {
-	idle, err := q.putWait(ctx, data)
+	_, idle, err := q.putWait(ctx, data)
 	if idle {
 		q.signal()
 	}
@@ -45,17 +46,18 @@ func (q *queue) pushWait(ctx context.Context, data []byte) error {
 }
 
 // putWait is put, but waits for room until ctx ends.
-func (q *queue) putWait(ctx context.Context, data []byte) (idle bool, err error) {
+func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
 	own := ownChunk(data)
 	for {
 		q.lock()
 		err := q.offerLocked(data, own)
 		if err != ErrBufferFull {
+			number = q.counts.accepted
 			idle = q.unlock(err)
 			if err != nil {
 				putBuffer(own)
 			}
-			return idle, err
+			return number, idle, err
 		}
 		if q.room == nil {
 			q.room = make(chan struct{})
@@ -70,7 +72,7 @@ func (q *queue) putWait(ctx context.Context, data []byte) (idle bool, err error)
 			q.mu.Lock()
 			q.counts.refused++
 			q.mu.Unlock()
-			return false, fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
+			return 0, false, fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
 		}
 	}
 }

@@ -69,8 +69,34 @@ func (q *queue) allowedLocked(seg *segment) int {
 
 // restLocked makes the next push wake the drain goroutine, if there is nothing to write.
 func (q *queue) restLocked() {
-	if q.sleeping = q.next == len(q.segs); q.sleeping && q.tail != nil && q.tail.refs == 0 {
+	q.sleeping = q.next == len(q.segs)
+	if q.sleeping && q.watched {
+		q.signal()
+	}
+	if q.sleeping && q.tail != nil && q.tail.refs == 0 {
 		q.setTailLocked(nil)
+	}
+}
+
+// reserve waits until the goroutine that drains has found nothing more, or has given up, which failed says. From then on
+// nobody is told to drain, until take finds nothing again.
+func (q *queue) reserve(failed <-chan struct{}) {
+	for {
+		q.mu.Lock()
+		idle := q.sleeping
+		q.sleeping, q.watched = false, !idle
+		q.mu.Unlock()
+		if idle {
+			return
+		}
+		select {
+		case <-failed:
+			q.mu.Lock()
+			q.watched = false
+			q.mu.Unlock()
+			return
+		case <-q.wake:
+		}
 	}
 }
 
@@ -197,6 +223,16 @@ func (q *queue) flushed() <-chan struct{} {
 	q.flushers = append(q.flushers, f)
 	q.notifyLocked()
 	return f.done
+}
+
+// passed returns the number of the last message that is not queued any more, nor any before it.
+func (q *queue) passed() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.segs) == 0 {
+		return q.counts.accepted
+	}
+	return q.segs[0].first + uint64(q.spent) - 1
 }
 
 // empty says whether nothing is queued, once what is stale is gone. If so, the next push wakes.

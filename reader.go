@@ -202,15 +202,7 @@ func (r *Reader) Err() error {
 // many were still busy; handlers that do not return are left behind. It may be called before Start,
 // again, and from several goroutines. From inside a handler it can only end with ctx.
 func (r *Reader) Stop(ctx context.Context) error {
-	r.mu.Lock()
-	neverStarted := r.phase == phaseNew
-	if neverStarted {
-		r.phase = phaseStopped
-	}
-	r.mu.Unlock()
-	if neverStarted {
-		close(r.stopping)
-		r.end()
+	if r.neverStarted() {
 		return nil
 	}
 	err := r.stopListening()
@@ -220,6 +212,22 @@ func (r *Reader) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return opError(OpStop, r.cfg.where, r.force(ctx))
 	}
+}
+
+// neverStarted ends a Reader that was not started, and says whether it is one.
+func (r *Reader) neverStarted() bool {
+	r.mu.Lock()
+	never := r.phase == phaseNew
+	if never {
+		r.phase = phaseStopped
+		close(r.stopping)
+		close(r.listened)
+	}
+	r.mu.Unlock()
+	if never {
+		r.end()
+	}
+	return never
 }
 
 // stopListening begins the end, once: the others do nothing.

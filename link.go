@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is a conversation that outlives its connections: a Conn that is made anew whenever it is lost, and a
+// queue that stays. packages duplex and rpc stand on it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// A Link is one end of a conversation with whoever listens at an address: it connects by itself, again and again
+// with backoff, sends what is written, and hands what comes to a handler. What is written while it is away waits in a
+// bounded queue. It is made by NewLink, takes messages at once, connects after Start, and ends with
+// Stop. All methods may be called from any goroutine.
+//
+// Messages arrive in order. A message that the kernel has not taken to its last byte when the connection is lost is
+// sent on the next one; what became of those that it had taken, nobody can tell: Sent says which they are.
+type Link struct {
+	cfg    writerConfig
+	handle func(data []byte)
+	queue  *queue
+	block  bool
+	bound  writeBound
+
+	abort  context.Context // Ended when Stop does not wait any longer, or has nothing to wait for.
+	giveUp context.CancelFunc
+	done   chan struct{} // Closed when the goroutine is gone.
+
+	failures int // Connections and attempts in a row that brought nothing. The goroutine's own.
+
+	mu      sync.Mutex // Guards what follows.
+	phase   phase
+	state   State
+	conn    *Conn         // While connected.
+	changed chan struct{} // Closed and replaced whenever state changes.
+}
+
+// NewLink returns a Link to the Listener at address, with the options of a Writer but for WithAcknowledgements,
+// WithUndelivered and WithMaxAge. handle gets what comes, one message after the other; data is valid until it
+// returns. With WithStateCallback the program is told of connections and their loss: before the next connection is
+// made, and after the last message of the lost one was handled.
+func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*Link, error) {
+	cfg, err := newWriterConfig(address, opts)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case handle == nil:
+		return nil, ErrHandlerNil
+	case cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0:
+		return nil, errors.New("udsipc: NewLink: WithAcknowledgements, WithUndelivered and WithMaxAge are for a Writer")
+	}
+	l := &Link{
+		cfg:     cfg,
+		handle:  handle,
+		queue:   newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, false, 0),
+		block:   cfg.overflow == OverflowBlock,
+		done:    make(chan struct{}),
+		changed: make(chan struct{}),
+	}
+	l.abort, l.giveUp = context.WithCancel(context.Background())
+	return l, nil
+}
+
+// Start begins to connect and returns at once. It may be called again; after Stop it returns ErrStopped.
+func (l *Link) Start() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch l.phase {
+	case phaseStopped:
+		return ErrStopped
+	case phaseNew:
+		l.phase = phaseStarted
+		go l.run() // Ends after Stop, which waits for done.
+	}
+	return nil
+}
+
+// WriteMessage copies data into the queue, and writes it at once if the connection is idle; the caller may reuse data.
+// If the queue is full, WithOverflow says what happens: ErrBufferFull by default. It returns ErrMessageTooLarge,
+// and ErrStopped after Stop.
+func (l *Link) WriteMessage(data []byte) error {
+	_, err := l.Send(data)
+	return err
+}
+
+// Send is WriteMessage; it also returns the number of the message, counting from 1, which Sent compares with.
+func (l *Link) Send(data []byte) (number uint64, err error) {
+	if uint64(len(data)) > l.cfg.maxMessageSize {
+		return 0, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), l.cfg.maxMessageSize)
+	}
+	number, idle, err := l.queue.put(data)
+	for l.block && err == ErrBufferFull {
+		number, idle, err = l.queue.putWait(l.abort, data)
+	}
+	if idle {
+		l.mu.Lock()
+		conn := l.conn
+		l.mu.Unlock()
+		conn.drain() // Whoever finds the queue idle finds it connected.
+	}
+	return number, err
+}
+
+// Sent returns the number of the last message that a connection has taken to its last byte, or that was dropped; all
+// before it were as well. It does not change between the loss of a connection and the end of the state callback
+// that tells of it.
+func (l *Link) Sent() uint64 { return l.queue.passed() }
+
+// Report hands an error to WithWriterErrorCallback, for what is built on a Link.
+func (l *Link) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.where, err) }
+
+// State returns what the connection is doing.
+func (l *Link) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+// WaitConnected waits until there is a connection. It returns an error that matches ErrNotConnected and the
+// context's when ctx ends first, and ErrStopped after Stop.
+func (l *Link) WaitConnected(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		state, changed := l.state, l.changed
+		l.mu.Unlock()
+		switch state {
+		case StateConnected:
+			return nil
+		case StateStopped:
+			return ErrStopped
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return opError(OpConnect, l.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
+		}
+	}
+}
+
+// Peer returns who is at the other end, and false while there is no connection.
+func (l *Link) Peer() (Peer, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil {
+		return Peer{}, false
+	}
+	return l.conn.peer, true
+}
+
+// Flush waits until connections have taken everything that was written before, or until ctx ends.
+func (l *Link) Flush(ctx context.Context) error {
+	select {
+	case <-l.queue.flushed():
+		return nil
+	case <-ctx.Done():
+		return opError(OpFlush, l.cfg.where, context.Cause(ctx))
+	}
+}
+
+// Stop refuses further messages, sends those that are queued, and closes the connection. When ctx ends first, it
+// returns at once with an error that says how many messages were left. It may be called before Start, again, and from
+// several goroutines; from inside the handler or a callback it can only end with ctx.
+func (l *Link) Stop(ctx context.Context) error {
+	l.queue.close()
+	l.mu.Lock()
+	neverStarted := l.phase == phaseNew
+	l.phase = phaseStopped
+	l.mu.Unlock()
+	if neverStarted {
+		l.setState(StateStopped, nil, nil)
+		close(l.done)
+	} else {
+		select {
+		case <-l.queue.flushed():
+		case <-l.done:
+		case <-ctx.Done():
+		}
+	}
+	l.giveUp()
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+	}
+	left := l.queue.seal(nil)
+	if left == 0 {
+		return nil
+	}
+	cause := context.Cause(ctx)
+	if cause == nil {
+		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
+	}
+	return opError(OpStop, l.cfg.where, fmt.Errorf("%d messages were not sent: %w", left, cause))
+}
+
+// run connects and reads until the Link is stopped.
+func (l *Link) run() {
+	defer close(l.done)
+	defer func() { l.setState(StateStopped, nil, nil) }()
+	for l.abort.Err() == nil {
+		l.setState(StateConnecting, nil, nil)
+		if !l.pause() {
+			return
+		}
+		conn, err := l.dial()
+		if err != nil {
+			if l.abort.Err() != nil {
+				return
+			}
+			l.failures++
+			l.cfg.onError.report(OpDial, l.cfg.where, err)
+			continue
+		}
+		l.converse(conn)
+	}
+}
+
+// pause waits for the backoff.
+func (l *Link) pause() bool {
+	timer := time.NewTimer(backoff(l.failures, l.cfg.maxBackoff))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.abort.Done():
+		return false
+	}
+}
+
+// converse uses a connection until it is lost.
+func (l *Link) converse(conn *Conn) {
+	release := context.AfterFunc(l.abort, conn.abandon)
+	defer release()
+	began := time.Now()
+	l.setState(StateConnected, nil, conn)
+	conn.drain() // What has waited. From here on, whoever writes does.
+	received, err := l.read(conn)
+	conn.abandon()
+	l.queue.reserve(conn.unsent) // Nobody writes any more.
+	l.queue.rewind()
+	if l.failures++; received > 0 || time.Since(began) >= trustedAfter {
+		l.failures = 0
+	}
+	conn.release()
+	if l.abort.Err() == nil {
+		l.setState(StateLost, err, nil)
+	}
+}
+
+// read hands over what comes, and returns why nothing comes any more.
+func (l *Link) read(conn *Conn) (received int, err error) {
+	for {
+		data, err := conn.ReadMessage()
+		if err == io.EOF {
+			err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
+		}
+		if err != nil {
+			return received, err
+		}
+		received++
+		l.handle(data)
+	}
+}
+
+// dial makes a connection that sends from the queue of the Link.
+func (l *Link) dial() (*Conn, error) {
+	conn, err := dialConn(l.abort, &l.cfg)
+	if err != nil {
+		return nil, err
+	}
+	conn.queue = l.queue
+	conn.unsent = make(chan struct{})
+	return conn, nil
+}
+
+// setState publishes a state and tells the callback.
+func (l *Link) setState(state State, cause error, conn *Conn) {
+	l.mu.Lock()
+	if l.state == state {
+		l.mu.Unlock()
+		return
+	}
+	l.state, l.conn = state, conn
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.mu.Unlock()
+	if l.cfg.onState != nil {
+		l.cfg.onState(state, cause)
+	}
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// startLink returns a Link that was started and ends with the test.
+func startLink(tb testing.TB, address string, handle func([]byte), opts ...udsipc.WriterOption) *udsipc.Link {
+	tb.Helper()
+	l, err := udsipc.NewLink(address, handle, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := l.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = l.Stop(ctx) // What is left is the test's affair.
+	})
+	return l
+}
+
+// TestLinkGoesOn over connections that the other end ends gracefully, one after the other: nothing is lost, repeated or
+// reordered, in either direction.
+func TestLinkGoesOn(t *testing.T) {
+	path := socketPath(t)
+	const connections, each = 20, 200
+	var echoed atomic.Uint64
+	failed := make(chan string, 1)
+	link := startLink(t, path, func(data []byte) {
+		if n := echoed.Add(1); string(data[:strings.IndexByte(string(data), ' ')]) != fmt.Sprint(n) {
+			select {
+			case failed <- fmt.Sprintf("%.20q is number %d", data, n):
+			default:
+			}
+		}
+	}, udsipc.WithOverflow(udsipc.OverflowBlock))
+	go func() { // Ends with the Link.
+		for n := 1; link.WriteMessage(fmt.Appendf(nil, "%d %s", n, strings.Repeat("x", n%5000))) == nil; n++ {
+		}
+	}()
+	next := 1
+	for range connections {
+		l := listen(t, path)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		for received := 0; ; received++ {
+			if received == each {
+				if err := conn.CloseRead(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			data, err := conn.ReadMessage()
+			if received >= each && err != nil {
+				break
+			}
+			if err != nil || !strings.HasPrefix(string(data), fmt.Sprint(next, " ")) {
+				t.Fatalf("%.20q, %v, want %d", data, err, next)
+			}
+			next++
+			if err := conn.WriteMessage(data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "all is echoed", func() bool { return echoed.Load() == uint64(next-1) })
+	select {
+	case what := <-failed:
+		t.Error(what)
+	default:
+	}
+}
+
+// TestLinkStates: the callback is told in order, and Sent says what a lost connection took.
+func TestLinkStates(t *testing.T) {
+	path := socketPath(t)
+	type event struct {
+		state udsipc.State
+		sent  uint64
+	}
+	events := make(chan event, 100)
+	var link *udsipc.Link
+	ready := make(chan struct{})
+	link = startLink(t, path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, cause error) {
+		<-ready
+		if (cause != nil) != (state == udsipc.StateLost) {
+			t.Errorf("%v because of %v", state, cause)
+		}
+		events <- event{state, link.Sent()}
+	}))
+	close(ready)
+	for n := uint64(1); n <= 3; n++ {
+		if number, err := link.Send([]byte("away")); err != nil || number != n {
+			t.Errorf("number %d, %v", number, err)
+		}
+	}
+	l := listen(t, path)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := conn.ReadMessage(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if peer, ok := link.Peer(); !ok || peer.ID == 0 {
+		t.Errorf("%v, %v", peer, ok)
+	}
+	l.Close()
+	conn.Close()
+	for _, want := range []event{{udsipc.StateConnecting, 0}, {udsipc.StateConnected, 0}, {udsipc.StateLost, 3}, {udsipc.StateConnecting, 3}} {
+		if got := await(t, want.state.String(), events); got.state != want.state || got.sent != want.sent {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	stop(t, link)
+	if got := await(t, "stopped", events); got.state != udsipc.StateStopped || link.State() != udsipc.StateStopped {
+		t.Errorf("%+v", got)
+	}
+	if err := link.WriteMessage(nil); !errors.Is(err, udsipc.ErrStopped) {
+		t.Error(err)
+	}
+	if err := link.WaitConnected(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
+		t.Error(err)
+	}
+}
+
+func TestLinkStops(t *testing.T) {
+	l, err := udsipc.NewLink(socketPath(t), func([]byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WriteMessage([]byte("never")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Stop(t.Context()); !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), "1 messages") {
+		t.Error(err)
+	}
+	if err := l.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := l.Start(); !errors.Is(err, udsipc.ErrStopped) {
+		t.Error(err)
+	}
+	away := startLink(t, socketPath(t), func([]byte) {}, udsipc.WithMaxBufferedWrites(1))
+	if err := away.WriteMessage(nil); err != nil {
+		t.Error(err)
+	}
+	if err := away.WriteMessage(nil); !errors.Is(err, udsipc.ErrBufferFull) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := away.WaitConnected(ctx); !errors.Is(err, udsipc.ErrNotConnected) {
+		t.Error(err)
+	}
+	if err := away.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// TestLinkIsCut at every byte of what it sends: each message arrives whole, once on some connection, unless the kernel had
+// taken it whole before the cut.
+func TestLinkIsCut(t *testing.T) {
+	stream := frames("one", strings.Repeat("x", 200), "three")
+	whole := []int{4, 206, 212}
+	for _, offset := range []int{0, 1, 3, 4, 5, 6, 7, 100, 205, 206, 207, 211} {
+		path := socketPath(t)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := make(chan uint64, 10)
+		var link *udsipc.Link
+		link, err = udsipc.NewLink(path, func([]byte) {}, udsipc.WithMaxBackoff(time.Millisecond), udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+			if state == udsipc.StateLost {
+				lost <- link.Sent()
+			}
+		}), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, "unix", path)
+			if err != nil {
+				return nil, err
+			}
+			return &brokenConn{Conn: conn, left: offset}, nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, message := range []string{"one", strings.Repeat("x", 200), "three"} {
+			if err := link.WriteMessage([]byte(message)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := link.Start(); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); string(got) != string(stream[:offset]) {
+			t.Errorf("cut at %d: %q, %v", offset, got, err)
+		}
+		conn.Close()
+		want := uint64(0)
+		for _, end := range whole {
+			if end <= offset {
+				want++
+			}
+		}
+		if got := await(t, "the loss", lost); got != want {
+			t.Errorf("cut at %d: %d messages count as sent, want %d", offset, got, want)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = link.Stop(ctx) // The rest is not of interest.
+		l.Close()
+	}
+}
+
+// A brokenConn breaks after so many bytes.
+type brokenConn struct {
+	net.Conn
+	left int
+}
+
+func (c *brokenConn) Write(b []byte) (int, error) {
+	n := min(len(b), c.left)
+	c.left -= n
+	if n > 0 {
+		if n, err := c.Conn.Write(b[:n]); err != nil {
+			return n, err
+		}
+	}
+	if n < len(b) {
+		c.Conn.Close()
+		return n, io.ErrClosedPipe
+	}
+	return n, nil
+}
