@@ -100,7 +100,7 @@ func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
 // dialed counts the connections of this process that Dial has made.
 var dialed atomic.Uint64
 
-// ReadMessage returns the next message; data is valid until the next call or Close, and may be changed until then.
+// ReadMessage returns the next message; data is valid until the next call, and may be changed until then.
 // It waits until there is one, or until the read deadline, which errors.Is tells by os.ErrDeadlineExceeded; reading may
 // go on after that. io.EOF means that the peer has ended the connection between two messages. Everything else is an
 // *OpError: ErrConnectionClosed for an end in the middle of a message or by this side, ErrMessageTooLarge,
@@ -192,7 +192,9 @@ func (c *Conn) Close() error {
 	c.closing.Do(func() {
 		err = c.finishSending()
 		c.abandon()
-		c.release()
+		c.reading.Lock()
+		c.in.drop()
+		c.reading.Unlock()
 		close(c.closed)
 	})
 	return opError(OpStop, c.where, err)

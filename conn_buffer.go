@@ -120,6 +120,12 @@ func (in *inbound) release() {
 	in.budget.giveBack(&in.loan, in.loan.bytes)
 }
 
+// drop is release while somebody may still use the last message: the buffer is left to the collector.
+func (in *inbound) drop() {
+	in.buf, in.r, in.w = nil, 0, 0
+	in.budget.giveBack(&in.loan, in.loan.bytes)
+}
+
 // buffered is what was read and is not handed over yet.
 func (in *inbound) buffered() []byte {
 	if in.buf == nil {

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package duplex
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/udsipc/udsipc"
+)
+
+// receiveBuffer is how many messages wait for Receive before no more are read.
+const receiveBuffer = 256
+
+// A Client is connected to a Server, again and again. It is made by NewClient or NewHandlerClient, takes messages at once,
+// connects after Start, and ends with Stop. All methods may be called from any goroutine.
+//
+// udsipc.WithStateCallback tells of each change: connecting, connected, lost, stopped.
+type Client struct {
+	link     *udsipc.Link
+	received chan Message // nil with a handler.
+	once     sync.Once
+	stopped  chan struct{} // Closed when Stop begins: nobody waits for Receive any more.
+}
+
+// NewClient returns a Client whose messages come from Receive. Of the options of a Writer all count but
+// udsipc.WithAcknowledgements, WithUndelivered and WithMaxAge.
+func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
+	received := make(chan Message, receiveBuffer)
+	c, err := newClient(address, nil, opts)
+	if err != nil {
+		return nil, err
+	}
+	c.received = received
+	return c, nil
+}
+
+// NewHandlerClient returns a Client that hands each message to handle, in order; m.Data is valid until it returns.
+func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.WriterOption) (*Client, error) {
+	if handle == nil {
+		return nil, udsipc.ErrHandlerNil
+	}
+	return newClient(address, handle, opts)
+}
+
+func newClient(address string, handle func(Message), opts []udsipc.WriterOption) (*Client, error) {
+	c := &Client{stopped: make(chan struct{})}
+	if handle == nil {
+		handle = c.keep
+	}
+	var err error
+	c.link, err = udsipc.NewLink(address, func(data []byte) {
+		m, err := parse(data)
+		if err != nil {
+			c.link.Report(udsipc.OpRead, err) // The frames are right, so what comes next is read.
+			return
+		}
+		handle(m)
+	}, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// keep waits for room for a message that nobody has received yet.
+func (c *Client) keep(m Message) {
+	m.Data = slices.Clone(m.Data)
+	select {
+	case c.received <- m:
+	case <-c.stopped:
+	}
+}
+
+// Start begins to connect and returns at once. It may be called again; after Stop it returns udsipc.ErrStopped.
+func (c *Client) Start() error { return c.link.Start() }
+
+// Send queues m, and writes it at once if the connection is idle; the caller may reuse m.Data. While the Client is
+// away, m waits. If the queue is full, udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default.
+func (c *Client) Send(m Message) error { return m.send(c.link.WriteMessage) }
+
+// SendNumbered is Send; it also returns the number of the message, from 1, which Sent compares with.
+func (c *Client) SendNumbered(m Message) (number uint64, err error) {
+	err = m.send(func(body []byte) error {
+		number, err = c.link.Send(body)
+		return err
+	})
+	return number, err
+}
+
+// Sent returns the number of the last message that a connection has taken whole (udsipc.Link.Sent).
+func (c *Client) Sent() uint64 { return c.link.Sent() }
+
+// Receive returns the next message, which is the caller's. It waits until there is one or ctx ends. After Stop it returns
+// what had come by then, and then udsipc.ErrStopped. While nobody receives, 256 messages wait here and the rest in the
+// socket.
+func (c *Client) Receive(ctx context.Context) (Message, error) {
+	select {
+	case m := <-c.received: // What is there comes before any end.
+		return m, nil
+	default:
+	}
+	select {
+	case m := <-c.received:
+		return m, nil
+	case <-c.stopped:
+		return Message{}, udsipc.ErrStopped
+	case <-ctx.Done():
+		return Message{}, context.Cause(ctx)
+	}
+}
+
+// State returns what the connection is doing.
+func (c *Client) State() udsipc.State { return c.link.State() }
+
+// WaitConnected waits until there is a connection (udsipc.Link.WaitConnected).
+func (c *Client) WaitConnected(ctx context.Context) error { return c.link.WaitConnected(ctx) }
+
+// Peer returns who the server is, and false while there is no connection.
+func (c *Client) Peer() (udsipc.Peer, bool) { return c.link.Peer() }
+
+// Flush waits until connections have taken everything that was sent before, or until ctx ends.
+func (c *Client) Flush(ctx context.Context) error { return c.link.Flush(ctx) }
+
+// Stop refuses further messages, sends those that are queued, and closes the connection; when ctx ends first, it returns
+// an error that says how many were left (udsipc.Link.Stop).
+func (c *Client) Stop(ctx context.Context) error {
+	c.once.Do(func() { close(c.stopped) })
+	return c.link.Stop(ctx)
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package duplex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"sync"
+
+	"github.com/udsipc/udsipc"
+)
+
+// maxQueued is what a session may have queued by default, in bytes: a slow client must not cost more. The largest
+// message fits in it.
+const maxQueued = 16 << 20
+
+// A Handler handles a message. It is called for one message of a session after the other, and for different sessions
+// at once. m.Data is valid until it returns. ctx ends with the session. An error, or a panic, is reported
+// (udsipc.WithReaderErrorCallback), and the session goes on.
+type Handler = func(ctx context.Context, s *Session, m Message) error
+
+// A Server listens for Clients. It is made by NewServer, listens from Start on, and ends with Stop. All methods may
+// be called from any goroutine.
+type Server struct {
+	handler  Handler
+	listener *udsipc.Listener
+	abort    context.Context // Ended when Stop does not wait any longer.
+	giveUp   context.CancelFunc
+
+	mu       sync.Mutex // Guards what follows.
+	started  bool
+	stopping bool
+	sessions map[*Session]struct{}
+	wg       sync.WaitGroup // Of the goroutines. Only added to while not stopping.
+}
+
+// NewServer returns a Server for address, with the options of udsipc.Listen.
+func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*Server, error) {
+	if handler == nil {
+		return nil, udsipc.ErrHandlerNil
+	}
+	defaults := []udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(maxQueued)}
+	listener, err := udsipc.NewListener(address, append(defaults, opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{handler: handler, listener: listener, sessions: make(map[*Session]struct{})}
+	s.abort, s.giveUp = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
+func (s *Server) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return udsipc.ErrStopped
+	}
+	if s.started {
+		return nil
+	}
+	if err := s.listener.Start(); err != nil {
+		return err
+	}
+	s.started = true
+	s.wg.Go(s.accept) // Ends with the listener; Stop waits for it.
+	return nil
+}
+
+func (s *Server) accept() {
+	for {
+		conn, err := s.listener.Accept()
+		if err != nil {
+			return // The listener has reported it, or was closed.
+		}
+		session := newSession(s, conn)
+		s.mu.Lock()
+		if s.stopping {
+			session.end()
+		}
+		s.sessions[session] = struct{}{}
+		s.mu.Unlock()
+		s.wg.Go(session.run) // Ends with the connection; Stop waits for it.
+	}
+}
+
+// Sessions yields the sessions that there are at the moment of the call.
+func (s *Server) Sessions() iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		for _, session := range s.all() {
+			if !yield(session) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) all() []*Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Session, 0, len(s.sessions))
+	for session := range s.sessions {
+		list = append(list, session)
+	}
+	return list
+}
+
+// Broadcast sends m to every session, and waits for none. It returns how many took it, and an error that names those
+// that did not and why.
+func (s *Server) Broadcast(m Message) (reached int, err error) {
+	var errs []error
+	err = m.send(func(body []byte) error {
+		for _, session := range s.all() {
+			if err := session.conn.WriteMessage(body); err != nil {
+				errs = append(errs, fmt.Errorf("%v: %w", session.Peer(), err))
+			} else {
+				reached++
+			}
+		}
+		return errors.Join(errs...)
+	})
+	return reached, err
+}
+
+// Addr returns the address that the Server listens on, or nil before Start.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Metrics returns a snapshot of the connections and of the messages that were received.
+func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
+
+// Stop stops listening and ends every session: what its client has sent is handled (on a Unix socket on Linux; elsewhere
+// what was read by then), and what is queued for it is sent. When ctx ends first, the connections are closed, the contexts
+// of the handlers end, and Stop returns the context's error at once. It may be called before Start and again. From
+// inside a handler it can only end with ctx.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	for session := range s.sessions {
+		session.end()
+	}
+	s.mu.Unlock()
+	err := s.listener.Close()
+	done := make(chan struct{})
+	go func() { // Ends with the last handler.
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		s.giveUp()
+		return err
+	case <-ctx.Done():
+	}
+	s.giveUp()
+	for _, session := range s.all() {
+		go session.conn.Close() // It may wait for its peer; run does not mind.
+	}
+	return fmt.Errorf("udsipc/duplex: %d sessions were still busy: %w", len(s.all()), context.Cause(ctx))
+}
+
+// remove forgets a session that has ended.
+func (s *Server) remove(session *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, session)
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package duplex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// A Session is a Server's end of a connection. All methods may be called from any goroutine.
+type Session struct {
+	server *Server
+	conn   *udsipc.Conn
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	ending atomic.Bool    // The server ends it: nothing more is to come.
+	held   sync.WaitGroup // What still wants to send.
+}
+
+func newSession(server *Server, conn *udsipc.Conn) *Session {
+	s := &Session{server: server, conn: conn}
+	s.ctx, s.cancel = context.WithCancelCause(server.abort)
+	return s
+}
+
+// Send queues m for the client; the caller may reuse m.Data at once. If the client is slow and its queue is full,
+// udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default. After the end of the connection it returns
+// udsipc.ErrConnectionClosed.
+func (s *Session) Send(m Message) error { return m.send(s.conn.WriteMessage) }
+
+// Peer returns who the client is. Its ID is the number of the session.
+func (s *Session) Peer() udsipc.Peer { return s.conn.Peer() }
+
+// Context returns a context that ends with the session.
+func (s *Session) Context() context.Context { return s.ctx }
+
+// Close ends the session. What is queued for the client is sent first, for up to udsipc.WithWriteTimeout. It may be
+// called from inside a handler.
+func (s *Session) Close() error {
+	s.cancel(udsipc.ErrConnectionClosed)
+	return s.conn.Close()
+}
+
+// Hold keeps the Server from closing the connection when it stops, until Release was called as often: for a handler
+// that returns before it has answered. It must be called by a handler.
+func (s *Session) Hold() { s.held.Add(1) }
+
+// Release undoes a Hold.
+func (s *Session) Release() { s.held.Done() }
+
+// end lets the session come to its end.
+func (s *Session) end() {
+	s.ending.Store(true)
+	if s.conn.CloseRead() != nil {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // A wait ends at once; if it cannot be set, there is no connection.
+	}
+}
+
+// run handles what comes until the connection ends.
+func (s *Session) run() {
+	defer s.server.remove(s)
+	err := s.read()
+	if !s.ending.Load() {
+		s.cancel(err)
+	}
+	s.held.Wait()
+	s.cancel(udsipc.ErrStopped)
+	_ = s.conn.Close() // What cannot be sent to a client that is gone is lost with it.
+}
+
+// read returns why nothing comes any more.
+func (s *Session) read() error {
+	for {
+		data, err := s.conn.ReadMessage()
+		if err != nil {
+			s.report(err)
+			return err
+		}
+		m, err := parse(data)
+		if err != nil {
+			s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
+			return err
+		}
+		if err := s.handle(m); err != nil {
+			s.server.listener.Report(udsipc.OpHandle, s.Peer(), fmt.Errorf("%w: %w", udsipc.ErrHandlerFailed, err))
+		}
+	}
+}
+
+// report reports the end of reading, if that is one that the peer did not decide on or this side asked for.
+func (s *Session) report(err error) {
+	switch {
+	case err == io.EOF, s.ctx.Err() != nil, s.ending.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
+	default:
+		s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
+	}
+}
+
+// handle calls the handler.
+func (s *Session) handle(m Message) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("panic: %v\n%s", value, debug.Stack())
+		}
+	}()
+	return s.server.handler(s.ctx, s, m)
+}
