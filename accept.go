@@ -30,8 +30,10 @@ func (r *Reader) run() {
 		supervision.mourn(r, err)
 		_ = r.stopListening() // The first error is the one that counts.
 	}
-	_ = r.listener.Close() // Nobody is waiting in it any more.
 	r.mu.Lock()
+	if !r.handingOver {
+		_ = r.listener.Close() // Nobody is waiting in it any more.
+	}
 	if _, single := r.listener.(*passedConnection); !single {
 		r.closeConnsLocked()
 	}
@@ -43,14 +45,14 @@ func (r *Reader) run() {
 
 // finish waits for the connections.
 func (r *Reader) finish() {
-	r.wg.Wait()
-	r.giveUp()
 	r.mu.Lock()
 	handingOver := r.handingOver
 	r.mu.Unlock()
 	if handingOver {
-		r.finishHandOver()
+		r.settleHandOver()
 	}
+	r.wg.Wait()
+	r.giveUp()
 	r.end()
 }
 

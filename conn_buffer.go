@@ -83,7 +83,7 @@ func (in *inbound) awaitSpace() bool {
 // and no further, so that the next one begins at the start of the buffer and needs no copy.
 // Neither is any byte of the next one read that the next process is to have.
 func (in *inbound) ceiling() int {
-	if in.handing.Load() {
+	if in.handing.Load() && !in.closing.Load() {
 		return min(len(in.buf.b), max(in.r+in.need, in.w+1))
 	}
 	if in.need > in.bufSize {

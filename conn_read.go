@@ -66,16 +66,17 @@ type inbound struct {
 	replays  atomic.Bool   // In a session: what is not handled comes again.
 	gone     chan struct{} // Closed when it is at an end, or will be at once.
 	goneOnce sync.Once
-	halted   atomic.Bool // At once: what is buffered is not handled either.
-	closing  atomic.Bool // Gracefully: no longer than it takes to handle what the peer has sent.
-	said     bool        // The goodbye was said.
-	mu       sync.Mutex  // Guards the read deadline and what follows.
-	greeting bool        // The TLS handshake is not done.
-	handing  atomic.Bool // The next process is to have it, from the next boundary of a message on.
-	handEnd  time.Time   // When to wait for that no longer.
-	limited  time.Time   // Of a Conn: its reader's own deadline; zero for none.
-	shut     bool        // The kernel refuses the peer's writes; end of file will come.
-	graceEnd time.Time   // Otherwise: when to wait no longer.
+	halted   atomic.Bool           // At once: what is buffered is not handled either.
+	closing  atomic.Bool           // Gracefully: no longer than it takes to handle what the peer has sent.
+	said     bool                  // The goodbye was said.
+	mu       sync.Mutex            // Guards the read deadline and what follows.
+	greeting bool                  // The TLS handshake is not done.
+	handing  atomic.Bool           // The next process is to have it, from the next boundary of a message on.
+	handEnd  time.Time             // When to wait for that no longer. The reading goroutine's own.
+	unfit    atomic.Pointer[error] // Why the next process does not get it.
+	limited  time.Time             // Of a Conn: its reader's own deadline; zero for none.
+	shut     bool                  // The kernel refuses the peer's writes; end of file will come.
+	graceEnd time.Time             // Otherwise: when to wait no longer.
 }
 
 // newInbound takes over conn.
@@ -175,9 +176,8 @@ func (in *inbound) fill() error {
 			if in.atRest() {
 				return errHandOver
 			}
-			if !time.Now().Before(in.handEnd) {
-				in.requestClose()
-				continue
+			if in.handEnd.IsZero() {
+				in.handEnd = time.Now().Add(closeGrace)
 			}
 		}
 		err := in.read()
@@ -201,6 +201,7 @@ func (in *inbound) fill() error {
 		if in.pastLimit() {
 			return err
 		}
+		in.tooLate()
 		// The deadline is that of an earlier wait, or of requestClose.
 		if err := in.arm(); err != nil {
 			return err

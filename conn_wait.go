@@ -30,6 +30,9 @@ func (in *inbound) arm() error {
 	case in.handing.Load() && in.atRest():
 		deadline = aLongTimeAgo // requestHandOver came in between.
 	case in.handing.Load():
+		if in.handEnd.IsZero() {
+			in.handEnd = time.Now().Add(closeGrace)
+		}
 		deadline = in.handEnd
 	default:
 		deadline = in.tooLong(time.Now())
@@ -147,6 +150,7 @@ func (in *inbound) requestClose() {
 // cannot be handed over is ended gracefully. Any goroutine may call it.
 func (in *inbound) requestHandOver() {
 	if _, ok := in.conn.(descriptor); !ok || in.raw == nil {
+		in.unfit.Store(&errNotPlain)
 		in.requestClose()
 		return
 	}
@@ -155,9 +159,18 @@ func (in *inbound) requestHandOver() {
 	if in.handing.Load() || in.closing.Load() {
 		return
 	}
-	in.handEnd = time.Now().Add(closeGrace)
 	in.handing.Store(true)
 	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine.
+}
+
+// tooLate ends a connection gracefully that does not come to rest.
+func (in *inbound) tooLate() {
+	if !in.handing.Load() || in.closing.Load() || in.atRest() || in.handEnd.IsZero() || time.Now().Before(in.handEnd) {
+		return
+	}
+	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", ErrTooSlow, closeGrace, in.midway())
+	in.unfit.Store(&why)
+	in.requestClose()
 }
 
 // atRest says whether the connection is at the boundary of a message.

@@ -116,6 +116,9 @@ var errRenumber = errors.New("udsipc: a message was set aside")
 // errLegacy is why the memory of an earlier process is of no use.
 var errLegacy = errors.New("udsipc: malformed memory of an earlier process")
 
+// errNotPlain is why a connection cannot be handed over.
+var errNotPlain = errors.New("only a connection over a bare socket can be handed over: not one with TLS, and none in memory")
+
 // errHandOver is why a connection is at rest: the next process is to have it.
 var errHandOver = errors.New("udsipc: connection can be handed over")
 

@@ -21,7 +21,7 @@ var (
 	MaxSocketPath   = maxSocketPath
 	ParseActivation = parseActivation
 	ParseWatchdog   = parseWatchdog
-	EscapeName      = escapeName
+	ErrStoreFull    = errStoreFull
 )
 
 // A Hello and a Welcome with their fields in the open.
@@ -177,12 +177,30 @@ func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 // LegacySeeds are what a Reader may leave for the next one.
 func LegacySeeds() [][]byte {
 	writer := legacyWriter{key: writerKey{who: "uid 0", id: WriterID{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
-	session := legacySession{inode: 1 << 40, writer: WriterID{1, 2, 3}, limit: 10 << 20, silence: 10 * time.Second, beat: time.Second}
+	session := legacySession{inode: 1 << 40, writer: writer, limit: 10 << 20, silence: 10 * time.Second, beat: time.Second}
 	return [][]byte{
 		(&legacyState{}).bytes(),
 		(&legacyState{writers: []legacyWriter{writer}}).bytes(),
 		(&legacyState{writers: []legacyWriter{writer, {key: writerKey{}}}, sessions: []legacySession{session, session}}).bytes(),
 	}
+}
+
+// Slots is how many descriptors this process has left with systemd.
+func Slots() int64 { return slots.Load() }
+
+// ReclaimAfterAnother has a writer connect again before what an earlier process has left of it is taken over.
+func ReclaimAfterAnother() error {
+	m := newWriterMemory(10, time.Hour)
+	key := writerKey{who: "uid 0", id: WriterID{1}}
+	left := legacyWriter{key: key, attempt: 1, handled: 5}
+	m.restore([]legacyWriter{left}, time.Now())
+	c, err := m.claim(key.who, hello{writer: key.id, attempt: 2, first: 6, sent: 9}, func() {})
+	if err != nil {
+		return err
+	}
+	c.release(9)
+	_, err = m.reclaim(key, left, func() {})
+	return err
 }
 
 // ParseLegacy reads what a Reader has left, and writes it again.

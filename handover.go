@@ -2,33 +2,19 @@
 
 package udsipc
 
-// This file is the restart that nobody notices: a Reader leaves its listener, its open connections and what it
-// knows of its writers with systemd, and the Reader of the next process takes them. A connection is left on the
-// boundary of a message, so that its writer sees nothing but a pause.
+// This file is the restart that nobody notices, from the side of the process that ends: its listener, its open
+// connections and what it knows of its writers are left with systemd. A connection is left on the boundary of a
+// message, so that its writer sees nothing but a pause. takeover.go is the other side.
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
 	"time"
 )
 
-// A legacy is what an earlier process has left.
-type legacy struct {
-	listener net.Listener
-	bound    fileIdentity // The file that the listener is bound to.
-	conns    []legacyConn
-	state    legacyState
-	errs     []error // What is wrong with it.
-}
-
-// A legacyConn is a connection of it.
-type legacyConn struct {
-	conn    net.Conn
-	kind    string
-	session *legacySession // nil without acknowledgements.
-}
+// reservedSlots are for the memory of the writers and for the probe.
+const reservedSlots = 2
 
 // HandOver is Stop for a process that another one is to follow at once: under systemd, with
 // FileDescriptorStoreMax= in the service (systemd.service(5)), the listener, unless systemd has made it, and the
@@ -36,25 +22,20 @@ type legacyConn struct {
 // (WithSystemdName, or else the address) goes on with them. Writers keep their connections; nothing is
 // lost, repeated or reordered, and with acknowledgements the next Reader knows all that this one knew.
 //
-// Each connection is read to the end of the message that it is in. One that takes longer than a second for that,
-// one with TLS, and whatever cannot be left, is ended as Stop does, and reported with OpHandOver. Without systemd
-// HandOver is Stop.
+// Each connection is read to the end of the message that it is in. One whose peer takes longer than a second for that,
+// one with TLS, and one that the store has no room for, is ended as Stop does, and reported with OpHandOver. The
+// others stay open here until systemd has shown that it keeps them all; if it does not, because there is no store or
+// it is too small, they are ended as Stop does as well, and so without systemd at all: nothing is lost by trying.
 //
 // Call it only where a next process comes: what nobody takes is closed by systemd, and of plain writers that is
 // a possible loss, which they report. If the name changes from one version to the next, nobody reads the connections
-// any more until they are closed: PassedDescriptors lists them. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop.
-// FileDescriptorStoreMax= must have room for all connections and two more; systemd closes what it has no room
-// for, and tells the limit since version 254 only.
+// any more until they are closed: PassedDescriptors lists them. RestartKillSignal= (systemd.kill(5)) tells a restart from
+// a stop. FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
 func (r *Reader) HandOver(ctx context.Context) error {
 	if err := r.prepareHandOver(); err != nil {
 		r.report(OpHandOver, r.cfg.where, err)
 	}
-	if err := r.Stop(ctx); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return opError(OpHandOver, r.cfg.where, r.handOverErr)
+	return r.Stop(ctx)
 }
 
 // prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop.
@@ -66,20 +47,24 @@ func (r *Reader) prepareHandOver() error {
 	switch {
 	case phase != phaseStarted, single:
 		return nil
-	case r.cfg.withoutSystemd || r.cfg.listener != nil:
-		return fmt.Errorf("neither with WithoutSystemd nor with WithListener")
+	case r.cfg.withoutSystemd || r.cfg.listener != nil || r.conversations != nil:
+		return errors.New("neither with WithoutSystemd nor with WithListener")
 	}
 	if _, err := notifyAddress(); err != nil {
 		return err
 	}
-	var kind string
+	if err := takeSlots(reservedSlots); err != nil {
+		return err
+	}
+	var name string
 	if !passed {
 		what, ok := listener.(descriptor)
 		if !ok {
-			return fmt.Errorf("a listener without a descriptor cannot be left with systemd")
+			return errors.New("a listener without a descriptor cannot be left with systemd")
 		}
-		kind = listenerKind(file.identity())
-		if err := store(kind, r.storeKey(), what); err != nil {
+		name = storeName(listenerKind(boundTo(file.identity(), r.cfg.address)), r.storeKey())
+		if err := r.leave(name, what); err != nil {
+			slots.Add(-reservedSlots)
 			return err
 		}
 	}
@@ -87,8 +72,8 @@ func (r *Reader) prepareHandOver() error {
 	r.handingOver = r.phase == phaseStarted
 	late := !r.handingOver
 	r.mu.Unlock()
-	if late && !passed {
-		return notify(nil, notifyRemove, "FDNAME="+storeName(kind, r.storeKey()))
+	if late {
+		r.forgetLeft()
 	}
 	return nil
 }
@@ -101,8 +86,40 @@ func (r *Reader) storeKey() string {
 	return r.cfg.address.String()
 }
 
-// handOver leaves a connection that is at rest with systemd. It says no if that is not possible: the connection
-// is ended gracefully instead.
+// leave leaves a descriptor with systemd, if there is room.
+func (r *Reader) leave(name string, what descriptor) error {
+	if err := takeSlots(1); err != nil {
+		return err
+	}
+	if err := store(name, what); err != nil {
+		slots.Add(-1)
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left == nil {
+		r.left = make(map[string]int)
+	}
+	r.left[name]++
+	return nil
+}
+
+// forgetLeft has systemd forget what was left.
+func (r *Reader) forgetLeft() {
+	r.mu.Lock()
+	left := r.left
+	r.left = nil
+	r.mu.Unlock()
+	slots.Add(-reservedSlots)
+	for name, n := range left {
+		slots.Add(-int64(n))
+		slotNames.Add(-int64(n * (len(name) + 1)))
+		_ = notify(nil, notifyRemove, "FDNAME="+name) // If systemd cannot be told, it knows of nothing either.
+	}
+}
+
+// handOver leaves a connection that is at rest with systemd, and waits until it is certain that it is kept. It says
+// no if it is not: the connection is ended gracefully instead.
 func (c *readerConn) handOver() bool {
 	r, in := c.reader, c.in
 	kind := storePlain
@@ -116,146 +133,113 @@ func (c *readerConn) handOver() bool {
 	what := in.conn.(descriptor) // requestHandOver has seen to it.
 	inode, err := inodeOf(what)
 	if err == nil {
-		err = store(kind, r.storeKey(), what)
+		err = r.leave(storeName(kind, r.storeKey()), what)
 	}
 	if err != nil {
-		r.report(OpHandOver, c.where(), err)
+		in.unfit.Store(&err)
+		in.requestClose()
+		return false
+	}
+	if !r.awaitVerdict(c.rest(inode)) {
 		in.requestClose()
 		return false
 	}
 	r.counts.handedOver.Add(1)
-	if kind == storeSession {
-		session := legacySession{inode: inode, writer: c.delivery.Writer, limit: in.limit, silence: in.silence, beat: in.session.beat}
-		r.mu.Lock()
-		r.left = append(r.left, session)
-		r.mu.Unlock()
-	}
 	return true
 }
 
-// finishHandOver leaves what is known beside the connections, and waits until systemd has it all.
-func (r *Reader) finishHandOver() {
-	r.mu.Lock()
-	state := legacyState{sessions: r.left}
-	r.mu.Unlock()
-	state.writers = r.writers.export(time.Now())
-	err := r.leaveState(&state)
-	err = firstError(err, barrier())
-	r.mu.Lock()
-	r.handOverErr = err
-	r.mu.Unlock()
+// rest is what the next process has to know of a session; nil without one.
+func (c *readerConn) rest(inode uint64) *legacySession {
+	session := c.in.session
+	if session == nil {
+		return nil
+	}
+	return &legacySession{inode: inode, writer: c.claim.is(session.handled()), limit: c.in.limit, silence: c.in.silence, beat: session.beat}
 }
 
-func (r *Reader) leaveState(state *legacyState) error {
+// awaitVerdict is called by a connection at rest. It returns whether systemd keeps everything.
+func (r *Reader) awaitVerdict(session *legacySession) bool {
+	r.mu.Lock()
+	r.resting++
+	if session != nil {
+		r.restingSessions = append(r.restingSessions, *session)
+	}
+	r.mu.Unlock()
+	r.signalRest()
+	select {
+	case <-r.verdict:
+	case <-r.handling.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resting--
+	return r.kept
+}
+
+// signalRest has whoever waits look again whether all connections are at rest.
+func (r *Reader) signalRest() {
+	select {
+	case r.rested <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Reader) allAtRest() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.resting == len(r.conns)
+}
+
+// settleHandOver waits until every connection is at rest or has ended, leaves what is known beside them, and makes
+// sure that systemd has it all. If it has not, this becomes a mere Stop.
+func (r *Reader) settleHandOver() {
+	for !r.allAtRest() && r.handling.Err() == nil {
+		select {
+		case <-r.rested:
+		case <-r.handling.Done():
+		}
+	}
+	err := r.handling.Err()
+	if err == nil {
+		err = r.leaveState()
+	}
+	if err == nil {
+		err = probeStore(storeName(storeProbe, r.storeKey()))
+	}
+	if err == nil {
+		_ = r.listener.Close() // systemd has it.
+	} else {
+		r.report(OpHandOver, r.cfg.where, fmt.Errorf("ending as Stop does: %w", err))
+		r.forgetLeft()
+		r.stopAfterAll()
+	}
+	r.mu.Lock()
+	r.kept = err == nil
+	r.mu.Unlock()
+	close(r.verdict)
+}
+
+// stopAfterAll ends the listener as Stop does.
+func (r *Reader) stopAfterAll() {
+	r.mu.Lock()
+	r.handingOver = false
+	err := r.quiesceLocked()
+	r.mu.Unlock()
+	if err != nil {
+		r.report(OpStop, r.cfg.where, err)
+	}
+	_ = r.accept() // Those in the backlog; it is stopping.
+	_ = r.listener.Close()
+}
+
+func (r *Reader) leaveState() error {
+	r.mu.Lock()
+	state := legacyState{sessions: r.restingSessions}
+	r.mu.Unlock()
+	state.writers = r.writers.export(time.Now())
 	file, err := memoryFile(storePrefix+storeMemory, state.bytes())
 	if err != nil {
 		return err
 	}
-	return firstError(store(storeMemory, r.storeKey(), file), file.Close())
-}
-
-// takeLegacy takes what an earlier process has left for key.
-func takeLegacy(key string) *legacy {
-	l := &legacy{}
-	list, err := takeStored(key)
-	l.note(err)
-	var sessions = map[uint64]*legacySession{}
-	for i := range list {
-		if list[i].kind == storeMemory {
-			l.note(l.readState(&list[i]))
-		}
-	}
-	for i := range l.state.sessions {
-		sessions[l.state.sessions[i].inode] = &l.state.sessions[i]
-	}
-	for i := range list {
-		left := &list[i]
-		switch left.kind {
-		case storeMemory:
-		case storeListener:
-			l.bound = left.bound
-			l.listener, err = left.listener()
-			l.note(err)
-		default:
-			conn, err := left.conn()
-			if l.note(err); err == nil {
-				l.conns = append(l.conns, legacyConn{conn: conn, kind: left.kind, session: sessions[left.inode]})
-			}
-		}
-	}
-	return l
-}
-
-func (l *legacy) note(err error) {
-	if err != nil {
-		l.errs = append(l.errs, err)
-	}
-}
-
-func (l *legacy) readState(left *stored) (err error) {
-	defer left.file.Close()
-	info, err := left.file.Stat()
-	if err != nil {
-		return err
-	}
-	data, err := io.ReadAll(io.NewSectionReader(left.file, 0, info.Size()))
-	if err == nil {
-		l.state, err = parseLegacy(data)
-	}
-	return err
-}
-
-// takeListener returns the listener that an earlier process has left, if whoever connects to the address
-// still comes to it.
-func (l *legacy) takeListener(cfg *readerConfig) (net.Listener, *socketFile, error) {
-	if l.listener == nil || !cfg.address.file() {
-		return l.listener, nil, nil
-	}
-	file, err := l.bound.find(cfg)
-	if file == nil || err != nil {
-		return nil, nil, firstError(err, l.listener.Close())
-	}
-	if unix, ok := l.listener.(*net.UnixListener); ok {
-		unix.SetUnlinkOnClose(false)
-	}
-	return l.listener, file, nil
-}
-
-// adopt goes on with the connections that an earlier process has left.
-func (r *Reader) adopt(l *legacy) {
-	if l == nil {
-		return
-	}
-	for _, err := range l.errs {
-		r.report(OpHandOver, r.cfg.where, err)
-	}
-	r.writers.restore(l.state.writers, time.Now())
-	for i := range l.conns {
-		left := &l.conns[i]
-		if left.kind == storeSession && left.session == nil {
-			r.report(OpHandOver, r.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
-			_ = left.conn.Close() // Its writer sends again what was not acknowledged.
-			continue
-		}
-		r.counts.takenOver.Add(1)
-		r.admit(left.conn, left)
-	}
-}
-
-// resume goes on with a session that an earlier process has begun. It says no if its writer has connected
-// again since, or is another one now.
-func (c *readerConn) resume(s *legacySession) bool {
-	c.fenced = make(chan struct{})
-	claim, handled, repeats, err := c.reader.writers.reclaim(writerKey{who: c.delivery.Peer.who(), id: s.writer}, c.fence)
-	if err != nil {
-		c.reader.report(OpSession, c.where(), err)
-		return false
-	}
-	c.claim = claim
-	c.delivery.Writer = s.writer
-	c.beginSession(handled, repeats, s.beat, s.silence)
-	if s.limit > c.in.limit {
-		c.in.requestClose() // Its next welcome tells the new limit.
-	}
-	return true
+	return firstError(store(storeName(storeMemory, r.storeKey()), file), file.Close())
 }

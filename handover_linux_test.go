@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -41,9 +43,7 @@ func TestHandOver(t *testing.T) {
 						t.Fatalf("%d descriptors are stored: %q", n, systemd.names())
 					}
 					cmd = systemd.generation(t, environment...)
-					if left := systemd.names(); len(left) != 0 {
-						t.Errorf("%q are still stored", left)
-					}
+					until(t, "nothing is stored any more", func() bool { return len(systemd.names()) == 0 })
 				}
 				torrent.progress(t)
 				count := torrent.end(t)
@@ -192,7 +192,7 @@ func TestHandOverOfAnotherFile(t *testing.T) {
 // TestHandOverOfTheWrongKind: what has the name of a connection and is none is reported, and left alone.
 func TestHandOverOfTheWrongKind(t *testing.T) {
 	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
-	for _, name := range []string{"plain", "listener.1.2", "memory"} {
+	for _, name := range []string{"plain", "listener.1.2.3", "memory"} {
 		file, err := os.Open("/dev/null")
 		if err != nil {
 			t.Fatal(err)
@@ -211,6 +211,174 @@ func TestHandOverOfTheWrongKind(t *testing.T) {
 	systemd.end(t, cmd, syscall.SIGTERM)
 	if !strings.Contains(output.String(), "character device") {
 		t.Error(output.String())
+	}
+}
+
+// TestHandOverOfASlowReader: what is already buffered may take long to handle; the connection is handed over all the same.
+func TestHandOverOfASlowReader(t *testing.T) {
+	systemd := fakeNotify(t, socketPath(t))
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	path := socketPath(t)
+	var handled atomic.Int64
+	r := startReader(t, func([]byte) error {
+		if handled.Add(1) > 2000 {
+			time.Sleep(20 * time.Millisecond) // Some 80 messages are buffered.
+		}
+		return nil
+	}, path)
+	torrent := startTorrent(t, path)
+	until(t, "the buffer is full", func() bool { return handled.Load() > 2010 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := r.HandOver(ctx); err != nil {
+		t.Error(err)
+	}
+	if m := r.Metrics(); m.HandedOver != 1 {
+		t.Errorf("the connection was not handed over: %+v", m)
+	}
+	torrent.cancel()
+	await(t, "the end of writing", torrent.count)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = torrent.w.Stop(ended) // Nobody follows.
+}
+
+// TestStartFailsAfterHandOver: the process after that one still finds everything.
+func TestStartFailsAfterHandOver(t *testing.T) {
+	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.path}
+	cmd := systemd.generation(t, environment...)
+	conn := mustDial(t, path)
+	mustWrite(t, conn, frames("hello"))
+	log.want(t, "hello")
+	systemd.end(t, cmd, syscall.SIGUSR2)
+	mustWrite(t, conn, frames("second"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing := systemd.service(t, "collector", environment...)
+	failing.Stderr = nil
+	if err := failing.Run(); err == nil {
+		t.Error("the Reader has started")
+	}
+	l.Close()
+	cmd = systemd.generation(t, environment...)
+	log.want(t, "hello", "second")
+	systemd.end(t, cmd, syscall.SIGTERM)
+}
+
+// TestHandOverToAnotherAddress: the next process listens where it is told to, and serves who waited at the old one.
+func TestHandOverToAnotherAddress(t *testing.T) {
+	for name, addresses := range map[string][2]string{
+		"tcp": {tcpAddress(t), tcpAddress(t)}, "unix": {socketPath(t), socketPath(t)}, "abstract": {abstractName(t), abstractName(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			systemd, log := fakeNotify(t, socketPath(t)), newServedLog(t)
+			cmd := systemd.generation(t, "ADDRESS="+addresses[0], "LOG="+log.path, "NAME=x")
+			systemd.end(t, cmd, syscall.SIGUSR2)
+			mustWrite(t, mustDial(t, addresses[0]), frames("waited"))
+			cmd = systemd.generation(t, "ADDRESS="+addresses[1], "LOG="+log.path, "NAME=x")
+			log.want(t, "waited")
+			send(t, addresses[1], "hello")
+			log.want(t, "waited", "hello")
+			systemd.end(t, cmd, syscall.SIGTERM)
+		})
+	}
+}
+
+// TestHandOverWithoutTheFile: systemd removes RuntimeDirectory= at a restart; who had connected before is served.
+func TestHandOverWithoutTheFile(t *testing.T) {
+	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.path}
+	systemd.end(t, systemd.generation(t, environment...), syscall.SIGUSR2)
+	mustWrite(t, mustDial(t, path), frames("waited"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := systemd.generation(t, environment...)
+	log.want(t, "waited")
+	send(t, path, "hello")
+	log.want(t, "waited", "hello")
+	systemd.end(t, cmd, syscall.SIGTERM)
+}
+
+// TestHandOverToAStoreThatIsTooSmall becomes a Stop, whether the limit is known or not: no message is lost.
+func TestHandOverToAStoreThatIsTooSmall(t *testing.T) {
+	for name, known := range map[string]bool{"known": true, "not known": false} {
+		t.Run(name, func(t *testing.T) {
+			const limit, connections = 6, 20
+			systemd := fakeNotify(t, socketPath(t))
+			systemd.limit = limit
+			t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+			if known {
+				t.Setenv("FDSTORE", strconv.FormatInt(udsipc.Slots()+limit, 10))
+			}
+			path := socketPath(t)
+			errs := collect()
+			var received atomic.Int64
+			r := startReader(t, func([]byte) error { received.Add(1); return nil }, path, udsipc.WithReaderErrorCallback(errs.callback))
+			for range connections {
+				mustWrite(t, mustDial(t, path), frames("x"))
+			}
+			until(t, "all are there", func() bool { return received.Load() == connections })
+			if err := r.HandOver(t.Context()); err != nil {
+				t.Error(err)
+			}
+			errs.want(t, udsipc.ErrStoreFull)
+			m, names := r.Metrics(), systemd.names()
+			if known && (m.HandedOver != limit-3 || len(names) != limit-1) || !known && m.HandedOver != 0 {
+				t.Errorf("%d were handed over; %q are stored", m.HandedOver, names)
+			}
+			if !known {
+				until(t, "all is forgotten", func() bool { return len(systemd.names()) == 0 })
+				checkEmpty(t, filepath.Dir(path))
+			}
+			if known {
+				return
+			}
+			next := startReader(t, ignore, path) // Nothing keeps it from that.
+			stop(t, next)
+		})
+	}
+}
+
+// TestForeignDescriptors in the store are the program's own.
+func TestForeignDescriptors(t *testing.T) {
+	for _, name := range []string{"", "NAME=collector"} {
+		systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+		file, err := os.CreateTemp(t.TempDir(), "state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("unix", path+"passed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		systemd.stored = append(systemd.stored, storedFile{"state", file})
+		environment := []string{"ADDRESS=" + path, "LOG=" + log.path}
+		if name == "" {
+			environment[0] += "unused"
+			systemd.stored = append(systemd.stored, storedFile{"udsipc-collector.socket", fileOf(t, l.(*net.UnixListener))})
+			path += "passed"
+		} else {
+			environment = append(environment, name)
+		}
+		cmd := systemd.generation(t, environment...)
+		send(t, path, "hello")
+		log.want(t, "hello")
+		systemd.end(t, cmd, syscall.SIGTERM)
+		l.Close()
+	}
+}
+
+// TestReclaim: a connection that was left is of no use once its writer has connected again.
+func TestReclaim(t *testing.T) {
+	if err := udsipc.ReclaimAfterAnother(); !errors.Is(err, udsipc.ErrInvalidSession) {
+		t.Error(err)
 	}
 }
 
@@ -286,13 +454,16 @@ func TestHandOverEndsTLS(t *testing.T) {
 	systemd := fakeNotify(t, socketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
 	server, client := newAuthority(t).configs(t)
-	path := socketPath(t)
+	path, errs := socketPath(t), collect()
 	got := make(chan string, 10)
-	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithTLS(server))
+	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithTLS(server), udsipc.WithReaderErrorCallback(errs.callback))
 	w := startWriter(t, path, udsipc.WithTLS(client))
 	mustWriteMessage(t, w, "hello")
 	await(t, "the message", got)
 	if err := r.HandOver(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := await(t, "a report", errs.events); !strings.Contains(err.Error(), "TLS") {
 		t.Error(err)
 	}
 	if m := r.Metrics(); m.HandedOver != 0 || len(systemd.names()) != 2 {

@@ -3,7 +3,7 @@
 package udsipc
 
 // This file is what a Reader tells the next one beside the descriptors that it leaves: what it knows of its writers,
-// and which connection is whose session. Both are processes of one service
+// and whose session each connection is. Both are processes of one service
 // on one machine, but not of one version: what is not understood is refused as a whole.
 
 import (
@@ -36,7 +36,7 @@ type legacyWriter struct {
 // A legacySession is a connection with acknowledgements.
 type legacySession struct {
 	inode   uint64 // Of the socket.
-	writer  WriterID
+	writer  legacyWriter
 	limit   uint64 // The largest message that its writer was told of.
 	silence time.Duration
 	beat    time.Duration
@@ -47,23 +47,34 @@ func (s *legacyState) bytes() []byte {
 	b := binary.AppendUvarint(nil, legacyVersion)
 	b = binary.AppendUvarint(b, uint64(len(s.writers)))
 	for i := range s.writers {
-		w := &s.writers[i]
-		b = binary.AppendUvarint(b, uint64(len(w.key.who)))
-		b = append(append(b, w.key.who...), w.key.id[:]...)
-		for _, n := range []uint64{w.attempt, w.handled, w.repeats, uint64(w.idle.Milliseconds())} {
-			b = binary.AppendUvarint(b, n)
-		}
+		b = s.writers[i].append(b)
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.sessions)))
 	for i := range s.sessions {
 		session := &s.sessions[i]
 		b = binary.BigEndian.AppendUint64(b, session.inode)
-		b = append(b, session.writer[:]...)
+		b = session.writer.append(b)
 		for _, n := range []uint64{session.limit, uint64(session.silence.Milliseconds()), uint64(session.beat.Milliseconds())} {
 			b = binary.AppendUvarint(b, n)
 		}
 	}
 	return b
+}
+
+func (w *legacyWriter) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(w.key.who)))
+	b = append(append(b, w.key.who...), w.key.id[:]...)
+	for _, n := range []uint64{w.attempt, w.handled, w.repeats, uint64(w.idle.Milliseconds())} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func (f *fields) legacyWriter() legacyWriter {
+	w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
+	copy(w.key.id[:], f.take(len(w.key.id)))
+	w.attempt, w.handled, w.repeats, w.idle = f.number(), f.number(), f.number(), f.milliseconds()
+	return w
 }
 
 // parseLegacy reads what bytes has made.
@@ -73,14 +84,10 @@ func parseLegacy(b []byte) (s legacyState, err error) {
 		return s, fmt.Errorf("%w: it has version %d, this process reads %d", errLegacy, version, legacyVersion)
 	}
 	for range f.count() {
-		w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
-		copy(w.key.id[:], f.take(len(w.key.id)))
-		w.attempt, w.handled, w.repeats, w.idle = f.number(), f.number(), f.number(), f.milliseconds()
-		s.writers = append(s.writers, w)
+		s.writers = append(s.writers, f.legacyWriter())
 	}
 	for range f.count() {
-		session := legacySession{inode: f.fixed()}
-		copy(session.writer[:], f.take(len(session.writer)))
+		session := legacySession{inode: f.fixed(), writer: f.legacyWriter()}
 		session.limit, session.silence, session.beat = f.number(), f.milliseconds(), f.milliseconds()
 		s.sessions = append(s.sessions, session)
 	}

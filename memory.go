@@ -135,22 +135,28 @@ func (c *claim) awaitBefore(ctx context.Context, interval time.Duration, alive f
 	}
 }
 
-// reclaim is claim and wait for a connection that an earlier process has left, of which everything is known.
-func (m *writerMemory) reclaim(key writerKey, fence func()) (c *claim, handled, repeats uint64, err error) {
+// reclaim is claim and wait for a connection that an earlier process has left, of which everything is known. The writer
+// must not have connected again since, and be the same one as then.
+func (m *writerMemory) reclaim(key writerKey, left legacyWriter, fence func()) (*claim, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.writers[key]
-	if w == nil || w.owner != nil {
-		return nil, 0, 0, fmt.Errorf("%w: writer %v has connected again, or is another one now", errStale, key.id)
+	if key != left.key || w != nil && (w.attempt > left.attempt || w.owner != nil) {
+		return nil, fmt.Errorf("%w: writer %v has connected again, or is another one now", errStale, key.id)
 	}
-	c = &claim{memory: m, writer: w, fence: fence, done: make(chan struct{}), welcome: true}
-	w.owner = c
-	m.idle.Remove(w.entry)
-	w.entry = nil
-	return c, w.handled, w.repeats, nil
+	if w == nil {
+		w = &remembered{key: key}
+		m.writers[key] = w
+	} else if w.entry != nil {
+		m.idle.Remove(w.entry)
+		w.entry = nil
+	}
+	w.attempt, w.known, w.handled, w.repeats = left.attempt, true, left.handled, left.repeats
+	w.owner = &claim{memory: m, writer: w, fence: fence, done: make(chan struct{}), welcome: true}
+	return w.owner, nil
 }
 
-// export returns what is known for certain: of the writers that nobody speaks for at the moment.
+// export returns what is known for certain of the writers that nobody speaks for at the moment.
 func (m *writerMemory) export(now time.Time) (list []legacyWriter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,7 +180,14 @@ func (m *writerMemory) restore(list []legacyWriter, now time.Time) {
 		m.writers[w.key] = w
 		w.entry = m.idle.PushBack(w)
 	}
-	m.forgetLocked(now)
+}
+
+// is returns what another process has to know of the claim's writer, once so many messages of it are handled.
+func (c *claim) is(handled uint64) legacyWriter {
+	c.memory.mu.Lock()
+	defer c.memory.mu.Unlock()
+	w := c.writer
+	return legacyWriter{key: w.key, attempt: w.attempt, handled: handled, repeats: w.repeats}
 }
 
 // release ends the claim, and remembers the last message that its connection handled.

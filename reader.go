@@ -32,28 +32,33 @@ type Reader struct {
 	done     chan struct{} // Closed when all connections are gone, or Stop does not wait for them.
 	wg       sync.WaitGroup
 	room     chan struct{} // One slot: a connection ended.
+	rested   chan struct{} // One slot: a connection is at rest, or has ended.
+	verdict  chan struct{} // Closed when it is certain what becomes of those at rest.
 	knock    chan struct{} // One slot: knocked was set.
 	answered chan struct{} // One slot: it was answered.
 
-	mu            sync.Mutex // Guards what follows.
-	phase         phase
-	ended         bool // done is closed.
-	err           error
-	listener      net.Listener
-	file          *socketFile
-	passed        *passedSocket
-	shut          bool // The listener refuses new connections.
-	closing       bool // The connections are being ended.
-	conns         map[*readerConn]struct{}
-	refusing      int            // How many of conns are being refused.
-	users         map[string]int // How many of the others each user has.
-	lastID        uint64
-	legacy        *legacy // What an earlier process has left, until it is adopted.
-	handingOver   bool    // The next process is to have the listener and the connections.
-	handOverErr   error
-	left          []legacySession // The sessions that were left for it.
-	knocked       bool            // Does the goroutine that accepts live? If it waits in Accept, that is woken.
-	stuckHandlers int             // When last looked at.
+	mu              sync.Mutex // Guards what follows.
+	superviseErr    error      // Set before it is started.
+	phase           phase
+	ended           bool // done is closed.
+	err             error
+	listener        net.Listener
+	file            *socketFile
+	passed          *passedSocket
+	shut            bool // The listener refuses new connections.
+	closing         bool // The connections are being ended.
+	conns           map[*readerConn]struct{}
+	refusing        int            // How many of conns are being refused.
+	users           map[string]int // How many of the others each user has.
+	lastID          uint64
+	legacy          *legacy        // What an earlier process has left, until it is adopted.
+	handingOver     bool           // The next process is to have the listener and the connections.
+	left            map[string]int // How many descriptors were left with systemd, by their names.
+	resting         int            // How many connections were, and wait whether that is for good.
+	restingSessions []legacySession
+	kept            bool // It is for good; verdict is closed.
+	knocked         bool // Does the goroutine that accepts live? If it waits in Accept, that is woken.
+	stuckHandlers   int  // When last looked at.
 }
 
 // NewReader returns a Reader that hands the messages that come to address to handler: a path,
@@ -92,6 +97,8 @@ func newReaderWith(cfg readerConfig) *Reader {
 	r := &Reader{
 		cfg:      cfg,
 		listened: make(chan struct{}),
+		rested:   make(chan struct{}, 1),
+		verdict:  make(chan struct{}),
 		writers:  newWriterMemory(cfg.maxWriters, cfg.writerMemory),
 		stopping: make(chan struct{}),
 		done:     make(chan struct{}),
@@ -130,7 +137,9 @@ func (r *Reader) startLocked() error {
 	if err := r.listenLocked(); err != nil {
 		return err
 	}
+	r.legacy.forgetStored()
 	r.phase = phaseStarted
+	supervision.enroll(r)
 	r.wg.Add(1)
 	go r.run() // Ends when the listener does; finish waits for it.
 	return nil
@@ -154,20 +163,6 @@ func (r *Reader) listenLocked() (err error) {
 		r.listener, r.file, err = listen(&r.cfg)
 	}
 	return opError(OpListen, r.cfg.where, err)
-}
-
-// inheritLocked takes what an earlier process has left.
-func (r *Reader) inheritLocked() (err error) {
-	if r.legacy == nil {
-		r.legacy = takeLegacy(r.storeKey())
-	}
-	if r.listener == nil {
-		r.listener, r.file, err = r.legacy.takeListener(&r.cfg)
-	} else if r.legacy.listener != nil {
-		_ = r.legacy.listener.Close() // systemd has made another.
-	}
-	r.legacy.listener = nil
-	return err
 }
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has

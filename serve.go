@@ -26,6 +26,7 @@ type readerConn struct {
 	unknown  error          // Why who it is could not be told.
 	claim    *claim         // Of a session; nil without one.
 	legacy   *legacySession // The session that it has begun with; nil without one.
+	stale    error          // Why that cannot go on.
 	fenced   chan struct{}  // Closed when a newer connection takes over; nil without a session.
 
 	// For the watchdog.
@@ -45,17 +46,19 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 	}
 	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory), unknown: unknown, user: peer.who()}
 	if from != nil {
-		c.legacy = from.session
 		c.in.resumed = from.kind != storeFresh
 	}
 	if c.handle = c.handleMessage; r.deliver != nil {
 		c.handle = c.handleDelivery
 	}
 	r.counts.accepted.Add(1)
+	c.delivery.Peer = peer
+	if from != nil && from.session != nil {
+		c.reclaim(from.session)
+	}
 	r.mu.Lock()
 	r.lastID++
-	peer.ID = r.lastID
-	c.delivery.Peer = peer
+	c.delivery.Peer.ID = r.lastID
 	full := r.fullLocked(peer.who())
 	if c.refused = full != nil; c.refused {
 		r.refusing++
@@ -99,7 +102,12 @@ func (r *Reader) remove(c *readerConn) {
 		delete(r.users, c.user)
 	}
 	r.counts.add(&c.in.counts)
+	handingOver := r.handingOver
 	r.mu.Unlock()
+	if why := c.in.unfit.Load(); handingOver && why != nil {
+		r.report(OpHandOver, c.where(), *why)
+	}
+	r.signalRest()
 	select {
 	case r.room <- struct{}{}:
 	default:
@@ -128,11 +136,8 @@ func (c *readerConn) serve() {
 		c.converse()
 		return
 	}
-	if !c.verify() {
-		return
-	}
 	defer c.leaveSession()
-	if c.legacy != nil && !c.resume(c.legacy) {
+	if !c.verify() || c.legacy != nil && !c.resume() {
 		return
 	}
 	for {

@@ -120,6 +120,9 @@ func (c *readerConn) fence() {
 // leaveSession lets go of the writer, once everything that can be said to it is said.
 func (c *readerConn) leaveSession() {
 	handled := uint64(0)
+	if c.legacy != nil {
+		handled = c.legacy.writer.handled
+	}
 	if session := c.in.session; session != nil {
 		handled = session.handled()
 		if err := session.close(); errors.Is(err, ErrBackpressure) {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	extension      = 10 * time.Second // What systemd is asked to wait on for, from each time it is asked.
+	extension      = 10 * time.Second // What systemd is asked to wait on for, beside what a handler may take.
 	extendInterval = time.Second      // How often.
 )
 
@@ -57,11 +57,12 @@ func (s *supervisor) extend(d *duty, readers []*Reader) {
 	if now.Before(d.nextExtend) {
 		return
 	}
-	progress, stopping := uint64(0), false
+	progress, stopping, patience := uint64(0), false, extension
 	for _, r := range readers {
 		if r.isStopping() {
 			stopping = true
 			progress += r.activity().progress
+			patience = max(patience, extension+d.limit(r))
 		}
 	}
 	if !stopping {
@@ -70,7 +71,7 @@ func (s *supervisor) extend(d *duty, readers []*Reader) {
 	d.nextExtend = now.Add(extendInterval)
 	if progress != d.lastProgress {
 		d.lastProgress = progress
-		s.say("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(extension.Microseconds(), 10))
+		s.say("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(patience.Microseconds(), 10))
 	}
 }
 

@@ -49,29 +49,33 @@ func (r *Reader) supervised() bool {
 	return !errors.Is(err, errNotSupervised)
 }
 
+// enroll has systemd hear of r from now on, before r does anything. The error is reported by announce.
+func (s *supervisor) enroll(r *Reader) {
+	if !r.supervised() {
+		return
+	}
+	watchdog, err := watchdogInterval()
+	r.superviseErr = err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readers = append(s.readers, r)
+	if len(s.readers) == 1 {
+		s.changed = make(chan struct{}, 1)
+		go s.run(s.changed, watchdog) // Ends when the last Reader has left.
+	}
+	s.wakeLocked()
+}
+
 // announce says that r is ready.
 func (s *supervisor) announce(r *Reader) {
 	if !r.supervised() {
 		return
 	}
-	watchdog, err := watchdogInterval()
-	if err != nil {
-		r.report(OpWatchdog, r.cfg.where, err)
+	if r.superviseErr != nil {
+		r.report(OpWatchdog, r.cfg.where, r.superviseErr)
 	}
-	s.mu.Lock()
-	s.readers = append(s.readers, r)
-	first := len(s.readers) == 1
-	if first {
-		s.changed = make(chan struct{}, 1)
-	}
-	changed := s.changed
-	s.wakeLocked()
-	s.mu.Unlock()
-	if !r.cfg.withoutReady {
+	if !r.cfg.withoutReady && !r.isStopping() {
 		s.say(notifyReady)
-	}
-	if first {
-		go s.run(changed, watchdog) // Ends when the last Reader has left.
 	}
 }
 
@@ -155,7 +159,7 @@ func (s *supervisor) say(state ...string) {
 // run does what is due, until there is no Reader left.
 func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
 	now := time.Now()
-	d := duty{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now, lastAt: now}
+	d := duty{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now.Add(minStatusInterval), lastAt: now} // READY=1 comes first.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -77,7 +77,7 @@ func (d PassedDescriptor) Close() error {
 			continue
 		}
 		err := passed.take().Close()
-		if strings.HasPrefix(d.Name, storePrefix) {
+		if _, _, _, ok := parseStoreName(d.Name); ok {
 			err = firstError(err, notify(nil, notifyRemove, "FDNAME="+d.Name))
 		}
 		return opError(OpActivate, d.Name, err)
@@ -166,27 +166,38 @@ func takePassed(name string) (net.Listener, *passedSocket, error) {
 	return listener, passed, nil
 }
 
-// choosePassed picks one of the sockets.
+// choosePassed picks one of the sockets. What an earlier process has left is not one of them; what the program
+// itself has left is, if it is a socket.
 func choosePassed(all []*passedSocket, name string) (*passedSocket, error) {
-	var list []*passedSocket
+	var list, sockets []*passedSocket
 	for _, passed := range all {
-		if !strings.HasPrefix(passed.name, storePrefix) {
-			list = append(list, passed)
+		if _, _, _, ok := parseStoreName(passed.name); ok {
+			continue
+		}
+		list = append(list, passed)
+		if passed.fd < 0 || checkStream(passed.fd) == nil {
+			sockets = append(sockets, passed)
 		}
 	}
-	if len(list) == 0 {
+	if name != "" {
+		return choosePassedByName(list, sockets, name)
+	}
+	if len(sockets) > 0 {
+		list = sockets // The others are the program's own, or an error if there is nothing else.
+	}
+	switch {
+	case len(list) == 0:
+		return nil, nil
+	case len(list) > 1:
+		return nil, fmt.Errorf("systemd passed %d sockets (%s); choose one with WithSystemdName, or none with WithoutSystemd",
+			len(list), passedNames(list))
+	case list[0].taken:
 		return nil, nil
 	}
-	if name == "" {
-		switch {
-		case len(list) > 1:
-			return nil, fmt.Errorf("systemd passed %d sockets (%s); choose one with WithSystemdName, or none with WithoutSystemd",
-				len(list), passedNames(list))
-		case list[0].taken:
-			return nil, nil
-		}
-		return list[0], nil
-	}
+	return list[0], nil
+}
+
+func choosePassedByName(list, sockets []*passedSocket, name string) (*passedSocket, error) {
 	var found bool
 	for _, passed := range list {
 		if passed.name != name {
@@ -197,10 +208,13 @@ func choosePassed(all []*passedSocket, name string) (*passedSocket, error) {
 		}
 		found = true
 	}
-	if found {
+	switch {
+	case found:
 		return nil, fmt.Errorf("another Reader has the socket %q (WithSystemdName)", name)
+	case len(sockets) == 0:
+		return nil, nil
 	}
-	return nil, fmt.Errorf("systemd passed no socket %q (WithSystemdName); there are: %s", name, passedNames(list))
+	return nil, fmt.Errorf("systemd passed no socket %q (WithSystemdName); there are: %s", name, passedNames(sockets))
 }
 
 func passedNames(list []*passedSocket) string {

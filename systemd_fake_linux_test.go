@@ -19,6 +19,7 @@ import (
 type fakeSystemd struct {
 	conn     *net.UnixConn
 	messages chan string
+	limit    int // Of what is stored; 0 for none.
 	mu       sync.Mutex
 	stored   []storedFile
 }
@@ -85,10 +86,10 @@ func (f *fakeSystemd) take(message string, files []*os.File) {
 	f.mu.Lock()
 	switch {
 	case strings.HasPrefix(message, "FDSTORE=1\n"):
-		for _, file := range files {
-			f.stored = append(f.stored, storedFile{name, file})
+		for len(files) > 0 && (f.limit == 0 || len(f.stored) < f.limit) { // The others are closed.
+			f.stored = append(f.stored, storedFile{name, files[0]})
+			files = files[1:]
 		}
-		files = nil
 	case strings.HasPrefix(message, "FDSTOREREMOVE=1\n"):
 		var rest []storedFile
 		for _, s := range f.stored {

@@ -14,3 +14,5 @@ import (
 func closeOnExec(int) {}
 
 func passedListener(*passedSocket) (net.Listener, error) { return nil, errors.ErrUnsupported }
+
+func checkStream(int) error { return errors.ErrUnsupported }

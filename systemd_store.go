@@ -8,15 +8,17 @@ package udsipc
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
-// The kinds of descriptors that are stored. The name of one is storePrefix, the kind, for a listener which file it
-// is bound to, and whose it is: udsipc-listener.2f.1a3-/run/app.sock, udsipc-plain-/run/app.sock.
+// The kinds of descriptors that are stored. The name of one is storePrefix, the kind, for a listener what it
+// is bound to, and whose it is: udsipc-listener.2f.1a3.b0c4-/run/app.sock, udsipc-plain-/run/app.sock.
 const (
 	storePrefix   = "udsipc-"
 	storeListener = "listener"
@@ -24,48 +26,75 @@ const (
 	storePlain    = "plain"   // One without acknowledgements.
 	storeSession  = "session" // One with; what is to be known of it is in the memory.
 	storeMemory   = "memory"
+	storeProbe    = "probe" // Whether there is room.
 )
 
-// maxStoreName is the longest name that systemd takes (sd_notify(3), FDNAME=).
-const maxStoreName = 255
+const (
+	maxStoreName  = 255       // The longest name that systemd takes (sd_notify(3), FDNAME=).
+	maxStoreNames = 120 << 10 // All together: they come in one variable, of 128 KiB at most (execve(2), MAX_ARG_STRLEN).
+)
 
 // errStoreFull is why a descriptor cannot be left with systemd.
-var errStoreFull = errors.New("the descriptor store is full; raise FileDescriptorStoreMax= (systemd.service(5))")
+var errStoreFull = errors.New("the descriptor store is full, or there is none; raise FileDescriptorStoreMax= (systemd.service(5))")
 
 // A stored descriptor is one that an earlier process has left.
 type stored struct {
+	name  string
 	kind  string
-	bound fileIdentity // Of a listener: the file that it is bound to.
-	inode uint64       // Which socket it is, for as long as it is open anywhere.
-	file  *os.File     // The holder's to close.
+	bound bound    // Of a listener.
+	inode uint64   // Which socket it is, for as long as it is open anywhere.
+	file  *os.File // The holder's to close.
 }
 
-// stores counts what this process has left with systemd, which counts too but does not answer.
-var stores atomic.Int64
+// A bound is what a listener is bound to: the file, if it is one, and the address as it was given.
+type bound struct {
+	file    fileIdentity
+	address uint64 // Its hash.
+}
+
+func boundTo(file fileIdentity, where address) bound {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(where.String())) // Never fails (hash.Hash).
+	return bound{file: file, address: hash.Sum64()}
+}
+
+// slots and slotNames are what this process has left with systemd, which counts too but does not answer.
+var slots, slotNames atomic.Int64
+
+// takeSlots sets aside room for n descriptors, as far as it is known how much there is (FDSTORE, systemd.exec(5),
+// since 254).
+func takeSlots(n int64) error {
+	limit, err := strconv.ParseInt(os.Getenv("FDSTORE"), 10, 64)
+	if slots.Add(n) > limit && err == nil {
+		slots.Add(-n)
+		return errStoreFull
+	}
+	return nil
+}
 
 // storeName is the name of what belongs to key.
 func storeName(kind, key string) string { return storePrefix + kind + "-" + escapeName(key) }
 
-// listenerKind is the kind of a listener that is bound to a file.
-func listenerKind(bound fileIdentity) string {
-	return fmt.Sprintf("%s.%x.%x", storeListener, bound.device, bound.inode)
+// listenerKind is the kind of a listener.
+func listenerKind(b bound) string {
+	return fmt.Sprintf("%s.%x.%x.%x", storeListener, b.file.device, b.file.inode, b.address)
 }
 
-// parseStoreName takes a name apart. It says no if that is not key's.
-func parseStoreName(name, key string) (kind string, bound fileIdentity, ok bool) {
+// parseStoreName takes a name apart. It says no if no Reader has given it.
+func parseStoreName(name string) (kind string, to bound, key string, ok bool) {
 	rest, ours := strings.CutPrefix(name, storePrefix)
-	kind, whose, found := strings.Cut(rest, "-")
-	if !ours || !found || whose != escapeName(key) {
-		return "", bound, false
+	kind, key, found := strings.Cut(rest, "-")
+	if !ours || !found {
+		return "", to, "", false
 	}
 	switch kind {
-	case storeFresh, storePlain, storeSession, storeMemory:
-		return kind, bound, true
+	case storeFresh, storePlain, storeSession, storeMemory, storeProbe:
+		return kind, to, key, true
 	}
-	if n, err := fmt.Sscanf(kind, storeListener+".%x.%x", &bound.device, &bound.inode); n != 2 || err != nil {
-		return "", bound, false
+	if n, err := fmt.Sscanf(kind, storeListener+".%x.%x.%x", &to.file.device, &to.file.inode, &to.address); n != 3 || err != nil {
+		return "", to, "", false
 	}
-	return storeListener, bound, kind == listenerKind(bound)
+	return storeListener, to, key, kind == listenerKind(to)
 }
 
 // escapeName makes a name of what systemd takes: printable ASCII without a colon.
@@ -81,58 +110,72 @@ func escapeName(text string) string {
 	return name.String()
 }
 
-// store leaves a descriptor with systemd, which passes it to the next process of the service.
-// FDPOLL=0: systemd is not to drop one whose peer has ended, because what lies in it is still to be read.
-func store(kind, key string, what descriptor) error {
-	name := storeName(kind, key)
+// store leaves a descriptor with systemd, which passes it to the next process of the service. Room for it has been set
+// aside. FDPOLL=0: systemd is not to drop one whose peer has ended, because what lies in it is still to be read.
+func store(name string, what descriptor) error {
 	if len(name) > maxStoreName {
 		return fmt.Errorf("the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)", name, maxStoreName)
 	}
-	if limit, ok := storeLimit(); ok && stores.Load() >= int64(limit) {
-		return errStoreFull
+	size := int64(len(name) + 1)
+	if slotNames.Add(size) > maxStoreNames {
+		slotNames.Add(-size)
+		return fmt.Errorf("the names of all descriptors together are longer than %d bytes; set a short one (WithSystemdName)", maxStoreNames)
 	}
-	if err := notify(what, notifyStore, "FDNAME="+name, "FDPOLL=0"); err != nil {
+	err := notify(what, notifyStore, "FDNAME="+name, "FDPOLL=0")
+	if err != nil {
+		slotNames.Add(-size)
+	}
+	return err
+}
+
+// probeStore says whether systemd has kept everything that was stored before. It leaves one thing more, the writing end of a
+// pipe: if there was room for that, there was for all. One that systemd does not keep it closes.
+func probeStore(name string) error {
+	reading, writing, err := os.Pipe()
+	if err != nil {
 		return err
 	}
-	stores.Add(1)
-	return nil
+	defer reading.Close()
+	err = store(name, writing)
+	if err = firstError(err, writing.Close()); err != nil {
+		return err
+	}
+	if err := barrier(); err != nil {
+		return err
+	}
+	if err := reading.SetReadDeadline(time.Now().Add(probeWait)); err != nil {
+		return err
+	}
+	if _, err := reading.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStoreFull
+	}
+	return firstError(notify(nil, notifyRemove, "FDNAME="+name), barrier())
 }
 
-// storeLimit is how many descriptors systemd keeps for this service, if it says so (FDSTORE,
-// systemd.exec(5), since 254).
-func storeLimit() (limit int, ok bool) {
-	limit, err := strconv.Atoi(os.Getenv("FDSTORE"))
-	return limit, err == nil
-}
+// probeWait is how long the end of a pipe may take to be seen once it is there.
+const probeWait = 5 * time.Millisecond
 
-// takeStored returns what an earlier process has left for key, and has systemd forget it.
-func takeStored(key string) ([]stored, error) {
+// takeStored returns what an earlier process has left for key. systemd still has it.
+func takeStored(key string) (list []stored, err error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
 	if err := loadPassedLocked(); err != nil {
 		return nil, err
 	}
-	var list []stored
-	var failed error
-	forgotten := map[string]bool{}
 	for _, passed := range passedSockets.list {
-		kind, bound, ok := parseStoreName(passed.name, key)
-		if !ok || passed.taken {
+		kind, to, whose, ok := parseStoreName(passed.name)
+		if !ok || whose != escapeName(key) || passed.taken {
 			continue
 		}
-		taken, err := openStored(kind, passed)
-		if err != nil {
-			failed = firstError(failed, fmt.Errorf("%v: %w", passed, err))
-		} else {
-			taken.bound = bound
-			list = append(list, taken)
+		taken, openErr := openStored(kind, passed)
+		if openErr != nil {
+			err = firstError(err, fmt.Errorf("%v: %w", passed, openErr))
+			continue
 		}
-		if !forgotten[passed.name] {
-			forgotten[passed.name] = true
-			failed = firstError(failed, notify(nil, notifyRemove, "FDNAME="+passed.name))
-		}
+		taken.name, taken.bound = passed.name, to
+		list = append(list, taken)
 	}
-	return list, failed
+	return list, err
 }
 
 // listener returns the stored listener, which closes the descriptor.

@@ -60,12 +60,17 @@ func openStored(kind string, passed *passedSocket) (stored, error) {
 	if err := syscall.Fstat(passed.fd, &stat); err != nil {
 		return stored{}, fmt.Errorf("is not open: %w", os.NewSyscallError("fstat", err))
 	}
-	if kind != storeMemory {
+	switch kind {
+	case storeProbe:
+		return stored{kind: kind, file: passed.take()}, nil
+	case storeMemory:
+		if stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
+			return stored{}, fmt.Errorf("is %s; want a regular file", fileTypes[stat.Mode&syscall.S_IFMT])
+		}
+	default:
 		if err := checkStream(passed.fd); err != nil {
 			return stored{}, err
 		}
-	} else if stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		return stored{}, fmt.Errorf("is no regular file")
 	}
 	return stored{kind: kind, inode: stat.Ino, file: passed.take()}, nil
 }

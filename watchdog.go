@@ -25,7 +25,7 @@ type pulse struct {
 
 // limit is how long a handler of r may take; 0 for any time.
 func (d *duty) limit(r *Reader) time.Duration {
-	if d.watchdog == 0 || r.cfg.stuckAfter == 0 {
+	if r.cfg.stuckAfter == 0 {
 		return d.watchdog
 	}
 	return r.cfg.stuckAfter

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the other side of handover.go: a Reader takes what the one before it has left with systemd.
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// A legacy is what an earlier process has left.
+type legacy struct {
+	names    map[string]bool // Of what systemd may forget once the Reader has started.
+	listener *stored
+	spare    net.Listener // The listener, if it is of no use: who waits in it is still to be served.
+	conns    []legacyConn
+	state    legacyState
+	errs     []error // What is wrong with it.
+}
+
+// A legacyConn is a connection of it.
+type legacyConn struct {
+	conn    net.Conn
+	kind    string
+	session *legacySession // nil without acknowledgements.
+}
+
+// takeLegacy takes what an earlier process has left for key.
+func takeLegacy(key string) *legacy {
+	l := &legacy{names: make(map[string]bool)}
+	list, err := takeStored(key)
+	l.note(err)
+	for i := range list {
+		l.names[list[i].name] = true
+		if list[i].kind == storeMemory {
+			l.note(l.readState(&list[i]))
+		}
+	}
+	sessions := make(map[uint64]*legacySession)
+	for i := range l.state.sessions {
+		sessions[l.state.sessions[i].inode] = &l.state.sessions[i]
+	}
+	for i := range list {
+		left := &list[i]
+		switch {
+		case left.kind == storeMemory:
+		case left.kind == storeProbe, left.kind == storeListener && l.listener != nil:
+			_ = left.file.Close() // A process was killed; systemd keeps a listener once.
+		case left.kind == storeListener:
+			l.listener = left
+		default:
+			conn, err := left.conn()
+			if l.note(err); err == nil {
+				l.conns = append(l.conns, legacyConn{conn: conn, kind: left.kind, session: sessions[left.inode]})
+			}
+		}
+	}
+	return l
+}
+
+func (l *legacy) note(err error) {
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
+}
+
+func (l *legacy) readState(left *stored) (err error) {
+	defer left.file.Close()
+	info, err := left.file.Stat()
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(left.file, 0, info.Size()))
+	if err == nil {
+		l.state, err = parseLegacy(data)
+	}
+	return err
+}
+
+// takeListener returns the listener that an earlier process has left, if whoever connects to the address of cfg still
+// comes to it. Otherwise, or if the Reader has one, it is spare.
+func (l *legacy) takeListener(cfg *readerConfig, needed bool) (net.Listener, *socketFile, error) {
+	if l.listener == nil {
+		return nil, nil, nil
+	}
+	left := l.listener
+	l.listener = nil
+	listener, err := left.listener()
+	if err != nil {
+		l.note(err)
+		return nil, nil, nil
+	}
+	l.spare = listener
+	same := left.bound.address == boundTo(left.bound.file, cfg.address).address || listener.Addr().String() == cfg.address.name
+	if !needed || !same {
+		return nil, nil, nil
+	}
+	var file *socketFile
+	if cfg.address.file() {
+		if file, err = left.bound.file.find(cfg); file == nil || err != nil {
+			return nil, nil, err
+		}
+	}
+	if unix, ok := listener.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false)
+	}
+	l.spare = nil
+	return listener, file, nil
+}
+
+// inheritLocked takes what an earlier process has left.
+func (r *Reader) inheritLocked() error {
+	if r.legacy == nil {
+		r.legacy = takeLegacy(r.storeKey())
+	}
+	listener, file, err := r.legacy.takeListener(&r.cfg, r.listener == nil)
+	if listener != nil {
+		r.listener, r.file = listener, file
+	}
+	return err
+}
+
+// forgetStored has systemd forget what was taken, once the Reader listens: if that failed, another process could
+// still take it.
+func (l *legacy) forgetStored() {
+	if l == nil {
+		return
+	}
+	for name := range l.names {
+		l.note(notify(nil, notifyRemove, "FDNAME="+name))
+	}
+}
+
+// adopt goes on with what an earlier process has left, before anybody else is accepted.
+func (r *Reader) adopt(l *legacy) {
+	if l == nil {
+		return
+	}
+	for _, err := range l.errs {
+		r.report(OpHandOver, r.cfg.where, err)
+	}
+	r.writers.restore(l.state.writers, time.Now())
+	for i := range l.conns {
+		left := &l.conns[i]
+		if left.kind == storeSession && left.session == nil {
+			r.report(OpHandOver, r.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
+			_ = left.conn.Close() // Its writer sends again what was not acknowledged.
+			continue
+		}
+		r.counts.takenOver.Add(1)
+		r.admit(left.conn, left)
+	}
+	if l.spare != nil {
+		r.report(OpHandOver, r.cfg.where, fmt.Errorf("the listener at %v is not the one of %s any more, and is closed", l.spare.Addr(), r.cfg.where))
+		r.empty(l.spare)
+	}
+}
+
+// empty serves who waits in a listener, and closes it.
+func (r *Reader) empty(listener net.Listener) {
+	if unix, ok := listener.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false)
+		_ = shutListener(unix) // If it cannot be shut, who comes later is closed with it.
+	}
+	defer listener.Close()
+	waking, ok := listener.(deadliner)
+	for ok && waking.SetDeadline(time.Now().Add(backlogWait)) == nil {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		r.admit(conn, nil)
+	}
+}
+
+// reclaim makes a connection that an earlier process has left the one that speaks for its writer, before any other can.
+func (c *readerConn) reclaim(left *legacySession) {
+	c.legacy = left
+	c.fenced = make(chan struct{})
+	key := writerKey{who: c.delivery.Peer.who(), id: left.writer.key.id}
+	c.claim, c.stale = c.reader.writers.reclaim(key, left.writer, c.fence)
+}
+
+// resume goes on with its session. It says no if that is not possible.
+func (c *readerConn) resume() bool {
+	left := c.legacy
+	if c.stale != nil {
+		c.reader.report(OpSession, c.where(), c.stale)
+		return false
+	}
+	c.delivery.Writer = left.writer.key.id
+	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
+	if left.limit > c.in.limit {
+		c.in.requestClose() // Its next welcome tells the new limit.
+	}
+	return true
+}
