@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -144,6 +145,7 @@ func collectNumbers() error {
 				if err := udsipc.NotifyReloading(); err != nil {
 					return err
 				}
+				time.Sleep(200 * time.Millisecond) // So that it can be seen.
 				if err := udsipc.Notify("READY=1"); err != nil {
 					return err
 				}
@@ -268,6 +270,9 @@ func TestUnderSystemd(t *testing.T) {
 	t.Run("restarts with a socket unit", func(t *testing.T) { restartsWithSocket(t, s) })
 	t.Run("restarts with the descriptor store", func(t *testing.T) { restartsWithStore(t, s) })
 	t.Run("restarts with the descriptor store, acknowledged", func(t *testing.T) { restartsWithStore(t, s, udsipc.WithAcknowledgements()) })
+	t.Run("restarts without a descriptor store", func(t *testing.T) { restartsWithoutStore(t, s) })
+	t.Run("a thousand connections", func(t *testing.T) { aThousandConnections(t, s) })
+	t.Run("a writer that ends meanwhile", func(t *testing.T) { writerEndsMeanwhile(t, s) })
 	t.Run("killed with acknowledgements", func(t *testing.T) { killedUnderSystemd(t, s) })
 	t.Run("watchdog", func(t *testing.T) { watchdogKills(t, s) })
 	t.Run("a long stop is extended", func(t *testing.T) { longStop(t, s) })
@@ -355,6 +360,77 @@ func restartsWithStore(t *testing.T, s *bootedSystemd, opts ...udsipc.WriterOpti
 		t.Errorf("%d repeats", repeats)
 	}
 	t.Logf("%d messages", count)
+}
+
+// restartsWithoutStore: a service that hands over without FileDescriptorStoreMax= loses nothing by it, and says so.
+func restartsWithoutStore(t *testing.T, s *bootedSystemd) {
+	log, path := newServedLog(t), socketPath(t)
+	s.install(t, map[string]unit{
+		"nostore.socket": {Socket: "ListenStream=" + path},
+		"nostore.service": {
+			Unit:    "StartLimitIntervalSec=0",
+			Service: "Type=notify\nRestartKillSignal=SIGUSR2\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.path),
+		},
+	})
+	s.control(t, "start", "nostore.socket")
+	torrent := startTorrent(t, path)
+	for range 3 {
+		torrent.progress(t)
+		s.control(t, "restart", "nostore.service")
+	}
+	torrent.progress(t)
+	count := torrent.end(t)
+	s.control(t, "stop", "nostore.service")
+	if repeats := log.numbers(t, count); repeats != 0 {
+		t.Errorf("%d repeats", repeats)
+	}
+	said, err := os.ReadFile(s.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(said), "raise FileDescriptorStoreMax=") {
+		t.Error("nobody says why the connections were not handed over")
+	}
+}
+
+func aThousandConnections(t *testing.T, s *bootedSystemd) {
+	const connections = 1000
+	log, path := newServedLog(t), socketPath(t)
+	s.install(t, map[string]unit{
+		"thousand.service": {Service: "Type=notify\nFileDescriptorStoreMax=1040\nLimitNOFILE=8192\nRestartKillSignal=SIGUSR2\n" +
+			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.path, "NAME=thousand")},
+	})
+	s.control(t, "start", "thousand.service")
+	var conns []net.Conn
+	for range connections {
+		conn := mustDial(t, path)
+		mustWrite(t, conn, frames("hello"))
+		conns = append(conns, conn)
+	}
+	until(t, "all are there", func() bool { return len(log.records(t)) == connections })
+	s.control(t, "restart", "thousand.service")
+	for _, conn := range conns {
+		mustWrite(t, conn, frames("again"))
+	}
+	until(t, "all are still there", func() bool { return len(log.records(t)) == 2*connections })
+}
+
+// writerEndsMeanwhile: what a writer sends and leaves while there is no process is not lost (FDPOLL=0).
+func writerEndsMeanwhile(t *testing.T, s *bootedSystemd) {
+	log, path := newServedLog(t), socketPath(t)
+	s.install(t, map[string]unit{
+		"ends.service": {Service: "Type=notify\nFileDescriptorStoreMax=16\nRestartKillSignal=SIGUSR2\nExecStartPre=sleep 0.5\n" +
+			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.path)},
+	})
+	s.control(t, "start", "ends.service")
+	conn := mustDial(t, path)
+	mustWrite(t, conn, frames("hello"))
+	log.want(t, "hello")
+	s.control(t, "restart", "--no-block", "ends.service")
+	until(t, "no process is there", func() bool { return s.show(t, "ends.service", "SubState") == "start-pre" })
+	mustWrite(t, conn, frames("last"))
+	conn.Close()
+	log.want(t, "hello", "last")
 }
 
 func killedUnderSystemd(t *testing.T, s *bootedSystemd) {
@@ -451,14 +527,21 @@ func statusIsShown(t *testing.T, s *bootedSystemd) {
 	until(t, "the status names the connection", func() bool {
 		return strings.Contains(s.control(t, "status", "status.service"), `Status: "1 connection, `)
 	})
-	mustWriteMessage(t, w, "hello")
-	until(t, "the status has had a rate", func() bool {
+	for range 100 { // 50 ms each, and a socket that holds the rest.
+		mustWriteMessage(t, w, "slow")
+	}
+	until(t, "the status has a rate", func() bool {
 		output := s.show(t, "status.service", "StatusText")
-		return strings.HasSuffix(output, " 0 messages/s, 0 B waiting")
+		return strings.Contains(output, ", ") && !strings.Contains(output, " 0 messages/s")
 	})
-	s.control(t, "reload", "status.service")
-	until(t, "the service is ready again", func() bool { return s.show(t, "status.service", "ActiveState") == "active" })
-	stop(t, w)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = w.Stop(ctx) // They need not be handled.
+	s.control(t, "reload", "--no-block", "status.service")
+	until(t, "systemd knows that it reloads", func() bool { return s.show(t, "status.service", "SubState") == "reload" })
+	until(t, "the service is ready again", func() bool {
+		return s.show(t, "status.service", "ActiveState") == "active" && s.show(t, "status.service", "SubState") == "running"
+	})
 }
 
 func acceptYes(t *testing.T, s *bootedSystemd) {
