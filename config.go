@@ -70,6 +70,7 @@ type writerConfig struct {
 	acknowledgements bool
 	onError          ErrorCallback
 	onState          func(state State, cause error)
+	watch            func(state State, cause error)
 	undelivered      func(data []byte)
 	dialer           func(ctx context.Context) (net.Conn, error)
 }

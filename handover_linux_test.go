@@ -197,7 +197,7 @@ func TestHandOverOfTheWrongKind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		systemd.stored = append(systemd.stored, storedFile{"udsipc-" + name + "-" + path, file})
+		systemd.put(storedFile{"udsipc-" + name + "-" + path, file})
 	}
 	var output strings.Builder
 	cmd := systemd.service(t, "collector", "ADDRESS="+path, "LOG="+log.path)
@@ -312,7 +312,7 @@ func TestHandOverToAStoreThatIsTooSmall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const limit, connections = 6, 20
 			systemd := fakeNotify(t, socketPath(t))
-			systemd.limit = limit
+			systemd.limitTo(limit)
 			t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
 			if known {
 				t.Setenv("FDSTORE", strconv.FormatInt(udsipc.Slots()+limit, 10))
@@ -358,11 +358,11 @@ func TestForeignDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		systemd.stored = append(systemd.stored, storedFile{"state", file})
+		systemd.put(storedFile{"state", file})
 		environment := []string{"ADDRESS=" + path, "LOG=" + log.path}
 		if name == "" {
 			environment[0] += "unused"
-			systemd.stored = append(systemd.stored, storedFile{"udsipc-collector.socket", fileOf(t, l.(*net.UnixListener))})
+			systemd.put(storedFile{"udsipc-collector.socket", fileOf(t, l.(*net.UnixListener))})
 			path += "passed"
 		} else {
 			environment = append(environment, name)

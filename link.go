@@ -290,6 +290,9 @@ func (l *Link) setState(state State, cause error, conn *Conn) {
 	close(l.changed)
 	l.changed = make(chan struct{})
 	l.mu.Unlock()
+	if l.cfg.watch != nil {
+		l.cfg.watch(state, cause)
+	}
 	if l.cfg.onState != nil {
 		l.cfg.onState(state, cause)
 	}

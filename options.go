@@ -175,6 +175,12 @@ func WithStateCallback(callback func(state State, cause error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onState = callback })
 }
 
+// WithStateWatch adds somebody who is told like WithStateCallback's function, and before it: for what is built on a Link,
+// and leaves the callback to its user.
+func WithStateWatch(watch func(state State, cause error)) WriterOption {
+	return writerOption(func(c *writerConfig) { c.watch = watch })
+}
+
 // An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
 type OverflowPolicy int
 

@@ -108,6 +108,20 @@ func (f *fakeSystemd) take(message string, files []*os.File) {
 	}
 }
 
+// limitTo bounds what is stored.
+func (f *fakeSystemd) limitTo(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.limit = n
+}
+
+// put stores something.
+func (f *fakeSystemd) put(s storedFile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stored = append(f.stored, s)
+}
+
 // names returns what is stored.
 func (f *fakeSystemd) names() (names []string) {
 	f.mu.Lock()

@@ -247,6 +247,9 @@ func (w *Writer) setState(state State, cause error) {
 	close(w.changed)
 	w.changed = make(chan struct{})
 	w.mu.Unlock()
+	if w.cfg.watch != nil {
+		w.cfg.watch(state, cause)
+	}
 	if w.cfg.onState != nil {
 		w.cfg.onState(state, cause)
 	}

@@ -44,6 +44,12 @@ func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.Wri
 	return newClient(address, handle, opts)
 }
 
+// NewWatchedClient is NewHandlerClient with somebody who is told of each state before udsipc.WithStateCallback is, for what is
+// built on a Client.
+func NewWatchedClient(address string, handle func(m Message), watch func(state udsipc.State, cause error), opts ...udsipc.WriterOption) (*Client, error) {
+	return newClient(address, handle, append(slices.Clone(opts), udsipc.WithStateWatch(watch)))
+}
+
 func newClient(address string, handle func(Message), opts []udsipc.WriterOption) (*Client, error) {
 	c := &Client{stopped: make(chan struct{})}
 	if handle == nil {
@@ -129,3 +135,6 @@ func (c *Client) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.stopped) })
 	return c.link.Stop(ctx)
 }
+
+// Report hands an error to udsipc.WithWriterErrorCallback, for what is built on a Client.
+func (c *Client) Report(op string, err error) { c.link.Report(op, err) }

@@ -167,3 +167,6 @@ func (s *Server) remove(session *Session) {
 	defer s.mu.Unlock()
 	delete(s.sessions, session)
 }
+
+// Report hands an error about a peer to udsipc.WithReaderErrorCallback, for what is built on a Server.
+func (s *Server) Report(op string, peer udsipc.Peer, err error) { s.listener.Report(op, peer, err) }

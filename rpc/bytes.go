@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// maxKept bounds the slices that are kept.
+const maxKept = 64 << 10
+
+var pool = sync.Pool{New: func() any { return new([]byte) }}
+
+// getBytes returns a pooled copy of data.
+func getBytes(data []byte) *[]byte {
+	b := pool.Get().(*[]byte)
+	*b = append((*b)[:0], data...)
+	return b
+}
+
+// putBytes gives b back. Nobody may use it afterwards.
+func putBytes(b *[]byte) {
+	if cap(*b) <= maxKept {
+		pool.Put(b)
+	}
+}
+
+// sendWith sends a message whose data fill appends.
+func sendWith(send func(duplex.Message) error, kind uint32, fill func([]byte) []byte) error {
+	b := pool.Get().(*[]byte)
+	*b = fill((*b)[:0])
+	err := send(duplex.Message{Type: kind, Data: *b})
+	putBytes(b)
+	return err
+}
+
+func appendID(b []byte, id uint64) []byte { return binary.AppendUvarint(b, id) }

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// maxQueuedRequests is how many messages wait for the connection by default; udsipc.WithMaxBufferedBytes bounds them as well.
+const maxQueuedRequests = 1 << 20
+
+// A Client makes calls. It is made by NewClient, connects after Start, again and again, and ends with Stop. All methods
+// may be called from any goroutine.
+type Client struct {
+	duplex *duplex.Client
+
+	mu       sync.Mutex // Guards what follows.
+	lastID   uint64
+	calls    map[uint64]*pending
+	stopping bool
+	quiet    chan struct{} // Closed when there are no calls; nil when nobody waits for that.
+	losses   uint64        // Connections that were lost.
+	lostSent uint64        // What the last of them had sent.
+}
+
+// A pending is a call that waits for its response.
+type pending struct {
+	done     chan struct{} // One slot: what follows is there.
+	response []byte
+	err      *Error
+	again    bool // It is to be sent again.
+
+	idempotent bool
+	losses     uint64  // When it was sent.
+	number     uint64  // Of its message; 0 while that is not known.
+	stream     *Stream // nil for a call.
+}
+
+var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
+
+// NewClient returns a Client for the Server at address, with the options of duplex.NewClient.
+func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
+	c := &Client{calls: make(map[uint64]*pending)}
+	opts = append([]udsipc.WriterOption{udsipc.WithMaxBufferedWrites(maxQueuedRequests)}, opts...)
+	var err error
+	c.duplex, err = duplex.NewWatchedClient(address, c.handle, c.watch, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Start begins to connect and returns at once. It may be called again; after Stop it returns udsipc.ErrStopped.
+func (c *Client) Start() error { return c.duplex.Start() }
+
+// WaitConnected waits until there is a connection. To call without waiting is all right: a call waits too.
+func (c *Client) WaitConnected(ctx context.Context) error { return c.duplex.WaitConnected(ctx) }
+
+// Peer returns who the server is, and false while there is no connection.
+func (c *Client) Peer() (udsipc.Peer, bool) { return c.duplex.Peer() }
+
+// Call calls a method and returns its response, which is the caller's; request may be reused then. ctx bounds the wait; its
+// end, and its deadline, reach the handler. The error is always an *Error.
+func (c *Client) Call(ctx context.Context, method string, request []byte) (response []byte, err error) {
+	return c.call(ctx, method, request, false)
+}
+
+// CallIdempotent is Call for a method that may be handled more than once with the same outcome: instead of failing with
+// CodeLost it is sent again.
+func (c *Client) CallIdempotent(ctx context.Context, method string, request []byte) (response []byte, err error) {
+	return c.call(ctx, method, request, true)
+}
+
+func (c *Client) call(ctx context.Context, method string, data []byte, idempotent bool) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, asError(err)
+	}
+	p := pendings.Get().(*pending)
+	defer pendings.Put(p)
+	for {
+		*p = pending{done: p.done, idempotent: idempotent}
+		id, err := c.register(p)
+		if err != nil {
+			return nil, err
+		}
+		q := request{id: id, timeout: timeoutOf(ctx)}
+		if err := c.post(p, &q, typeRequest, method, data); err != nil {
+			if !c.forget(id) {
+				<-p.done // A loss came first.
+			}
+			return nil, asError(err)
+		}
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			if c.forget(id) {
+				c.tellCanceled(id)
+				return nil, &Error{Code: CodeOf(ctx.Err()), Message: method}
+			}
+			<-p.done // It came at that very moment.
+		}
+		switch {
+		case p.again:
+			continue
+		case p.err != nil:
+			return nil, p.err
+		}
+		return p.response, nil
+	}
+}
+
+// timeoutOf is how long a context still lasts; 0 for ever.
+func timeoutOf(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return max(time.Until(deadline), time.Microsecond)
+}
+
+// Notify calls a method without waiting for it: what becomes of it only the server knows. The handlers of the notifications of one
+// client run one after the other, in order, and before what is sent behind them is looked at; so they should return soon.
+func (c *Client) Notify(method string, data []byte) error {
+	c.mu.Lock()
+	stopping := c.stopping
+	c.mu.Unlock()
+	if stopping {
+		return &Error{Code: CodeStopped, Message: method}
+	}
+	if err := sendWith(c.duplex.Send, typeNotify, func(b []byte) []byte { return appendNotification(b, method, data) }); err != nil {
+		return asError(err)
+	}
+	return nil
+}
+
+// Stop refuses new calls, waits for those under way, and closes the connection. When ctx ends first, they fail with
+// CodeStopped, and Stop returns at once with an error that says how many. It may be called before Start, again, and
+// from several goroutines.
+func (c *Client) Stop(ctx context.Context) error {
+	c.mu.Lock()
+	c.stopping = true
+	if c.quiet == nil {
+		c.quiet = make(chan struct{})
+		c.calmLocked()
+	}
+	quiet := c.quiet
+	c.mu.Unlock()
+	select {
+	case <-quiet:
+	case <-ctx.Done():
+	}
+	failed := c.failAll(&Error{Code: CodeStopped, Message: "the client was stopped"})
+	err := c.duplex.Stop(ctx)
+	if failed > 0 {
+		return errors.Join(fmt.Errorf("udsipc/rpc: %d calls were under way: %w", failed, context.Cause(ctx)), err)
+	}
+	return err
+}
+
+// register gives a call its number.
+func (c *Client) register(p *pending) (id uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping {
+		return 0, &Error{Code: CodeStopped, Message: "the client was stopped"}
+	}
+	c.lastID++
+	p.losses = c.losses
+	c.calls[c.lastID] = p
+	return c.lastID, nil
+}
+
+// attach makes a call a stream.
+func (c *Client) attach(p *pending, s *Stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.stream = s
+}
+
+// forget says whether the call was still waiting; it is not any more.
+func (c *Client) forget(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls[id] == nil {
+		return false
+	}
+	delete(c.calls, id)
+	c.calmLocked()
+	return true
+}
+
+// calmLocked tells Stop when there are no calls.
+func (c *Client) calmLocked() {
+	if c.quiet != nil && len(c.calls) == 0 {
+		select {
+		case <-c.quiet:
+		default:
+			close(c.quiet)
+		}
+	}
+}
+
+func (c *Client) tellCanceled(id uint64) {
+	_ = sendWith(c.duplex.Send, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, there is no connection.
+}
+
+// post sends the first message of a call or a stream.
+func (c *Client) post(p *pending, q *request, kind uint32, method string, data []byte) error {
+	b := pool.Get().(*[]byte)
+	*b = q.append((*b)[:0], method, data)
+	number, err := c.duplex.SendNumbered(duplex.Message{Type: kind, Data: *b})
+	putBytes(b)
+	c.posted(p, q.id, number, err)
+	return err
+}
+
+// posted notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
+// tell.
+func (c *Client) posted(p *pending, id, number uint64, err error) {
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls[id] != p {
+		return
+	}
+	p.number = number
+	if p.losses != c.losses && number <= c.lostSent {
+		c.loseLocked(id, p)
+	}
+}
+
+// watch is told of the connection's states. A lost connection costs the calls that it took: of the others it is certain that
+// they were not handled, and they wait for the next.
+func (c *Client) watch(state udsipc.State, _ error) {
+	if state != udsipc.StateLost {
+		return
+	}
+	sent := c.duplex.Sent()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.losses++
+	c.lostSent = sent
+	for id, p := range c.calls {
+		if p.number > 0 && p.number <= sent {
+			c.loseLocked(id, p)
+		}
+	}
+}
+
+// loseLocked ends a call whose fate is unknown.
+func (c *Client) loseLocked(id uint64, p *pending) {
+	delete(c.calls, id)
+	c.calmLocked()
+	lost := &Error{Code: CodeLost, Message: "the request was sent, and whether it was handled is not known"}
+	switch {
+	case p.stream != nil:
+		p.stream.fail(lost)
+		return
+	case p.idempotent && !c.stopping:
+		p.again = true
+	default:
+		p.err = lost
+	}
+	p.done <- struct{}{}
+}
+
+// failAll ends all calls, and returns how many those were.
+func (c *Client) failAll(why *Error) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.calls)
+	for id, p := range c.calls {
+		delete(c.calls, id)
+		if p.stream != nil {
+			p.stream.fail(why)
+			continue
+		}
+		p.err = why
+		p.done <- struct{}{}
+	}
+	c.calmLocked()
+	return n
+}
+
+// handle takes what the server sends.
+func (c *Client) handle(m duplex.Message) {
+	id, rest, err := parseID(m.Data)
+	if err != nil {
+		c.duplex.Report(udsipc.OpRead, err)
+		return
+	}
+	c.mu.Lock()
+	p := c.calls[id]
+	if p == nil {
+		c.mu.Unlock()
+		return // It was given up.
+	}
+	if p.stream != nil {
+		stream := p.stream
+		if m.Type == typeError {
+			delete(c.calls, id)
+			c.calmLocked()
+		}
+		c.mu.Unlock()
+		if err := stream.take(m.Type, rest); err != nil {
+			c.duplex.Report(udsipc.OpRead, err)
+		}
+		return
+	}
+	delete(c.calls, id)
+	c.calmLocked()
+	c.mu.Unlock()
+	switch m.Type {
+	case typeResponse:
+		p.response = slices.Clone(rest)
+		if p.response == nil {
+			p.response = []byte{}
+		}
+	case typeError:
+		p.err = parseError(rest)
+	default:
+		p.err = &Error{Code: CodeUnknown, Message: fmt.Sprintf("the server sends a message of type %d", m.Type)}
+	}
+	p.done <- struct{}{}
+}

@@ -1,0 +1,752 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/rpc"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	ours "github.com/udsipc/udsipc/rpc"
+)
+
+func echo(_ context.Context, request []byte) ([]byte, error) { return request, nil }
+
+// serve returns a Server that was started and ends with the test, once prepare has given it its handlers.
+func serve(tb testing.TB, address string, prepare func(s *ours.Server), opts ...udsipc.ReaderOption) *ours.Server {
+	tb.Helper()
+	s, err := ours.NewServer(address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.Handle("echo", echo)
+	if prepare != nil {
+		prepare(s)
+	}
+	if err := s.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, s) })
+	return s
+}
+
+func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		tb.Errorf("Stop: %v", err)
+	}
+}
+
+func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *ours.Client {
+	tb.Helper()
+	c, err := ours.NewClient(address, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, c) })
+	return c
+}
+
+func path(tb testing.TB) string { return filepath.Join(tb.TempDir(), "s") }
+
+// until waits for a fact.
+func until(tb testing.TB, what string, fact func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !fact(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited 10 s until %s", what)
+		}
+	}
+}
+
+func TestCall(t *testing.T) {
+	addresses := map[string]string{"unix": path(t), "tcp": "tcp://127.0.0.1:0"}
+	if runtime.GOOS == "linux" {
+		addresses["abstract"] = fmt.Sprintf("@udsipc-rpc-test-%d", time.Now().UnixNano())
+	}
+	for name, address := range addresses {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, address, nil)
+			if name == "tcp" {
+				address = "tcp://" + s.Addr().String()
+			}
+			c := dial(t, address)
+			for _, size := range []int{0, 1, 100, 70_000, 5 << 20} {
+				request := bytes.Repeat([]byte{7}, size)
+				response, err := c.Call(t.Context(), "echo", request)
+				if err != nil || !bytes.Equal(response, request) || response == nil {
+					t.Fatalf("%d bytes of %d, %v", len(response), size, err)
+				}
+			}
+		})
+	}
+}
+
+// TestEachErrorHasItsCode: whatever goes wrong, the caller is told what.
+func TestEachErrorHasItsCode(t *testing.T) {
+	address := path(t)
+	reported := make(chan error, 10)
+	serve(t, address, func(s *ours.Server) {
+		s.Handle("plain", func(context.Context, []byte) ([]byte, error) { return nil, errors.New("plain words") })
+		s.Handle("coded", func(context.Context, []byte) ([]byte, error) {
+			return nil, fmt.Errorf("wrapped: %w", &ours.Error{Code: ours.CodeUser + 5, Message: "mine"})
+		})
+		s.Handle("panic", func(context.Context, []byte) ([]byte, error) { panic("oh") })
+		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 2000), nil })
+		s.Handle("wait", func(ctx context.Context, _ []byte) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() })
+	}, udsipc.WithMaxMessageSize(1000), udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err }))
+	c := dial(t, address, udsipc.WithMaxMessageSize(1000))
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	ended, cancelEnded := context.WithCancel(t.Context())
+	cancelEnded()
+	for _, test := range []struct {
+		ctx    context.Context
+		method string
+		size   int
+		code   ours.Code
+		says   string
+		is     error
+	}{
+		{t.Context(), "plain", 1, ours.CodeUnknown, "plain words", nil},
+		{t.Context(), "coded", 1, ours.CodeUser + 5, "mine", nil},
+		{t.Context(), "panic", 1, ours.CodePanic, "oh", nil},
+		{t.Context(), "large", 1, ours.CodeTooLarge, "2000", udsipc.ErrMessageTooLarge},
+		{t.Context(), "echo", 1001, ours.CodeTooLarge, "", udsipc.ErrMessageTooLarge},
+		{t.Context(), "nobody", 1, ours.CodeUnknownMethod, `"nobody"`, nil},
+		{short, "wait", 1, ours.CodeDeadlineExceeded, "wait", context.DeadlineExceeded},
+		{ended, "wait", 1, ours.CodeCanceled, "", context.Canceled},
+	} {
+		_, err := c.Call(test.ctx, test.method, make([]byte, test.size))
+		var e *ours.Error
+		if !errors.As(err, &e) || e.Code != test.code || !strings.Contains(e.Message, test.says) || ours.CodeOf(err) != test.code {
+			t.Errorf("%s: %v, want %v", test.method, err, test.code)
+		}
+		if test.is != nil && !errors.Is(err, test.is) || !errors.Is(err, &ours.Error{Code: test.code}) {
+			t.Errorf("%s: %v is not %v", test.method, err, test.is)
+		}
+	}
+	if err := <-reported; !errors.Is(err, udsipc.ErrHandlerFailed) || !strings.Contains(err.Error(), "rpc_test.go") {
+		t.Errorf("the panic is reported as %v", err)
+	}
+	if response, err := c.Call(t.Context(), "echo", []byte("still")); err != nil || string(response) != "still" {
+		t.Errorf("%q, %v", response, err)
+	}
+}
+
+// TestManyCallsAtOnce over one connection, answered in the opposite order.
+func TestManyCallsAtOnce(t *testing.T) {
+	const calls = 10_000
+	address := path(t)
+	var waiting atomic.Int64
+	release := make(chan struct{})
+	s := serve(t, address, func(s *ours.Server) {
+		s.Handle("wait", func(_ context.Context, request []byte) ([]byte, error) {
+			if waiting.Add(1) == calls {
+				close(release)
+			}
+			<-release
+			return request, nil
+		})
+	})
+	c := dial(t, address)
+	var all sync.WaitGroup
+	for n := range calls {
+		all.Go(func() {
+			request := fmt.Appendf(nil, "call %d", n)
+			if response, err := c.Call(t.Context(), "wait", request); err != nil || !bytes.Equal(response, request) {
+				t.Errorf("call %d: %q, %v", n, response, err)
+			}
+		})
+	}
+	all.Wait()
+	if s.Metrics().Accepted != 1 {
+		t.Errorf("%d connections", s.Metrics().Accepted)
+	}
+	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+}
+
+func TestLimitCalls(t *testing.T) {
+	address := path(t)
+	release := make(chan struct{})
+	s := serve(t, address, func(s *ours.Server) {
+		s.LimitCalls(2, 3)
+		s.Handle("wait", func(context.Context, []byte) ([]byte, error) { <-release; return nil, nil })
+	})
+	one, two := dial(t, address), dial(t, address)
+	var all sync.WaitGroup
+	begin := func(c *ours.Client) {
+		before := s.Running()
+		all.Go(func() {
+			if _, err := c.Call(t.Context(), "wait", nil); err != nil {
+				t.Error(err)
+			}
+		})
+		until(t, "one more is under way", func() bool { return s.Running() == before+1 })
+	}
+	begin(one)
+	begin(one)
+	if _, err := one.Call(t.Context(), "wait", nil); ours.CodeOf(err) != ours.CodeTooManyCalls {
+		t.Error(err)
+	}
+	begin(two)
+	if _, err := two.Call(t.Context(), "wait", nil); ours.CodeOf(err) != ours.CodeTooManyCalls {
+		t.Error(err)
+	}
+	close(release)
+	all.Wait()
+	if _, err := two.Call(t.Context(), "wait", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCancelReachesTheHandler, as a deadline does, and the death of the client.
+func TestCancelReachesTheHandler(t *testing.T) {
+	address := path(t)
+	entered, left := make(chan context.Context, 1), make(chan error, 1)
+	s := serve(t, address, func(s *ours.Server) {
+		s.Handle("wait", func(ctx context.Context, _ []byte) ([]byte, error) {
+			entered <- ctx
+			<-ctx.Done()
+			left <- ctx.Err()
+			return nil, ctx.Err()
+		})
+	})
+	t.Run("cancel", func(t *testing.T) {
+		c := dial(t, address)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-entered; cancel() }() // Ends with the call.
+		if _, err := c.Call(ctx, "wait", nil); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	t.Run("deadline", func(t *testing.T) {
+		c := dial(t, address)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		want, _ := ctx.Deadline()
+		go func() { // Ends with the call.
+			if got, ok := (<-entered).Deadline(); !ok || got.Sub(want).Abs() > time.Second {
+				t.Errorf("the handler's deadline is %v, the caller's %v", got, want)
+			}
+		}()
+		if _, err := c.Call(ctx, "wait", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		<-left
+	})
+	t.Run("death", func(t *testing.T) {
+		c := dial(t, address)
+		done := make(chan error, 1)
+		go func() { _, err := c.Call(t.Context(), "wait", nil); done <- err }() // Ends with the connection.
+		ctx := <-entered
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := c.Stop(ended); err == nil {
+			t.Error("Stop has lost a call without an error")
+		}
+		if err := <-done; ours.CodeOf(err) != ours.CodeStopped {
+			t.Error(err)
+		}
+		<-left
+		<-ctx.Done()
+		until(t, "its calls are free", func() bool { return s.Running() == 0 })
+	})
+}
+
+func TestWhoCalls(t *testing.T) {
+	address := path(t)
+	var seen []string
+	serve(t, address, func(s *ours.Server) {
+		s.Handle("who", func(ctx context.Context, _ []byte) ([]byte, error) {
+			peer, ok := ours.PeerFrom(ctx)
+			info, _ := ours.CallFrom(ctx)
+			return fmt.Appendf(nil, "%v %v %s %v", ok, peer.Credentials, info.Method, info.ID > 0 && info.Session != nil), nil
+		})
+		for _, name := range []string{"outer", "inner"} {
+			s.Use(func(next ours.Handler) ours.Handler {
+				return func(ctx context.Context, request []byte) ([]byte, error) {
+					seen = append(seen, name)
+					if string(request) == "refuse" {
+						return nil, &ours.Error{Code: ours.CodePermissionDenied, Message: "not you"}
+					}
+					return next(ctx, request)
+				}
+			})
+		}
+	})
+	c := dial(t, address)
+	response, err := c.Call(t.Context(), "who", nil)
+	if err != nil || !strings.HasPrefix(string(response), "true ") || !strings.HasSuffix(string(response), " who true") {
+		t.Errorf("%q, %v", response, err)
+	}
+	if runtime.GOOS == "linux" && !strings.Contains(string(response), "uid") {
+		t.Errorf("%q names nobody", response)
+	}
+	if got := strings.Join(seen, " "); got != "outer inner" {
+		t.Errorf("interceptors: %s", got)
+	}
+	if _, err := c.Call(t.Context(), "who", []byte("refuse")); ours.CodeOf(err) != ours.CodePermissionDenied {
+		t.Error(err)
+	}
+	if _, ok := ours.PeerFrom(t.Context()); ok {
+		t.Error("a peer in a context of nobody's")
+	}
+}
+
+func TestNotify(t *testing.T) {
+	address := path(t)
+	got := make(chan string, 100)
+	serve(t, address, func(s *ours.Server) {
+		s.Handle("note", func(_ context.Context, data []byte) ([]byte, error) { got <- string(data); return nil, nil })
+	})
+	c := dial(t, address)
+	for n := range 50 {
+		if err := c.Notify("note", fmt.Append(nil, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 50 {
+		if text := <-got; text != fmt.Sprint(n) {
+			t.Errorf("%s, want %d", text, n)
+		}
+	}
+}
+
+// TestGracefulStop finishes the calls under way, those that lie in the socket included, and loses none.
+func TestGracefulStop(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what lies in the socket is lost elsewhere")
+	}
+	address := path(t)
+	const rounds = 20
+	handled := make(map[string]int)
+	var mu sync.Mutex
+	prepare := func(s *ours.Server) {
+		s.Handle("slow", func(_ context.Context, request []byte) ([]byte, error) {
+			time.Sleep(time.Millisecond)
+			mu.Lock()
+			handled[string(request)]++
+			mu.Unlock()
+			return request, nil
+		})
+	}
+	c := dial(t, address)
+	ctx, cancel := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	var calls atomic.Int64
+	for g := range 8 {
+		callers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				request := fmt.Appendf(nil, "%d %d", g, n)
+				if response, err := c.Call(t.Context(), "slow", request); err != nil || !bytes.Equal(response, request) {
+					t.Errorf("call %s: %q, %v", request, response, err)
+					return
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	for range rounds {
+		s, err := ours.NewServer(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prepare(s)
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		before := calls.Load()
+		until(t, "calls are answered", func() bool { return calls.Load() > before+20 || t.Failed() })
+		stop(t, s)
+	}
+	last := serve(t, address, prepare)
+	cancel()
+	callers.Wait()
+	stop(t, last)
+	for request, n := range handled {
+		if n != 1 {
+			t.Errorf("call %s was handled %d times", request, n)
+		}
+	}
+	if int64(len(handled)) != calls.Load() {
+		t.Errorf("%d calls were handled, %d answered", len(handled), calls.Load())
+	}
+}
+
+// TestLostConnection: only the calls fail that were sent, those marked idempotent are sent again, and those that were
+// not sent wait.
+func TestLostConnection(t *testing.T) {
+	address := path(t)
+	l, err := udsipc.Listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, address)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, again := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := c.Call(t.Context(), "echo", []byte("once")); lost <- err }() // Both end with the Server below.
+	if _, err := conn.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, err := c.CallIdempotent(t.Context(), "echo", []byte("again")); again <- err }()
+	if _, err := conn.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	conn.Close()
+	if err := <-lost; ours.CodeOf(err) != ours.CodeLost || !errors.Is(err, udsipc.ErrConnectionClosed) {
+		t.Error(err)
+	}
+	waits := make(chan error, 1)
+	go func() { _, err := c.Call(t.Context(), "echo", []byte("waits")); waits <- err }() // Ends with the Server.
+	serve(t, address, nil)
+	for name, result := range map[string]chan error{"idempotent": again, "not sent": waits} {
+		if err := <-result; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStopWaitsForCalls(t *testing.T) {
+	address := path(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	serve(t, address, func(s *ours.Server) {
+		s.Handle("wait", func(context.Context, []byte) ([]byte, error) { close(entered); <-release; return []byte("done"), nil })
+	})
+	c := dial(t, address)
+	result := make(chan string, 1)
+	go func() { // Ends with the call.
+		response, err := c.Call(t.Context(), "wait", nil)
+		result <- fmt.Sprint(string(response), err)
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.Stop(t.Context()) }() // Ends with the call.
+	until(t, "new calls are refused", func() bool { _, err := c.Call(t.Context(), "echo", nil); return ours.CodeOf(err) == ours.CodeStopped })
+	close(release)
+	if got := <-result; got != "done<nil>" {
+		t.Error(got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStream(t *testing.T) {
+	address := path(t)
+	ended := make(chan error, 10)
+	serve(t, address, func(s *ours.Server) {
+		s.HandleStream("echo stream", func(ctx context.Context, stream *ours.Stream) error {
+			for {
+				data, err := stream.Receive()
+				if err == io.EOF {
+					return nil
+				}
+				if err != nil {
+					ended <- err
+					return err
+				}
+				if err := stream.Send(data); err != nil {
+					ended <- err
+					return err
+				}
+			}
+		})
+		s.HandleStream("fails", func(context.Context, *ours.Stream) error { return &ours.Error{Code: ours.CodeUser, Message: "no more"} })
+		s.HandleStream("deaf", func(ctx context.Context, _ *ours.Stream) error { <-ctx.Done(); ended <- ctx.Err(); return ctx.Err() })
+	})
+	c := dial(t, address)
+	t.Run("both ways", func(t *testing.T) {
+		const messages = 5000
+		s, err := c.OpenStream(t.Context(), "echo stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { // Ends with its messages.
+			for n := range messages {
+				if err := s.Send(append(fmt.Appendf(nil, "%d ", n), make([]byte, n%2000)...)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			if err := s.CloseSend(); err != nil {
+				t.Error(err)
+			}
+		}()
+		for n := range messages {
+			data, err := s.Receive()
+			if err != nil || !strings.HasPrefix(string(data), fmt.Sprint(n, " ")) || len(data) != len(fmt.Sprint(n, " "))+n%2000 {
+				t.Fatalf("message %d: %.10q, %v", n, data, err)
+			}
+		}
+		for range 2 {
+			if _, err := s.Receive(); err != io.EOF {
+				t.Error(err)
+			}
+		}
+		if err := s.Send(nil); ours.CodeOf(err) != ours.CodeFailedPrecondition {
+			t.Error(err)
+		}
+		s.Close()
+	})
+	t.Run("unknown", func(t *testing.T) {
+		s, err := c.OpenStream(t.Context(), "nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if _, err := s.Receive(); ours.CodeOf(err) != ours.CodeUnknownMethod {
+			t.Error(err)
+		}
+	})
+	t.Run("an error", func(t *testing.T) {
+		s, err := c.OpenStream(t.Context(), "fails")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if _, err := s.Receive(); ours.CodeOf(err) != ours.CodeUser {
+			t.Error(err)
+		}
+	})
+	t.Run("nobody reads", func(t *testing.T) {
+		s, err := c.OpenStream(t.Context(), "deaf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sent atomic.Int64
+		blocked := make(chan error, 1)
+		go func() { // Ends with the stream.
+			for {
+				if err := s.Send(make([]byte, 1000)); err != nil {
+					blocked <- err
+					return
+				}
+				sent.Add(1)
+			}
+		}()
+		before := int64(-1)
+		until(t, "the window is full", func() bool { now := sent.Load(); same := now == before && now > 0; before = now; time.Sleep(20 * time.Millisecond); return same })
+		if n := sent.Load(); n > 1100 {
+			t.Errorf("%d kB went out to nobody", n)
+		}
+		if response, err := c.Call(t.Context(), "echo", []byte("not held up")); err != nil || string(response) != "not held up" {
+			t.Errorf("%q, %v", response, err)
+		}
+		s.Close()
+		if err := <-blocked; ours.CodeOf(err) != ours.CodeCanceled {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	t.Run("its context", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		s, err := c.OpenStream(ctx, "deaf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Receive(); ours.CodeOf(err) != ours.CodeDeadlineExceeded {
+			t.Error(err)
+		}
+		<-ended
+	})
+}
+
+// --- Speed.
+
+// Arith is what net/rpc calls.
+type Arith struct{}
+
+// Echo returns what it gets.
+func (Arith) Echo(request *[]byte, response *[]byte) error {
+	*response = *request
+	return nil
+}
+
+func BenchmarkCall(b *testing.B) {
+	for _, size := range []int{128, 1 << 10} {
+		request := make([]byte, size)
+		for _, callers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("ours/%d/%d", size, callers), func(b *testing.B) {
+				address := path(b)
+				serve(b, address, nil)
+				c := dial(b, address)
+				atOnce(b, callers, func() error { _, err := c.Call(context.Background(), "echo", request); return err })
+			})
+			b.Run(fmt.Sprintf("net-rpc/%d/%d", size, callers), func(b *testing.B) {
+				l, err := net.Listen("unix", path(b))
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer l.Close()
+				s := rpc.NewServer()
+				if err := s.Register(Arith{}); err != nil {
+					b.Fatal(err)
+				}
+				go s.Accept(l) // Ends with l.
+				c, err := rpc.Dial("unix", l.Addr().String())
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer c.Close()
+				atOnce(b, callers, func() error { var response []byte; return c.Call("Arith.Echo", &request, &response) })
+			})
+		}
+		b.Run(fmt.Sprintf("bare/%d/1", size), func(b *testing.B) { pingPong(b, size) })
+	}
+}
+
+// atOnce has callers make b.N calls.
+func atOnce(b *testing.B, callers int, call func() error) {
+	b.Helper()
+	if err := call(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := call(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// pingPong is the floor: one write and one read at either end.
+func pingPong(b *testing.B, size int) {
+	l, err := net.Listen("unix", path(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() { // Ends with the connection.
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		buf := make([]byte, size)
+		for {
+			if _, err := io.ReadFull(conn, buf); err != nil {
+				return
+			}
+			if _, err := conn.Write(buf); err != nil {
+				return
+			}
+		}
+	}()
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	buf := make([]byte, size)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if _, err := conn.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkStream(b *testing.B) {
+	for _, size := range []int{128, 1 << 10} {
+		message := make([]byte, size)
+		b.Run(fmt.Sprintf("stream/%d", size), func(b *testing.B) {
+			address := path(b)
+			done := make(chan struct{})
+			serve(b, address, func(s *ours.Server) {
+				s.HandleStream("sink", func(_ context.Context, stream *ours.Stream) error {
+					for {
+						if _, err := stream.Receive(); err != nil {
+							close(done)
+							return nil
+						}
+					}
+				})
+			})
+			c := dial(b, address)
+			s, err := c.OpenStream(context.Background(), "sink")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				if err := s.Send(message); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := s.CloseSend(); err != nil {
+				b.Fatal(err)
+			}
+			<-done
+		})
+		b.Run(fmt.Sprintf("Writer/%d", size), func(b *testing.B) {
+			address := path(b)
+			r, err := udsipc.NewReader(func([]byte) error { return nil }, address)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := r.Start(); err != nil {
+				b.Fatal(err)
+			}
+			w, err := udsipc.NewWriter(address, udsipc.WithOverflow(udsipc.OverflowBlock))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := w.Start(); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				if err := w.WriteMessage(message); err != nil {
+					b.Fatal(err)
+				}
+			}
+			stop(b, w)
+			b.StopTimer()
+			stop(b, r)
+		})
+	}
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/udsipc/udsipc/duplex"
+)
+
+const (
+	window      = 1 << 20  // Bytes that a stream may have under way in each direction, besides one message.
+	maxWindow   = 64 << 20 // The largest that is believed of the other side.
+	messageCost = 16       // What a message costs of the window besides its bytes.
+)
+
+// A StreamHandler serves a stream until it returns: nil ends it in order, once everything was sent; an error reaches the
+// client's Receive as an *Error. ctx ends with the stream.
+type StreamHandler func(ctx context.Context, s *Stream) error
+
+// HandleStream sets what serves the streams of a method. It panics as Handle does. Interceptors are for calls.
+func (s *Server) HandleStream(method string, handler StreamHandler) {
+	s.check(method, handler == nil)
+	s.streams[method] = handler
+}
+
+// A Stream is messages in both directions under one name: what a client opens with OpenStream, and a StreamHandler
+// serves. Each direction has a window of 1 MiB: Send waits while the other side has that much unread, so that a
+// stream that nobody reads costs a bounded amount and holds up nothing else. One goroutine may send and one may receive at a
+// time.
+type Stream struct {
+	id    uint64
+	ctx   context.Context
+	write func(duplex.Message) error
+
+	mu     sync.Mutex // Guards what follows.
+	sender sync.Cond  // Waits for credit, or the end.
+	ears   sync.Cond  // Waits for messages, or the end.
+
+	credit int   // What may still be sent.
+	ended  bool  // This side sends nothing more.
+	err    error // Why nothing works any more.
+
+	arrived []byte // Messages that nobody has received, each with its length before it.
+	reading []byte // The same, being handed out; its receiver's own but for taking.
+	eaten   int    // What was received and not given back as credit.
+	last    bool   // The other side sends nothing more.
+}
+
+func newStream(id uint64, ctx context.Context, write func(duplex.Message) error, credit int) *Stream {
+	s := &Stream{id: id, ctx: ctx, write: write, credit: credit}
+	s.sender.L, s.ears.L = &s.mu, &s.mu
+	return s
+}
+
+// Context returns a context that ends with the stream.
+func (s *Stream) Context() context.Context { return s.ctx }
+
+// Send sends a message; the caller may reuse data. It waits while the other side has not read enough of what was sent
+// before. After CloseSend, and once the stream has ended, it returns an *Error that says why.
+func (s *Stream) Send(data []byte) error {
+	s.mu.Lock()
+	for s.credit <= 0 && s.err == nil && !s.ended {
+		s.sender.Wait()
+	}
+	err := s.err
+	if err == nil && s.ended {
+		err = &Error{Code: CodeFailedPrecondition, Message: "Send after CloseSend"}
+	}
+	s.credit -= len(data) + messageCost
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := sendWith(s.write, typeData, func(b []byte) []byte { return append(appendID(b, s.id), data...) }); err != nil {
+		return asError(err)
+	}
+	return nil
+}
+
+// Receive returns the next message; data is valid until the next call. io.EOF means that the other side has sent
+// everything; any other error is an *Error.
+func (s *Stream) Receive() (data []byte, err error) {
+	if len(s.reading) == 0 {
+		if err := s.refill(); err != nil {
+			return nil, err
+		}
+	}
+	length, size := binary.Uvarint(s.reading)
+	data = s.reading[size : size+int(length) : size+int(length)]
+	s.reading = s.reading[size+int(length):]
+	if s.eaten += len(data) + messageCost; s.eaten >= window/2 {
+		grant := s.eaten
+		s.eaten = 0
+		if err := s.grant(grant); err != nil {
+			return nil, asError(err)
+		}
+	}
+	return data, nil
+}
+
+// refill waits for messages and takes all that have come.
+func (s *Stream) refill() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.arrived) == 0 && !s.last && s.err == nil {
+		s.ears.Wait()
+	}
+	switch {
+	case len(s.arrived) > 0:
+		s.reading, s.arrived = s.arrived, s.reading[:0]
+		return nil
+	case s.err != nil && !(s.last && errors.Is(s.err, context.Canceled)):
+		return s.err
+	}
+	return io.EOF
+}
+
+func (s *Stream) grant(n int) error {
+	return sendWith(s.write, typeCredit, func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
+}
+
+// CloseSend tells the other side that nothing more comes: its Receive returns io.EOF behind what was sent. This side may
+// receive on.
+func (s *Stream) CloseSend() error {
+	s.mu.Lock()
+	done := s.ended || s.err != nil
+	s.ended = true
+	s.sender.Broadcast()
+	s.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := sendWith(s.write, typeEnd, func(b []byte) []byte { return appendID(b, s.id) }); err != nil {
+		return asError(err)
+	}
+	return nil
+}
+
+// finish ends a handler's side.
+func (s *Stream) finish() error { return s.CloseSend() }
+
+// take is what comes for the stream.
+func (s *Stream) take(kind uint32, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch kind {
+	case typeData:
+		if len(s.arrived) > 2*window+len(data) && s.err == nil {
+			s.failLocked(&Error{Code: CodeTooLarge, Message: "the other side does not keep to the stream's window"})
+			return fmt.Errorf("%w: more than the window", errMalformed)
+		}
+		if !s.last && s.err == nil {
+			s.arrived = append(binary.AppendUvarint(s.arrived, uint64(len(data))), data...)
+		}
+	case typeCredit:
+		r := reader{rest: data}
+		n := r.number()
+		if r.bad || n > maxWindow {
+			return fmt.Errorf("%w: a credit of %d", errMalformed, n)
+		}
+		s.credit = min(s.credit+int(n), maxWindow)
+		s.sender.Signal()
+		return nil
+	case typeEnd:
+		s.last = true
+	case typeError:
+		s.failLocked(parseError(data))
+	}
+	s.ears.Signal()
+	return nil
+}
+
+// fail ends the stream.
+func (s *Stream) fail(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(asError(why))
+}
+
+func (s *Stream) failLocked(why error) {
+	if s.err == nil {
+		s.err = why
+	}
+	s.sender.Broadcast()
+	s.ears.Broadcast()
+}
+
+// OpenStream opens a stream of a method. ctx is that of the whole stream: when it ends, the stream does, at both ends.
+// Close must be called. What goes wrong at the other side, an unknown method for instance, is what Receive and Send return.
+// A stream is lost with its connection.
+func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
+	p := &pending{}
+	id, err := c.register(p)
+	if err != nil {
+		return nil, err
+	}
+	own, cancel := context.WithCancelCause(ctx)
+	s := &ClientStream{client: c, cancel: cancel}
+	s.Stream = newStream(id, own, c.duplex.Send, 0)
+	s.credit = window
+	c.attach(p, s.Stream)
+	q := request{id: id, timeout: timeoutOf(ctx)}
+	if err := c.post(p, &q, typeOpen, method, binary.AppendUvarint(nil, window)); err != nil {
+		c.forget(id)
+		cancel(err)
+		return nil, asError(err)
+	}
+	s.stop = context.AfterFunc(own, func() {
+		s.fail(&Error{Code: CodeOf(context.Cause(own)), Message: "the stream's context has ended"})
+		if c.forget(id) {
+			c.tellCanceled(id)
+		}
+	})
+	return s, nil
+}
+
+// A ClientStream is the client's end of a Stream.
+type ClientStream struct {
+	*Stream
+	client *Client
+	cancel context.CancelCauseFunc
+	stop   func() bool
+}
+
+// Close ends the stream: its handler's context ends, if it has not returned. It may be called again.
+func (s *ClientStream) Close() error {
+	s.mu.Lock()
+	over := s.last && s.ended
+	s.mu.Unlock()
+	if over && s.stop() {
+		s.client.forget(s.id)
+	}
+	s.cancel(context.Canceled)
+	return nil
+}
