@@ -51,6 +51,8 @@ func (r *Reader) finish() {
 	if handingOver {
 		r.settleHandOver()
 	}
+	r.offered.Wait()
+	close(r.drained)
 	r.wg.Wait()
 	r.giveUp()
 	r.end()

@@ -120,6 +120,7 @@ func (c *Conn) drainWaiting() {
 func (c *Conn) tryAll(bufs [][]byte) (n int, err error) {
 	for _, c.pending = range bufs {
 		for len(c.pending) > 0 {
+			c.wrote, c.wroteErr = 0, nil // A connection that is closed is not even tried.
 			err = c.in.raw.Write(c.attempt)
 			n += c.wrote
 			if err = firstError(c.wroteErr, err); err != nil {

@@ -8,11 +8,13 @@ package udsipc
 import (
 	"fmt"
 	"net"
+	"sync"
 )
 
 // A Listener accepts connections for conversations. All methods may be called from any goroutine.
 type Listener struct {
 	reader *Reader
+	once   sync.Once
 }
 
 // Listen listens at address, as a Reader does from its Start on, and with its options: those of the socket and of
@@ -54,7 +56,7 @@ func (l *Listener) Accept() (*Conn, error) {
 	select {
 	case conn := <-l.reader.conversations:
 		return conn, nil
-	case <-l.reader.stopping:
+	case <-l.reader.drained:
 	}
 	if err := l.reader.Err(); err != nil {
 		return nil, err
@@ -65,15 +67,22 @@ func (l *Listener) Accept() (*Conn, error) {
 // Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
 func (l *Listener) Addr() net.Addr { return l.reader.Addr() }
 
-// Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
-// closed. It may be called again.
-func (l *Listener) Close() error {
+// Shutdown stops listening and removes the socket file, as Close does, but those who had connected before are still
+// served: Accept returns them, and net.ErrClosed behind the last. Call Close after that.
+func (l *Listener) Shutdown() error {
 	if l.reader.neverStarted() {
 		return nil
 	}
 	err := l.reader.stopListening()
 	<-l.reader.listened
 	return opError(OpStop, l.reader.cfg.where, err)
+}
+
+// Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
+// closed. It may be called again.
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.reader.abandoned) })
+	return l.Shutdown()
 }
 
 // Report hands an error to WithReaderErrorCallback, for what is built on a Listener; peer is who it is about.

@@ -25,17 +25,20 @@ type Reader struct {
 	memory        budget        // Of all read buffers together.
 
 	// Stopping.
-	handling context.Context // Ended when Stop does not wait any longer.
-	giveUp   context.CancelFunc
-	listened chan struct{} // Closed when no connection is accepted any more.
-	stopping chan struct{} // Closed when Stop begins, or when accepting failed for good.
-	done     chan struct{} // Closed when all connections are gone, or Stop does not wait for them.
-	wg       sync.WaitGroup
-	room     chan struct{} // One slot: a connection ended.
-	rested   chan struct{} // One slot: a connection is at rest, or has ended.
-	verdict  chan struct{} // Closed when it is certain what becomes of those at rest.
-	knock    chan struct{} // One slot: knocked was set.
-	answered chan struct{} // One slot: it was answered.
+	handling  context.Context // Ended when Stop does not wait any longer.
+	giveUp    context.CancelFunc
+	abandoned chan struct{}  // Closed when nobody accepts conversations any more.
+	drained   chan struct{}  // Closed when none will come any more.
+	offered   sync.WaitGroup // Conversations that nobody has accepted yet.
+	listened  chan struct{}  // Closed when no connection is accepted any more.
+	stopping  chan struct{}  // Closed when Stop begins, or when accepting failed for good.
+	done      chan struct{}  // Closed when all connections are gone, or Stop does not wait for them.
+	wg        sync.WaitGroup
+	room      chan struct{} // One slot: a connection ended.
+	rested    chan struct{} // One slot: a connection is at rest, or has ended.
+	verdict   chan struct{} // Closed when it is certain what becomes of those at rest.
+	knock     chan struct{} // One slot: knocked was set.
+	answered  chan struct{} // One slot: it was answered.
 
 	mu              sync.Mutex // Guards what follows.
 	superviseErr    error      // Set before it is started.
@@ -95,19 +98,21 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 // newReaderWith returns a Reader that nobody listens to yet.
 func newReaderWith(cfg readerConfig) *Reader {
 	r := &Reader{
-		cfg:      cfg,
-		listened: make(chan struct{}),
-		rested:   make(chan struct{}, 1),
-		verdict:  make(chan struct{}),
-		writers:  newWriterMemory(cfg.maxWriters, cfg.writerMemory),
-		stopping: make(chan struct{}),
-		done:     make(chan struct{}),
-		room:     make(chan struct{}, 1),
-		knock:    make(chan struct{}, 1),
-		answered: make(chan struct{}, 1),
-		conns:    make(map[*readerConn]struct{}),
-		users:    make(map[string]int),
-		memory:   budget{limit: int64(cfg.readMemory)},
+		cfg:       cfg,
+		listened:  make(chan struct{}),
+		abandoned: make(chan struct{}),
+		drained:   make(chan struct{}),
+		rested:    make(chan struct{}, 1),
+		verdict:   make(chan struct{}),
+		writers:   newWriterMemory(cfg.maxWriters, cfg.writerMemory),
+		stopping:  make(chan struct{}),
+		done:      make(chan struct{}),
+		room:      make(chan struct{}, 1),
+		knock:     make(chan struct{}, 1),
+		answered:  make(chan struct{}, 1),
+		conns:     make(map[*readerConn]struct{}),
+		users:     make(map[string]int),
+		memory:    budget{limit: int64(cfg.readMemory)},
 	}
 	r.handling, r.giveUp = context.WithCancel(context.Background())
 	return r
@@ -217,6 +222,7 @@ func (r *Reader) neverStarted() bool {
 		r.phase = phaseStopped
 		close(r.stopping)
 		close(r.listened)
+		close(r.drained)
 	}
 	r.mu.Unlock()
 	if never {

@@ -70,6 +70,9 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 		r.endLocked(c)
 	}
 	r.wg.Add(1)
+	if r.conversations != nil {
+		r.offered.Add(1)
+	}
 	r.mu.Unlock()
 
 	if c.refused {
@@ -158,14 +161,24 @@ func (c *readerConn) serve() {
 
 // converse gives the connection to whoever calls Accept, and waits for its end.
 func (c *readerConn) converse() {
-	if c.refused || !c.verify() {
-		return
+	conn, accepted := c.introduce()
+	if accepted {
+		<-conn.closed
 	}
-	conn := newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
+}
+
+// introduce waits until somebody accepts the connection.
+func (c *readerConn) introduce() (conn *Conn, accepted bool) {
+	defer c.reader.offered.Done()
+	if c.refused || !c.verify() {
+		return nil, false
+	}
+	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
 	select {
 	case c.reader.conversations <- conn:
-		<-conn.closed
-	case <-c.reader.stopping:
+		return conn, true
+	case <-c.reader.abandoned:
+		return nil, false
 	}
 }
 

@@ -142,7 +142,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		session.end()
 	}
 	s.mu.Unlock()
-	err := s.listener.Close()
+	err := s.listener.Shutdown()
 	done := make(chan struct{})
 	go func() { // Ends with the last handler.
 		s.wg.Wait()
@@ -155,6 +155,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.giveUp()
+	_ = s.listener.Close() // It does not listen any more.
 	for _, session := range s.all() {
 		go session.conn.Close() // It may wait for its peer; run does not mind.
 	}

@@ -56,8 +56,7 @@ const maxIdleWorkers = 256
 // A Server answers calls. It is made by NewServer, gets its handlers before Start, and ends with Stop.
 type Server struct {
 	duplex       *duplex.Server
-	methods      map[string]Handler
-	streams      map[string]StreamHandler
+	methods      map[string]*method
 	interceptors []Interceptor
 	sessionCalls int
 	serverCalls  int64
@@ -74,7 +73,7 @@ type Server struct {
 // holds up its own calls, and nobody else's.
 func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
-		methods: make(map[string]Handler), streams: make(map[string]StreamHandler),
+		methods:      make(map[string]*method),
 		sessionCalls: defaultSessionCalls, serverCalls: defaultServerCalls,
 		work: make(chan *call), done: make(chan struct{}),
 	}
@@ -87,20 +86,27 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 }
 
 // Handle sets what answers calls of a method. It panics if the Server was started, or the method has a handler.
-func (s *Server) Handle(method string, handler Handler) {
-	s.check(method, handler == nil)
-	s.methods[method] = handler
+func (s *Server) Handle(name string, handler Handler) {
+	s.add(&method{name: name, call: handler}, handler == nil)
 }
 
-func (s *Server) check(method string, missing bool) {
+// A method is what answers to a name: one of the two.
+type method struct {
+	name   string
+	call   Handler
+	stream StreamHandler
+}
+
+func (s *Server) add(m *method, missing bool) {
 	switch {
 	case s.started.Load():
-		panic("udsipc/rpc: handler for " + method + " after Start")
+		panic("udsipc/rpc: handler for " + m.name + " after Start")
 	case missing:
-		panic("udsipc/rpc: no handler for " + method)
-	case s.methods[method] != nil || s.streams[method] != nil:
-		panic("udsipc/rpc: a second handler for " + method)
+		panic("udsipc/rpc: no handler for " + m.name)
+	case s.methods[m.name] != nil:
+		panic("udsipc/rpc: a second handler for " + m.name)
 	}
+	s.methods[m.name] = m
 }
 
 // Use puts interceptors around all handlers of calls and notifications; the first is the outermost. It panics if the Server was
@@ -124,11 +130,10 @@ func (s *Server) LimitCalls(ofConnection, ofAll int) {
 // Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
 	if s.started.CompareAndSwap(false, true) {
-		for method, handler := range s.methods {
-			for i := len(s.interceptors) - 1; i >= 0; i-- {
-				handler = s.interceptors[i](handler)
+		for _, m := range s.methods {
+			for i := len(s.interceptors) - 1; i >= 0 && m.call != nil; i-- {
+				m.call = s.interceptors[i](m.call)
 			}
-			s.methods[method] = handler
 		}
 	}
 	return s.duplex.Start()
@@ -224,17 +229,10 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	if err != nil {
 		return err
 	}
-	c := &call{server: s, from: from, id: q.id, session: s.session(from)}
-	var known bool
-	if m.Type == typeRequest {
-		c.handler, known = s.methods[string(q.method)]
-	} else {
-		c.streamHandler, known = s.streams[string(q.method)]
-	}
-	if !known {
+	c := &call{server: s, from: from, id: q.id, session: s.session(from), method: s.methods[string(q.method)]}
+	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		return c.fail(&Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", q.method)})
 	}
-	c.method = string(q.method)
 	if full := c.register(); full != nil {
 		return c.fail(full)
 	}
@@ -258,18 +256,18 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 
 // notify runs the handler of a method whose caller wants no response, in the order of the messages.
 func (s *Server) notify(from *duplex.Session, data []byte) error {
-	method, data, err := parseNotification(data)
+	name, data, err := parseNotification(data)
 	if err != nil {
 		return err
 	}
-	handler := s.methods[string(method)]
-	if handler == nil {
-		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", method)}
+	m := s.methods[string(name)]
+	if m == nil || m.call == nil {
+		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", name)}
 	}
-	c := &call{server: s, from: from, method: string(method)}
+	c := &call{server: s, from: from, method: m}
 	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
 	defer stop()
-	_, err = handler(c, data)
+	_, err = m.call(c, data)
 	return err
 }
 
@@ -293,15 +291,13 @@ func (s *Server) serve(c *call) {
 
 // A call is one that is under way, and the context of its handler.
 type call struct {
-	server        *Server
-	from          *duplex.Session
-	session       *session
-	id            uint64
-	method        string
-	handler       Handler
-	streamHandler StreamHandler
-	stream        *Stream
-	request       *[]byte
+	server  *Server
+	from    *duplex.Session
+	session *session
+	id      uint64
+	method  *method
+	stream  *Stream
+	request *[]byte
 
 	deadline time.Time // Zero: none.
 	timer    *time.Timer
@@ -375,14 +371,14 @@ func (c *call) run() {
 func (c *call) invoke() (response []byte, err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.server.duplex.Report(udsipc.OpHandle, c.from.Peer(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method, value, debug.Stack()))
+			c.server.duplex.Report(udsipc.OpHandle, c.from.Peer(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
 			err = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
 		}
 	}()
 	if c.stream != nil {
-		return nil, c.streamHandler(c, c.stream)
+		return nil, c.method.stream(c, c.stream)
 	}
-	return c.handler(c, *c.request)
+	return c.method.call(c, *c.request)
 }
 
 // fail sends an error.
@@ -458,7 +454,7 @@ func CallFrom(ctx context.Context) (CallInfo, bool) {
 	if !ok {
 		return CallInfo{}, false
 	}
-	return CallInfo{Method: c.method, ID: c.id, Session: c.from}, true
+	return CallInfo{Method: c.method.name, ID: c.id, Session: c.from}, true
 }
 
 // PeerFrom returns who makes the call of a handler's context; false for any other context.

@@ -17,6 +17,7 @@ const (
 	window      = 1 << 20  // Bytes that a stream may have under way in each direction, besides one message.
 	maxWindow   = 64 << 20 // The largest that is believed of the other side.
 	messageCost = 16       // What a message costs of the window besides its bytes.
+	maxBatch    = 64 << 10 // Bytes that are sent at once, besides one message.
 )
 
 // A StreamHandler serves a stream until it returns: nil ends it in order, once everything was sent; an error reaches the
@@ -24,9 +25,8 @@ const (
 type StreamHandler func(ctx context.Context, s *Stream) error
 
 // HandleStream sets what serves the streams of a method. It panics as Handle does. Interceptors are for calls.
-func (s *Server) HandleStream(method string, handler StreamHandler) {
-	s.check(method, handler == nil)
-	s.streams[method] = handler
+func (s *Server) HandleStream(name string, handler StreamHandler) {
+	s.add(&method{name: name, stream: handler}, handler == nil)
 }
 
 // A Stream is messages in both directions under one name: what a client opens with OpenStream, and a StreamHandler
@@ -42,9 +42,12 @@ type Stream struct {
 	sender sync.Cond  // Waits for credit, or the end.
 	ears   sync.Cond  // Waits for messages, or the end.
 
-	credit int   // What may still be sent.
-	ended  bool  // This side sends nothing more.
-	err    error // Why nothing works any more.
+	credit   int    // What may still be sent.
+	leaving  []byte // Messages that are to be sent, each with its length before it.
+	spare    []byte
+	flushing bool  // A goroutine sends them.
+	ended    bool  // This side sends nothing more.
+	err      error // Why nothing works any more.
 
 	arrived []byte // Messages that nobody has received, each with its length before it.
 	reading []byte // The same, being handed out; its receiver's own but for taking.
@@ -65,22 +68,50 @@ func (s *Stream) Context() context.Context { return s.ctx }
 // before. After CloseSend, and once the stream has ended, it returns an *Error that says why.
 func (s *Stream) Send(data []byte) error {
 	s.mu.Lock()
-	for s.credit <= 0 && s.err == nil && !s.ended {
+	for (s.credit <= 0 || len(s.leaving) >= maxBatch) && s.err == nil && !s.ended {
 		s.sender.Wait()
 	}
 	err := s.err
 	if err == nil && s.ended {
 		err = &Error{Code: CodeFailedPrecondition, Message: "Send after CloseSend"}
 	}
-	s.credit -= len(data) + messageCost
-	s.mu.Unlock()
 	if err != nil {
+		s.mu.Unlock()
 		return err
 	}
-	if err := sendWith(s.write, typeData, func(b []byte) []byte { return append(appendID(b, s.id), data...) }); err != nil {
-		return asError(err)
+	s.credit -= len(data) + messageCost
+	s.leaving = append(binary.AppendUvarint(s.leaving, uint64(len(data))), data...)
+	flush := !s.flushing
+	s.flushing = true
+	s.mu.Unlock()
+	if flush {
+		go s.flush() // Ends when there is nothing to send.
 	}
 	return nil
+}
+
+// flush sends what is to be sent, as many messages at once as have come meanwhile.
+func (s *Stream) flush() {
+	for {
+		s.mu.Lock()
+		batch := s.leaving
+		more := len(batch) > 0 && s.err == nil
+		if s.flushing = more; more {
+			s.leaving, s.spare = s.spare[:0], nil
+		}
+		s.sender.Broadcast()
+		s.mu.Unlock()
+		if !more {
+			return
+		}
+		err := sendWith(s.write, typeData, func(b []byte) []byte { return append(appendID(b, s.id), batch...) })
+		s.mu.Lock()
+		s.spare = batch
+		if err != nil {
+			s.failLocked(asError(err))
+		}
+		s.mu.Unlock()
+	}
 }
 
 // Receive returns the next message; data is valid until the next call. io.EOF means that the other side has sent
@@ -132,6 +163,10 @@ func (s *Stream) CloseSend() error {
 	done := s.ended || s.err != nil
 	s.ended = true
 	s.sender.Broadcast()
+	for s.flushing && s.err == nil {
+		s.sender.Wait()
+	}
+	done = done || s.err != nil
 	s.mu.Unlock()
 	if done {
 		return nil
@@ -156,7 +191,11 @@ func (s *Stream) take(kind uint32, data []byte) error {
 			return fmt.Errorf("%w: more than the window", errMalformed)
 		}
 		if !s.last && s.err == nil {
-			s.arrived = append(binary.AppendUvarint(s.arrived, uint64(len(data))), data...)
+			if !wellFormed(data) {
+				s.failLocked(&Error{Code: CodeUnknown, Message: "the other side sends what is no messages"})
+				return fmt.Errorf("%w: the data of a stream", errMalformed)
+			}
+			s.arrived = append(s.arrived, data...)
 		}
 	case typeCredit:
 		r := reader{rest: data}
@@ -174,6 +213,18 @@ func (s *Stream) take(kind uint32, data []byte) error {
 	}
 	s.ears.Signal()
 	return nil
+}
+
+// wellFormed says whether b is whole messages, each with its length before it.
+func wellFormed(b []byte) bool {
+	for len(b) > 0 {
+		length, size := binary.Uvarint(b)
+		if size <= 0 || length > uint64(len(b)-size) {
+			return false
+		}
+		b = b[size+int(length):]
+	}
+	return true
 }
 
 // fail ends the stream.

@@ -18,7 +18,7 @@ const (
 	typeCancel   = 4 // Nothing.
 	typeNotify   = 5 // Length of the method, method, data.
 	typeOpen     = 6 // As typeRequest; what follows the method is the stream's first window in bytes.
-	typeData     = 7 // One message of a stream.
+	typeData     = 7 // Messages of a stream, each with its length before it.
 	typeCredit   = 8 // How many more bytes the other side may send on a stream.
 	typeEnd      = 9 // This side sends nothing more on a stream.
 )
