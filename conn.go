@@ -13,6 +13,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,6 +120,7 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 		if err != nil {
 			return nil, opError(OpRead, c.where, err)
 		}
+		runtime.Gosched() // Who got the last messages may go first.
 		if err := c.in.fill(); err != nil {
 			return nil, c.readError(err)
 		}

@@ -77,9 +77,7 @@ func (c *Conn) drain() {
 		go c.drainWaiting() // Ends with the queue or the connection.
 		return
 	}
-	if c.busy {
-		runtime.Gosched() // Others are about to write: they can come along.
-	}
+	runtime.Gosched() // Others who are about to write can come along.
 	for range maxFavours {
 		bufs := c.queue.take(c.bufs[:0], batchSize)
 		if len(bufs) == 0 {

@@ -86,14 +86,9 @@ func (c *Client) Start() error { return c.link.Start() }
 // away, m waits. If the queue is full, udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default.
 func (c *Client) Send(m Message) error { return m.send(c.link.WriteMessage) }
 
-// SendNumbered is Send; it also returns the number of the message, from 1, which Sent compares with.
-func (c *Client) SendNumbered(m Message) (number uint64, err error) {
-	err = m.send(func(body []byte) error {
-		number, err = c.link.Send(body)
-		return err
-	})
-	return number, err
-}
+// SendBody is Send for a message that is a body already (Message.Append); the caller may reuse it at once. It returns
+// the number of the message, from 1, which Sent compares with.
+func (c *Client) SendBody(body []byte) (number uint64, err error) { return c.link.Send(body) }
 
 // Sent returns the number of the last message that a connection has taken whole (udsipc.Link.Sent).
 func (c *Client) Sent() uint64 { return c.link.Sent() }

@@ -37,6 +37,9 @@ func newSession(server *Server, conn *udsipc.Conn) *Session {
 // udsipc.ErrConnectionClosed.
 func (s *Session) Send(m Message) error { return m.send(s.conn.WriteMessage) }
 
+// SendBody is Send for a message that is a body already (Message.Append); the caller may reuse it at once.
+func (s *Session) SendBody(body []byte) error { return s.conn.WriteMessage(body) }
+
 // Peer returns who the client is. Its ID is the number of the session.
 func (s *Session) Peer() udsipc.Peer { return s.conn.Peer() }
 

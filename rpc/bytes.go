@@ -10,7 +10,7 @@ import (
 )
 
 // maxKept bounds the slices that are kept.
-const maxKept = 64 << 10
+const maxKept = 128 << 10
 
 var pool = sync.Pool{New: func() any { return new([]byte) }}
 
@@ -28,11 +28,11 @@ func putBytes(b *[]byte) {
 	}
 }
 
-// sendWith sends a message whose data fill appends.
-func sendWith(send func(duplex.Message) error, kind uint32, fill func([]byte) []byte) error {
+// sendWith sends a message whose fields fill appends.
+func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byte) error {
 	b := pool.Get().(*[]byte)
-	*b = fill((*b)[:0])
-	err := send(duplex.Message{Type: kind, Data: *b})
+	*b = fill(duplex.Message{Type: kind}.Append((*b)[:0]))
+	err := send(*b)
 	putBytes(b)
 	return err
 }

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -64,8 +65,7 @@ type Server struct {
 	sessions     sync.Map // *duplex.Session to *session.
 	work         chan *call
 	idle         atomic.Int64
-	done         chan struct{} // Closed at the end of Stop: the workers end.
-	stopOnce     sync.Once
+	stopped      atomic.Bool // At the end of Stop: the goroutines end.
 	started      atomic.Bool
 }
 
@@ -75,7 +75,7 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
 		sessionCalls: defaultSessionCalls, serverCalls: defaultServerCalls,
-		work: make(chan *call), done: make(chan struct{}),
+		work: make(chan *call),
 	}
 	var err error
 	s.duplex, err = duplex.NewServer(address, s.handle, append([]udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowBlock)}, opts...)...)
@@ -153,7 +153,7 @@ func (s *Server) Metrics() udsipc.ReaderMetrics { return s.duplex.Metrics() }
 // Start and again. From inside a handler it can only end with ctx.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.duplex.Stop(ctx)
-	s.stopOnce.Do(func() { close(s.done) })
+	s.dismiss()
 	return err
 }
 
@@ -241,7 +241,7 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	}
 	if m.Type == typeOpen {
 		r := reader{rest: q.data}
-		c.stream = newStream(c.id, c, from.Send, int(min(r.number(), maxWindow)))
+		c.stream = newStream(c.id, c, from.SendBody, int(min(r.number(), maxWindow)))
 	} else {
 		c.request = getBytes(q.data)
 	}
@@ -249,7 +249,7 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	select {
 	case s.work <- c:
 	default:
-		go s.serve(c) // Ends when there is nothing to do, or with Stop.
+		go s.serve(c) // Ends when there is nothing to do, or dismiss does it.
 	}
 	return nil
 }
@@ -275,16 +275,25 @@ func (s *Server) notify(from *duplex.Session, data []byte) error {
 func (s *Server) serve(c *call) {
 	for {
 		c.run()
-		if s.idle.Add(1) > maxIdleWorkers {
+		if s.idle.Add(1) > maxIdleWorkers || s.stopped.Load() {
 			s.idle.Add(-1)
 			return
 		}
-		select {
-		case c = <-s.work:
-			s.idle.Add(-1)
-		case <-s.done:
-			s.idle.Add(-1)
+		c = <-s.work
+		if s.idle.Add(-1); c == nil {
 			return
+		}
+	}
+}
+
+// dismiss ends the goroutines that wait for a call.
+func (s *Server) dismiss() {
+	s.stopped.Store(true)
+	for s.idle.Load() > 0 { // Each of them is about to wait, or to see that it need not.
+		select {
+		case s.work <- nil:
+		default:
+			runtime.Gosched()
 		}
 	}
 }
@@ -343,7 +352,7 @@ func (c *call) run() {
 		err = cause // The handler returned because its context ended, whatever it says.
 	}
 	if err == nil && c.stream == nil {
-		err = sendWith(c.from.Send, typeResponse, func(b []byte) []byte {
+		err = sendWith(c.from.SendBody, typeResponse, func(b []byte) []byte {
 			return append(appendID(b, c.id), response...)
 		})
 		if errors.Is(err, udsipc.ErrMessageTooLarge) {
@@ -383,7 +392,7 @@ func (c *call) invoke() (response []byte, err error) {
 
 // fail sends an error.
 func (c *call) fail(e *Error) error {
-	return sendWith(c.from.Send, typeError, func(b []byte) []byte { return appendError(b, c.id, e) })
+	return sendWith(c.from.SendBody, typeError, func(b []byte) []byte { return appendError(b, c.id, e) })
 }
 
 // expire ends the call after a time.

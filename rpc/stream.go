@@ -17,7 +17,7 @@ const (
 	window      = 1 << 20  // Bytes that a stream may have under way in each direction, besides one message.
 	maxWindow   = 64 << 20 // The largest that is believed of the other side.
 	messageCost = 16       // What a message costs of the window besides its bytes.
-	maxBatch    = 64 << 10 // Bytes that are sent at once, besides one message.
+	maxBatch    = 32 << 10 // Bytes that are sent at once, besides one message.
 )
 
 // A StreamHandler serves a stream until it returns: nil ends it in order, once everything was sent; an error reaches the
@@ -36,26 +36,27 @@ func (s *Server) HandleStream(name string, handler StreamHandler) {
 type Stream struct {
 	id    uint64
 	ctx   context.Context
-	write func(duplex.Message) error
+	write func(body []byte) error
 
 	mu     sync.Mutex // Guards what follows.
 	sender sync.Cond  // Waits for credit, or the end.
 	ears   sync.Cond  // Waits for messages, or the end.
 
 	credit   int    // What may still be sent.
-	leaving  []byte // Messages that are to be sent, each with its length before it.
+	leaving  []byte // A message of typeData: those that are to be sent, each with its length before it. Empty without one.
 	spare    []byte
 	flushing bool  // A goroutine sends them.
 	ended    bool  // This side sends nothing more.
 	err      error // Why nothing works any more.
 
 	arrived []byte // Messages that nobody has received, each with its length before it.
-	reading []byte // The same, being handed out; its receiver's own but for taking.
+	taken   []byte // The same, being handed out.
+	reading []byte // What of taken is still to be handed out; its receiver's own.
 	eaten   int    // What was received and not given back as credit.
 	last    bool   // The other side sends nothing more.
 }
 
-func newStream(id uint64, ctx context.Context, write func(duplex.Message) error, credit int) *Stream {
+func newStream(id uint64, ctx context.Context, write func(body []byte) error, credit int) *Stream {
 	s := &Stream{id: id, ctx: ctx, write: write, credit: credit}
 	s.sender.L, s.ears.L = &s.mu, &s.mu
 	return s
@@ -80,6 +81,9 @@ func (s *Stream) Send(data []byte) error {
 		return err
 	}
 	s.credit -= len(data) + messageCost
+	if len(s.leaving) == 0 {
+		s.leaving = appendID(duplex.Message{Type: typeData}.Append(s.leaving), s.id)
+	}
 	s.leaving = append(binary.AppendUvarint(s.leaving, uint64(len(data))), data...)
 	flush := !s.flushing
 	s.flushing = true
@@ -104,7 +108,7 @@ func (s *Stream) flush() {
 		if !more {
 			return
 		}
-		err := sendWith(s.write, typeData, func(b []byte) []byte { return append(appendID(b, s.id), batch...) })
+		err := s.write(batch)
 		s.mu.Lock()
 		s.spare = batch
 		if err != nil {
@@ -144,7 +148,8 @@ func (s *Stream) refill() error {
 	}
 	switch {
 	case len(s.arrived) > 0:
-		s.reading, s.arrived = s.arrived, s.reading[:0]
+		s.arrived, s.taken = s.taken[:0], s.arrived
+		s.reading = s.taken
 		return nil
 	case s.err != nil && !(s.last && errors.Is(s.err, context.Canceled)):
 		return s.err
@@ -253,7 +258,7 @@ func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, 
 	}
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
-	s.Stream = newStream(id, own, c.duplex.Send, 0)
+	s.Stream = newStream(id, own, c.send, 0)
 	s.credit = window
 	c.attach(p, s.Stream)
 	q := request{id: id, timeout: timeoutOf(ctx)}
