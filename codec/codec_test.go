@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package codec_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/codec"
+)
+
+type event struct {
+	Name  string
+	Count int
+	Tags  []string
+}
+
+var events = []event{{"start", 1, []string{"a", "b"}}, {"stop", -1, nil}, {}}
+
+// TestRoundTrip also checks that what is there already stays.
+func TestRoundTrip(t *testing.T) {
+	for name, c := range map[string]codec.Codec[event]{"json": codec.JSON[event](), "gob": codec.Gob[event]()} {
+		for _, want := range events {
+			b, err := c.Append([]byte("before"), want)
+			if err != nil || string(b[:6]) != "before" {
+				t.Fatalf("%s: %q, %v", name, b, err)
+			}
+			got, err := c.Decode(b[6:])
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %+v, %v, want %+v", name, got, err, want)
+			}
+		}
+		if _, err := c.Decode([]byte("{nonsense")); err == nil {
+			t.Errorf("%s decodes nonsense", name)
+		}
+	}
+	b, err := codec.Raw.Append([]byte("be"), []byte("fore"))
+	if err != nil || string(b) != "before" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		tb.Error(err)
+	}
+}
+
+func TestWriterToHandler(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	got, failed := make(chan event, 10), make(chan error, 10)
+	c := codec.JSON[event]()
+	r, err := udsipc.NewReader(codec.Handler(c, func(e event) error { got <- e; return nil }), path,
+		udsipc.WithReaderErrorCallback(func(err error, _ string) { failed <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := udsipc.NewWriter(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	typed := codec.NewWriter(w, c)
+	for _, e := range events {
+		if err := typed.Write(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.WriteMessage([]byte("nonsense")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range events {
+		if e := <-got; !reflect.DeepEqual(e, want) {
+			t.Errorf("%+v, want %+v", e, want)
+		}
+	}
+	if err := <-failed; !errors.Is(err, codec.ErrInvalid) || !errors.Is(err, udsipc.ErrHandlerFailed) {
+		t.Error(err)
+	}
+	stop(t, w)
+	stop(t, r)
+	cannot := codec.NewWriter(w, codec.Of(func([]byte, int) ([]byte, error) { return nil, errors.New("never") }, nil))
+	if err := cannot.Write(1); err == nil || err.Error() != "never" {
+		t.Error(err)
+	}
+}
+
+func TestMessages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := udsipc.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled, err := udsipc.Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	for _, text := range []string{"1", "x", "3"} {
+		if err := dialled.WriteMessage([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dialled.Close()
+	var got []string
+	for n, err := range codec.Messages(accepted, codec.JSON[int]()) {
+		got = append(got, fmt.Sprint(n, errors.Is(err, codec.ErrInvalid)))
+	}
+	if want := []string{"1 false", "0 true", "3 false"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestNoAllocation of the codec package's own.
+func TestNoAllocation(t *testing.T) {
+	w := codec.NewWriter(discard{}, codec.Raw)
+	handle := codec.Handler(codec.Raw, func([]byte) error { return nil })
+	message := make([]byte, 1000)
+	if n := testing.AllocsPerRun(1000, func() {
+		if w.Write(message) != nil || handle(message) != nil {
+			t.Error("failed")
+		}
+	}); n > 0.1 { // The pool may be emptied.
+		t.Errorf("%v allocations a message", n)
+	}
+}
+
+type discard struct{}
+
+func (discard) WriteMessage([]byte) error { return nil }

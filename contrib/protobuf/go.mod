@@ -1,0 +1,10 @@
+module github.com/udsipc/udsipc/contrib/protobuf
+
+go 1.26
+
+require (
+	github.com/udsipc/udsipc v0.0.0
+	google.golang.org/protobuf v1.36.12
+)
+
+replace github.com/udsipc/udsipc => ../..

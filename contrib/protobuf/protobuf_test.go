@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package protobuf_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/udsipc/udsipc/contrib/protobuf"
+	"github.com/udsipc/udsipc/rpc"
+)
+
+func TestRoundTrip(t *testing.T) {
+	c := protobuf.Codec[durationpb.Duration]()
+	want := &durationpb.Duration{Seconds: 3, Nanos: 4}
+	b, err := c.Append([]byte("before"), want)
+	if err != nil || string(b[:6]) != "before" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if got, err := c.Decode(b[6:]); err != nil || !proto.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	if _, err := c.Decode([]byte{0xff}); err == nil {
+		t.Error("nonsense was decoded")
+	}
+}
+
+func TestCall(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "s")
+	requests, responses := protobuf.Codec[wrapperspb.StringValue](), protobuf.Codec[wrapperspb.Int64Value]()
+	s, err := rpc.NewServer(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rpc.Handle(s, "length", requests, responses, func(_ context.Context, q *wrapperspb.StringValue) (*wrapperspb.Int64Value, error) {
+		return wrapperspb.Int64(int64(len(q.Value))), nil
+	})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := rpc.NewClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n, err := rpc.Call(t.Context(), c, "length", requests, responses, wrapperspb.String("hello"))
+	if err != nil || n.Value != 5 {
+		t.Errorf("%v, %v", n, err)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

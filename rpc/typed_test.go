@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/udsipc/udsipc/codec"
+	ours "github.com/udsipc/udsipc/rpc"
+)
+
+type sum struct{ A, B int }
+
+func TestTypedCall(t *testing.T) {
+	address := path(t)
+	sums, ints := codec.JSON[sum](), codec.JSON[int]()
+	serve(t, address, func(s *ours.Server) {
+		ours.Handle(s, "add", sums, ints, func(_ context.Context, q sum) (int, error) {
+			if q.A < 0 {
+				return 0, &ours.Error{Code: ours.CodeUser, Message: "negative"}
+			}
+			return q.A + q.B, nil
+		})
+	})
+	c := dial(t, address)
+	if n, err := ours.Call(t.Context(), c, "add", sums, ints, sum{2, 3}); err != nil || n != 5 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := ours.Call(t.Context(), c, "add", sums, ints, sum{-2, 3}); ours.CodeOf(err) != ours.CodeUser {
+		t.Error(err)
+	}
+	if _, err := ours.Call(t.Context(), c, "add", codec.Raw, ints, []byte("nonsense")); ours.CodeOf(err) != ours.CodeInvalidArgument {
+		t.Error(err)
+	}
+	if _, err := ours.Call(t.Context(), c, "add", sums, codec.JSON[string](), sum{2, 3}); ours.CodeOf(err) != ours.CodeInvalidArgument {
+		t.Error(err)
+	}
+}
