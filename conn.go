@@ -109,6 +109,9 @@ var dialed atomic.Uint64
 func (c *Conn) ReadMessage() (data []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
+	if c.over.Load() {
+		return nil, c.readError(net.ErrClosed)
+	}
 	for {
 		data, ok, err := c.in.next()
 		switch {

@@ -96,7 +96,9 @@ func (r *Reader) fullLocked(user string) error {
 // remove ends a connection.
 func (r *Reader) remove(c *readerConn) {
 	_ = c.in.conn.Close()
-	c.in.release()
+	if r.conversations == nil {
+		c.in.release() // A Conn does it itself.
+	}
 	r.mu.Lock()
 	delete(r.conns, c)
 	if c.refused {
@@ -178,6 +180,7 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 	case c.reader.conversations <- conn:
 		return conn, true
 	case <-c.reader.abandoned:
+		c.in.release()
 		return nil, false
 	}
 }

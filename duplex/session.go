@@ -22,6 +22,8 @@ type Session struct {
 	conn   *udsipc.Conn
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	input  context.Context // Ends when nothing more comes.
+	silent context.CancelFunc
 	ending atomic.Bool    // The server ends it: nothing more is to come.
 	held   sync.WaitGroup // What still wants to send.
 }
@@ -29,6 +31,7 @@ type Session struct {
 func newSession(server *Server, conn *udsipc.Conn) *Session {
 	s := &Session{server: server, conn: conn}
 	s.ctx, s.cancel = context.WithCancelCause(server.abort)
+	s.input, s.silent = context.WithCancel(s.ctx)
 	return s
 }
 
@@ -45,6 +48,10 @@ func (s *Session) Peer() udsipc.Peer { return s.conn.Peer() }
 
 // Context returns a context that ends with the session.
 func (s *Session) Context() context.Context { return s.ctx }
+
+// Incoming returns a context that ends when nothing more comes from the client: with the session, or before it when the
+// Server stops and lets handlers finish.
+func (s *Session) Incoming() context.Context { return s.input }
 
 // Close ends the session. What is queued for the client is sent first, for up to udsipc.WithWriteTimeout. It may be
 // called from inside a handler.
@@ -72,6 +79,7 @@ func (s *Session) end() {
 func (s *Session) run() {
 	defer s.server.remove(s)
 	err := s.read()
+	s.silent()
 	if !s.ending.Load() {
 		s.cancel(err)
 	}

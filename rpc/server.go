@@ -161,7 +161,6 @@ func (s *Server) Stop(ctx context.Context) error {
 type session struct {
 	mu    sync.Mutex // Guards what follows.
 	calls map[uint64]*call
-	ended error
 }
 
 func (s *Server) session(from *duplex.Session) *session {
@@ -172,15 +171,26 @@ func (s *Server) session(from *duplex.Session) *session {
 	s.sessions.Store(from, fresh) // Messages of a session come one after the other.
 	context.AfterFunc(from.Context(), func() {
 		s.sessions.Delete(from)
-		fresh.end(&Error{Code: CodeLost, Message: "the connection has ended"})
+		fresh.end()
 	})
+	context.AfterFunc(from.Incoming(), fresh.endStreams)
 	return fresh
 }
 
-// end cancels all calls of a session.
-func (s *session) end(why error) {
+// endStreams tells the streams of a session that nothing more comes for them.
+func (s *session) endStreams() {
 	s.mu.Lock()
-	s.ended = why
+	defer s.mu.Unlock()
+	for _, c := range s.calls {
+		if c.stream != nil {
+			c.stream.endInput()
+		}
+	}
+}
+
+// end cancels all calls of a session.
+func (s *session) end() {
+	s.mu.Lock()
 	calls := make([]*call, 0, len(s.calls))
 	for _, c := range s.calls {
 		calls = append(calls, c)
@@ -233,17 +243,24 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		return c.fail(&Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", q.method)})
 	}
-	if full := c.register(); full != nil {
+	if m.Type == typeOpen {
+		r := reader{rest: q.data}
+		c.stream = newStream(c.id, c, from.SendBody, int(min(r.number(), maxWindow)))
+	}
+	if full := c.register(); full != nil { // From here on it can be cancelled.
 		return c.fail(full)
 	}
 	if q.timeout > 0 {
 		c.expire(q.timeout)
 	}
-	if m.Type == typeOpen {
-		r := reader{rest: q.data}
-		c.stream = newStream(c.id, c, from.SendBody, int(min(r.number(), maxWindow)))
-	} else {
+	if m.Type == typeRequest {
 		c.request = getBytes(q.data)
+	}
+	if from.Context().Err() != nil {
+		c.cancel(context.Canceled) // The session has ended without it.
+	}
+	if c.stream != nil && from.Incoming().Err() != nil {
+		c.stream.endInput()
 	}
 	from.Hold()
 	select {
@@ -331,9 +348,6 @@ func (c *call) register() *Error {
 		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way (LimitCalls)", c.server.serverCalls)}
 	}
 	s.calls[c.id] = c
-	if s.ended != nil {
-		c.cause = context.Canceled
-	}
 	return nil
 }
 

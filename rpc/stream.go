@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/udsipc/udsipc/duplex"
@@ -21,7 +22,8 @@ const (
 )
 
 // A StreamHandler serves a stream until it returns: nil ends it in order, once everything was sent; an error reaches the
-// client's Receive as an *Error. ctx ends with the stream.
+// client's Receive as an *Error. ctx ends with the stream. When the server stops, Receive returns what had come by then,
+// and then an error with CodeLost; Send goes on.
 type StreamHandler func(ctx context.Context, s *Stream) error
 
 // HandleStream sets what serves the streams of a method. It panics as Handle does. Interceptors are for calls.
@@ -54,6 +56,7 @@ type Stream struct {
 	reading []byte // What of taken is still to be handed out; its receiver's own.
 	eaten   int    // What was received and not given back as credit.
 	last    bool   // The other side sends nothing more.
+	cut     *Error // Nothing more comes, although the other side has not said so.
 }
 
 func newStream(id uint64, ctx context.Context, write func(body []byte) error, credit int) *Stream {
@@ -143,7 +146,7 @@ func (s *Stream) Receive() (data []byte, err error) {
 func (s *Stream) refill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.arrived) == 0 && !s.last && s.err == nil {
+	for len(s.arrived) == 0 && !s.last && s.cut == nil && s.err == nil {
 		s.ears.Wait()
 	}
 	switch {
@@ -153,6 +156,8 @@ func (s *Stream) refill() error {
 		return nil
 	case s.err != nil && !(s.last && errors.Is(s.err, context.Canceled)):
 		return s.err
+	case !s.last && s.cut != nil:
+		return s.cut
 	}
 	return io.EOF
 }
@@ -208,7 +213,9 @@ func (s *Stream) take(kind uint32, data []byte) error {
 		if r.bad || n > maxWindow {
 			return fmt.Errorf("%w: a credit of %d", errMalformed, n)
 		}
-		s.credit = min(s.credit+int(n), maxWindow)
+		if s.cut == nil {
+			s.credit = min(s.credit+int(n), maxWindow)
+		}
 		s.sender.Signal()
 		return nil
 	case typeEnd:
@@ -230,6 +237,17 @@ func wellFormed(b []byte) bool {
 		b = b[size+int(length):]
 	}
 	return true
+}
+
+// endInput says that nothing more comes, neither messages nor credit: what is sent is held up by the queue of the
+// connection alone.
+func (s *Stream) endInput() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = &Error{Code: CodeLost, Message: "the client has gone, or the server stops"}
+	s.credit = math.MaxInt
+	s.sender.Broadcast()
+	s.ears.Broadcast()
 }
 
 // fail ends the stream.

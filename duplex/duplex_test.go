@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package duplex_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(); left != "" {
+		fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", left)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// leaked returns the stacks of the module's goroutines that do not end within two seconds.
+func leaked() (left string) {
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		left = ""
+		stacks := make([]byte, 4<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+			if strings.Contains(stack, "/udsipc.") || strings.Contains(stack, "/duplex.") {
+				left += stack + "\n\n"
+			}
+		}
+		if left == "" || time.Now().After(deadline) {
+			return left
+		}
+	}
+}
+
+func path(tb testing.TB) string { return filepath.Join(tb.TempDir(), "s") }
+
+func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		tb.Errorf("Stop: %v", err)
+	}
+}
+
+func until(tb testing.TB, what string, fact func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !fact(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited 10 s until %s", what)
+		}
+	}
+}
+
+func serve(tb testing.TB, address string, handler duplex.Handler, opts ...udsipc.ReaderOption) *duplex.Server {
+	tb.Helper()
+	s, err := duplex.NewServer(address, handler, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(tb, s) })
+	return s
+}
+
+func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *duplex.Client {
+	tb.Helper()
+	c, err := duplex.NewClient(address, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = c.Stop(ctx) // What is left is the test's affair.
+	})
+	return c
+}
+
+func echo(_ context.Context, s *duplex.Session, m duplex.Message) error { return s.Send(m) }
+
+func receive(tb testing.TB, c *duplex.Client) duplex.Message {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
+	defer cancel()
+	m, err := c.Receive(ctx)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+func TestThereAndBack(t *testing.T) {
+	addresses := map[string]string{"unix": path(t), "tcp": "tcp://127.0.0.1:0"}
+	if runtime.GOOS == "linux" {
+		addresses["abstract"] = fmt.Sprintf("@udsipc-duplex-test-%d", time.Now().UnixNano())
+	}
+	for name, address := range addresses {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, address, echo)
+			if name == "tcp" {
+				address = "tcp://" + s.Addr().String()
+			}
+			c := dial(t, address)
+			for i, kind := range []uint32{0, 1, 127, 128, math.MaxUint32} {
+				want := duplex.Message{Type: kind, Data: bytes.Repeat([]byte{byte(i)}, i*30_000)}
+				if err := c.Send(want); err != nil {
+					t.Fatal(err)
+				}
+				if got := receive(t, c); got.Type != want.Type || !bytes.Equal(got.Data, want.Data) {
+					t.Errorf("type %d, %d bytes; want %d, %d", got.Type, len(got.Data), want.Type, len(want.Data))
+				}
+			}
+		})
+	}
+}
+
+// TestNothingIsLostOverRestarts of a server that is stopped, one after the other, under clients that send all the time.
+func TestNothingIsLostOverRestarts(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what lies in the socket is lost elsewhere")
+	}
+	const clients, restarts = 4, 20
+	address := path(t)
+	var mu sync.Mutex
+	next := map[uint32]int{}
+	handled := make(chan struct{}, 1)
+	handler := func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if want := fmt.Sprint(next[m.Type], " "); !strings.HasPrefix(string(m.Data), want) {
+			t.Errorf("client %d: %.20q, want %s", m.Type, m.Data, want)
+		}
+		next[m.Type]++
+		select {
+		case handled <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var senders sync.WaitGroup
+	sent := make([]int, clients)
+	var all []*duplex.Client
+	for i := range clients {
+		c := dial(t, address, udsipc.WithOverflow(udsipc.OverflowBlock))
+		all = append(all, c)
+		senders.Go(func() {
+			for ; ctx.Err() == nil; sent[i]++ {
+				if err := c.Send(duplex.Message{Type: uint32(i), Data: append(fmt.Append(nil, sent[i], " "), make([]byte, sent[i]%3000)...)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var last *duplex.Server
+	for range restarts {
+		s, err := duplex.NewServer(address, handler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-handled
+		if last = s; t.Failed() {
+			break
+		}
+		stop(t, s)
+	}
+	last = serve(t, address, handler)
+	cancel()
+	senders.Wait()
+	for _, c := range all {
+		stop(t, c)
+	}
+	stop(t, last)
+	for i, n := range sent {
+		if next[uint32(i)] != n {
+			t.Errorf("client %d: %d of %d messages were handled", i, next[uint32(i)], n)
+		}
+	}
+}
+
+// TestASlowClient that reads nothing holds up nobody: its queue is full, and the others go on.
+func TestASlowClient(t *testing.T) {
+	address := path(t)
+	s := serve(t, address, echo, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<19))
+	slow, err := net.Dial("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	quick := dial(t, address)
+	if err := quick.WaitConnected(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "both are there", func() bool {
+		n := 0
+		for range s.Sessions() {
+			n++
+		}
+		return n == 2
+	})
+	full := false
+	for n := 0; !full; n++ {
+		reached, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)})
+		if reached < 1 {
+			t.Fatalf("broadcast %d reached %d: %v", n, reached, err)
+		}
+		if full = err != nil; full && (!errors.Is(err, udsipc.ErrBufferFull) || reached != 1) {
+			t.Fatalf("reached %d: %v", reached, err)
+		}
+		if m := receive(t, quick); m.Type != 1 || len(m.Data) != 100_000 {
+			t.Fatalf("type %d, %d bytes", m.Type, len(m.Data))
+		}
+		if n > 1000 {
+			t.Fatal("the queue is never full")
+		}
+	}
+}
+
+func TestSessions(t *testing.T) {
+	address := path(t)
+	s := serve(t, address, func(ctx context.Context, s *duplex.Session, m duplex.Message) error {
+		if string(m.Data) == "close" {
+			return s.Close()
+		}
+		return s.Send(duplex.Message{Type: m.Type, Data: fmt.Append(nil, s.Peer().ID)})
+	})
+	one, two := dial(t, address), dial(t, address)
+	ids := map[string]bool{}
+	for _, c := range []*duplex.Client{one, two} {
+		if err := c.Send(duplex.Message{Type: 7}); err != nil {
+			t.Fatal(err)
+		}
+		ids[string(receive(t, c).Data)] = true
+	}
+	var session *duplex.Session
+	count := 0
+	for session = range s.Sessions() {
+		count++
+		if session.Context().Err() != nil || runtime.GOOS == "linux" && session.Peer().Credentials == nil {
+			t.Errorf("%v", session.Peer())
+		}
+	}
+	if count != 2 || len(ids) != 2 {
+		t.Errorf("%d sessions, %v", count, ids)
+	}
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+	<-session.Context().Done()
+	if err := session.Send(duplex.Message{}); !errors.Is(err, udsipc.ErrConnectionClosed) {
+		t.Error(err)
+	}
+	until(t, "it is gone, and its client is back", func() bool {
+		n := 0
+		for other := range s.Sessions() {
+			if other == session {
+				return false
+			}
+			n++
+		}
+		return n == 2
+	})
+	if err := one.Send(duplex.Message{Data: []byte("close")}); err != nil { // From inside a handler.
+		t.Fatal(err)
+	}
+	until(t, "its client has noticed", func() bool { return s.Metrics().Accepted == 4 })
+}
+
+// TestHandlersFail, and cost their message alone; what is no message costs the connection.
+func TestHandlersFail(t *testing.T) {
+	address := path(t)
+	errs := make(chan error, 10)
+	serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		switch m.Type {
+		case 1:
+			return errors.New("mine")
+		case 2:
+			panic("oh")
+		}
+		return s.Send(m)
+	}, udsipc.WithReaderErrorCallback(func(err error, _ string) { errs <- err }))
+	c := dial(t, address)
+	for kind := range uint32(4) {
+		if err := c.Send(duplex.Message{Type: kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []uint32{0, 3} {
+		if m := receive(t, c); m.Type != want {
+			t.Errorf("type %d, want %d", m.Type, want)
+		}
+	}
+	for _, want := range []string{"mine", "duplex_test.go"} {
+		if err := <-errs; !errors.Is(err, udsipc.ErrHandlerFailed) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	conn, err := udsipc.Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.WriteMessage([]byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-errs; !errors.Is(err, duplex.ErrInvalidMessage) {
+		t.Error(err)
+	}
+	if _, err := conn.ReadMessage(); err == nil {
+		t.Error("the connection goes on")
+	}
+}
+
+func TestClientAway(t *testing.T) {
+	address := path(t)
+	var states []udsipc.State
+	c := dial(t, address, udsipc.WithMaxBufferedWrites(3), udsipc.WithStateCallback(func(s udsipc.State, _ error) { states = append(states, s) }))
+	for n := range uint32(3) {
+		if err := c.Send(duplex.Message{Type: n}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Send(duplex.Message{}); !errors.Is(err, udsipc.ErrBufferFull) {
+		t.Error(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := c.Receive(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	serve(t, address, echo)
+	for n := range uint32(3) {
+		if m := receive(t, c); m.Type != n {
+			t.Errorf("type %d, want %d", m.Type, n)
+		}
+	}
+	if c.State() != udsipc.StateConnected {
+		t.Error(c.State())
+	}
+	if _, ok := c.Peer(); !ok {
+		t.Error("nobody")
+	}
+	stop(t, c)
+	if _, err := c.Receive(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
+		t.Error(err)
+	}
+	want := []udsipc.State{udsipc.StateConnecting, udsipc.StateConnected, udsipc.StateStopped}
+	if fmt.Sprint(states) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", states, want)
+	}
+}
+
+// TestStopWithAStuckHandler returns with its context, and the handler's ends.
+func TestStopWithAStuckHandler(t *testing.T) {
+	address := path(t)
+	entered := make(chan context.Context, 1)
+	s, err := duplex.NewServer(address, func(ctx context.Context, _ *duplex.Session, _ duplex.Message) error {
+		entered <- ctx
+		<-ctx.Done()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, address)
+	if err := c.Send(duplex.Message{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := <-entered
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Stop(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	<-ctx.Done()
+	stop(t, s) // Again.
+	if err := s.Start(); !errors.Is(err, udsipc.ErrStopped) {
+		t.Error(err)
+	}
+}
+
+// TestReceiveHoldsUp the server once nobody receives, instead of filling the memory.
+func TestReceiveHoldsUp(t *testing.T) {
+	address := path(t)
+	var sent atomic.Int64
+	serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		for s.Send(duplex.Message{Data: make([]byte, 100_000)}) == nil {
+			sent.Add(1)
+		}
+		return nil
+	}, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<19))
+	c := dial(t, address)
+	if err := c.Send(duplex.Message{}); err != nil {
+		t.Fatal(err)
+	}
+	before := int64(-1)
+	until(t, "nothing moves any more", func() bool {
+		now := sent.Load()
+		same := now == before && now > 0
+		before = now
+		time.Sleep(20 * time.Millisecond)
+		return same
+	})
+	if n := sent.Load(); n > 300 {
+		t.Errorf("%d messages of 100 kB were taken from a server whose client receives none", n)
+	}
+	receive(t, c)
+	stop(t, c) // Although the handler of what comes waits for room.
+}
+
+func TestBadArguments(t *testing.T) {
+	if _, err := duplex.NewServer("x", nil); !errors.Is(err, udsipc.ErrHandlerNil) {
+		t.Error(err)
+	}
+	if _, err := duplex.NewHandlerClient("x", nil); !errors.Is(err, udsipc.ErrHandlerNil) {
+		t.Error(err)
+	}
+	if _, err := duplex.NewServer("", echo); !errors.Is(err, udsipc.ErrInvalidSocketPath) {
+		t.Error(err)
+	}
+	if _, err := duplex.NewClient("x", udsipc.WithAcknowledgements()); err == nil {
+		t.Error("acknowledgements")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range [][]byte{{}, {0}, {1, 2, 3}, {0x80, 0x01}, {0xff, 0xff, 0xff, 0xff, 0x0f}, {0xff, 0xff, 0xff, 0xff, 0x10}, bytes.Repeat([]byte{0x80}, 20)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := duplex.Parse(b)
+		if err != nil {
+			if !errors.Is(err, duplex.ErrInvalidMessage) {
+				t.Error(err)
+			}
+			return
+		}
+		again, err := duplex.Parse(m.Append(nil))
+		if err != nil || again.Type != m.Type || !bytes.Equal(again.Data, m.Data) {
+			t.Errorf("% x: %+v, again %+v, %v", b, m, again, err)
+		}
+	})
+}
