@@ -5,6 +5,7 @@
 //
 //	go run .
 //	go run . -rounds 9 -test.benchtime 2s
+//	go run . -calls
 //
 // Every contender gets each message from one producer to one consumer over a real socket; the clock
 // stops when the consumer has counted the last one. "go test -bench ." measures the same.
@@ -14,7 +15,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"log"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -73,20 +74,21 @@ func stream(b *testing.B, c contender, size int) {
 	b.StopTimer()
 }
 
-// measure returns the median nanoseconds per message of each contender. Rounds are interleaved, so
+// measure returns the median nanoseconds of an operation of each of several benchmarks. Rounds are interleaved, so
 // that what else the machine does meets them all.
-func measure(size, rounds int) []float64 {
-	costs := make([][]float64, len(contenders))
+func measure(benchmarks []func(*testing.B), rounds int) []float64 {
+	costs := make([][]float64, len(benchmarks))
 	for range rounds {
-		for i, c := range contenders {
-			result := testing.Benchmark(func(b *testing.B) { stream(b, c, size) })
+		for i, benchmark := range benchmarks {
+			result := testing.Benchmark(benchmark)
 			if result.N == 0 {
-				log.Fatalf("%s failed at %d bytes", c.name, size)
+				fmt.Fprintf(os.Stderr, "benchmark %d failed\n", i)
+				os.Exit(1)
 			}
 			costs[i] = append(costs[i], float64(result.T.Nanoseconds())/float64(result.N))
 		}
 	}
-	medians := make([]float64, len(contenders))
+	medians := make([]float64, len(benchmarks))
 	for i, c := range costs {
 		slices.Sort(c)
 		medians[i] = c[len(c)/2]
@@ -97,20 +99,52 @@ func measure(size, rounds int) []float64 {
 func main() {
 	testing.Init()
 	rounds := flag.Int("rounds", 5, "how often each contender runs")
+	calls := flag.Bool("calls", false, "compare calls instead of streams")
 	flag.Set("test.benchtime", "500ms")
 	flag.Parse()
 	if *rounds < 1 {
-		log.Fatalf("-rounds %d: want 1 or more", *rounds)
+		fmt.Fprintf(os.Stderr, "-rounds %d: want 1 or more\n", *rounds)
+		os.Exit(2)
 	}
 
 	fmt.Printf("%s, %s/%s, %d CPUs; medians of %d rounds.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *rounds)
+	if *calls {
+		compareCalls(*rounds)
+		return
+	}
 	fmt.Println("| message | contender | ns/message | MB/s | time, udsipc = 1 |")
 	fmt.Println("|---|---|--:|--:|--:|")
 	for _, size := range sizes {
-		medians := measure(size.bytes, *rounds)
+		var benchmarks []func(*testing.B)
+		for _, c := range contenders {
+			benchmarks = append(benchmarks, func(b *testing.B) { stream(b, c, size.bytes) })
+		}
+		medians := measure(benchmarks, *rounds)
 		for i, c := range contenders {
 			ns := medians[i]
 			fmt.Printf("| %s | %s | %.0f | %.0f | %.1f |\n", size.name, c.name, ns, float64(size.bytes)/ns*1000, ns/medians[0])
+		}
+	}
+}
+
+// compareCalls prints what a call costs, from one goroutine and from 64.
+func compareCalls(rounds int) {
+	fmt.Println("| request | callers | contender | ns/call | time, udsipc = 1 |")
+	fmt.Println("|---|--:|---|--:|--:|")
+	for _, size := range sizes[:2] {
+		for _, goroutines := range []int{1, 64} {
+			var names []string
+			var benchmarks []func(*testing.B)
+			for _, c := range callers {
+				if c.many || goroutines == 1 {
+					names = append(names, c.name)
+					benchmarks = append(benchmarks, func(b *testing.B) { atOnce(b, c, size.bytes, goroutines) })
+				}
+			}
+			medians := measure(benchmarks, rounds)
+			for i, ns := range medians {
+				fmt.Printf("| %s | %d | %s | %.0f | %.2f |\n", size.name, goroutines, names[i], ns, ns/medians[0])
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ package rpc_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -120,13 +121,14 @@ func runSchedule(t *testing.T, seed uint64) {
 	}
 	opts := []udsipc.WriterOption{udsipc.WithMaxBackoff(2 * time.Millisecond)}
 	if seed%2 == 0 { // Else the faults are those of the server.
+		cuts := rand.New(rand.NewPCG(seed, 100)) // The dialer is called by one goroutine.
 		opts = append(opts, udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "unix", address)
 			if err != nil {
 				return nil, err
 			}
-			return &cutConn{Conn: conn, in: random.IntN(3000), out: random.IntN(3000)}, nil
+			return &cutConn{Conn: conn, in: cuts.IntN(3000), out: cuts.IntN(3000)}, nil
 		}))
 	}
 	c, err := ours.NewClient(address, opts...)
@@ -286,17 +288,12 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// FuzzServer sends messages of every kind to a server that must stay up.
-func FuzzServer(f *testing.F) {
-	for kind := range byte(11) {
-		f.Add([]byte{kind, 1, 0, 4, 'e', 'c', 'h', 'o', 1, 2, 3})
-		f.Add([]byte{kind, 1})
-		f.Add([]byte{kind})
-	}
-	f.Add([]byte{1, 1, 0, 200, 'x'})
-	f.Add([]byte{6, 1, 0, 6, 's', 't', 'r', 'e', 'a', 'm', 0xff, 0xff, 0x7f})
-	address := path(f)
-	s := serve(f, address, func(s *ours.Server) {
+// TestHostileMessages sends a server messages of every kind, right and wrong, by chance: it must stay up, and answer a
+// call on the same connection or end that.
+func TestHostileMessages(t *testing.T) {
+	const connections = 2000
+	address := path(t)
+	s := serve(t, address, func(s *ours.Server) {
 		s.HandleStream("stream", func(ctx context.Context, stream *ours.Stream) error {
 			for {
 				if _, err := stream.Receive(); err != nil {
@@ -305,26 +302,47 @@ func FuzzServer(f *testing.F) {
 			}
 		})
 	})
-	f.Fuzz(func(t *testing.T, b []byte) {
+	random := rand.New(rand.NewPCG(1, 2))
+	bodies := []string{"\x01\x00\x04echo123", "\x01\x00\x06stream\xff\xff\x7f", "\x01\x02ab", "\x01", "", "\x04echox", "\x01\xff\xff\xff\x7f", "\x01\x00\xc8x"}
+	for n := range connections {
 		conn, err := udsipc.Dial(t.Context(), address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-		for range 2 { // The same number again.
-			_ = conn.WriteMessage(b)
+		var sent []byte
+		for range 1 + random.IntN(6) {
+			message := append([]byte{byte(random.IntN(11))}, bodies[random.IntN(len(bodies))]...)
+			for range random.IntN(3) {
+				message[random.IntN(len(message))] ^= 1 << random.IntN(8)
+			}
+			sent = append(sent, message...)
+			_ = conn.WriteMessage(message) // It may have been sent away by now.
 		}
-		if err := conn.WriteMessage([]byte{1, 99, 0, 4, 'e', 'c', 'h', 'o', 'x'}); err != nil {
-			return // It was sent away.
+		_ = conn.WriteMessage([]byte("\x01\x63\x00\x04echox"))
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 		for data, err := range conn.Messages() {
-			if err != nil && strings.Contains(err.Error(), "deadline") {
-				t.Fatalf("% x: no answer, %d calls under way", b, s.Running())
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("connection %d, %q: no answer, %d calls under way", n, sent, s.Running())
 			}
-			if err != nil || string(data) == "\x02cx" {
-				return
+			if err != nil || string(data) == "\x02\x63x" {
+				break
 			}
+		}
+		conn.Close()
+	}
+	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+}
+
+// FuzzParse reads the fields of every kind of message.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"", "\x01\x00\x04echo123", "\x01\xff\xff\xff\x7f\x01x", "\x04echox", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\x01\x02\x03\x04", "\x02ab\x00\x01"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if what := ours.CheckParsers(b); what != "" {
+			t.Errorf("% x: %s", b, what)
 		}
 	})
 }

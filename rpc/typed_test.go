@@ -4,8 +4,10 @@ package rpc_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/codec"
 	ours "github.com/udsipc/udsipc/rpc"
 )
@@ -35,5 +37,36 @@ func TestTypedCall(t *testing.T) {
 	}
 	if _, err := ours.Call(t.Context(), c, "add", sums, codec.JSON[string](), sum{2, 3}); ours.CodeOf(err) != ours.CodeInvalidArgument {
 		t.Error(err)
+	}
+}
+
+// TestWire is the vector of docs/PROTOCOL.md.
+func TestWire(t *testing.T) {
+	address := path(t)
+	l, err := udsipc.Listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := dial(t, address)
+	done := make(chan string, 1)
+	go func() { // Ends with the response below.
+		response, err := c.Call(t.Context(), "greet", []byte("bob!"))
+		done <- fmt.Sprintf("%s %v", response, err)
+	}()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got, err := conn.ReadMessage()
+	if want := "\x01\x01\x00\x05greetbob!"; err != nil || string(got) != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+	if err := conn.WriteMessage([]byte("\x02\x01hello")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; got != "hello <nil>" {
+		t.Error(got)
 	}
 }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// CheckParsers reads b as each kind of message, writes what was read, and says if that reads differently.
+func CheckParsers(b []byte) string {
+	if q, err := parseRequest(b); err == nil {
+		again, err := parseRequest(q.append(nil, string(q.method), q.data))
+		if err != nil || again.id != q.id || again.timeout != q.timeout || !bytes.Equal(again.method, q.method) || !bytes.Equal(again.data, q.data) {
+			return fmt.Sprintf("request %+v, again %+v, %v", q, again, err)
+		}
+	}
+	if method, data, err := parseNotification(b); err == nil {
+		m, d, err := parseNotification(appendNotification(nil, string(method), data))
+		if err != nil || !bytes.Equal(m, method) || !bytes.Equal(d, data) {
+			return fmt.Sprintf("notification %q, %v", method, err)
+		}
+	}
+	if id, rest, err := parseID(b); err == nil {
+		e := parseError(rest)
+		other, rest, err := parseID(appendError(nil, id, e))
+		if again := parseError(rest); err != nil || other != id || *again != *e {
+			return fmt.Sprintf("error %+v, again %+v, %v", e, again, err)
+		}
+	}
+	if wellFormed(b) {
+		s := newStream(1, nil, nil, 0)
+		if err := s.take(typeData, b); err != nil {
+			return err.Error()
+		}
+		s.take(typeEnd, nil)
+		n := 0
+		for {
+			data, err := s.Receive()
+			if err != nil {
+				break
+			}
+			n += len(data)
+		}
+		if n > len(b) {
+			return fmt.Sprintf("%d bytes of messages", n)
+		}
+	}
+	return ""
+}
