@@ -26,7 +26,6 @@ type Link struct {
 	handle func(data []byte)
 	queue  *queue
 	block  bool
-	bound  writeBound
 
 	abort  context.Context // Ended when Stop does not wait any longer, or has nothing to wait for.
 	giveUp context.CancelFunc
