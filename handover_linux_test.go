@@ -395,9 +395,7 @@ func TestWhatNobodyTakesCanBeClosed(t *testing.T) {
 		t.Errorf("the connection is still open: %v", err)
 	}
 	log.want(t, "hello", "listener.", "plain-old", "memory-ol")
-	if names := systemd.names(); len(names) != 0 {
-		t.Errorf("%q are still stored", names)
-	}
+	until(t, "nothing is stored any more", func() bool { return len(systemd.names()) == 0 })
 	systemd.end(t, cmd, syscall.SIGTERM)
 }
 
