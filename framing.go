@@ -53,6 +53,17 @@
 // is refused unless [WithPlaintext] asks for it. A Reader bounds the connections, the memory and the time
 // of its peers (docs/SECURITY.md).
 //
+// # systemd
+//
+// A Reader takes the socket that systemd passed, says when it is ready and what it does, and feeds the watchdog, if the
+// service asks for it. [Reader.HandOver] leaves the listener and the connections to the next process, so that
+// writers notice nothing of a restart (docs/SYSTEMD.md).
+//
+// # Conversations
+//
+// [Dial] and [Listen] give a [Conn], messages in both directions; a [Link] is one that connects again by itself. Packages
+// duplex, rpc and codec stand on them: typed messages, calls, and values instead of bytes.
+//
 // # Bytes
 //
 // WriteMessage never keeps the caller's slice. What a handler gets is valid until it returns, and
