@@ -172,6 +172,9 @@ func (c *Conn) CloseRead() error {
 // Peer returns who is at the other end.
 func (c *Conn) Peer() Peer { return c.peer }
 
+// MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).
+func (c *Conn) MaxMessageSize() uint64 { return c.limit }
+
 // LocalAddr returns the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 
@@ -195,7 +198,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) Close() error {
 	var err error
 	c.closing.Do(func() {
-		err = c.finishSending()
+		err = firstError(c.finishSending(), c.partGently())
 		c.abandon()
 		c.reading.Lock()
 		c.in.drop()
@@ -203,6 +206,19 @@ func (c *Conn) Close() error {
 		close(c.closed)
 	})
 	return opError(OpStop, c.where, err)
+}
+
+// partGently has the peer's kernel take what was sent, as long as Close may take.
+func (c *Conn) partGently() error {
+	if c.sendErr.Load() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.patience)
+	defer cancel()
+	if !takenOver(ctx, c.conn) {
+		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", ErrBackpressure, c.patience)
+	}
+	return nil
 }
 
 // abandon ends the connection at once.

@@ -17,9 +17,6 @@ import (
 	"time"
 )
 
-// lastWords is how long a peer that refuses what is sent may go on to send.
-const lastWords = 10 * time.Second
-
 // maxFavours is how many writes a goroutine makes before somebody else goes on with those of others.
 const maxFavours = 4
 
@@ -65,7 +62,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 		if why := c.sendErr.Load(); why != nil {
 			return why
 		}
-		return nil
+		return opError(OpFlush, c.where, c.queue.given())
 	case <-ctx.Done():
 		return opError(OpFlush, c.where, context.Cause(ctx))
 	}
@@ -150,13 +147,12 @@ func (c *Conn) failSending(err error) {
 	c.queue.seal(nil)
 }
 
-// endReading has the Link that reads come to an end, and go on with the next connection. A peer that takes nothing
-// any more may still be answering what it took: it gets some time for that.
+// endReading has the Link that reads come to an end, and go on with the next connection. A peer behind a Unix socket that
+// takes nothing any more may still be answering what it took; its end, whichever it is, will be seen.
 func (c *Conn) endReading(err error) {
-	if errors.Is(err, syscall.EPIPE) && c.in.limitTo(time.Now().Add(lastWords)) == nil {
-		return
+	if c.in.kind != unixSocket || !errors.Is(err, syscall.EPIPE) {
+		c.abandon()
 	}
-	c.abandon()
 }
 
 // finishSending refuses further messages, and waits for those that are queued.

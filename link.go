@@ -107,6 +107,12 @@ func (l *Link) Send(data []byte) (number uint64, err error) {
 	return number, err
 }
 
+// MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).
+func (l *Link) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
+
+// Overflow returns what happens when the queue is full (WithOverflow).
+func (l *Link) Overflow() OverflowPolicy { return l.cfg.overflow }
+
 // Sent returns the number of the last message that a connection has taken to its last byte, or that was dropped; all
 // before it were as well. It does not change between the loss of a connection and the end of the state callback
 // that tells of it.
@@ -157,7 +163,7 @@ func (l *Link) Peer() (Peer, bool) {
 func (l *Link) Flush(ctx context.Context) error {
 	select {
 	case <-l.queue.flushed():
-		return nil
+		return opError(OpFlush, l.cfg.where, l.queue.given())
 	case <-ctx.Done():
 		return opError(OpFlush, l.cfg.where, context.Cause(ctx))
 	}
@@ -182,6 +188,7 @@ func (l *Link) Stop(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	gentle := l.partGently(ctx)
 	l.giveUp()
 	select {
 	case <-l.done:
@@ -189,7 +196,7 @@ func (l *Link) Stop(ctx context.Context) error {
 	}
 	left := l.queue.seal(nil)
 	if left == 0 {
-		return nil
+		return opError(OpStop, l.cfg.where, gentle)
 	}
 	cause := context.Cause(ctx)
 	if cause == nil {
@@ -198,11 +205,30 @@ func (l *Link) Stop(ctx context.Context) error {
 	return opError(OpStop, l.cfg.where, fmt.Errorf("%d messages were not sent: %w", left, cause))
 }
 
+// partGently has the peer's system take what was sent, before the connection is closed.
+func (l *Link) partGently(ctx context.Context) error {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil || takenOver(ctx, conn.conn) {
+		return nil
+	}
+	return fmt.Errorf("the peer's system has not taken everything: %w", context.Cause(ctx))
+}
+
+// finished says whether Stop waits for nothing but the end of the connection.
+func (l *Link) finished() bool {
+	l.mu.Lock()
+	stopped := l.phase == phaseStopped
+	l.mu.Unlock()
+	return stopped && l.queue.empty()
+}
+
 // run connects and reads until the Link is stopped.
 func (l *Link) run() {
 	defer close(l.done)
 	defer func() { l.setState(StateStopped, nil, nil) }()
-	for l.abort.Err() == nil {
+	for l.abort.Err() == nil && !l.finished() {
 		l.setState(StateConnecting, nil, nil)
 		if !l.pause() {
 			return

@@ -90,5 +90,8 @@ func (l *Listener) Report(op string, peer Peer, err error) {
 	l.reader.report(op, l.reader.cfg.where+", "+peer.String(), err)
 }
 
+// Overflow returns what happens when the queue of a Conn is full (WithOverflow).
+func (l *Listener) Overflow() OverflowPolicy { return l.reader.cfg.overflow }
+
 // Metrics returns a snapshot of the connections; what is about messages counts those that were read.
 func (l *Listener) Metrics() ReaderMetrics { return l.reader.Metrics() }

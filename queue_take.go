@@ -6,6 +6,7 @@ package udsipc
 // it, and what is left at the end.
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -223,6 +224,16 @@ func (q *queue) flushed() <-chan struct{} {
 	q.flushers = append(q.flushers, f)
 	q.notifyLocked()
 	return f.done
+}
+
+// given returns an error if messages were given up.
+func (q *queue) given() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.counts.undelivered > 0 {
+		return fmt.Errorf("%w: %d messages were not sent", ErrStopped, q.counts.undelivered)
+	}
+	return nil
 }
 
 // passed returns the number of the last message that is not queued any more, nor any before it.

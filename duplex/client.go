@@ -4,6 +4,8 @@ package duplex
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -36,7 +38,8 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	return c, nil
 }
 
-// NewHandlerClient returns a Client that hands each message to handle, in order; m.Data is valid until it returns.
+// NewHandlerClient returns a Client that hands each message to handle, in order; m.Data is valid until it returns. One
+// at which it panics is reported.
 func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.WriterOption) (*Client, error) {
 	if handle == nil {
 		return nil, udsipc.ErrHandlerNil
@@ -62,6 +65,11 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 			c.link.Report(udsipc.OpRead, err) // The frames are right, so what comes next is read.
 			return
 		}
+		defer func() {
+			if value := recover(); value != nil {
+				c.link.Report(udsipc.OpHandle, fmt.Errorf("%w: panic: %v\n%s", udsipc.ErrHandlerFailed, value, debug.Stack()))
+			}
+		}()
 		handle(m)
 	}, opts...)
 	if err != nil {
@@ -130,6 +138,12 @@ func (c *Client) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.stopped) })
 	return c.link.Stop(ctx)
 }
+
+// MaxMessageSize returns the largest frame that the Client sends and takes: a message and its type.
+func (c *Client) MaxMessageSize() uint64 { return c.link.MaxMessageSize() }
+
+// Overflow returns what happens when the queue is full (udsipc.WithOverflow).
+func (c *Client) Overflow() udsipc.OverflowPolicy { return c.link.Overflow() }
 
 // Report hands an error to udsipc.WithWriterErrorCallback, for what is built on a Client.
 func (c *Client) Report(op string, err error) { c.link.Report(op, err) }

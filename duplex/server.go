@@ -169,5 +169,8 @@ func (s *Server) remove(session *Session) {
 	delete(s.sessions, session)
 }
 
+// Overflow returns what happens when a session's queue is full (udsipc.WithOverflow).
+func (s *Server) Overflow() udsipc.OverflowPolicy { return s.listener.Overflow() }
+
 // Report hands an error about a peer to udsipc.WithReaderErrorCallback, for what is built on a Server.
 func (s *Server) Report(op string, peer udsipc.Peer, err error) { s.listener.Report(op, peer, err) }

@@ -43,6 +43,9 @@ func (s *Session) Send(m Message) error { return m.send(s.conn.WriteMessage) }
 // SendBody is Send for a message that is a body already (Message.Append); the caller may reuse it at once.
 func (s *Session) SendBody(body []byte) error { return s.conn.WriteMessage(body) }
 
+// MaxMessageSize returns the largest frame that the Server sends and takes: a message and its type.
+func (s *Session) MaxMessageSize() uint64 { return s.conn.MaxMessageSize() }
+
 // Peer returns who the client is. Its ID is the number of the session.
 func (s *Session) Peer() udsipc.Peer { return s.conn.Peer() }
 
@@ -82,10 +85,12 @@ func (s *Session) run() {
 	s.silent()
 	if !s.ending.Load() {
 		s.cancel(err)
+		_ = s.conn.Close() // What cannot be sent to a client that is gone is lost with it.
 	}
 	s.held.Wait()
+	_ = s.conn.Flush(s.server.abort) // Stop waits for that, as long as its context lasts.
 	s.cancel(udsipc.ErrStopped)
-	_ = s.conn.Close() // What cannot be sent to a client that is gone is lost with it.
+	_ = s.conn.Close()
 }
 
 // read returns why nothing comes any more.

@@ -55,6 +55,9 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.duplex.Overflow() == udsipc.OverflowDropOldest {
+		return nil, errDropOldest
+	}
 	return c, nil
 }
 
@@ -74,7 +77,7 @@ func (c *Client) Call(ctx context.Context, method string, request []byte) (respo
 }
 
 // CallIdempotent is Call for a method that may be handled more than once with the same outcome: instead of failing with
-// CodeLost it is sent again.
+// CodeLost it is sent again, up to three times.
 func (c *Client) CallIdempotent(ctx context.Context, method string, request []byte) (response []byte, err error) {
 	return c.call(ctx, method, request, true)
 }
@@ -85,8 +88,11 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 	}
 	p := pendings.Get().(*pending)
 	defer pendings.Put(p)
-	for {
-		*p = pending{done: p.done, idempotent: idempotent}
+	for losses := 0; ; losses++ {
+		if err := c.duplex.WaitConnected(ctx); err != nil {
+			return nil, notConnected(ctx, err, method)
+		}
+		*p = pending{done: p.done, idempotent: idempotent && losses < maxLosses}
 		id, err := c.register(p)
 		if err != nil {
 			return nil, err
@@ -112,6 +118,17 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 		}
 		return p.response, nil
 	}
+}
+
+// maxLosses is how often an idempotent call is sent again: it may be what the connection is lost by.
+const maxLosses = 3
+
+// notConnected is why a call was not made: the Client was stopped, or ctx has ended while it was away.
+func notConnected(ctx context.Context, err error, method string) error {
+	if why := ctx.Err(); why != nil {
+		return &Error{Code: CodeOf(why), Message: method + ": not connected"}
+	}
+	return asError(err)
 }
 
 // wait waits for the response, and says whether the context has ended instead.
@@ -185,16 +202,11 @@ func (c *Client) register(p *pending) (id uint64, err error) {
 		return 0, &Error{Code: CodeStopped, Message: "the client was stopped"}
 	}
 	c.lastID++
-	p.losses = c.losses
+	if p.losses = c.losses; p.stream != nil {
+		p.stream.id = c.lastID
+	}
 	c.calls[c.lastID] = p
 	return c.lastID, nil
-}
-
-// attach makes a call a stream.
-func (c *Client) attach(p *pending, s *Stream) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p.stream = s
 }
 
 // forget says whether the call was still waiting; it is not any more.
@@ -226,7 +238,7 @@ func (c *Client) send(body []byte) error {
 }
 
 func (c *Client) tellCanceled(id uint64) {
-	_ = sendWith(c.send, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, there is no connection.
+	_ = sendWith(c.send, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, the call goes on there, for nobody.
 }
 
 // post sends the first message of a call or a stream.

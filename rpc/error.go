@@ -102,7 +102,7 @@ func CodeOf(err error) Code {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &e):
+	case errors.As(err, &e) && e != nil:
 		return e.Code
 	case errors.Is(err, context.Canceled):
 		return CodeCanceled
@@ -123,6 +123,9 @@ func CodeOf(err error) Code {
 // asError is err as an Error.
 func asError(err error) *Error {
 	if e := (*Error)(nil); errors.As(err, &e) {
+		if e == nil {
+			return &Error{Code: CodeUnknown, Message: "an *Error that is nil"}
+		}
 		return e
 	}
 	return &Error{Code: CodeOf(err), Message: err.Error()}

@@ -28,8 +28,8 @@ func CheckParsers(b []byte) string {
 			return fmt.Sprintf("error %+v, again %+v, %v", e, again, err)
 		}
 	}
-	if wellFormed(b) {
-		s := newStream(1, nil, nil, 0)
+	if cost, ok := costOf(b, window); ok && cost < window/2 {
+		s := newStream(1, nil, nil, 1<<20, 0)
 		if err := s.take(typeData, b); err != nil {
 			return err.Error()
 		}

@@ -190,7 +190,7 @@ func (m *model) call(t *testing.T, c *ours.Client, choices *rand.Rand, id uint64
 	handled := m.handled[id]
 	m.mu.Unlock()
 	code := ours.CodeOf(err)
-	possible := map[ours.Code]bool{ours.CodeCanceled: true, ours.CodeDeadlineExceeded: true, ours.CodeLost: !idempotent}
+	possible := map[ours.Code]bool{ours.CodeCanceled: true, ours.CodeDeadlineExceeded: true, ours.CodeLost: true}
 	if handled > 0 {
 		possible[0] = id%kinds == doEcho || id%kinds == doSlow
 		possible[ours.CodeUser] = id%kinds == doFail
@@ -201,6 +201,8 @@ func (m *model) call(t *testing.T, c *ours.Client, choices *rand.Rand, id uint64
 		t.Errorf("call %d (handled %d times, idempotent %v): %v", id, handled, idempotent, err)
 	case !idempotent && handled > 1:
 		t.Errorf("call %d was handled %d times: %v", id, handled, err)
+	case handled > 4:
+		t.Errorf("call %d was handled %d times, once more than it is sent again: %v", id, handled, err)
 	case code == 0 && string(response) != string(request):
 		t.Errorf("call %d got the response of another: %x", id, response)
 	case code == ours.CodeUser && !strings.HasSuffix(err.Error(), fmt.Sprint(" ", id)):

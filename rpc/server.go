@@ -27,6 +27,7 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,22 +52,28 @@ const (
 	defaultServerCalls  = 64 << 10
 )
 
+// maxHeld bounds the requests that a Server holds, in bytes; one is always taken.
+const maxHeld = 256 << 20
+
 // maxIdleWorkers is how many goroutines wait for the next call.
 const maxIdleWorkers = 256
 
 // A Server answers calls. It is made by NewServer, gets its handlers before Start, and ends with Stop.
 type Server struct {
-	duplex       *duplex.Server
-	methods      map[string]*method
-	interceptors []Interceptor
-	sessionCalls int
-	serverCalls  int64
-	running      atomic.Int64
-	sessions     sync.Map // *duplex.Session to *session.
-	work         chan *call
-	idle         atomic.Int64
-	stopped      atomic.Bool // At the end of Stop: the goroutines end.
-	started      atomic.Bool
+	duplex             *duplex.Server
+	methods            map[string]*method
+	interceptors       []Interceptor
+	streamInterceptors []StreamInterceptor
+	wrap               sync.Once    // Puts them around the handlers.
+	held               atomic.Int64 // Bytes of requests.
+	sessionCalls       int
+	serverCalls        int64
+	running            atomic.Int64
+	sessions           sync.Map // *duplex.Session to *session.
+	work               chan *call
+	idle               atomic.Int64
+	stopped            atomic.Bool // At the end of Stop: the goroutines end.
+	started            atomic.Bool
 }
 
 // NewServer returns a Server for address, with the options of udsipc.Listen. A client that does not read its responses
@@ -82,8 +89,14 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.duplex.Overflow() == udsipc.OverflowDropOldest {
+		return nil, errDropOldest
+	}
 	return s, nil
 }
+
+// errDropOldest is why a constructor fails: what is dropped would be waited for.
+var errDropOldest = errors.New("udsipc/rpc: WithOverflow(drop oldest) would leave calls without an end")
 
 // Handle sets what answers calls of a method. It panics if the Server was started, or the method has a handler.
 func (s *Server) Handle(name string, handler Handler) {
@@ -109,8 +122,8 @@ func (s *Server) add(m *method, missing bool) {
 	s.methods[m.name] = m
 }
 
-// Use puts interceptors around all handlers of calls and notifications; the first is the outermost. It panics if the Server was
-// started.
+// Use puts interceptors around all handlers of calls and notifications; the first is the outermost. Streams have their own
+// (UseStream). It panics if the Server was started.
 func (s *Server) Use(interceptors ...Interceptor) {
 	if s.started.Load() {
 		panic("udsipc/rpc: interceptor after Start")
@@ -118,8 +131,17 @@ func (s *Server) Use(interceptors ...Interceptor) {
 	s.interceptors = append(s.interceptors, interceptors...)
 }
 
+// UseStream puts interceptors around all handlers of streams; the first is the outermost. It panics if the Server was started.
+func (s *Server) UseStream(interceptors ...StreamInterceptor) {
+	if s.started.Load() {
+		panic("udsipc/rpc: interceptor after Start")
+	}
+	s.streamInterceptors = append(s.streamInterceptors, interceptors...)
+}
+
 // LimitCalls bounds the calls and streams that are under way at once: of one connection (16,384 by default) and of all
-// (65,536). One more fails with CodeTooManyCalls. Less than 1, and a Server that was started, panic.
+// (65,536). One more fails with CodeTooManyCalls, and so does one whose request would have the Server hold more than
+// 256 MiB of requests. While as many responses wait for a client that does not read, none of its calls are taken. Less than 1, and a Server that was started, panic.
 func (s *Server) LimitCalls(ofConnection, ofAll int) {
 	if ofConnection < 1 || ofAll < 1 || s.started.Load() {
 		panic(fmt.Sprintf("udsipc/rpc: LimitCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
@@ -129,13 +151,17 @@ func (s *Server) LimitCalls(ofConnection, ofAll int) {
 
 // Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
-	if s.started.CompareAndSwap(false, true) {
+	s.wrap.Do(func() {
+		s.started.Store(true)
 		for _, m := range s.methods {
 			for i := len(s.interceptors) - 1; i >= 0 && m.call != nil; i-- {
 				m.call = s.interceptors[i](m.call)
 			}
+			for i := len(s.streamInterceptors) - 1; i >= 0 && m.stream != nil; i-- {
+				m.stream = s.streamInterceptors[i](m.stream)
+			}
 		}
-	}
+	})
 	return s.duplex.Start()
 }
 
@@ -159,8 +185,11 @@ func (s *Server) Stop(ctx context.Context) error {
 
 // A session is what a Server knows of a connection.
 type session struct {
-	mu    sync.Mutex // Guards what follows.
-	calls map[uint64]*call
+	mu        sync.Mutex // Guards what follows.
+	calls     map[uint64]*call
+	answering int       // Calls whose responses are being sent.
+	answered  sync.Cond // One less, or the end.
+	over      bool
 }
 
 func (s *Server) session(from *duplex.Session) *session {
@@ -168,6 +197,7 @@ func (s *Server) session(from *duplex.Session) *session {
 		return known.(*session)
 	}
 	fresh := &session{calls: make(map[uint64]*call)}
+	fresh.answered.L = &fresh.mu
 	s.sessions.Store(from, fresh) // Messages of a session come one after the other.
 	context.AfterFunc(from.Context(), func() {
 		s.sessions.Delete(from)
@@ -191,6 +221,8 @@ func (s *session) endStreams() {
 // end cancels all calls of a session.
 func (s *session) end() {
 	s.mu.Lock()
+	s.over = true
+	s.answered.Broadcast()
 	calls := make([]*call, 0, len(s.calls))
 	for _, c := range s.calls {
 		calls = append(calls, c)
@@ -233,20 +265,32 @@ func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Messag
 	return fmt.Errorf("%w: type %d", errMalformed, m.Type)
 }
 
+// awaitReader waits while the client leaves too many responses unread.
+func (s *session) awaitReader(limit int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.answering >= limit && !s.over {
+		s.answered.Wait()
+	}
+}
+
 // begin starts a call or a stream.
 func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	q, err := parseRequest(m.Data)
 	if err != nil {
 		return err
 	}
-	c := &call{server: s, from: from, id: q.id, session: s.session(from), method: s.methods[string(q.method)]}
+	session := s.session(from)
+	session.awaitReader(s.sessionCalls)
+	c := &call{server: s, from: from, id: q.id, session: session, method: s.methods[string(q.method)]}
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		return c.fail(&Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", q.method)})
 	}
 	if m.Type == typeOpen {
 		r := reader{rest: q.data}
-		c.stream = newStream(c.id, c, from.SendBody, int(min(r.number(), maxWindow)))
+		c.stream = newStream(c.id, c, from.SendBody, from.MaxMessageSize(), int(min(r.number(), maxWindow)))
 	}
+	c.size = int64(len(q.data))
 	if full := c.register(); full != nil { // From here on it can be cancelled.
 		return c.fail(full)
 	}
@@ -284,6 +328,7 @@ func (s *Server) notify(from *duplex.Session, data []byte) error {
 	c := &call{server: s, from: from, method: m}
 	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
 	defer stop()
+	defer c.cancel(context.Canceled)
 	_, err = m.call(c, data)
 	return err
 }
@@ -324,6 +369,7 @@ type call struct {
 	method  *method
 	stream  *Stream
 	request *[]byte
+	size    int64 // Of the request.
 
 	deadline time.Time // Zero: none.
 	timer    *time.Timer
@@ -347,67 +393,105 @@ func (c *call) register() *Error {
 		c.server.running.Add(-1)
 		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way (LimitCalls)", c.server.serverCalls)}
 	}
+	if held := c.server.held.Add(c.size); held > maxHeld && held > c.size {
+		c.server.held.Add(-c.size)
+		c.server.running.Add(-1)
+		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("the requests under way have %d bytes", held)}
+	}
 	s.calls[c.id] = c
 	return nil
 }
 
+// errGone is what became of a handler that ended its goroutine.
+var errGone = &Error{Code: CodePanic, Message: "the handler called runtime.Goexit"}
+
 // run calls the handler and sends what it returns.
 func (c *call) run() {
+	var response []byte
+	err := errGone
+	defer func() { c.finish(response, err) }()
+	response, err = c.invoke()
+}
+
+// finish sends what the handler has returned.
+func (c *call) finish(response []byte, err *Error) {
 	defer c.from.Release()
-	response, err := c.invoke()
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	c.session.mu.Lock()
-	delete(c.session.calls, c.id)
-	c.session.mu.Unlock()
+	s := c.session
+	s.mu.Lock()
+	delete(s.calls, c.id)
+	s.answering++
+	s.mu.Unlock()
 	c.server.running.Add(-1)
-	if cause := c.Err(); err != nil && cause != nil && !errors.As(err, new(*Error)) {
-		err = cause // The handler returned because its context ended, whatever it says.
-	}
-	if err == nil && c.stream == nil {
-		err = sendWith(c.from.SendBody, typeResponse, func(b []byte) []byte {
-			return append(appendID(b, c.id), response...)
-		})
-		if errors.Is(err, udsipc.ErrMessageTooLarge) {
-			err = &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))}
-		} else {
-			err = nil // The connection has ended, and the call with it.
-		}
-	}
 	switch {
-	case c.stream != nil && err == nil:
+	case err == nil && c.stream == nil:
+		c.answer(response)
+	case err == nil:
 		err = c.stream.finish()
-		if err == nil {
-			break
-		}
 		fallthrough
 	case err != nil:
-		_ = c.fail(asError(err)) // The connection has ended, and the call with it.
+		if err != nil {
+			_ = c.fail(err) // If not, the connection has ended, and the call with it.
+		}
 	}
+	s.mu.Lock()
+	s.answering--
+	s.answered.Signal()
+	s.mu.Unlock()
 	c.cancel(context.Canceled) // What the handler left behind.
+	c.server.held.Add(-c.size)
 	if c.request != nil {
 		putBytes(c.request)
 	}
 }
 
-func (c *call) invoke() (response []byte, err error) {
+// answer sends the response.
+func (c *call) answer(response []byte) {
+	err := sendWith(c.from.SendBody, typeResponse, func(b []byte) []byte { return append(appendID(b, c.id), response...) })
+	if errors.Is(err, udsipc.ErrMessageTooLarge) {
+		_ = c.fail(&Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))})
+	}
+	// Otherwise the connection has ended, and the call with it.
+}
+
+func (c *call) invoke() (response []byte, failed *Error) {
 	defer func() {
 		if value := recover(); value != nil {
 			c.server.duplex.Report(udsipc.OpHandle, c.from.Peer(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
-			err = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
+			failed = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
 		}
 	}()
+	var err error
 	if c.stream != nil {
-		return nil, c.method.stream(c, c.stream)
+		err = c.method.stream(c, c.stream)
+	} else {
+		response, err = c.method.call(c, *c.request)
 	}
-	return c.method.call(c, *c.request)
+	if err == nil {
+		return response, nil
+	}
+	if cause := c.Err(); cause != nil && !errors.As(err, new(*Error)) {
+		err = cause // The handler returned because its context ended, whatever it says.
+	}
+	return nil, asError(err)
 }
 
-// fail sends an error.
+// fail sends an error, with as much of its text as there is room for.
 func (c *call) fail(e *Error) error {
-	return sendWith(c.from.SendBody, typeError, func(b []byte) []byte { return appendError(b, c.id, e) })
+	text := e.Message
+	for {
+		err := sendWith(c.from.SendBody, typeError, func(b []byte) []byte { return appendError(b, c.id, &Error{Code: e.Code, Message: text}) })
+		if text == "" || !errors.Is(err, udsipc.ErrMessageTooLarge) {
+			return err
+		}
+		text = strings.ToValidUTF8(text[:min(len(text)/2, maxErrorText)], "")
+	}
 }
+
+// maxErrorText is how much is left at the most of a text that is too long.
+const maxErrorText = 1 << 10
 
 // expire ends the call after a time.
 func (c *call) expire(timeout time.Duration) {

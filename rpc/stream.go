@@ -18,7 +18,8 @@ const (
 	window      = 1 << 20  // Bytes that a stream may have under way in each direction, besides one message.
 	maxWindow   = 64 << 20 // The largest that is believed of the other side.
 	messageCost = 16       // What a message costs of the window besides its bytes.
-	maxBatch    = 32 << 10 // Bytes that are sent at once, besides one message.
+	maxBatch    = 32 << 10 // Bytes that are sent at once, or one message.
+	maxOverhead = 32       // What a message of a stream has besides its bytes, at the most.
 )
 
 // A StreamHandler serves a stream until it returns: nil ends it in order, once everything was sent; an error reaches the
@@ -26,7 +27,10 @@ const (
 // and then an error with CodeLost; Send goes on.
 type StreamHandler func(ctx context.Context, s *Stream) error
 
-// HandleStream sets what serves the streams of a method. It panics as Handle does. Interceptors are for calls.
+// A StreamInterceptor is put around the handlers of streams: it returns a StreamHandler that calls next, or does not.
+type StreamInterceptor func(next StreamHandler) StreamHandler
+
+// HandleStream sets what serves the streams of a method. It panics as Handle does.
 func (s *Server) HandleStream(name string, handler StreamHandler) {
 	s.add(&method{name: name, stream: handler}, handler == nil)
 }
@@ -39,6 +43,8 @@ type Stream struct {
 	id    uint64
 	ctx   context.Context
 	write func(body []byte) error
+	limit int             // Of what write takes.
+	broke func(why error) // Told of the end by an error; nil for nobody.
 
 	mu     sync.Mutex // Guards what follows.
 	sender sync.Cond  // Waits for credit, or the end.
@@ -49,8 +55,10 @@ type Stream struct {
 	spare    []byte
 	flushing bool  // A goroutine sends them.
 	ended    bool  // This side sends nothing more.
+	endSent  bool  // The other side was told.
 	err      error // Why nothing works any more.
 
+	allowed int    // What may still come.
 	arrived []byte // Messages that nobody has received, each with its length before it.
 	taken   []byte // The same, being handed out.
 	reading []byte // What of taken is still to be handed out; its receiver's own.
@@ -59,8 +67,8 @@ type Stream struct {
 	cut     *Error // Nothing more comes, although the other side has not said so.
 }
 
-func newStream(id uint64, ctx context.Context, write func(body []byte) error, credit int) *Stream {
-	s := &Stream{id: id, ctx: ctx, write: write, credit: credit}
+func newStream(id uint64, ctx context.Context, write func(body []byte) error, limit uint64, credit int) *Stream {
+	s := &Stream{id: id, ctx: ctx, write: write, limit: int(min(limit, math.MaxInt32)), credit: credit, allowed: window}
 	s.sender.L, s.ears.L = &s.mu, &s.mu
 	return s
 }
@@ -71,8 +79,12 @@ func (s *Stream) Context() context.Context { return s.ctx }
 // Send sends a message; the caller may reuse data. It waits while the other side has not read enough of what was sent
 // before. After CloseSend, and once the stream has ended, it returns an *Error that says why.
 func (s *Stream) Send(data []byte) error {
+	size := len(data) + maxOverhead
+	if size > s.limit {
+		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a message of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
+	}
 	s.mu.Lock()
-	for (s.credit <= 0 || len(s.leaving) >= maxBatch) && s.err == nil && !s.ended {
+	for (s.credit <= 0 || len(s.leaving) > 0 && len(s.leaving)+size > min(maxBatch, s.limit)) && s.err == nil && !s.ended {
 		s.sender.Wait()
 	}
 	err := s.err
@@ -132,12 +144,8 @@ func (s *Stream) Receive() (data []byte, err error) {
 	length, size := binary.Uvarint(s.reading)
 	data = s.reading[size : size+int(length) : size+int(length)]
 	s.reading = s.reading[size+int(length):]
-	if s.eaten += len(data) + messageCost; s.eaten >= window/2 {
-		grant := s.eaten
-		s.eaten = 0
-		if err := s.grant(grant); err != nil {
-			return nil, asError(err)
-		}
+	if s.eaten += len(data) + messageCost; s.eaten >= window/2 && s.grant(s.eaten) == nil {
+		s.eaten = 0 // Else the next message tries again.
 	}
 	return data, nil
 }
@@ -163,6 +171,19 @@ func (s *Stream) refill() error {
 }
 
 func (s *Stream) grant(n int) error {
+	s.mu.Lock()
+	s.allowed += n // Before the other side knows.
+	s.mu.Unlock()
+	err := s.sendGrant(n)
+	if err != nil {
+		s.mu.Lock()
+		s.allowed -= n
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *Stream) sendGrant(n int) error {
 	return sendWith(s.write, typeCredit, func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
 }
 
@@ -170,25 +191,35 @@ func (s *Stream) grant(n int) error {
 // receive on.
 func (s *Stream) CloseSend() error {
 	s.mu.Lock()
-	done := s.ended || s.err != nil
 	s.ended = true
 	s.sender.Broadcast()
 	for s.flushing && s.err == nil {
 		s.sender.Wait()
 	}
-	done = done || s.err != nil
+	done, why := s.endSent, s.err
 	s.mu.Unlock()
 	if done {
 		return nil
 	}
+	if why != nil {
+		return why
+	}
 	if err := sendWith(s.write, typeEnd, func(b []byte) []byte { return appendID(b, s.id) }); err != nil {
+		return asError(err)
+	}
+	s.mu.Lock()
+	s.endSent = true
+	s.mu.Unlock()
+	return nil
+}
+
+// finish ends a handler's side. It returns what the other side has to be told.
+func (s *Stream) finish() *Error {
+	if err := s.CloseSend(); err != nil {
 		return asError(err)
 	}
 	return nil
 }
-
-// finish ends a handler's side.
-func (s *Stream) finish() error { return s.CloseSend() }
 
 // take is what comes for the stream.
 func (s *Stream) take(kind uint32, data []byte) error {
@@ -196,15 +227,13 @@ func (s *Stream) take(kind uint32, data []byte) error {
 	defer s.mu.Unlock()
 	switch kind {
 	case typeData:
-		if len(s.arrived) > 2*window+len(data) && s.err == nil {
-			s.failLocked(&Error{Code: CodeTooLarge, Message: "the other side does not keep to the stream's window"})
-			return fmt.Errorf("%w: more than the window", errMalformed)
-		}
 		if !s.last && s.err == nil {
-			if !wellFormed(data) {
-				s.failLocked(&Error{Code: CodeUnknown, Message: "the other side sends what is no messages"})
+			cost, ok := costOf(data, s.allowed)
+			if !ok {
+				s.failLocked(&Error{Code: CodeUnknown, Message: "the other side sends what is no messages, or more than the window"})
 				return fmt.Errorf("%w: the data of a stream", errMalformed)
 			}
+			s.allowed -= cost
 			s.arrived = append(s.arrived, data...)
 		}
 	case typeCredit:
@@ -227,16 +256,18 @@ func (s *Stream) take(kind uint32, data []byte) error {
 	return nil
 }
 
-// wellFormed says whether b is whole messages, each with its length before it.
-func wellFormed(b []byte) bool {
+// costOf returns what messages, each with its length before it, cost of the window. It says no if b is something else, or
+// if a message begins when nothing is left of what is allowed.
+func costOf(b []byte, allowed int) (cost int, ok bool) {
 	for len(b) > 0 {
 		length, size := binary.Uvarint(b)
-		if size <= 0 || length > uint64(len(b)-size) {
-			return false
+		if size <= 0 || length > uint64(len(b)-size) || cost >= allowed {
+			return 0, false
 		}
+		cost += int(length) + messageCost
 		b = b[size+int(length):]
 	}
-	return true
+	return cost, true
 }
 
 // endInput says that nothing more comes, neither messages nor credit: what is sent is held up by the queue of the
@@ -260,6 +291,9 @@ func (s *Stream) fail(why error) {
 func (s *Stream) failLocked(why error) {
 	if s.err == nil {
 		s.err = why
+		if s.broke != nil {
+			s.broke(why)
+		}
 	}
 	s.sender.Broadcast()
 	s.ears.Broadcast()
@@ -269,24 +303,27 @@ func (s *Stream) failLocked(why error) {
 // Close must be called. What goes wrong at the other side, an unknown method for instance, is what Receive and Send return.
 // A stream is lost with its connection.
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
-	p := &pending{}
-	id, err := c.register(p)
-	if err != nil {
-		return nil, err
+	if err := c.duplex.WaitConnected(ctx); err != nil {
+		return nil, notConnected(ctx, err, method)
 	}
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
-	s.Stream = newStream(id, own, c.send, 0)
-	s.credit = window
-	c.attach(p, s.Stream)
+	s.Stream = newStream(0, own, c.send, c.duplex.MaxMessageSize(), window)
+	s.broke = func(why error) { cancel(why) }
+	p := &pending{done: make(chan struct{}, 1), stream: s.Stream}
+	id, err := c.register(p)
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
 	q := request{id: id, timeout: timeoutOf(ctx)}
 	if err := c.post(p, &q, typeOpen, method, binary.AppendUvarint(nil, window)); err != nil {
 		c.forget(id)
 		cancel(err)
 		return nil, asError(err)
 	}
-	s.stop = context.AfterFunc(own, func() {
-		s.fail(&Error{Code: CodeOf(context.Cause(own)), Message: "the stream's context has ended"})
+	context.AfterFunc(own, func() {
+		s.fail(endOf(own))
 		if c.forget(id) {
 			c.tellCanceled(id)
 		}
@@ -294,22 +331,23 @@ func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, 
 	return s, nil
 }
 
+// endOf is why the context of a stream has ended.
+func endOf(ctx context.Context) error {
+	if e := (*Error)(nil); errors.As(context.Cause(ctx), &e) {
+		return e
+	}
+	return &Error{Code: CodeOf(context.Cause(ctx)), Message: "the stream's context has ended"}
+}
+
 // A ClientStream is the client's end of a Stream.
 type ClientStream struct {
 	*Stream
 	client *Client
 	cancel context.CancelCauseFunc
-	stop   func() bool
 }
 
 // Close ends the stream: its handler's context ends, if it has not returned. It may be called again.
 func (s *ClientStream) Close() error {
-	s.mu.Lock()
-	over := s.last && s.ended
-	s.mu.Unlock()
-	if over && s.stop() {
-		s.client.forget(s.id)
-	}
 	s.cancel(context.Canceled)
 	return nil
 }
