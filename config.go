@@ -53,6 +53,14 @@ type sharedConfig struct {
 	sending           string // The last option of these that was set.
 }
 
+// queueBytes is the bound of a conversation's queue: the largest message always fits.
+func (c *sharedConfig) queueBytes() uint64 {
+	return max(c.maxBufferedBytes, c.maxMessageSize+maxHeaderRoom)
+}
+
+// maxHeaderRoom is more than any prefix of a message takes.
+const maxHeaderRoom = 16
+
 // sharedDefaults are those of both sides.
 func sharedDefaults(text string) sharedConfig {
 	return sharedConfig{
@@ -71,6 +79,7 @@ type writerConfig struct {
 	onError          ErrorCallback
 	onState          func(state State, cause error)
 	watch            func(state State, cause error)
+	tooLarge         func(*TooLargeError)
 	undelivered      func(data []byte)
 	dialer           func(ctx context.Context) (net.Conn, error)
 }

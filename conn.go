@@ -57,7 +57,7 @@ type Conn struct {
 func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
 	c := &Conn{
 		conn: in.conn, in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
-		queue:    newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, false, 0),
+		queue:    newQueue(cfg.maxBufferedWrites, cfg.queueBytes(), cfg.overflow == OverflowDropOldest, false, 0),
 		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
 		patience: cfg.writeTimeout,
 		bufs:     make([][]byte, 0, maxVector),
@@ -65,6 +65,7 @@ func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
 	}
 	c.queue.sleeping = true // Nobody drains it.
 	c.attempt = c.tryWrite
+	in.heads = true
 	return c
 }
 
@@ -104,8 +105,9 @@ var dialed atomic.Uint64
 // ReadMessage returns the next message; data is valid until the next call, and may be changed until then.
 // It waits until there is one, or until the read deadline, which errors.Is tells by os.ErrDeadlineExceeded; reading may
 // go on after that. io.EOF means that the peer has ended the connection between two messages. Everything else is an
-// *OpError: ErrConnectionClosed for an end in the middle of a message or by this side, ErrMessageTooLarge,
-// ErrInvalidLengthPrefix, ErrTooSlow, or what the system says.
+// *OpError: ErrConnectionClosed for an end in the middle of a message or by this side, ErrMessageTooLarge
+// (a *TooLargeError; the message is passed over, and reading may go on), ErrInvalidLengthPrefix, ErrTooSlow, or what
+// the system says.
 func (c *Conn) ReadMessage() (data []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,6 +32,7 @@ type inbound struct {
 	frame   time.Duration   // From the first byte of a message to its last; 0 for any.
 	began   time.Time
 	resumed bool // An earlier process has read from it.
+	heads   bool // Of a message over the limit, the beginning is wanted.
 	counts  connCounts
 
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
@@ -78,6 +80,9 @@ type inbound struct {
 	shut     bool                  // The kernel refuses the peer's writes; end of file will come.
 	graceEnd time.Time             // Otherwise: when to wait no longer.
 }
+
+// tooLargeHead is how much of a message over the limit a TooLargeError has.
+const tooLargeHead = 32
 
 // newInbound takes over conn.
 func newInbound(conn net.Conn, cfg *readerConfig, memory *budget) *inbound {
@@ -132,6 +137,18 @@ func (in *inbound) next() (data []byte, ok bool, err error) {
 		case length == 0 && header > 1 && in.session != nil:
 			in.r += header // A heartbeat.
 			continue
+		case length > in.limit && in.heads && len(b)-header < tooLargeHead && uint64(len(b)-header) < length:
+			in.need = header + int(min(length, tooLargeHead))
+			return nil, false, nil
+		case length > in.limit && in.heads:
+			in.need = 0
+			head := b[header:min(len(b), header+tooLargeHead)]
+			err := &TooLargeError{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
+			in.skip = uint64(header) + length
+			if in.skip < length {
+				in.skip = length
+			}
+			return nil, false, err
 		case length > in.limit:
 			in.need = 0
 			in.skip = uint64(header) + length

@@ -58,7 +58,7 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 	l := &Link{
 		cfg:     cfg,
 		handle:  handle,
-		queue:   newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, false, 0),
+		queue:   newQueue(cfg.maxBufferedWrites, cfg.queueBytes(), cfg.overflow == OverflowDropOldest, false, 0),
 		block:   cfg.overflow == OverflowBlock,
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
@@ -169,7 +169,8 @@ func (l *Link) Flush(ctx context.Context) error {
 	}
 }
 
-// Stop refuses further messages, sends those that are queued, and closes the connection. When ctx ends first, it
+// Stop refuses further messages, sends those that are queued, and closes the connection; one over TCP when the peer has
+// ended its side, having read everything. When ctx ends first, it
 // returns at once with an error that says how many messages were left. It may be called before Start, again, and from
 // several goroutines; from inside the handler or a callback it can only end with ctx.
 func (l *Link) Stop(ctx context.Context) error {
@@ -205,15 +206,26 @@ func (l *Link) Stop(ctx context.Context) error {
 	return opError(OpStop, l.cfg.where, fmt.Errorf("%d messages were not sent: %w", left, cause))
 }
 
-// partGently has the peer's system take what was sent, before the connection is closed.
+// partGently lets the peer of a TCP connection read what was sent before that is closed: it ends the sending side, and
+// goes on reading until the peer has ended its own, because what a peer sends to a closed socket costs it what it has not
+// read yet.
 func (l *Link) partGently(ctx context.Context) error {
 	l.mu.Lock()
 	conn := l.conn
 	l.mu.Unlock()
-	if conn == nil || takenOver(ctx, conn.conn) {
+	if conn == nil {
 		return nil
 	}
-	return fmt.Errorf("the peer's system has not taken everything: %w", context.Cause(ctx))
+	if kind, _ := inspect(beneath(conn.conn)); kind != tcpSocket {
+		return nil
+	}
+	closeWrite(conn.conn)
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", context.Cause(ctx))
+	}
 }
 
 // finished says whether Stop waits for nothing but the end of the connection.
@@ -284,6 +296,13 @@ func (l *Link) read(conn *Conn) (received int, err error) {
 		data, err := conn.ReadMessage()
 		if err == io.EOF {
 			err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
+		}
+		if large := (*TooLargeError)(nil); errors.As(err, &large) {
+			l.cfg.onError.report(OpRead, l.cfg.where, err)
+			if l.cfg.tooLarge != nil {
+				l.cfg.tooLarge(large)
+			}
+			continue
 		}
 		if err != nil {
 			return received, err

@@ -98,7 +98,8 @@ func WithMaxBufferedWrites(messages uint32) Option {
 }
 
 // WithMaxBufferedBytes bounds the queue in bytes, length prefixes included; the default is 64 MiB.
-// A message that is larger by itself gets ErrMessageTooLarge. 0 is an error.
+// A message that is larger by itself gets ErrMessageTooLarge from a Writer; a Conn or a Link has room for at least one
+// message of WithMaxMessageSize. 0 is an error.
 func WithMaxBufferedBytes(bytes uint64) Option {
 	return sendOption("WithMaxBufferedBytes", func(c *sharedConfig) { c.maxBufferedBytes = bytes })
 }
@@ -179,6 +180,12 @@ func WithStateCallback(callback func(state State, cause error)) WriterOption {
 // and leaves the callback to its user.
 func WithStateWatch(watch func(state State, cause error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.watch = watch })
+}
+
+// WithTooLarge sets who is told of messages over WithMaxMessageSize that a Link receives, and passes over: for what is built
+// on a Link. They are reported as well.
+func WithTooLarge(callback func(*TooLargeError)) WriterOption {
+	return writerOption(func(c *writerConfig) { c.tooLarge = callback })
 }
 
 // An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.

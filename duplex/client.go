@@ -47,10 +47,10 @@ func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.Wri
 	return newClient(address, handle, opts)
 }
 
-// NewWatchedClient is NewHandlerClient with somebody who is told of each state before udsipc.WithStateCallback is, for what is
-// built on a Client.
-func NewWatchedClient(address string, handle func(m Message), watch func(state udsipc.State, cause error), opts ...udsipc.WriterOption) (*Client, error) {
-	return newClient(address, handle, append(slices.Clone(opts), udsipc.WithStateWatch(watch)))
+// NewWatchedClient is NewHandlerClient with somebody who is told of each state before udsipc.WithStateCallback is, and of
+// messages over udsipc.WithMaxMessageSize, for what is built on a Client.
+func NewWatchedClient(address string, handle func(m Message), watch func(state udsipc.State, cause error), tooLarge func(*udsipc.TooLargeError), opts ...udsipc.WriterOption) (*Client, error) {
+	return newClient(address, handle, append(slices.Clone(opts), udsipc.WithStateWatch(watch), udsipc.WithTooLarge(tooLarge)))
 }
 
 func newClient(address string, handle func(Message), opts []udsipc.WriterOption) (*Client, error) {

@@ -26,6 +26,7 @@ type Handler = func(ctx context.Context, s *Session, m Message) error
 // be called from any goroutine.
 type Server struct {
 	handler  Handler
+	tooLarge func(*Session, *udsipc.TooLargeError)
 	listener *udsipc.Listener
 	abort    context.Context // Ended when Stop does not wait any longer.
 	giveUp   context.CancelFunc
@@ -50,6 +51,12 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 	s := &Server{handler: handler, listener: listener, sessions: make(map[*Session]struct{})}
 	s.abort, s.giveUp = context.WithCancel(context.Background())
 	return s, nil
+}
+
+// OnTooLarge sets who is told of messages over udsipc.WithMaxMessageSize, which are passed over and reported. It must be
+// called before Start.
+func (s *Server) OnTooLarge(callback func(s *Session, e *udsipc.TooLargeError)) {
+	s.tooLarge = callback
 }
 
 // Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.

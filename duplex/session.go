@@ -97,6 +97,13 @@ func (s *Session) run() {
 func (s *Session) read() error {
 	for {
 		data, err := s.conn.ReadMessage()
+		if large := (*udsipc.TooLargeError)(nil); errors.As(err, &large) {
+			s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
+			if s.server.tooLarge != nil {
+				s.server.tooLarge(s, large)
+			}
+			continue
+		}
 		if err != nil {
 			s.report(err)
 			return err

@@ -51,7 +51,7 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	c := &Client{calls: make(map[uint64]*pending)}
 	opts = append([]udsipc.WriterOption{udsipc.WithMaxBufferedWrites(maxQueuedRequests)}, opts...)
 	var err error
-	c.duplex, err = duplex.NewWatchedClient(address, c.handle, c.watch, opts...)
+	c.duplex, err = duplex.NewWatchedClient(address, c.handle, c.watch, c.refuse, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -319,6 +319,33 @@ func (c *Client) failAll(why *Error) int {
 	}
 	c.calmLocked()
 	return n
+}
+
+// refuse ends the call whose response is over the limit.
+func (c *Client) refuse(e *udsipc.TooLargeError) {
+	r := reader{rest: e.Head}
+	if kind := r.number(); r.bad || kind != typeResponse && kind != typeError && kind != typeData {
+		return
+	}
+	id, _, err := parseID(r.rest)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.calls[id]
+	if p == nil {
+		return
+	}
+	delete(c.calls, id)
+	c.calmLocked()
+	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size, e.Limit)}
+	if p.stream != nil {
+		p.stream.fail(why)
+		return
+	}
+	p.err = why
+	p.done <- struct{}{}
 }
 
 // handle takes what the server sends.

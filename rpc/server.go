@@ -53,7 +53,7 @@ const (
 )
 
 // maxHeld bounds the requests that a Server holds, in bytes; one is always taken.
-const maxHeld = 256 << 20
+const maxHeld = 64 << 20
 
 // maxIdleWorkers is how many goroutines wait for the next call.
 const maxIdleWorkers = 256
@@ -89,6 +89,7 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.duplex.OnTooLarge(s.refuse)
 	if s.duplex.Overflow() == udsipc.OverflowDropOldest {
 		return nil, errDropOldest
 	}
@@ -141,7 +142,7 @@ func (s *Server) UseStream(interceptors ...StreamInterceptor) {
 
 // LimitCalls bounds the calls and streams that are under way at once: of one connection (16,384 by default) and of all
 // (65,536). One more fails with CodeTooManyCalls, and so does one whose request would have the Server hold more than
-// 256 MiB of requests. While as many responses wait for a client that does not read, none of its calls are taken. Less than 1, and a Server that was started, panic.
+// 64 MiB of requests. While as many responses wait for a client that does not read, none of its calls are taken. Less than 1, and a Server that was started, panic.
 func (s *Server) LimitCalls(ofConnection, ofAll int) {
 	if ofConnection < 1 || ofAll < 1 || s.started.Load() {
 		panic(fmt.Sprintf("udsipc/rpc: LimitCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
@@ -272,6 +273,28 @@ func (s *session) awaitReader(limit int) {
 	for s.answering >= limit && !s.over {
 		s.answered.Wait()
 	}
+}
+
+// refuse tells the caller that its request is over the limit.
+func (s *Server) refuse(from *duplex.Session, e *udsipc.TooLargeError) {
+	r := reader{rest: e.Head}
+	if kind := r.number(); r.bad || kind != typeRequest && kind != typeOpen && kind != typeData {
+		return
+	}
+	id, _, err := parseID(r.rest)
+	if err != nil {
+		return
+	}
+	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size, e.Limit)}
+	session := s.session(from)
+	session.mu.Lock()
+	c := session.calls[id]
+	session.mu.Unlock()
+	if c != nil && c.stream != nil {
+		c.stream.fail(why) // Its handler returns, and says so.
+		return
+	}
+	_ = (&call{from: from, id: id}).fail(why) // If not, the connection has ended.
 }
 
 // begin starts a call or a stream.
