@@ -470,3 +470,60 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestStopOverTCP: what was sent is handled, although the server still answers when the client closes.
+func TestStopOverTCP(t *testing.T) {
+	const messages = 5000
+	var handled atomic.Int64
+	s := serve(t, "tcp://127.0.0.1:0", func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		handled.Add(1)
+		return s.Send(m)
+	})
+	c, err := duplex.NewHandlerClient("tcp://"+s.Addr().String(), func(duplex.Message) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range messages {
+		if err := c.Send(duplex.Message{Type: 1, Data: make([]byte, 500)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(t, c)
+	until(t, "all are handled", func() bool { return handled.Load() == messages })
+}
+
+// TestClientHandlersPanic, and cost their message alone.
+func TestClientHandlersPanic(t *testing.T) {
+	address := path(t)
+	serve(t, address, echo)
+	got, errs := make(chan uint32, 10), make(chan error, 10)
+	c, err := duplex.NewHandlerClient(address, func(m duplex.Message) {
+		if m.Type == 1 {
+			panic("oh")
+		}
+		got <- m.Type
+	}, udsipc.WithWriterErrorCallback(func(err error, _ string) { errs <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for kind := range uint32(3) {
+		if err := c.Send(duplex.Message{Type: kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []uint32{0, 2} {
+		if kind := <-got; kind != want {
+			t.Errorf("type %d, want %d", kind, want)
+		}
+	}
+	if err := <-errs; !errors.Is(err, udsipc.ErrHandlerFailed) {
+		t.Error(err)
+	}
+	stop(t, c)
+}

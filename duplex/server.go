@@ -139,7 +139,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 
 // Stop stops listening and ends every session: what its client has sent is handled (on a Unix socket on Linux; elsewhere
-// what was read by then), and what is queued for it is sent. When ctx ends first, the connections are closed, the contexts
+// what was read by then), and what is queued for it is sent, for as long as ctx lasts. When ctx ends first, the connections are closed, the contexts
 // of the handlers end, and Stop returns the context's error at once. It may be called before Start and again. From
 // inside a handler it can only end with ctx.
 func (s *Server) Stop(ctx context.Context) error {
