@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 )
 
 // A Reader accepts connections and hands their messages to a handler. It is made by NewReader or
@@ -190,131 +189,6 @@ func (r *Reader) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
-}
-
-// Stop ends the Reader without losing a message. It refuses new connections, serves those that are
-// waiting, keeps every peer from writing more, handles all that the kernel has accepted by then, and
-// removes its socket. Where the kernel cannot refuse a peer's writes (anything but a Unix socket on
-// Linux), it asks the peer to end, and waits a second for that.
-//
-// ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
-// When ctx ends first, connections are closed and Stop returns at once with an error that says how
-// many were still busy; handlers that do not return are left behind. It may be called before Start,
-// again, and from several goroutines. From inside a handler it can only end with ctx.
-func (r *Reader) Stop(ctx context.Context) error {
-	if r.neverStarted() {
-		return nil
-	}
-	err := r.stopListening()
-	select {
-	case <-r.done:
-		return opError(OpStop, r.cfg.where, err)
-	case <-ctx.Done():
-		return opError(OpStop, r.cfg.where, r.force(ctx))
-	}
-}
-
-// neverStarted ends a Reader that was not started, and says whether it is one.
-func (r *Reader) neverStarted() bool {
-	r.mu.Lock()
-	never := r.phase == phaseNew
-	if never {
-		r.phase = phaseStopped
-		close(r.stopping)
-		close(r.listened)
-		close(r.drained)
-	}
-	r.mu.Unlock()
-	if never {
-		r.end()
-	}
-	return never
-}
-
-// stopListening begins the end, once: the others do nothing.
-func (r *Reader) stopListening() error {
-	r.mu.Lock()
-	begins := r.phase == phaseStarted
-	var err error
-	if begins {
-		err = r.stopListeningLocked()
-	}
-	r.mu.Unlock()
-	if begins {
-		supervision.retire(r)
-	}
-	return err
-}
-
-func (r *Reader) stopListeningLocked() error {
-	r.phase = phaseStopped
-	close(r.stopping)
-	err := r.quiesceLocked()
-	if r.shut || r.passed != nil || r.handingOver {
-		r.closeConnsLocked()
-	}
-	return err
-}
-
-// closeConnsLocked ends the connections gracefully, and those that are still to be admitted. A writer
-// that is sent away connects again at once. Where nothing keeps it from the listener, that has to be
-// closed before, or the writer would be in the backlog when it is.
-func (r *Reader) closeConnsLocked() {
-	r.closing = true
-	for c := range r.conns {
-		r.endLocked(c)
-	}
-}
-
-// endLocked ends a connection gracefully: for its writer, or for this process.
-func (r *Reader) endLocked(c *readerConn) {
-	if r.conversations != nil {
-		return // Those who converse decide.
-	}
-	if r.handingOver && !c.refused {
-		c.in.requestHandOver()
-	} else {
-		c.in.requestClose()
-	}
-}
-
-// force ends what is left without waiting for it.
-func (r *Reader) force(ctx context.Context) error {
-	r.giveUp()
-	r.mu.Lock()
-	busy := len(r.conns)
-	conns := make([]*readerConn, 0, busy)
-	for c := range r.conns {
-		conns = append(conns, c)
-	}
-	listener := r.listener
-	r.mu.Unlock()
-	_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
-	for _, c := range conns {
-		c.abort()
-	}
-	timer := time.NewTimer(stopGrace)
-	defer timer.Stop()
-	select {
-	case <-r.done:
-	case <-timer.C:
-		r.end()
-	}
-	if busy == 0 {
-		return nil
-	}
-	return fmt.Errorf("%d connections were still busy and were closed: %w", busy, context.Cause(ctx))
-}
-
-// end closes done, once.
-func (r *Reader) end() {
-	supervision.leave(r)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.ended {
-		r.ended = true
-		close(r.done)
-	}
 }
 
 // report tells the error callback.

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the one goroutine of a Link: it connects, reads, and takes the queue from one connection to the next.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// partGently lets the peer of a TCP connection read what was sent before that is closed: it ends the sending side, and
+// goes on reading until the peer has ended its own, because what a peer sends to a closed socket costs it what it has not
+// read yet.
+func (l *Link) partGently(ctx context.Context) error {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil {
+		return nil
+	}
+	if kind, _ := inspect(beneath(conn.conn)); kind != tcpSocket {
+		return nil
+	}
+	closeWrite(conn.conn)
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", context.Cause(ctx))
+	}
+}
+
+// finished says whether Stop waits for nothing but the end of the connection.
+func (l *Link) finished() bool {
+	l.mu.Lock()
+	stopped := l.phase == phaseStopped
+	l.mu.Unlock()
+	return stopped && l.queue.empty()
+}
+
+// run connects and reads until the Link is stopped.
+func (l *Link) run() {
+	defer close(l.done)
+	defer func() { l.setState(StateStopped, nil, nil) }()
+	for l.abort.Err() == nil && !l.finished() {
+		l.setState(StateConnecting, nil, nil)
+		if !l.pause() {
+			return
+		}
+		conn, err := l.dial()
+		if err != nil {
+			if l.abort.Err() != nil {
+				return
+			}
+			l.failures++
+			l.cfg.onError.report(OpDial, l.cfg.where, err)
+			continue
+		}
+		l.converse(conn)
+	}
+}
+
+// pause waits for the backoff.
+func (l *Link) pause() bool {
+	timer := time.NewTimer(backoff(l.failures, l.cfg.maxBackoff))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.abort.Done():
+		return false
+	}
+}
+
+// converse uses a connection until it is lost.
+func (l *Link) converse(conn *Conn) {
+	release := context.AfterFunc(l.abort, conn.abandon)
+	defer release()
+	began := time.Now()
+	l.setState(StateConnected, nil, conn)
+	conn.drain() // What has waited. From here on, whoever writes does.
+	received, err := l.read(conn)
+	conn.abandon()
+	l.queue.reserve(conn.unsent) // Nobody writes any more.
+	l.queue.rewind()
+	if l.failures++; received > 0 || time.Since(began) >= trustedAfter {
+		l.failures = 0
+	}
+	conn.release()
+	if l.abort.Err() == nil {
+		l.setState(StateLost, err, nil)
+	}
+}
+
+// read hands over what comes, and returns why nothing comes any more.
+func (l *Link) read(conn *Conn) (received int, err error) {
+	for {
+		data, err := conn.ReadMessage()
+		if err == io.EOF {
+			err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
+		}
+		if large := (*TooLargeError)(nil); errors.As(err, &large) {
+			l.cfg.onError.report(OpRead, l.cfg.where, err)
+			if l.cfg.tooLarge != nil {
+				l.cfg.tooLarge(large)
+			}
+			continue
+		}
+		if err != nil {
+			return received, err
+		}
+		received++
+		l.handle(data)
+	}
+}
+
+// dial makes a connection that sends from the queue of the Link.
+func (l *Link) dial() (*Conn, error) {
+	conn, err := dialConn(l.abort, &l.cfg)
+	if err != nil {
+		return nil, err
+	}
+	conn.queue = l.queue
+	conn.unsent = make(chan struct{})
+	return conn, nil
+}
+
+// setState publishes a state and tells the callback.
+func (l *Link) setState(state State, cause error, conn *Conn) {
+	l.mu.Lock()
+	if l.state == state {
+		l.mu.Unlock()
+		return
+	}
+	l.state, l.conn = state, conn
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.mu.Unlock()
+	if l.cfg.watch != nil {
+		l.cfg.watch(state, cause)
+	}
+	if l.cfg.onState != nil {
+		l.cfg.onState(state, cause)
+	}
+}

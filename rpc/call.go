@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+// This file is one call at its server: its life, and the context of its handler.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// A call is one that is under way, and the context of its handler.
+type call struct {
+	server  *Server
+	from    *duplex.Session
+	session *session
+	id      uint64
+	method  *method
+	stream  *Stream
+	request *[]byte
+	size    int64 // Of the request.
+
+	deadline time.Time // Zero: none.
+	timer    *time.Timer
+
+	mu    sync.Mutex // Guards what follows.
+	done  chan struct{}
+	cause error
+}
+
+// register makes the call one of its session's, if there is room.
+func (c *call) register() *Error {
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.calls[c.id] != nil:
+		return &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
+	case len(s.calls) >= c.server.sessionCalls:
+		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way on this connection (LimitCalls)", len(s.calls))}
+	case c.server.running.Add(1) > c.server.serverCalls:
+		c.server.running.Add(-1)
+		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way (LimitCalls)", c.server.serverCalls)}
+	}
+	if held := c.server.held.Add(c.size); held > maxHeld && held > c.size {
+		c.server.held.Add(-c.size)
+		c.server.running.Add(-1)
+		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("the requests under way have %d bytes", held)}
+	}
+	s.calls[c.id] = c
+	return nil
+}
+
+// errGone is what became of a handler that ended its goroutine.
+var errGone = &Error{Code: CodePanic, Message: "the handler called runtime.Goexit"}
+
+// run calls the handler and sends what it returns.
+func (c *call) run() {
+	var response []byte
+	err := errGone
+	defer func() { c.finish(response, err) }()
+	response, err = c.invoke()
+}
+
+// finish sends what the handler has returned.
+func (c *call) finish(response []byte, err *Error) {
+	defer c.from.Release()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	s := c.session
+	s.mu.Lock()
+	delete(s.calls, c.id)
+	s.answering++
+	s.mu.Unlock()
+	c.server.running.Add(-1)
+	switch {
+	case err == nil && c.stream == nil:
+		c.answer(response)
+	case err == nil:
+		err = c.stream.finish()
+		fallthrough
+	case err != nil:
+		if err != nil {
+			_ = c.fail(err) // If not, the connection has ended, and the call with it.
+		}
+	}
+	s.mu.Lock()
+	s.answering--
+	s.answered.Signal()
+	s.mu.Unlock()
+	c.cancel(context.Canceled) // What the handler left behind.
+	c.server.held.Add(-c.size)
+	if c.request != nil {
+		putBytes(c.request)
+	}
+}
+
+// answer sends the response.
+func (c *call) answer(response []byte) {
+	err := sendWith(c.from.SendBody, typeResponse, func(b []byte) []byte { return append(appendID(b, c.id), response...) })
+	if errors.Is(err, udsipc.ErrMessageTooLarge) {
+		_ = c.fail(&Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))})
+	}
+	// Otherwise the connection has ended, and the call with it.
+}
+
+func (c *call) invoke() (response []byte, failed *Error) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.server.duplex.Report(udsipc.OpHandle, c.from.Peer(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
+			failed = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
+		}
+	}()
+	var err error
+	if c.stream != nil {
+		err = c.method.stream(c, c.stream)
+	} else {
+		response, err = c.method.call(c, *c.request)
+	}
+	if err == nil {
+		return response, nil
+	}
+	if cause := c.Err(); cause != nil && !errors.As(err, new(*Error)) {
+		err = cause // The handler returned because its context ended, whatever it says.
+	}
+	return nil, asError(err)
+}
+
+// fail sends an error, with as much of its text as there is room for.
+func (c *call) fail(e *Error) error {
+	text := e.Message
+	for {
+		err := sendWith(c.from.SendBody, typeError, func(b []byte) []byte { return appendError(b, c.id, &Error{Code: e.Code, Message: text}) })
+		if text == "" || !errors.Is(err, udsipc.ErrMessageTooLarge) {
+			return err
+		}
+		text = strings.ToValidUTF8(text[:min(len(text)/2, maxErrorText)], "")
+	}
+}
+
+// maxErrorText is how much is left at the most of a text that is too long.
+const maxErrorText = 1 << 10
+
+// expire ends the call after a time.
+func (c *call) expire(timeout time.Duration) {
+	c.deadline = time.Now().Add(timeout)
+	c.timer = time.AfterFunc(timeout, func() { c.cancel(context.DeadlineExceeded) })
+}
+
+// cancel ends the context.
+func (c *call) cancel(cause error) {
+	c.mu.Lock()
+	if c.cause == nil {
+		c.cause = cause
+		if c.done != nil {
+			close(c.done)
+		}
+	}
+	c.mu.Unlock()
+	if c.stream != nil {
+		c.stream.fail(cause)
+	}
+}
+
+// Deadline is that of the caller's context.
+func (c *call) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+
+// Done returns a channel that is closed when the call ends. It is made when it is first asked for.
+func (c *call) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.cause != nil {
+			close(c.done)
+		}
+	}
+	return c.done
+}
+
+// Err returns why the context has ended.
+func (c *call) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+// callKey is what a handler's context has the call under.
+type callKey struct{}
+
+// Value returns the call, or what the context of the session has.
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.from.Context().Value(key)
+}
+
+// CallInfo is what a handler can know of its call.
+type CallInfo struct {
+	Method  string
+	ID      uint64          // The caller's number of it; 0 for a notification.
+	Session *duplex.Session // Which connection it came on.
+}
+
+// CallFrom returns what a handler's context says of the call; false for any other context.
+func CallFrom(ctx context.Context) (CallInfo, bool) {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return CallInfo{}, false
+	}
+	return CallInfo{Method: c.method.name, ID: c.id, Session: c.from}, true
+}
+
+// PeerFrom returns who makes the call of a handler's context; false for any other context.
+func PeerFrom(ctx context.Context) (udsipc.Peer, bool) {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return udsipc.Peer{}, false
+	}
+	return c.from.Peer(), true
+}

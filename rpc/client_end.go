@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+// This file is how a call ends at its client: by its response, or because something is lost, too large or stopped.
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// posted notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
+// tell.
+func (c *Client) posted(p *pending, id, number uint64, err error) {
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls[id] != p {
+		return
+	}
+	p.number = number
+	if p.losses != c.losses && number <= c.lostSent {
+		c.loseLocked(id, p)
+	}
+}
+
+// watch is told of the connection's states. A lost connection costs the calls that it took: of the others it is certain that
+// they were not handled, and they wait for the next.
+func (c *Client) watch(state udsipc.State, _ error) {
+	if state != udsipc.StateLost {
+		return
+	}
+	sent := c.duplex.Sent()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.losses++
+	c.lostSent = sent
+	for id, p := range c.calls {
+		if p.number > 0 && p.number <= sent {
+			c.loseLocked(id, p)
+		}
+	}
+}
+
+// loseLocked ends a call whose fate is unknown.
+func (c *Client) loseLocked(id uint64, p *pending) {
+	delete(c.calls, id)
+	c.calmLocked()
+	lost := &Error{Code: CodeLost, Message: "the request was sent, and whether it was handled is not known"}
+	switch {
+	case p.stream != nil:
+		p.stream.fail(lost)
+		return
+	case p.idempotent && !c.stopping:
+		p.again = true
+	default:
+		p.err = lost
+	}
+	p.done <- struct{}{}
+}
+
+// failAll ends all calls, and returns how many those were.
+func (c *Client) failAll(why *Error) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.calls)
+	for id, p := range c.calls {
+		delete(c.calls, id)
+		if p.stream != nil {
+			p.stream.fail(why)
+			continue
+		}
+		p.err = why
+		p.done <- struct{}{}
+	}
+	c.calmLocked()
+	return n
+}
+
+// refuse ends the call whose response is over the limit.
+func (c *Client) refuse(e *udsipc.TooLargeError) {
+	r := reader{rest: e.Head}
+	if kind := r.number(); r.bad || kind != typeResponse && kind != typeError && kind != typeData {
+		return
+	}
+	id, _, err := parseID(r.rest)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.calls[id]
+	if p == nil {
+		return
+	}
+	delete(c.calls, id)
+	c.calmLocked()
+	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size, e.Limit)}
+	if p.stream != nil {
+		p.stream.fail(why)
+		return
+	}
+	p.err = why
+	p.done <- struct{}{}
+}
+
+// handle takes what the server sends.
+func (c *Client) handle(m duplex.Message) {
+	id, rest, err := parseID(m.Data)
+	if err != nil {
+		c.duplex.Report(udsipc.OpRead, err)
+		return
+	}
+	c.mu.Lock()
+	p := c.calls[id]
+	if p == nil {
+		c.mu.Unlock()
+		return // It was given up.
+	}
+	if p.stream != nil {
+		stream := p.stream
+		if m.Type == typeError {
+			delete(c.calls, id)
+			c.calmLocked()
+		}
+		c.mu.Unlock()
+		if err := stream.take(m.Type, rest); err != nil {
+			c.duplex.Report(udsipc.OpRead, err)
+		}
+		return
+	}
+	delete(c.calls, id)
+	c.calmLocked()
+	c.mu.Unlock()
+	switch m.Type {
+	case typeResponse:
+		p.response = slices.Clone(rest)
+		if p.response == nil {
+			p.response = []byte{}
+		}
+	case typeError:
+		p.err = parseError(rest)
+	default:
+		p.err = &Error{Code: CodeUnknown, Message: fmt.Sprintf("the server sends a message of type %d", m.Type)}
+	}
+	p.done <- struct{}{}
+}

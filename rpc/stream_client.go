@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+// This file is how a Client opens a stream.
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+)
+
+// OpenStream opens a stream of a method. ctx is that of the whole stream: when it ends, the stream does, at both ends.
+// Close must be called. What goes wrong at the other side, an unknown method for instance, is what Receive and Send return.
+// A stream is lost with its connection.
+func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
+	if err := c.duplex.WaitConnected(ctx); err != nil {
+		return nil, notConnected(ctx, err, method)
+	}
+	own, cancel := context.WithCancelCause(ctx)
+	s := &ClientStream{client: c, cancel: cancel}
+	s.Stream = newStream(0, own, c.send, c.duplex.MaxMessageSize(), window)
+	s.broke = func(why error) { cancel(why) }
+	p := &pending{done: make(chan struct{}, 1), stream: s.Stream}
+	id, err := c.register(p)
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
+	q := request{id: id, timeout: timeoutOf(ctx)}
+	if err := c.post(p, &q, typeOpen, method, binary.AppendUvarint(nil, window)); err != nil {
+		c.forget(id)
+		cancel(err)
+		return nil, asError(err)
+	}
+	context.AfterFunc(own, func() {
+		s.fail(endOf(own))
+		if c.forget(id) {
+			c.tellCanceled(id)
+		}
+	})
+	return s, nil
+}
+
+// endOf is why the context of a stream has ended.
+func endOf(ctx context.Context) error {
+	if e := (*Error)(nil); errors.As(context.Cause(ctx), &e) {
+		return e
+	}
+	return &Error{Code: CodeOf(context.Cause(ctx)), Message: "the stream's context has ended"}
+}
+
+// A ClientStream is the client's end of a Stream.
+type ClientStream struct {
+	*Stream
+	client *Client
+	cancel context.CancelCauseFunc
+}
+
+// Close ends the stream: its handler's context ends, if it has not returned. It may be called again.
+func (s *ClientStream) Close() error {
+	s.cancel(context.Canceled)
+	return nil
+}
