@@ -100,7 +100,13 @@ func TestAServerThatEndsWhatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := dial(t, address)
+	c, err := ours.NewClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +135,9 @@ func TestAServerThatEndsWhatIsNotThere(t *testing.T) {
 		}
 	}
 	close(over)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = c.Stop(ended) // What the server has not read yet does not matter.
 }
 
 // TestTooLarge: whatever is, and on which side ever, its caller is told, and the others go on.
