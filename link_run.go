@@ -103,19 +103,28 @@ func (l *Link) read(conn *Conn) (received int, err error) {
 		if err == io.EOF {
 			err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
 		}
-		if large := (*TooLargeError)(nil); errors.As(err, &large) {
-			l.cfg.onError.report(OpRead, l.cfg.where, err)
-			if l.cfg.tooLarge != nil {
-				l.cfg.tooLarge(large)
-			}
-			continue
-		}
 		if err != nil {
+			if l.passOver(err) {
+				continue
+			}
 			return received, err
 		}
 		received++
 		l.handle(data)
 	}
+}
+
+// passOver says whether reading goes on after err: behind a message that was too large.
+func (l *Link) passOver(err error) bool {
+	var large *TooLargeError
+	if !errors.As(err, &large) {
+		return false
+	}
+	l.cfg.onError.report(OpRead, l.cfg.where, err)
+	if l.cfg.tooLarge != nil {
+		l.cfg.tooLarge(large)
+	}
+	return true
 }
 
 // dial makes a connection that sends from the queue of the Link.

@@ -97,14 +97,10 @@ func (s *Session) run() {
 func (s *Session) read() error {
 	for {
 		data, err := s.conn.ReadMessage()
-		if large := (*udsipc.TooLargeError)(nil); errors.As(err, &large) {
-			s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
-			if s.server.tooLarge != nil {
-				s.server.tooLarge(s, large)
-			}
-			continue
-		}
 		if err != nil {
+			if s.passOver(err) {
+				continue
+			}
 			s.report(err)
 			return err
 		}
@@ -117,6 +113,19 @@ func (s *Session) read() error {
 			s.server.listener.Report(udsipc.OpHandle, s.Peer(), fmt.Errorf("%w: %w", udsipc.ErrHandlerFailed, err))
 		}
 	}
+}
+
+// passOver says whether reading goes on after err: behind a message that was too large.
+func (s *Session) passOver(err error) bool {
+	var large *udsipc.TooLargeError
+	if !errors.As(err, &large) {
+		return false
+	}
+	s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
+	if s.server.tooLarge != nil {
+		s.server.tooLarge(s, large)
+	}
+	return true
 }
 
 // report reports the end of reading, if that is one that the peer did not decide on or this side asked for.

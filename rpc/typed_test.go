@@ -70,3 +70,21 @@ func TestWire(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestCallAllocates twice: the call at the server, and the response at the client.
+func TestCallAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates, and empties pools")
+	}
+	address := path(t)
+	serve(t, address, nil)
+	c := dial(t, address)
+	request := make([]byte, 128)
+	if n := testing.AllocsPerRun(2000, func() {
+		if _, err := c.Call(context.Background(), "echo", request); err != nil {
+			t.Error(err)
+		}
+	}); n > 2.5 { // A pool may be emptied.
+		t.Errorf("%v allocations a call, want 2", n)
+	}
+}
