@@ -91,7 +91,8 @@ func (r *Reader) moreWaiting(err error, admitted int) bool {
 // accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
 // after which it gave up.
 func (r *Reader) accept() error {
-	failures, admitted := 0, 0
+	failures := 0
+	admitted := 1 // So that the backlog is looked at once more, however late this goroutine hears of the end.
 	pause := minAcceptPause
 	for {
 		if !r.awaitRoom() {

@@ -191,6 +191,7 @@ func (in *inbound) fill() error {
 		}
 		if in.handing.Load() && !in.closing.Load() {
 			if in.atRest() {
+				in.park() // Others may need the memory to come to rest.
 				return errHandOver
 			}
 			if in.handEnd.IsZero() {

@@ -95,16 +95,21 @@ func (r *Reader) leave(name string, what descriptor) error {
 		slots.Add(-1)
 		return err
 	}
+	r.noteLeft(name)
+	return nil
+}
+
+func (r *Reader) noteLeft(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.left == nil {
 		r.left = make(map[string]int)
 	}
 	r.left[name]++
-	return nil
 }
 
-// forgetLeft has systemd forget what was left.
+// forgetLeft has systemd forget what was left, what is known of the writers included: that is wrong with the next
+// message that is handled here.
 func (r *Reader) forgetLeft() {
 	r.mu.Lock()
 	left := r.left
@@ -112,7 +117,9 @@ func (r *Reader) forgetLeft() {
 	r.mu.Unlock()
 	slots.Add(-reservedSlots)
 	for name, n := range left {
-		slots.Add(-int64(n))
+		if name != storeName(storeMemory, r.storeKey()) { // That has a reserved slot.
+			slots.Add(-int64(n))
+		}
 		slotNames.Add(-int64(n * (len(name) + 1)))
 		_ = notify(nil, notifyRemove, "FDNAME="+name) // If systemd cannot be told, it knows of nothing either.
 	}
@@ -241,5 +248,11 @@ func (r *Reader) leaveState() error {
 	if err != nil {
 		return err
 	}
-	return firstError(store(storeName(storeMemory, r.storeKey()), file), file.Close())
+	defer file.Close()
+	name := storeName(storeMemory, r.storeKey())
+	if err := store(name, file); err != nil {
+		return err
+	}
+	r.noteLeft(name)
+	return nil
 }

@@ -6,6 +6,7 @@ package udsipc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -26,10 +27,10 @@ func (r *Reader) Stop(ctx context.Context) error {
 	err := r.stopListening()
 	select {
 	case <-r.done:
-		return opError(OpStop, r.cfg.where, err)
 	case <-ctx.Done():
-		return opError(OpStop, r.cfg.where, r.force(ctx))
+		err = errors.Join(r.force(ctx), err)
 	}
+	return opError(OpStop, r.cfg.where, err)
 }
 
 // neverStarted ends a Reader that was not started, and says whether it is one.
@@ -96,9 +97,14 @@ func (r *Reader) endLocked(c *readerConn) {
 	}
 }
 
-// force ends what is left without waiting for it.
+// force ends what is left without waiting for it. If nothing is, ctx has ended in the same moment, or long before.
 func (r *Reader) force(ctx context.Context) error {
-	r.giveUp()
+	select {
+	case <-r.done:
+		return nil
+	default:
+		r.giveUp()
+	}
 	r.mu.Lock()
 	busy := len(r.conns)
 	conns := make([]*readerConn, 0, busy)
@@ -107,7 +113,9 @@ func (r *Reader) force(ctx context.Context) error {
 	}
 	listener := r.listener
 	r.mu.Unlock()
-	_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
+	if listener != nil { // Else it was never started, and another Stop is about to say so.
+		_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
+	}
 	for _, c := range conns {
 		c.abort()
 	}

@@ -137,6 +137,9 @@ func probeStore(name string) error {
 	}
 	defer reading.Close()
 	err = store(name, writing)
+	if err == nil {
+		defer slotNames.Add(-int64(len(name) + 1))
+	}
 	if err = firstError(err, writing.Close()); err != nil {
 		return err
 	}
