@@ -46,7 +46,7 @@ func converse(tb testing.TB, l *udsipc.Listener, address string, opts ...udsipc.
 
 // overConversations runs a test over each transport, and over TLS.
 func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *udsipc.Conn)) {
-	overTransports(t, func(t *testing.T, address string) {
+	overAddresses(t, func(t *testing.T, address string) {
 		dialled, accepted := converse(t, listen(t, address), address)
 		test(t, dialled, accepted)
 	})

@@ -24,7 +24,7 @@ import (
 // TestHandOver has five processes follow one another under Writers at full speed, which must not notice.
 func TestHandOver(t *testing.T) {
 	const generations = 5
-	overTransports(t, func(t *testing.T, address string) {
+	overAddresses(t, func(t *testing.T, address string) {
 		for name, opts := range map[string][]udsipc.WriterOption{
 			"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()},
 		} {

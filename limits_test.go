@@ -170,19 +170,19 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // TestLargeMessagesShareMemory: many large messages at once, each larger than what there is, all arrive.
 func TestLargeMessagesShareMemory(t *testing.T) {
-	overTransports(t, func(t *testing.T, address string) {
+	overTransports(t, func(t *testing.T, on *route) {
 		const writers, each, size = 8, 5, 1 << 20
 		var handled atomic.Int64
-		r := startReader(t, func(data []byte) error {
+		r := on.startReader(t, func(data []byte) error {
 			if len(data) != size {
 				return errors.New("damaged")
 			}
 			handled.Add(1)
 			return nil
-		}, address, udsipc.WithReadMemory(1<<19))
+		}, udsipc.WithReadMemory(1<<19))
 		data := make([]byte, size)
 		for range writers {
-			w := startWriter(t, address)
+			w := on.startWriter(t)
 			for range each {
 				if err := w.WriteMessage(data); err != nil {
 					t.Fatal(err)

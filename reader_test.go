@@ -23,34 +23,6 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// transports are the addresses over which everything must work alike.
-var transports = []struct {
-	name    string
-	address func(tb testing.TB) string
-}{
-	{"unix", socketPath},
-	{"prefixed", func(tb testing.TB) string { return "unix:" + socketPath(tb) }},
-	{"abstract", abstractName},
-	{"tcp", tcpAddress},
-}
-
-var abstractCount atomic.Int64
-
-func abstractName(tb testing.TB) string {
-	tb.Helper()
-	if runtime.GOOS != "linux" {
-		tb.Skip("abstract names exist on Linux alone")
-	}
-	return fmt.Sprintf("@udsipc-test-%d-%d", os.Getpid(), abstractCount.Add(1))
-}
-
-// overTransports runs a test over each transport.
-func overTransports(t *testing.T, test func(t *testing.T, address string)) {
-	for _, transport := range transports {
-		t.Run(transport.name, func(t *testing.T) { test(t, transport.address(t)) })
-	}
-}
-
 // await waits for an event that must come.
 func await[T any](tb testing.TB, what string, events <-chan T) T {
 	tb.Helper()
@@ -110,20 +82,6 @@ func (r *reported) none(tb testing.TB, targets ...error) {
 	}
 }
 
-func mustDial(tb testing.TB, address string) net.Conn {
-	tb.Helper()
-	network, name := "unix", strings.TrimPrefix(address, "unix:")
-	if rest, ok := strings.CutPrefix(address, "tcp://"); ok {
-		network, name = "tcp", rest
-	}
-	conn, err := net.Dial(network, name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { conn.Close() })
-	return conn
-}
-
 func frames(messages ...string) []byte {
 	var b []byte
 	for _, message := range messages {
@@ -143,9 +101,9 @@ func mustWrite(tb testing.TB, conn net.Conn, b []byte) {
 func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 	sizes := []int{0, 1, 2, 127, 128, 129, 511, 512, 513, 4 << 10, 16383, 16384, 64<<10 - 4, 64<<10 - 3, 64 << 10,
 		64<<10 + 1, 256<<10 - 4, 256<<10 - 3, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20, 10 << 20}
-	overTransports(t, func(t *testing.T, address string) {
+	overTransports(t, func(t *testing.T, on *route) {
 		got := make(chan int, 1000)
-		r := startReader(t, func(data []byte) error {
+		r := on.startReader(t, func(data []byte) error {
 			for i, c := range data {
 				if c != byte(len(data)+i) {
 					t.Errorf("byte %d of %d is %d, want %d", i, len(data), c, byte(len(data)+i))
@@ -154,8 +112,8 @@ func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 			}
 			got <- len(data)
 			return nil
-		}, address)
-		w := startWriter(t, address)
+		})
+		w := on.startWriter(t)
 		for _, bufferSize := range []string{"forward", "backward"} {
 			for i := range sizes {
 				size := sizes[i]
@@ -224,8 +182,8 @@ func number(n uint64, size int) []byte {
 
 // TestGracefulRestartLosesNothing stops and starts the reader while a writer runs at full speed.
 func TestGracefulRestartLosesNothing(t *testing.T) {
-	const restarts = 40
-	overTransports(t, func(t *testing.T, address string) {
+	const restarts = 20
+	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, 1<<63)
 		tick := make(chan struct{}, 1)
 		handler := func(data []byte) error {
@@ -236,7 +194,7 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 			return s.handle(data)
 		}
 		errs := collect()
-		w := startWriter(t, address, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.callback))
+		w := on.startWriter(t, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.callback))
 		ctx, cancel := context.WithCancel(t.Context())
 		written := make(chan uint64)
 		go func() {
@@ -249,14 +207,8 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 			}
 		}()
 		var total uint64
-		for range restarts {
-			r, err := udsipc.NewReader(handler, address, udsipc.WithReaderErrorCallback(errs.callback))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := r.Start(); err != nil {
-				t.Fatal(err)
-			}
+		for range on.rounds(restarts) {
+			r := on.startReader(t, handler, udsipc.WithReaderErrorCallback(errs.callback))
 			for range 20 {
 				await(t, "messages", tick)
 			}
@@ -265,7 +217,7 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 		}
 		cancel()
 		n := <-written
-		r := startReader(t, handler, address)
+		r := on.startReader(t, handler)
 		if err := w.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -276,6 +228,7 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 		if total += r.Metrics().Received; total != n || s.next != n {
 			t.Errorf("%d messages were handled, the last was %d; %d were written", total, s.next, n)
 		}
+		checkGracefulStop(t, w, total)
 		m := w.Metrics()
 		if m.Sent != n || m.PossiblyLost != 0 {
 			t.Errorf("writer: %+v, want %d sent and none possibly lost", m, n)
@@ -287,18 +240,17 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 // TestIdleCloseLosesNothing has a writer send at the very moment at which its connection is idle for
 // too long.
 func TestIdleCloseLosesNothing(t *testing.T) {
-	const idle = 2 * time.Millisecond
-	messages := uint64(2000)
-	if testing.Short() {
-		messages = 200
-	}
-	overTransports(t, func(t *testing.T, address string) {
+	const idle, messages = time.Millisecond, 200
+	overTransports(t, func(t *testing.T, on *route) {
+		if on.wrapped {
+			t.Skip("each end takes a second there; the fake clock of TestIdleCloseAtEachMoment has none")
+		}
 		s := newSequence(t, messages)
-		r := startReader(t, s.handle, address, udsipc.WithInactivityTimeout(idle))
-		w := startWriter(t, address, udsipc.WithMaxBackoff(time.Millisecond))
+		r := on.startReader(t, s.handle, udsipc.WithInactivityTimeout(idle))
+		w := on.startWriter(t, udsipc.WithMaxBackoff(time.Millisecond))
 		ticker := time.NewTicker(idle)
 		defer ticker.Stop()
-		for n := range messages {
+		for n := range uint64(messages) {
 			<-ticker.C
 			if err := w.WriteMessage(number(n, 8)); err != nil {
 				t.Fatal(err)
@@ -310,6 +262,34 @@ func TestIdleCloseLosesNothing(t *testing.T) {
 		}
 		if m := w.Metrics(); m.PossiblyLost != 0 {
 			t.Errorf("writer: %+v", m)
+		}
+	})
+}
+
+// TestIdleCloseAtEachMoment writes so long after the last message that the connection is about to be
+// idle for too long, is, or has just been, with everything that may lie between these.
+func TestIdleCloseAtEachMoment(t *testing.T) {
+	const idle = 10 * time.Second
+	overMemory(t, func(t *testing.T, on *route) {
+		var handled uint64
+		r := on.startReader(t, func([]byte) error { handled++; return nil }, udsipc.WithInactivityTimeout(idle))
+		w := on.startWriter(t)
+		var written uint64
+		for _, after := range []time.Duration{0, 1, -1, time.Millisecond, -time.Millisecond, time.Second, -time.Second, time.Hour} {
+			for range 3 {
+				mustWriteMessage(t, w, "message")
+				written++
+				time.Sleep(idle + after)
+			}
+		}
+		stop(t, w)
+		if r.Metrics().IdleClosed == 0 {
+			t.Error("no connection was idle, so nothing was tested")
+		}
+		stop(t, r)
+		checkGracefulStop(t, w, handled)
+		if m := w.Metrics(); m.PossiblyLost != 0 || handled != written {
+			t.Errorf("%d messages handled, %d written: %+v", handled, written, m)
 		}
 	})
 }
@@ -403,12 +383,12 @@ func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
 // TestTooLargeMessageIsRefused: the connection ends, but nothing that was sent behind the message is
 // lost with it.
 func TestTooLargeMessageIsRefused(t *testing.T) {
-	overTransports(t, func(t *testing.T, address string) {
+	overTransports(t, func(t *testing.T, on *route) {
 		errs := collect()
 		got := make(chan string, 10)
-		r := startReader(t, func(data []byte) error { got <- string(data); return nil }, address,
+		r := on.startReader(t, func(data []byte) error { got <- string(data); return nil },
 			udsipc.WithMaxMessageSize(5), udsipc.WithReaderErrorCallback(errs.callback))
-		conn := mustDial(t, address)
+		conn := on.dial(t)
 		mustWrite(t, conn, frames("small", "too large", "next", strings.Repeat("x", 100_000), "last"))
 		for _, want := range []string{"small", "next", "last"} {
 			if data := await(t, want, got); data != want {
@@ -419,9 +399,7 @@ func TestTooLargeMessageIsRefused(t *testing.T) {
 		if !strings.Contains(err.Error(), "9 bytes") || !strings.Contains(err.Error(), "limit is 5") {
 			t.Errorf("the report names neither size nor limit: %v", err)
 		}
-		if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("the connection does not end: %v", err)
-		}
+		readToEnd(t, conn)
 		if m := r.Metrics(); m.TooLarge != 2 || m.Received != 3 {
 			t.Errorf("%+v, want 2 too large, 3 received", m)
 		}

@@ -22,11 +22,11 @@ import (
 
 // TestAcknowledgedMessagesArrive: with acknowledgements a message is sent when it is handled.
 func TestAcknowledgedMessagesArrive(t *testing.T) {
-	overTransports(t, func(t *testing.T, address string) {
+	overTransports(t, func(t *testing.T, on *route) {
 		const n = 20_000
 		s := newSequence(t, n)
-		r := startReader(t, s.handle, address)
-		w := startWriter(t, address, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock))
+		r := on.startReader(t, s.handle)
+		w := on.startWriter(t, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock))
 		for i := range uint64(n) {
 			if err := w.WriteMessage(number(i, int(i%3000))); err != nil {
 				t.Fatal(err)
@@ -51,27 +51,20 @@ func TestAcknowledgedMessagesArrive(t *testing.T) {
 
 // TestOldAndNewTogether: plain writers go on beside acknowledged ones.
 func TestOldAndNewTogether(t *testing.T) {
-	overTransports(t, func(t *testing.T, address string) {
+	overTransports(t, func(t *testing.T, on *route) {
 		const n = 100
 		var mu sync.Mutex
 		got := map[string]int{}
 		writers := map[udsipc.WriterID]bool{}
-		r, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
+		r := on.startDeliveryReader(t, func(_ context.Context, d *udsipc.Delivery) error {
 			mu.Lock()
 			defer mu.Unlock()
 			got[string(d.Data)]++
 			writers[d.Writer] = true
 			return nil
-		}, address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer stop(t, r)
+		})
 		ends := []*udsipc.Writer{
-			startWriter(t, address), startWriter(t, address, udsipc.WithAcknowledgements()), startWriter(t, address, udsipc.WithAcknowledgements()),
+			on.startWriter(t), on.startWriter(t, udsipc.WithAcknowledgements()), on.startWriter(t, udsipc.WithAcknowledgements()),
 		}
 		for i := range n {
 			for j, w := range ends {
@@ -278,10 +271,16 @@ func TestHellosThatCannotBe(t *testing.T) {
 func openSession(tb testing.TB, address string, h udsipc.Hello, messages ...string) (net.Conn, udsipc.Welcome) {
 	tb.Helper()
 	conn := mustDial(tb, address)
+	return conn, sayHello(tb, conn, h, messages...)
+}
+
+// sayHello opens a session on conn, sends the messages, and returns what the welcome says.
+func sayHello(tb testing.TB, conn net.Conn, h udsipc.Hello, messages ...string) udsipc.Welcome {
+	tb.Helper()
 	mustWrite(tb, conn, h.Bytes())
 	w := awaitWelcome(tb, conn)
 	mustWrite(tb, conn, frames(messages...))
-	return conn, w
+	return w
 }
 
 func awaitWelcome(tb testing.TB, conn net.Conn) udsipc.Welcome {
@@ -318,23 +317,24 @@ func awaitAck(tb testing.TB, conn net.Conn, message byte) {
 // TestTakingOver: a second connection of a writer ends the first, waits for the handler that runs, and
 // gets the true number. What lies in the first one's buffer is not handled.
 func TestTakingOver(t *testing.T) {
-	overTransports(t, func(t *testing.T, address string) {
+	overTransports(t, func(t *testing.T, on *route) {
 		entered, leave := make(chan string, 10), make(chan struct{})
-		r := startReader(t, func(data []byte) error {
+		r := on.startReader(t, func(data []byte) error {
 			entered <- string(data)
 			if string(data) == "slow" {
 				<-leave
 			}
 			return nil
-		}, address)
+		})
 		id := udsipc.WriterID{1}
-		first, w := openSession(t, address, udsipc.Hello{Writer: id, Attempt: 1, First: 1}, "one", "slow", "three", "four")
+		first := on.dial(t)
+		w := sayHello(t, first, udsipc.Hello{Writer: id, Attempt: 1, First: 1}, "one", "slow", "three", "four")
 		if w.Handled != 0 || w.Limit != 10<<20 {
 			t.Errorf("the first welcome is %+v", w)
 		}
 		await(t, "one", entered)
 		await(t, "slow", entered)
-		second := mustDial(t, address)
+		second := on.dial(t)
 		mustWrite(t, second, udsipc.Hello{Writer: id, Attempt: 2, First: 1, Sent: 4}.Bytes())
 		until(t, "the second connection is there", func() bool { return r.Metrics().Connections == 2 })
 		second.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
@@ -581,8 +581,8 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 // TestGracefulRestartsRepeatNothing is TestGracefulRestartLosesNothing with acknowledgements: a reader
 // that stops acknowledges all that it has handled.
 func TestGracefulRestartsRepeatNothing(t *testing.T) {
-	const restarts = 30
-	overTransports(t, func(t *testing.T, address string) {
+	const restarts = 15
+	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, 1<<63)
 		tick := make(chan struct{}, 1)
 		handler := func(_ context.Context, d *udsipc.Delivery) error {
@@ -595,7 +595,7 @@ func TestGracefulRestartsRepeatNothing(t *testing.T) {
 			}
 			return s.handle(d.Data)
 		}
-		w := startWriter(t, address, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock))
+		w := on.startWriter(t, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		written := make(chan uint64)
@@ -606,18 +606,12 @@ func TestGracefulRestartsRepeatNothing(t *testing.T) {
 			}
 		}()
 		var acknowledged uint64
-		for i := range restarts + 1 {
-			r, err := udsipc.NewDeliveryReader(handler, address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := r.Start(); err != nil {
-				t.Fatal(err)
-			}
+		for i := range on.rounds(restarts) + 1 {
+			r := on.startDeliveryReader(t, handler)
 			for range 20 {
 				await(t, "messages", tick)
 			}
-			if i == restarts {
+			if i == on.rounds(restarts) {
 				cancel()
 				n := <-written
 				stop(t, w)

@@ -108,7 +108,7 @@ func TestUnauthorizedPeers(t *testing.T) {
 	fall := udsipc.WithAuthorizer(func(udsipc.Peer) error { panic("on the floor") })
 	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
 		for _, opt := range []udsipc.Option{deny, fall} {
-			overTransports(t, func(t *testing.T, address string) {
+			overAddresses(t, func(t *testing.T, address string) {
 				t.Run("by the reader", func(t *testing.T) {
 					errs := collect()
 					r := startReader(t, func([]byte) error { t.Error("handled"); return nil }, address, opt, udsipc.WithReaderErrorCallback(errs.callback))
@@ -167,7 +167,7 @@ func (a *authority) sign(tb testing.TB, name string) (*x509.Certificate, *ecdsa.
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 1, 0),
 		IsCA: a.cert == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -212,7 +212,7 @@ func TestTLS(t *testing.T) {
 		})
 	}
 	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
-		overTransports(t, func(t *testing.T, address string) {
+		overAddresses(t, func(t *testing.T, address string) {
 			const restarts, each = 5, 500
 			s := newSequence(t, restarts*each)
 			errs := collect()
