@@ -48,6 +48,7 @@ type sharedConfig struct {
 	maxBufferedWrites uint64
 	maxBufferedBytes  uint64
 	writeTimeout      time.Duration
+	stallTimeout      time.Duration // 0: never.
 	overflow          OverflowPolicy
 	overflowSet       bool
 	sending           string // The last option of these that was set.
@@ -249,6 +250,8 @@ func (c *sharedConfig) check(text string) error {
 		return invalidSize("WithMaxBufferedWrites", 0, "at least 1 message")
 	case c.maxBufferedBytes == 0:
 		return invalidSize("WithMaxBufferedBytes", 0, "at least 1 byte")
+	case c.stallTimeout < 0:
+		return invalidTimeout("WithStallTimeout", c.stallTimeout, "0, which is never, or more")
 	case c.writeTimeout <= 0:
 		return invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
 	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:

@@ -37,6 +37,8 @@ type Conn struct {
 	queue    *queue
 	block    bool          // A message waits for room.
 	patience time.Duration // Of Close.
+	stall    time.Duration // How long the peer may take nothing; 0 for ever.
+	stalls   *atomic.Uint64
 	bound    writeBound
 	bufs     [][]byte                       // The rest is the drainer's: whoever found the queue idle.
 	busy     bool                           // The last write had several messages.
@@ -47,6 +49,9 @@ type Conn struct {
 	sendErr  atomic.Pointer[OpError]        // Why nothing can be sent any more.
 
 	unsent chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
+
+	keep      func() bool // Of KeepOpen; nil without one.
+	lastCount uint64      // Messages that were accepted when inUse last looked.
 
 	closing sync.Once
 	over    atomic.Bool   // It is being closed.
@@ -60,12 +65,14 @@ func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
 		queue:    newQueue(cfg.maxBufferedWrites, cfg.queueBytes(), cfg.overflow == OverflowDropOldest, false, 0),
 		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
 		patience: cfg.writeTimeout,
+		stall:    cfg.stallTimeout,
 		bufs:     make([][]byte, 0, maxVector),
 		closed:   make(chan struct{}),
 	}
 	c.queue.sleeping = true // Nobody drains it.
 	c.attempt = c.tryWrite
 	in.heads = true
+	in.busy = c.inUse
 	return c
 }
 
@@ -134,7 +141,10 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 
 // readError says what the end of reading means.
 func (c *Conn) readError(err error) error {
+	why := c.sendErr.Load()
 	switch n := c.in.midway(); {
+	case c.over.Load() && why != nil:
+		err = why.Err // Why this side ended it.
 	case c.over.Load(), errors.Is(err, errEnded):
 		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ErrTooSlow):
@@ -169,6 +179,40 @@ func (c *Conn) CloseRead() error {
 		return opError(OpRead, c.where, errors.ErrUnsupported)
 	}
 	return nil
+}
+
+// CloseWrite refuses further messages and ends this side's direction: the peer reads io.EOF behind what was sent, and
+// this side may read on. What is still queued is not sent: call Flush before. The error is errors.ErrUnsupported for a
+// connection that cannot be ended in one direction.
+func (c *Conn) CloseWrite() error {
+	c.queue.close()
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok {
+		return opError(OpWrite, c.where, errors.ErrUnsupported)
+	}
+	return opError(OpWrite, c.where, half.CloseWrite())
+}
+
+// ReturnReadMemory gives back what reading holds of WithReadMemory, for a caller that reads nothing for a while, and
+// returns how many bytes were read and not handed over yet. The last message is not valid any more.
+func (c *Conn) ReturnReadMemory() (kept int) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.in.suspend()
+	return len(c.in.buffered())
+}
+
+// KeepOpen sets who is asked, by the goroutine that reads, before the connection ends for inactivity
+// (WithInactivityTimeout): it goes on if busy returns true. It goes on as well if something is queued, or was since
+// the last time. It must be called before the first ReadMessage.
+func (c *Conn) KeepOpen(busy func() bool) { c.keep = busy }
+
+// inUse says whether the connection is used although nothing comes.
+func (c *Conn) inUse() bool {
+	counts, _ := c.queue.snapshot()
+	sent := counts.accepted != c.lastCount
+	c.lastCount = counts.accepted
+	return sent || counts.queued > 0 || c.keep != nil && c.keep()
 }
 
 // Peer returns who is at the other end.

@@ -113,6 +113,19 @@ func (in *inbound) park() {
 	}
 }
 
+// suspend is park for a wait that the peer decides on: what is unread stays, and no memory is on loan for it.
+func (in *inbound) suspend() {
+	have := in.w - in.r
+	if have == 0 {
+		in.release()
+		return
+	}
+	if 1<<bufferClass(have) < len(in.buf.b) {
+		in.move(have)
+	}
+	in.budget.giveBack(&in.loan, in.loan.bytes)
+}
+
 // release gives the buffer back.
 func (in *inbound) release() {
 	putBuffer(in.buf)

@@ -31,8 +31,9 @@ type inbound struct {
 	first   time.Duration   // From the beginning to the end of the first message; 0 for any.
 	frame   time.Duration   // From the first byte of a message to its last; 0 for any.
 	began   time.Time
-	resumed bool // An earlier process has read from it.
-	heads   bool // Of a message over the limit, the beginning is wanted.
+	resumed bool        // An earlier process has read from it.
+	heads   bool        // Of a message over the limit, the beginning is wanted.
+	busy    func() bool // Asked before the end for inactivity; nil for no.
 	counts  connCounts
 
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
@@ -213,7 +214,7 @@ func (in *inbound) fill() error {
 			return err
 		case !isTimeout(err):
 			return err
-		case in.tried && !in.closing.Load() && !in.halted.Load() && !in.handing.Load():
+		case in.tried && !in.closing.Load() && !in.halted.Load() && !in.handing.Load() && !in.inUse():
 			return firstError(in.reason, err)
 		}
 		if in.pastLimit() {

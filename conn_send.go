@@ -44,6 +44,31 @@ func (c *Conn) WriteMessage(data []byte) error {
 	return c.writeError(err)
 }
 
+// TryWriteMessage is WriteMessage that never waits for room: it returns ErrBufferFull instead.
+func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.put) }
+
+// WriteControl is WriteMessage for what ends or frees something at the peer. The bounds of the queue do not hold for
+// it, so it neither waits nor is refused before the end of the connection. Its caller bounds how many there are.
+func (c *Conn) WriteControl(data []byte) error { return c.writeNow(data, c.queue.putControl) }
+
+func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) error {
+	if uint64(len(data)) > c.limit {
+		return opError(OpWrite, c.where, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), c.limit))
+	}
+	_, idle, err := put(data)
+	if idle {
+		c.drain()
+	}
+	if err == nil || err == ErrBufferFull {
+		return err
+	}
+	return c.writeError(err)
+}
+
+// Room returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room again, or
+// the connection has ended.
+func (c *Conn) Room() <-chan struct{} { return c.queue.awaitRoom() }
+
 // writeError says why a message was not taken.
 func (c *Conn) writeError(err error) error {
 	if errors.Is(err, ErrStopped) {
@@ -102,7 +127,7 @@ func (c *Conn) drainWaiting() {
 		if len(vector) == 0 {
 			return
 		}
-		n, err := vector.WriteTo(c.conn)
+		n, err := c.writeWaiting(vector)
 		_, _ = c.queue.written(int(n))
 		if err != nil {
 			c.failSending(err)
@@ -110,6 +135,31 @@ func (c *Conn) drainWaiting() {
 		}
 	}
 }
+
+// writeWaiting writes some of vector, or all of it. A peer that takes nothing for too long is left.
+func (c *Conn) writeWaiting(vector net.Buffers) (n int64, err error) {
+	if c.stall == 0 {
+		return vector.WriteTo(c.conn)
+	}
+	if c.in.raw == nil { // A part that was taken does not show: a TLS connection is corrupt after a timeout.
+		vector = net.Buffers{vector[0][:min(len(vector[0]), stallPiece)]}
+	}
+	if err := c.conn.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	n, err = vector.WriteTo(c.conn)
+	switch {
+	case !isTimeout(err) || c.over.Load():
+	case n > 0 && c.in.raw != nil:
+		err = nil
+	default:
+		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", ErrBackpressure, c.stall)
+	}
+	return n, firstError(err, c.conn.SetWriteDeadline(time.Time{})) // For whoever writes without waiting.
+}
+
+// stallPiece is what a peer behind TLS, or a connection of a user's own, has to take in the time of WithStallTimeout.
+const stallPiece = 16 << 10
 
 // tryAll writes bufs without waiting, and returns how many bytes the kernel took.
 func (c *Conn) tryAll(bufs [][]byte) (n int, err error) {
@@ -140,11 +190,18 @@ func (c *Conn) failSending(err error) {
 		close(c.unsent)
 		return
 	}
+	stalled := errors.Is(err, ErrBackpressure)
 	err = opError(OpWrite, c.where, fmt.Errorf("%w: %w", ErrConnectionClosed, err))
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)
 	}
 	c.queue.seal(nil)
+	if stalled {
+		if c.stalls != nil {
+			c.stalls.Add(1)
+		}
+		c.abandon() // Whoever reads is told.
+	}
 }
 
 // endReading has the Link that reads come to an end, and go on with the next connection. A peer behind a Unix socket that

@@ -92,6 +92,11 @@ func (in *inbound) limitTo(deadline time.Time) error {
 	return in.conn.SetReadDeadline(deadline) // The next wait knows the others.
 }
 
+// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is busy for the peer.
+func (in *inbound) inUse() bool {
+	return in.reason == nil && in.busy != nil && !in.pastLimit() && in.busy()
+}
+
 // pastLimit says whether the deadline of a Conn has passed.
 func (in *inbound) pastLimit() bool {
 	in.mu.Lock()

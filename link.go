@@ -105,6 +105,22 @@ func (l *Link) Send(data []byte) (number uint64, err error) {
 	return number, err
 }
 
+// SendControl is Send for what ends or frees something at the peer. The bounds of the queue do not hold for it, so it
+// neither waits nor is refused before Stop. Its caller bounds how many there are.
+func (l *Link) SendControl(data []byte) (number uint64, err error) {
+	if uint64(len(data)) > l.cfg.maxMessageSize {
+		return 0, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), l.cfg.maxMessageSize)
+	}
+	number, idle, err := l.queue.putControl(data)
+	if idle {
+		l.mu.Lock()
+		conn := l.conn
+		l.mu.Unlock()
+		conn.drain() // Whoever finds the queue idle finds it connected.
+	}
+	return number, err
+}
+
 // MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).
 func (l *Link) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
 

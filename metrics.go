@@ -108,6 +108,7 @@ type ReaderMetrics struct {
 	HandlerErrors uint64 `json:"handler_errors"` // Messages for which the handler returned an error.
 	Panics        uint64 `json:"panics"`         // Messages at which the handler panicked.
 	TooSlow       uint64 `json:"too_slow"`       // Connections ended because of WithMessageTimeout or WithFirstMessageTimeout.
+	Stalled       uint64 `json:"stalled"`        // Conns ended because of WithStallTimeout.
 	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
 	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or greeting.
@@ -140,7 +141,7 @@ type ReaderMetrics struct {
 // connection for itself, in connCounts, and added here when it ends.
 type readerCounts struct {
 	connCounts
-	tooSlow                         atomic.Uint64
+	tooSlow, stalled                atomic.Uint64
 	handlerErrors, panics, tooLarge atomic.Uint64
 	truncated, malformed            atomic.Uint64
 	accepted, refused, idleClosed   atomic.Uint64
@@ -179,6 +180,7 @@ func (r *Reader) Metrics() ReaderMetrics {
 		HandlerErrors: r.counts.handlerErrors.Load(),
 		Panics:        r.counts.panics.Load(),
 		TooSlow:       r.counts.tooSlow.Load(),
+		Stalled:       r.counts.stalled.Load(),
 		TooLarge:      r.counts.tooLarge.Load(),
 		Truncated:     r.counts.truncated.Load(),
 		Malformed:     r.counts.malformed.Load(),

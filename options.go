@@ -111,6 +111,14 @@ func WithWriteTimeout(d time.Duration) Option {
 	return sendOption("WithWriteTimeout", func(c *sharedConfig) { c.writeTimeout = d })
 }
 
+// WithStallTimeout ends a connection of a Listener, of Dial or of a Link when something is queued for the peer and the peer
+// takes nothing of it for so long. The default is never; of a Server of packages duplex and rpc it is 30 s. A peer that takes
+// bytes slowly is kept, as far as this side can see it: the kernel frees a Unix socket in pieces of up to some 100 KiB, and
+// over TLS a record of 16 KiB has to be taken in that time. The end is reported as ErrBackpressure. A negative one is an error.
+func WithStallTimeout(d time.Duration) Option {
+	return sendOption("WithStallTimeout", func(c *sharedConfig) { c.stallTimeout = d })
+}
+
 // WithDialTimeout sets how long one attempt to connect may take; the default is 1 s. Not more than 0
 // is an error.
 func WithDialTimeout(d time.Duration) WriterOption {

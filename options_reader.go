@@ -11,7 +11,8 @@ import (
 )
 
 // WithInactivityTimeout ends connections on which nothing came for so long; the default is 10 s, and 0
-// is never. Nothing is lost by it: what a writer sends at that very moment is handled or sent again.
+// is never. Nothing is lost by it: what a writer sends at that very moment is handled or sent again. A Conn for whose peer
+// something is queued, or was since the last time, goes on, and so does a session with calls under way.
 // A negative one is an error.
 func WithInactivityTimeout(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.inactivityTimeout = d })

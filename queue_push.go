@@ -36,6 +36,37 @@ func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
 	return number, idle, err
 }
 
+// putControl is put for a message that the bounds do not hold for: it is refused only once the queue is closed.
+func (q *queue) putControl(data []byte) (number uint64, idle bool, err error) {
+	own := ownChunk(data)
+	q.lock()
+	if q.closed {
+		err = ErrStopped
+	} else {
+		q.appendLocked(data, frameSize(len(data)), own, q.nowLocked())
+	}
+	number = q.counts.accepted
+	idle = q.unlock(err)
+	if err != nil {
+		putBuffer(own)
+	}
+	return number, idle, err
+}
+
+// awaitRoom returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room, or
+// the queue is.
+func (q *queue) awaitRoom() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.fitsLocked(0) {
+		return nil
+	}
+	if q.room == nil {
+		q.room = make(chan struct{})
+	}
+	return q.room
+}
+
 // pushWait is push, but waits for room until ctx ends.
 func (q *queue) pushWait(ctx context.Context, data []byte) error {
 	_, idle, err := q.putWait(ctx, data)

@@ -176,6 +176,7 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 		return nil, false
 	}
 	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
+	conn.stalls = &c.reader.counts.stalled
 	select {
 	case c.reader.conversations <- conn:
 		return conn, true

@@ -8,6 +8,7 @@ package udsipc
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -96,6 +97,9 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	cfg, err := newWriterConfig(address, opts)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.stallTimeout != 0 {
+		return nil, errors.New("udsipc: WithStallTimeout is for a Conn or a Link: a Writer waits for a slow reader")
 	}
 	w := &Writer{
 		cfg:     cfg,

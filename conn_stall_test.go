@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// overStallingConversations is overConversations over Unix sockets, TCP, and TLS over both, with options for the accepting side.
+func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn)) {
+	for _, secure := range []bool{false, true} {
+		for name, address := range map[string]string{"unix": socketPath(t), "tcp": "tcp://127.0.0.1:0"} {
+			if secure {
+				name += ", tls"
+			}
+			t.Run(name, func(t *testing.T) {
+				theirs, ours := opts, []udsipc.WriterOption(nil)
+				if secure {
+					server, client := newAuthority(t).configs(t)
+					theirs, ours = append(theirs[:len(theirs):len(theirs)], udsipc.WithTLS(server)), append(ours, udsipc.WithTLS(client))
+				}
+				l := listen(t, address, theirs...)
+				if name[0] == 't' {
+					address = "tcp://" + l.Addr().String()
+				}
+				dialled, accepted := converse(t, l, address, ours...)
+				test(t, l, dialled, accepted)
+			})
+		}
+	}
+}
+
+// TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
+func TestStallTimeout(t *testing.T) {
+	const stall = 100 * time.Millisecond
+	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
+	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {
+		ended := make(chan error, 1)
+		go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the connection.
+		const messages, size = 16, 1 << 20
+		for range messages {
+			if err := accepted.WriteMessage(make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range messages / 2 { // Whoever reads is not left, although all of it takes longer than the timeout.
+			if _, err := dialled.ReadMessage(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(stall / 6)
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("a peer that reads is left: %v", err)
+		default:
+		}
+		if err := await(t, "the end", ended); !errors.Is(err, udsipc.ErrBackpressure) || !errors.Is(err, udsipc.ErrConnectionClosed) {
+			t.Errorf("reading: %v", err)
+		}
+		if err := accepted.WriteMessage(nil); !errors.Is(err, udsipc.ErrBackpressure) {
+			t.Errorf("writing: %v", err)
+		}
+		if n := l.Metrics().Stalled; n != 1 {
+			t.Errorf("%d connections are counted as stalled", n)
+		}
+	})
+}
+
+// TestControlMessages are taken although the queue is full, and arrive in order.
+func TestControlMessages(t *testing.T) {
+	opts := []udsipc.ReaderOption{udsipc.WithMaxBufferedWrites(4), udsipc.WithWriteTimeout(10 * time.Millisecond)}
+	overStallingConversations(t, opts, func(t *testing.T, _ *udsipc.Listener, dialled, accepted *udsipc.Conn) {
+		count := 0
+		for ; accepted.TryWriteMessage(make([]byte, 1<<20)) == nil; count++ {
+		}
+		room := accepted.Room()
+		if room == nil {
+			t.Fatal("the queue is full, and has room")
+		}
+		for range 10 {
+			if err := accepted.WriteControl([]byte("control")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range count + 10 {
+			data, err := dialled.ReadMessage()
+			if err != nil || n < count && len(data) != 1<<20 || n >= count && string(data) != "control" {
+				t.Fatalf("message %d of %d and 10: %d bytes, %v", n, count, len(data), err)
+			}
+		}
+		<-room
+		if accepted.Room() != nil {
+			t.Error("the queue is empty, and has no room")
+		}
+	})
+}
+
+// TestInactivityIsOfBothDirections: a connection that this side uses is not idle.
+func TestInactivityIsOfBothDirections(t *testing.T) {
+	const idle = 50 * time.Millisecond
+	path := socketPath(t)
+	_, accepted := converse(t, listen(t, path, udsipc.WithInactivityTimeout(idle)), path)
+	asked := 0
+	accepted.KeepOpen(func() bool { asked++; return asked <= 3 })
+	began := time.Now()
+	if _, err := accepted.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if d := time.Since(began); asked != 4 || d < 4*idle {
+		t.Errorf("ended after %v, asked %d times", d, asked)
+	}
+}
+
+// TestReturnReadMemory gives back the memory of what was read, and keeps the bytes.
+func TestReturnReadMemory(t *testing.T) {
+	path := socketPath(t)
+	l := listen(t, path)
+	dialled, accepted := converse(t, l, path)
+	const messages, size = 400, 1000
+	for range messages {
+		if err := dialled.WriteMessage(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := 0
+	for n := range messages {
+		if data, err := accepted.ReadMessage(); err != nil || len(data) != size {
+			t.Fatalf("message %d: %d bytes, %v", n, len(data), err)
+		}
+		kept += accepted.ReturnReadMemory()
+		if used := l.Metrics().Memory; used != 0 {
+			t.Fatalf("%d bytes are on loan", used)
+		}
+	}
+	if kept == 0 {
+		t.Error("nothing was ever kept")
+	}
+}
