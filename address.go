@@ -122,11 +122,11 @@ func invalidAddress(text, why string) error {
 	return fmt.Errorf("%w %q: %s", ErrInvalidSocketPath, text, why)
 }
 
-// A vanished TCP peer is noticed within about ten seconds: when nothing is under way by keep-alive
-// probes, and when something is by the bound on unacknowledged data (limitUnacknowledged).
+// tcpKeepAlive notices a vanished peer of an idle connection within about ten seconds. When data is
+// under way, retransmission does, which takes many minutes (tcp(7), tcp_retries2). TCP_USER_TIMEOUT
+// would be sooner, but also ends the connection of a peer that lives and does not read for so long: it
+// bounds how long data may wait for a closed window. Sessions have heartbeats instead.
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5}
-
-const tcpUserTimeout = 10 * time.Second
 
 // dial connects. sendBuffer is the kernel's send buffer in bytes; 0 leaves it as it is.
 func (a address) dial(ctx context.Context, timeout time.Duration, sendBuffer int) (net.Conn, error) {
@@ -139,9 +139,6 @@ func (a address) dial(ctx context.Context, timeout time.Duration, sendBuffer int
 		if err := sized.SetWriteBuffer(sendBuffer); err != nil {
 			return nil, fmt.Errorf("setting the send buffer to %d bytes (WithWriteBufferSize): %w", sendBuffer, firstError(err, conn.Close()))
 		}
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		limitUnacknowledged(tcp, tcpUserTimeout)
 	}
 	return conn, nil
 }

@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is what all connections share: which kind one is, what the kernel can tell of it, and the goodbye.
+// This file is what all connections share: which kind one is, what the kernel can tell of it.
 // conn_write.go and conn_read.go are the two directions, conn_linux.go and its siblings the system calls.
 
 import (
@@ -48,12 +48,6 @@ func inspect(conn net.Conn) (connKind, syscall.RawConn) {
 	}
 	return kind, raw
 }
-
-// goodbye is what a Reader writes when it ends a connection: an empty frame, the only thing that it ever
-// writes to a plain writer. Where the receiving side can be shut it says that everything was read; elsewhere
-// it asks for the end, and a Writer answers by closing its sending side. A writer that does not know
-// it is none the worse.
-var goodbye = []byte{0}
 
 // aLongTimeAgo is a deadline that wakes whoever waits.
 var aLongTimeAgo = time.Unix(1, 0)

@@ -13,4 +13,6 @@ const canTryRead = false
 
 func readDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
 
+func peekDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }
+
 func writeDescriptor(uintptr, []byte) (int, error) { return 0, syscall.EINVAL }

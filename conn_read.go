@@ -72,6 +72,10 @@ type inbound struct {
 	halted   atomic.Bool           // At once: what is buffered is not handled either.
 	closing  atomic.Bool           // Gracefully: no longer than it takes to handle what the peer has sent.
 	said     bool                  // The goodbye was said.
+	reported bool                  // The report was sent, or need not be.
+	sawEnd   bool                  // The peer has ended its side, and everything was read.
+	skipped  uint64                // Messages over the limit that were passed over.
+	grace    grace                 // The time that is left after the goodbye.
 	mu       sync.Mutex            // Guards the read deadline and what follows.
 	greeting bool                  // The TLS handshake is not done.
 	handing  atomic.Bool           // The next process is to have it, from the next boundary of a message on.
@@ -79,7 +83,7 @@ type inbound struct {
 	unfit    atomic.Pointer[error] // Why the next process does not get it.
 	limited  time.Time             // Of a Conn: its reader's own deadline; zero for none.
 	shut     bool                  // The kernel refuses the peer's writes; end of file will come.
-	graceEnd time.Time             // Otherwise: when to wait no longer.
+	why      endReason             // Why it is closing.
 }
 
 // tooLargeHead is how much of a message over the limit a TooLargeError has.
@@ -122,7 +126,9 @@ func (in *inbound) next() (data []byte, ok bool, err error) {
 		if in.skip > 0 {
 			n := min(in.skip, uint64(in.w-in.r))
 			in.r += int(n)
-			in.skip -= n
+			if in.skip -= n; in.skip == 0 {
+				in.skipped++
+			}
 			continue
 		}
 		b := in.buf.b[in.r:in.w]
@@ -200,6 +206,7 @@ func (in *inbound) fill() error {
 			}
 		}
 		err := in.read()
+		in.grace.waitEnded(in.tried && isTimeout(err))
 		switch {
 		case err == nil:
 			in.brought = in.n
@@ -209,8 +216,11 @@ func (in *inbound) fill() error {
 			continue
 		case err == errNoSpace:
 			return errEnded
-		case err == io.EOF && in.closing.Load():
-			in.sayGoodbye() // A write that was refused midway leaves a Writer in doubt otherwise.
+		case err == io.EOF:
+			in.sawEnd = true
+			if in.closing.Load() {
+				in.farewell() // A write that was refused midway leaves a Writer in doubt otherwise.
+			}
 			return err
 		case !isTimeout(err):
 			return err
@@ -268,28 +278,28 @@ func (in *inbound) tryRead(fd uintptr) bool {
 }
 
 // readAny reads from a connection that offers no way to wait without a buffer: a small one has to do
-// until it turns out to be too small.
+// until it turns out to be too small. A read may wait, so what is handled is acknowledged before each,
+// and no large buffer is held for a few bytes.
 func (in *inbound) readAny() error {
+	in.tellHandled()
 	if err := in.arm(); err != nil {
 		return err
 	}
-	if !in.filled {
-		in.tellHandled()
+	if have := in.w - in.r; !in.filled || len(in.buf.b) > freeSize && have < len(in.buf.b)/2 {
+		in.filled = false
 		in.park()
 		if in.buf == nil {
 			in.buf, in.r, in.w = getBuffer(minBufferSize), 0, 0
 		}
 	}
 	in.tried = true
-	dst := in.buf
-	if (dst == nil || in.filled || in.w == len(dst.b)) && !in.space() {
+	if (in.filled || in.w == len(in.buf.b)) && !in.space() {
 		return errNoSpace
 	}
-	dst = in.buf
 	var err error
-	in.n, err = in.conn.Read(dst.b[in.w:in.ceiling()])
+	in.n, err = in.conn.Read(in.buf.b[in.w:in.ceiling()])
 	in.counts.reads.Add(1)
-	in.filled = in.w+in.n == len(dst.b)
+	in.filled = in.w+in.n == len(in.buf.b)
 	in.w += in.n
 	if in.n > 0 {
 		return nil // An error will come again.

@@ -4,7 +4,7 @@
 
 package udsipc
 
-// This file is the one system call of each direction that does not wait.
+// This file is the system calls of each direction that do not wait.
 
 import "syscall"
 
@@ -15,6 +15,16 @@ const canTryRead = true
 func readDescriptor(fd uintptr, b []byte) (n int, err error) {
 	for {
 		n, err = syscall.Read(int(fd), b)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// peekDescriptor is readDescriptor, but leaves the bytes where they are.
+func peekDescriptor(fd uintptr, b []byte) (n int, err error) {
+	for {
+		n, _, err = syscall.Recvfrom(int(fd), b, syscall.MSG_PEEK)
 		if err != syscall.EINTR {
 			return max(n, 0), err
 		}

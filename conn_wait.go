@@ -2,16 +2,11 @@
 
 package udsipc
 
-// This file is how long a receiving connection waits, and how it ends.
+// This file is how long a receiving connection waits; conn_end.go is how it ends.
 
 import (
 	"fmt"
 	"time"
-)
-
-const (
-	closeGrace  = time.Second            // How long a peer may take to answer the goodbye.
-	goodbyeWait = 100 * time.Millisecond // How long the goodbye itself may take.
 )
 
 // arm sets the deadline of the next wait.
@@ -23,10 +18,10 @@ func (in *inbound) arm() error {
 	case in.halted.Load():
 		deadline = aLongTimeAgo
 	case in.shut:
-	case in.closing.Load() && in.graceEnd.IsZero():
+	case in.closing.Load() && !in.said:
 		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.closing.Load():
-		deadline = in.graceEnd
+		deadline = in.grace.wait(time.Now())
 	case in.handing.Load() && in.atRest():
 		deadline = aLongTimeAgo // requestHandOver came in between.
 	case in.handing.Load():
@@ -131,32 +126,12 @@ func (in *inbound) halt() {
 	_ = in.conn.SetReadDeadline(aLongTimeAgo)
 }
 
-// requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
-// and what it has written by then is handled. Any goroutine may call it.
-func (in *inbound) requestClose() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.closing.Load() {
-		return
-	}
-	in.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
-	if in.greeting {
-		// Its writer may have finished, and be sending: it hears the goodbye after that.
-		_ = in.conn.SetReadDeadline(time.Now().Add(closeGrace))
-		return
-	}
-	in.shut = shutReceiving(in.conn)
-	if !in.shut {
-		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
-	}
-}
-
 // requestHandOver has the connection come to rest at the next boundary of a message, for the next process. What
 // cannot be handed over is ended gracefully. Any goroutine may call it.
 func (in *inbound) requestHandOver() {
 	if _, ok := in.conn.(descriptor); !ok || in.raw == nil {
 		in.unfit.Store(&errNotPlain)
-		in.requestClose()
+		in.requestClose(endOrderly)
 		return
 	}
 	in.mu.Lock()
@@ -175,7 +150,7 @@ func (in *inbound) tooLate() {
 	}
 	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", ErrTooSlow, closeGrace, in.midway())
 	in.unfit.Store(&why)
-	in.requestClose()
+	in.requestClose(endOrderly)
 }
 
 // atRest says whether the connection is at the boundary of a message.
@@ -189,30 +164,4 @@ func (in *inbound) greeted() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.greeting = false
-}
-
-// over says goodbye where that is needed, and whether the time for an answer is over.
-func (in *inbound) over() bool {
-	in.mu.Lock()
-	shut := in.shut
-	if !shut && in.graceEnd.IsZero() {
-		in.graceEnd = time.Now().Add(closeGrace)
-	}
-	in.mu.Unlock()
-	if shut {
-		return false
-	}
-	in.sayGoodbye()
-	return !time.Now().Before(in.graceEnd)
-}
-
-// sayGoodbye does so once. A peer that cannot be told is treated like one that was.
-func (in *inbound) sayGoodbye() {
-	if in.said {
-		return
-	}
-	in.said = true
-	in.tellHandled()
-	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
-	_, _ = in.conn.Write(goodbye)
 }

@@ -2,13 +2,12 @@
 
 package udsipc
 
-// This file is the sending direction of one connection: the vectored write, the goroutine that
-// watches the back channel, and the verdict at the end on what the peer may not have read.
+// This file is the sending direction of one connection: the vectored write, and the goroutine that
+// watches the back channel. conn_verdict.go is the end: what the peer may not have read.
 
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,10 +16,9 @@ import (
 )
 
 const (
-	probeInterval  = 10 * time.Millisecond  // How often a busy connection asks whether all was read.
-	provenAfter    = 10 * time.Millisecond  // A connection that lived shorter proves little.
-	trustedAfter   = time.Second            // One that lived so long proves enough.
-	tcpVerdictWait = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
+	probeInterval = 10 * time.Millisecond // How often a busy connection asks whether all was read.
+	provenAfter   = 10 * time.Millisecond // A connection that lived shorter proves little.
+	trustedAfter  = time.Second           // One that lived so long proves enough.
 )
 
 // An outbound connection belongs to the drain goroutine, but for what is marked otherwise. Exactly
@@ -52,7 +50,8 @@ type outbound struct {
 	poked   atomic.Bool   // It was then set to the past, to interrupt a write.
 	said    atomic.Bool   // The peer said goodbye.
 	leaving atomic.Bool   // Nothing more should be written: the peer is going away, or gone.
-	ended   chan struct{} // Closed by watch; cause is set before.
+	last    lastWords     // What the peer said, without a session. Written by watch alone.
+	ended   chan struct{} // Closed by watch; cause and last are set before.
 	cause   error
 }
 
@@ -85,11 +84,10 @@ func (o *outbound) watch(wake func()) {
 		o.cause = o.listen(wake)
 		return
 	}
-	var scratch [64]byte
 	for o.cause == nil {
 		var n int
-		n, o.cause = o.conn.Read(scratch[:])
-		if n > 0 {
+		n, o.cause = o.conn.Read(o.last.space())
+		if o.last.add(n) {
 			o.hearGoodbye(wake)
 		}
 	}
@@ -215,60 +213,4 @@ func (o *outbound) failures(before int) int {
 		return 1
 	}
 	return before + 1
-}
-
-// finish ends the connection after a write failed with writeErr, or after the peer left (nil), and
-// returns how many messages the peer may not have read, and why the connection ended. It waits for
-// the peer, which may be handling what it has: to reconnect earlier would let the new connection
-// overtake the old one. abort ends the wait.
-func (o *outbound) finish(writeErr error, abort <-chan struct{}) (lost uint64, cause error) {
-	defer o.conn.Close()
-	if said := o.said.Load(); said {
-		closeWrite(o.conn)
-	} else if o.raw == nil || errors.Is(writeErr, errRenumber) || errors.Is(writeErr, ErrInvalidSession) {
-		_ = o.conn.Close() // So that watch ends.
-	}
-	select {
-	case <-o.ended:
-	case <-abort:
-		return 0, errEnded // Its sockets live on: what lies there can still be read.
-	}
-	cause = o.cause
-	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
-		cause = writeErr
-	}
-	if o.back != nil || o.clean(cause) { // In a session nothing is lost: the rest is sent again.
-		o.settled = o.messages
-	}
-	return o.messages - o.settled, cause
-}
-
-// clean says whether the peer had read everything when the connection ended for this cause. An error
-// is told once: a write that is cut short by it returns its count instead, and leaves nothing behind
-// but EPIPE for the next write and end of file for the next read (sock_alloc_send_pskb).
-func (o *outbound) clean(cause error) bool {
-	switch {
-	case !errors.Is(cause, io.EOF):
-		return false
-	case o.said.Load(): // The peer announced the end, and read to ours before it closed.
-		return true
-	case o.kind == unixSocket:
-		return endOfFileMeansRead && !o.cut || o.settle()
-	case o.kind == tcpSocket:
-		return o.acknowledged()
-	}
-	return true // An orderly end is all that can be known.
-}
-
-// acknowledged waits until a TCP peer that has closed its side has taken or refused the rest.
-func (o *outbound) acknowledged() bool {
-	for deadline := time.Now().Add(tcpVerdictWait); ; time.Sleep(time.Millisecond) {
-		bytes, ok := unread(o.raw)
-		if !ok || pendingError(o.raw) != nil || time.Now().After(deadline) {
-			return false
-		}
-		if bytes == 0 {
-			return true
-		}
-	}
 }

@@ -11,16 +11,6 @@ import (
 	"fmt"
 )
 
-// maxStrikes is how many connections a message may break before it is set aside.
-const maxStrikes = 3
-
-// A strike counts the connections in a row that broke in the middle of the same first message, with
-// nothing before it.
-type strike struct {
-	message uint64
-	count   int
-}
-
 // run connects and drains until the Writer is stopped.
 func (w *Writer) run() {
 	defer close(w.done)
@@ -141,24 +131,32 @@ func (w *Writer) close(o *outbound) {
 
 // settle accounts for a connection that broke, or that the peer ended.
 func (w *Writer) settle(o *outbound, writeErr error) {
-	lost, cause := o.finish(writeErr, w.abort.Done())
+	end := o.finish(writeErr, w.abort.Done())
 	w.counts.lostConnections.Add(1)
-	if lost > 0 {
-		w.counts.possiblyLost.Add(lost)
-		w.report(OpWrite, &PossibleLossError{Messages: lost, Err: cause})
-	}
-	if errors.Is(cause, ErrInvalidSession) || errors.Is(cause, ErrPeerSilent) {
-		w.report(OpSession, cause)
-	}
-	if !errors.Is(cause, errRenumber) && (o.messages > 0 || !w.queue.empty()) { // An idle one had no chance to prove anything.
+	w.reportEnd(o, end)
+	if !errors.Is(end.cause, errRenumber) && (o.messages > 0 || !w.queue.empty()) { // An idle one had no chance to prove anything.
 		w.failures = o.failures(w.failures)
 	}
-	partial := w.queue.rewind()
+	partial, size := w.queue.rewind()
 	if o.back == nil {
-		w.strike(partial, o.messages > 0)
+		w.setAside(w.poison.blame(end, partial, size, o.messages > 0))
 	}
+	w.limit.Store(w.cfg.maxMessageSize) // The next reader may accept more than this one.
 	w.forget()
-	w.setState(StateLost, fmt.Errorf("%w: %w", ErrConnectionClosed, cause))
+	w.setState(StateLost, fmt.Errorf("%w: %w", ErrConnectionClosed, end.cause))
+}
+
+// reportEnd reports what is wrong with the end of a connection.
+func (w *Writer) reportEnd(o *outbound, end ending) {
+	if end.lost > 0 {
+		w.counts.possiblyLost.Add(end.lost)
+		w.report(OpWrite, &PossibleLossError{Messages: end.lost, Err: end.cause})
+	} else if end.reason.rejects() {
+		w.report(OpDial, end.cause)
+	}
+	if o.back != nil && (errors.Is(end.cause, ErrInvalidSession) || errors.Is(end.cause, ErrPeerSilent)) {
+		w.report(OpSession, end.cause)
+	}
 }
 
 // forget publishes that there is no connection, once its end is accounted for.
@@ -168,24 +166,12 @@ func (w *Writer) forget() {
 	w.mu.Unlock()
 }
 
-// strike notes that a connection broke in the middle of this message, 0 for none. At the third in a
-// row without any progress the message is set aside: its reader refuses it, and it must not hold up
-// those behind it for ever.
-func (w *Writer) strike(message uint64, progress bool) {
-	if message == 0 || progress {
-		w.poison = strike{}
-		return
+// setAside hands the first message back because of this verdict, if it is one: its reader refuses it, and it
+// must not hold up those behind it for ever.
+func (w *Writer) setAside(verdict error) {
+	if verdict != nil {
+		w.handBack(w.queue.setAside(), verdict)
 	}
-	if w.poison.message != message {
-		w.poison = strike{message: message}
-	}
-	if w.poison.count++; w.poison.count < maxStrikes {
-		return
-	}
-	w.poison = strike{}
-	data := w.queue.setAside()
-	w.handBack(data, fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside",
-		ErrMessageTooLarge, len(data), maxStrikes))
 }
 
 // handBack reports why a message cannot be delivered, and gives it to WithUndelivered.

@@ -60,6 +60,34 @@ func ParseWelcome(b []byte) (Welcome, int, error) {
 // ParseBack is what a reader sends after the welcome.
 var ParseBack = parseBack
 
+// CanTellUnread says that the kernel knows what a peer has read.
+const CanTellUnread = canTellUnread
+
+// An EndReport is what a Reader says at the end.
+type EndReport struct{ Reason, Next, Skipped, Limit uint64 }
+
+func (r EndReport) internal() endReport {
+	return endReport{reason: endReason(r.Reason), next: r.Next, skipped: r.Skipped, limit: r.Limit}
+}
+
+// Bytes are the report as it is written.
+func (r EndReport) Bytes() []byte { return appendReport(nil, r.internal()) }
+
+// Lost is how many of so many messages the report says are lost.
+func (r EndReport) Lost(written uint64) uint64 { return r.internal().lost(written) }
+
+// LastWords is what a Writer makes of b, which its reader sent in pieces of size bytes.
+func LastWords(b []byte, size int) (heard bool, report EndReport, foreign bool) {
+	var l lastWords
+	for len(b) > 0 {
+		n := copy(l.space(), b[:min(size, len(b))])
+		heard = l.add(n) || heard
+		b = b[n:]
+	}
+	r := l.report
+	return heard, EndReport{uint64(r.reason), r.next, r.skipped, r.limit}, l.foreign
+}
+
 // Acknowledge hands b, which a reader sent after the welcome, to a queue of so many messages, of which so
 // many are sent and the next is half sent. It returns how many were acknowledged, and how many are left.
 func Acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err error) {
@@ -130,7 +158,7 @@ func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte,
 			return messages, err
 		}
 		if refused != nil {
-			in.requestClose()
+			in.requestClose(endOrderly)
 			continue
 		}
 		if ended := in.fill(); ended != nil {

@@ -144,11 +144,11 @@ func (c *readerConn) handOver() bool {
 	}
 	if err != nil {
 		in.unfit.Store(&err)
-		in.requestClose()
+		in.requestClose(endOrderly)
 		return false
 	}
 	if !r.awaitVerdict(c.rest(inode)) {
-		in.requestClose()
+		in.requestClose(endOrderly)
 		return false
 	}
 	r.counts.handedOver.Add(1)

@@ -186,18 +186,20 @@ func (q *queue) trimLocked() {
 	q.spent = 0
 }
 
-// rewind forgets what a lost connection took. It returns the number of the first message if the
+// rewind forgets what a lost connection took. It returns the number and the size of the first message if the
 // connection had taken some of it, or 0.
-func (q *queue) rewind() (partial uint64) {
+func (q *queue) rewind() (partial, size uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.trimLocked()
 	if q.part > 0 {
-		partial = q.segs[q.next].first
+		seg := &q.segs[q.next]
+		partial = seg.first
+		size, _, _ = parseHeader(seg.chunk.b[seg.from:seg.to])
 	}
 	q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0
 	q.seq.sent = q.seq.acked
-	return partial
+	return partial, size
 }
 
 // setAside removes the oldest message, as undelivered, and returns a copy of it.

@@ -92,8 +92,10 @@ func (r *Reader) endLocked(c *readerConn) {
 	}
 	if r.handingOver && !c.refused {
 		c.in.requestHandOver()
+	} else if c.refused {
+		c.in.requestClose(endFull)
 	} else {
-		c.in.requestClose()
+		c.in.requestClose(endOrderly)
 	}
 }
 

@@ -5,6 +5,7 @@ package udsipc
 // This file is the goroutine that each connection of a Reader has.
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func (r *Reader) fullLocked(user string) error {
 
 // remove ends a connection.
 func (r *Reader) remove(c *readerConn) {
-	_ = c.in.conn.Close()
+	c.in.close()
 	if r.conversations == nil {
 		c.in.release() // A Conn does it itself.
 	}
@@ -189,9 +190,12 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 // verify makes the TLS handshake and asks the authorizer, before anything of the peer is looked at.
 func (c *readerConn) verify() bool {
 	r, peer := c.reader, &c.delivery.Peer
-	if err := handshake(r.handling, c.in.conn, r.cfg.handshakeTimeout, peer); err != nil {
+	if err := c.handshake(); err != nil {
 		r.counts.handshakeErrors.Add(1)
 		r.report(OpHandshake, c.where(), err)
+		if plain := (tls.RecordHeaderError{}); r.conversations == nil && (errors.Is(err, errNotTLS) || errors.As(err, &plain)) {
+			c.in.reject(endNotTLS)
+		}
 		return false
 	}
 	c.in.greeted()
@@ -207,9 +211,26 @@ func (c *readerConn) verify() bool {
 	if err != nil {
 		r.counts.unauthorized.Add(1)
 		r.report(OpAuthorize, c.where(), err)
+		if r.conversations == nil {
+			c.in.reject(endUnauthorized)
+		}
 		return false
 	}
 	return true
+}
+
+// handshake agrees on TLS, if the Reader asks for it.
+func (c *readerConn) handshake() error {
+	secure, ok := c.in.conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.reader.handling, c.reader.cfg.handshakeTimeout)
+	defer cancel()
+	if err := awaitTLS(ctx, secure.NetConn()); err != nil {
+		return fmt.Errorf("%w: %w", ErrHandshake, err)
+	}
+	return handshake(ctx, secure, c.reader.cfg.handshakeTimeout, &c.delivery.Peer)
 }
 
 // deliver hands over what is buffered. A panic costs the message at which it happened.
@@ -272,18 +293,19 @@ func (c *readerConn) failed(err error) {
 
 // refuse deals with bytes that the protocol or the limit does not allow. A message that is too large
 // ends the connection gracefully: what the peer sent behind it is handled. After a length that is
-// none, nothing makes sense any more, and the peer is told by a reset that it was not read.
+// none, nothing makes sense any more, and the peer is told what was read.
 func (c *readerConn) refuse(err error) (goesOn bool) {
 	c.reader.report(OpRead, c.where(), err)
 	if !errors.Is(err, ErrMessageTooLarge) {
 		c.reader.counts.malformed.Add(1)
+		c.in.reject(endMalformed)
 		return false
 	}
 	c.reader.counts.tooLarge.Add(1)
 	if c.claim != nil {
 		return false // The welcome has told the limit, and a message that is skipped would have a number.
 	}
-	c.in.requestClose()
+	c.in.requestClose(endTooLarge)
 	return true
 }
 
@@ -293,14 +315,17 @@ func (c *readerConn) goesOn(err error) bool {
 	switch {
 	case isTimeout(err) && !closing:
 		c.reader.counts.idleClosed.Add(1)
-		c.in.requestClose()
+		c.in.requestClose(endOrderly)
 		return true
 	case errors.Is(err, errEnded), errors.Is(err, net.ErrClosed), closing:
+		if closing {
+			c.in.farewell()
+		}
 		return false
 	case errors.Is(err, ErrTooSlow):
 		c.reader.counts.tooSlow.Add(1)
 		c.reader.report(OpRead, c.where(), err)
-		c.in.requestClose()
+		c.in.requestClose(endTooSlow)
 		return true
 	case errors.Is(err, ErrPeerSilent):
 		c.reader.report(OpRead, c.where(), err)

@@ -23,7 +23,7 @@ const (
 func (c *readerConn) openSession() bool {
 	h, err := c.readHello()
 	if err == nil && c.in.closing.Load() {
-		c.in.sayGoodbye() // No message may be sent before the welcome, so none is lost.
+		c.in.farewell() // No message may be sent before the welcome, so none is lost.
 		return false
 	}
 	if err == nil {

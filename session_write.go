@@ -29,17 +29,20 @@ type backChannel struct {
 	beat     time.Duration // How often the reader wants to hear something; 0 for never.
 	progress atomic.Bool   // Something was acknowledged.
 
-	buf  [64]byte // buf[r:w] was read and is not parsed yet.
+	buf  [backSize]byte // buf[r:w] was read and is not parsed yet.
 	r, w int
 }
 
-// fill reads more, and at most until deadline, if there is one.
-func (o *outbound) fillBack(deadline time.Time) error {
+// backSize has room for whatever cannot be parsed before it is whole: a welcome, or a goodbye with its report.
+const backSize = 1 + maxHeaderSize + maxGreeting
+
+// fillBack reads more, until the read deadline of the connection at most.
+func (o *outbound) fillBack() error {
 	b := o.back
 	b.w = copy(b.buf[:], b.buf[b.r:b.w])
 	b.r = 0
-	if err := o.conn.SetReadDeadline(deadline); err != nil {
-		return err
+	if b.w == len(b.buf) {
+		return fmt.Errorf("%w: %d bytes that mean nothing", errGreeting, b.w)
 	}
 	n, err := o.conn.Read(b.buf[b.w:])
 	if b.w += n; n > 0 {
@@ -60,8 +63,9 @@ func (o *outbound) greet(h hello, g greeter) (welcome, error) {
 	if err := o.conn.SetWriteDeadline(time.Now().Add(o.timeout)); err != nil {
 		return welcome{}, err
 	}
-	if _, err := o.conn.Write(appendHello(nil, h)); err != nil {
-		return welcome{}, unanswered(err)
+	_, unsent := o.conn.Write(appendHello(nil, h))
+	if unsent != nil && !endsConnection(unsent) {
+		return welcome{}, unsent
 	}
 	patience := time.Now().Add(g.patience)
 	heard := time.Now()
@@ -70,16 +74,22 @@ func (o *outbound) greet(h hello, g greeter) (welcome, error) {
 		if err != nil || size > 0 {
 			return w, err
 		}
+		// The deadline comes before the question: whoever ends the wait changes the answer first, then the deadline.
+		if err := o.conn.SetReadDeadline(o.greetDeadline(patience, heard)); err != nil {
+			return w, err
+		}
 		if g.giveUp() {
 			return w, ErrStopped
 		}
-		err = o.fillBack(o.greetDeadline(patience, heard))
+		err = o.fillBack()
 		now := time.Now()
 		switch {
 		case err == nil:
 			heard = now
 		case !isTimeout(err):
-			return w, unanswered(err)
+			return w, o.back.unanswered(err)
+		case unsent != nil:
+			return w, o.back.unanswered(unsent) // The peer, which reads no more, has not said why.
 		case o.back.silence > 0 && now.Sub(heard) >= o.back.silence:
 			return w, o.silent()
 		case !patience.IsZero() && !now.Before(patience):
@@ -109,7 +119,11 @@ func (b *backChannel) welcome() (w welcome, size int, err error) {
 	}
 	rest := b.buf[b.r:b.w]
 	if bytes.HasPrefix(rest, goodbye) {
-		return w, 0, fmt.Errorf("%w: the reader sent the writer away before the welcome", ErrConnectionClosed)
+		report, size, err := parseReport(rest[len(goodbye):])
+		if err == nil && size > 0 {
+			err = fmt.Errorf("before the welcome: %w", report.reason.err())
+		}
+		return w, 0, err
 	}
 	w, size, err = parseWelcome(rest)
 	switch {
@@ -122,15 +136,26 @@ func (b *backChannel) welcome() (w welcome, size int, err error) {
 	return w, size, err
 }
 
-// unanswered is the error of a connection that ended without an answer. A reader that is killed at
+// unanswered is the error of a connection that ended without a welcome. A reader that is killed at
 // that moment looks the same as one that does not know what it was told.
-func unanswered(err error) error {
-	for _, end := range []error{io.EOF, io.ErrClosedPipe, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, end) {
-			return fmt.Errorf("%w: the reader ended the connection without an answer to the hello: %w", ErrAcksUnsupported, err)
-		}
+func (b *backChannel) unanswered(err error) error {
+	switch {
+	case bytes.HasPrefix(b.buf[b.r:b.w], goodbye):
+		return fmt.Errorf("before the welcome: %w", endOrderly.err())
+	case endsConnection(err):
+		return fmt.Errorf("%w: the reader ended the connection without an answer to the hello: %w", ErrAcksUnsupported, err)
 	}
 	return err
+}
+
+// endsConnection reports whether err says that the peer has ended the connection.
+func endsConnection(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrClosedPipe, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *outbound) silent() error {
@@ -147,7 +172,10 @@ func (o *outbound) listen(wake func()) error {
 		if o.back.silence > 0 {
 			deadline = time.Now().Add(o.back.silence)
 		}
-		if err := o.fillBack(deadline); isTimeout(err) {
+		if err := o.conn.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		if err := o.fillBack(); isTimeout(err) {
 			return o.silent()
 		} else if err != nil {
 			return err

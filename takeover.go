@@ -194,7 +194,7 @@ func (c *readerConn) resume() bool {
 	c.delivery.Writer = left.writer.key.id
 	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
 	if left.limit > c.in.limit {
-		c.in.requestClose() // Its next welcome tells the new limit.
+		c.in.requestClose(endOrderly) // Its next welcome tells the new limit.
 	}
 	return true
 }

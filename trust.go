@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -52,6 +53,37 @@ func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *
 	state := secure.ConnectionState()
 	peer.TLS = &state
 	return nil
+}
+
+// errNotTLS is why a TLS handshake fails before it begins.
+var errNotTLS = errors.New("the peer does not speak TLS")
+
+// firstOfTLS is the first byte of a TLS handshake (RFC 8446, 5.1).
+const firstOfTLS = 22
+
+// awaitTLS waits for the first byte of a client and leaves it unread. A client that does not speak TLS is
+// told so, or sees by a reset that nothing of what it sent was read. Where the byte cannot be seen
+// without taking it, the handshake tells.
+func awaitTLS(ctx context.Context, conn net.Conn) error {
+	_, raw := inspect(conn)
+	if raw == nil || !canTryRead {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })
+	var first [1]byte
+	var n int
+	var peekErr error
+	err := raw.Read(func(fd uintptr) bool {
+		n, peekErr = peekDescriptor(fd, first[:])
+		return !errors.Is(peekErr, syscall.EAGAIN)
+	})
+	if !stop() {
+		return context.Cause(ctx) // The deadline in the past stays: nothing more is read.
+	}
+	if err = firstError(err, peekErr); err == nil && n > 0 && first[0] != firstOfTLS {
+		return fmt.Errorf("%w: its first byte is %#02x", errNotTLS, first[0])
+	}
+	return err // At the end of the stream, the handshake tells.
 }
 
 // permit asks authorizer, which may be nil, about peer.

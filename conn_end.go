@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is how a Reader ends a connection: it lets the peer finish, handles what came, and reports
+// what it has read.
+
+import (
+	"time"
+)
+
+const (
+	closeGrace    = time.Second            // How long a peer may send nothing after the goodbye.
+	maxCloseGrace = 10 * closeGrace        // How long it is waited for after the goodbye, all waits together.
+	maxGraceBytes = 16 << 20               // How much may come after the goodbye, one message more: about what two kernels hold.
+	goodbyeWait   = 100 * time.Millisecond // How long the goodbye itself may take.
+)
+
+// A grace is the time that a peer has to end its side after the goodbye. Only time that is spent
+// waiting for the peer counts: what came is handled, however long the handler takes.
+type grace struct {
+	began  time.Time     // Of the present wait; zero outside of one.
+	waited time.Duration // By the waits before it.
+	bytes  uint64        // What had been received at the goodbye.
+	over   bool
+}
+
+// wait returns the deadline of a wait that begins now.
+func (g *grace) wait(now time.Time) time.Time {
+	g.began = now
+	return now.Add(min(closeGrace, maxCloseGrace-g.waited))
+}
+
+// waitEnded accounts for a wait. A wait that timed out was the last one.
+func (g *grace) waitEnded(timedOut bool) {
+	if g.began.IsZero() {
+		return
+	}
+	g.waited += time.Since(g.began)
+	g.began = time.Time{}
+	g.over = g.over || timedOut || g.waited >= maxCloseGrace
+}
+
+// requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
+// and what it has written by then is handled. The first reason counts. Any goroutine may call it.
+func (in *inbound) requestClose(why endReason) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closing.Load() {
+		return
+	}
+	in.why = why
+	in.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
+	if in.greeting {
+		// Its writer may have finished, and be sending: it hears the goodbye after that.
+		_ = in.conn.SetReadDeadline(time.Now().Add(closeGrace))
+		return
+	}
+	in.shut = shutReceiving(in.conn)
+	if !in.shut {
+		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
+	}
+}
+
+// reject ends the connection at once, and tells the peer why. What it has sent is not read.
+func (in *inbound) reject(why endReason) {
+	in.mu.Lock()
+	if !in.closing.Swap(true) {
+		in.why = why
+	}
+	in.mu.Unlock()
+	in.farewell()
+}
+
+// over says goodbye where that is needed, and reports whether the time for an answer is over.
+func (in *inbound) over() bool {
+	in.mu.Lock()
+	shut := in.shut
+	in.mu.Unlock()
+	if shut {
+		return false
+	}
+	received := in.counts.receivedBytes.Load()
+	if !in.said {
+		in.grace.bytes = received
+		in.sayGoodbye()
+	}
+	return in.grace.over || received-in.grace.bytes > maxGraceBytes+in.limit
+}
+
+// sayGoodbye asks the peer to end its side, once.
+func (in *inbound) sayGoodbye() {
+	if in.said {
+		return
+	}
+	in.said = true
+	in.tellHandled()
+	in.sayLast(goodbye)
+}
+
+// farewell is the last word, once: the goodbye, if that was not said, and the report. A session needs no
+// report, because the next welcome tells. Neither does a peer whose writes the kernel refused, if all
+// that it had written was handled, to the end of a message.
+func (in *inbound) farewell() {
+	if in.session != nil {
+		in.sayGoodbye()
+		return
+	}
+	if in.reported {
+		return
+	}
+	in.reported = true
+	var words []byte
+	if !in.said {
+		in.said = true
+		words = goodbye
+	}
+	in.mu.Lock()
+	silent := in.shut && in.why == endOrderly && in.skipped == 0 && in.atRest() && !in.halted.Load()
+	report := endReport{reason: in.why, skipped: in.skipped, limit: in.limit}
+	in.mu.Unlock()
+	if !silent {
+		if !in.resumed { // What an earlier process has read of it is not known.
+			report.next = in.counts.received.Load() + in.skipped + 1
+		}
+		words = appendReport(words[:len(words):len(words)], report)
+	}
+	in.sayLast(words)
+}
+
+// sayLast writes what a Reader says to a plain writer. A peer that cannot be told is treated like one that
+// was.
+func (in *inbound) sayLast(words []byte) {
+	if len(words) == 0 {
+		return
+	}
+	conn := in.conn
+	if in.why == endNotTLS {
+		conn = beneath(conn)
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
+	_, _ = conn.Write(words)
+}
+
+// close closes the connection. TLS says its own last word only if the peer's bytes were read to the end:
+// a peer must not take a connection that was cut for one that ended in order.
+func (in *inbound) close() {
+	if in.sawEnd {
+		_ = in.conn.Close()
+	} else {
+		closeNow(in.conn)
+	}
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is the end of a connection as the Writer sees it: what the peer said last, how many messages
+// it may not have read, and whether one of them is to blame.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+)
+
+const (
+	tcpVerdictWait = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
+	lastWordsWait  = 200 * time.Millisecond // How long the last words are waited for after a failed write.
+)
+
+// lastWords are what a peer sends without a session: the goodbye and the report, or nothing.
+type lastWords struct {
+	buf      [1 + maxHeaderSize + maxGreeting]byte
+	n        int  // buf[:n] has come.
+	foreign  bool // Something else has come: the peer does not speak this protocol.
+	reported bool // report is there.
+	report   endReport
+}
+
+// space is where the next bytes go. What follows the report, or is foreign, is dropped.
+func (l *lastWords) space() []byte {
+	if l.foreign || l.reported || l.n == len(l.buf) {
+		l.n = 1
+	}
+	return l.buf[l.n:]
+}
+
+// add takes note of n bytes more, and reports whether the goodbye begins with them.
+func (l *lastWords) add(n int) (goodbye bool) {
+	first := l.n == 0 && n > 0
+	l.n += n
+	if l.n == 0 || l.foreign || l.reported {
+		return false
+	}
+	if l.buf[0] != 0 {
+		l.foreign = true
+		return false
+	}
+	report, size, err := parseReport(l.buf[1:l.n])
+	l.foreign = err != nil
+	if err == nil && size > 0 {
+		l.report, l.reported = report, true
+	}
+	return first
+}
+
+// An ending is what is known of a connection that has ended.
+type ending struct {
+	lost   uint64 // Messages that the peer may not have read, or has not handled: at most so many.
+	cause  error
+	reason endReason // What the peer gave for it.
+	told   bool      // The peer has sent a report.
+	limit  uint64    // The largest message that the peer accepts, if it said so; else 0.
+}
+
+// finish ends the connection after a write failed with writeErr, or after the peer left (nil). It waits
+// for the peer, which may be handling what it has: to reconnect earlier would let the new connection
+// overtake the old one. abort ends the wait.
+func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
+	defer o.conn.Close()
+	switch {
+	case o.said.Load():
+		closeWrite(o.conn)
+	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, ErrInvalidSession):
+		_ = o.conn.Close() // So that watch ends.
+	case o.raw == nil:
+		_ = o.conn.SetReadDeadline(time.Now().Add(lastWordsWait)) // The same; the peer may have said why.
+	}
+	select {
+	case <-o.ended:
+	case <-abort:
+		return ending{cause: errEnded} // Its sockets live on: what lies there can still be read.
+	}
+	cause := o.cause
+	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
+		cause = writeErr
+	}
+	end := o.verdict(cause)
+	o.settled = o.messages - end.lost
+	return end
+}
+
+// verdict says what an end for this cause means.
+func (o *outbound) verdict(cause error) ending {
+	end := ending{cause: cause, told: o.last.reported}
+	report := o.last.report // Zero if there was none.
+	if o.last.reported {
+		end.reason, end.limit = report.reason, report.limit
+	}
+	if end.reason != endOrderly {
+		end.cause = end.reason.err()
+	}
+	switch {
+	case o.back != nil: // In a session nothing is lost: the rest is sent again.
+	case o.last.reported && report.next > 0:
+		end.lost = report.lost(o.messages)
+	case o.last.foreign:
+		end.lost = o.messages
+		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", ErrConnectionClosed, o.last.buf[:1])
+	case !o.clean(cause):
+		end.lost = o.messages - o.settled
+	default:
+		end.lost = min(report.skipped, o.messages)
+	}
+	return end
+}
+
+// clean says whether the peer had read everything when the connection ended for this cause. An error
+// is told once: a write that is cut short by it returns its count instead, and leaves nothing behind
+// but EPIPE for the next write and end of file for the next read (sock_alloc_send_pskb).
+func (o *outbound) clean(cause error) bool {
+	if !errors.Is(cause, io.EOF) {
+		return false
+	}
+	switch o.kind {
+	case unixSocket:
+		return endOfFileMeansRead && (o.said.Load() || !o.cut) || o.settle()
+	case tcpSocket:
+		return o.acknowledged()
+	}
+	return false // TLS and what a user brings along say nothing: only a report tells.
+}
+
+// acknowledged waits until a TCP peer that has closed its side has taken or refused the rest.
+func (o *outbound) acknowledged() bool {
+	for deadline := time.Now().Add(tcpVerdictWait); ; time.Sleep(time.Millisecond) {
+		bytes, ok := unread(o.raw)
+		if !ok || pendingError(o.raw) != nil || time.Now().After(deadline) {
+			return false
+		}
+		if bytes == 0 {
+			return true
+		}
+	}
+}
+
+// maxStrikes is how many connections a message may break before it is set aside, and strikeTime how
+// long that must take at least if the peer does not say why: one that dies at each start would cost
+// a good message otherwise.
+const (
+	maxStrikes = 3
+	strikeTime = 5 * time.Second
+)
+
+// A strike counts the connections in a row that broke in the middle of the same first message, with
+// nothing before it.
+type strike struct {
+	message uint64
+	count   int
+	since   time.Time
+}
+
+// blame decides whether this message, 0 for none, is to be set aside because of the end of a connection
+// in the middle of it. progress says that others were sent before it.
+func (s *strike) blame(end ending, message uint64, size uint64, progress bool) (verdict error) {
+	switch {
+	case message == 0 || progress:
+		*s = strike{}
+		return nil
+	case end.reason == endTooLarge && size > end.limit:
+		*s = strike{}
+		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, size, end.limit)
+	case end.reason.rejects(), end.told && end.reason == endOrderly, end.reason == endTooLarge:
+		return nil // This message is not to blame.
+	}
+	now := time.Now()
+	if s.message != message {
+		*s = strike{message: message, since: now}
+	}
+	if s.count++; s.count < maxStrikes || now.Sub(s.since) < strikeTime {
+		return nil
+	}
+	count := s.count
+	*s = strike{}
+	return fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside", ErrMessageTooLarge, size, count)
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a Reader says when it ends a connection: the goodbye, and the report on what it
+// has read. It only forms and reads bytes; docs/PROTOCOL.md explains each field. conn_end.go is the
+// Reader's side of it, conn_verdict.go the Writer's.
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// goodbye is an empty frame. Where the receiving side can be shut it is sent at the end of the stream;
+// elsewhere it asks for that end, and a Writer answers by closing its sending side. A writer that
+// does not know it is none the worse.
+var goodbye = []byte{0}
+
+// An endReason is why a Reader ends a connection.
+type endReason uint64
+
+const (
+	endOrderly      endReason = iota // The Reader stops, or the connection was idle.
+	endFull                          // Too many connections are open.
+	endUnauthorized                  // The authorizer rejects the peer.
+	endTooLarge                      // A message is over the limit.
+	endMalformed                     // A length prefix is over 64 bits.
+	endTooSlow                       // A message did not arrive in time.
+	endNotTLS                        // The Reader speaks TLS, the peer does not.
+)
+
+// rejects reports whether the Reader ended the connection because of the peer, not of a message. No
+// message is to blame for that.
+func (r endReason) rejects() bool { return r == endFull || r == endUnauthorized || r == endNotTLS }
+
+// err is what a Writer reports for a reason.
+func (r endReason) err() error {
+	switch r {
+	case endFull:
+		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", ErrTooManyConnections)
+	case endUnauthorized:
+		return fmt.Errorf("%w: the reader's authorizer rejects this process", ErrUnauthorized)
+	case endTooLarge:
+		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", ErrMessageTooLarge)
+	case endMalformed:
+		return fmt.Errorf("%w, says the reader", ErrInvalidLengthPrefix)
+	case endTooSlow:
+		return fmt.Errorf("%w: a message did not reach the reader in time", ErrTooSlow)
+	case endNotTLS:
+		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", ErrHandshake)
+	case endOrderly:
+		return fmt.Errorf("%w by the reader", ErrConnectionClosed)
+	}
+	return fmt.Errorf("%w by the reader for reason %d", ErrConnectionClosed, uint64(r))
+}
+
+// An endReport says what became of the messages of a connection.
+type endReport struct {
+	reason  endReason
+	next    uint64 // The first message that was not read, counted from 1 on this connection; 0 if not known.
+	skipped uint64 // How many of those before it were over the limit, and not handled.
+	limit   uint64 // The largest message that the Reader accepts, in bytes.
+}
+
+// appendReport appends the report to dst, as a frame.
+func appendReport(dst []byte, r endReport) []byte {
+	body := make([]byte, 0, maxGreeting)
+	for _, n := range []uint64{uint64(r.reason), r.next, r.skipped, r.limit} {
+		body = binary.AppendUvarint(body, n)
+	}
+	return appendFrame(dst, body)
+}
+
+// parseReport reads a report at the start of b, and returns how many bytes it is: 0 if it is not there
+// whole yet. Fields behind those that are known are for later versions.
+func parseReport(b []byte) (r endReport, size int, err error) {
+	body, size, err := parseGreeting(b)
+	if err != nil || size == 0 {
+		return r, 0, err
+	}
+	f := fields{rest: body, what: errGreeting}
+	r.reason, r.next, r.skipped, r.limit = endReason(f.number()), f.number(), f.number(), f.number()
+	if f.err == nil && r.next > 0 && r.skipped >= r.next {
+		f.err = fmt.Errorf("%w: %d of %d messages skipped", errGreeting, r.skipped, r.next-1)
+	}
+	if f.err != nil {
+		return endReport{}, 0, f.err
+	}
+	return r, size, nil
+}
+
+// lost returns how many of the messages that were written to the connection the report says were not
+// handled. It may only be asked if the report knows (next).
+func (r endReport) lost(written uint64) uint64 {
+	read := min(r.next-1, written)
+	return written - read + min(r.skipped, read)
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// A farewell is a test vector of docs/PROTOCOL.md: what a Reader says last without a session.
+type farewell struct {
+	What    string           `json:"what"`
+	Bytes   string           `json:"bytes"` // Hexadecimal, with spaces.
+	Report  udsipc.EndReport `json:"report"`
+	Foreign bool             `json:"foreign"` // The peer does not speak this protocol.
+}
+
+func farewells(tb testing.TB) (all []farewell) {
+	tb.Helper()
+	text, err := os.ReadFile("testdata/goodbye.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		tb.Fatal(err)
+	}
+	if len(all) < 10 {
+		tb.Fatalf("%d vectors", len(all))
+	}
+	return all
+}
+
+// TestGoodbyeVectors parses each vector in one piece and byte by byte, and forms the known ones.
+func TestGoodbyeVectors(t *testing.T) {
+	text := document(t)
+	for _, v := range farewells(t) {
+		t.Run(v.What, func(t *testing.T) {
+			b := unhex(t, v.Bytes)
+			for _, size := range []int{1, 2, len(b)} {
+				heard, report, foreign := udsipc.LastWords(b, size)
+				if heard != (b[0] == 0) || report != v.Report || foreign != v.Foreign {
+					t.Errorf("in pieces of %d: goodbye %v, foreign %v, %+v; want %+v", size, heard, foreign, report, v.Report)
+				}
+			}
+			known := v.Report.Limit > 0 && v.Report.Reason < 7
+			if got := append([]byte{0}, v.Report.Bytes()...); known && !bytes.Equal(got, b) {
+				t.Errorf("written as % x", got)
+			}
+			if !strings.Contains(text, "| "+v.What+" | `"+v.Bytes+"` |") {
+				t.Errorf("docs/PROTOCOL.md has no row with it")
+			}
+		})
+	}
+}
+
+// FuzzLastWords: whatever a peer sends, no more messages are counted as lost than were written, and the pieces
+// in which it arrives do not matter.
+func FuzzLastWords(f *testing.F) {
+	for _, v := range farewells(f) {
+		f.Add(unhex(f, v.Bytes), uint8(1))
+	}
+	f.Add([]byte{0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1}, uint8(3))
+	f.Add(bytes.Repeat([]byte{0}, 1000), uint8(200))
+	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
+		heard, report, foreign := udsipc.LastWords(b, len(b))
+		heardPieces, reportPieces, foreignPieces := udsipc.LastWords(b, int(size)+1)
+		if heard != heardPieces || report != reportPieces || foreign != foreignPieces {
+			t.Errorf("in one piece %v %+v %v, in pieces of %d %v %+v %v", heard, report, foreign, size+1, heardPieces, reportPieces, foreignPieces)
+		}
+		if heard && len(b) == 0 || heard && b[0] != 0 {
+			t.Errorf("a goodbye in % x", b)
+		}
+		if report.Next == 0 {
+			return
+		}
+		for _, written := range []uint64{0, 1, report.Next - 1, report.Next, 1 << 63} {
+			if lost := report.Lost(written); lost > written {
+				t.Errorf("%d of %d messages are lost, says %+v", lost, written, report)
+			}
+		}
+	})
+}
+
+// A peerEnd is how a peer of a plain Writer ends the connection, and what the Writer has to conclude.
+type peerEnd struct {
+	what  string
+	reads int    // Bytes that the peer reads before it ends the connection; -1: to its end, which the goodbye asks for.
+	says  string // Hexadecimal.
+	bare  uint64 // The possible loss over a bare Unix socket on Linux, of ten messages of one byte.
+	other uint64 // Over a connection of which the kernel tells nothing.
+	cause error  // What the report must match, if there is one.
+}
+
+// TestWriterAccountsForEachEnd plays a reader that ends its connection in each way that there is, over a
+// bare socket, over TCP, and over a connection that tells nothing by itself.
+func TestWriterAccountsForEachEnd(t *testing.T) {
+	const all, size = 10, 20
+	ends := []peerEnd{
+		{"end of file, everything was read", size, "", 0, all, udsipc.ErrConnectionClosed},
+		{"end of file, a part lies unread", size / 2, "", all, all, udsipc.ErrConnectionClosed},
+		{"goodbye and end, everything was read", -1, "00", 0, all, udsipc.ErrConnectionClosed},
+		{"report, everything was read", -1, "00 04 00 0b 00 64", 0, 0, nil},
+		{"report, 4 were read", size, "00 04 00 05 00 64", 6, 6, udsipc.ErrConnectionClosed},
+		{"report, 3 skipped", -1, "00 04 03 0b 03 64", 3, 3, udsipc.ErrMessageTooLarge},
+		{"report of more messages than were written", -1, "00 05 00 ff01 00 64", 0, 0, nil},
+		{"too many connections", 0, "00 04 01 01 00 64", all, all, udsipc.ErrTooManyConnections},
+		{"not authorized", size, "00 04 02 01 00 64", all, all, udsipc.ErrUnauthorized},
+		{"malformed length, 9 were read", size, "00 04 04 0a 00 64", 1, 1, udsipc.ErrInvalidLengthPrefix},
+		{"too slow, the messages are not known", -1, "00 04 05 00 00 64", 0, all, udsipc.ErrTooSlow},
+		{"TLS is spoken here", 0, "00 04 06 01 00 64", all, all, udsipc.ErrHandshake},
+		{"unknown reason, 9 were read", size, "00 04 63 0a 00 64", 1, 1, udsipc.ErrConnectionClosed},
+		{"another protocol", size, "48 54 54 50", all, all, udsipc.ErrConnectionClosed},
+		{"goodbye, then another protocol", -1, "00 00 00", all, all, udsipc.ErrConnectionClosed},
+	}
+	for _, way := range []string{"unix", "tcp", "wrapped"} {
+		for _, end := range ends {
+			if way == "unix" && !udsipc.CanTellUnread || way == "tcp" && end.reads == 0 {
+				continue
+			}
+			t.Run(way+"/"+end.what, func(t *testing.T) { checkPeerEnd(t, way, end, all) })
+		}
+	}
+}
+
+func checkPeerEnd(t *testing.T, way string, end peerEnd, messages int) {
+	network, name := "unix", socketPath(t)
+	address, want := name, end.bare
+	var opts []udsipc.WriterOption
+	switch way {
+	case "tcp":
+		network, name = "tcp", "127.0.0.1:0"
+	case "wrapped":
+		opts, want = append(opts, udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, name)
+			return wrappedConn{conn}, err
+		})), end.other
+		if end.reads < 0 {
+			end.reads = 2 * messages // It cannot be closed by halves.
+		}
+	}
+	l, err := net.Listen(network, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if way == "tcp" {
+		address = "tcp://" + l.Addr().String()
+	}
+	errs := collect()
+	ended := make(chan struct{}, 100)
+	w := newWriter(t, address, append(opts, udsipc.WithWriterErrorCallback(errs.callback),
+		udsipc.WithStateCallback(func(s udsipc.State, _ error) {
+			if s == udsipc.StateLost {
+				ended <- struct{}{}
+			}
+		}))...)
+	mustStart(t, w)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	l.Close() // One connection only.
+	for range messages {
+		mustWriteMessage(t, w, "x")
+	}
+	until(t, "everything is written", func() bool { return w.Metrics().Sent == uint64(messages) })
+	playEnd(t, conn, end)
+	await(t, "the end of the connection", ended)
+	if got := w.Metrics().PossiblyLost; got != want {
+		t.Errorf("%d messages are possibly lost, want %d", got, want)
+	}
+	if want == 0 {
+		return
+	}
+	loss := (*udsipc.PossibleLossError)(nil)
+	if err := errs.want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) || loss.Messages != want || !errors.Is(err, end.cause) {
+		t.Errorf("reported %v, want a loss of %d because of %v", err, want, end.cause)
+	}
+}
+
+// playEnd does what end says, as a reader.
+func playEnd(t *testing.T, conn net.Conn, end peerEnd) {
+	t.Helper()
+	if end.reads > 0 {
+		if _, err := io.ReadFull(conn, make([]byte, end.reads)); err != nil {
+			t.Error(err)
+		}
+	}
+	mustWrite(t, conn, unhex(t, end.says))
+	if end.reads < 0 {
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWelcomeThatIsTooLong: a later version may have longer welcomes. One that has no end is an error.
+func TestWelcomeThatIsTooLong(t *testing.T) {
+	for _, size := range []int{63, 64, 65, 127, 128} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			path := socketPath(t)
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			errs := collect()
+			w := newWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback))
+			mustStart(t, w)
+			mustWriteMessage(t, w, "x")
+			conn, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			mustWrite(t, conn, append(frames(strings.Repeat("\x02", size)), make([]byte, 100)...))
+			errs.want(t, udsipc.ErrAcksUnsupported)
+		})
+	}
+}
+
+// TestReaderOfSmallerLimitIsForgotten: the limit of a reader that has ended does not bind an idle Writer.
+func TestReaderOfSmallerLimitIsForgotten(t *testing.T) {
+	path := socketPath(t)
+	small := startReader(t, func([]byte) error { return nil }, path, udsipc.WithMaxMessageSize(100))
+	w := newWriter(t, path, udsipc.WithAcknowledgements())
+	mustStart(t, w)
+	mustWriteMessage(t, w, "x")
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	large := make([]byte, 1000)
+	if err := w.WriteMessage(large); !errors.Is(err, udsipc.ErrMessageTooLarge) {
+		t.Errorf("while the reader is there: %v", err)
+	}
+	stop(t, small)
+	got := make(chan int, 1)
+	startReader(t, func(data []byte) error { got <- len(data); return nil }, path)
+	until(t, "the message is accepted", func() bool { return w.WriteMessage(large) == nil })
+	if n := await(t, "the message", got); n != len(large) {
+		t.Errorf("%d bytes arrived", n)
+	}
+}
+
+// TestSessionIsToldWhyItIsRejected: a reader that is full, or does not want this writer, is not taken for one that does not know
+// acknowledgements.
+func TestSessionIsToldWhyItIsRejected(t *testing.T) {
+	overTransports(t, func(t *testing.T, on *route) {
+		for _, test := range []struct {
+			want error
+			opt  udsipc.ReaderOption
+		}{
+			{udsipc.ErrTooManyConnections, udsipc.WithMaxConnections(1)},
+			{udsipc.ErrUnauthorized, udsipc.WithAuthorizer(func(p udsipc.Peer) error {
+				if p.ID > 1 {
+					return errors.New("one is enough")
+				}
+				return nil
+			})},
+		} {
+			r := on.startReader(t, func([]byte) error { return nil }, test.opt)
+			first := on.newWriter(t)
+			mustStart(t, first)
+			if err := first.WaitConnected(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the reader has it", func() bool { return r.Metrics().Connections == 1 })
+			errs := collect()
+			w := on.newWriter(t, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback))
+			mustStart(t, w)
+			errs.want(t, test.want)
+			errs.none(t, udsipc.ErrAcksUnsupported)
+			stop(t, w)
+			stop(t, first)
+			stop(t, r)
+		}
+	})
+}
+
+// TestRejectedWriterKeepsItsLargeMessage: a reader that is full is not one for which the message is too large.
+func TestRejectedWriterKeepsItsLargeMessage(t *testing.T) {
+	overTransports(t, func(t *testing.T, on *route) {
+		const size = 8 << 20 // More than the kernels hold.
+		got := make(chan int, 10)
+		r := on.startReader(t, func(data []byte) error { got <- len(data); return nil }, udsipc.WithMaxConnections(1))
+		first := on.newWriter(t)
+		mustStart(t, first)
+		until(t, "the first is connected", func() bool { return r.Metrics().Connections == 1 })
+		errs := collect()
+		w := on.newWriter(t, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithMaxBackoff(10*time.Millisecond))
+		mustStart(t, w)
+		mustWriteMessage(t, w, strings.Repeat("x", size))
+		until(t, "it was rejected six times, or has come through all the same", func() bool {
+			return r.Metrics().Refused >= 6 || len(got) > 0
+		})
+		stop(t, first)
+		if n := await(t, "the message", got); n != size {
+			t.Errorf("%d bytes arrived", n)
+		}
+		if m := w.Metrics(); m.Undelivered != 0 || m.PossiblyLost != 0 {
+			t.Errorf("%+v", m)
+		}
+		errs.want(t, udsipc.ErrTooManyConnections)
+	})
+}
