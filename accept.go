@@ -64,7 +64,9 @@ func (r *Reader) quiesceLocked() error {
 	listener, hasDeadline := r.listener.(deadliner)
 	switch {
 	case !hasDeadline:
-		return r.listener.Close()
+		// Accept returns with the listener's end alone, and Close would drop who has connected and written.
+		time.AfterFunc(backlogWait, func() { _ = r.listener.Close() })
+		return nil
 	case r.passed != nil, r.handingOver:
 		return listener.SetDeadline(aLongTimeAgo)
 	}

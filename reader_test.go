@@ -174,6 +174,9 @@ func (s *sequence) handle(data []byte) error {
 	return nil
 }
 
+func numberOf(data []byte) uint64 { return binary.BigEndian.Uint64(data) }
+
+// number is a message of size bytes, 8 at least, that begins with its number.
 func number(n uint64, size int) []byte {
 	data := make([]byte, max(8, size))
 	binary.BigEndian.PutUint64(data, n)
@@ -207,7 +210,7 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 			}
 		}()
 		var total uint64
-		for range on.rounds(restarts) {
+		for range restarts {
 			r := on.startReader(t, handler, udsipc.WithReaderErrorCallback(errs.callback))
 			for range 20 {
 				await(t, "messages", tick)
@@ -242,9 +245,6 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 func TestIdleCloseLosesNothing(t *testing.T) {
 	const idle, messages = time.Millisecond, 200
 	overTransports(t, func(t *testing.T, on *route) {
-		if on.wrapped {
-			t.Skip("each end takes a second there; the fake clock of TestIdleCloseAtEachMoment has none")
-		}
 		s := newSequence(t, messages)
 		r := on.startReader(t, s.handle, udsipc.WithInactivityTimeout(idle))
 		w := on.startWriter(t, udsipc.WithMaxBackoff(time.Millisecond))
@@ -662,6 +662,46 @@ func TestStopServesTheBacklog(t *testing.T) {
 	if got := received.Load(); got != 2*n {
 		t.Errorf("%d messages were handled, want %d", got, 2*n)
 	}
+}
+
+// A lateListener gives nothing out before its gate is open, and cannot be woken but by Close.
+type lateListener struct {
+	net.Listener
+	gate chan struct{}
+}
+
+func (l lateListener) Accept() (net.Conn, error) {
+	<-l.gate
+	return l.Listener.Accept()
+}
+
+// TestStopServesTheBacklogOfAnyListener: Close would drop who has connected and written.
+func TestStopServesTheBacklogOfAnyListener(t *testing.T) {
+	overMemory(t, func(t *testing.T, on *route) {
+		if on.secure {
+			t.Skip("TLS needs the Reader before anything is sent")
+		}
+		l := lateListener{on.net.listen(), make(chan struct{})}
+		var handled uint64
+		r := startReader(t, func([]byte) error { handled++; return nil }, on.address, udsipc.WithListener(l))
+		w := on.startWriter(t)
+		for range 10 {
+			mustWriteMessage(t, w, "before Stop")
+		}
+		synctest.Wait()
+		stopped := make(chan error, 1)
+		go func() { stopped <- r.Stop(t.Context()) }()
+		synctest.Wait()
+		close(l.gate)
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		checkGracefulStop(t, w, handled)
+		if m := w.Metrics(); handled != 10 || m.PossiblyLost > 0 {
+			t.Errorf("%d messages handled, want 10: %+v", handled, m)
+		}
+	})
 }
 
 // A failingListener fails so many times, then hands out connections.

@@ -606,12 +606,12 @@ func TestGracefulRestartsRepeatNothing(t *testing.T) {
 			}
 		}()
 		var acknowledged uint64
-		for i := range on.rounds(restarts) + 1 {
+		for i := range restarts + 1 {
 			r := on.startDeliveryReader(t, handler)
 			for range 20 {
 				await(t, "messages", tick)
 			}
-			if i == on.rounds(restarts) {
+			if i == restarts {
 				cancel()
 				n := <-written
 				stop(t, w)

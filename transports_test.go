@@ -28,6 +28,7 @@ type transport struct {
 	address func(tb testing.TB) string
 	secure  bool // TLS.
 	wrapped bool // Both ends see a net.Conn of a type that the library does not know.
+	whole   bool // It cannot be closed in one direction.
 	spelled bool // Only the address is written in another way.
 }
 
@@ -60,15 +61,6 @@ func (tr transport) flushMeansRead() bool {
 // takesWhole says whether a message of some MiB leaves the Writer whole although the Reader refuses it: the
 // kernels of TCP hold that much, and a record of TLS cannot be left in the middle.
 func (tr transport) takesWhole() bool { return tr.tcp() || tr.secure }
-
-// rounds is how often a test may stop a Reader that has connections. A net.Conn of unknown kind cannot be closed in
-// one direction, so that a Reader waits out its grace for it: a second, under the real clock.
-func (tr transport) rounds(most int) int {
-	if tr.wrapped {
-		return min(most, 2)
-	}
-	return most
-}
 
 var abstractCount atomic.Int64
 
@@ -115,10 +107,16 @@ func overModes(t *testing.T, test func(t *testing.T, on *route)) {
 	}
 }
 
-// overMemory runs a test under a fake clock, over connections in memory and TLS over those, plain and
-// acknowledged.
+// memories are connections in memory, of a type that the library does not know, for tests under a fake clock.
+var memories = []transport{
+	{name: "memory", wrapped: true},
+	{name: "memory without half-close", wrapped: true, whole: true},
+	{name: "tls over memory", wrapped: true, secure: true},
+}
+
+// overMemory runs a test under a fake clock over each of memories, plain and acknowledged.
 func overMemory(t *testing.T, test func(t *testing.T, on *route)) {
-	for _, tr := range []transport{{name: "memory", wrapped: true}, {name: "tls over memory", secure: true, wrapped: true}} {
+	for _, tr := range memories {
 		for _, acknowledged := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, acknowledged %v", tr.name, acknowledged), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -151,6 +149,11 @@ func (on *route) configs(tb testing.TB) (reader, writer *tls.Config) {
 // wrappedConn is a type that the library does not know.
 type wrappedConn struct{ net.Conn }
 
+// CloseWrite is what not every such type has (overMemory).
+func (c wrappedConn) CloseWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
 // wrappedListener gives out such connections.
 type wrappedListener struct{ net.Listener }
 
@@ -162,6 +165,19 @@ func (l wrappedListener) Accept() (net.Conn, error) {
 	return wrappedConn{conn}, nil
 }
 
+// wholeConn is a net.Conn and nothing else.
+type wholeConn struct{ net.Conn }
+
+type wholeListener struct{ net.Listener }
+
+func (l wholeListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return wholeConn{conn}, nil
+}
+
 // readerOptions are those of one Reader, followed by opts. They may listen already.
 func (on *route) readerOptions(tb testing.TB, opts ...udsipc.ReaderOption) []udsipc.ReaderOption {
 	tb.Helper()
@@ -171,6 +187,8 @@ func (on *route) readerOptions(tb testing.TB, opts ...udsipc.ReaderOption) []uds
 		own = append(own, udsipc.WithTLS(config))
 	}
 	switch {
+	case on.whole:
+		own = append(own, udsipc.WithListener(wholeListener{on.net.listen()}))
 	case on.net != nil:
 		own = append(own, udsipc.WithListener(on.net.listen()))
 	case on.wrapped:
@@ -190,15 +208,8 @@ func (on *route) writerOptions(tb testing.TB, opts ...udsipc.WriterOption) []uds
 		_, config := on.configs(tb)
 		own = append(own, udsipc.WithTLS(config))
 	}
-	switch {
-	case on.net != nil:
-		own = append(own, udsipc.WithDialer(on.net.dial))
-	case on.wrapped:
-		own = append(own, udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-			network, name := networkOf(on.address)
-			conn, err := new(net.Dialer).DialContext(ctx, network, name)
-			return wrappedConn{conn}, err
-		}))
+	if on.net != nil || on.wrapped {
+		own = append(own, udsipc.WithDialer(on.connect))
 	}
 	return append(own, opts...)
 }
@@ -232,29 +243,52 @@ func (on *route) startedWriter(tb testing.TB, opts ...udsipc.WriterOption) *udsi
 	return w
 }
 
-// dial is a writer by hand. It speaks TLS if the Reader does.
-func (on *route) dial(tb testing.TB) net.Conn {
-	tb.Helper()
-	var conn net.Conn
+// connect is a dialer: it returns a connection of the transport, without TLS.
+func (on *route) connect(ctx context.Context) (net.Conn, error) {
 	if on.net != nil {
-		var err error
-		if conn, err = on.net.dial(tb.Context()); err != nil {
-			tb.Fatal(err)
+		conn, err := on.net.dial(ctx)
+		if on.whole && err == nil {
+			conn = wholeConn{conn}
 		}
-		tb.Cleanup(func() { conn.Close() })
-	} else {
-		conn = mustDial(tb, on.address)
+		return conn, err
 	}
+	network, name := networkOf(on.address)
+	conn, err := new(net.Dialer).DialContext(ctx, network, name)
+	if on.wrapped && err == nil {
+		conn = wrappedConn{conn}
+	}
+	return conn, err
+}
+
+// connectSecurely is a dialer for Writers that are to know nothing of TLS: if the Reader speaks it, the
+// connection does already.
+func (on *route) connectSecurely(tb testing.TB) func(context.Context) (net.Conn, error) {
 	if !on.secure {
-		return conn
+		return on.connect
 	}
 	_, config := on.configs(tb)
-	secure := tls.Client(conn, config)
-	if err := secure.HandshakeContext(tb.Context()); err != nil {
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := on.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		secure := tls.Client(conn, config)
+		return secure, secure.HandshakeContext(ctx)
+	}
+}
+
+// dial is a writer by hand. It speaks TLS if the Reader does, and can close its sending side.
+func (on *route) dial(tb testing.TB) net.Conn {
+	tb.Helper()
+	conn, err := on.connectSecurely(tb)(tb.Context())
+	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { secure.Close() })
-	return secure
+	if wrapped, ok := conn.(wrappedConn); ok {
+		conn = wrapped.Conn
+	}
+	tb.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // listen is a reader by hand. It speaks TLS if the Writer does.

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// A scene is one Writer, one Reader that ends its connection, and the Reader that follows.
+type scene struct {
+	*testing.T
+	on     *route
+	reader *udsipc.Reader
+	writer *udsipc.Writer
+	first  net.Conn      // The connection that fills the Reader.
+	gate   chan struct{} // Handlers wait for it.
+	open   func()        // Opens it.
+
+	mu    sync.Mutex
+	calls map[uint64]int // How often each message was handled.
+}
+
+const (
+	sceneMessages = 500 // As many as a socket holds; and more than the buffer of the Reader does.
+	sceneSize     = 100
+)
+
+// An ending is a way in which a Reader ends a connection.
+type ending struct {
+	name    string
+	applies func(on *route) bool // nil: everywhere.
+	reader  []udsipc.ReaderOption
+	writer  func(s *scene) []udsipc.WriterOption
+	first   string         // Written before the others.
+	handle  func(n uint64) // What the handler does besides.
+	silent  bool           // Nothing is written before the end.
+	before  func(s *scene) // Comes before the Writer; nil for nothing.
+	end     func(s *scene) // Has the Reader end the connection, and returns once it cannot be avoided.
+	exact   bool           // Nothing may be lost in plain mode either.
+	loses   uint64         // Messages that cannot be delivered to this Reader, and are said to be lost.
+	read    bool           // What was read and not handled is lost: the Reader died.
+	useless bool           // The Writer can never reach a Reader.
+}
+
+var errNotAllowed = errors.New("not allowed")
+
+// endings are all ways in which a Reader ends a connection.
+var endings = []ending{
+	{name: "stop", exact: true, end: func(s *scene) {
+		go s.reader.Stop(s.Context())
+		until(s, "Stop has begun", func() bool { return errors.Is(s.reader.Start(), udsipc.ErrStopped) })
+	}},
+	{name: "idle", exact: true, reader: []udsipc.ReaderOption{udsipc.WithInactivityTimeout(20 * time.Millisecond)}, end: func(s *scene) {
+		s.open()
+		until(s, "it was idle", func() bool { return s.reader.Metrics().IdleClosed > 0 })
+		s.write(sceneMessages, 1) // It is about to be told, or has been.
+	}},
+	{name: "first message timeout", exact: true, silent: true, applies: func(on *route) bool { return !on.acknowledged }, // A session has begun.
+		reader: []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(20 * time.Millisecond)}, end: func(s *scene) {
+			until(s, "the first message did not come", func() bool { return s.reader.Metrics().IdleClosed > 0 })
+			s.write(0, sceneMessages)
+		}},
+	{name: "too large", exact: true, loses: 1, first: string(number(1<<63, 2*sceneSize)),
+		reader: []udsipc.ReaderOption{udsipc.WithMaxMessageSize(sceneSize)}, end: func(s *scene) {
+			// In a session the welcome tells, and the message is not sent.
+			until(s, "it was met", func() bool { return s.reader.Metrics().TooLarge > 0 || s.writer.Metrics().Undelivered > 0 })
+		}},
+	{name: "full", exact: true, silent: true, reader: []udsipc.ReaderOption{udsipc.WithMaxConnections(1)}, before: func(s *scene) {
+		s.first = s.on.dial(s)
+		until(s, "it is full", func() bool { return s.reader.Metrics().Connections == 1 })
+	}, end: func(s *scene) {
+		until(s, "it was refused", func() bool { return s.reader.Metrics().Refused > 0 })
+		s.write(0, sceneMessages)
+		s.first.Close()
+	}},
+	{name: "unauthorized", reader: []udsipc.ReaderOption{udsipc.WithAuthorizer(func(udsipc.Peer) error { return errNotAllowed })}, end: func(s *scene) {
+		until(s, "it was refused", func() bool { return s.reader.Metrics().Unauthorized > 0 })
+	}},
+	{name: "malformed", writer: sendFirst(bytes.Repeat([]byte{0xff}, 11)), end: func(s *scene) {
+		until(s, "it was met", func() bool { return s.reader.Metrics().Malformed > 0 })
+	}},
+	{name: "killed", read: true, end: func(s *scene) {
+		ctx, cancel := context.WithCancel(s.Context())
+		cancel()
+		_ = s.reader.Stop(ctx) // It does not end well.
+	}},
+	{name: "goexit", handle: func(n uint64) {
+		if n == 3 {
+			runtime.Goexit()
+		}
+	}, end: func(s *scene) {}},
+	{name: "certificate of nobody", useless: true, applies: func(on *route) bool { return on.secure }, writer: func(s *scene) []udsipc.WriterOption {
+		own, _ := s.on.configs(s)
+		_, config := newAuthority(s).configs(s)
+		config.RootCAs = own.ClientCAs // It trusts the Reader, which does not trust it.
+		return []udsipc.WriterOption{udsipc.WithTLS(config), udsipc.WithDialer(s.on.connect)}
+	}, end: func(s *scene) {
+		until(s, "it was refused", func() bool { return s.reader.Metrics().HandshakeErrors > 0 })
+	}},
+	{name: "no TLS", useless: true, applies: func(on *route) bool { return on.secure }, writer: func(s *scene) []udsipc.WriterOption {
+		return []udsipc.WriterOption{udsipc.WithDialer(s.on.connect)}
+	}, end: func(s *scene) {
+		until(s, "it was refused", func() bool { return s.reader.Metrics().HandshakeErrors > 0 })
+	}},
+}
+
+// sendFirst has these bytes sent on the first connection, before the Writer gets it.
+func sendFirst(b []byte) func(*scene) []udsipc.WriterOption {
+	return func(s *scene) []udsipc.WriterOption {
+		connect, sent := s.on.connectSecurely(s), false
+		return []udsipc.WriterOption{udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			conn, err := connect(ctx)
+			if err == nil && !sent {
+				sent = true
+				_, err = conn.Write(b)
+			}
+			return conn, err
+		})}
+	}
+}
+
+// TestEndings: whichever way a Reader ends a connection, over whichever transport, no plain message is
+// lost in silence, and no acknowledged one at all.
+func TestEndings(t *testing.T) {
+	for _, e := range endings {
+		t.Run(e.name, func(t *testing.T) { overModes(t, e.run) })
+	}
+}
+
+// TestEndingsInMemory is TestEndings over connections of which nothing is known, under a fake clock.
+func TestEndingsInMemory(t *testing.T) {
+	for _, e := range endings {
+		t.Run(e.name, func(t *testing.T) { overMemory(t, e.run) })
+	}
+}
+
+func (e ending) run(t *testing.T, on *route) {
+	if e.applies != nil && !e.applies(on) {
+		t.Skip("does not exist here")
+	}
+	s := &scene{T: t, on: on, gate: make(chan struct{}), calls: map[uint64]int{}}
+	s.open = sync.OnceFunc(func() { close(s.gate) })
+	defer s.open()
+	s.reader = on.startReader(t, s.handler(e.handle), append(e.reader, udsipc.WithReadBufferSize(16<<10))...)
+	if e.before != nil {
+		e.before(s)
+	}
+	s.startWriter(e)
+	e.end(s)
+	s.open()
+	until(t, "the Writer knows", func() bool {
+		return e.loses > 0 && on.acknowledged || s.writer.Metrics().LostConnections+s.writer.Metrics().DialErrors > 0
+	})
+	s.stopReader(e.read)
+	handled, twice := s.counts()
+	if e.read {
+		handled = max(handled, s.reader.Metrics().ReceivedBytes/(sceneSize+1))
+	}
+	checkAccounting(t, s.writer, handled)
+	if e.exact && !on.acknowledged {
+		s.checkExact(e, handled)
+	}
+	if e.useless {
+		return
+	}
+	s.follow(e, handled, twice)
+}
+
+// follow has another Reader take what is left.
+func (s *scene) follow(e ending, handled, twice uint64) {
+	before := s.writer.Metrics()
+	second := s.on.startReader(s, s.handler(nil))
+	stop(s, s.writer)
+	stop(s, second)
+	total, again := s.counts()
+	checkAccounting(s, s.writer, max(handled, total-min(total, before.Queued))+before.Queued)
+	m := s.writer.Metrics()
+	switch {
+	case s.on.acknowledged && total+m.Undelivered != m.Accepted:
+		s.Errorf("%d messages handled of %d acknowledged: %+v", total, m.Accepted, m)
+	case e.exact && total+e.loses != m.Accepted:
+		s.Errorf("%d messages handled of %d: %+v", total, m.Accepted, m)
+	case again > 0 && !(s.on.acknowledged && !e.exact):
+		s.Errorf("%d messages were handled twice", again-twice)
+	}
+}
+
+// checkExact fails unless each message was handled, is queued, or was refused and said to be lost.
+func (s *scene) checkExact(e ending, handled uint64) {
+	s.Helper()
+	m := s.writer.Metrics()
+	if m.PossiblyLost+m.Undelivered != e.loses || handled+m.Queued+e.loses != m.Accepted {
+		s.Errorf("%d messages handled and %d queued of %d, want no loss but of %d: %+v", handled, m.Queued, m.Accepted, e.loses, m)
+	}
+}
+
+func (s *scene) handler(also func(n uint64)) udsipc.MessageHandler {
+	var calls atomic.Uint64
+	return func(data []byte) error {
+		<-s.gate
+		s.mu.Lock()
+		s.calls[numberOf(data)]++
+		s.mu.Unlock()
+		if also != nil {
+			also(calls.Add(1))
+		}
+		return nil
+	}
+}
+
+// counts returns how many messages were handled, and how many more than once.
+func (s *scene) counts() (handled, twice uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.calls {
+		handled++
+		if n > 1 {
+			twice++
+		}
+	}
+	return handled, twice
+}
+
+func (s *scene) startWriter(e ending) {
+	opts := []udsipc.WriterOption{udsipc.WithMaxBackoff(5 * time.Millisecond), udsipc.WithUndelivered(func([]byte) {})}
+	switch {
+	case e.writer == nil:
+		s.writer = s.on.newWriter(s, opts...)
+	default: // They say all that there is to say of the transport.
+		if s.on.acknowledged {
+			opts = append(opts, udsipc.WithAcknowledgements())
+		}
+		s.writer = newWriter(s, s.on.address, append(opts, e.writer(s)...)...)
+	}
+	if e.first != "" {
+		mustWriteMessage(s, s.writer, e.first)
+	}
+	mustStart(s, s.writer)
+	if !e.silent {
+		s.write(0, sceneMessages)
+	}
+}
+
+// write writes so many messages, numbered from first on.
+func (s *scene) write(first, n uint64) {
+	s.Helper()
+	for i := range n {
+		if err := s.writer.WriteMessage(number(first+i, sceneSize)); err != nil {
+			s.Fatal(err)
+		}
+	}
+}
+
+// stopReader ends the Reader, and with it the connection.
+func (s *scene) stopReader(died bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.reader.Stop(ctx); err != nil && !died {
+		s.Errorf("Stop: %v", err)
+	}
+	until(s, "the Writer has lost its connection", func() bool { return !s.writer.Metrics().Connected })
+}
