@@ -70,10 +70,11 @@ func (r *Reader) quiesceLocked() error {
 	case r.passed != nil, r.handingOver:
 		return listener.SetDeadline(aLongTimeAgo)
 	}
+	err := r.file.remove() // First: one that is shut looks stale to others.
 	if unix, ok := r.listener.(*net.UnixListener); ok && r.cfg.listener == nil {
 		r.shut = shutListener(unix)
 	}
-	return firstError(listener.SetDeadline(time.Now().Add(backlogWait)), r.file.remove())
+	return firstError(listener.SetDeadline(time.Now().Add(backlogWait)), err)
 }
 
 // A deadliner is a listener whose Accept can be woken.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +25,7 @@ const (
 type address struct {
 	network string // networkUnix or networkTCP.
 	name    string // As net.Dial takes it: a path, @name, or host:port.
+	private bool   // What is sent there may not leave the machine.
 }
 
 func (a address) String() string {
@@ -105,17 +107,32 @@ func (a address) host() string {
 	return host
 }
 
-// loopback says whether nothing that is sent there leaves the machine.
+// loopback says whether nothing that is sent there leaves the machine. Of names only localhost is believed,
+// and not before it is resolved (checkLocalhost). NAME.localhost is what the name server says: no resolver
+// has to know better (RFC 6761, section 6.3), and Go's does not.
 func (a address) loopback() bool {
-	if a.network != networkTCP {
+	if a.network != networkTCP || a.localhost() {
 		return true
 	}
-	host := strings.TrimSuffix(strings.ToLower(a.host()), ".")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761, section 6.3.
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
+	ip, err := netip.ParseAddr(a.host())
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func (a address) localhost() bool {
+	return strings.TrimSuffix(strings.ToLower(a.host()), ".") == "localhost"
+}
+
+// checkLocalhost refuses an address that localhost was resolved to, if it is none of this machine and what is
+// sent there could be read on the way. It is for the Control function of a dialer or a listener, which gets
+// the address before a packet is sent.
+func (a address) checkLocalhost(resolved string) error {
+	if !a.private || !a.localhost() {
+		return nil
+	}
+	if to, err := netip.ParseAddrPort(resolved); err == nil && to.Addr().Unmap().IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", ErrPlaintext, a.host(), resolved)
 }
 
 func invalidAddress(text, why string) error {
@@ -130,7 +147,9 @@ var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Inte
 
 // dial connects. sendBuffer is the kernel's send buffer in bytes; 0 leaves it as it is.
 func (a address) dial(ctx context.Context, timeout time.Duration, sendBuffer int) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: tcpKeepAlive}
+	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
+		return a.checkLocalhost(resolved)
+	}}
 	conn, err := dialer.DialContext(ctx, a.network, a.name)
 	if err != nil {
 		return nil, err

@@ -100,6 +100,7 @@ type readerConfig struct {
 	maxWriters            int
 	writerMemory          time.Duration
 	socketMode            fs.FileMode
+	socketModeSet         bool
 	socketUID             int
 	socketGID             int
 	systemdName           string
@@ -183,6 +184,9 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
 	case c.socketUID < -1 || c.socketGID < -1:
 		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
+	case (c.socketModeSet || c.ownerSet()) && (c.listener != nil || !c.address.file()):
+		return c, fmt.Errorf("udsipc: WithSocketMode(%#o), WithSocketOwner(%d, %d): %q has no socket file that this Reader makes; use WithAuthorizer or WithTLS",
+			uint32(c.socketMode), c.socketUID, c.socketGID, text)
 	case c.listenerSet && c.listener == nil:
 		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
 	case c.withoutSystemd && c.systemdName != "":
@@ -199,6 +203,9 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	}
 	return c, nil
 }
+
+// ownerSet says whether the socket file is to be given away.
+func (c *readerConfig) ownerSet() bool { return c.socketUID >= 0 || c.socketGID >= 0 }
 
 // checkLimits is for what a Reader puts up with.
 func (c *readerConfig) checkLimits() error {
@@ -245,6 +252,9 @@ func (c *sharedConfig) check(text string) error {
 	case c.handshakeTimeout <= 0:
 		return invalidTimeout("WithHandshakeTimeout", c.handshakeTimeout, "more than 0")
 	}
+	if c.tlsSet {
+		c.tls = withLeastTLS(c.tls)
+	}
 	switch {
 	case c.maxBufferedWrites == 0:
 		return invalidSize("WithMaxBufferedWrites", 0, "at least 1 message")
@@ -264,10 +274,30 @@ func (c *sharedConfig) check(text string) error {
 
 // checkPlaintext refuses what would go over a network for everybody to read.
 func (c *sharedConfig) checkPlaintext(text string) error {
-	if c.tlsSet || c.plaintext || c.address.loopback() {
+	c.address.private = !c.tlsSet && !c.plaintext
+	if !c.address.private || c.address.loopback() {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)
+}
+
+// withLeastTLS returns a copy of config that asks for TLS 1.3 at least, unless config names another version.
+// So do the configurations that it chooses for single clients.
+func withLeastTLS(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	if config.MinVersion == 0 && (config.MaxVersion == 0 || config.MaxVersion >= tls.VersionTLS13) {
+		config.MinVersion = tls.VersionTLS13
+	}
+	if choose := config.GetConfigForClient; choose != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen == nil || err != nil {
+				return nil, err
+			}
+			return withLeastTLS(chosen), nil
+		}
+	}
+	return config
 }
 
 func invalidSize(option string, value uint64, want string) error {

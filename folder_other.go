@@ -1,8 +1,88 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !unix
+//go:build !linux
 
 package udsipc
 
-// checkFolder is for systems whose folders have no modes.
-func checkFolder(string) error { return nil }
+// This file is folder_linux.go with what all systems have: the way to the directory is checked by its path
+// and then opened, and what lies in it is found by its name again for each step. So here nobody but this
+// process's user and root may be able to change the directory, which is what is checked.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A folder is an open directory that no stranger can change.
+type folder struct {
+	dir  *os.Root
+	path string
+}
+
+// An entry is something in a folder, as it was found.
+type entry struct {
+	folder *folder
+	name   string
+	info   fs.FileInfo
+}
+
+// openFolder opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
+// If create is set, it makes the directories that are missing.
+func openFolder(path string, create bool) (*folder, error) {
+	checked, err := checkPath(path)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(path, folderMode); err != nil {
+			return nil, fmt.Errorf("making the socket's directory: %w", err)
+		}
+		checked, err = checkPath(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := dir.Stat(".")
+	if err == nil && !os.SameFile(opened, checked) {
+		err = fmt.Errorf("%w: somebody replaced the directory %s at this very moment", ErrInvalidSocketPath, path)
+	}
+	if err != nil {
+		return nil, firstError(err, dir.Close())
+	}
+	return &folder{dir: dir, path: path}, nil
+}
+
+func (f *folder) close() { _ = f.dir.Close() }
+
+// find returns what has that name, without following it.
+func (f *folder) find(name string) (*entry, error) {
+	info, err := f.dir.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{folder: f, name: name, info: info}, nil
+}
+
+// create opens a regular file, or makes it for its owner alone.
+func (f *folder) create(name string) (*os.File, error) {
+	return f.dir.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// remove takes a name away.
+func (f *folder) remove(name string) error { return f.dir.Remove(name) }
+
+func (e *entry) close() {}
+
+// chown gives the file away.
+func (e *entry) chown(uid, gid int) error { return e.folder.dir.Lchown(e.name, uid, gid) }
+
+// chmod sets the file's mode. It follows symbolic links, though not out of the directory; who could put one
+// there has been refused.
+func (e *entry) chmod(mode fs.FileMode) error { return e.folder.dir.Chmod(e.name, mode) }
+
+// knock connects to the socket, and says how that went.
+func (e *entry) knock(string) error { return knock(filepath.Join(e.folder.path, e.name)) }

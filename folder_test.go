@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/udsipc/udsipc"
@@ -19,6 +20,13 @@ func TestFoldersThatOthersControl(t *testing.T) {
 	mode := func(t *testing.T, folder string, mode os.FileMode) {
 		t.Helper()
 		if err := os.Chmod(folder, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give := func(t *testing.T, folder string, bits os.FileMode) {
+		t.Helper()
+		mode(t, folder, bits)
+		if err := os.Chown(folder, nobody, nobody); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,10 +44,32 @@ func TestFoldersThatOthersControl(t *testing.T) {
 		want string // In the error; empty for none.
 		root bool
 	}{
-		"a folder of one's own":   {func(*testing.T, string) string { return "a/s" }, "", false},
-		"writable by the group":   {func(t *testing.T, f string) string { mode(t, f+"/a", 0o775); return "a/s" }, "", false},
-		"writable by all, sticky": {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "", false},
-		"writable by all":         {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777); return "a/s" }, "chmod", false},
+		"a folder of one's own":      {func(*testing.T, string) string { return "a/s" }, "", false},
+		"writable by the group":      {func(t *testing.T, f string) string { mode(t, f+"/a", 0o775); return "a/s" }, "chmod g-w", false},
+		"the group's, sticky":        {func(t *testing.T, f string) string { mode(t, f+"/a", 0o770|os.ModeSticky); return "a/s" }, "", false},
+		"above it, the group's":      {func(t *testing.T, f string) string { mode(t, f+"/a", 0o770); return "a/b/s" }, "chmod g-w", false},
+		"writable by all, sticky":    {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "", false},
+		"writable by all":            {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777); return "a/s" }, "chmod", false},
+		"another's":                  {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/s" }, "belongs to uid 65534", true},
+		"another's, sticky":          {func(t *testing.T, f string) string { give(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "belongs to uid 65534", true},
+		"another's, which is closed": {func(t *testing.T, f string) string { give(t, f+"/a", 0o700); return "a/s" }, "chown", true},
+		"above it, another's":        {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/b/s" }, "belongs to uid 65534", true},
+		"to be made in another's":    {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/new/s" }, "belongs to uid 65534", true},
+		"a way out of another's": {func(t *testing.T, f string) string {
+			give(t, f+"/a", 0o755)
+			link(t, f+"/a/../c", f+"/l", os.Geteuid())
+			return "l/s"
+		}, "belongs to uid 65534", true},
+		"a named pipe": {func(t *testing.T, f string) string {
+			if err := syscall.Mkfifo(f+"/p", 0o666); err != nil {
+				t.Fatal(err)
+			}
+			return "p/s"
+		}, "is a named pipe", false},
+		"a link to what is still to be made": {func(t *testing.T, f string) string {
+			link(t, "a", f+"/l", os.Geteuid())
+			return "l/new/../new/s"
+		}, "", false},
 		"above it, writable by all": {func(t *testing.T, f string) string {
 			mode(t, f+"/a", 0o777)
 			return "a/b/s"
@@ -78,6 +108,9 @@ func TestFoldersThatOthersControl(t *testing.T) {
 			}
 			if err != nil {
 				checkEmpty(t, filepath.Join(folder, "a", "b"))
+				if info := lstat(t, filepath.Join(folder, "a", "new")); info != nil {
+					t.Error("Start has made a directory there")
+				}
 			}
 		})
 	}

@@ -4,80 +4,59 @@
 
 package udsipc
 
-// This file looks at the way to a socket's folder: who may change it may put another socket there.
+// This file decides who may own what lies on the way to a socket.
 
 import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"syscall"
 )
 
-// maxSymlinks is how many symbolic links may lie on the way, as in path_resolution(7).
-const maxSymlinks = 40
+// A trust is the users who may control the way to a socket: root, this process's user, and the owner of
+// the root directory. The last is root as well, but in a user namespace root may have no number of its own
+// (user_namespaces(7)), and there it is the only one who owns what root owns.
+type trust []int
 
-// checkFolder refuses a folder if another user can replace what lies on the way to it: in a folder that
-// everybody may write to, without the sticky bit, or by a symbolic link of theirs.
-func checkFolder(folder string) error {
-	folder, err := filepath.Abs(folder)
-	if err != nil {
-		return err
+// trusted takes what is known of the root directory.
+func trusted(root fs.FileInfo) trust { return trust{0, os.Geteuid(), ownerOf(root)} }
+
+// ownerOf returns the user who owns a file, or -1.
+func ownerOf(info fs.FileInfo) int {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(stat.Uid)
 	}
-	rest := strings.Split(strings.TrimPrefix(folder, "/"), "/")
-	at, links := "/", 0
-	for len(rest) > 0 {
-		name := rest[0]
-		rest = rest[1:]
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			at = filepath.Dir(at) // No symbolic link is in at.
-			continue
-		}
-		next := filepath.Join(at, name)
-		info, err := os.Lstat(next)
-		if err != nil {
-			return err
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			if err := checkWritable(next, info); err != nil {
-				return err
-			}
-			at = next
-			continue
-		}
-		target, err := followLink(next, info)
-		if links++; links > maxSymlinks {
-			err = syscall.ELOOP
-		}
-		if err != nil {
-			return err
-		}
-		if filepath.IsAbs(target) {
-			at = "/"
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-	return nil
+	return -1
 }
 
-// checkWritable refuses a folder that everybody may write to, unless they may touch only what is theirs.
-func checkWritable(folder string, info fs.FileInfo) error {
-	if info.IsDir() && info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-		return fmt.Errorf("%w: everybody may replace what lies in %s (mode %v); take that from them (chmod o-w) or set the sticky bit (chmod +t)",
-			ErrInvalidSocketPath, folder, info.Mode())
+// checkFolder refuses a directory in which another user could replace what lies on the way: its owner, or,
+// unless the sticky bit is set, its group and everybody else, if they may write to it (inode(7)). The
+// group's bit stands for the entries of an access control list too (acl(5)).
+func (t trust) checkFolder(path string, info fs.FileInfo) error {
+	const others = 0o022
+	mode := info.Mode()
+	switch {
+	case !mode.IsDir():
+		return fmt.Errorf("%w: %s is %s: %w", ErrInvalidSocketPath, path, describe(info), syscall.ENOTDIR)
+	case !slices.Contains(t, ownerOf(info)):
+		return fmt.Errorf("%w: the directory %s belongs to uid %d, who may replace what lies in it; "+
+			"give it to root or to uid %d (chown), or run as its owner", ErrInvalidSocketPath, path, ownerOf(info), os.Geteuid())
+	case mode&fs.ModeSticky != 0 || mode.Perm()&others == 0:
+		return nil
+	case mode.Perm()&0o002 != 0:
+		return fmt.Errorf("%w: everybody may replace what lies in the directory %s (mode %v); "+
+			"take that from them (chmod go-w) or set the sticky bit (chmod +t)", ErrInvalidSocketPath, path, mode)
 	}
-	return nil
+	return fmt.Errorf("%w: the group of the directory %s may replace what lies in it (mode %v); "+
+		"take that from it (chmod g-w) or set the sticky bit (chmod +t)", ErrInvalidSocketPath, path, mode)
 }
 
-// followLink returns where a symbolic link leads. It must belong to root or to this process's user.
-func followLink(link string, info fs.FileInfo) (string, error) {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
-		return "", fmt.Errorf("%w: the symbolic link %s belongs to uid %d, who may change where it leads; use a path without it",
-			ErrInvalidSocketPath, link, stat.Uid)
+// checkLink refuses a symbolic link whose owner may change where it leads.
+func (t trust) checkLink(path string, info fs.FileInfo) error {
+	if !slices.Contains(t, ownerOf(info)) {
+		return fmt.Errorf("%w: the symbolic link %s belongs to uid %d, who may change where it leads; use a path without it",
+			ErrInvalidSocketPath, path, ownerOf(info))
 	}
-	return os.Readlink(link)
+	return nil
 }

@@ -215,6 +215,7 @@ func (r *Reader) settleHandOver() {
 	}
 	if err == nil {
 		_ = r.listener.Close() // systemd has it.
+		r.file.leave()
 	} else {
 		r.report(OpHandOver, r.cfg.where, fmt.Errorf("ending as Stop does: %w", err))
 		r.forgetLeft()

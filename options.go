@@ -72,8 +72,9 @@ func WithAuthorizer(authorize func(Peer) error) Option {
 	return bothOption(func(c *sharedConfig) { c.authorizer, c.authorizerSet = authorize, true })
 }
 
-// WithTLS has every connection speak TLS, over TCP and over Unix sockets alike. The configuration is not
-// copied: it may not be changed, but its callbacks (GetCertificate, GetClientCertificate,
+// WithTLS has every connection speak TLS, over TCP and over Unix sockets alike: version 1.3 or later, unless the
+// configuration names another (MinVersion, or a MaxVersion below 1.3). The configuration is copied by the
+// constructor: what is changed in it later has no effect, but its callbacks (GetCertificate, GetClientCertificate,
 // GetConfigForClient) are asked at each connection, so certificates can be renewed. A Writer takes the
 // ServerName from a TCP address if none is set. Both sides need it; nil is an error.
 func WithTLS(config *tls.Config) Option {

@@ -100,13 +100,15 @@ func WithWriterMemory(d time.Duration) ReaderOption {
 }
 
 // WithSocketMode sets the permissions of the socket file, whatever the umask; the default is 0600.
-// Connecting takes the permission to write (unix(7)). Anything but permission bits is an error.
+// Connecting takes the permission to write (unix(7)). A socket that systemd passed keeps its own, and Windows has
+// none. Anything but permission bits is an error, and so is an address that is no file (@name, tcp://HOST:PORT), or
+// WithListener: there everybody on the machine may connect whom WithAuthorizer or WithTLS lets in.
 func WithSocketMode(mode fs.FileMode) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.socketMode = mode })
+	return readerOption(func(c *readerConfig) { c.socketMode, c.socketModeSet = mode, true })
 }
 
 // WithSocketOwner sets the owner of the socket file; -1, the default, leaves an id as it is. To give
-// a file away takes privileges (chown(2)).
+// a file away takes privileges (chown(2)). As with WithSocketMode, an address that is no file is an error.
 func WithSocketOwner(uid, gid int) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.socketUID, c.socketGID = uid, gid })
 }

@@ -3,7 +3,9 @@
 package udsipc
 
 // This file makes and removes listening sockets of one's own. What lies at a socket's path is removed
-// only if it is a socket on which nobody listens, and nobody else may be at it at the same time.
+// only if it is a socket on which nobody listens. Sockets are made under a lock that nobody but this
+// process's user can hold, so that of two Readers that start at once one finds the other listening.
+// They are removed without it, by a Reader that still listens, so that no other takes its socket for stale.
 
 import (
 	"context"
@@ -17,13 +19,11 @@ import (
 	"time"
 )
 
-// folderMode is the mode of the socket's folder if that has to be made.
-const folderMode = 0o750
-
-// A socketFile is a socket that this process has made at path, as it was then.
+// A socketFile is a socket that this process has made, or inherited, in folder.
 type socketFile struct {
-	path string
-	made fs.FileInfo
+	folder *folder
+	name   string
+	made   *entry // Open, so that no other file can be taken for it.
 }
 
 // A fileIdentity tells a file from all others, as long as it exists; the zero one is none.
@@ -34,7 +34,9 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 	if cfg.address.file() {
 		return listenFile(cfg)
 	}
-	config := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
+	config := net.ListenConfig{KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
+		return cfg.address.checkLocalhost(resolved)
+	}}
 	listener, err := config.Listen(context.Background(), cfg.address.network, cfg.address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: %w", ErrSocketInUse, err)
@@ -46,20 +48,32 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 // who may not afterwards: it is bound with no more than its mode, and with no permission at all if
 // its owner is still to change.
 func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
-	path := cfg.address.name
-	if err := makeFolder(filepath.Dir(path)); err != nil {
+	folder, err := openFolder(filepath.Dir(cfg.address.name), true)
+	if err != nil {
 		return nil, nil, err
 	}
-	unlock, err := lockFolder(filepath.Dir(path))
+	listener, made, err := listenIn(folder, cfg)
+	if err != nil {
+		folder.close()
+		return nil, nil, err
+	}
+	return listener, &socketFile{folder: folder, name: filepath.Base(cfg.address.name), made: made}, nil
+}
+
+// listenIn makes the socket file in folder. It is bound by its path, which is the name that peers and tools
+// see; all else that is done to it is done in folder.
+func listenIn(folder *folder, cfg *readerConfig) (net.Listener, *entry, error) {
+	path, name := cfg.address.name, filepath.Base(cfg.address.name)
+	unlock, err := folder.lock(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer unlock()
-	if err := removeStale(path); err != nil {
+	if err := removeStale(folder, name, path); err != nil {
 		return nil, nil, err
 	}
 	mode := cfg.socketMode
-	if cfg.socketUID >= 0 || cfg.socketGID >= 0 {
+	if cfg.ownerSet() {
 		mode = 0
 	}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -75,91 +89,125 @@ func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
 	if unix, ok := listener.(*net.UnixListener); ok {
 		unix.SetUnlinkOnClose(false) // It would remove whatever lies at the path by then.
 	}
-	file, err := finishFile(cfg)
+	made, err := finishNew(folder, name, cfg)
 	if err != nil {
-		_ = os.Remove(path)
 		return nil, nil, firstError(err, listener.Close())
 	}
-	return listener, file, nil
+	return listener, made, nil
 }
 
-// makeFolder makes a folder if it is not there. The way to it is looked at before and after.
-func makeFolder(folder string) error {
-	err := checkFolder(folder)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+// finishNew finishes the socket that was just bound, or removes it.
+func finishNew(folder *folder, name string, cfg *readerConfig) (*entry, error) {
+	bound, err := folder.find(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", ErrSocketInUse, cfg.address.name, err)
 	}
-	if err := os.MkdirAll(folder, folderMode); err != nil {
-		return fmt.Errorf("making the socket's folder: %w", err)
+	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
+		bound.close()
+		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", ErrInvalidSocketPath, cfg.address.name)
 	}
-	return checkFolder(folder)
+	if err := finishFile(bound, cfg); err != nil {
+		bound.close()
+		return nil, firstError(err, folder.remove(name))
+	}
+	return bound, nil
 }
 
 // finishFile gives the socket, which is bound, its owner and then its mode, of which the umask may
 // have taken a part.
-func finishFile(cfg *readerConfig) (*socketFile, error) {
-	path := cfg.address.name
-	if cfg.socketUID >= 0 || cfg.socketGID >= 0 {
-		if err := os.Lchown(path, cfg.socketUID, cfg.socketGID); err != nil {
-			return nil, fmt.Errorf("giving the socket to %d:%d (WithSocketOwner): %w", cfg.socketUID, cfg.socketGID, err)
+func finishFile(bound *entry, cfg *readerConfig) error {
+	if cfg.ownerSet() {
+		if err := bound.chown(cfg.socketUID, cfg.socketGID); err != nil {
+			return fmt.Errorf("giving the socket to %d:%d (WithSocketOwner): %w", cfg.socketUID, cfg.socketGID, err)
 		}
 	}
-	made, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if made.Mode().Perm() != cfg.socketMode {
-		if err := os.Chmod(path, cfg.socketMode); err != nil {
-			return nil, fmt.Errorf("setting the socket's mode to %#o (WithSocketMode): %w", uint32(cfg.socketMode), err)
+	if bound.info.Mode().Perm() != cfg.socketMode {
+		if err := bound.chmod(cfg.socketMode); err != nil {
+			return fmt.Errorf("setting the socket's mode to %#o (WithSocketMode): %w", uint32(cfg.socketMode), err)
 		}
 	}
-	return &socketFile{path: path, made: made}, nil
+	return nil
 }
 
-// removeStale makes way at path: nothing may lie there but a socket on which nobody listens.
-func removeStale(path string) error {
-	found, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+// removeStale makes way at path: nothing may lie there but a socket on which nobody listens. It is called
+// under the folder's lock.
+func removeStale(folder *folder, name, path string) error {
+	found, err := folder.find(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	case err != nil:
-		return err
-	case found.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", ErrInvalidSocketPath, path, describe(found))
 	}
-	conn, err := net.DialTimeout(networkUnix, path, time.Second)
+	if err != nil {
+		return err
+	}
+	defer found.close()
+	if found.info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", ErrInvalidSocketPath, path, describe(found.info))
+	}
+	err = found.knock(path)
 	switch {
 	case err == nil:
-		return firstError(fmt.Errorf("%w: somebody listens at %s", ErrSocketInUse, path), conn.Close())
+		return fmt.Errorf("%w: somebody listens at %s", ErrSocketInUse, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", ErrSocketInUse, path, err)
 	}
-	if again, err := os.Lstat(path); err != nil || !os.SameFile(found, again) {
-		return fmt.Errorf("%w: somebody replaced %s at this very moment", ErrSocketInUse, path)
+	removed, err := folder.removeSame(name, found)
+	if err == nil && !removed {
+		err = fmt.Errorf("%w: somebody replaced %s at this very moment", ErrSocketInUse, path)
 	}
-	return os.Remove(path)
+	return err
 }
 
-// remove takes the socket away, if it is still the one that was made. It must be called while the
-// socket is open, because a closed one's inode number may be somebody else's.
+// knock connects to the socket at path, and says how that went.
+func knock(path string) error {
+	conn, err := net.DialTimeout(networkUnix, path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return op.Err // Without the path, which is one of this process's descriptor.
+	}
+	return err
+}
+
+// removeSame takes a name away, if what has it is still the same file.
+func (f *folder) removeSame(name string, same *entry) (removed bool, err error) {
+	found, err := f.find(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer found.close()
+	if !os.SameFile(same.info, found.info) {
+		return false, nil
+	}
+	err = f.remove(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// remove takes the socket away, if it is still the one that was made. It must be called before the socket
+// is shut: as long as somebody listens on it, no other Reader replaces it.
 func (f *socketFile) remove() error {
 	if f == nil {
 		return nil
 	}
-	unlock, err := lockFolder(filepath.Dir(f.path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // The folder is gone, and the socket with it.
+	defer f.leave()
+	_, err := f.folder.removeSame(f.name, f.made)
+	return err
+}
+
+// leave leaves the socket where it is. The file, which may be nil, is of no use afterwards.
+func (f *socketFile) leave() {
+	if f != nil {
+		f.made.close()
+		f.folder.close()
 	}
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if found, err := os.Lstat(f.path); err != nil || !os.SameFile(f.made, found) {
-		return nil // Gone, or another's.
-	}
-	return os.Remove(f.path)
 }
 
 // identity is that of the file, which may be nil.
@@ -167,29 +215,32 @@ func (f *socketFile) identity() fileIdentity {
 	if f == nil {
 		return fileIdentity{}
 	}
-	return identityOf(f.made)
+	return identityOf(f.made.info)
 }
 
 // find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
 func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
-	made, err := os.Lstat(cfg.address.name)
-	if err != nil || f == (fileIdentity{}) || identityOf(made) != f {
+	folder, err := openFolder(filepath.Dir(cfg.address.name), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(cfg.address.name)
+	bound, err := folder.find(name)
+	if err != nil {
+		folder.close()
+		return nil, nil // It is gone.
+	}
+	file := &socketFile{folder: folder, name: name, made: bound}
+	if f == (fileIdentity{}) || file.identity() != f || bound.info.Mode().Type() != fs.ModeSocket {
+		file.leave()
 		return nil, nil // Whoever connects comes to somebody else now.
 	}
-	return finishFile(cfg)
-}
-
-// describe says what lies at a path, for people.
-func describe(info fs.FileInfo) string {
-	switch info.Mode().Type() {
-	case 0:
-		return "a regular file"
-	case fs.ModeDir:
-		return "a folder"
-	case fs.ModeSymlink:
-		return "a symbolic link"
-	case fs.ModeNamedPipe:
-		return "a named pipe"
+	if err := finishFile(bound, cfg); err != nil {
+		file.leave()
+		return nil, err
 	}
-	return "a device or something else that is no socket"
+	return file, nil
 }

@@ -143,6 +143,37 @@ func TestSocketModeWhateverTheUmask(t *testing.T) {
 	}
 }
 
+// TestModeOfNothing: a mode or an owner that would protect nothing is refused.
+func TestModeOfNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	places := map[string][]udsipc.ReaderOption{
+		"tcp://127.0.0.1:0": nil, "/run/app.sock": {udsipc.WithListener(l)},
+	}
+	if runtime.GOOS == "linux" {
+		places["@udsipc-test"] = nil
+	}
+	for address, opts := range places {
+		for option, set := range map[string]udsipc.ReaderOption{
+			"WithSocketMode(0600)":     udsipc.WithSocketMode(0o600),
+			"WithSocketOwner(0, -1)":   udsipc.WithSocketOwner(0, -1),
+			"WithSocketOwner(-1, 100)": udsipc.WithSocketOwner(-1, 100),
+		} {
+			_, err := udsipc.NewReader(ignore, address, append(opts, set)...)
+			name, _, _ := strings.Cut(option, "(")
+			if err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s with %s: %v", address, option, err)
+			}
+		}
+		if _, err := udsipc.NewReader(ignore, address, opts...); err != nil {
+			t.Errorf("%s with neither: %v", address, err)
+		}
+	}
+}
+
 func asRoot(tb testing.TB) {
 	tb.Helper()
 	if os.Getuid() != 0 {
@@ -329,40 +360,106 @@ func TestSocketInUse(t *testing.T) {
 	}
 }
 
-// TestOneOfTwoWins starts two Readers at the same moment, over a stale socket or none.
-func TestOneOfTwoWins(t *testing.T) {
-	for round := range 100 {
-		path := socketPath(t)
-		if round%2 == 0 {
-			leaveStale(t, path)
+// TestOneOfManyWins starts Readers at the same moment, over a stale socket or none.
+func TestOneOfManyWins(t *testing.T) {
+	for n, rounds := range map[int]int{2: 50, 8: 10} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			for round := range rounds {
+				contest(t, n, round%2 == 0)
+			}
+		})
+	}
+}
+
+func contest(t *testing.T, n int, stale bool) {
+	t.Helper()
+	path := socketPath(t)
+	if stale {
+		leaveStale(t, path)
+	}
+	readers := make([]*udsipc.Reader, n)
+	for i := range readers {
+		readers[i] = newReader(t, path)
+	}
+	errs := make([]error, n)
+	begin := make(chan struct{})
+	var wg sync.WaitGroup
+	for i, r := range readers {
+		wg.Go(func() {
+			<-begin
+			errs[i] = r.Start()
+		})
+	}
+	close(begin)
+	wg.Wait()
+	winner := slices.Index(errs, nil)
+	for i, err := range errs {
+		if winner < 0 || i != winner && !errors.Is(err, udsipc.ErrSocketInUse) {
+			t.Fatalf("stale %v: %v, want one that wins, else %v", stale, errs, udsipc.ErrSocketInUse)
 		}
-		readers := []*udsipc.Reader{newReader(t, path), newReader(t, path)}
-		errs := make([]error, len(readers))
-		begin := make(chan struct{})
-		var wg sync.WaitGroup
-		for i, r := range readers {
-			wg.Go(func() {
-				<-begin
-				errs[i] = r.Start()
-			})
+	}
+	conn := mustDial(t, path)
+	mustWrite(t, conn, frames("hello"))
+	until(t, "the winner has the message", func() bool { return readers[winner].Metrics().Received == 1 })
+	conn.Close()
+	for i, r := range readers {
+		if i != winner {
+			stop(t, r)
 		}
-		close(begin)
-		wg.Wait()
-		winner := slices.Index(errs, nil)
-		if winner < 0 || !errors.Is(errs[1-winner], udsipc.ErrSocketInUse) {
-			t.Fatalf("round %d: %v, want one %v", round, errs, udsipc.ErrSocketInUse)
+	}
+	if lstat(t, path) == nil {
+		t.Fatalf("stale %v: a loser removed the winner's socket", stale)
+	}
+	stop(t, readers[winner])
+	checkEmpty(t, filepath.Dir(path))
+}
+
+// TestStartBesideStop starts a Reader while another one of the same path stops: it is refused, or its socket
+// is there afterwards.
+func TestStartBesideStop(t *testing.T) {
+	path := socketPath(t)
+	for round := range 60 {
+		first, second := startReader(t, ignore, path), newReader(t, path)
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			stop(t, first)
+		}()
+		err := second.Start()
+		for errors.Is(err, udsipc.ErrSocketInUse) {
+			err = second.Start()
 		}
-		conn := mustDial(t, path)
-		mustWrite(t, conn, frames("hello"))
-		until(t, "the winner has the message", func() bool { return readers[winner].Metrics().Received == 1 })
-		conn.Close()
-		stop(t, readers[1-winner])
-		if lstat(t, path) == nil {
-			t.Fatalf("round %d: the loser removed the winner's socket", round)
+		<-stopped
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
 		}
-		stop(t, readers[winner])
+		mustDial(t, path).Close()
+		stop(t, second)
 		checkEmpty(t, filepath.Dir(path))
 	}
+}
+
+// TestKilledReaderIsReplaced by the next one, whatever it was doing.
+func TestKilledReaderIsReplaced(t *testing.T) {
+	path := socketPath(t)
+	for range 3 {
+		c := startContender(t)
+		c.tell(t, path)
+		if got := c.says(t); got != "won" {
+			t.Fatal(got)
+		}
+		if err := c.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.cmd.Wait()
+	}
+	if err := os.WriteFile(lockFile(path), nil, 0o600); err != nil { // Of one that was killed in its Start.
+		t.Fatal(err)
+	}
+	r := startReader(t, ignore, path)
+	mustDial(t, path)
+	stop(t, r)
+	checkEmpty(t, filepath.Dir(path))
 }
 
 func init() {
@@ -443,7 +540,7 @@ func (c *contender) says(tb testing.TB) string {
 	return c.out.Text()
 }
 
-// TestOneOfTwoProcessesWins is TestOneOfTwoWins between processes.
+// TestOneOfTwoProcessesWins is TestOneOfManyWins between processes.
 func TestOneOfTwoProcessesWins(t *testing.T) {
 	contenders := []*contender{startContender(t), startContender(t)}
 	for round := range 100 {
@@ -505,7 +602,7 @@ func TestWhatIsNoSocketStays(t *testing.T) {
 		make func(path string) error
 	}{
 		{"a regular file", func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) }},
-		{"a folder", func(path string) error { return os.Mkdir(path, 0o700) }},
+		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }},
 		{"a symbolic link", func(path string) error { return os.Symlink("nowhere", path) }},
 		{"a symbolic link to a stale socket", func(path string) error {
 			leaveStale(t, path+".stale")
@@ -582,15 +679,21 @@ func TestStopRemovesItsOwnSocketAlone(t *testing.T) {
 	})
 }
 
-// TestLockedFolder has another hold the folder's lock for longer than a Reader waits.
-func TestLockedFolder(t *testing.T) {
+// lockFile is where Readers lock each other out while they make the socket at path.
+func lockFile(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lock")
+}
+
+// TestSocketIsLocked has another process of this user hold the lock for longer than a Reader waits, and then
+// end without removing it.
+func TestSocketIsLocked(t *testing.T) {
 	path := socketPath(t)
-	folder, err := os.Open(filepath.Dir(path))
+	lock, err := os.OpenFile(lockFile(path), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer folder.Close()
-	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	r := newReader(t, path)
@@ -601,10 +704,70 @@ func TestLockedFolder(t *testing.T) {
 	if waited := time.Since(began); waited > 5*time.Second {
 		t.Errorf("waited %v, want about 1s", waited)
 	}
-	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_UN); err != nil {
-		t.Fatal(err)
-	}
+	lock.Close()
 	if err := r.Start(); err != nil {
 		t.Errorf("once it is unlocked: %v", err)
+	}
+	if lstat(t, lockFile(path)) != nil {
+		t.Error("the lock file was left behind")
+	}
+}
+
+// TestLockThatOthersCanHold is not waited for: neither the directory's, which takes no more than permission to
+// read it, nor one on a file that is not this user's alone.
+func TestLockThatOthersCanHold(t *testing.T) {
+	for name, open := range map[string]func(path string) (*os.File, error){
+		"the directory": func(path string) (*os.File, error) { return os.Open(filepath.Dir(path)) },
+		"a file that all may read": func(path string) (*os.File, error) {
+			return os.OpenFile(lockFile(path), os.O_RDWR|os.O_CREATE, 0o644)
+		},
+		"a directory in the lock file's place": func(path string) (*os.File, error) {
+			if err := os.Mkdir(lockFile(path), 0o700); err != nil {
+				return nil, err
+			}
+			return os.Open(filepath.Dir(path))
+		},
+		"a symbolic link in the lock file's place": func(path string) (*os.File, error) {
+			if err := os.Symlink("elsewhere", lockFile(path)); err != nil {
+				return nil, err
+			}
+			return os.Open(filepath.Dir(path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			f, err := open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			before := lstat(t, lockFile(path))
+			if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH); err != nil {
+				t.Fatal(err)
+			}
+			leaveStale(t, path)
+			r := newReader(t, path)
+			if err := r.Start(); err != nil {
+				t.Error(err)
+			}
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			began := time.Now()
+			if err := r.Stop(ended); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 500*time.Millisecond {
+				t.Errorf("Stop with an ended context took %v", took)
+			}
+			if lstat(t, path) != nil {
+				t.Error("the socket was left behind")
+			}
+			if after := lstat(t, lockFile(path)); (before == nil) != (after == nil) || after != nil && !os.SameFile(before, after) {
+				t.Errorf("in the lock file's place was %v, now %v", before, after)
+			}
+			if lstat(t, filepath.Join(filepath.Dir(path), "elsewhere")) != nil {
+				t.Error("the lock was made through a symbolic link")
+			}
+		})
 	}
 }

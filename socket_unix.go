@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	lockWait = time.Second // How long the folder may be locked by another process.
+	lockWait = time.Second // How long another process may make a socket of that name.
 	lockStep = time.Millisecond
 )
 
@@ -27,33 +27,68 @@ func narrow(fd uintptr, mode fs.FileMode) {
 	_ = syscall.Fchmod(int(fd), uint32(mode.Perm()))
 }
 
-// lockFolder makes sure that no two processes make or remove sockets in a folder at the same time.
-// The lock leaves nothing behind, and the system releases it when its holder dies (flock(2)).
-func lockFolder(path string) (unlock func(), err error) {
-	folder, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("locking the socket's folder: %w", err)
-	}
+// lock makes sure that no two Readers of this user make the socket of that name at the same time. A lock
+// takes no more than a descriptor (flock(2)), so it is on a file that nobody else can open, not on the
+// directory, which others may read. The file is removed with the lock; one that a killed process has left
+// is locked again.
+//
+// In a directory such as /tmp another user may have taken the lock file's name. Then nobody has the lock,
+// because otherwise that user could keep every Reader from starting: two Readers of one path that start
+// in the same instant may take each other for stale then.
+func (f *folder) lock(socket string) (unlock func(), err error) {
+	name := "." + socket + ".lock"
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockStep) {
-		err = flock(folder)
+		file, err := f.create(name)
+		if err != nil {
+			if found, missing := f.find(name); missing == nil {
+				found.close()
+				return func() {}, nil // Another user's, or no regular file.
+			}
+			return nil, fmt.Errorf("locking the socket's directory: %w", err)
+		}
+		info, err := file.Stat()
+		if err == nil && !ownAlone(info) {
+			_ = file.Close()
+			return func() {}, nil
+		}
 		if err == nil {
-			return func() { _ = folder.Close() }, nil
+			err = control(file, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) })
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
-			_ = folder.Close()
-			return nil, fmt.Errorf("%w: another process keeps the folder %s locked: %w", ErrSocketInUse, path, err)
+		switch {
+		case err == nil && f.has(name, info):
+			return func() { _, _ = f.remove(name), file.Close() }, nil // Best effort: it does not matter to others.
+		case err != nil && (!errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline)):
+			_ = file.Close()
+			return nil, fmt.Errorf("%w: another process of this user makes %s in %s: %w", ErrSocketInUse, socket, f.path, err)
 		}
+		_ = file.Close() // Another has it, or has removed it by now.
 	}
 }
 
-func flock(folder *os.File) error {
-	raw, err := folder.SyscallConn()
+// ownAlone says whether a file is one that nobody but this process's user can open.
+func ownAlone(info fs.FileInfo) bool {
+	return info.Mode().IsRegular() && info.Mode().Perm()&0o077 == 0 && ownerOf(info) == os.Geteuid()
+}
+
+// has says whether name is that of the file.
+func (f *folder) has(name string, file fs.FileInfo) bool {
+	found, err := f.find(name)
+	if err != nil {
+		return false
+	}
+	defer found.close()
+	return os.SameFile(found.info, file)
+}
+
+// control calls do with the descriptor of file.
+func control(file *os.File, do func(fd int) error) error {
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var lockErr error
-	err = raw.Control(func(fd uintptr) { lockErr = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) })
-	return firstError(lockErr, err)
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = do(int(fd)) })
+	return firstError(failed, err)
 }
 
 // identityOf tells a file from all others.

@@ -304,9 +304,9 @@ func TestPlaintextOverANetwork(t *testing.T) {
 	config := &tls.Config{InsecureSkipVerify: true}
 	for address, loopback := range map[string]bool{
 		"tcp://127.0.0.1:1": true, "tcp://127.9.9.9:1": true, "tcp://[::1]:1": true, "tcp://localhost:1": true, "tcp://LOCALHOST.:1": true,
-		"tcp://[::ffff:127.0.0.1]:1": true, "tcp://a.localhost:1": true, "/run/app.sock": true,
+		"tcp://[::ffff:127.0.0.1]:1": true, "/run/app.sock": true,
 		"tcp://:1": false, "tcp://0.0.0.0:1": false, "tcp://[::]:1": false, "tcp://10.0.0.1:1": false, "tcp://example.com:1": false,
-		"tcp://localhost.example.com:1": false, "tcp://[fe80::1%lo]:1": false, "tcp://notlocalhost:1": false,
+		"tcp://localhost.example.com:1": false, "tcp://[fe80::1%lo]:1": false, "tcp://notlocalhost:1": false, "tcp://a.localhost:1": false, "tcp://127.0.0.1.:1": false,
 	} {
 		for _, opts := range [][]udsipc.Option{nil, {udsipc.WithTLS(config)}, {udsipc.WithPlaintext()}} {
 			var writerOpts []udsipc.WriterOption
@@ -327,6 +327,87 @@ func TestPlaintextOverANetwork(t *testing.T) {
 	if _, err := udsipc.NewWriter("/run/app.sock", udsipc.WithTLS(&tls.Config{})); err == nil || !strings.Contains(err.Error(), "ServerName") {
 		t.Errorf("TLS without a name to verify: %v", err)
 	}
+}
+
+// TestLeastTLSVersion has the other side speak no more than TLS 1.2, which is enough only for a configuration
+// that says so. The configuration that was given stays as it is.
+func TestLeastTLSVersion(t *testing.T) {
+	a := newAuthority(t)
+	base := func() *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{a.certificate(t, "collector")}, RootCAs: a.pool, ServerName: "collector"}
+	}
+	for name, test := range map[string]struct {
+		set  func(*tls.Config)
+		want uint16 // 0: refused.
+	}{
+		"none named":       {func(*tls.Config) {}, 0},
+		"the greatest":     {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS13 }, 0},
+		"the least":        {func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }, tls.VersionTLS12},
+		"the greatest 1.2": {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, tls.VersionTLS12},
+		"for one client": {func(c *tls.Config) {
+			c.MinVersion = tls.VersionTLS12
+			c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return base(), nil }
+		}, 0},
+		"for one client, named": {func(c *tls.Config) {
+			chosen := base()
+			chosen.MinVersion = tls.VersionTLS12
+			c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }
+		}, tls.VersionTLS12},
+		"for no client": {func(c *tls.Config) {
+			c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given, old := base(), base()
+			test.set(given)
+			least, greatest, choose := given.MinVersion, given.MaxVersion, given.GetConfigForClient != nil
+			old.MaxVersion = tls.VersionTLS12
+			check := func(t *testing.T, version uint16, err error) {
+				t.Helper()
+				if (err == nil) != (test.want != 0) || err == nil && version != test.want {
+					t.Errorf("version %#x, %v; want %#x", version, err, test.want)
+				}
+				if given.MinVersion != least || given.MaxVersion != greatest || (given.GetConfigForClient != nil) != choose {
+					t.Error("the configuration was changed")
+				}
+			}
+			t.Run("of a reader", func(t *testing.T) {
+				path := socketPath(t)
+				startReader(t, ignore, path, udsipc.WithTLS(given), udsipc.WithReaderErrorCallback(func(error, string) {}))
+				conn := tls.Client(mustDial(t, path), old)
+				check(t, shakeHands(t, conn), conn.Handshake())
+			})
+			if choose {
+				return // A client chooses for itself.
+			}
+			t.Run("of a writer", func(t *testing.T) {
+				path := socketPath(t)
+				l, err := net.Listen("unix", path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				startWriter(t, path, udsipc.WithTLS(given), udsipc.WithWriterErrorCallback(func(error, string) {}))
+				conn, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				secure := tls.Server(conn, old)
+				check(t, shakeHands(t, secure), secure.Handshake())
+			})
+		})
+	}
+}
+
+// shakeHands returns the version that the handshake came to. Handshake returns its error again.
+func shakeHands(tb testing.TB, conn *tls.Conn) uint16 {
+	tb.Helper()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		tb.Fatal(err)
+	}
+	_ = conn.Handshake() // The caller asks for it.
+	return conn.ConnectionState().Version
 }
 
 // TestCertificatesAreReadAnew at each connection.

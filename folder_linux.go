@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file handles the directory of a socket, and what lies in it, by descriptors of Linux that name a
+// file and do no more (O_PATH, open(2)): they take no permission on the file itself, they open neither
+// pipes nor devices, and as long as one is open, no other file has that inode number.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// From fcntl.h, on all processors that Go knows; the syscall package does not name them everywhere.
+const (
+	oPath       = 0x200000
+	atEmptyPath = 0x1000
+)
+
+// A folder is an open directory that no stranger can change.
+type folder struct {
+	dir  *os.File
+	path string // As it was found, without symbolic links.
+}
+
+// An entry is something in a folder, which stays what it is when its name is given to something else.
+type entry struct {
+	file *os.File
+	info fs.FileInfo
+}
+
+// openFolder opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
+// If create is set, it makes the directories that are missing.
+func openFolder(path string, create bool) (*folder, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	w := walk{create: create}
+	if err := w.restart(); err != nil {
+		return nil, err
+	}
+	for rest := strings.Split(path, "/"); len(rest) > 0; {
+		target, err := w.step(rest[0])
+		if err != nil {
+			_ = w.at.Close()
+			return nil, err
+		}
+		rest = rest[1:]
+		if target != "" {
+			rest = append(strings.Split(target, "/"), rest...)
+		}
+	}
+	return &folder{dir: w.at, path: w.where}, nil
+}
+
+// A walk goes from one directory to the next.
+type walk struct {
+	at     *os.File // The directory that it has come to.
+	where  string   // Its path, for people.
+	trust  trust
+	links  int
+	create bool
+}
+
+// restart goes to the root directory.
+func (w *walk) restart() error {
+	root, err := openAt(nil, "/", "/", oPath|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	info, err := root.Stat()
+	if err == nil {
+		w.trust = trusted(info)
+		err = w.trust.checkFolder("/", info)
+	}
+	if err != nil {
+		_ = root.Close()
+		return err
+	}
+	w.goTo(root, "/")
+	return nil
+}
+
+func (w *walk) goTo(dir *os.File, where string) {
+	if w.at != nil {
+		_ = w.at.Close()
+	}
+	w.at, w.where = dir, where
+}
+
+// step goes on to name. If that is a symbolic link, it returns where it leads.
+func (w *walk) step(name string) (target string, err error) {
+	if name == "" || name == "." {
+		return "", nil
+	}
+	where := filepath.Join(w.where, name)
+	next, err := w.open(name, where)
+	if err != nil {
+		return "", err
+	}
+	info, err := next.Stat()
+	switch {
+	case err != nil:
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err = w.follow(next, where, info)
+		return target, firstError(err, next.Close())
+	default:
+		err = w.trust.checkFolder(where, info)
+	}
+	if err != nil {
+		_ = next.Close()
+		return "", err
+	}
+	w.goTo(next, where)
+	return "", nil
+}
+
+// open opens what lies there, after having made it if that is wanted.
+func (w *walk) open(name, where string) (*os.File, error) {
+	next, err := openAt(w.at, name, where, oPath|syscall.O_NOFOLLOW, 0)
+	if !w.create || !errors.Is(err, fs.ErrNotExist) {
+		return next, err
+	}
+	err = control(w.at, func(at int) error { return syscall.Mkdirat(at, name, folderMode) })
+	if err != nil && !errors.Is(err, fs.ErrExist) { // Another Reader may have made it.
+		return nil, fmt.Errorf("making the socket's directory: %w", &fs.PathError{Op: "mkdir", Path: where, Err: err})
+	}
+	return openAt(w.at, name, where, oPath|syscall.O_NOFOLLOW, 0)
+}
+
+// follow returns where a symbolic link leads, from here on.
+func (w *walk) follow(link *os.File, where string, info fs.FileInfo) (target string, err error) {
+	if err := w.trust.checkLink(where, info); err != nil {
+		return "", err
+	}
+	if w.links++; w.links > maxSymlinks {
+		return "", &fs.PathError{Op: "open", Path: where, Err: syscall.ELOOP}
+	}
+	if target, err = readLink(link); err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: where, Err: err}
+	}
+	if filepath.IsAbs(target) {
+		err = w.restart()
+	}
+	return target, err
+}
+
+// readLink reads the very link that is open (readlinkat(2) of an empty path, since Linux 2.6.39).
+func readLink(link *os.File) (target string, err error) {
+	var empty [1]byte
+	var buf [4096]byte // PATH_MAX.
+	err = control(link, func(fd int) error {
+		n, _, errno := syscall.Syscall6(syscall.SYS_READLINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
+			uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
+		if errno != 0 {
+			return errno
+		}
+		target = string(buf[:n])
+		return nil
+	})
+	return target, err
+}
+
+func (f *folder) close() { _ = f.dir.Close() }
+
+// find returns what has that name, without following it.
+func (f *folder) find(name string) (*entry, error) {
+	file, err := openAt(f.dir, name, filepath.Join(f.path, name), oPath|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return &entry{file: file, info: info}, nil
+}
+
+// create opens a regular file, or makes it for its owner alone.
+func (f *folder) create(name string) (*os.File, error) {
+	return openAt(f.dir, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW, 0o600)
+}
+
+// remove takes a name away.
+func (f *folder) remove(name string) error {
+	err := control(f.dir, func(at int) error { return syscall.Unlinkat(at, name) })
+	if err != nil {
+		return &fs.PathError{Op: "remove", Path: filepath.Join(f.path, name), Err: err}
+	}
+	return nil
+}
+
+func (e *entry) close() { _ = e.file.Close() }
+
+// chown gives the file away.
+func (e *entry) chown(uid, gid int) error {
+	return control(e.file, func(fd int) error { return syscall.Fchownat(fd, "", uid, gid, atEmptyPath) })
+}
+
+// chmod sets the file's mode: by fchmodat2(2), of Linux 6.6, and on an older kernel, or where a filter of
+// system calls does not know that one, by the name that /proc has for the descriptor. Without either it
+// fails. That matters only if the umask has taken something from the mode, or if there is an owner to set.
+func (e *entry) chmod(mode fs.FileMode) error {
+	return control(e.file, func(fd int) error {
+		if syscall.Fchmodat(fd, "", uint32(mode.Perm()), atEmptyPath) == nil {
+			return nil
+		}
+		err := syscall.Chmod(ownPath(fd), uint32(mode.Perm()))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("it takes Linux 6.6 or a mounted /proc: %w", errors.ErrUnsupported)
+		}
+		return err
+	})
+}
+
+// knock connects to the socket, and says how that went. Where /proc is not mounted it has to go by the path.
+func (e *entry) knock(path string) error {
+	err := control(e.file, func(fd int) error { return knock(ownPath(fd)) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return knock(path)
+	}
+	return err
+}
+
+// ownPath is a name for what a descriptor of this process is open on (proc(5)).
+func ownPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// openAt is openat(2). No directory is needed for an absolute name. where is the path, for people.
+func openAt(dir *os.File, name, where string, flags int, mode uint32) (file *os.File, err error) {
+	open := func(at int) error {
+		for {
+			fd, err := syscall.Openat(at, name, flags|syscall.O_CLOEXEC, mode)
+			if err == nil {
+				file = os.NewFile(uintptr(fd), where)
+			}
+			if err != syscall.EINTR {
+				return err
+			}
+		}
+	}
+	if dir == nil {
+		err = open(-1)
+	} else {
+		err = control(dir, open)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: where, Err: err}
+	}
+	return file, nil
+}
