@@ -2,11 +2,13 @@
 
 package udsipc
 
-// This file bounds the memory of all read buffers of a Reader together. Who wants more than there is
-// waits its turn, and so that two who both hold a part of what they need do not wait for each other, one
-// at a time may have more than its share.
+// This file bounds the memory of all read buffers of a Reader together. Who wants more than there is waits for its turn:
+// users in turn, so that the connections of one do not starve those of another, and of one user who came first. Nobody
+// takes anything while somebody waits. So that two who both hold a part of what they need do not wait for each other,
+// one at a time may have more than there is.
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -17,20 +19,37 @@ const freeSize = 16 << 10
 
 // A budget counts bytes.
 type budget struct {
-	limit int64
-	used  atomic.Int64
-	waits atomic.Uint64 // How often somebody had to wait.
+	limit   int64
+	used    atomic.Int64
+	waits   atomic.Uint64        // How often somebody had to wait.
+	waiting atomic.Int64         // How many wait now.
+	over    atomic.Pointer[loan] // Who may have more than there is; set and cleared under mu.
 
-	mu        sync.Mutex // Guards what follows.
-	overdrawn bool
-	changed   chan struct{} // Closed when something was given back; nil when nobody waits.
-	waiting   atomic.Bool   // changed is not nil.
+	mu      sync.Mutex // Guards what follows.
+	tickets uint64
+	users   map[string]*userTurns // Those of whom somebody waits.
+	next    []*userTurns          // The same, in the order in which it is their turn.
 }
 
-// A loan is what one connection has of a budget.
+// A loan is what one connection has of a budget. It belongs to the goroutine that reads the connection, and while that
+// waits, to the budget.
 type loan struct {
-	bytes     int64
-	overdraft bool
+	bytes  int64
+	user   string // Whose it is; empty for anybody.
+	ticket uint64 // The place among those of one user, kept until settle; 0 without one.
+}
+
+// A userTurns are the waits of one user, in the order of their tickets.
+type userTurns struct {
+	user  string
+	turns []*turn
+}
+
+// A turn is the wait of one connection.
+type turn struct {
+	loan    *loan
+	more    int64
+	granted chan struct{} // Closed once the loan has it.
 }
 
 // price is what a buffer of so many bytes costs.
@@ -41,78 +60,151 @@ func price(size int) int64 {
 	return int64(1) << bufferClass(size)
 }
 
-// take changes l to the price of size bytes, if there is as much.
+// take changes l to the price of size bytes, if there is as much, and nobody waits.
 func (b *budget) take(l *loan, size int) bool {
 	more := price(size) - l.bytes
-	if more <= 0 {
+	switch {
+	case more <= 0:
 		b.giveBack(l, -more)
-		return true
+	case b.waiting.Load() == 0 && b.add(more):
+		l.bytes += more
+	default:
+		return b.overdraw(l, more)
 	}
-	if !l.overdraft && b.used.Add(more) > b.limit {
-		b.used.Add(-more)
+	return true
+}
+
+// add counts bytes as used, if there are as many.
+func (b *budget) add(bytes int64) bool {
+	for {
+		used := b.used.Load()
+		if used+bytes > b.limit {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+bytes) {
+			return true
+		}
+	}
+}
+
+// overdraw takes more for the one that may have it.
+func (b *budget) overdraw(l *loan, more int64) bool {
+	if b.over.Load() != l {
 		return false
-	} else if l.overdraft {
-		b.used.Add(more)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over.Load() != l { // Enough was given back.
+		return false
+	}
+	b.used.Add(more)
 	l.bytes += more
 	return true
 }
 
-// await changes l to the price of size bytes as soon as there is as much, or nobody else has overdrawn.
-// It says no when quit is closed before.
-func (b *budget) await(l *loan, size int, quit <-chan struct{}) bool {
-	waited := false
-	for {
-		b.mu.Lock()
-		if !b.overdrawn && !b.take(l, size) {
-			b.overdrawn, l.overdraft = true, true
+// contested says whether somebody waits.
+func (b *budget) contested() bool { return b.waiting.Load() > 0 }
+
+// queue has l wait for its turn to get the price of size bytes. Its goroutine leaves l alone until granted is closed,
+// or until it has left.
+func (b *budget) queue(l *loan, size int) *turn {
+	t := &turn{loan: l, more: max(0, price(size)-l.bytes), granted: make(chan struct{})}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l.ticket == 0 {
+		b.tickets++
+		l.ticket = b.tickets
+	}
+	u := b.users[l.user]
+	if u == nil {
+		u = &userTurns{user: l.user}
+		if b.users == nil {
+			b.users = make(map[string]*userTurns)
 		}
-		if b.take(l, size) {
-			b.mu.Unlock()
-			return true
+		b.users[l.user] = u
+		b.next = append(b.next, u)
+	}
+	at, _ := slices.BinarySearchFunc(u.turns, l.ticket, func(t *turn, ticket uint64) int {
+		if t.loan.ticket < ticket {
+			return -1
 		}
-		if b.changed == nil {
-			b.changed = make(chan struct{})
-			b.waiting.Store(true)
+		return 1
+	})
+	u.turns = slices.Insert(u.turns, at, t)
+	b.waiting.Add(1) // Before used is looked at: whoever gives back does it the other way round.
+	b.grantLocked()
+	select {
+	case <-t.granted:
+	default:
+		b.waits.Add(1)
+	}
+	return t
+}
+
+// leave ends a wait. What was granted in the same moment is in the loan.
+func (b *budget) leave(t *turn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u := b.users[t.loan.user]
+	if u == nil {
+		return
+	}
+	at := slices.Index(u.turns, t)
+	if at < 0 {
+		return
+	}
+	u.turns = slices.Delete(u.turns, at, at+1)
+	b.waiting.Add(-1)
+	if len(u.turns) == 0 {
+		b.next = slices.DeleteFunc(b.next, func(other *userTurns) bool { return other == u })
+		delete(b.users, u.user)
+	}
+	b.grantLocked() // It may have been the first, and wanted more than the next.
+}
+
+// grantLocked serves those whose turn it is. Nobody is passed over: a large message would wait for ever.
+func (b *budget) grantLocked() {
+	for len(b.next) > 0 {
+		u := b.next[0]
+		t := u.turns[0]
+		switch {
+		case b.add(t.more):
+		case b.over.Load() == nil:
+			b.over.Store(t.loan)
+			b.used.Add(t.more)
+		default:
+			return
 		}
-		changed := b.changed
-		b.mu.Unlock()
-		if b.used.Load()+price(size)-l.bytes <= b.limit {
-			continue // It was given back before anybody knew that we wait.
+		u.turns = slices.Delete(u.turns, 0, 1)
+		b.next = slices.Delete(b.next, 0, 1)
+		if len(u.turns) > 0 {
+			b.next = append(b.next, u)
+		} else {
+			delete(b.users, u.user)
 		}
-		if !waited {
-			waited = true
-			b.waits.Add(1)
-		}
-		select {
-		case <-changed:
-		case <-quit:
-			return false
-		}
+		t.loan.bytes += t.more
+		b.waiting.Add(-1)
+		close(t.granted)
 	}
 }
 
-// giveBack gives so many bytes back, and wakes those who wait.
+// giveBack gives so many bytes back, and serves those who wait.
 func (b *budget) giveBack(l *loan, bytes int64) {
 	if bytes == 0 {
 		return
 	}
 	l.bytes -= bytes
 	b.used.Add(-bytes)
-	if l.overdraft && l.bytes == 0 {
-		l.overdraft = false
-		b.mu.Lock()
-		b.overdrawn = false
-		b.mu.Unlock()
-	}
-	if !b.waiting.Load() {
+	if b.over.Load() == nil && b.waiting.Load() == 0 {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-		b.waiting.Store(false)
+	if b.used.Load() <= b.limit {
+		b.over.Store(nil) // Nobody has more than there is any more, whoever gave back.
 	}
+	b.grantLocked()
 }
+
+// settle gives l's place up: what it was wanted for is done.
+func (l *loan) settle() { l.ticket = 0 }

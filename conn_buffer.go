@@ -2,7 +2,10 @@
 
 package udsipc
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // This file is the buffer of a receiving connection: it grows by what arrives, and is as small as what it
 // holds while the connection waits.
@@ -12,6 +15,20 @@ const (
 	growthFactor  = 4        // How much a buffer may grow once it is full.
 	maxSpareRatio = 16       // How much larger than its bytes a waiting buffer may be.
 )
+
+// holdPatience is how long a peer may bring nothing of a message that holds read memory while others wait for that.
+const holdPatience = 3 * time.Second
+
+// errHolding is why a message is not waited for any longer, if others wait for memory.
+var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", ErrTooSlow, holdPatience)
+
+// heldTooLong is when a message that is waited for from now on has held its memory for too long, if others want it then.
+func (in *inbound) heldTooLong(now time.Time) time.Time {
+	if in.frame == 0 && in.budget.contested() && now.Sub(in.frameAt) > defaultMessageTimeout {
+		return now // Nobody keeps it for ever, a byte at a time.
+	}
+	return now.Add(holdPatience)
+}
 
 // lastMessage is the message that was handed over last, as long as nothing is read after it.
 func (in *inbound) lastMessage() []byte {
@@ -28,6 +45,7 @@ func (in *inbound) midway() int {
 // announced and does not come costs nothing. It says no if there is no room, and the budget is used up: a
 // small buffer is always there.
 func (in *inbound) space() bool {
+	in.yield()
 	size := max(in.bufSize, in.usual)
 	if in.brought < freeSize && in.usual == 0 {
 		size = min(size, freeSize)
@@ -68,15 +86,56 @@ func (in *inbound) larger() int {
 	return max(size, len(in.buf.b)+1)
 }
 
-// awaitSpace is space for a connection that was told no. It waits its turn.
-func (in *inbound) awaitSpace() bool {
-	size := in.larger()
-	if !in.budget.await(&in.loan, size, in.gone) {
-		return false
+// yield gives back, while others wait for memory, what the connection has beyond its message at hand. A message
+// that has waited for its turn keeps what it has, to its end.
+func (in *inbound) yield() {
+	if in.loan.bytes == 0 || !in.budget.contested() || in.turnOf == in.counts.received.Load()+1 {
+		return
 	}
-	in.move(size)
-	in.frameAt, in.began = time.Time{}, time.Now() // The peer is not to blame for the wait.
-	return true
+	have := in.w - in.r
+	switch {
+	case have == 0:
+		in.release()
+	case price(have) < in.loan.bytes:
+		in.move(max(have, freeSize))
+		in.budget.take(&in.loan, have) // Less than before.
+	}
+}
+
+// awaitSpace is space for a connection that was told no. It waits for its turn, and keeps its place until the message
+// is there whole. A connection that is to be handed over waits no longer than for its peer. It says no at the end of
+// the connection.
+func (in *inbound) awaitSpace() bool {
+	in.tellHandled()
+	if next := in.counts.received.Load() + 1; in.turnOf != next {
+		in.turnOf = next
+		in.loan.settle()
+	}
+	size := in.larger()
+	turn := in.budget.queue(&in.loan, size)
+	var late <-chan time.Time
+	for {
+		if late == nil && in.handing.Load() && !in.closing.Load() {
+			in.beginHandOver()
+			timer := time.NewTimer(time.Until(in.handEnd))
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-turn.granted:
+			in.move(size)
+			in.granted = true
+			in.frameAt, in.began, in.handEnd = time.Time{}, time.Now(), time.Time{} // The peer is not to blame for the wait.
+			return true
+		case <-in.stirred:
+		case <-late:
+			in.tooLate()
+			late = nil
+		case <-in.gone:
+			in.budget.leave(turn)
+			return false
+		}
+	}
 }
 
 // ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end

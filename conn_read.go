@@ -40,7 +40,9 @@ type inbound struct {
 	// nil or as small as what it holds.
 	buf     *buffer
 	budget  *budget
-	loan    loan // For buf.
+	loan    loan   // For buf.
+	turnOf  uint64 // The message that has waited for memory last, as received counts it.
+	granted bool   // It has just got some, and nothing was read since.
 	r, w    int
 	need    int    // The size of the frame at r, as far as it is known; more than w-r bytes.
 	skip    uint64 // Bytes of a refused frame that are still to come.
@@ -68,6 +70,7 @@ type inbound struct {
 	// The end.
 	replays  atomic.Bool   // In a session: what is not handled comes again.
 	gone     chan struct{} // Closed when it is at an end, or will be at once.
+	stirred  chan struct{} // One slot: handing was set.
 	goneOnce sync.Once
 	halted   atomic.Bool           // At once: what is buffered is not handled either.
 	closing  atomic.Bool           // Gracefully: no longer than it takes to handle what the peer has sent.
@@ -93,7 +96,7 @@ const tooLargeHead = 32
 func newInbound(conn net.Conn, cfg *readerConfig, memory *budget) *inbound {
 	in := &inbound{
 		conn: conn, limit: cfg.maxMessageSize, idle: cfg.inactivityTimeout, first: cfg.firstMessageTimeout, frame: cfg.messageTimeout,
-		began: time.Now(), budget: memory, gone: make(chan struct{}),
+		began: time.Now(), budget: memory, gone: make(chan struct{}), stirred: make(chan struct{}, 1),
 	}
 	in.bufSize = 1 << bufferClass(int(cfg.readBufferSize))
 	in.kind, in.raw = inspect(conn)
@@ -169,7 +172,7 @@ func (in *inbound) next() (data []byte, ok bool, err error) {
 			in.need = end
 			return nil, false, nil
 		}
-		if in.usual = 0; end > in.bufSize {
+		if in.usual = 0; end > in.bufSize && end <= maxBufferSize { // A larger buffer is not pooled.
 			in.usual = end
 		}
 		in.r += end
@@ -201,9 +204,7 @@ func (in *inbound) fill() error {
 				in.park() // Others may need the memory to come to rest.
 				return errHandOver
 			}
-			if in.handEnd.IsZero() {
-				in.handEnd = time.Now().Add(closeGrace)
-			}
+			in.beginHandOver()
 		}
 		err := in.read()
 		in.grace.waitEnded(in.tried && isTimeout(err))
@@ -285,7 +286,7 @@ func (in *inbound) readAny() error {
 	if err := in.arm(); err != nil {
 		return err
 	}
-	if have := in.w - in.r; !in.filled || len(in.buf.b) > freeSize && have < len(in.buf.b)/2 {
+	if have := in.w - in.r; !in.granted && (!in.filled || len(in.buf.b) > freeSize && have < len(in.buf.b)/2) {
 		in.filled = false
 		in.park()
 		if in.buf == nil {
@@ -296,6 +297,7 @@ func (in *inbound) readAny() error {
 	if (in.filled || in.w == len(in.buf.b)) && !in.space() {
 		return errNoSpace
 	}
+	in.granted = false
 	var err error
 	in.n, err = in.conn.Read(in.buf.b[in.w:in.ceiling()])
 	in.counts.reads.Add(1)

@@ -25,9 +25,7 @@ func (in *inbound) arm() error {
 	case in.handing.Load() && in.atRest():
 		deadline = aLongTimeAgo // requestHandOver came in between.
 	case in.handing.Load():
-		if in.handEnd.IsZero() {
-			in.handEnd = time.Now().Add(closeGrace)
-		}
+		in.beginHandOver()
 		deadline = in.handEnd
 	default:
 		deadline = in.tooLong(time.Now())
@@ -67,11 +65,16 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	}
 	if in.midway() == 0 {
 		in.frameAt = time.Time{}
-	} else if in.frame > 0 {
-		if in.frameAt.IsZero() || received != in.frameWas {
-			in.frameAt, in.frameWas = now, received
-		}
+		return deadline
+	}
+	if in.frameAt.IsZero() || received != in.frameWas {
+		in.frameAt, in.frameWas = now, received
+	}
+	if in.frame > 0 {
 		until(in.frameAt.Add(in.frame), in.slow)
+	}
+	if in.loan.bytes > 0 {
+		until(in.heldTooLong(now), func() error { return errHolding })
 	}
 	return deadline
 }
@@ -87,8 +90,12 @@ func (in *inbound) limitTo(deadline time.Time) error {
 	return in.conn.SetReadDeadline(deadline) // The next wait knows the others.
 }
 
-// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is busy for the peer.
+// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is busy for the peer, or
+// whether nobody wants the memory that a message has held meanwhile.
 func (in *inbound) inUse() bool {
+	if in.reason == errHolding {
+		return !in.budget.contested()
+	}
 	return in.reason == nil && in.busy != nil && !in.pastLimit() && in.busy()
 }
 
@@ -140,7 +147,18 @@ func (in *inbound) requestHandOver() {
 		return
 	}
 	in.handing.Store(true)
-	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine.
+	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine,
+	select {
+	case in.stirred <- struct{}{}: // also if it waits for memory.
+	default:
+	}
+}
+
+// beginHandOver notes since when the rest of a message is waited for.
+func (in *inbound) beginHandOver() {
+	if in.handEnd.IsZero() {
+		in.handEnd = time.Now().Add(closeGrace)
+	}
 }
 
 // tooLate ends a connection gracefully that does not come to rest.

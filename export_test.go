@@ -236,3 +236,39 @@ func ParseLegacy(b []byte) ([]byte, error) {
 	s, err := parseLegacy(b)
 	return s.bytes(), err
 }
+
+// MemoryTurns has one connection of each of these users wait for memory, one after the other, while all of it is taken.
+// Then one at a time gets some. A message needs so many steps, one after the other. It returns in which order they
+// were served.
+func MemoryTurns(users []string, steps int) (order []int) {
+	const size = 1 << 20
+	b := budget{limit: size}
+	var first, second loan
+	b.take(&first, size)
+	b.queue(&second, size) // Beyond the limit.
+	loans, turns, left := make([]loan, len(users)), make([]*turn, len(users)), make([]int, len(users))
+	for i, user := range users {
+		loans[i].user, left[i] = user, steps
+		turns[i] = b.queue(&loans[i], size)
+	}
+	b.giveBack(&first, size)
+	for len(order) < steps*len(users) {
+		for i, turn := range turns {
+			select {
+			case <-turn.granted:
+			default:
+				continue
+			}
+			order = append(order, i)
+			turns[i].granted = nil
+			if left[i]--; left[i] > 0 {
+				turns[i] = b.queue(&loans[i], 2*size) // It waits with what it has, and is the only one who has any.
+				b.giveBack(&loans[i], size)
+			} else {
+				b.giveBack(&loans[i], loans[i].bytes)
+			}
+			break
+		}
+	}
+	return order
+}

@@ -6,51 +6,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/udsipc/udsipc"
 )
-
-// A flood is connections that send one message again and again, as fast as they are read.
-type flood struct {
-	conns []net.Conn
-	sent  atomic.Int64 // Messages that the kernel has taken whole.
-	wg    sync.WaitGroup
-}
-
-// startFlood has so many connections send messages of size bytes.
-func startFlood(tb testing.TB, path string, connections, size int) *flood {
-	tb.Helper()
-	f := new(flood)
-	frame := frames(string(make([]byte, size)))
-	for range connections {
-		conn := mustDial(tb, path)
-		f.conns = append(f.conns, conn)
-		f.wg.Go(func() { // Ends with the connection.
-			for {
-				if _, err := conn.Write(frame); err != nil {
-					return
-				}
-				f.sent.Add(1)
-			}
-		})
-	}
-	tb.Cleanup(f.end)
-	return f
-}
-
-// end closes the connections.
-func (f *flood) end() {
-	for _, conn := range f.conns {
-		conn.Close()
-	}
-	f.wg.Wait()
-}
 
 // TestHandOverOfLargeMessages: what comes to rest gives its read memory to those that still need some for that.
 func TestHandOverOfLargeMessages(t *testing.T) {
@@ -69,7 +31,9 @@ func TestHandOverOfLargeMessages(t *testing.T) {
 			var handled atomic.Int64
 			r := startReader(t, func([]byte) error { handled.Add(1); return nil }, path, test.opts...)
 			startFlood(t, path, test.connections, test.size)
-			until(t, "it flows", func() bool { return handled.Load() > int64(3*test.connections) })
+			until(t, "it flows", func() bool {
+				return handled.Load() > int64(3*test.connections) && r.Metrics().Connections == uint64(test.connections)
+			})
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			if err := r.HandOver(ctx); err != nil {
@@ -130,7 +94,7 @@ func TestFailedHandOverUnderLoad(t *testing.T) {
 		return nil
 	}, path, udsipc.WithReadMemory(4<<20), udsipc.WithReaderErrorCallback(errs.callback))
 	f := startFlood(t, path, connections, size)
-	until(t, "it flows", func() bool { return handled.Load() > 3*connections })
+	until(t, "it flows", func() bool { return handled.Load() > 3*connections && r.Metrics().Connections == connections })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := r.HandOver(ctx); err != nil {

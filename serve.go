@@ -143,7 +143,11 @@ func (c *readerConn) serve() {
 		return
 	}
 	defer c.leaveSession()
-	if !c.verify() || c.legacy != nil && !c.resume() {
+	if !c.verify() {
+		return
+	}
+	c.in.loan.user = c.delivery.Peer.who()
+	if c.legacy != nil && !c.resume() {
 		return
 	}
 	for {
@@ -176,6 +180,7 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 	if c.refused || !c.verify() {
 		return nil, false
 	}
+	c.in.loan.user = c.delivery.Peer.who()
 	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
 	conn.stalls = &c.reader.counts.stalled
 	select {
