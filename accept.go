@@ -26,7 +26,7 @@ func (r *Reader) run() {
 		r.mu.Lock()
 		r.err = opError(OpAccept, r.cfg.where, err)
 		r.mu.Unlock()
-		r.report(OpAccept, r.cfg.where, err)
+		r.reportAccept(r.cfg.where, err)
 		supervision.mourn(r, err)
 		_ = r.stopListening() // The first error is the one that counts.
 	}
@@ -128,7 +128,7 @@ func (r *Reader) accept() error {
 		if failures > r.cfg.maxAcceptErrors || errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("giving up after %d errors in a row: %w", failures, err)
 		}
-		r.report(OpAccept, r.cfg.where, err)
+		r.reportAccept(r.cfg.where, err)
 		if !r.sleep(pause) {
 			return nil
 		}

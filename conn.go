@@ -41,7 +41,6 @@ type Conn struct {
 	stalls   *atomic.Uint64
 	bound    writeBound
 	bufs     [][]byte                       // The rest is the drainer's: whoever found the queue idle.
-	busy     bool                           // The last write had several messages.
 	attempt  func(fd uintptr) (waited bool) // tryWrite, bound once.
 	pending  []byte                         //
 	wrote    int                            //
@@ -53,9 +52,10 @@ type Conn struct {
 	keep      func() bool // Of KeepOpen; nil without one.
 	lastCount uint64      // Messages that were accepted when inUse last looked.
 
-	closing sync.Once
-	over    atomic.Bool   // It is being closed.
-	closed  chan struct{} // It is.
+	closing  sync.Once
+	closeErr error         // What Close returns.
+	over     atomic.Bool   // It is being closed.
+	closed   chan struct{} // It is.
 }
 
 // newConn takes over what in reads from.
@@ -110,11 +110,15 @@ func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
 var dialed atomic.Uint64
 
 // ReadMessage returns the next message; data is valid until the next call, and may be changed until then.
-// It waits until there is one, or until the read deadline, which errors.Is tells by os.ErrDeadlineExceeded; reading may
-// go on after that. io.EOF means that the peer has ended the connection between two messages. Everything else is an
-// *OpError: ErrConnectionClosed for an end in the middle of a message or by this side, ErrMessageTooLarge
-// (a *TooLargeError; the message is passed over, and reading may go on), ErrInvalidLengthPrefix, ErrTooSlow, or what
-// the system says.
+// It waits until there is one, or until the read deadline or WithInactivityTimeout, which errors.Is tells by
+// os.ErrDeadlineExceeded; reading may go on after that. io.EOF means that the peer has ended the connection between two
+// messages; over TLS, that it has said so (close_notify), so that nobody between the two can pretend it. Everything
+// else is an *OpError: ErrConnectionClosed for an end by this side, in the middle of a message (also of one that is
+// passed over) or, over TLS, without notice (with io.ErrUnexpectedEOF); ErrMessageTooLarge (a *TooLargeError; the
+// message is passed over, and reading may go on), ErrInvalidLengthPrefix, ErrTooSlow, or what the system says.
+//
+// Of a *tls.Conn that WithDialer or WithListener brings, crypto/tls does not tell how it ended: io.EOF may be an
+// attacker's there. Leave TLS to WithTLS.
 func (c *Conn) ReadMessage() (data []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -149,13 +153,25 @@ func (c *Conn) readError(err error) error {
 		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ErrTooSlow):
 	case n > 0:
-		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, err)
-	case err == io.EOF:
+		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, unexpected(err))
+	case c.in.skip > 0:
+		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.skip, unexpected(err))
+	case err == io.EOF && endedInOrder(c.conn):
 		return io.EOF
+	case err == io.EOF:
+		err = fmt.Errorf("%w without the notice that TLS asks for: %w", ErrConnectionClosed, io.ErrUnexpectedEOF)
 	default:
 		err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
 	}
 	return opError(OpRead, c.where, err)
+}
+
+// unexpected is err, or io.ErrUnexpectedEOF for io.EOF.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // Messages returns what ReadMessage returns, one after the other, until the peer ends the connection. Any other
@@ -179,18 +195,6 @@ func (c *Conn) CloseRead() error {
 		return opError(OpRead, c.where, errors.ErrUnsupported)
 	}
 	return nil
-}
-
-// CloseWrite refuses further messages and ends this side's direction: the peer reads io.EOF behind what was sent, and
-// this side may read on. What is still queued is not sent: call Flush before. The error is errors.ErrUnsupported for a
-// connection that cannot be ended in one direction.
-func (c *Conn) CloseWrite() error {
-	c.queue.close()
-	half, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok {
-		return opError(OpWrite, c.where, errors.ErrUnsupported)
-	}
-	return opError(OpWrite, c.where, half.CloseWrite())
 }
 
 // ReturnReadMemory gives back what reading holds of WithReadMemory, for a caller that reads nothing for a while, and
@@ -237,41 +241,6 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 // SetDeadline sets both.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return firstError(c.SetWriteDeadline(t), c.SetReadDeadline(t))
-}
-
-// Close ends the connection. What is queued is written first, for which it waits as long as WithWriteTimeout says; the
-// error tells how many messages were left. It wakes whoever reads or writes.
-func (c *Conn) Close() error {
-	var err error
-	c.closing.Do(func() {
-		err = firstError(c.finishSending(), c.partGently())
-		c.abandon()
-		c.reading.Lock()
-		c.in.drop()
-		c.reading.Unlock()
-		close(c.closed)
-	})
-	return opError(OpStop, c.where, err)
-}
-
-// partGently has the peer's kernel take what was sent, as long as Close may take.
-func (c *Conn) partGently() error {
-	if c.sendErr.Load() != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.patience)
-	defer cancel()
-	if !takenOver(ctx, c.conn) {
-		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", ErrBackpressure, c.patience)
-	}
-	return nil
-}
-
-// abandon ends the connection at once.
-func (c *Conn) abandon() {
-	c.over.Store(true)
-	closeNow(c.conn)
-	c.in.leave()
 }
 
 // release gives back what reading holds, once nobody reads.

@@ -6,7 +6,6 @@ package udsipc
 // conn_write.go and conn_read.go are the two directions, conn_linux.go and its siblings the system calls.
 
 import (
-	"context"
 	"errors"
 	"net"
 	"os"
@@ -55,29 +54,6 @@ var aLongTimeAgo = time.Unix(1, 0)
 // isTimeout says whether err comes from a deadline.
 func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// takenOver ends the sending side of a TCP connection and waits until the peer's system has taken everything, or ctx
-// ends: a socket that is closed while bytes lie in it unread takes back what is under way (RFC 1122, 4.2.2.13). It says no if ctx
-// came first. For any other connection there is nothing to wait for.
-func takenOver(ctx context.Context, conn net.Conn) bool {
-	kind, raw := inspect(beneath(conn))
-	if kind != tcpSocket {
-		return true
-	}
-	closeWrite(conn)
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if bytes, ok := unread(raw); !ok || bytes == 0 {
-			return true // Or there is no telling.
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
 }
 
 // closeWrite shuts the sending side of conn, if it can be.

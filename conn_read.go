@@ -46,6 +46,7 @@ type inbound struct {
 	r, w    int
 	need    int    // The size of the frame at r, as far as it is known; more than w-r bytes.
 	skip    uint64 // Bytes of a refused frame that are still to come.
+	refused uint64 // Frames that are, or were, passed over.
 	usual   int    // The size of the last frame, if that was larger than bufSize.
 	brought int    // What the last read brought.
 	last    int    // The length of the last message that was handed over.
@@ -154,17 +155,11 @@ func (in *inbound) next() (data []byte, ok bool, err error) {
 			in.need = 0
 			head := b[header:min(len(b), header+tooLargeHead)]
 			err := &TooLargeError{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
-			in.skip = uint64(header) + length
-			if in.skip < length {
-				in.skip = length
-			}
+			in.passOver(header, length)
 			return nil, false, err
 		case length > in.limit:
 			in.need = 0
-			in.skip = uint64(header) + length
-			if in.skip < length {
-				in.skip = length // Near 2^64: nobody lives to see the end of it.
-			}
+			in.passOver(header, length)
 			return nil, false, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, length, in.limit)
 		}
 		end := header + int(length)
@@ -182,6 +177,14 @@ func (in *inbound) next() (data []byte, ok bool, err error) {
 	}
 	in.need = 0
 	return nil, false, nil
+}
+
+// passOver has next go on behind the frame at r.
+func (in *inbound) passOver(header int, length uint64) {
+	in.refused++
+	if in.skip = uint64(header) + length; in.skip < length {
+		in.skip = length // Near 2^64: nobody lives to see the end of it.
+	}
 }
 
 // fresh says whether nothing has come but what is buffered.

@@ -106,8 +106,7 @@ func (c *Conn) drain() {
 			return
 		}
 		n, err := c.tryAll(bufs)
-		messages, _ := c.queue.written(n)
-		c.busy = messages > 1
+		_, _ = c.queue.written(n)
 		switch {
 		case errors.Is(err, syscall.EAGAIN):
 			go c.drainWaiting() // Ends with the queue or the connection.
@@ -204,31 +203,13 @@ func (c *Conn) failSending(err error) {
 	}
 }
 
-// endReading has the Link that reads come to an end, and go on with the next connection. A peer behind a Unix socket that
-// takes nothing any more may still be answering what it took; its end, whichever it is, will be seen.
+// endReading has the Link that reads come to an end, and go on with the next connection. Where the peer takes nothing
+// any more, what it has sent can still be read, and after that its end.
 func (c *Conn) endReading(err error) {
-	if c.in.kind != unixSocket || !errors.Is(err, syscall.EPIPE) {
+	kind, _ := inspect(beneath(c.conn))
+	if kind == otherConn || !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		c.abandon()
 	}
-}
-
-// finishSending refuses further messages, and waits for those that are queued.
-func (c *Conn) finishSending() error {
-	c.queue.close()
-	select {
-	case <-c.queue.flushed():
-	default:
-		timer := time.NewTimer(c.patience)
-		defer timer.Stop()
-		select {
-		case <-c.queue.flushed():
-		case <-timer.C:
-		}
-	}
-	if left := c.queue.seal(nil); left > 0 {
-		return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w", left, c.patience, ErrBackpressure)
-	}
-	return nil
 }
 
 // errRearmed is why a wait for room begins anew: its deadline was changed.

@@ -45,6 +45,7 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 		}
 	}
 	received := in.counts.received.Load()
+	frames := received + in.refused // That came, or have begun to be passed over.
 	if received != in.lastWas || in.lastAt.IsZero() {
 		in.lastAt, in.lastWas = now, received
 	}
@@ -60,15 +61,18 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	if in.silence > 0 {
 		until(now.Add(in.silence), in.silent)
 	}
-	if in.first > 0 && received == 0 && in.session == nil && in.skip == 0 && !in.resumed {
+	if in.first > 0 && (frames == 0 || frames == 1 && in.skip > 0) && in.session == nil && !in.resumed {
 		until(in.began.Add(in.first), in.late)
 	}
-	if in.midway() == 0 {
+	if in.atRest() {
 		in.frameAt = time.Time{}
 		return deadline
 	}
-	if in.frameAt.IsZero() || received != in.frameWas {
-		in.frameAt, in.frameWas = now, received
+	if in.skip > 0 {
+		frames-- // It is the one that is still to come.
+	}
+	if in.frameAt.IsZero() || frames != in.frameWas {
+		in.frameAt, in.frameWas = now, frames
 	}
 	if in.frame > 0 {
 		until(in.frameAt.Add(in.frame), in.slow)
@@ -111,13 +115,16 @@ func (in *inbound) silent() error {
 }
 
 func (in *inbound) late() error {
-	if in.midway() == 0 {
+	if in.atRest() {
 		return nil // It has been idle ever since.
 	}
 	return fmt.Errorf("%w: its first message is not there whole after %v (WithFirstMessageTimeout)", ErrTooSlow, in.first)
 }
 
 func (in *inbound) slow() error {
+	if in.skip > 0 {
+		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", ErrTooSlow, in.frame, in.skip)
+	}
 	return fmt.Errorf("%w: a message is not there whole %v after its first byte, but %d bytes of it (WithMessageTimeout)", ErrTooSlow, in.frame, in.midway())
 }
 

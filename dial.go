@@ -53,7 +53,7 @@ func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *Peer) 
 		return conn, opError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
-		conn = tls.Client(conn, cfg.clientTLS())
+		conn = tls.Client(&beneathTLS{Conn: conn}, cfg.clientTLS())
 	}
 	if err := handshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
 		return conn, opError(OpHandshake, cfg.where, err)

@@ -29,12 +29,13 @@ type Link struct {
 	giveUp context.CancelFunc
 	done   chan struct{} // Closed when the goroutine is gone.
 
-	failures int // Connections and attempts in a row that brought nothing. The goroutine's own.
+	failures int // Connections and attempts in a row that have failed, for the backoff. The goroutine's own.
 
 	mu      sync.Mutex // Guards what follows.
 	phase   phase
 	state   State
 	conn    *Conn         // While connected.
+	parting bool          // Stop has looked for the connection to end.
 	changed chan struct{} // Closed and replaced whenever state changes.
 }
 
@@ -184,9 +185,9 @@ func (l *Link) Flush(ctx context.Context) error {
 }
 
 // Stop refuses further messages, sends those that are queued, and closes the connection; one over TCP when the peer has
-// ended its side, having read everything. When ctx ends first, it
-// returns at once with an error that says how many messages were left. It may be called before Start, again, and from
-// several goroutines; from inside the handler or a callback it can only end with ctx.
+// ended its side, having read everything. When ctx ends first, it closes the connection and returns at once, with an
+// error that says how many messages were left, or that the handler had not returned. It may be called before Start,
+// again, and from several goroutines; from inside the handler or a callback it can only end with ctx.
 func (l *Link) Stop(ctx context.Context) error {
 	l.queue.close()
 	l.mu.Lock()
@@ -203,11 +204,13 @@ func (l *Link) Stop(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	defer context.AfterFunc(ctx, l.giveUp)() // Whatever hangs ends with the connection.
 	gentle := l.partGently(ctx)
 	l.giveUp()
 	select {
 	case <-l.done:
 	case <-ctx.Done():
+		gentle = firstError(l.stillBusy(ctx), gentle)
 	}
 	left := l.queue.seal(nil)
 	if left == 0 {

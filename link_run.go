@@ -12,25 +12,38 @@ import (
 	"time"
 )
 
-// partGently lets the peer of a TCP connection read what was sent before that is closed: it ends the sending side, and
-// goes on reading until the peer has ended its own, because what a peer sends to a closed socket costs it what it has not
-// read yet.
+// partGently tells the peer that nothing more comes. The peer of a TCP connection may read what was sent before that is
+// closed: reading goes on until the peer has ended its side, because what a peer sends to a closed socket costs it what
+// it has not read yet. Where l.abort ends, nothing of this hangs.
 func (l *Link) partGently(ctx context.Context) error {
 	l.mu.Lock()
+	l.parting = true
 	conn := l.conn
 	l.mu.Unlock()
 	if conn == nil {
 		return nil
 	}
+	endSending(conn.conn)
 	if kind, _ := inspect(beneath(conn.conn)); kind != tcpSocket {
 		return nil
 	}
-	closeWrite(conn.conn)
 	select {
 	case <-l.done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", context.Cause(ctx))
+	}
+}
+
+// stillBusy says that the goroutine does not end, although nothing but its handler or a callback can hold it up.
+func (l *Link) stillBusy(ctx context.Context) error {
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("the handler or a callback has not returned: %w", context.Cause(ctx))
 	}
 }
 
@@ -78,22 +91,40 @@ func (l *Link) pause() bool {
 
 // converse uses a connection until it is lost.
 func (l *Link) converse(conn *Conn) {
+	if !l.setState(StateConnected, nil, conn) {
+		endSending(conn.conn)
+		conn.abandon()
+		return
+	}
 	release := context.AfterFunc(l.abort, conn.abandon)
 	defer release()
 	began := time.Now()
-	l.setState(StateConnected, nil, conn)
 	conn.drain() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
 	conn.abandon()
 	l.queue.reserve(conn.unsent) // Nobody writes any more.
 	l.queue.rewind()
-	if l.failures++; received > 0 || time.Since(began) >= trustedAfter {
-		l.failures = 0
-	}
+	l.failures = failuresAfter(l.failures, received > 0, time.Since(began))
 	conn.release()
 	if l.abort.Err() == nil {
 		l.setState(StateLost, err, nil)
 	}
+}
+
+// maxBriefFailures bounds the backoff after connections that were brief, but brought something: 80 ms on average. A server
+// that says why and hangs up is not called all the time, and one that serves a little each time is still served by.
+const maxBriefFailures = 5
+
+// failuresAfter returns how many connections in a row have failed, for the backoff, when so many had before one that lived
+// so long, and that has brought a message or not.
+func failuresAfter(before int, useful bool, lived time.Duration) int {
+	switch {
+	case lived >= trustedAfter:
+		return 0
+	case useful:
+		return min(before+1, maxBriefFailures)
+	}
+	return before + 1
 }
 
 // read hands over what comes, and returns why nothing comes any more.
@@ -138,12 +169,12 @@ func (l *Link) dial() (*Conn, error) {
 	return conn, nil
 }
 
-// setState publishes a state and tells the callback.
-func (l *Link) setState(state State, cause error, conn *Conn) {
+// setState publishes a state and tells the callback. It says no to a connection that comes too late for Stop.
+func (l *Link) setState(state State, cause error, conn *Conn) bool {
 	l.mu.Lock()
-	if l.state == state {
+	if late := l.parting && conn != nil; late || l.state == state {
 		l.mu.Unlock()
-		return
+		return !late
 	}
 	l.state, l.conn = state, conn
 	close(l.changed)
@@ -155,4 +186,5 @@ func (l *Link) setState(state State, cause error, conn *Conn) {
 	if l.cfg.onState != nil {
 		l.cfg.onState(state, cause)
 	}
+	return true
 }

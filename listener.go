@@ -67,22 +67,26 @@ func (l *Listener) Accept() (*Conn, error) {
 // Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
 func (l *Listener) Addr() net.Addr { return l.reader.Addr() }
 
-// Shutdown stops listening and removes the socket file, as Close does, but those who had connected before are still
-// served: Accept returns them, and net.ErrClosed behind the last. Call Close after that.
+// Shutdown stops listening and removes the socket file, but those who had connected before are still served: Accept
+// returns them, and net.ErrClosed behind the last; the address is free then. Call Close after that. It waits for nothing, so
+// that a callback may call it.
 func (l *Listener) Shutdown() error {
 	if l.reader.neverStarted() {
 		return nil
 	}
-	err := l.reader.stopListening()
-	<-l.reader.listened
-	return opError(OpStop, l.reader.cfg.where, err)
+	return opError(OpStop, l.reader.cfg.where, l.reader.stopListening())
 }
 
 // Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
-// closed. It may be called again.
+// closed. The address is free when it returns, unless an error callback calls it, or runs: then soon after that. It may
+// be called again.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.reader.abandoned) })
-	return l.Shutdown()
+	err := l.Shutdown()
+	if !l.reader.calling.Load() {
+		<-l.reader.listened
+	}
+	return err
 }
 
 // Report hands an error to WithReaderErrorCallback, for what is built on a Listener; peer is who it is about.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // A Reader accepts connections and hands their messages to a handler. It is made by NewReader or
@@ -28,6 +29,7 @@ type Reader struct {
 	giveUp    context.CancelFunc
 	abandoned chan struct{}  // Closed when nobody accepts conversations any more.
 	drained   chan struct{}  // Closed when none will come any more.
+	calling   atomic.Bool    // The goroutine that accepts is in a callback, which may wait for it.
 	offered   sync.WaitGroup // Conversations that nobody has accepted yet.
 	listened  chan struct{}  // Closed when no connection is accepted any more.
 	stopping  chan struct{}  // Closed when Stop begins, or when accepting failed for good.
@@ -189,6 +191,13 @@ func (r *Reader) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
+}
+
+// reportAccept is report in the goroutine that accepts.
+func (r *Reader) reportAccept(addr string, err error) {
+	r.calling.Store(true)
+	defer r.calling.Store(false)
+	r.report(OpAccept, addr, err)
 }
 
 // report tells the error callback.

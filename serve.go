@@ -43,7 +43,7 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 	var unknown error
 	peer.Credentials, unknown = identify(conn)
 	if r.cfg.tls != nil {
-		conn = tls.Server(conn, r.cfg.tls)
+		conn = tls.Server(&beneathTLS{Conn: conn}, r.cfg.tls)
 	}
 	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory), unknown: unknown, user: peer.who()}
 	if from != nil {
@@ -78,7 +78,7 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 
 	if c.refused {
 		r.counts.refused.Add(1)
-		r.report(OpAccept, c.where(), full)
+		r.reportAccept(c.where(), full)
 	}
 	go c.serve() // Ends with the connection; finish waits for it.
 }

@@ -15,14 +15,6 @@ import (
 	"time"
 )
 
-// beneath returns the connection that TLS is spoken over, or conn itself.
-func beneath(conn net.Conn) net.Conn {
-	if secure, ok := conn.(*tls.Conn); ok {
-		return secure.NetConn()
-	}
-	return conn
-}
-
 // closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls, Conn.Close).
 func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
 
