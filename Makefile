@@ -2,7 +2,7 @@
 #
 # Shortcuts. What the gate checks, and with which versions, is in .ci/run alone.
 
-.PHONY: all fmt lint test race bench compare fuzz
+.PHONY: all fmt lint test short race bench compare fuzz soak
 
 all:
 	bash .ci/run
@@ -15,6 +15,17 @@ lint race fuzz:
 
 test:
 	go test ./...
+
+short:
+	go test -short ./...
+
+# The long forms of what the gate bounds; some hours.
+soak:
+	FUZZTIME=1000000x bash .ci/run fuzz
+	go test -run '^TestModel$$' -model.schedules 500000 -timeout 0 .
+	go test -run '^TestModel$$' -model.schedules 5000 -timeout 0 ./rpc
+	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v .
+	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v .
 
 bench:
 	go test -run '^$$' -bench . -count 5 .
