@@ -82,15 +82,13 @@ func (c *Conn) writeError(err error) error {
 
 // Flush waits until the kernel has taken everything that was written before, or until ctx ends.
 func (c *Conn) Flush(ctx context.Context) error {
-	select {
-	case <-c.queue.flushed():
-		if why := c.sendErr.Load(); why != nil {
-			return why
-		}
-		return opError(OpFlush, c.where, c.queue.given())
-	case <-ctx.Done():
-		return opError(OpFlush, c.where, context.Cause(ctx))
+	if err := c.queue.flush(ctx); err != nil {
+		return opError(OpFlush, c.where, err)
 	}
+	if why := c.sendErr.Load(); why != nil {
+		return why
+	}
+	return opError(OpFlush, c.where, c.queue.given())
 }
 
 // drain writes what is queued, as long as that does not wait.

@@ -85,6 +85,7 @@ func (w *Writer) finished() bool {
 func (w *Writer) awaitReason(first bool) error {
 	for {
 		empty := w.queue.empty() // From here on a message wakes us.
+		w.reportDropped()
 		switch {
 		case w.abort.Err() != nil || empty && w.stopping.Load():
 			return ErrStopped
@@ -106,6 +107,7 @@ func (w *Writer) pause(delay time.Duration) error {
 		if w.finished() {
 			return ErrStopped
 		}
+		w.reportDropped()
 		if delay == 0 {
 			return nil
 		}

@@ -17,6 +17,7 @@ func (w *Writer) run() {
 	for {
 		o, err := w.connect()
 		if err != nil {
+			w.reportDropped()
 			w.setState(StateStopped, nil)
 			return
 		}
@@ -53,6 +54,7 @@ func (w *Writer) drain(o *outbound) error {
 	for !o.leaving.Load() {
 		bufs := w.queue.take(w.bufs[:0], batchSize)
 		if len(bufs) == 0 {
+			w.reportDropped()
 			if ended, err := w.rest(o); ended {
 				return err
 			}
@@ -139,7 +141,7 @@ func (w *Writer) settle(o *outbound, writeErr error) {
 	}
 	partial, size := w.queue.rewind()
 	if o.back == nil {
-		w.setAside(w.poison.blame(end, partial, size, o.messages > 0))
+		w.setAside(partial, w.poison.blame(end, partial, size, o.messages > 0))
 	}
 	w.limit.Store(w.cfg.maxMessageSize) // The next reader may accept more than this one.
 	w.forget()
@@ -166,11 +168,14 @@ func (w *Writer) forget() {
 	w.mu.Unlock()
 }
 
-// setAside hands the first message back because of this verdict, if it is one: its reader refuses it, and it
-// must not hold up those behind it for ever.
-func (w *Writer) setAside(verdict error) {
-	if verdict != nil {
-		w.handBack(w.queue.setAside(), verdict)
+// setAside hands the first message, which has this number, back because of this verdict, if it is one: its reader
+// refuses it, and it must not hold up those behind it for ever. It may have been dropped meanwhile.
+func (w *Writer) setAside(number uint64, verdict error) {
+	if verdict == nil {
+		return
+	}
+	if data, ok := w.queue.setAside(number); ok {
+		w.handBack(data, verdict)
 	}
 }
 
@@ -187,12 +192,15 @@ func (w *Writer) reportDropped() {
 	if w.cfg.overflow != OverflowDropOldest && w.cfg.maxAge == 0 {
 		return
 	}
-	now, _ := w.queue.snapshot()
-	if n := now.dropped - w.reported.dropped; n > 0 {
-		w.report(OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", ErrBufferFull, n))
+	w.told.Lock()
+	now := w.queue.tally()
+	dropped, expired := now.dropped-w.told.dropped, now.expired-w.told.expired
+	w.told.dropped, w.told.expired = now.dropped, now.expired
+	w.told.Unlock()
+	if dropped > 0 {
+		w.report(OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", ErrBufferFull, dropped))
 	}
-	if n := now.expired - w.reported.expired; n > 0 {
-		w.report(OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", n, w.cfg.maxAge))
+	if expired > 0 {
+		w.report(OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, w.cfg.maxAge))
 	}
-	w.reported = now
 }

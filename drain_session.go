@@ -51,6 +51,7 @@ func (w *Writer) introduce(o *outbound) {
 // connection brought.
 func (w *Writer) stillWaiting() {
 	w.counts.backpressure.Add(1)
+	w.reportDropped()
 	w.report(OpSession, fmt.Errorf("%w: no welcome within %v, waiting", ErrBackpressure, w.cfg.writeTimeout))
 }
 

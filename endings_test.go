@@ -180,7 +180,7 @@ func (e ending) run(t *testing.T, on *route) {
 func (s *scene) follow(e ending, handled, twice uint64) {
 	before := s.writer.Metrics()
 	second := s.on.startReader(s, s.handler(nil))
-	stop(s, s.writer)
+	stopAndTell(s, s.writer)
 	stop(s, second)
 	total, again := s.counts()
 	checkAccounting(s, s.writer, max(handled, total-min(total, before.Queued))+before.Queued)

@@ -176,12 +176,10 @@ func (l *Link) Peer() (Peer, bool) {
 
 // Flush waits until connections have taken everything that was written before, or until ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
-	select {
-	case <-l.queue.flushed():
-		return opError(OpFlush, l.cfg.where, l.queue.given())
-	case <-ctx.Done():
-		return opError(OpFlush, l.cfg.where, context.Cause(ctx))
+	if err := l.queue.flush(ctx); err != nil {
+		return opError(OpFlush, l.cfg.where, err)
 	}
+	return opError(OpFlush, l.cfg.where, l.queue.given())
 }
 
 // Stop refuses further messages, sends those that are queued, and closes the connection; one over TCP when the peer has

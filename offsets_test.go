@@ -54,7 +54,7 @@ func breakOnce(t *testing.T, messages []string, opts []udsipc.WriterOption, way,
 	}
 	mustStart(t, w)
 	time.Sleep(time.Second)
-	stop(t, w)
+	stopAndTell(t, w)
 	stop(t, r)
 	m := w.Metrics()
 	where := fmt.Sprintf("cut after %d bytes, delivered %v", offset, deliver)

@@ -173,7 +173,8 @@ func WithDialer(dial func(ctx context.Context) (net.Conn, error)) WriterOption {
 }
 
 // WithMaxAge drops messages that have waited longer in the queue, to within 1 ms or 1/64 of it,
-// counted as expired. The default, 0, keeps them for ever. A negative one is an error.
+// counted as expired, whatever the Writer is waiting for. The default, 0, keeps them for ever. A negative one is an
+// error.
 func WithMaxAge(d time.Duration) WriterOption {
 	return writerOption(func(c *writerConfig) { c.maxAge = d })
 }
@@ -203,8 +204,8 @@ type OverflowPolicy int
 // The policies of WithOverflow.
 const (
 	OverflowRefuse     OverflowPolicy = iota // Return ErrBufferFull at once; the default.
-	OverflowBlock                            // Wait until there is room, or until Stop.
-	OverflowDropOldest                       // Drop the oldest messages that are not being written.
+	OverflowBlock                            // Wait in line until there is room, or until Stop.
+	OverflowDropOldest                       // Drop the oldest messages that are not being written, if that makes room.
 )
 
 func (p OverflowPolicy) String() string {

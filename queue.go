@@ -7,7 +7,6 @@ package udsipc
 // connection broke. It knows no sockets and starts no goroutines.
 
 import (
-	"slices"
 	"sync"
 	"time"
 )
@@ -19,40 +18,31 @@ const chunkSize = 64 << 10
 // warmStep is how far ahead of its end a chunk is touched.
 const warmStep = 4 << 10
 
-// A segment is a run of whole frames in one chunk: chunk.b[from:to].
-type segment struct {
-	chunk    *buffer
-	from, to int
-	count    int           // Frames in it, 1 or more.
-	first    uint64        // The number of its first message; the first that was accepted is 1.
-	at       time.Duration // When its first message came, since the queue's epoch; with maxAge only.
-	sentAt   time.Duration // When it was last taken, since the epoch; with acks only.
-}
-
-// A queue holds segments in the order in which their messages were accepted:
+// A queue holds segments in the order in which their messages were accepted: front, then waiting.
 //
-//	segs[:next]         written, and not acknowledged; none without acks
-//	segs[next:taken]    being written; only the drain goroutine may touch them
-//	segs[taken:]        waiting; the last one grows while open
+//	front[:next]       written, and not acknowledged; none without acks
+//	front[next:taken]  being written; only the drain goroutine may touch them
+//	front[taken:]      to be written again, or on: a connection broke, or took only a part
+//	waiting            never taken; the last one grows while open
 //
-// Of segs[next] the present connection has taken part bytes, and partCount whole frames with them.
+// Of front[next] the present connection has taken part bytes, and partCount whole frames with them.
 type queue struct {
 	maxMessages, maxBytes uint64
 	dropOldest            bool
 	acks                  bool          // Messages stay until they are acknowledged.
 	maxAge                time.Duration // 0: messages do not age.
 	epoch                 time.Time
-	wake                  chan struct{} // One slot: there is something to look at.
+	wake                  chan struct{}         // One slot: there is something to look at.
+	spare                 chan *place[producer] // Places in line that are not in use.
 
 	mu        sync.Mutex // Guards what follows.
-	segs      []segment
-	store     []segment // The memory of segs, from its beginning.
+	front     segmentList
+	waiting   segmentList
 	next      int
 	taken     int
 	part      int
 	partCount int
-	spent     int    // Messages of segs[0] that have left the queue, though not its memory.
-	touched   int    // With acks, segs[:touched] were taken at least once.
+	spent     int    // Messages of front[0] that have left the queue, though not its memory.
 	early     uint64 // An acknowledgement of what is being written.
 	seq       sequence
 	limit     uint64 // The largest message that the reader takes, 0 if that is not known.
@@ -63,26 +53,26 @@ type queue struct {
 	filled    int
 	warm      int // Up to where tail was touched.
 	counts    queueCounts
-	sleeping  bool          // The drain goroutine waits for wake; without one, nobody drains.
-	watched   bool          // Somebody wants to know when nobody drains.
-	closed    bool          // No message is accepted any more.
-	sealed    bool          // What was left was taken out.
-	room      chan struct{} // Closed when there is room again; nil when nobody waits.
-	flushers  []flusher
+	sleeping  bool // The drain goroutine waits for wake; without one, nobody drains.
+	watched   bool // Somebody wants to know when nobody drains.
+	closed    bool // No message is accepted any more.
+	sealed    bool // What was left was taken out.
+
+	promised      uint64 // Messages that have room, and are being copied outside the lock,
+	promisedBytes uint64 // and the bytes of their frames.
+	room          line[producer]
+	roomy         chan struct{} // Closed when there is room for anybody; nil when nobody asked.
+	flushers      line[flusher] // In the order of their targets.
+	timer         *time.Timer   // Has what is too old dropped; with maxAge only.
+	armed         bool
 }
 
 // queueCounts say where each message is: accepted = sent + dropped + expired + undelivered + queued.
 type queueCounts struct {
 	accepted, refused                   uint64
 	sent, dropped, expired, undelivered uint64
-	queued, queuedBytes                 uint64
-	unacknowledged, redelivered         uint64
-}
-
-// A flusher waits until no message up to target is queued.
-type flusher struct {
-	target uint64
-	done   chan struct{}
+	queued, queuedBytes                 uint64 // In a snapshot only.
+	unacknowledged, redelivered         uint64 // The first in a snapshot only.
 }
 
 func newQueue(maxMessages, maxBytes uint64, dropOldest, acks bool, maxAge time.Duration) *queue {
@@ -94,6 +84,7 @@ func newQueue(maxMessages, maxBytes uint64, dropOldest, acks bool, maxAge time.D
 		maxAge:      maxAge,
 		epoch:       time.Now(),
 		wake:        make(chan struct{}, 1),
+		spare:       make(chan *place[producer], maxSpareWaiters),
 	}
 }
 
@@ -105,50 +96,50 @@ func (q *queue) signal() {
 	}
 }
 
-// appendLocked puts a message, which fits, at the end of the queue.
-func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Duration) {
-	q.counts.accepted++
-	q.counts.queued++
-	q.counts.queuedBytes += uint64(size)
-	q.largest = max(q.largest, uint64(len(data)))
-	if own != nil {
-		own.refs = 1
-		q.addLocked(segment{chunk: own, to: size, count: 1, first: q.counts.accepted, at: now})
-		q.open = false
-		return
+// queuedLocked returns how many messages are queued.
+func (q *queue) queuedLocked() uint64 { return uint64(q.front.count + q.waiting.count - q.spent) }
+
+// queuedBytesLocked returns the bytes of all segments.
+func (q *queue) queuedBytesLocked() uint64 { return uint64(q.front.bytes + q.waiting.bytes) }
+
+// headLocked returns the list with the oldest segment; it is empty if the queue is.
+func (q *queue) headLocked() *segmentList {
+	if len(q.front.segs) > 0 {
+		return &q.front
 	}
-	if q.tail == nil || q.filled+size > chunkSize {
-		q.setTailLocked(getBuffer(chunkSize))
-	}
-	q.warmLocked(size)
-	from := q.filled
-	q.filled = len(appendFrame(q.tail.b[:from], data))
-	if q.open {
-		last := &q.segs[len(q.segs)-1]
-		if now-last.at <= q.grain() {
-			last.to = q.filled
-			last.count++
-			return
-		}
-	}
-	q.tail.refs++
-	q.addLocked(segment{chunk: q.tail, from: from, to: q.filled, count: 1, first: q.counts.accepted, at: now})
-	q.open = true
+	return &q.waiting
 }
 
-// addLocked appends seg, and first moves what there is to the beginning of its memory if that is half
-// empty: so neither end costs more than it should, however long the queue is.
-func (q *queue) addLocked(seg segment) {
-	if full := len(q.segs) == cap(q.segs); full && 2*len(q.segs) < cap(q.store) {
-		moved := append(q.store[:0], q.segs...)
-		clear(moved[len(moved):cap(moved)])
-		q.segs = append(moved, seg)
-		return
-	} else if full {
-		q.segs = slices.Grow(q.segs, len(q.segs)+1)
-		q.store = q.segs[:0]
+func (q *queue) emptyLocked() bool { return len(q.headLocked().segs) == 0 }
+
+// appendLocked puts a message, which fits, at the end of the queue. One with a chunk of its own lies there
+// already.
+func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Duration) {
+	q.counts.accepted++
+	q.largest = max(q.largest, uint64(len(data)))
+	chunk, from := own, 0
+	if own == nil {
+		if q.tail == nil || q.filled+size > chunkSize {
+			q.setTailLocked(getBuffer(chunkSize))
+		}
+		q.warmLocked(size)
+		chunk, from = q.tail, q.filled
+		q.filled = len(appendFrame(q.tail.b[:from], data))
+		if q.open {
+			last := &q.waiting.segs[len(q.waiting.segs)-1]
+			if now-last.at <= q.grain() {
+				last.to = q.filled
+				last.count++
+				q.waiting.count++
+				q.waiting.bytes += size
+				return
+			}
+		}
 	}
-	q.segs = append(q.segs, seg)
+	chunk.refs++
+	q.waiting.add(segment{chunk: chunk, from: from, to: from + size, count: 1, first: q.counts.accepted, at: now})
+	q.open = own == nil
+	q.armLocked(now)
 }
 
 // warmLocked brings the bytes behind the end of the tail into this processor's cache, a step at a
@@ -173,21 +164,12 @@ func (q *queue) setTailLocked(chunk *buffer) {
 	q.tail, q.filled, q.warm, q.open = chunk, 0, 0, false
 }
 
-// forgetLocked takes count frames of size bytes off the front of seg.
-func (q *queue) forgetLocked(seg *segment, count, size int) {
-	q.counts.queued -= uint64(count)
-	q.counts.queuedBytes -= uint64(size)
-	seg.from += size
-	seg.count -= count
-	seg.first += uint64(count)
-}
-
-// removeLocked takes n segments from i on out of the queue, and their chunks if nothing else is there.
-func (q *queue) removeLocked(i, n int) {
+// removeLocked takes n segments from i on out of list, and gives back their chunks if nothing else is there.
+func (q *queue) removeLocked(list *segmentList, i, n int) {
 	if n == 0 {
 		return
 	}
-	for _, seg := range q.segs[i : i+n] {
+	for _, seg := range list.segs[i : i+n] {
 		if seg.chunk.refs--; seg.chunk.refs > 0 {
 			continue
 		}
@@ -197,30 +179,6 @@ func (q *queue) removeLocked(i, n int) {
 			putBuffer(seg.chunk)
 		}
 	}
-	if i+n == len(q.segs) {
-		q.open = false
-	}
-	if i > 0 {
-		q.segs = slices.Delete(q.segs, i, i+n)
-		return
-	}
-	clear(q.segs[:n])
-	q.segs = q.segs[n:]
-}
-
-// notifyLocked wakes those who wait for room or for a flush. Room means a quarter of the bounds, so that
-// a blocked producer is woken once for many messages, and early enough that the rest lasts until it
-// is awake.
-func (q *queue) notifyLocked() {
-	if q.room != nil && (q.closed || q.counts.queued <= q.maxMessages-q.maxMessages/4 && q.counts.queuedBytes <= q.maxBytes-q.maxBytes/4) {
-		close(q.room)
-		q.room = nil
-	}
-	q.flushers = slices.DeleteFunc(q.flushers, func(f flusher) bool {
-		flushed := len(q.segs) == 0 || q.segs[0].first+uint64(q.spent) > f.target
-		if flushed {
-			close(f.done)
-		}
-		return flushed
-	})
+	list.remove(i, n)
+	q.open = q.open && len(q.waiting.segs) > 0
 }

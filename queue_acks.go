@@ -67,7 +67,7 @@ func (q *queue) acknowledge(number uint64) (early bool, err error) {
 	}
 	if number > q.seq.sent && q.taken > 0 {
 		underWay := uint64(0)
-		for _, seg := range q.segs[q.next:q.taken] {
+		for _, seg := range q.front.segs[q.next:q.taken] {
 			underWay += uint64(seg.count)
 		}
 		if number <= q.seq.sent-uint64(q.partCount)+underWay {
@@ -83,7 +83,7 @@ func (q *queue) acknowledgeLocked(number uint64) error {
 		return fmt.Errorf("%w: message %d, want one of %d to %d", errAcknowledgement, number, q.seq.acked+1, q.seq.sent)
 	}
 	q.releaseLocked(number)
-	if len(q.segs) == 0 && q.sleeping {
+	if q.emptyLocked() && q.sleeping {
 		q.restLocked() // The chunk that was kept for its neighbours goes back.
 	}
 	if q.closed || q.limit > 0 && q.largest > q.limit {
@@ -99,21 +99,18 @@ func (q *queue) refuseLarge() (data []byte, burnt bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.trimLocked()
-	if q.limit == 0 || q.seq.sent != q.seq.acked || q.part > 0 || len(q.segs) == 0 || q.allowedLocked(&q.segs[0]) > q.segs[0].from {
+	head := q.headLocked()
+	if q.limit == 0 || q.seq.sent != q.seq.acked || q.part > 0 || len(head.segs) == 0 || q.allowedLocked(&head.segs[0]) > head.segs[0].from {
 		return nil, false
 	}
-	seg := &q.segs[0]
-	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
-	data = slices.Clone(seg.chunk.b[seg.from+header:][:length])
-	if seg.count == 1 {
-		q.touched = max(0, q.touched-1)
-	}
-	q.dropFrameLocked(0)
+	data, _ = head.message(0)
+	data = slices.Clone(data)
+	q.dropMessageLocked(head, 0)
 	q.counts.undelivered++
 	if burnt = q.seq.highest > q.seq.acked; burnt {
 		q.seq.acked++
 		q.seq.sent++
 	}
-	q.notifyLocked()
+	q.leftLocked()
 	return data, burnt
 }

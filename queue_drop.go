@@ -8,18 +8,44 @@ import (
 	"time"
 )
 
-// makeRoomLocked drops what is stale and, with OverflowDropOldest, what is oldest.
+// makeRoomLocked says whether there is room for a frame of size bytes, once what is too old is gone and, with
+// OverflowDropOldest, what is oldest. Nothing is dropped if that could not make room.
 func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
-	q.expireLocked(now)
-	for q.dropOldest && !q.fitsLocked(size) {
-		i := q.firstIdleLocked()
-		if i == len(q.segs) {
-			return false
-		}
-		q.dropFrameLocked(i)
-		q.counts.dropped++
+	if q.fitsLocked(size) {
+		return true
 	}
-	return q.fitsLocked(size)
+	q.expireLocked(now)
+	if !q.dropOldest || !q.canDropLocked(size) {
+		return q.fitsLocked(size)
+	}
+	for first := q.firstIdleLocked(); !q.fitsLocked(size); q.counts.dropped++ {
+		if first < len(q.front.segs) {
+			q.dropMessageLocked(&q.front, first)
+		} else {
+			q.dropMessageLocked(&q.waiting, 0)
+		}
+	}
+	return true
+}
+
+// fitsLocked says whether there is room for a frame of size bytes.
+func (q *queue) fitsLocked(size int) bool {
+	return q.queuedLocked()+q.promised < q.maxMessages && q.queuedBytesLocked()+q.promisedBytes+uint64(size) <= q.maxBytes
+}
+
+// canDropLocked says whether a frame of size bytes fits once all is dropped that may be.
+func (q *queue) canDropLocked(size int) bool {
+	messages, bytes := q.promised, q.promisedBytes+uint64(size)
+	if q.acks {
+		messages += uint64(q.front.count - q.spent)
+		bytes += uint64(q.front.bytes)
+	} else { // These are no more than one batch.
+		for _, seg := range q.front.segs[:q.firstIdleLocked()] {
+			messages += uint64(seg.count)
+			bytes += uint64(seg.to - seg.from)
+		}
+	}
+	return messages < q.maxMessages && bytes <= q.maxBytes
 }
 
 // grain is how far apart the messages of one segment may be in time: a message is dropped for its
@@ -28,11 +54,11 @@ func (q *queue) grain() time.Duration {
 	return min(q.maxAge/64, time.Millisecond)
 }
 
-// firstIdleLocked is the first segment that may be dropped: no byte of it is under way and, with acks,
-// none ever was.
+// firstIdleLocked is the first segment of front that may be dropped: no byte of it is under way and, with
+// acks, none ever was. All that waits may be dropped.
 func (q *queue) firstIdleLocked() int {
 	if q.acks {
-		return q.touched
+		return len(q.front.segs)
 	}
 	if q.part > 0 {
 		return max(q.taken, 1)
@@ -40,29 +66,36 @@ func (q *queue) firstIdleLocked() int {
 	return q.taken
 }
 
-// dropFrameLocked removes the first frame of segment i.
-func (q *queue) dropFrameLocked(i int) {
-	seg := &q.segs[i]
-	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
-	q.forgetLocked(seg, 1, header+int(length))
-	if seg.count == 0 {
-		q.removeLocked(i, 1)
+// dropMessageLocked removes the first message of segment i of a list.
+func (q *queue) dropMessageLocked(list *segmentList, i int) {
+	_, size := list.message(i)
+	list.forget(i, 1, size)
+	if list.segs[i].count == 0 {
+		q.removeLocked(list, i, 1)
 	}
 }
 
-// expireLocked drops the messages that are older than maxAge.
-func (q *queue) expireLocked(now time.Duration) {
+// expireLocked drops the messages that are older than maxAge, and says whether there were any. The drain
+// goroutine is told, so that it reports them.
+func (q *queue) expireLocked(now time.Duration) bool {
 	if q.maxAge == 0 {
-		return
+		return false
 	}
-	first := q.firstIdleLocked()
+	before := q.counts.expired
+	q.expireFromLocked(&q.front, q.firstIdleLocked(), now)
+	q.expireFromLocked(&q.waiting, 0, now)
+	if q.counts.expired == before {
+		return false
+	}
+	q.signal()
+	return true
+}
+
+func (q *queue) expireFromLocked(list *segmentList, first int, now time.Duration) {
 	end := first
-	for end < len(q.segs) && now-q.segs[end].at > q.maxAge {
-		seg := &q.segs[end]
-		q.counts.expired += uint64(seg.count)
-		q.forgetLocked(seg, seg.count, seg.to-seg.from)
+	for end < len(list.segs) && now-list.segs[end].at > q.maxAge {
+		q.counts.expired += uint64(list.segs[end].count)
 		end++
 	}
-	q.removeLocked(first, max(0, end-first))
-	q.notifyLocked()
+	q.removeLocked(list, first, max(0, end-first))
 }

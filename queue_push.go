@@ -22,49 +22,27 @@ func (q *queue) push(data []byte) error {
 // put is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
 // has to. It also returns the number of the message.
 func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
-	own := ownChunk(data)
+	size := frameSize(len(data))
 	q.lock()
-	err = q.offerLocked(data, own)
-	if err == ErrBufferFull {
-		q.counts.refused++
-	}
-	number = q.counts.accepted
-	idle = q.unlock(err)
+	now, err := q.admitLocked(size)
 	if err != nil {
-		putBuffer(own)
+		if err == ErrBufferFull {
+			q.counts.refused++
+		}
+		q.mu.Unlock()
+		return 0, false, err
 	}
-	return number, idle, err
+	return q.enterLocked(data, size, now)
 }
 
 // putControl is put for a message that the bounds do not hold for: it is refused only once the queue is closed.
 func (q *queue) putControl(data []byte) (number uint64, idle bool, err error) {
-	own := ownChunk(data)
 	q.lock()
 	if q.closed {
-		err = ErrStopped
-	} else {
-		q.appendLocked(data, frameSize(len(data)), own, q.nowLocked())
+		q.mu.Unlock()
+		return 0, false, ErrStopped
 	}
-	number = q.counts.accepted
-	idle = q.unlock(err)
-	if err != nil {
-		putBuffer(own)
-	}
-	return number, idle, err
-}
-
-// awaitRoom returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room, or
-// the queue is.
-func (q *queue) awaitRoom() <-chan struct{} {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed || q.fitsLocked(0) {
-		return nil
-	}
-	if q.room == nil {
-		q.room = make(chan struct{})
-	}
-	return q.room
+	return q.enterLocked(data, frameSize(len(data)), q.ageLocked())
 }
 
 // pushWait is push, but waits for room until ctx ends.
@@ -78,34 +56,98 @@ func (q *queue) pushWait(ctx context.Context, data []byte) error {
 
 // putWait is put, but waits for room until ctx ends.
 func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
-	own := ownChunk(data)
-	for {
-		q.lock()
-		err := q.offerLocked(data, own)
-		if err != ErrBufferFull {
-			number = q.counts.accepted
-			idle = q.unlock(err)
-			if err != nil {
-				putBuffer(own)
-			}
-			return number, idle, err
-		}
-		if q.room == nil {
-			q.room = make(chan struct{})
-		}
-		room := q.room
+	size := frameSize(len(data))
+	q.lock()
+	now, err := q.admitLocked(size)
+	if err == nil {
+		return q.enterLocked(data, size, now)
+	}
+	if err != ErrBufferFull {
 		q.mu.Unlock()
+		return 0, false, err
+	}
+	p := q.joinRoomLocked(data, size)
+	q.mu.Unlock()
 
-		select {
-		case <-room:
-		case <-ctx.Done():
-			putBuffer(own)
-			q.mu.Lock()
-			q.counts.refused++
-			q.mu.Unlock()
+	select {
+	case <-p.who.served:
+	case <-ctx.Done():
+		if q.leaveRoom(p) {
+			q.spareRoom(p)
 			return 0, false, fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
 		}
+		<-p.who.served
 	}
+	result := p.who.result
+	q.spareRoom(p)
+	if result.number == 0 && result.err == nil {
+		return q.redeem(data, size)
+	}
+	return result.number, result.idle, result.err
+}
+
+// admitLocked says whether a frame of size bytes may enter now, after room was made for it where the options
+// say so. Nobody overtakes those who wait for room.
+func (q *queue) admitLocked(size int) (now time.Duration, err error) {
+	if q.closed {
+		return 0, ErrStopped
+	}
+	if uint64(size) > q.maxBytes {
+		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", ErrMessageTooLarge, size, q.maxBytes)
+	}
+	if q.room.first != nil {
+		return 0, ErrBufferFull
+	}
+	now = q.ageLocked()
+	if q.fitsLocked(size) {
+		return now, nil
+	}
+	ok := q.makeRoomLocked(size, now)
+	q.leftLocked()
+	if !ok {
+		return 0, ErrBufferFull
+	}
+	return now, nil
+}
+
+// enterLocked puts a message into the queue that was admitted, and unlocks it. One larger than a chunk is
+// promised its room first, so that it is copied outside the lock, and not at all if it is refused.
+func (q *queue) enterLocked(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
+	if size > chunkSize {
+		q.promiseLocked(size)
+		q.mu.Unlock()
+		return q.redeem(data, size)
+	}
+	q.appendLocked(data, size, nil, now)
+	number = q.counts.accepted
+	idle, q.sleeping = q.sleeping, false
+	q.mu.Unlock()
+	return number, idle, nil
+}
+
+// promiseLocked keeps room for a frame of size bytes until redeem.
+func (q *queue) promiseLocked(size int) {
+	q.promised++
+	q.promisedBytes += uint64(size)
+}
+
+// redeem puts a message into the queue that was promised its room.
+func (q *queue) redeem(data []byte, size int) (number uint64, idle bool, err error) {
+	own := getBuffer(size)
+	appendFrame(own.b[:0], data)
+	q.lock()
+	q.promised--
+	q.promisedBytes -= uint64(size)
+	if q.closed {
+		q.mu.Unlock()
+		putBuffer(own)
+		return 0, false, ErrStopped
+	}
+	q.appendLocked(data, size, own, q.ageLocked())
+	number = q.counts.accepted
+	idle, q.sleeping = q.sleeping, false
+	q.mu.Unlock()
+	return number, idle, nil
 }
 
 // lock is for producers: with several, to try for a moment costs less than to be put to sleep, because
@@ -117,49 +159,4 @@ func (q *queue) lock() {
 		}
 	}
 	q.mu.Lock()
-}
-
-// unlock ends a push, and says whether the goroutine that drains has to be woken. That is done outside the lock,
-// which the woken goroutine needs.
-func (q *queue) unlock(err error) (idle bool) {
-	if idle = err == nil && q.sleeping; idle {
-		q.sleeping = false
-	}
-	q.mu.Unlock()
-	return idle
-}
-
-// ownChunk frames a message that is larger than a chunk, outside the lock; nil for all others.
-func ownChunk(data []byte) *buffer {
-	size := frameSize(len(data))
-	if size <= chunkSize {
-		return nil
-	}
-	own := getBuffer(size)
-	appendFrame(own.b[:0], data)
-	return own
-}
-
-// offerLocked appends data if the bounds allow it, and makes room first where the options say so.
-func (q *queue) offerLocked(data []byte, own *buffer) error {
-	if q.closed {
-		return ErrStopped
-	}
-	size := frameSize(len(data))
-	if uint64(size) > q.maxBytes {
-		return fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", ErrMessageTooLarge, size, q.maxBytes)
-	}
-	var now time.Duration
-	if q.maxAge > 0 {
-		now = time.Since(q.epoch)
-	}
-	if !q.fitsLocked(size) && !q.makeRoomLocked(size, now) {
-		return ErrBufferFull
-	}
-	q.appendLocked(data, size, own, now)
-	return nil
-}
-
-func (q *queue) fitsLocked(size int) bool {
-	return q.counts.queued < q.maxMessages && q.counts.queuedBytes+uint64(size) <= q.maxBytes
 }

@@ -39,7 +39,6 @@ type Writer struct {
 	poison   strike // The message that may be one that no reader takes.
 	attempt  uint64 // Of the last session.
 	dialed   uint64 // Connections that were made, those that were given up at once included.
-	reported queueCounts
 	unread   uint64 // Messages that the peer had not read yet when Stop gave up.
 
 	wanted atomic.Bool // Somebody waits for a connection, whether there is a message or not.
@@ -51,7 +50,16 @@ type Writer struct {
 	current  *outbound     // What Flush asks; nil when there is no connection.
 	newcomer *outbound     // A connection that is not welcome yet.
 
-	answered struct{ undelivered, lost uint64 } // What a Flush has told already.
+	told told
+}
+
+// told is what the program was told of already, so that each message that was not delivered is told once,
+// whoever asks.
+type told struct {
+	sync.Mutex               // Guards what follows; taken before queue.mu.
+	dropped           uint64 // To the error callback.
+	expired           uint64 // The same.
+	undelivered, lost uint64 // By Flush and Stop; the first with what was dropped or expired.
 }
 
 // A phase is how far the life of a Writer or a Reader is.
@@ -141,14 +149,15 @@ func (w *Writer) WriteMessage(data []byte) error {
 		return w.tooLarge(data)
 	}
 	if w.cfg.overflow == OverflowBlock {
-		return w.queue.pushWait(context.Background(), data)
+		return w.countTooLarge(w.queue.pushWait(context.Background(), data))
 	}
-	return w.queue.push(data)
+	return w.countTooLarge(w.queue.push(data))
 }
 
 // WriteMessageContext is WriteMessage, but when the queue is full it waits for room until ctx ends,
 // whatever WithOverflow says, and then returns an error that matches ErrBufferFull and the
-// context's. With OverflowDropOldest there is nearly always room.
+// context's. With OverflowDropOldest there is nearly always room. Those who wait are served in the order in which
+// they came, and as long as there are any the queue is full for everybody else.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 	if uint64(len(data)) > w.limit.Load() {
 		return w.tooLarge(data)
@@ -156,7 +165,15 @@ func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return w.queue.pushWait(ctx, data)
+	return w.countTooLarge(w.queue.pushWait(ctx, data))
+}
+
+// countTooLarge counts a message that is larger than the whole queue. It returns err.
+func (w *Writer) countTooLarge(err error) error {
+	if err != nil && errors.Is(err, ErrMessageTooLarge) {
+		w.counts.tooLarge.Add(1)
+	}
+	return err
 }
 
 func (w *Writer) tooLarge(data []byte) error {
@@ -170,7 +187,8 @@ func (w *Writer) tooLarge(data []byte) error {
 
 // Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
 // and waits until they are acknowledged or, without acknowledgements and where the system can tell, until
-// the peer has read them. Then it closes the connection.
+// the peer has read them. Then it closes the connection. A nil error means that everything was delivered, but for
+// what a Flush has told of: the error says how many messages were dropped, set aside, or may have been lost.
 //
 // ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
 // When ctx ends first, Stop returns at once with an error that says how many messages were left,
@@ -215,9 +233,15 @@ func (w *Writer) awaitDone() {
 	}
 }
 
-// discard hands back what is left of the queue, and says how much that was.
+// discard hands back what is left of the queue, and says how much that was, and what else was not delivered and
+// was not told yet.
 func (w *Writer) discard(ctx context.Context) error {
-	left := w.queue.seal(w.cfg.undelivered)
+	w.told.Lock()
+	left, rest := w.queue.takeRest()
+	undelivered, lost := w.untoldLocked()
+	w.told.Unlock()
+	rest.visit(w.cfg.undelivered)
+	w.reportDropped()
 	var unread uint64
 	select {
 	case <-w.done:
@@ -230,13 +254,23 @@ func (w *Writer) discard(ctx context.Context) error {
 	if cause == nil {
 		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
 	}
-	switch {
-	case left > 0:
-		return fmt.Errorf("%d messages were not delivered: %w", left, cause)
-	case unread > 0:
-		return fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause)
+	var err error
+	add := func(another error) {
+		if err != nil {
+			another = fmt.Errorf("%w; %w", err, another)
+		}
+		err = another
 	}
-	return nil
+	if left > 0 {
+		add(fmt.Errorf("%d messages were not delivered: %w", left, cause))
+	}
+	if unread > 0 {
+		add(fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause))
+	}
+	if undelivered -= left; undelivered+lost > 0 {
+		add(notDelivered(ErrStopped, undelivered, lost))
+	}
+	return err
 }
 
 // setState publishes a state and tells the callback. It is called by the drain goroutine, or by Stop

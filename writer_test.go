@@ -50,6 +50,24 @@ func newWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsi
 	return w
 }
 
+// stopAndTell stops a Writer of which nobody has flushed: the error tells of what was lost, if anything was.
+func stopAndTell(tb testing.TB, w *udsipc.Writer) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := w.Stop(ctx)
+	m := w.Metrics()
+	gone := fmt.Sprintf("%d messages were not delivered, up to %d more may be lost", m.Undelivered+m.Dropped+m.Expired, m.PossiblyLost)
+	switch {
+	case strings.HasPrefix(gone, "0 ") && strings.Contains(gone, "to 0 "):
+		if err != nil {
+			tb.Errorf("Stop: %v", err)
+		}
+	case !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), ": "+gone):
+		tb.Errorf("Stop: %v, want %q", err, gone)
+	}
+}
+
 func mustStart(tb testing.TB, w *udsipc.Writer) {
 	tb.Helper()
 	if err := w.Start(); err != nil {
@@ -182,6 +200,9 @@ func TestTooLargeIsRefusedAtTheWriter(t *testing.T) {
 		if err := w.WriteMessageContext(t.Context(), make([]byte, 11)); !errors.Is(err, udsipc.ErrMessageTooLarge) {
 			t.Errorf("11 bytes: %v", err)
 		}
+	}
+	if m := w.Metrics(); m.TooLarge != 7 || m.Accepted != 1 || m.Refused != 0 {
+		t.Errorf("%+v, want 7 too large", m)
 	}
 }
 
@@ -346,7 +367,7 @@ func TestPoisonedMessageIsSetAside(t *testing.T) {
 			return // The kernels hold the whole message there, so that it counts as sent: the reader reports it.
 		}
 		errs.want(t, udsipc.ErrMessageTooLarge)
-		stop(t, w)
+		stopAndTell(t, w)
 		if m := w.Metrics(); m.Undelivered != 1 || m.Sent != 2 || m.Connections > 5 || aside.Load() != 1 {
 			t.Errorf("%+v, %d handed back; want 1 undelivered, 2 sent over at most 5 connections", m, aside.Load())
 		}
@@ -567,7 +588,7 @@ func TestMaxAge(t *testing.T) {
 		if err := <-errs.events; !strings.Contains(err.Error(), "3 messages") {
 			t.Errorf("reported %v", err)
 		}
-		stop(t, w)
+		stopAndTell(t, w)
 	})
 }
 
@@ -818,7 +839,7 @@ func TestEveryOffset(t *testing.T) {
 				mustWriteMessage(t, w, message)
 			}
 			mustStart(t, w)
-			stop(t, w)
+			stopAndTell(t, w)
 			stop(t, r)
 			if !slices.Equal(got, messages) {
 				t.Errorf("cut after %d bytes: got %q", offset, got)
@@ -864,7 +885,7 @@ func TestMetricsInvariant(t *testing.T) {
 			r = startReader(t, func([]byte) error { return nil }, path)
 			cancel()
 			wg.Wait()
-			stop(t, w)
+			stopAndTell(t, w)
 			stop(t, r)
 			handled += r.Metrics().Received
 			m := w.Metrics()

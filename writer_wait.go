@@ -14,14 +14,12 @@ import (
 // Flush waits until everything written before it has been delivered: with WithAcknowledgements, handled
 // by the reader; else taken by the kernel and, on Linux, over a Unix socket, read by the peer; over
 // TCP, acknowledged by the peer's kernel. It
-// returns the context's error if that ends first. If messages were dropped, or may have been lost,
-// since the last Flush that returned otherwise, the error says how many, and matches ErrStopped if
-// the Writer is being stopped, else ErrConnectionClosed.
+// returns the context's error if that ends first. If messages were dropped, too old, or set aside, or may have been
+// lost, and no Flush has told of them yet, the error says how many, and matches ErrStopped if
+// the Writer is being stopped, else ErrConnectionClosed. Of several at once, each message is told by one.
 func (w *Writer) Flush(ctx context.Context) error {
-	select {
-	case <-w.queue.flushed():
-	case <-ctx.Done():
-		return opError(OpFlush, w.cfg.where, context.Cause(ctx))
+	if err := w.queue.flush(ctx); err != nil {
+		return opError(OpFlush, w.cfg.where, err)
 	}
 	w.mu.Lock()
 	conn := w.current
@@ -38,19 +36,30 @@ func (w *Writer) Flush(ctx context.Context) error {
 
 // answer says what became of the messages since it was last asked.
 func (w *Writer) answer() error {
-	now := w.Metrics()
-	undelivered, lost := now.Undelivered+now.Dropped+now.Expired, now.PossiblyLost
-	w.mu.Lock()
-	undelivered, w.answered.undelivered = undelivered-w.answered.undelivered, undelivered
-	lost, w.answered.lost = lost-w.answered.lost, lost
-	w.mu.Unlock()
-	reason := ErrConnectionClosed
-	switch {
-	case undelivered+lost == 0:
+	w.told.Lock()
+	undelivered, lost := w.untoldLocked()
+	w.told.Unlock()
+	if undelivered+lost == 0 {
 		return nil
-	case w.stopping.Load():
+	}
+	reason := ErrConnectionClosed
+	if w.stopping.Load() {
 		reason = ErrStopped
 	}
+	return notDelivered(reason, undelivered, lost)
+}
+
+// untoldLocked returns how many messages were not delivered, or may be lost, that neither Flush nor Stop has
+// told of. It is called with told locked, and from then on they are told.
+func (w *Writer) untoldLocked() (undelivered, lost uint64) {
+	now := w.queue.tally()
+	sum, possibly := now.undelivered+now.dropped+now.expired, w.counts.possiblyLost.Load()
+	undelivered, w.told.undelivered = sum-w.told.undelivered, sum
+	lost, w.told.lost = possibly-w.told.lost, possibly
+	return undelivered, lost
+}
+
+func notDelivered(reason error, undelivered, lost uint64) error {
 	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
 }
 

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what is known of the queue from outside, and how it ends.
+
+import (
+	"fmt"
+	"slices"
+)
+
+// given returns an error if messages were given up.
+func (q *queue) given() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.counts.undelivered > 0 {
+		return fmt.Errorf("%w: %d messages were not sent", ErrStopped, q.counts.undelivered)
+	}
+	return nil
+}
+
+// passed returns the number of the last message that is not queued any more, nor any before it.
+func (q *queue) passed() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.passedLocked()
+}
+
+// empty says whether nothing is queued, once what is stale is gone. If so, the next push wakes.
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.expireLocked(q.ageLocked()) {
+		q.leftLocked()
+	}
+	q.restLocked()
+	return q.emptyLocked()
+}
+
+// snapshot returns the counters, all of one moment.
+func (q *queue) snapshot() (queueCounts, Times) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.countsLocked(), q.ackTimes.summary()
+}
+
+// tally is snapshot without the times.
+func (q *queue) tally() queueCounts {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.countsLocked()
+}
+
+func (q *queue) countsLocked() queueCounts {
+	if q.expireLocked(q.ageLocked()) {
+		q.leftLocked()
+	}
+	counts := q.counts
+	counts.queued, counts.queuedBytes = q.queuedLocked(), q.queuedBytesLocked()
+	if q.acks && !q.sealed {
+		counts.unacknowledged = q.seq.sent - q.seq.acked
+	}
+	return counts
+}
+
+// setAside removes the oldest message, as undelivered, and returns a copy of it, if it has this number.
+// Otherwise it is gone already: it was dropped, or too old.
+func (q *queue) setAside(number uint64) (data []byte, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	head := q.headLocked()
+	if len(head.segs) == 0 || head.segs[0].first != number {
+		return nil, false
+	}
+	data, _ = head.message(0)
+	data = slices.Clone(data)
+	q.dropMessageLocked(head, 0)
+	q.counts.undelivered++
+	q.leftLocked()
+	return data, true
+}
+
+// close refuses further messages; those who wait for room get ErrStopped.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.leftLocked()
+	q.mu.Unlock()
+}
+
+// seal closes the queue and takes all that is left out of it, as undelivered. Each message is handed
+// to visit, which may be nil and must not keep it. It returns how many there were. The chunks are not
+// used again: a write that hangs may still read them.
+func (q *queue) seal(visit func(data []byte)) (left uint64) {
+	left, rest := q.takeRest()
+	rest.visit(visit)
+	return left
+}
+
+// remains is what was left in a queue at its end.
+type remains [2][]segment
+
+// takeRest closes the queue and returns what is left in it.
+func (q *queue) takeRest() (left uint64, rest remains) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.trimLocked()
+	rest = remains{q.front.segs, q.waiting.segs}
+	left = q.queuedLocked()
+	q.counts.undelivered += left
+	q.front, q.waiting, q.open, q.tail, q.sealed = segmentList{}, segmentList{}, false, nil, true
+	q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0
+	if q.timer != nil {
+		q.timer.Stop()
+	}
+	q.leftLocked()
+	return left, rest
+}
+
+// visit hands over each message, from the oldest to the newest. A nil visit is not called.
+func (r remains) visit(visit func(data []byte)) {
+	if visit == nil {
+		return
+	}
+	for _, segs := range r {
+		for _, seg := range segs {
+			for b := seg.chunk.b[seg.from:seg.to]; len(b) > 0; {
+				length, header, _ := parseHeader(b)
+				end := header + int(length)
+				visit(b[header:end:end])
+				b = b[end:]
+			}
+		}
+	}
+}
