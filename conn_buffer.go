@@ -121,6 +121,7 @@ func (in *inbound) awaitSpace() bool {
 			defer timer.Stop()
 			late = timer.C
 		}
+		expired := in.untilLimit()
 		select {
 		case <-turn.granted:
 			in.move(size)
@@ -131,6 +132,9 @@ func (in *inbound) awaitSpace() bool {
 		case <-late:
 			in.tooLate()
 			late = nil
+		case <-expired:
+			in.budget.leave(turn)
+			return false
 		case <-in.gone:
 			in.budget.leave(turn)
 			return false

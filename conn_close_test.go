@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -529,5 +530,143 @@ func TestFlushAfterTheEnd(t *testing.T) {
 	}
 	if err := link.Flush(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
 		t.Errorf("Flush: %v", err)
+	}
+}
+
+// TestReadDeadlineWithoutMemory ends a wait for memory like any other, one that is under way included.
+func TestReadDeadlineWithoutMemory(t *testing.T) {
+	const connections, size = 4, 1 << 20
+	overTransports(t, func(t *testing.T, on *route) {
+		l := listenOn(t, on, udsipc.WithReadMemory(1<<20))
+		var conns []*udsipc.Conn
+		ended := make(chan error, 2*connections)
+		var peers sync.WaitGroup
+		defer peers.Wait()
+		for range connections {
+			raw := on.dial(t)
+			defer raw.Close()
+			peers.Go(func() { // Ends with the connection.
+				_, _ = raw.Write(append(binary.AppendUvarint(nil, size), make([]byte, size-1)...))
+			})
+			conn := accept(t, l)
+			conns = append(conns, conn)
+			go func() { // Ends with the deadline.
+				for range 2 {
+					_, err := conn.ReadMessage()
+					ended <- err
+				}
+			}()
+		}
+		until(t, "some wait for memory", func() bool { return l.Metrics().MemoryWaits > 0 })
+		for _, conn := range conns {
+			if err := conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 * connections {
+			if err := await(t, "ReadMessage", ended); !isTimeout(err) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestDroppedIsCounted: each message that was accepted arrives, or is one of those.
+func TestDroppedIsCounted(t *testing.T) {
+	const messages = 1000
+	path := socketPath(t)
+	l := listen(t, path)
+	opts := []udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxBufferedWrites(3)}
+	dialled, accepted := converse(t, l, path, opts...)
+	link, err := udsipc.NewLink(path, func([]byte) {}, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepts := 0
+	for range messages {
+		if err := dialled.WriteMessage(make([]byte, 10_000)); err == nil {
+			accepts++
+		} else if !errors.Is(err, udsipc.ErrBufferFull) { // What is being written is not dropped.
+			t.Fatal(err)
+		}
+		if _, err := link.Send([]byte("away")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := link.Dropped(); n != messages-3 || link.Sent() != n {
+		t.Errorf("%d of the Link are dropped, and up to %d sent", n, link.Sent())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = link.Stop(ctx) // Nobody gets the rest.
+	if number, err := link.Send(nil); number != 0 || !errors.Is(err, udsipc.ErrStopped) {
+		t.Errorf("message %d, %v", number, err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- dialled.Close() }() // Ends with the messages.
+	arrived := 0
+	for _, err := range accepted.Messages() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		arrived++
+	}
+	if err := await(t, "Close", closed); err != nil {
+		t.Error(err)
+	}
+	if dropped := dialled.Dropped(); dropped == 0 || uint64(arrived)+dropped != uint64(accepts) {
+		t.Errorf("%d messages arrived, %d are dropped, of %d", arrived, dropped, accepts)
+	}
+}
+
+// TestLinkHandlerEndsItsGoroutine: the connection ends with it, and Stop says what is left.
+func TestLinkHandlerEndsItsGoroutine(t *testing.T) {
+	path := socketPath(t)
+	l := listen(t, path)
+	link := startLink(t, path, func([]byte) { runtime.Goexit() })
+	conn := accept(t, l)
+	if err := conn.WriteMessage([]byte("the last")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ReadMessage(); err != io.EOF {
+		t.Error(err)
+	}
+	if err := link.WaitConnected(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
+		t.Error(err)
+	}
+}
+
+// TestDeadlinesAreApart: the reader's own deadline neither hides what the Listener puts up with, nor passes for it.
+func TestDeadlinesAreApart(t *testing.T) {
+	for name, test := range map[string]struct {
+		set  func(c *udsipc.Conn) // A second after the wait has begun.
+		want error
+		at   time.Duration
+	}{
+		"never":           {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Time{}) }, udsipc.ErrTooSlow, 3 * time.Second},
+		"later":           {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Now().Add(time.Hour)) }, udsipc.ErrTooSlow, 3 * time.Second},
+		"sooner":          {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Now().Add(time.Second)) }, os.ErrDeadlineExceeded, 2 * time.Second},
+		"past, and never": {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Unix(1, 0)); _ = c.SetReadDeadline(time.Time{}) }, udsipc.ErrTooSlow, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := new(simNet)
+				l := listen(t, "x", udsipc.WithListener(n.listen()), udsipc.WithMessageTimeout(3*time.Second))
+				raw, err := n.dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustWrite(t, raw, frames("whole")[:3])
+				conn := accept(t, l)
+				began := time.Now()
+				time.AfterFunc(time.Second, func() { test.set(conn) })
+				_, err = conn.ReadMessage()
+				if took := time.Since(began); !errors.Is(err, test.want) || errors.Is(err, udsipc.ErrTooSlow) != (test.want == udsipc.ErrTooSlow) || took != test.at {
+					t.Errorf("after %v: %v", took, err)
+				}
+				conn.Close()
+				raw.Close()
+			})
+		})
 	}
 }

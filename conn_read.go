@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ type inbound struct {
 	// The end.
 	replays  atomic.Bool   // In a session: what is not handled comes again.
 	gone     chan struct{} // Closed when it is at an end, or will be at once.
-	stirred  chan struct{} // One slot: handing was set.
+	stirred  chan struct{} // One slot: handing or limited was set.
 	goneOnce sync.Once
 	halted   atomic.Bool           // At once: what is buffered is not handled either.
 	closing  atomic.Bool           // Gracefully: no longer than it takes to handle what the peer has sent.
@@ -86,6 +87,7 @@ type inbound struct {
 	handEnd  time.Time             // When to wait for that no longer. The reading goroutine's own.
 	unfit    atomic.Pointer[error] // Why the next process does not get it.
 	limited  time.Time             // Of a Conn: its reader's own deadline; zero for none.
+	armed    time.Time             // When the last wait would have lasted too long, without that; zero for never.
 	shut     bool                  // The kernel refuses the peer's writes; end of file will come.
 	why      endReason             // Why it is closing.
 }
@@ -218,6 +220,8 @@ func (in *inbound) fill() error {
 			return nil
 		case err == errNoSpace && in.awaitSpace():
 			continue
+		case err == errNoSpace && in.pastLimit():
+			return os.ErrDeadlineExceeded
 		case err == errNoSpace:
 			return errEnded
 		case err == io.EOF:
@@ -228,11 +232,10 @@ func (in *inbound) fill() error {
 			return err
 		case !isTimeout(err):
 			return err
-		case in.tried && !in.closing.Load() && !in.halted.Load() && !in.handing.Load() && !in.inUse():
-			return firstError(in.reason, err)
-		}
-		if in.pastLimit() {
+		case in.pastLimit():
 			return err
+		case in.tried && !in.closing.Load() && !in.halted.Load() && !in.handing.Load() && in.pastArmed() && !in.inUse():
+			return firstError(in.reason, err)
 		}
 		in.tooLate()
 		// The deadline is that of an earlier wait, or of requestClose.

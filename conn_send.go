@@ -80,6 +80,12 @@ func (c *Conn) writeError(err error) error {
 	return opError(OpWrite, c.where, err)
 }
 
+// Dropped returns how many messages OverflowDropOldest has dropped.
+func (c *Conn) Dropped() uint64 {
+	counts, _ := c.queue.snapshot()
+	return counts.dropped
+}
+
 // Flush waits until the kernel has taken everything that was written before, or until ctx ends.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := c.queue.flush(ctx); err != nil {

@@ -28,9 +28,18 @@ func (in *inbound) arm() error {
 		in.beginHandOver()
 		deadline = in.handEnd
 	default:
-		deadline = in.tooLong(time.Now())
+		in.armed = in.tooLong(time.Now())
+		deadline = earliest(in.armed, in.limited)
 	}
 	return in.conn.SetReadDeadline(deadline)
+}
+
+// earliest returns the earlier of two deadlines, of which each may be zero for never.
+func earliest(a, b time.Time) time.Time {
+	if b.IsZero() || !a.IsZero() && a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // tooLong is when a wait that begins now has lasted too long, and notes for what.
@@ -48,9 +57,6 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	frames := received + in.refused // That came, or have begun to be passed over.
 	if received != in.lastWas || in.lastAt.IsZero() {
 		in.lastAt, in.lastWas = now, received
-	}
-	if !in.limited.IsZero() {
-		until(in.limited, nil)
 	}
 	switch {
 	case in.idle > 0 && in.silence > 0:
@@ -88,10 +94,11 @@ func (in *inbound) limitTo(deadline time.Time) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.limited = deadline
+	in.stir()
 	if in.closing.Load() || in.halted.Load() {
 		return nil
 	}
-	return in.conn.SetReadDeadline(deadline) // The next wait knows the others.
+	return in.conn.SetReadDeadline(earliest(in.armed, deadline)) // Of a wait that is over, armed does no harm: the next one sets its own.
 }
 
 // inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is busy for the peer, or
@@ -100,7 +107,32 @@ func (in *inbound) inUse() bool {
 	if in.reason == errHolding {
 		return !in.budget.contested()
 	}
-	return in.reason == nil && in.busy != nil && !in.pastLimit() && in.busy()
+	return in.reason == nil && in.busy != nil && in.busy()
+}
+
+// pastArmed says whether the present wait has lasted too long. If not, another deadline has ended it that was changed since.
+func (in *inbound) pastArmed() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.armed.IsZero() && !time.Now().Before(in.armed)
+}
+
+// untilLimit returns a channel that tells of the deadline of a Conn; nil for none.
+func (in *inbound) untilLimit() <-chan time.Time {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.limited.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(in.limited))
+}
+
+// stir has a wait for memory look again what ends it.
+func (in *inbound) stir() {
+	select {
+	case in.stirred <- struct{}{}:
+	default:
+	}
 }
 
 // pastLimit says whether the deadline of a Conn has passed.
@@ -155,10 +187,7 @@ func (in *inbound) requestHandOver() {
 	}
 	in.handing.Store(true)
 	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine,
-	select {
-	case in.stirred <- struct{}{}: // also if it waits for memory.
-	default:
-	}
+	in.stir()                                 // also if it waits for memory.
 }
 
 // beginHandOver notes since when the rest of a message is waited for.

@@ -103,7 +103,10 @@ func (l *Link) Send(data []byte) (number uint64, err error) {
 		l.mu.Unlock()
 		conn.drain() // Whoever finds the queue idle finds it connected.
 	}
-	return number, err
+	if err != nil {
+		return 0, err
+	}
+	return number, nil
 }
 
 // SendControl is Send for what ends or frees something at the peer. The bounds of the queue do not hold for it, so it
@@ -130,8 +133,14 @@ func (l *Link) Overflow() OverflowPolicy { return l.cfg.overflow }
 
 // Sent returns the number of the last message that a connection has taken to its last byte, or that was dropped; all
 // before it were as well. It does not change between the loss of a connection and the end of the state callback
-// that tells of it.
+// that tells of it, unless OverflowDropOldest makes room meanwhile.
 func (l *Link) Sent() uint64 { return l.queue.passed() }
+
+// Dropped returns how many messages OverflowDropOldest has dropped.
+func (l *Link) Dropped() uint64 {
+	counts, _ := l.queue.snapshot()
+	return counts.dropped
+}
 
 // Report hands an error to WithWriterErrorCallback, for what is built on a Link.
 func (l *Link) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.where, err) }

@@ -98,6 +98,7 @@ func (l *Link) converse(conn *Conn) {
 	}
 	release := context.AfterFunc(l.abort, conn.abandon)
 	defer release()
+	defer conn.abandon() // Also if the handler ends the goroutine.
 	began := time.Now()
 	conn.drain() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
