@@ -4,7 +4,9 @@ package udsipc_test
 
 import (
 	"errors"
+	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -113,6 +115,45 @@ func TestInactivityIsOfBothDirections(t *testing.T) {
 	}
 	if d := time.Since(began); asked != 4 || d < 4*idle {
 		t.Errorf("ended after %v, asked %d times", d, asked)
+	}
+}
+
+// TestReadDeadlineInTheMiddleOfAMessage is no fault of the peer's: reading goes on after it.
+func TestReadDeadlineInTheMiddleOfAMessage(t *testing.T) {
+	path := socketPath(t)
+	l := listen(t, path)
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if _, err := conn.Write([]byte("\x04ab")); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the deadline.
+	for l.Metrics().Reads < 2 {                                    // It has read the half, and waits for the rest.
+		runtime.Gosched()
+	}
+	if err := accepted.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(t, "the deadline", ended); !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrTooSlow) {
+		t.Errorf("in the middle of a message: %v", err)
+	}
+	if err := accepted.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("cd")); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := accepted.ReadMessage(); err != nil || string(data) != "abcd" {
+		t.Errorf("%q, %v", data, err)
 	}
 }
 

@@ -98,6 +98,13 @@ func (c *Client) Send(m Message) error { return m.send(c.link.WriteMessage) }
 // the number of the message, from 1, which Sent compares with.
 func (c *Client) SendBody(body []byte) (number uint64, err error) { return c.link.Send(body) }
 
+// SendControl is SendBody for what ends or frees something at the server: the bounds of the queue do not hold for it
+// (udsipc.Link.SendControl).
+func (c *Client) SendControl(body []byte) error {
+	_, err := c.link.SendControl(body)
+	return err
+}
+
 // Sent returns the number of the last message that a connection has taken whole (udsipc.Link.Sent).
 func (c *Client) Sent() uint64 { return c.link.Sent() }
 

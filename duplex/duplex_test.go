@@ -527,3 +527,64 @@ func TestClientHandlersPanic(t *testing.T) {
 	}
 	stop(t, c)
 }
+
+// TestHandlersThatEndTheirGoroutine cost their message alone, and leave no connection behind.
+func TestHandlersThatEndTheirGoroutine(t *testing.T) {
+	address := path(t)
+	errs := make(chan error, 10)
+	s := serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		if m.Type == 1 {
+			runtime.Goexit()
+		}
+		return s.Send(m)
+	}, udsipc.WithReaderErrorCallback(func(err error, _ string) { errs <- err }))
+	c := dial(t, address)
+	for kind := range uint32(3) {
+		if err := c.Send(duplex.Message{Type: kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []uint32{0, 2} {
+		if m := receive(t, c); m.Type != want {
+			t.Errorf("type %d, want %d", m.Type, want)
+		}
+	}
+	if err := <-errs; !errors.Is(err, udsipc.ErrHandlerFailed) {
+		t.Error(err)
+	}
+	stop(t, c)
+	until(t, "its connection is gone", func() bool { return s.Metrics().Connections == 0 })
+}
+
+// TestHoldReading reads nothing more, and holds no read memory, until it is let go on.
+func TestHoldReading(t *testing.T) {
+	address := path(t)
+	const messages = 20
+	ready, handled := make(chan struct{}), make(chan uint32, messages)
+	s := serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		if m.Type == 0 {
+			s.HoldReading(ready)
+		}
+		handled <- m.Type
+		return nil
+	})
+	c := dial(t, address)
+	for kind := range uint32(messages) {
+		if err := c.Send(duplex.Message{Type: kind, Data: make([]byte, 100_000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := <-handled; got != 0 {
+		t.Errorf("message %d came first", got)
+	}
+	until(t, "no read memory is held", func() bool { return s.Metrics().Memory == 0 })
+	if n := s.Metrics().Received; n != 1 {
+		t.Errorf("%d messages were read", n)
+	}
+	close(ready)
+	for kind := range uint32(messages - 1) {
+		if got := <-handled; got != kind+1 {
+			t.Errorf("message %d, want %d", got, kind+1)
+		}
+	}
+}

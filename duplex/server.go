@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -16,6 +17,9 @@ import (
 // maxQueued is what a session may have queued by default, in bytes: a slow client must not cost more. The largest
 // message fits in it.
 const maxQueued = 16 << 20
+
+// stallTimeout is how long a client may take nothing of what is queued for it, by default.
+const stallTimeout = 30 * time.Second
 
 // A Handler handles a message. It is called for one message of a session after the other, and for different sessions
 // at once. m.Data is valid until it returns. ctx ends with the session. An error, or a panic, is reported
@@ -27,9 +31,12 @@ type Handler = func(ctx context.Context, s *Session, m Message) error
 type Server struct {
 	handler  Handler
 	tooLarge func(*Session, *udsipc.TooLargeError)
+	onStop   func(*Session) // nil: what clients send is refused at once.
 	listener *udsipc.Listener
 	abort    context.Context // Ended when Stop does not wait any longer.
 	giveUp   context.CancelFunc
+
+	accepted chan struct{} // Closed when no session is added any more.
 
 	mu       sync.Mutex // Guards what follows.
 	started  bool
@@ -38,17 +45,19 @@ type Server struct {
 	wg       sync.WaitGroup // Of the goroutines. Only added to while not stopping.
 }
 
-// NewServer returns a Server for address, with the options of udsipc.Listen.
+// NewServer returns a Server for address, with the options of udsipc.Listen. The bounds of a queue are those of each session:
+// udsipc.WithMaxBufferedBytes is 16 MiB by default. A client that takes nothing of what is queued for it for 30 s is left
+// (udsipc.WithStallTimeout).
 func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*Server, error) {
 	if handler == nil {
 		return nil, udsipc.ErrHandlerNil
 	}
-	defaults := []udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(maxQueued)}
+	defaults := []udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(maxQueued), udsipc.WithStallTimeout(stallTimeout)}
 	listener, err := udsipc.NewListener(address, append(defaults, opts...)...)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{handler: handler, listener: listener, sessions: make(map[*Session]struct{})}
+	s := &Server{handler: handler, listener: listener, sessions: make(map[*Session]struct{}), accepted: make(chan struct{})}
 	s.abort, s.giveUp = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -58,6 +67,12 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 func (s *Server) OnTooLarge(callback func(s *Session, e *udsipc.TooLargeError)) {
 	s.tooLarge = callback
 }
+
+// OnStop sets who is told of each session when the Server stops, for a protocol that has a word for that: the callback tells
+// the client that the Server ends, and must not wait. The session goes on until the client's answer (Finish), or the
+// end of its connection. A client that says nothing for a second, or has not answered after ten, is treated as
+// without OnStop: what it sends from then on is refused. OnStop must be called before Start.
+func (s *Server) OnStop(callback func(s *Session)) { s.onStop = callback }
 
 // Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
@@ -78,6 +93,7 @@ func (s *Server) Start() error {
 }
 
 func (s *Server) accept() {
+	defer close(s.accepted)
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
@@ -85,9 +101,6 @@ func (s *Server) accept() {
 		}
 		session := newSession(s, conn)
 		s.mu.Lock()
-		if s.stopping {
-			session.end()
-		}
 		s.sessions[session] = struct{}{}
 		s.mu.Unlock()
 		s.wg.Go(session.run) // Ends with the connection; Stop waits for it.
@@ -144,12 +157,23 @@ func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 // inside a handler it can only end with ctx.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	s.stopping = true
-	for session := range s.sessions {
-		session.end()
+	first, accepted := !s.stopping, s.accepted
+	if s.stopping = true; !s.started {
+		accepted = nil
 	}
 	s.mu.Unlock()
 	err := s.listener.Shutdown()
+	if first && accepted != nil { // A client that is sent away earlier would be in the backlog again at once.
+		select {
+		case <-accepted:
+		case <-ctx.Done():
+		}
+	}
+	if first {
+		for _, session := range s.all() {
+			session.stop()
+		}
+	}
 	done := make(chan struct{})
 	go func() { // Ends with the last handler.
 		s.wg.Wait()

@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -24,14 +23,18 @@ type Session struct {
 	cancel context.CancelCauseFunc
 	input  context.Context // Ends when nothing more comes.
 	silent context.CancelFunc
-	ending atomic.Bool    // The server ends it: nothing more is to come.
-	held   sync.WaitGroup // What still wants to send.
+	ending atomic.Bool     // The server ends it: nothing more is to come.
+	held   sync.WaitGroup  // What still wants to send.
+	holds  atomic.Int64    // How much that is.
+	resume <-chan struct{} // Of HoldReading; nil without one. The reading goroutine's own.
+	end    ending
 }
 
 func newSession(server *Server, conn *udsipc.Conn) *Session {
 	s := &Session{server: server, conn: conn}
 	s.ctx, s.cancel = context.WithCancelCause(server.abort)
 	s.input, s.silent = context.WithCancel(s.ctx)
+	conn.KeepOpen(func() bool { return s.holds.Load() > 0 })
 	return s
 }
 
@@ -42,6 +45,22 @@ func (s *Session) Send(m Message) error { return m.send(s.conn.WriteMessage) }
 
 // SendBody is Send for a message that is a body already (Message.Append); the caller may reuse it at once.
 func (s *Session) SendBody(body []byte) error { return s.conn.WriteMessage(body) }
+
+// TrySendBody is SendBody that never waits: it returns udsipc.ErrBufferFull if the queue is full.
+func (s *Session) TrySendBody(body []byte) error { return s.conn.TryWriteMessage(body) }
+
+// SendControl is SendBody for what ends or frees something at the client: the bounds of the queue do not hold for it
+// (udsipc.Conn.WriteControl).
+func (s *Session) SendControl(body []byte) error { return s.conn.WriteControl(body) }
+
+// Room returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room, or the
+// connection has ended.
+func (s *Session) Room() <-chan struct{} { return s.conn.Room() }
+
+// HoldReading has the session read nothing more until ready is closed, for what is built on a Server and cannot take more
+// of this client's now. No read memory is held meanwhile. It must be called by a handler, and counts once that has
+// returned.
+func (s *Session) HoldReading(ready <-chan struct{}) { s.resume = ready }
 
 // MaxMessageSize returns the largest frame that the Server sends and takes: a message and its type.
 func (s *Session) MaxMessageSize() uint64 { return s.conn.MaxMessageSize() }
@@ -64,26 +83,38 @@ func (s *Session) Close() error {
 }
 
 // Hold keeps the Server from closing the connection when it stops, until Release was called as often: for a handler
-// that returns before it has answered. It must be called by a handler.
-func (s *Session) Hold() { s.held.Add(1) }
+// that returns before it has answered. A session that is held is not idle either (udsipc.WithInactivityTimeout). It must be
+// called by a handler.
+func (s *Session) Hold() {
+	s.holds.Add(1)
+	s.held.Add(1)
+}
 
 // Release undoes a Hold.
-func (s *Session) Release() { s.held.Done() }
-
-// end lets the session come to its end.
-func (s *Session) end() {
-	s.ending.Store(true)
-	if s.conn.CloseRead() != nil {
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // A wait ends at once; if it cannot be set, there is no connection.
-	}
+func (s *Session) Release() {
+	s.holds.Add(-1)
+	s.held.Done()
 }
 
 // run handles what comes until the connection ends.
 func (s *Session) run() {
-	defer s.server.remove(s)
+	returned := false
+	defer func() {
+		if !returned { // A handler has ended the goroutine, which costs its message alone.
+			s.server.listener.Report(udsipc.OpHandle, s.Peer(), fmt.Errorf("%w: it called runtime.Goexit", udsipc.ErrHandlerFailed))
+			s.server.wg.Go(s.run)
+		}
+	}()
 	err := s.read()
+	returned = true
+	s.finish(err)
+}
+
+// finish ends the session, once nothing more comes: what is held is waited for, and what is queued is sent.
+func (s *Session) finish(err error) {
+	defer s.server.remove(s)
 	s.silent()
-	if !s.ending.Load() {
+	if !s.ending.Load() || s.hasLeft(err) {
 		s.cancel(err)
 		_ = s.conn.Close() // What cannot be sent to a client that is gone is lost with it.
 	}
@@ -96,7 +127,8 @@ func (s *Session) run() {
 // read returns why nothing comes any more.
 func (s *Session) read() error {
 	for {
-		data, err := s.conn.ReadMessage()
+		s.awaitResume()
+		data, err := s.next()
 		if err != nil {
 			if s.passOver(err) {
 				continue

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +25,7 @@ type call struct {
 	method  *method
 	stream  *Stream
 	request *[]byte
-	size    int64 // Of the request.
+	size    int // Of the request.
 
 	deadline time.Time // Zero: none.
 	timer    *time.Timer
@@ -36,27 +35,29 @@ type call struct {
 	cause error
 }
 
-// register makes the call one of its session's, if there is room.
-func (c *call) register() *Error {
+// register makes the call one of its session's, if there is room. pause is what reading has to wait for, or nil.
+func (c *call) register() (pause <-chan struct{}, full *Error) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	own := len(s.calls) + s.waiting
 	switch {
+	case s.answered:
+		return nil, &Error{Code: CodeUnavailable, Message: "the server stops, and the client had said that it begins nothing more"}
 	case s.calls[c.id] != nil:
-		return &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
-	case len(s.calls) >= c.server.sessionCalls:
-		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way on this connection (LimitCalls)", len(s.calls))}
-	case c.server.running.Add(1) > c.server.serverCalls:
-		c.server.running.Add(-1)
-		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way (LimitCalls)", c.server.serverCalls)}
+		return nil, &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
+	case own >= c.server.sessionCalls:
+		return nil, &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way on this connection (LimitCalls)", own)}
+	case !c.server.admit(own):
+		return nil, &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way (LimitCalls)", c.server.serverCalls)}
 	}
-	if held := c.server.held.Add(c.size); held > maxHeld && held > c.size {
-		c.server.held.Add(-c.size)
+	memory := &c.server.memory
+	if !memory.take(&s.held, &memory.requests, c.size) {
 		c.server.running.Add(-1)
-		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("the requests under way have %d bytes", held)}
+		return nil, &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("the server holds %d bytes for its clients, %d of them for this connection (LimitMemory)", memory.used.Load(), s.held.Load())}
 	}
 	s.calls[c.id] = c
-	return nil
+	return s.pauseLocked(), nil
 }
 
 // errGone is what became of a handler that ended its goroutine.
@@ -76,41 +77,45 @@ func (c *call) finish(response []byte, err *Error) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
+	last := getBytes(nil)
+	defer putBytes(last)
+	limit := c.from.MaxMessageSize()
+	ended := false // The client knows.
+	if c.stream != nil {
+		ended, err = c.stream.finish(err)
+	}
+	switch {
+	case ended:
+	case err != nil:
+		*last = appendFailure(*last, c.id, err, limit)
+	case c.stream != nil:
+		*last = append(appendID(duplex.Message{Type: typeEnd}.Append(*last), c.id), endOfHandler)
+	default:
+		*last = append(appendID(duplex.Message{Type: typeResponse}.Append(*last), c.id), response...)
+		if uint64(len(*last)) > limit {
+			*last = appendFailure(*last, c.id, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))}, limit)
+		}
+	}
+	c.leave() // First: the client may call again as soon as it has the response.
+	if !ended && c.session.send(*last) == errUnread {
+		*last = appendFailure(*last, c.id, errUnread, limit)
+		_ = c.from.SendControl(*last)
+	} // Any other error means that the connection has ended, and the call with it.
+	c.cancel(context.Canceled) // What the handler left behind.
+}
+
+// leave gives back what the call has of its session and of the server.
+func (c *call) leave() {
 	s := c.session
 	s.mu.Lock()
 	delete(s.calls, c.id)
-	s.answering++
 	s.mu.Unlock()
 	c.server.running.Add(-1)
-	switch {
-	case err == nil && c.stream == nil:
-		c.answer(response)
-	case err == nil:
-		err = c.stream.finish()
-		fallthrough
-	case err != nil:
-		if err != nil {
-			_ = c.fail(err) // If not, the connection has ended, and the call with it.
-		}
-	}
-	s.mu.Lock()
-	s.answering--
-	s.answered.Signal()
-	s.mu.Unlock()
-	c.cancel(context.Canceled) // What the handler left behind.
-	c.server.held.Add(-c.size)
+	c.server.memory.give(&s.held, &c.server.memory.requests, c.size)
 	if c.request != nil {
 		putBytes(c.request)
+		c.request = nil
 	}
-}
-
-// answer sends the response.
-func (c *call) answer(response []byte) {
-	err := sendWith(c.from.SendBody, typeResponse, func(b []byte) []byte { return append(appendID(b, c.id), response...) })
-	if errors.Is(err, udsipc.ErrMessageTooLarge) {
-		_ = c.fail(&Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))})
-	}
-	// Otherwise the connection has ended, and the call with it.
 }
 
 func (c *call) invoke() (response []byte, failed *Error) {
@@ -135,39 +140,29 @@ func (c *call) invoke() (response []byte, failed *Error) {
 	return nil, asError(err)
 }
 
-// fail sends an error, with as much of its text as there is room for.
-func (c *call) fail(e *Error) error {
-	text := e.Message
-	for {
-		err := sendWith(c.from.SendBody, typeError, func(b []byte) []byte { return appendError(b, c.id, &Error{Code: e.Code, Message: text}) })
-		if text == "" || !errors.Is(err, udsipc.ErrMessageTooLarge) {
-			return err
-		}
-		text = strings.ToValidUTF8(text[:min(len(text)/2, maxErrorText)], "")
-	}
-}
-
-// maxErrorText is how much is left at the most of a text that is too long.
-const maxErrorText = 1 << 10
-
 // expire ends the call after a time.
 func (c *call) expire(timeout time.Duration) {
 	c.deadline = time.Now().Add(timeout)
 	c.timer = time.AfterFunc(timeout, func() { c.cancel(context.DeadlineExceeded) })
 }
 
-// cancel ends the context.
+// cancel ends the context, and the stream.
 func (c *call) cancel(cause error) {
+	c.endContext(cause)
+	if c.stream != nil {
+		c.stream.fail(cause)
+	}
+}
+
+// endContext ends the context.
+func (c *call) endContext(cause error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.cause == nil {
 		c.cause = cause
 		if c.done != nil {
 			close(c.done)
 		}
-	}
-	c.mu.Unlock()
-	if c.stream != nil {
-		c.stream.fail(cause)
 	}
 }
 

@@ -26,6 +26,8 @@ type Client struct {
 	calls    map[uint64]*pending
 	stopping bool
 	quiet    chan struct{} // Closed when there are no calls; nil when nobody waits for that.
+	posting  int           // Messages on their way into the queue, of calls and notifications.
+	farewell *farewell     // The server has said goodbye on this connection; nil if not.
 	losses   uint64        // Connections that were lost.
 	lostSent uint64        // What the last of them had sent.
 }
@@ -88,11 +90,8 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 	p := pendings.Get().(*pending)
 	defer pendings.Put(p)
 	for losses := 0; ; losses++ {
-		if err := c.duplex.WaitConnected(ctx); err != nil {
-			return nil, notConnected(ctx, err, method)
-		}
 		*p = pending{done: p.done, idempotent: idempotent && losses < maxLosses}
-		id, err := c.register(p)
+		id, err := c.admit(ctx, p, method)
 		if err != nil {
 			return nil, err
 		}
@@ -158,12 +157,21 @@ func timeoutOf(ctx context.Context) time.Duration {
 // client run one after the other, in order, and before what is sent behind them is looked at; so they should return soon.
 func (c *Client) Notify(method string, data []byte) error {
 	c.mu.Lock()
-	stopping := c.stopping
-	c.mu.Unlock()
-	if stopping {
+	switch {
+	case c.stopping:
+		c.mu.Unlock()
 		return &Error{Code: CodeStopped, Message: method}
+	case c.farewell != nil:
+		defer c.mu.Unlock()
+		return c.keepLocked(method, data)
 	}
-	if err := sendWith(c.send, typeNotify, func(b []byte) []byte { return appendNotification(b, method, data) }); err != nil {
+	c.posting++
+	c.mu.Unlock()
+	err := sendWith(c.send, typeNotify, func(b []byte) []byte { return appendNotification(b, method, data) })
+	c.mu.Lock()
+	c.postedLocked()
+	c.mu.Unlock()
+	if err != nil {
 		return asError(err)
 	}
 	return nil
@@ -180,6 +188,7 @@ func (c *Client) Stop(ctx context.Context) error {
 		c.calmLocked()
 	}
 	quiet := c.quiet
+	kept := c.resumeLocked() // Who waits for the next connection is told that there is none.
 	c.mu.Unlock()
 	select {
 	case <-quiet:
@@ -187,25 +196,50 @@ func (c *Client) Stop(ctx context.Context) error {
 	}
 	failed := c.failAll(&Error{Code: CodeStopped, Message: "the client was stopped"})
 	err := c.duplex.Stop(ctx)
+	if kept > 0 {
+		err = errors.Join(fmt.Errorf("udsipc/rpc: %d notifications were not sent: the server has stopped", kept), err)
+	}
 	if failed > 0 {
 		return errors.Join(fmt.Errorf("udsipc/rpc: %d calls were under way: %w", failed, context.Cause(ctx)), err)
 	}
 	return err
 }
 
-// register gives a call its number.
-func (c *Client) register(p *pending) (id uint64, err error) {
+// admit gives a call its number, once there is a connection for it.
+func (c *Client) admit(ctx context.Context, p *pending, method string) (id uint64, err error) {
+	for {
+		if err := c.duplex.WaitConnected(ctx); err != nil {
+			return 0, notConnected(ctx, err, method)
+		}
+		id, next, err := c.register(p)
+		if next == nil {
+			return id, err
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return 0, notConnected(ctx, nil, method)
+		}
+	}
+}
+
+// register gives a call its number. If the server has said goodbye, the call has to wait for the next connection.
+func (c *Client) register(p *pending) (id uint64, next <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
-		return 0, &Error{Code: CodeStopped, Message: "the client was stopped"}
+		return 0, nil, &Error{Code: CodeStopped, Message: "the client was stopped"}
 	}
+	if c.farewell != nil {
+		return 0, c.farewell.over, nil
+	}
+	c.posting++
 	c.lastID++
 	if p.losses = c.losses; p.stream != nil {
 		p.stream.id = c.lastID
 	}
 	c.calls[c.lastID] = p
-	return c.lastID, nil
+	return c.lastID, nil, nil
 }
 
 // forget says whether the call was still waiting; it is not any more.
@@ -237,7 +271,7 @@ func (c *Client) send(body []byte) error {
 }
 
 func (c *Client) tellCanceled(id uint64) {
-	_ = sendWith(c.send, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, the call goes on there, for nobody.
+	_ = sendWith(c.duplex.SendControl, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, this side has stopped.
 }
 
 // post sends the first message of a call or a stream.

@@ -15,12 +15,10 @@ import (
 // posted notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
 // tell.
 func (c *Client) posted(p *pending, id, number uint64, err error) {
-	if err != nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.calls[id] != p {
+	c.postedLocked()
+	if err != nil || c.calls[id] != p {
 		return
 	}
 	p.number = number
@@ -40,6 +38,8 @@ func (c *Client) watch(state udsipc.State, _ error) {
 	defer c.mu.Unlock()
 	c.losses++
 	c.lostSent = sent
+	c.sendKeptLocked()
+	c.resumeLocked()
 	for id, p := range c.calls {
 		if p.number > 0 && p.number <= sent {
 			c.loseLocked(id, p)
@@ -98,19 +98,23 @@ func (c *Client) refuse(e *udsipc.TooLargeError) {
 	if p == nil {
 		return
 	}
-	delete(c.calls, id)
-	c.calmLocked()
 	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size, e.Limit)}
 	if p.stream != nil {
-		p.stream.fail(why)
+		p.stream.fail(why) // The end of its context tells the server.
 		return
 	}
+	delete(c.calls, id)
+	c.calmLocked()
 	p.err = why
 	p.done <- struct{}{}
 }
 
 // handle takes what the server sends.
 func (c *Client) handle(m duplex.Message) {
+	if m.Type == typeGoodbye {
+		c.hearGoodbye()
+		return
+	}
 	id, rest, err := parseID(m.Data)
 	if err != nil {
 		c.duplex.Report(udsipc.OpRead, err)
@@ -124,12 +128,12 @@ func (c *Client) handle(m duplex.Message) {
 	}
 	if p.stream != nil {
 		stream := p.stream
-		if m.Type == typeError {
+		if ends(m.Type, rest) {
 			delete(c.calls, id)
 			c.calmLocked()
 		}
 		c.mu.Unlock()
-		if err := stream.take(m.Type, rest); err != nil {
+		if _, err := stream.take(m.Type, rest); err != nil { // If it has failed, the end of its context tells the server.
 			c.duplex.Report(udsipc.OpRead, err)
 		}
 		return

@@ -29,8 +29,8 @@ func CheckParsers(b []byte) string {
 		}
 	}
 	if cost, ok := costOf(b, window); ok && cost < window/2 {
-		s := newStream(1, nil, nil, 1<<20, 0)
-		if err := s.take(typeData, b); err != nil {
+		s := newStream(1, nil, output{}, 1<<20, 0)
+		if _, err := s.take(typeData, b); err != nil {
 			return err.Error()
 		}
 		s.take(typeEnd, nil)

@@ -363,6 +363,9 @@ func TestNothingMayBeDropped(t *testing.T) {
 	if _, err := ours.NewServer("x", udsipc.WithOverflow(udsipc.OverflowDropOldest)); err == nil {
 		t.Error("a Server drops responses")
 	}
+	if _, err := ours.NewServer("x", udsipc.WithOverflow(udsipc.OverflowRefuse)); err == nil {
+		t.Error("a Server refuses its own responses")
+	}
 }
 
 // TestSlowReaderGetsItsResponse although the server stops, and over TCP, where a socket that is closed takes back what it can.

@@ -16,8 +16,9 @@
 //
 // A call waits while the client is away, until its context ends. When a connection is lost, the calls whose requests were
 // not sent wait for the next; the others fail with CodeLost, because nobody can tell whether they were handled, except for those of
-// CallIdempotent, which are sent again. A server that stops reads what was sent to it and finishes it (on a Unix socket
-// on Linux; elsewhere the calls that it had read).
+// CallIdempotent, which are sent again. A server that stops tells its clients, reads what was sent to it and finishes it, over
+// every transport; new calls wait for the next connection. Of a client that does not know the word (docs/PROTOCOL.md) it finishes
+// what had come after a second of silence: all that was sent on a Unix socket on Linux, what it had read elsewhere.
 package rpc
 
 import (
@@ -49,9 +50,6 @@ const (
 	defaultServerCalls  = 64 << 10
 )
 
-// maxHeld bounds the requests that a Server holds, in bytes; one is always taken.
-const maxHeld = 64 << 20
-
 // maxIdleWorkers is how many goroutines wait for the next call.
 const maxIdleWorkers = 256
 
@@ -61,8 +59,8 @@ type Server struct {
 	methods            map[string]*method
 	interceptors       []Interceptor
 	streamInterceptors []StreamInterceptor
-	wrap               sync.Once    // Puts them around the handlers.
-	held               atomic.Int64 // Bytes of requests.
+	wrap               sync.Once // Puts them around the handlers.
+	memory             memory
 	sessionCalls       int
 	serverCalls        int64
 	running            atomic.Int64
@@ -73,28 +71,38 @@ type Server struct {
 	started            atomic.Bool
 }
 
-// NewServer returns a Server for address, with the options of udsipc.Listen. A client that does not read its responses
-// holds up its own calls, and nobody else's.
+// NewServer returns a Server for address, with the options of udsipc.Listen; WithOverflow is OverflowBlock, and nothing else. A
+// client that does not read its responses holds up its own calls, and nobody else's (LimitCalls, LimitMemory); after 30 s
+// (udsipc.WithStallTimeout) it is left. What is queued for one connection is bounded by udsipc.WithMaxBufferedBytes, 16 MiB
+// by default.
 func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
 		sessionCalls: defaultSessionCalls, serverCalls: defaultServerCalls,
 		work: make(chan *call),
 	}
+	s.memory.limit = maxHeld
 	var err error
 	s.duplex, err = duplex.NewServer(address, s.handle, append([]udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowBlock)}, opts...)...)
 	if err != nil {
 		return nil, err
 	}
 	s.duplex.OnTooLarge(s.refuse)
-	if s.duplex.Overflow() == udsipc.OverflowDropOldest {
+	s.duplex.OnStop(s.sayGoodbye)
+	switch s.duplex.Overflow() {
+	case udsipc.OverflowDropOldest:
 		return nil, errDropOldest
+	case udsipc.OverflowRefuse:
+		return nil, errRefuse
 	}
 	return s, nil
 }
 
-// errDropOldest is why a constructor fails: what is dropped would be waited for.
-var errDropOldest = errors.New("udsipc/rpc: WithOverflow(drop oldest) would leave calls without an end")
+// Why a constructor fails: what is dropped or refused would be waited for.
+var (
+	errDropOldest = errors.New("udsipc/rpc: WithOverflow(drop oldest) would leave calls without an end")
+	errRefuse     = errors.New("udsipc/rpc: WithOverflow(refuse) would leave calls of a Server without an end")
+)
 
 // Handle sets what answers calls of a method. It panics if the Server was started, or the method has a handler.
 func (s *Server) Handle(name string, handler Handler) {
@@ -137,14 +145,40 @@ func (s *Server) UseStream(interceptors ...StreamInterceptor) {
 	s.streamInterceptors = append(s.streamInterceptors, interceptors...)
 }
 
-// LimitCalls bounds the calls and streams that are under way at once: of one connection (16,384 by default) and of all
-// (65,536). One more fails with CodeTooManyCalls, and so does one whose request would have the Server hold more than
-// 64 MiB of requests. While as many responses wait for a client that does not read, none of its calls are taken. Less than 1, and a Server that was started, panic.
+// LimitCalls bounds the calls and streams that are under way at once, those whose response waits for a slow client
+// included: of one connection (16,384 by default) and of all (65,536). Beyond the limit of all, a connection may still have its
+// share of it, until there are twice as many, and always one. One more fails with CodeTooManyCalls. From a client that
+// has as many under way and does not read their responses, nothing more is read. Less than 1, and a Server that
+// was started, panic.
 func (s *Server) LimitCalls(ofConnection, ofAll int) {
 	if ofConnection < 1 || ofAll < 1 || s.started.Load() {
 		panic(fmt.Sprintf("udsipc/rpc: LimitCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
 	}
 	s.sessionCalls, s.serverCalls = ofConnection, int64(ofAll)
+}
+
+// LimitMemory bounds what the Server holds for its clients, in bytes, 128 MiB by default: requests of calls under way, responses
+// that wait for room in the queue of their connection, and messages of streams that no handler has received. One
+// connection may have half of it. When all of it is used, another may still have a share, so that nobody's calls are refused for
+// what somebody else does: a sixteenth, or with more connections as many parts, until twice the limit is reached;
+// and each may always have a thousandth. What is beyond fails with CodeTooManyCalls: a call, a stream, or a response whose
+// handler has run. Less than 1, and a Server that was started, panic.
+func (s *Server) LimitMemory(bytes int64) {
+	if bytes < 1 || s.started.Load() {
+		panic(fmt.Sprintf("udsipc/rpc: LimitMemory(%d): want 1 or more, before Start", bytes))
+	}
+	s.memory.limit = bytes
+}
+
+// admit counts one more call under way, of a connection that has own, if there is room for it: beyond the limit each
+// connection may have its share until there are twice as many, and always one.
+func (s *Server) admit(own int) bool {
+	all, share := s.running.Add(1), s.serverCalls/max(1, s.memory.sessions.Load())
+	if all <= s.serverCalls || own == 0 || all <= 2*s.serverCalls && int64(own) < share {
+		return true
+	}
+	s.running.Add(-1)
+	return false
 }
 
 // Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
@@ -169,8 +203,25 @@ func (s *Server) Addr() net.Addr { return s.duplex.Addr() }
 // Running returns how many calls and streams are under way.
 func (s *Server) Running() int { return int(s.running.Load()) }
 
-// Metrics returns a snapshot of the connections.
-func (s *Server) Metrics() udsipc.ReaderMetrics { return s.duplex.Metrics() }
+// ServerMetrics is a snapshot of a Server: of its connections, and of what it does and holds for its clients.
+type ServerMetrics struct {
+	udsipc.ReaderMetrics
+	Running       int   `json:"running"`        // Calls and streams under way, and responses that wait (LimitCalls).
+	RequestBytes  int64 `json:"request_bytes"`  // Requests of calls under way. This and the next two are bounded by LimitMemory.
+	ResponseBytes int64 `json:"response_bytes"` // What waits for room in the queue of its connection.
+	StreamBytes   int64 `json:"stream_bytes"`   // What has arrived for streams, and was not received.
+}
+
+// Metrics returns a snapshot. It may be called at any time.
+func (s *Server) Metrics() ServerMetrics {
+	return ServerMetrics{
+		ReaderMetrics: s.duplex.Metrics(),
+		Running:       s.Running(),
+		RequestBytes:  s.memory.requests.Load(),
+		ResponseBytes: s.memory.responses.Load(),
+		StreamBytes:   s.memory.streams.Load(),
+	}
+}
 
 // Stop refuses new connections, finishes the calls under way, sends their responses, and closes the connections. When ctx
 // ends first, the contexts of the handlers end, the connections are closed, and Stop returns at once. It may be called before

@@ -2,12 +2,12 @@
 
 package rpc
 
-// This file is how a Server takes what comes over one connection.
+// This file is what a Server knows of a connection: its calls, what it holds for them, and how it comes to its end.
 
 import (
 	"context"
-	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
@@ -15,35 +15,44 @@ import (
 
 // A session is what a Server knows of a connection.
 type session struct {
-	mu        sync.Mutex // Guards what follows.
-	calls     map[uint64]*call
-	answering int       // Calls whose responses are being sent.
-	answered  sync.Cond // One less, or the end.
-	over      bool
+	server *Server
+	from   *duplex.Session
+	held   atomic.Int64 // Bytes of the server's memory.
+
+	mu       sync.Mutex // Guards what follows.
+	calls    map[uint64]*call
+	waiting  int           // Messages that end a call and wait for room; their calls are still counted.
+	resume   chan struct{} // Closed when fewer wait, or at the end; nil while reading is not held for that.
+	asked    bool          // The client was told that the server stops.
+	answered bool          // It begins nothing more.
+	over     bool
 }
 
 func (s *Server) session(from *duplex.Session) *session {
 	if known, ok := s.sessions.Load(from); ok {
 		return known.(*session)
 	}
-	fresh := &session{calls: make(map[uint64]*call)}
-	fresh.answered.L = &fresh.mu
-	s.sessions.Store(from, fresh) // Messages of a session come one after the other.
+	fresh := &session{server: s, from: from, calls: make(map[uint64]*call)}
+	if known, ok := s.sessions.LoadOrStore(from, fresh); ok {
+		return known.(*session) // Of the Stop that comes at the same time.
+	}
+	s.memory.sessions.Add(1)
 	context.AfterFunc(from.Context(), func() {
 		s.sessions.Delete(from)
+		s.memory.sessions.Add(-1)
 		fresh.end()
 	})
-	context.AfterFunc(from.Incoming(), fresh.endStreams)
+	context.AfterFunc(from.Incoming(), func() { fresh.endStreams(true) })
 	return fresh
 }
 
-// endStreams tells the streams of a session that nothing more comes for them.
-func (s *session) endStreams() {
+// endStreams tells the streams of a session that no messages come for them any more; nor does credit, if the client is deaf.
+func (s *session) endStreams(deaf bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.calls {
 		if c.stream != nil {
-			c.stream.endInput()
+			c.stream.endInput(deaf)
 		}
 	}
 }
@@ -52,7 +61,7 @@ func (s *session) endStreams() {
 func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
-	s.answered.Broadcast()
+	s.resumeLocked()
 	calls := make([]*call, 0, len(s.calls))
 	for _, c := range s.calls {
 		calls = append(calls, c)
@@ -63,124 +72,91 @@ func (s *session) end() {
 	}
 }
 
-// handle takes one message of a session.
-func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Message) error {
-	switch m.Type {
-	case typeRequest, typeOpen:
-		return s.begin(from, m)
-	case typeNotify:
-		return s.notify(from, m.Data)
-	}
-	id, rest, err := parseID(m.Data)
-	if err != nil {
-		return err
-	}
-	session := s.session(from)
-	session.mu.Lock()
-	c := session.calls[id]
-	session.mu.Unlock()
-	if c == nil {
-		return nil // It has ended, which the client did not know.
-	}
-	switch m.Type {
-	case typeCancel:
-		c.cancel(context.Canceled)
-		return nil
-	case typeData, typeCredit, typeEnd, typeError:
-		if c.stream == nil {
-			return fmt.Errorf("%w: type %d for a call that is no stream", errMalformed, m.Type)
-		}
-		return c.stream.take(m.Type, rest)
-	}
-	return fmt.Errorf("%w: type %d", errMalformed, m.Type)
-}
-
-// awaitReader waits while the client leaves too many responses unread.
-func (s *session) awaitReader(limit int) {
+// find returns a call that is under way, or nil.
+func (s *session) find(id uint64) *call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.answering >= limit && !s.over {
-		s.answered.Wait()
-	}
+	return s.calls[id]
 }
 
-// refuse tells the caller that its request is over the limit.
-func (s *Server) refuse(from *duplex.Session, e *udsipc.TooLargeError) {
-	r := reader{rest: e.Head}
-	if kind := r.number(); r.bad || kind != typeRequest && kind != typeOpen && kind != typeData {
-		return
-	}
-	id, _, err := parseID(r.rest)
-	if err != nil {
-		return
-	}
-	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size, e.Limit)}
+// sayGoodbye tells the client of a session that the server stops.
+func (s *Server) sayGoodbye(from *duplex.Session) {
 	session := s.session(from)
 	session.mu.Lock()
-	c := session.calls[id]
+	session.asked = true
 	session.mu.Unlock()
-	if c != nil && c.stream != nil {
-		c.stream.fail(why) // Its handler returns, and says so.
-		return
-	}
-	_ = (&call{from: from, id: id}).fail(why) // If not, the connection has ended.
+	_ = sendWith(from.SendControl, typeGoodbye, keep) // If not, the connection has ended.
 }
 
-// begin starts a call or a stream.
-func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
-	q, err := parseRequest(m.Data)
-	if err != nil {
-		return err
+// hearGoodbye takes the client's answer: it begins nothing more, and sends no more messages of streams.
+func (s *session) hearGoodbye() {
+	s.mu.Lock()
+	asked := s.asked
+	s.answered = s.answered || asked
+	s.mu.Unlock()
+	if !asked {
+		return // It answers an earlier connection.
 	}
-	session := s.session(from)
-	session.awaitReader(s.sessionCalls)
-	c := &call{server: s, from: from, id: q.id, session: session, method: s.methods[string(q.method)]}
-	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
-		return c.fail(&Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", q.method)})
-	}
-	if m.Type == typeOpen {
-		r := reader{rest: q.data}
-		c.stream = newStream(c.id, c, from.SendBody, from.MaxMessageSize(), int(min(r.number(), maxWindow)))
-	}
-	c.size = int64(len(q.data))
-	if full := c.register(); full != nil { // From here on it can be cancelled.
-		return c.fail(full)
-	}
-	if q.timeout > 0 {
-		c.expire(q.timeout)
-	}
-	if m.Type == typeRequest {
-		c.request = getBytes(q.data)
-	}
-	if from.Context().Err() != nil {
-		c.cancel(context.Canceled) // The session has ended without it.
-	}
-	if c.stream != nil && from.Incoming().Err() != nil {
-		c.stream.endInput()
-	}
-	from.Hold()
-	select {
-	case s.work <- c:
-	default:
-		go s.serve(c) // Ends when there is nothing to do, or dismiss does it.
-	}
-	return nil
+	s.endStreams(false)
+	s.from.Finish()
 }
 
-// notify runs the handler of a method whose caller wants no response, in the order of the messages.
-func (s *Server) notify(from *duplex.Session, data []byte) error {
-	name, data, err := parseNotification(data)
-	if err != nil {
+// refuse ends a call with an error, in the goroutine that reads. That never waits for the client: if its queue is full,
+// nothing more is read of it until there is room.
+func (s *session) refuse(id uint64, why *Error) {
+	b := getBytes(nil)
+	*b = appendFailure(*b, id, why, s.from.MaxMessageSize())
+	_ = s.from.SendControl(*b) // If not, the connection has ended.
+	putBytes(b)
+	if room := s.from.Room(); room != nil {
+		s.from.HoldReading(room)
+	}
+}
+
+// pauseLocked returns what reading has to wait for: a client that leaves what it has asked for unread is asked for nothing
+// more. nil is for no wait.
+func (s *session) pauseLocked() <-chan struct{} {
+	if s.waiting == 0 || s.over || len(s.calls)+s.waiting < s.server.sessionCalls && !s.server.memory.full(&s.held) {
+		return nil
+	}
+	if s.resume == nil {
+		s.resume = make(chan struct{})
+	}
+	return s.resume
+}
+
+// resumeLocked lets reading go on if it may.
+func (s *session) resumeLocked() {
+	if s.resume != nil && s.pauseLocked() == nil {
+		close(s.resume)
+		s.resume = nil
+	}
+}
+
+// send sends a message that the calls of a session wait for. If the queue is full, it waits for room, as long as the
+// client may have as much waiting.
+func (s *session) send(body []byte) error {
+	err := s.from.TrySendBody(body)
+	if err != udsipc.ErrBufferFull {
 		return err
 	}
-	m := s.methods[string(name)]
-	if m == nil || m.call == nil {
-		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", name)}
+	memory := &s.server.memory
+	if !memory.take(&s.held, &memory.responses, len(body)) {
+		return errUnread
 	}
-	c := &call{server: s, from: from, method: m}
-	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
-	defer stop()
-	defer c.cancel(context.Canceled)
-	_, err = m.call(c, data)
+	s.mu.Lock()
+	s.waiting++
+	s.mu.Unlock()
+	s.server.running.Add(1)
+	err = s.from.SendBody(body)
+	s.server.running.Add(-1)
+	memory.give(&s.held, &memory.responses, len(body))
+	s.mu.Lock()
+	s.waiting--
+	s.resumeLocked()
+	s.mu.Unlock()
 	return err
 }
+
+// errUnread is why what a handler has returned or sent is let go.
+var errUnread = &Error{Code: CodeTooManyCalls, Message: "the handler has run, but the client leaves more unread than the server holds for it (LimitMemory)"}

@@ -12,17 +12,15 @@ import (
 
 // OpenStream opens a stream of a method. ctx is that of the whole stream: when it ends, the stream does, at both ends.
 // Close must be called. What goes wrong at the other side, an unknown method for instance, is what Receive and Send return.
-// A stream is lost with its connection.
+// A stream is lost with its connection: Receive returns what has come, and then an error with CodeLost, or io.EOF if
+// the other side had ended in order. When the server stops, Send fails with CodeLost, and Receive goes on to the end.
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
-	if err := c.duplex.WaitConnected(ctx); err != nil {
-		return nil, notConnected(ctx, err, method)
-	}
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
-	s.Stream = newStream(0, own, c.send, c.duplex.MaxMessageSize(), window)
+	s.Stream = newStream(0, own, output{c.send, c.duplex.SendControl, c.duplex.SendControl}, c.duplex.MaxMessageSize(), window)
 	s.broke = func(why error) { cancel(why) }
 	p := &pending{done: make(chan struct{}, 1), stream: s.Stream}
-	id, err := c.register(p)
+	id, err := c.admit(ctx, p, method)
 	if err != nil {
 		cancel(err)
 		return nil, err

@@ -6,7 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/udsipc/udsipc/duplex"
 )
 
 // The types of the messages of package duplex that this package sends. Each begins with the number of the call, which the
@@ -20,8 +23,15 @@ const (
 	typeOpen     = 6 // As typeRequest; what follows the method is the stream's first window in bytes.
 	typeData     = 7 // Messages of a stream, each with its length before it.
 	typeCredit   = 8 // How many more bytes the other side may send on a stream.
-	typeEnd      = 9 // This side sends nothing more on a stream.
+	typeEnd      = 9 // This side sends nothing more on a stream. From the server, 1 behind it: its handler has returned.
+
+	// Without a number. From the server: it stops; begin nothing more on this connection. From the client, as the answer: it
+	// begins nothing more, and sends no more messages of streams.
+	typeGoodbye = 10
 )
+
+// endOfHandler stands behind the number in the last message of a stream.
+const endOfHandler = 1
 
 // errMalformed is reported for a message that makes no sense.
 var errMalformed = errors.New("udsipc/rpc: malformed message")
@@ -110,6 +120,21 @@ func appendError(b []byte, id uint64, e *Error) []byte {
 	b = binary.AppendUvarint(b, id)
 	b = binary.AppendUvarint(b, uint64(e.Code))
 	return append(b, e.Message...)
+}
+
+// maxErrorText is how much is left at the most of a text that is too long.
+const maxErrorText = 1 << 10
+
+// appendFailure appends a message of typeError as it goes over the wire, with as much of its text as limit leaves room for.
+func appendFailure(b []byte, id uint64, e *Error, limit uint64) []byte {
+	text := e.Message
+	for {
+		b = appendError(duplex.Message{Type: typeError}.Append(b[:0]), id, &Error{Code: e.Code, Message: text})
+		if text == "" || uint64(len(b)) <= limit {
+			return b
+		}
+		text = strings.ToValidUTF8(text[:min(len(text)/2, maxErrorText)], "")
+	}
 }
 
 func parseError(b []byte) *Error {

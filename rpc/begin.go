@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+// This file is how a Server takes what comes over a connection.
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// handle takes one message of a session.
+func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Message) error {
+	switch m.Type {
+	case typeRequest, typeOpen:
+		return s.begin(from, m)
+	case typeNotify:
+		return s.notify(from, m.Data)
+	case typeGoodbye:
+		s.session(from).hearGoodbye()
+		return nil
+	}
+	id, rest, err := parseID(m.Data)
+	if err != nil {
+		return err
+	}
+	session := s.session(from)
+	c := session.find(id)
+	if c == nil {
+		return nil // It has ended, which the client did not know.
+	}
+	switch m.Type {
+	case typeCancel:
+		c.cancel(context.Canceled)
+		return nil
+	case typeData, typeCredit, typeEnd, typeError:
+		if c.stream == nil {
+			return fmt.Errorf("%w: type %d for a call that is no stream", errMalformed, m.Type)
+		}
+		why, err := c.stream.take(m.Type, rest)
+		if why != nil {
+			session.refuse(id, why)
+		}
+		return err
+	}
+	return fmt.Errorf("%w: type %d", errMalformed, m.Type)
+}
+
+// refuse tells the caller that its request is over the limit.
+func (s *Server) refuse(from *duplex.Session, e *udsipc.TooLargeError) {
+	r := reader{rest: e.Head}
+	if kind := r.number(); r.bad || kind != typeRequest && kind != typeOpen && kind != typeData {
+		return
+	}
+	id, _, err := parseID(r.rest)
+	if err != nil {
+		return
+	}
+	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size, e.Limit)}
+	session := s.session(from)
+	if c := session.find(id); c != nil && c.stream != nil {
+		c.stream.failTold(why)
+	}
+	session.refuse(id, why)
+}
+
+// begin starts a call or a stream.
+func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
+	q, err := parseRequest(m.Data)
+	if err != nil {
+		return err
+	}
+	session := s.session(from)
+	c := &call{server: s, from: from, id: q.id, session: session, method: s.methods[string(q.method)]}
+	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
+		session.refuse(c.id, unknownMethod(q.method))
+		return nil
+	}
+	if m.Type == typeOpen {
+		r := reader{rest: q.data}
+		c.stream = newStream(c.id, c, output{session.send, session.send, from.SendControl}, from.MaxMessageSize(), int(min(r.number(), maxWindow)))
+		c.stream.broke = func(error) { c.endContext(context.Canceled) }
+		c.stream.session = session
+	}
+	c.size = len(q.data)
+	pause, full := c.register() // From here on it can be cancelled.
+	if full != nil {
+		session.refuse(c.id, full)
+		return nil
+	}
+	if pause != nil {
+		from.HoldReading(pause)
+	}
+	if q.timeout > 0 {
+		c.expire(q.timeout)
+	}
+	if m.Type == typeRequest {
+		c.request = getBytes(q.data)
+	}
+	if from.Context().Err() != nil {
+		c.cancel(context.Canceled) // The session has ended without it.
+	}
+	if c.stream != nil && from.Incoming().Err() != nil {
+		c.stream.endInput(true)
+	}
+	from.Hold()
+	select {
+	case s.work <- c:
+	default:
+		go s.serve(c) // Ends when there is nothing to do, or dismiss does it.
+	}
+	return nil
+}
+
+// notify runs the handler of a method whose caller wants no response, in the order of the messages.
+func (s *Server) notify(from *duplex.Session, data []byte) error {
+	name, data, err := parseNotification(data)
+	if err != nil {
+		return err
+	}
+	m := s.methods[string(name)]
+	if m == nil || m.call == nil {
+		return unknownMethod(name)
+	}
+	c := &call{server: s, from: from, method: m}
+	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
+	defer stop()
+	defer c.cancel(context.Canceled)
+	_, err = m.call(c, data)
+	return err
+}
+
+// maxNamed is how much of a name is repeated in an error.
+const maxNamed = 100
+
+// unknownMethod is the error for a method without a handler.
+func unknownMethod(name []byte) *Error {
+	if len(name) > maxNamed {
+		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q… (%d bytes)", name[:maxNamed], len(name))}
+	}
+	return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", name)}
+}

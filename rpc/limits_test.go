@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	ours "github.com/udsipc/udsipc/rpc"
+)
+
+// frame is a message as it goes over the wire.
+func frame(body ...byte) []byte { return append(binary.AppendUvarint(nil, uint64(len(body))), body...) }
+
+// writeAll writes frames until the server takes no more for a while, and returns how many it took whole.
+func writeAll(tb testing.TB, conn net.Conn, frames func(n int) []byte) (taken int) {
+	tb.Helper()
+	for ; ; taken++ {
+		b := frames(taken)
+		if b == nil {
+			return taken
+		}
+		if err := conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+			tb.Fatal(err)
+		}
+		if _, err := conn.Write(b); errors.Is(err, os.ErrDeadlineExceeded) {
+			return taken
+		} else if err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// callWithin makes a call that has to be answered soon.
+func callWithin(tb testing.TB, c *ours.Client, limit time.Duration, method string, request []byte) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
+	defer cancel()
+	if _, err := c.Call(ctx, method, request); err != nil {
+		tb.Errorf("a call of %d bytes of another client: %v", len(request), err)
+	}
+}
+
+// TestRequestsOfAClientThatReadsNothing do not have the calls of others refused.
+func TestRequestsOfAClientThatReadsNothing(t *testing.T) {
+	const limit = 8 << 20
+	for _, silent := range []int{1, 5} {
+		address := path(t)
+		s := serve(t, address, func(s *ours.Server) { s.LimitMemory(limit) }, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
+		honest := dial(t, address)
+		for range silent {
+			conn := rawDial(t, address)
+			writeAll(t, conn, func(n int) []byte {
+				if n == 100 {
+					return nil
+				}
+				return rawCall(uint64(n+1), "echo", make([]byte, 100_000))
+			})
+		}
+		for _, size := range []int{0, 100, 100_000} {
+			callWithin(t, honest, 5*time.Second, "echo", make([]byte, size))
+		}
+		m := s.Metrics()
+		if held := m.RequestBytes + m.ResponseBytes; held > 2*limit || m.ResponseBytes == 0 || m.Running == 0 {
+			t.Errorf("%d silent clients: the server holds %d bytes of requests, %d of responses, %d calls", silent, m.RequestBytes, m.ResponseBytes, m.Running)
+		}
+	}
+}
+
+// TestNobodyHoldsReadMemory while a client leaves unread what it has asked for: large requests of others are read.
+func TestNobodyHoldsReadMemory(t *testing.T) {
+	address := path(t)
+	s := serve(t, address, func(s *ours.Server) {
+		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
+	}, udsipc.WithReadMemory(8<<20))
+	honest := dial(t, address)
+	for range 5 {
+		conn := rawDial(t, address)
+		writeAll(t, conn, func(n int) []byte {
+			if n == 40 {
+				return nil
+			}
+			return rawCall(uint64(n+1), "large", nil)
+		})
+		if err := conn.SetWriteDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(rawCall(100, strings.Repeat("a", 4<<20), nil)); err != nil { // The error goes behind the responses.
+			t.Fatal(err)
+		}
+	}
+	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 1<<20))
+	until(t, "no read memory is held", func() bool { return s.Metrics().Memory <= 1<<20 })
+}
+
+// TestLimitOfAllCalls bounds those whose responses wait as well.
+func TestLimitOfAllCalls(t *testing.T) {
+	const limit, clients = 100, 20
+	address := path(t)
+	s := serve(t, address, func(s *ours.Server) {
+		s.LimitCalls(limit, limit)
+		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 256<<10), nil })
+	}, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
+	honest := dial(t, address)
+	before := runtime.NumGoroutine()
+	for range clients {
+		writeAll(t, rawDial(t, address), func(n int) []byte {
+			if n == 4*limit {
+				return nil
+			}
+			return rawCall(uint64(n+1), "large", nil)
+		})
+	}
+	if n := runtime.NumGoroutine() - before - 4*clients; n > 2*limit+clients || s.Running() > 2*limit+clients {
+		t.Errorf("%d goroutines, and %d calls under way; the limit of all is %d", n, s.Running(), limit)
+	}
+	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 100))
+}
+
+// TestLimitMemoryOfStreams: messages that nobody receives count, and the stream that has too many fails at both ends.
+func TestLimitMemoryOfStreams(t *testing.T) {
+	const limit, size = 8 << 20, 1 << 20
+	address := path(t)
+	over := make(chan error, 100)
+	s := serve(t, address, func(s *ours.Server) {
+		s.LimitMemory(limit)
+		s.HandleStream("events", func(ctx context.Context, _ *ours.Stream) error {
+			<-ctx.Done()
+			over <- ctx.Err()
+			return nil
+		})
+	})
+	c, other := dial(t, address), dial(t, address)
+	callWithin(t, other, 5*time.Second, "echo", nil) // The memory is shared between two.
+	var streams []*ours.ClientStream
+	for range 20 {
+		stream, err := c.OpenStream(t.Context(), "events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if err := stream.Send(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, stream)
+	}
+	if err := <-over; !errors.Is(err, context.Canceled) {
+		t.Errorf("the context of a stream that has failed: %v", err)
+	}
+	_, err := streams[len(streams)-1].Receive()
+	if ours.CodeOf(err) != ours.CodeTooManyCalls {
+		t.Errorf("a stream that was too much: %v", err)
+	}
+	if n := s.Metrics().StreamBytes; n > limit/2 || n < limit/4 {
+		t.Errorf("%d bytes of streams are held, the limit of one connection is %d", n, limit/2)
+	}
+	callWithin(t, other, 5*time.Second, "echo", make([]byte, 1<<20))
+	for _, stream := range streams {
+		stream.Close()
+	}
+	until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.Running == 0 && m.RequestBytes == 0 })
+}
+
+// TestSilentClientIsLeft after WithStallTimeout, reported, and its calls end; one that reads is not.
+func TestSilentClientIsLeft(t *testing.T) {
+	overTransports(t, func(t *testing.T, p *place) {
+		reported := make(chan error, 100)
+		s := p.serve(t, func(s *ours.Server) {
+			s.HandleStream("flood", func(_ context.Context, s *ours.Stream) error {
+				for {
+					if err := s.Send(make([]byte, 100_000)); err != nil {
+						return err
+					}
+				}
+			})
+		}, udsipc.WithStallTimeout(100*time.Millisecond), udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err }))
+		honest := p.dial(t)
+		callWithin(t, honest, 5*time.Second, "echo", nil)
+		opts := []udsipc.WriterOption{}
+		if p.client != nil {
+			opts = append(opts, udsipc.WithTLS(p.client))
+		}
+		conn, err := udsipc.Dial(t.Context(), p.address, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.WriteMessage([]byte("\x06\x01\x00\x05flood\xff\xff\xff\x1f")); err != nil { // A window of 64 MiB.
+			t.Fatal(err)
+		}
+		for err := range reported {
+			if errors.Is(err, udsipc.ErrBackpressure) {
+				break
+			}
+		}
+		until(t, "its stream has ended", func() bool { return s.Running() == 0 && s.Metrics().Connections == 1 })
+		if n := s.Metrics().Stalled; n != 1 {
+			t.Errorf("%d connections are counted as stalled", n)
+		}
+		callWithin(t, honest, 5*time.Second, "echo", nil)
+	})
+}
+
+// TestACallIsNoInactivity, however long it takes, nor is a stream that flows one way.
+func TestACallIsNoInactivity(t *testing.T) {
+	const idle = 50 * time.Millisecond
+	address := path(t)
+	s := serve(t, address, func(s *ours.Server) {
+		s.Handle("slow", func(ctx context.Context, b []byte) ([]byte, error) { time.Sleep(5 * idle); return b, nil })
+		s.HandleStream("one way", func(_ context.Context, s *ours.Stream) error {
+			for range 5 {
+				time.Sleep(idle)
+				if err := s.Send(nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}, udsipc.WithInactivityTimeout(idle))
+	c := dial(t, address)
+	callWithin(t, c, 5*time.Second, "slow", nil)
+	stream, err := c.OpenStream(t.Context(), "one way")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for err == nil {
+		_, err = stream.Receive()
+	}
+	if err != io.EOF {
+		t.Error(err)
+	}
+	until(t, "the idle connection is ended", func() bool { return s.Metrics().Connections == 0 })
+}
+
+// TestLongNames are cut in what is reported and in what the caller is told.
+func TestLongNames(t *testing.T) {
+	address := path(t)
+	reported := make(chan string, 10)
+	serve(t, address, nil, udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err.Error() }))
+	name := bytes.Repeat([]byte{0}, 9<<20)
+	c := dial(t, address)
+	if err := c.Notify(string(name), nil); err != nil {
+		t.Fatal(err)
+	}
+	if text := <-reported; len(text) > 2000 {
+		t.Errorf("a text of %d bytes is reported: %.100s", len(text), text)
+	}
+	if _, err := c.Call(t.Context(), string(name), nil); ours.CodeOf(err) != ours.CodeUnknownMethod || len(err.Error()) > 2000 {
+		t.Errorf("the caller is told %d bytes: %.100v", len(err.Error()), err)
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+// This file is the sending direction of a stream.
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// Send sends a message; the caller may reuse data. It waits while the other side has not read enough of what was sent
+// before. After CloseSend, and once the stream has ended, it returns an *Error that says why.
+func (s *Stream) Send(data []byte) error {
+	size := len(data) + maxOverhead
+	if size > s.limit {
+		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a message of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
+	}
+	s.mu.Lock()
+	for s.sendErrorLocked() == nil && (s.credit <= 0 || len(s.leaving) > 0 && len(s.leaving)+size > min(maxBatch, s.limit)) {
+		s.sender.Wait()
+	}
+	if err := s.sendErrorLocked(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.credit -= len(data) + messageCost
+	if len(s.leaving) == 0 {
+		s.leaving = appendID(duplex.Message{Type: typeData}.Append(s.leaving), s.id)
+	}
+	s.leaving = append(binary.AppendUvarint(s.leaving, uint64(len(data))), data...)
+	flush := !s.flushing
+	s.flushing = true
+	s.mu.Unlock()
+	if flush {
+		go s.flush() // Ends when there is nothing to send.
+	}
+	return nil
+}
+
+// sendErrorLocked is why nothing can be sent, or nil.
+func (s *Stream) sendErrorLocked() error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.ended:
+		return &Error{Code: CodeFailedPrecondition, Message: "Send after CloseSend"}
+	case s.quit != nil:
+		return s.quit
+	case s.over:
+		return &Error{Code: CodeFailedPrecondition, Message: "the handler of the stream has returned"}
+	case s.deaf && s.credit <= 0:
+		return s.cut
+	}
+	return nil
+}
+
+// flush sends what is to be sent, as many messages at once as have come meanwhile.
+func (s *Stream) flush() {
+	for {
+		s.mu.Lock()
+		batch := s.leaving
+		more := len(batch) > 0 && s.err == nil
+		if s.flushing = more; more {
+			s.leaving, s.spare = s.spare[:0], nil
+		} else if cap(s.spare)+cap(s.leaving) > maxSpare {
+			s.leaving, s.spare = nil, nil // A stream at rest costs little.
+		}
+		s.sender.Broadcast()
+		s.mu.Unlock()
+		if !more {
+			return
+		}
+		err := s.out.data(batch)
+		s.mu.Lock()
+		s.spare = batch
+		if err != nil {
+			s.failLocked(asError(err))
+		}
+		s.mu.Unlock()
+	}
+}
+
+// maxSpare is how much a stream keeps, in each direction, of the memory for messages while it has none.
+const maxSpare = 4 << 10
+
+// CloseSend tells the other side that nothing more comes: its Receive returns io.EOF behind what was sent. This side may
+// receive on.
+func (s *Stream) CloseSend() error {
+	s.mu.Lock()
+	s.endSendingLocked()
+	done, why := s.endSent || s.over, s.err
+	s.endSent = done || why == nil
+	s.mu.Unlock()
+	if done {
+		return nil
+	}
+	if why != nil {
+		return why
+	}
+	if err := sendWith(s.out.end, typeEnd, func(b []byte) []byte { return appendID(b, s.id) }); err != nil {
+		return asError(err) // The connection has ended, and the stream with it.
+	}
+	return nil
+}
+
+// endSendingLocked refuses further messages, and waits until those that were sent are out.
+func (s *Stream) endSendingLocked() {
+	s.ended = true
+	s.sender.Broadcast()
+	for s.flushing && s.err == nil {
+		s.sender.Wait()
+	}
+}
+
+// stopSending refuses further messages, because the other side takes no more, and waits until those that were sent are out.
+func (s *Stream) stopSending(why *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quit = why
+	s.sender.Broadcast()
+	for s.flushing && s.err == nil {
+		s.sender.Wait()
+	}
+}
