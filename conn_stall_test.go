@@ -39,18 +39,18 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 
 // TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
 func TestStallTimeout(t *testing.T) {
-	const stall = 100 * time.Millisecond
+	const stall = 250 * time.Millisecond
 	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
 	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {
 		ended := make(chan error, 1)
 		go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the connection.
-		const messages, size = 16, 1 << 20
-		for range messages {
-			if err := accepted.WriteMessage(make([]byte, size)); err != nil {
-				t.Fatal(err)
+		const messages, size = 48, 1 << 20                             // More than the kernel holds.
+		go func() {                                                    // Ends when all is queued, or with the connection.
+			for range messages {
+				_ = accepted.WriteMessage(make([]byte, size)) // What becomes of them is not the question.
 			}
-		}
-		for range messages / 2 { // Whoever reads is not left, although all of it takes longer than the timeout.
+		}()
+		for range messages / 6 { // Whoever reads is not left, although all of it takes longer than the timeout.
 			if _, err := dialled.ReadMessage(); err != nil {
 				t.Fatal(err)
 			}
