@@ -73,8 +73,8 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 		closeWrite(o.conn)
 	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, ErrInvalidSession):
 		_ = o.conn.Close() // So that watch ends.
-	case o.raw == nil:
-		_ = o.conn.SetReadDeadline(time.Now().Add(lastWordsWait)) // The same; the peer may have said why.
+	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, errEnded) && !endsConnection(writeErr):
+		_ = o.conn.SetReadDeadline(time.Now().Add(lastWordsWait)) // The peer may not know of it, and never end.
 	}
 	select {
 	case <-o.ended:

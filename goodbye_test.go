@@ -5,6 +5,7 @@ package udsipc_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -318,3 +320,59 @@ func TestRejectedWriterKeepsItsLargeMessage(t *testing.T) {
 		errs.want(t, udsipc.ErrTooManyConnections)
 	})
 }
+
+// TestWrappedWriterAwaitsItsReader: a Reader that stops refuses further bytes and handles what it has, however long that
+// takes. A Writer whose connection tells nothing else waits for the report, so that no connection overtakes it.
+func TestWrappedWriterAwaitsItsReader(t *testing.T) {
+	const messages, size = 2000, 1000
+	path := socketPath(t)
+	var handled sequenceOfTwo
+	first := startReader(t, handled.slowly, path)
+	errs := collect()
+	w := newWriter(t, path, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		return wrappedConn{conn}, err
+	}))
+	mustStart(t, w)
+	for n := range messages {
+		if err := w.WriteMessageContext(t.Context(), number(uint64(n+1), size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the socket is full", func() bool { return handled.count() > 2 })
+	stop(t, first)
+	startReader(t, handled.handle, path)
+	if err := w.Flush(t.Context()); err != nil {
+		t.Errorf("Flush: %v", err)
+	}
+	until(t, "all are handled", func() bool { return handled.count() == messages })
+	if m := w.Metrics(); m.PossiblyLost > 0 || handled.disorder() {
+		t.Errorf("%d possibly lost, out of order: %v", m.PossiblyLost, handled.disorder())
+	}
+}
+
+// A sequenceOfTwo handles the numbered messages of two Readers after one another.
+type sequenceOfTwo struct {
+	mu    sync.Mutex
+	last  uint64
+	n     int
+	wrong bool
+}
+
+func (s *sequenceOfTwo) handle(data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := binary.BigEndian.Uint64(data)
+	s.wrong = s.wrong || n != s.last+1
+	s.last = n
+	s.n++
+	return nil
+}
+
+func (s *sequenceOfTwo) slowly(data []byte) error {
+	time.Sleep(3 * time.Millisecond)
+	return s.handle(data)
+}
+
+func (s *sequenceOfTwo) count() int     { s.mu.Lock(); defer s.mu.Unlock(); return s.n }
+func (s *sequenceOfTwo) disorder() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.wrong }
