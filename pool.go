@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	minBufferSize = 512      // The smallest class: what a connection keeps of a frame that stalls.
-	maxBufferSize = 16 << 20 // The largest class that is kept; a larger buffer is left to the collector.
+	minBufferClass = 9
+	maxBufferClass = 24
 
-	minBufferClass = 9  // 1<<9 == minBufferSize
-	maxBufferClass = 24 // 1<<24 == maxBufferSize
+	minBufferSize = 1 << minBufferClass // 512 bytes, the smallest class: what a connection keeps of a frame that stalls.
+	maxBufferSize = 1 << maxBufferClass // 16 MiB, the largest class that is kept; a larger buffer is left to the collector.
 )
 
 // A buffer is a piece of pooled memory. Whoever got it owns it until it is put back; its length is
