@@ -295,89 +295,85 @@ func TestIdleCloseAtEachMoment(t *testing.T) {
 }
 
 func TestHandlerErrorsAndPanicsCostTheirMessageAlone(t *testing.T) {
-	errs := collect()
-	errBad := errors.New("bad message")
-	good := make(chan string, 10)
-	path := socketPath(t)
-	r := startReader(t, func(data []byte) error {
-		switch string(data) {
-		case "error":
-			return errBad
-		case "panic":
-			panic("at the handler")
-		case "nil":
-			var p *udsipc.Peer
-			_ = p.ID
+	overTransports(t, func(t *testing.T, on *route) {
+		errs := collect()
+		errBad := errors.New("bad message")
+		good := make(chan string, 10)
+		r := on.startReader(t, func(data []byte) error {
+			switch string(data) {
+			case "error":
+				return errBad
+			case "panic":
+				panic("at the handler")
+			case "nil":
+				var p *udsipc.Peer
+				_ = p.ID
+			}
+			good <- string(data)
+			return nil
+		}, udsipc.WithReaderErrorCallback(errs.callback))
+		conn := on.dial(t)
+		mustWrite(t, conn, frames("a", "error", "b", "panic", "c", "nil", "d"))
+		for _, want := range []string{"a", "b", "c", "d"} {
+			if got := await(t, "message "+want, good); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
 		}
-		good <- string(data)
-		return nil
-	}, path, udsipc.WithReaderErrorCallback(errs.callback))
-	conn := mustDial(t, path)
-	mustWrite(t, conn, frames("a", "error", "b", "panic", "c", "nil", "d"))
-	for _, want := range []string{"a", "b", "c", "d"} {
-		if got := await(t, "message "+want, good); got != want {
-			t.Errorf("got %q, want %q", got, want)
+		errs.want(t, errBad)
+		if err := errs.want(t, udsipc.ErrHandlerFailed); !strings.Contains(err.Error(), "reader_test.go") {
+			t.Errorf("the report of a panic has no stack: %v", err)
 		}
-	}
-	errs.want(t, errBad)
-	if err := errs.want(t, udsipc.ErrHandlerFailed); !strings.Contains(err.Error(), "reader_test.go") {
-		t.Errorf("the report of a panic has no stack: %v", err)
-	}
-	if m := r.Metrics(); m.Received != 7 || m.HandlerErrors != 1 || m.Panics != 2 || m.Connections != 1 {
-		t.Errorf("%+v, want 7 received, 1 error, 2 panics, 1 connection", m)
-	}
-	if received, connections, failed := r.GetMetrics(); received != 7 || connections != 1 || failed != 3 {
-		t.Errorf("GetMetrics: %d, %d, %d, want 7, 1, 3", received, connections, failed)
-	}
+		if m := r.Metrics(); m.Received != 7 || m.HandlerErrors != 1 || m.Panics != 2 || m.Connections != 1 {
+			t.Errorf("%+v, want 7 received, 1 error, 2 panics, 1 connection", m)
+		}
+		if received, connections, failed := r.GetMetrics(); received != 7 || connections != 1 || failed != 3 {
+			t.Errorf("GetMetrics: %d, %d, %d, want 7, 1, 3", received, connections, failed)
+		}
+	})
 }
 
 func TestHandlersGetSlicesOfTheirOwn(t *testing.T) {
-	path := socketPath(t)
-	got := make(chan string, 3)
-	startReader(t, func(data []byte) error {
-		got <- string(data)
-		if cap(data) != len(data) {
-			t.Errorf("capacity %d of %d bytes shows the neighbour", cap(data), len(data))
+	overTransports(t, func(t *testing.T, on *route) {
+		got := make(chan string, 3)
+		on.startReader(t, func(data []byte) error {
+			got <- string(data)
+			if cap(data) != len(data) {
+				t.Errorf("capacity %d of %d bytes shows the neighbour", cap(data), len(data))
+			}
+			_ = append(data, "overwritten"...)
+			return nil
+		})
+		mustWrite(t, on.dial(t), frames("first", "second", "third"))
+		for _, want := range []string{"first", "second", "third"} {
+			if data := await(t, want, got); data != want {
+				t.Errorf("got %q, want %q", data, want)
+			}
 		}
-		_ = append(data, "overwritten"...)
-		return nil
-	}, path)
-	mustWrite(t, mustDial(t, path), frames("first", "second", "third"))
-	for _, want := range []string{"first", "second", "third"} {
-		if data := await(t, want, got); data != want {
-			t.Errorf("got %q, want %q", data, want)
-		}
-	}
+	})
 }
 
 func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
-	path := socketPath(t)
-	got := make(chan udsipc.Delivery, 10)
-	r, err := udsipc.NewDeliveryReader(func(ctx context.Context, d *udsipc.Delivery) error {
-		if ctx.Err() != nil {
-			t.Error(ctx.Err())
-		}
-		copied := *d
-		copied.Data = bytes.Clone(d.Data)
-		got <- copied
-		return nil
-	}, path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, r)
-	for id := uint64(1); id <= 2; id++ {
-		mustWrite(t, mustDial(t, path), frames("x", "y"))
-		for seq := uint64(1); seq <= 2; seq++ {
-			d := await(t, "a delivery", got)
-			if d.Peer.ID != id || d.Seq != seq || d.Writer != (udsipc.WriterID{}) || d.Redelivered || d.Peer.Addr == nil {
-				t.Errorf("got %+v, want connection %d, message %d", d, id, seq)
+	overTransports(t, func(t *testing.T, on *route) {
+		got := make(chan udsipc.Delivery, 10)
+		on.startDeliveryReader(t, func(ctx context.Context, d *udsipc.Delivery) error {
+			if ctx.Err() != nil {
+				t.Error(ctx.Err())
+			}
+			copied := *d
+			copied.Data = bytes.Clone(d.Data)
+			got <- copied
+			return nil
+		})
+		for id := uint64(1); id <= 2; id++ {
+			mustWrite(t, on.dial(t), frames("x", "y"))
+			for seq := uint64(1); seq <= 2; seq++ {
+				d := await(t, "a delivery", got)
+				if d.Peer.ID != id || d.Seq != seq || d.Writer != (udsipc.WriterID{}) || d.Redelivered || d.Peer.Addr == nil {
+					t.Errorf("got %+v, want connection %d, message %d", d, id, seq)
+				}
 			}
 		}
-	}
+	})
 }
 
 // TestTooLargeMessageIsRefused: the connection ends, but nothing that was sent behind the message is

@@ -225,136 +225,128 @@ func TestMemoryOfWriters(t *testing.T) {
 // TestReaderLimit: the welcome tells the reader's limit, and a Writer refuses what is larger at once. What
 // was accepted before is set aside, also if an earlier reader had taken it.
 func TestReaderLimit(t *testing.T) {
-	path := socketPath(t)
-	errs := collect()
-	var mu sync.Mutex
-	var back []string
-	w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithUndelivered(func(data []byte) {
+	overTransports(t, func(t *testing.T, on *route) {
+		errs := collect()
+		var mu sync.Mutex
+		var back []string
+		w := on.startWriter(t, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithUndelivered(func(data []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			back = append(back, string(data))
+		}))
+		large := strings.Repeat("x", 100)
+		entered := make(chan struct{}, 1)
+		stuck := on.startDeliveryReader(t, func(ctx context.Context, d *udsipc.Delivery) error {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		for _, message := range []string{"one", large + "2", "three"} {
+			mustWriteMessage(t, w, message)
+		}
+		await(t, "the first message", entered)
+		until(t, "all three are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := stuck.Stop(ended); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		until(t, "the Writer has noticed", func() bool { return !w.Metrics().Connected })
+		mustWriteMessage(t, w, large+"4")
+		mustWriteMessage(t, w, "five")
+		type delivery struct {
+			data        string
+			seq         uint64
+			redelivered bool
+		}
+		got := make(chan delivery, 10)
+		r := on.startDeliveryReader(t, func(_ context.Context, d *udsipc.Delivery) error {
+			got <- delivery{string(d.Data), d.Seq, d.Redelivered}
+			return nil
+		}, udsipc.WithMaxMessageSize(99))
+		for _, want := range []delivery{{"one", 1, true}, {"three", 3, true}, {"five", 4, false}} {
+			if d := await(t, want.data, got); d != want {
+				t.Errorf("got %+v, want %+v", d, want)
+			}
+		}
+		if err := w.WriteMessage([]byte(large)); !errors.Is(err, udsipc.ErrMessageTooLarge) || !strings.Contains(err.Error(), "reader's limit is 99") {
+			t.Errorf("WriteMessage: %v", err)
+		}
+		errs.want(t, udsipc.ErrMessageTooLarge)
+		_ = w.Flush(t.Context()) // Tells of the two, which is not the point here.
 		mu.Lock()
 		defer mu.Unlock()
-		back = append(back, string(data))
-	}))
-	large := strings.Repeat("x", 100)
-	entered := make(chan struct{}, 1)
-	stuck, err := udsipc.NewDeliveryReader(func(ctx context.Context, d *udsipc.Delivery) error {
-		entered <- struct{}{}
-		<-ctx.Done()
-		return ctx.Err()
-	}, path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stuck.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for _, message := range []string{"one", large + "2", "three"} {
-		mustWriteMessage(t, w, message)
-	}
-	await(t, "the first message", entered)
-	until(t, "all three are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := stuck.Stop(ended); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	mustWriteMessage(t, w, large+"4")
-	mustWriteMessage(t, w, "five")
-	type delivery struct {
-		data        string
-		seq         uint64
-		redelivered bool
-	}
-	got := make(chan delivery, 10)
-	r, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
-		got <- delivery{string(d.Data), d.Seq, d.Redelivered}
-		return nil
-	}, path, udsipc.WithMaxMessageSize(99))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, r)
-	for _, want := range []delivery{{"one", 1, true}, {"three", 3, true}, {"five", 4, false}} {
-		if d := await(t, want.data, got); d != want {
-			t.Errorf("got %+v, want %+v", d, want)
+		if want := []string{large + "2", large + "4"}; !slices.Equal(back, want) {
+			t.Errorf("%d messages came back: %.20q", len(back), back)
 		}
-	}
-	if err := w.WriteMessage([]byte(large)); !errors.Is(err, udsipc.ErrMessageTooLarge) || !strings.Contains(err.Error(), "reader's limit is 99") {
-		t.Errorf("WriteMessage: %v", err)
-	}
-	errs.want(t, udsipc.ErrMessageTooLarge)
-	_ = w.Flush(t.Context()) // Tells of the two, which is not the point here.
-	mu.Lock()
-	defer mu.Unlock()
-	if want := []string{large + "2", large + "4"}; !slices.Equal(back, want) {
-		t.Errorf("%d messages came back: %.20q", len(back), back)
-	}
-	m := w.Metrics()
-	checkInvariant(t, m)
-	if m.Undelivered != 2 || m.Acknowledged != 3 || m.Queued != 0 {
-		t.Errorf("%+v", m)
-	}
-	if m := r.Metrics(); m.TooLarge != 0 {
-		t.Errorf("the reader was sent %d messages over its limit", m.TooLarge)
-	}
+		m := w.Metrics()
+		checkInvariant(t, m)
+		if m.Undelivered != 2 || m.Acknowledged != 3 || m.Queued != 0 {
+			t.Errorf("%+v", m)
+		}
+		if m := r.Metrics(); m.TooLarge != 0 {
+			t.Errorf("the reader was sent %d messages over its limit", m.TooLarge)
+		}
+	})
 }
 
 // TestWhatWasSentIsNotDropped: neither age nor a full queue costs a message that a reader may have.
 func TestWhatWasSentIsNotDropped(t *testing.T) {
-	for _, opt := range []udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxAge(20 * time.Millisecond)} {
-		path := socketPath(t)
-		step := make(chan struct{})
-		var mu sync.Mutex
-		var got []string
-		startReader(t, func(data []byte) error {
-			<-step
+	overTransports(t, func(t *testing.T, on *route) {
+		for _, opt := range []udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxAge(20 * time.Millisecond)} {
+			step := make(chan struct{})
+			var mu sync.Mutex
+			var got []string
+			r := on.startReader(t, func(data []byte) error {
+				<-step
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, string(data))
+				return nil
+			})
+			w := on.startWriter(t, udsipc.WithAcknowledgements(), udsipc.WithMaxBufferedWrites(3), opt)
+			for _, message := range []string{"a", "b", "c"} {
+				mustWriteMessage(t, w, message)
+			}
+			until(t, "all are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
+			time.Sleep(50 * time.Millisecond)
+			if err := w.WriteMessage([]byte("d")); !errors.Is(err, udsipc.ErrBufferFull) {
+				t.Errorf("a fourth message: %v", err)
+			}
+			close(step)
+			stop(t, w)
+			stop(t, r)
 			mu.Lock()
-			defer mu.Unlock()
-			got = append(got, string(data))
-			return nil
-		}, path)
-		w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithMaxBufferedWrites(3), opt)
-		for _, message := range []string{"a", "b", "c"} {
-			mustWriteMessage(t, w, message)
+			if !slices.Equal(got, []string{"a", "b", "c"}) {
+				t.Errorf("got %q", got)
+			}
+			mu.Unlock()
+			m := w.Metrics()
+			checkInvariant(t, m)
+			if m.Dropped+m.Expired > 0 {
+				t.Errorf("%+v", m)
+			}
 		}
-		until(t, "all are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
-		time.Sleep(50 * time.Millisecond)
-		if err := w.WriteMessage([]byte("d")); !errors.Is(err, udsipc.ErrBufferFull) {
-			t.Errorf("a fourth message: %v", err)
-		}
-		close(step)
-		stop(t, w)
-		mu.Lock()
-		if !slices.Equal(got, []string{"a", "b", "c"}) {
-			t.Errorf("got %q", got)
-		}
-		mu.Unlock()
-		m := w.Metrics()
-		checkInvariant(t, m)
-		if m.Dropped+m.Expired > 0 {
-			t.Errorf("%+v", m)
-		}
-	}
+	})
 }
 
 // TestStopDuringARedelivery ends with its context, and the message is not acknowledged.
 func TestStopDuringARedelivery(t *testing.T) {
-	path := socketPath(t)
-	failed := make(chan struct{}, 100)
-	r := startReader(t, func([]byte) error { failed <- struct{}{}; return errors.New("no") }, path, udsipc.WithMaxRedeliveries(1000))
-	w := startedWriter(t, path, udsipc.WithAcknowledgements())
-	mustWriteMessage(t, w, "never")
-	await(t, "a failure", failed)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	defer cancel()
-	if err := r.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Stop: %v", err)
-	}
-	if m := w.Metrics(); m.Acknowledged != 0 || m.Queued != 1 {
-		t.Errorf("%+v, want the message queued", m)
-	}
+	overTransports(t, func(t *testing.T, on *route) {
+		failed := make(chan struct{}, 100)
+		r := on.startReader(t, func([]byte) error { failed <- struct{}{}; return errors.New("no") }, udsipc.WithMaxRedeliveries(1000))
+		w := on.startedWriter(t, udsipc.WithAcknowledgements())
+		mustWriteMessage(t, w, "never")
+		await(t, "a failure", failed)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		if err := r.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Stop: %v", err)
+		}
+		if m := w.Metrics(); m.Acknowledged != 0 || m.Queued != 1 {
+			t.Errorf("%+v, want the message queued", m)
+		}
+	})
 }
 
 // TestAcknowledgementsLeftUnread: a writer that does not read them is left, and costs nobody else

@@ -365,27 +365,29 @@ func isTimeout(err error) bool {
 
 // TestLateHello: the hello of an older connection does not take over.
 func TestLateHello(t *testing.T) {
-	path := socketPath(t)
-	errs := collect()
-	got := make(chan string, 10)
-	startReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithReaderErrorCallback(errs.callback))
-	id := udsipc.WriterID{1}
-	conn, _ := openSession(t, path, udsipc.Hello{Writer: id, Attempt: 5, First: 1}, "one")
-	awaitAck(t, conn, 1)
-	for _, attempt := range []uint64{4, 5, 1} {
-		late := mustDial(t, path)
-		mustWrite(t, late, udsipc.Hello{Writer: id, Attempt: attempt, First: 1}.Bytes())
-		errs.want(t, udsipc.ErrInvalidSession)
-		answer, _ := io.ReadAll(late)
-		if want := []byte{5, 1, 2, 0, 0, 0}; !slices.Equal(answer, want) {
-			t.Errorf("attempt %d is answered % x, want % x", attempt, answer, want)
+	overTransports(t, func(t *testing.T, on *route) {
+		errs := collect()
+		got := make(chan string, 10)
+		on.startReader(t, func(data []byte) error { got <- string(data); return nil }, udsipc.WithReaderErrorCallback(errs.callback))
+		id := udsipc.WriterID{1}
+		conn := on.dial(t)
+		sayHello(t, conn, udsipc.Hello{Writer: id, Attempt: 5, First: 1}, "one")
+		awaitAck(t, conn, 1)
+		for _, attempt := range []uint64{4, 5, 1} {
+			late := on.dial(t)
+			mustWrite(t, late, udsipc.Hello{Writer: id, Attempt: attempt, First: 1}.Bytes())
+			errs.want(t, udsipc.ErrInvalidSession)
+			answer, _ := io.ReadAll(late)
+			if want := []byte{5, 1, 2, 0, 0, 0}; !slices.Equal(answer, want) {
+				t.Errorf("attempt %d is answered % x, want % x", attempt, answer, want)
+			}
 		}
-	}
-	mustWrite(t, conn, frames("two"))
-	awaitAck(t, conn, 2)
-	if data := await(t, "one", got) + await(t, "two", got); data != "onetwo" {
-		t.Errorf("got %q", data)
-	}
+		mustWrite(t, conn, frames("two"))
+		awaitAck(t, conn, 2)
+		if data := await(t, "one", got) + await(t, "two", got); data != "onetwo" {
+			t.Errorf("got %q", data)
+		}
+	})
 }
 
 // TestRedelivery: a message whose handler fails comes again, marked, and those behind it wait.
@@ -467,21 +469,22 @@ func TestRedelivery(t *testing.T) {
 
 // TestSlowHandlerFreesTheQueue: what is handled leaves the queue although the batch is not at its end.
 func TestSlowHandlerFreesTheQueue(t *testing.T) {
-	path := socketPath(t)
-	step := make(chan struct{})
-	startReader(t, func([]byte) error { <-step; return nil }, path)
-	w := startWriter(t, path, udsipc.WithAcknowledgements())
-	const n = 10
-	for range n {
-		mustWriteMessage(t, w, "one of a batch")
-	}
-	for i := range uint64(n) {
-		until(t, "the messages before are acknowledged", func() bool { m := w.Metrics(); return m.Acknowledged == i && m.Unacknowledged == n-i })
-		step <- struct{}{}
-	}
-	if err := w.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	overTransports(t, func(t *testing.T, on *route) {
+		step := make(chan struct{})
+		on.startReader(t, func([]byte) error { <-step; return nil })
+		w := on.startWriter(t, udsipc.WithAcknowledgements())
+		const n = 10
+		for range n {
+			mustWriteMessage(t, w, "one of a batch")
+		}
+		for i := range uint64(n) {
+			until(t, "the messages before are acknowledged", func() bool { m := w.Metrics(); return m.Acknowledged == i && m.Unacknowledged == n-i })
+			step <- struct{}{}
+		}
+		if err := w.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestNoAcknowledgementPerMessage: under load one of them is for many messages.
@@ -523,41 +526,42 @@ func (c *countingConn) Read(b []byte) (int, error) {
 
 // TestStopHandsBackWhatIsNotAcknowledged: exactly that.
 func TestStopHandsBackWhatIsNotAcknowledged(t *testing.T) {
-	path := socketPath(t)
-	const n, handled = 100, 37
-	var calls atomic.Int64
-	leave := make(chan struct{})
-	defer close(leave)
-	startReader(t, func([]byte) error {
-		if calls.Add(1) == handled+1 {
-			<-leave
+	overTransports(t, func(t *testing.T, on *route) {
+		const n, handled = 100, 37
+		var calls atomic.Int64
+		leave := make(chan struct{})
+		defer close(leave)
+		on.startReader(t, func([]byte) error {
+			if calls.Add(1) == handled+1 {
+				<-leave
+			}
+			return nil
+		})
+		var back []uint64
+		w := on.startWriter(t, udsipc.WithAcknowledgements(), udsipc.WithUndelivered(func(data []byte) {
+			back = append(back, binary.BigEndian.Uint64(data))
+		}))
+		for i := range uint64(n) {
+			if err := w.WriteMessage(number(i, 50)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		return nil
-	}, path)
-	var back []uint64
-	w := startWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithUndelivered(func(data []byte) {
-		back = append(back, binary.BigEndian.Uint64(data))
-	}))
-	for i := range uint64(n) {
-		if err := w.WriteMessage(number(i, 50)); err != nil {
-			t.Fatal(err)
+		until(t, "the first messages are acknowledged", func() bool { return w.Metrics().Acknowledged == handled })
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := w.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Flush: %v, want the context's error", err)
 		}
-	}
-	until(t, "the first messages are acknowledged", func() bool { return w.Metrics().Acknowledged == handled })
-	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if err := w.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Flush: %v, want the context's error", err)
-	}
-	if err := w.Stop(short); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprint(n-handled)) {
-		t.Errorf("Stop: %v, want %d messages left", err, n-handled)
-	}
-	if len(back) != n-handled || back[0] != handled || back[len(back)-1] != n-1 {
-		t.Errorf("%d messages came back: %v", len(back), back)
-	}
-	if m := w.Metrics(); m.Acknowledged != handled || m.Undelivered != n-handled || m.Queued != 0 {
-		t.Errorf("%+v", m)
-	}
+		if err := w.Stop(short); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprint(n-handled)) {
+			t.Errorf("Stop: %v, want %d messages left", err, n-handled)
+		}
+		if len(back) != n-handled || back[0] != handled || back[len(back)-1] != n-1 {
+			t.Errorf("%d messages came back: %v", len(back), back)
+		}
+		if m := w.Metrics(); m.Acknowledged != handled || m.Undelivered != n-handled || m.Queued != 0 {
+			t.Errorf("%+v", m)
+		}
+	})
 }
 
 // TestStopWhileNobodyAnswers: a Writer with nothing to send ends at once, though its reader has not

@@ -853,89 +853,91 @@ func TestEveryOffset(t *testing.T) {
 
 // TestMetricsInvariant holds at every moment, whatever happens.
 func TestMetricsInvariant(t *testing.T) {
-	path := socketPath(t)
-	var r *udsipc.Reader
-	for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
-		t.Run(policy.String(), func(t *testing.T) {
-			w := newWriter(t, path, udsipc.WithOverflow(policy), udsipc.WithMaxBufferedWrites(50), udsipc.WithMaxAge(time.Millisecond))
-			mustStart(t, w)
-			var accepted, refused atomic.Uint64
-			var wg sync.WaitGroup
-			ctx, cancel := context.WithCancel(t.Context())
-			for range 4 {
-				wg.Go(func() {
-					for i := 0; ctx.Err() == nil; i++ {
-						if err := w.WriteMessage(make([]byte, i%2000)); err == nil {
-							accepted.Add(1)
-						} else if errors.Is(err, udsipc.ErrBufferFull) {
-							refused.Add(1)
+	overTransports(t, func(t *testing.T, on *route) {
+		var r *udsipc.Reader
+		for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
+			t.Run(policy.String(), func(t *testing.T) {
+				w := on.newWriter(t, udsipc.WithOverflow(policy), udsipc.WithMaxBufferedWrites(50), udsipc.WithMaxAge(time.Millisecond))
+				mustStart(t, w)
+				var accepted, refused atomic.Uint64
+				var wg sync.WaitGroup
+				ctx, cancel := context.WithCancel(t.Context())
+				for range 4 {
+					wg.Go(func() {
+						for i := 0; ctx.Err() == nil; i++ {
+							if err := w.WriteMessage(make([]byte, i%2000)); err == nil {
+								accepted.Add(1)
+							} else if errors.Is(err, udsipc.ErrBufferFull) {
+								refused.Add(1)
+							}
 						}
-					}
-				})
-			}
-			var handled uint64
-			for range 5 {
-				r = startReader(t, func([]byte) error { return nil }, path)
-				for range 200 {
-					checkInvariant(t, w.Metrics())
+					})
 				}
+				var handled uint64
+				for range 5 {
+					r = on.startReader(t, func([]byte) error { return nil })
+					for range 200 {
+						checkInvariant(t, w.Metrics())
+					}
+					stop(t, r)
+					handled += r.Metrics().Received
+				}
+				r = on.startReader(t, func([]byte) error { return nil })
+				cancel()
+				wg.Wait()
+				stopAndTell(t, w)
 				stop(t, r)
 				handled += r.Metrics().Received
-			}
-			r = startReader(t, func([]byte) error { return nil }, path)
-			cancel()
-			wg.Wait()
-			stopAndTell(t, w)
-			stop(t, r)
-			handled += r.Metrics().Received
-			m := w.Metrics()
-			checkInvariant(t, m)
-			if m.Accepted != accepted.Load() || m.Refused != refused.Load() || m.Queued != 0 || m.Sent != handled {
-				t.Errorf("%+v; the program counted %d accepted, %d refused, %d handled", m, accepted.Load(), refused.Load(), handled)
-			}
-		})
-	}
+				m := w.Metrics()
+				checkInvariant(t, m)
+				if m.Accepted != accepted.Load() || m.Refused != refused.Load() || m.Queued != 0 || m.Sent != handled {
+					t.Errorf("%+v; the program counted %d accepted, %d refused, %d handled", m, accepted.Load(), refused.Load(), handled)
+				}
+			})
+		}
+	})
 }
 
 func TestManyWritersKeepTheirOrder(t *testing.T) {
-	const writers, messages = 8, 2000
-	path := socketPath(t)
-	var mu sync.Mutex
-	next := map[uint64]uint64{}
-	done := make(chan struct{})
-	total := 0
-	startReader(t, func(data []byte) error {
-		who, n := binary.BigEndian.Uint64(data), binary.BigEndian.Uint64(data[8:])
-		mu.Lock()
-		defer mu.Unlock()
-		if next[who] != n {
-			t.Errorf("writer %d: got message %d, want %d", who, n, next[who])
-		}
-		next[who] = n + 1
-		if total++; total == writers*messages {
-			close(done)
-		}
-		return nil
-	}, path)
-	shared := startWriter(t, path)
-	var wg sync.WaitGroup
-	for who := range uint64(writers) {
-		w := shared // Half of them share one Writer.
-		if who%2 == 0 {
-			w = startWriter(t, path)
-		}
-		wg.Go(func() {
-			for n := range uint64(messages) {
-				data := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, who), n)
-				if err := w.WriteMessageContext(t.Context(), data); err != nil {
-					t.Error(err)
-					return
-				}
+	overTransports(t, func(t *testing.T, on *route) {
+		const writers, messages = 8, 2000
+		var mu sync.Mutex
+		next := map[uint64]uint64{}
+		done := make(chan struct{})
+		total := 0
+		on.startReader(t, func(data []byte) error {
+			who, n := binary.BigEndian.Uint64(data), binary.BigEndian.Uint64(data[8:])
+			mu.Lock()
+			defer mu.Unlock()
+			if next[who] != n {
+				t.Errorf("writer %d: got message %d, want %d", who, n, next[who])
 			}
+			next[who] = n + 1
+			if total++; total == writers*messages {
+				close(done)
+			}
+			return nil
 		})
-	}
-	wg.Wait()
-	await(t, "all messages", done)
+		shared := on.startWriter(t)
+		var wg sync.WaitGroup
+		for who := range uint64(writers) {
+			w := shared // Half of them share one Writer.
+			if who%2 == 0 {
+				w = on.startWriter(t)
+			}
+			wg.Go(func() {
+				for n := range uint64(messages) {
+					data := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, who), n)
+					if err := w.WriteMessageContext(t.Context(), data); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		await(t, "all messages", done)
+	})
 }
 
 func TestWriteMessageDoesNotAllocate(t *testing.T) {
