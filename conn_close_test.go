@@ -631,6 +631,7 @@ func TestLinkHandlerEndsItsGoroutine(t *testing.T) {
 	if _, err := conn.ReadMessage(); err != io.EOF {
 		t.Error(err)
 	}
+	until(t, "the Link has stopped", func() bool { return link.State() == udsipc.StateStopped })
 	if err := link.WaitConnected(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
 		t.Error(err)
 	}
