@@ -199,6 +199,7 @@ func (q *queue) trimLocked() {
 	}
 	q.front.forget(0, q.spent, size)
 	q.spent = 0
+	q.leftLocked() // Their bytes have left now.
 }
 
 // rewind forgets what a lost connection took. It returns the number and the size of the first message if the

@@ -121,7 +121,7 @@ func (q *queue) awaitRoom() <-chan struct{} {
 	return q.roomy
 }
 
-func (q *queue) roomyLocked() bool { return q.closed || q.room.first == nil && q.fitsLocked(0) }
+func (q *queue) roomyLocked() bool { return q.closed || q.room.first == nil && q.fitsLocked(1) }
 
 // leftLocked is called whenever something has left the queue, or the line for room: it serves those who
 // waited for it.
@@ -204,10 +204,10 @@ func (q *queue) flushed() <-chan struct{} {
 
 // joinFlushLocked returns where to wait, nil if nothing is queued.
 func (q *queue) joinFlushLocked() *place[flusher] {
+	target := q.counts.accepted // Those that are served now were not accepted before.
 	if q.expireLocked(q.ageLocked()) {
 		q.leftLocked()
 	}
-	target := q.counts.accepted
 	if q.passedLocked() >= target {
 		return nil
 	}
