@@ -3,6 +3,7 @@
 package udsipc_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -180,5 +181,49 @@ func TestReturnReadMemory(t *testing.T) {
 	}
 	if kept == 0 {
 		t.Error("nothing was ever kept")
+	}
+}
+
+// TestControlMessagesOfALostConnection do not wait for the next one if nothing else does.
+func TestControlMessagesOfALostConnection(t *testing.T) {
+	for _, ordinary := range []bool{false, true} {
+		path := socketPath(t)
+		l := listen(t, path)
+		lost := make(chan struct{}, 10)
+		link, err := udsipc.NewLink(path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+			if state == udsipc.StateLost {
+				lost <- struct{}{}
+			}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := link.Start(); err != nil {
+			t.Fatal(err)
+		}
+		accepted, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 100 { // More than the socket holds.
+			send := link.SendControl
+			if ordinary && n == 99 {
+				send = link.SendAlways
+			}
+			if _, err := send(make([]byte, 50_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.Close()
+		accepted.Close()
+		await(t, "the loss", lost)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if ordinary {
+			cancel() // It would wait for somebody to take the message.
+		}
+		if err := link.Stop(ctx); (err != nil) != ordinary {
+			t.Errorf("an ordinary message behind them %v: %v", ordinary, err)
+		}
+		cancel()
 	}
 }

@@ -109,13 +109,23 @@ func (l *Link) Send(data []byte) (number uint64, err error) {
 	return number, nil
 }
 
-// SendControl is Send for what ends or frees something at the peer. The bounds of the queue do not hold for it, so it
-// neither waits nor is refused before Stop. Its caller bounds how many there are.
+// SendControl is Send for what ends or frees something at the peer of the present connection. The bounds of the queue do not
+// hold for it, so it neither waits nor is refused before Stop. Its caller bounds how many there are. If the connection is
+// lost, and nothing else is queued, it is dropped.
 func (l *Link) SendControl(data []byte) (number uint64, err error) {
+	return l.sendBeyond(data, l.queue.putControl)
+}
+
+// SendAlways is Send for a message that the bounds of the queue do not hold for. Its caller bounds how many there are.
+func (l *Link) SendAlways(data []byte) (number uint64, err error) {
+	return l.sendBeyond(data, l.queue.putAlways)
+}
+
+func (l *Link) sendBeyond(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), l.cfg.maxMessageSize)
 	}
-	number, idle, err := l.queue.putControl(data)
+	number, idle, err := put(data)
 	if idle {
 		l.mu.Lock()
 		conn := l.conn

@@ -105,6 +105,7 @@ func (l *Link) converse(conn *Conn) {
 	conn.abandon()
 	l.queue.reserve(conn.unsent) // Nobody writes any more.
 	l.queue.rewind()
+	l.queue.dropControl()
 	l.failures = failuresAfter(l.failures, received > 0, time.Since(began))
 	conn.release()
 	if l.abort.Err() == nil {

@@ -35,28 +35,29 @@ type queue struct {
 	wake                  chan struct{}         // One slot: there is something to look at.
 	spare                 chan *place[producer] // Places in line that are not in use.
 
-	mu        sync.Mutex // Guards what follows.
-	front     segmentList
-	waiting   segmentList
-	next      int
-	taken     int
-	part      int
-	partCount int
-	spent     int    // Messages of front[0] that have left the queue, though not its memory.
-	early     uint64 // An acknowledgement of what is being written.
-	seq       sequence
-	limit     uint64 // The largest message that the reader takes, 0 if that is not known.
-	largest   uint64 // The largest message that was ever accepted.
-	ackTimes  histogram
-	open      bool
-	tail      *buffer // The chunk that is being filled: tail.b[:filled] is used.
-	filled    int
-	warm      int // Up to where tail was touched.
-	counts    queueCounts
-	sleeping  bool // The drain goroutine waits for wake; without one, nobody drains.
-	watched   bool // Somebody wants to know when nobody drains.
-	closed    bool // No message is accepted any more.
-	sealed    bool // What was left was taken out.
+	mu                     sync.Mutex // Guards what follows.
+	front                  segmentList
+	waiting                segmentList
+	next                   int
+	taken                  int
+	part                   int
+	partCount              int
+	spent                  int    // Messages of front[0] that have left the queue, though not its memory.
+	early                  uint64 // An acknowledgement of what is being written.
+	seq                    sequence
+	controlFrom, controlTo uint64 // The last run of messages of putControl.
+	limit                  uint64 // The largest message that the reader takes, 0 if that is not known.
+	largest                uint64 // The largest message that was ever accepted.
+	ackTimes               histogram
+	open                   bool
+	tail                   *buffer // The chunk that is being filled: tail.b[:filled] is used.
+	filled                 int
+	warm                   int // Up to where tail was touched.
+	counts                 queueCounts
+	sleeping               bool // The drain goroutine waits for wake; without one, nobody drains.
+	watched                bool // Somebody wants to know when nobody drains.
+	closed                 bool // No message is accepted any more.
+	sealed                 bool // What was left was taken out.
 
 	promised      uint64 // Messages that have room, and are being copied outside the lock,
 	promisedBytes uint64 // and the bytes of their frames.

@@ -75,6 +75,21 @@ func (q *queue) dropMessageLocked(list *segmentList, i int) {
 	}
 }
 
+// dropControl drops all that is queued, if that is nothing but messages of putControl: they are about a connection that is lost.
+// Nothing may be under way.
+func (q *queue) dropControl() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.emptyLocked() || q.controlTo != q.counts.accepted || q.passedLocked()+1 < q.controlFrom {
+		return
+	}
+	for !q.emptyLocked() {
+		q.dropMessageLocked(q.headLocked(), 0)
+		q.counts.dropped++
+	}
+	q.leftLocked()
+}
+
 // expireLocked drops the messages that are older than maxAge, and says whether there were any. The drain
 // goroutine is told, so that it reports them.
 func (q *queue) expireLocked(now time.Duration) bool {

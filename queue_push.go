@@ -35,8 +35,26 @@ func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
 	return q.enterLocked(data, size, now)
 }
 
-// putControl is put for a message that the bounds do not hold for: it is refused only once the queue is closed.
+// putControl is put for a message that the bounds do not hold for, and that is about the present connection alone: it is
+// refused only once the queue is closed.
 func (q *queue) putControl(data []byte) (number uint64, idle bool, err error) {
+	q.lock()
+	if q.closed {
+		q.mu.Unlock()
+		return 0, false, ErrStopped
+	}
+	size := frameSize(len(data))
+	if next := q.counts.accepted + 1; size <= chunkSize { // A larger one gets its number later, and is kept.
+		if q.controlTo != next-1 {
+			q.controlFrom = next
+		}
+		q.controlTo = next
+	}
+	return q.enterLocked(data, size, q.ageLocked())
+}
+
+// putAlways is put for a message that the bounds do not hold for.
+func (q *queue) putAlways(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()

@@ -105,6 +105,12 @@ func (c *Client) SendControl(body []byte) error {
 	return err
 }
 
+// SendAlways is SendBody for a message that the bounds of the queue do not hold for (udsipc.Link.SendAlways).
+func (c *Client) SendAlways(body []byte) error {
+	_, err := c.link.SendAlways(body)
+	return err
+}
+
 // Sent returns the number of the last message that a connection has taken whole (udsipc.Link.Sent).
 func (c *Client) Sent() uint64 { return c.link.Sent() }
 

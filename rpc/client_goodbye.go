@@ -96,7 +96,7 @@ func (c *Client) sendKeptLocked() {
 		return
 	}
 	for _, body := range f.kept {
-		_ = c.duplex.SendControl(body) // It is not refused, but by Stop.
+		_ = c.duplex.SendAlways(body) // It is not refused, but by Stop.
 	}
 	f.kept = nil
 }
