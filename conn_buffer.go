@@ -209,3 +209,15 @@ func (in *inbound) buffered() []byte {
 	}
 	return in.buf.b[in.r:in.w]
 }
+
+// wholeMessages counts the whole messages among what is buffered.
+func (in *inbound) wholeMessages() (n uint64) {
+	for rest := in.buffered(); in.skip == 0; n++ {
+		length, header, err := parseHeader(rest)
+		if err != nil || header == 0 || length > uint64(len(rest)-header) {
+			return n
+		}
+		rest = rest[header+int(length):]
+	}
+	return n
+}

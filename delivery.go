@@ -10,13 +10,15 @@ import (
 )
 
 // A MessageHandler handles one message. data is valid until it returns; a handler that keeps it must
-// copy it. An error, or a panic, is counted and reported, and the connection goes on; if the writer
+// copy it. It may change data only if it then returns nil: what is offered again is the same memory. An error, a panic,
+// or the end of its goroutine (runtime.Goexit) is counted and reported, and the connection goes on; if the writer
 // asks for acknowledgements, the message is offered again first (WithMaxRedeliveries). Handlers of
 // different connections run at once, messages of one connection in order.
 type MessageHandler func(data []byte) error
 
 // A DeliveryHandler is a MessageHandler that is told more. ctx ends when a Stop does not wait any
-// longer. d, its Data included, is valid until the handler returns.
+// longer. d, its Data included, is valid until the handler returns, and its fields may be changed; what its Peer points
+// to may not.
 type DeliveryHandler func(ctx context.Context, d *Delivery) error
 
 // A Delivery is a message and where it comes from.

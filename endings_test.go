@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,11 +93,6 @@ var endings = []ending{
 		cancel()
 		_ = s.reader.Stop(ctx) // It does not end well.
 	}},
-	{name: "goexit", handle: func(n uint64) {
-		if n == 3 {
-			runtime.Goexit()
-		}
-	}, end: func(s *scene) {}},
 	{name: "certificate of nobody", useless: true, applies: func(on *route) bool { return on.secure }, writer: func(s *scene) []udsipc.WriterOption {
 		own, _ := s.on.configs(s)
 		_, config := newAuthority(s).configs(s)

@@ -226,7 +226,7 @@ func ReclaimAfterAnother() error {
 	if err != nil {
 		return err
 	}
-	c.release(9)
+	c.release(9, 0)
 	_, err = m.reclaim(key, left, func() {})
 	return err
 }

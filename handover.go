@@ -161,7 +161,7 @@ func (c *readerConn) rest(inode uint64) *legacySession {
 	if session == nil {
 		return nil
 	}
-	return &legacySession{inode: inode, writer: c.claim.is(session.handled()), limit: c.in.limit, silence: c.in.silence, beat: session.beat}
+	return &legacySession{inode: inode, writer: c.claim.is(session.handled(), c.tried.of(session.handled()+1)), limit: c.in.limit, silence: c.in.silence, beat: session.beat}
 }
 
 // awaitVerdict is called by a connection at rest. It returns whether systemd keeps everything.

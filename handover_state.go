@@ -9,11 +9,12 @@ package udsipc
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 )
 
 // legacyVersion is the version of this form.
-const legacyVersion = 1
+const legacyVersion = 2
 
 // maxLegacyNames bounds the length of a name in it.
 const maxLegacyNames = 1 << 10
@@ -26,11 +27,12 @@ type legacyState struct {
 
 // A legacyWriter is a writer that is remembered.
 type legacyWriter struct {
-	key     writerKey
-	attempt uint64
-	handled uint64
-	repeats uint64
-	idle    time.Duration // Since its last connection ended.
+	key      writerKey
+	attempt  uint64
+	handled  uint64
+	repeats  uint64
+	failures int
+	idle     time.Duration // Since its last connection ended.
 }
 
 // A legacySession is a connection with acknowledgements.
@@ -64,7 +66,7 @@ func (s *legacyState) bytes() []byte {
 func (w *legacyWriter) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(w.key.who)))
 	b = append(append(b, w.key.who...), w.key.id[:]...)
-	for _, n := range []uint64{w.attempt, w.handled, w.repeats, uint64(w.idle.Milliseconds())} {
+	for _, n := range []uint64{w.attempt, w.handled, w.repeats, uint64(w.failures), uint64(w.idle.Milliseconds())} {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b
@@ -73,7 +75,8 @@ func (w *legacyWriter) append(b []byte) []byte {
 func (f *fields) legacyWriter() legacyWriter {
 	w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
 	copy(w.key.id[:], f.take(len(w.key.id)))
-	w.attempt, w.handled, w.repeats, w.idle = f.number(), f.number(), f.number(), f.milliseconds()
+	w.attempt, w.handled, w.repeats = f.number(), f.number(), f.number()
+	w.failures, w.idle = int(min(f.number(), math.MaxInt32)), f.milliseconds()
 	return w
 }
 

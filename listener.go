@@ -41,6 +41,9 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	if cfg.deadLetter != nil {
 		return nil, fmt.Errorf("udsipc: WithDeadLetter is for a Reader")
 	}
+	if cfg.stuckAfter != 0 {
+		return nil, fmt.Errorf("udsipc: WithStuckAfter(%v) is for a Reader: who converses on a Conn has no handler that could be looked at", cfg.stuckAfter)
+	}
 	r := newReaderWith(cfg)
 	r.conversations = make(chan *Conn)
 	return &Listener{reader: r}, nil

@@ -32,11 +32,12 @@ type writerKey struct {
 
 // A remembered is a writer.
 type remembered struct {
-	key     writerKey
-	attempt uint64 // The newest that was seen.
-	known   bool   // It was welcome once; the next two are set.
-	handled uint64 // The last message that is handled; while a connection lives, as of its beginning.
-	repeats uint64 // Up to here an earlier reader may have handled messages.
+	key      writerKey
+	attempt  uint64 // The newest that was seen.
+	known    bool   // It was welcome once; the next two are set.
+	handled  uint64 // The last message that is handled; while a connection lives, as of its beginning.
+	repeats  uint64 // Up to here an earlier reader, or a handler that failed, may have handled messages.
+	failures int    // How often the handler has failed for the message behind handled.
 
 	owner *claim        // The newest connection, nil if there is none.
 	since time.Time     // When the last one ended.
@@ -91,25 +92,27 @@ func (m *writerMemory) claim(who string, h hello, fence func()) (*claim, error) 
 }
 
 // wait waits until the older connection is at rest, and calls alive now and then meanwhile. It
-// returns the last message that is handled, and up to which one an earlier reader may have handled
-// others. The claim speaks for its writer then, unless it was fenced itself.
-func (c *claim) wait(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, err error) {
+// returns the last message that is handled, up to which one an earlier reader may have handled
+// others, and how often the handler has failed for the next one. The claim speaks for its writer then, unless it was fenced itself.
+func (c *claim) wait(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
 	if err := c.awaitBefore(ctx, interval, alive); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	m, w := c.memory, c.writer
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.fenced {
-		return 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.key.id)
+		return 0, 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.key.id)
 	}
 	c.welcome = true
 	if !w.known {
 		w.known = true
 		w.handled, w.repeats = c.hello.first-1, c.hello.sent
 	}
-	w.handled = max(w.handled, c.hello.first-1) // What the writer has set aside will not come.
-	return w.handled, w.repeats, nil
+	if w.handled < c.hello.first-1 {
+		w.handled, w.failures = c.hello.first-1, 0 // What the writer has set aside will not come.
+	}
+	return w.handled, w.repeats, w.failures, nil
 }
 
 func (c *claim) awaitBefore(ctx context.Context, interval time.Duration, alive func()) error {
@@ -151,7 +154,7 @@ func (m *writerMemory) reclaim(key writerKey, left legacyWriter, fence func()) (
 		m.idle.Remove(w.entry)
 		w.entry = nil
 	}
-	w.attempt, w.known, w.handled, w.repeats = left.attempt, true, left.handled, left.repeats
+	w.attempt, w.known, w.handled, w.repeats, w.failures = left.attempt, true, left.handled, left.repeats, left.failures
 	w.owner = &claim{memory: m, writer: w, fence: fence, done: make(chan struct{}), welcome: true}
 	return w.owner, nil
 }
@@ -162,7 +165,7 @@ func (m *writerMemory) export(now time.Time) (list []legacyWriter) {
 	defer m.mu.Unlock()
 	for entry := m.idle.Front(); entry != nil; entry = entry.Next() {
 		if w := entry.Value.(*remembered); w.known {
-			list = append(list, legacyWriter{key: w.key, attempt: w.attempt, handled: w.handled, repeats: w.repeats, idle: now.Sub(w.since)})
+			list = append(list, legacyWriter{key: w.key, attempt: w.attempt, handled: w.handled, repeats: w.repeats, failures: w.failures, idle: now.Sub(w.since)})
 		}
 	}
 	return list
@@ -176,27 +179,32 @@ func (m *writerMemory) restore(list []legacyWriter, now time.Time) {
 		if m.writers[known.key] != nil {
 			continue
 		}
-		w := &remembered{key: known.key, attempt: known.attempt, known: true, handled: known.handled, repeats: known.repeats, since: now.Add(-known.idle)}
+		w := &remembered{key: known.key, attempt: known.attempt, known: true, handled: known.handled, repeats: known.repeats, failures: known.failures, since: now.Add(-known.idle)}
 		m.writers[w.key] = w
 		w.entry = m.idle.PushBack(w)
 	}
 }
 
-// is returns what another process has to know of the claim's writer, once so many messages of it are handled.
-func (c *claim) is(handled uint64) legacyWriter {
+// is returns what another process has to know of the claim's writer, once so many messages of it are handled, and the
+// handler has failed for the next one so often.
+func (c *claim) is(handled uint64, failures int) legacyWriter {
 	c.memory.mu.Lock()
 	defer c.memory.mu.Unlock()
 	w := c.writer
-	return legacyWriter{key: w.key, attempt: w.attempt, handled: handled, repeats: w.repeats}
+	return legacyWriter{key: w.key, attempt: w.attempt, handled: handled, repeats: w.repeats, failures: failures}
 }
 
-// release ends the claim, and remembers the last message that its connection handled.
-func (c *claim) release(handled uint64) {
+// release ends the claim, and remembers the last message that its connection handled, and how often the handler has
+// failed for the next one.
+func (c *claim) release(handled uint64, failures int) {
 	m, w := c.memory, c.writer
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.welcome {
-		w.handled = handled
+		w.handled, w.failures = handled, failures
+		if failures > 0 {
+			w.repeats = max(w.repeats, handled+1)
+		}
 	}
 	if w.owner == c {
 		w.owner = nil

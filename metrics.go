@@ -105,11 +105,12 @@ func (w *Writer) GetMetrics() (sent, dropped, failed uint64, queueDepth int) {
 type ReaderMetrics struct {
 	Received      uint64 `json:"received"` // Messages handed to the handler.
 	ReceivedBytes uint64 `json:"received_bytes"`
-	HandlerErrors uint64 `json:"handler_errors"` // Messages for which the handler returned an error.
-	Panics        uint64 `json:"panics"`         // Messages at which the handler panicked.
+	HandlerErrors uint64 `json:"handler_errors"` // Messages for which the handler returned an error at first, however often it then got them again.
+	Panics        uint64 `json:"panics"`         // Messages at which it panicked, or ended its goroutine, at first.
 	TooSlow       uint64 `json:"too_slow"`       // Connections ended because of WithMessageTimeout or WithFirstMessageTimeout.
 	Stalled       uint64 `json:"stalled"`        // Conns ended because of WithStallTimeout.
 	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
+	Discarded     uint64 `json:"discarded"`      // Messages of plain connections that were read and not handled, because the context of a Stop had ended.
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
 	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or greeting.
 
@@ -143,7 +144,7 @@ type readerCounts struct {
 	connCounts
 	tooSlow, stalled                atomic.Uint64
 	handlerErrors, panics, tooLarge atomic.Uint64
-	truncated, malformed            atomic.Uint64
+	truncated, malformed, discarded atomic.Uint64
 	accepted, refused, idleClosed   atomic.Uint64
 	acceptErrors, errors            atomic.Uint64
 	sessions, redelivered           atomic.Uint64
@@ -167,6 +168,7 @@ func (c *connCounts) add(other *connCounts) {
 // Metrics returns a snapshot. It may be called at any time.
 func (r *Reader) Metrics() ReaderMetrics {
 	var sum connCounts
+	handlerErrors, panics := r.counts.handlerErrors.Load(), r.counts.panics.Load() // Before Received: so there are not more of them.
 	r.mu.Lock()
 	sum.add(&r.counts.connCounts)
 	for c := range r.conns {
@@ -177,11 +179,12 @@ func (r *Reader) Metrics() ReaderMetrics {
 	return ReaderMetrics{
 		Received:      sum.received.Load(),
 		ReceivedBytes: sum.receivedBytes.Load(),
-		HandlerErrors: r.counts.handlerErrors.Load(),
-		Panics:        r.counts.panics.Load(),
+		HandlerErrors: handlerErrors,
+		Panics:        panics,
 		TooSlow:       r.counts.tooSlow.Load(),
 		Stalled:       r.counts.stalled.Load(),
 		TooLarge:      r.counts.tooLarge.Load(),
+		Discarded:     r.counts.discarded.Load(),
 		Truncated:     r.counts.truncated.Load(),
 		Malformed:     r.counts.malformed.Load(),
 

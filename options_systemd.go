@@ -41,7 +41,8 @@ func WithStatusInterval(d time.Duration) ReaderOption {
 // WithStuckAfter sets how long a handler may take for one message until it counts as stuck; the default, 0, is the
 // interval of systemd's watchdog (WatchdogSec=, systemd.service(5)), and without a watchdog none ever is. While a
 // handler is stuck, the watchdog is not told that the process lives, so that systemd ends it. A
-// negative one is an error.
+// negative one is an error. It is for a Reader: a Listener, and what is built on one, refuses it, because there the
+// watchdog knows of no handlers.
 func WithStuckAfter(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.stuckAfter = d })
 }

@@ -50,7 +50,8 @@ type Reader struct {
 	file            *socketFile
 	passed          *passedSocket
 	shut            bool // The listener refuses new connections.
-	closing         bool // The connections are being ended.
+	closing         bool // The connections are being ended,
+	forced          bool // or have been halted.
 	conns           map[*readerConn]struct{}
 	refusing        int            // How many of conns are being refused.
 	users           map[string]int // How many of the others each user has.

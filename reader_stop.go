@@ -18,7 +18,9 @@ import (
 //
 // ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
 // When ctx ends first, connections are closed and Stop returns at once with an error that says how
-// many were still busy; handlers that do not return are left behind. It may be called before Start,
+// many were still busy. Handlers that run are left behind, and none is called any more: what was read and is not
+// handled comes again in a session. Otherwise it is reported and counted (Discarded), and the writer is told of it, unless a
+// handler that does not return keeps that from happening. It may be called before Start,
 // again, and from several goroutines. From inside a handler it can only end with ctx.
 func (r *Reader) Stop(ctx context.Context) error {
 	if r.neverStarted() {
@@ -105,9 +107,9 @@ func (r *Reader) force(ctx context.Context) error {
 	case <-r.done:
 		return nil
 	default:
-		r.giveUp()
 	}
 	r.mu.Lock()
+	r.forced = true
 	busy := len(r.conns)
 	conns := make([]*readerConn, 0, busy)
 	for c := range r.conns {
@@ -115,17 +117,26 @@ func (r *Reader) force(ctx context.Context) error {
 	}
 	listener := r.listener
 	r.mu.Unlock()
+	for _, c := range conns {
+		c.in.halt() // Before a handler that heeds its context returns: no other is called any more.
+	}
+	r.giveUp()
 	if listener != nil { // Else it was never started, and another Stop is about to say so.
 		_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
 	}
 	for _, c := range conns {
-		c.abort()
+		if c.in.replays.Load() {
+			closeNow(c.in.conn) // A plain one tells its writer how far it came, unless something holds it up.
+		}
 	}
 	timer := time.NewTimer(stopGrace)
 	defer timer.Stop()
 	select {
 	case <-r.done:
 	case <-timer.C:
+		for _, c := range conns {
+			closeNow(c.in.conn)
+		}
 		r.end()
 	}
 	if busy == 0 {

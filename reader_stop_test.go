@@ -4,6 +4,7 @@ package udsipc_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -82,5 +83,50 @@ func TestStopServesTheBacklogWhenBusy(t *testing.T) {
 		if handled.Load() != 1 {
 			t.Fatalf("round %d: a message that the kernel had taken before Stop was not handled", round)
 		}
+	}
+}
+
+// TestForcedStopCallsNoHandlerAnyMore: the one that runs finishes. What was read behind its message is counted, and
+// the Writer is told if the handler does not keep that from happening.
+func TestForcedStopCallsNoHandlerAnyMore(t *testing.T) {
+	for name, inTime := range map[string]bool{"a handler that heeds its context": true, "one that does not": false} {
+		t.Run(name, func(t *testing.T) {
+			overModes(t, func(t *testing.T, on *route) {
+				const messages = 1000
+				entered, leave := make(chan struct{}, messages), make(chan struct{})
+				errs := collect()
+				r := on.startDeliveryReader(t, func(ctx context.Context, _ *udsipc.Delivery) error {
+					entered <- struct{}{}
+					if <-ctx.Done(); !inTime {
+						<-leave
+					}
+					return nil
+				}, udsipc.WithReaderErrorCallback(errs.callback))
+				w := on.startedWriter(t, udsipc.WithMaxBackoff(time.Hour))
+				for range messages {
+					mustWriteMessage(t, w, "message")
+				}
+				await(t, "the handler", entered)
+				ended, cancel := context.WithCancel(t.Context())
+				cancel()
+				if err := r.Stop(ended); err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("Stop: %v", err)
+				}
+				close(leave)
+				until(t, "the connection is gone", func() bool { return r.Metrics().Connections == 0 })
+				until(t, "the Writer knows", func() bool { return w.Metrics().LostConnections > 0 })
+				m := r.Metrics()
+				if m.Received != 1 || len(entered) != 0 {
+					t.Errorf("%d more handlers were called: %+v", len(entered), m)
+				}
+				if m.Discarded > 0 {
+					errs.want(t, udsipc.ErrStopped)
+				}
+				checkAccounting(t, w, m.Received+m.Discarded)
+				if m := w.Metrics(); inTime && !on.acknowledged && 1+m.PossiblyLost+m.Queued != messages {
+					t.Errorf("one message was handled, %d of %d are said to be lost, %d are queued", m.PossiblyLost, messages, m.Queued)
+				}
+			})
+		})
 	}
 }

@@ -20,8 +20,12 @@ import (
 type readerConn struct {
 	reader   *Reader
 	in       *inbound
-	delivery Delivery
+	delivery Delivery          // What is known of the message at hand.
+	given    Delivery          // The same, for the handler to do with as it likes.
 	handle   func(data []byte) // One of the handle methods, bound once.
+	failure  error             // What the handler did instead of returning; nil once that is dealt with.
+	exited   bool              // It has ended the goroutine, and another has to go on.
+	tried    attempts          // Of the message at hand, or the one before.
 	refused  bool
 	user     string         // Whose it counts as.
 	unknown  error          // Why who it is could not be told.
@@ -69,6 +73,9 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 	r.conns[c] = struct{}{}
 	if c.refused || r.closing {
 		r.endLocked(c)
+	}
+	if r.forced {
+		c.in.halt() // As force has done to the others.
 	}
 	r.wg.Add(1)
 	if r.conversations != nil {
@@ -121,15 +128,6 @@ func (r *Reader) remove(c *readerConn) {
 	r.wg.Done()
 }
 
-// abort ends a connection whatever it is doing.
-func (c *readerConn) abort() {
-	if c.in.replays.Load() {
-		c.in.halt()
-	}
-	c.in.leave()
-	closeNow(c.in.conn)
-}
-
 // where names the connection in errors.
 func (c *readerConn) where() string {
 	return c.reader.cfg.where + ", " + c.delivery.Peer.String()
@@ -137,12 +135,11 @@ func (c *readerConn) where() string {
 
 // serve handles what comes until the connection ends.
 func (c *readerConn) serve() {
-	defer c.reader.remove(c)
+	defer c.end()
 	if c.reader.conversations != nil {
 		c.converse()
 		return
 	}
-	defer c.leaveSession()
 	if !c.verify() {
 		return
 	}
@@ -150,6 +147,44 @@ func (c *readerConn) serve() {
 	if c.legacy != nil && !c.resume() {
 		return
 	}
+	c.serveMessages()
+	c.discard()
+}
+
+// goOn is serve for a connection whose handler has ended the goroutine (runtime.Goexit).
+func (c *readerConn) goOn() {
+	defer c.end()
+	c.serveMessages()
+	c.discard()
+}
+
+// end is the end of the connection, or of one goroutine of it.
+func (c *readerConn) end() {
+	if c.exited {
+		c.exited = false
+		go c.goOn() // Ends with the connection; finish waits for it.
+		return
+	}
+	if c.reader.conversations == nil {
+		c.leaveSession()
+	}
+	c.reader.remove(c)
+}
+
+// discard accounts, after a Stop that does not wait, for what was read of a plain connection and is not handled, and
+// tells the writer. In a session that comes again.
+func (c *readerConn) discard() {
+	if c.claim != nil || !c.in.halted.Load() {
+		return
+	}
+	c.in.farewell()
+	if messages := c.in.wholeMessages(); messages > 0 {
+		c.reader.counts.discarded.Add(messages)
+		c.reader.report(OpStop, c.where(), fmt.Errorf("%w: %d messages were read and are not handled", ErrStopped, messages))
+	}
+}
+
+func (c *readerConn) serveMessages() {
 	for {
 		err := c.deliver()
 		switch {
@@ -238,7 +273,8 @@ func (c *readerConn) handshake() error {
 	return handshake(ctx, secure, c.reader.cfg.handshakeTimeout, &c.delivery.Peer)
 }
 
-// deliver hands over what is buffered. A panic costs the message at which it happened.
+// deliver hands over what is buffered. A panic costs the message at which it happened, and so does a handler that ends
+// its goroutine: another one calls deliver again.
 func (c *readerConn) deliver() error {
 	c.handling.Store(true)
 	defer c.handling.Store(false)
@@ -248,30 +284,38 @@ func (c *readerConn) deliver() error {
 		defer session.end()
 	}
 	for {
-		done, err := c.deliverUntilPanic()
-		if done {
-			return err
-		}
-		if session != nil {
+		if err := c.failure; err != nil && session != nil {
 			c.redeliver(c.in.lastMessage(), err)
+		}
+		c.failure = nil
+		if done, err := c.deliverUntilPanic(); done {
+			return err
 		}
 	}
 }
 
 func (c *readerConn) deliverUntilPanic() (done bool, err error) {
 	defer func() {
-		if value := recover(); value != nil {
-			err = c.panicked(value)
+		if !done && !c.exited { // Else it was a message that was offered again, or a dead letter.
+			c.reader.counts.panics.Add(1)
+			c.failure = c.panicked(recover())
 		}
 	}()
 	err = c.in.deliver(c.handle)
 	return true, err
 }
 
-// panicked accounts for a handler's panic.
+// panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
+// handled so far.
 func (c *readerConn) panicked(value any) error {
 	err := fmt.Errorf("%w: panic: %v\n%s", ErrHandlerFailed, value, debug.Stack())
-	c.reader.counts.panics.Add(1)
+	if value == nil {
+		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", ErrHandlerFailed, debug.Stack())
+		c.exited, c.failure = true, err
+	}
+	if c.in.session != nil {
+		c.in.session.undone = 1
+	}
 	c.reader.report(OpHandle, c.where(), err)
 	return err
 }
@@ -285,14 +329,20 @@ func (c *readerConn) handleMessage(data []byte) {
 func (c *readerConn) handleDelivery(data []byte) {
 	c.delivery.Data = data
 	c.delivery.Seq++
-	if err := c.reader.deliver(c.reader.handling, &c.delivery); err != nil {
+	c.given = c.delivery
+	if err := c.reader.deliver(c.reader.handling, &c.given); err != nil {
 		c.failed(err)
 	}
 }
 
-// failed accounts for a handler's error.
+// failed accounts for a handler's error when a message is offered for the first time.
 func (c *readerConn) failed(err error) {
 	c.reader.counts.handlerErrors.Add(1)
+	c.blame(err)
+}
+
+// blame reports a handler's error.
+func (c *readerConn) blame(err error) {
 	c.reader.report(OpHandle, c.where(), fmt.Errorf("%w: %w", ErrHandlerFailed, err))
 }
 

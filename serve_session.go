@@ -11,6 +11,20 @@ import (
 	"time"
 )
 
+// The attempts at a message: how often the handler has failed for it, on all connections of its writer together.
+type attempts struct {
+	message uint64
+	count   int
+}
+
+// of returns how often the handler has failed for this message.
+func (a attempts) of(message uint64) int {
+	if a.message != message {
+		return 0
+	}
+	return a.count
+}
+
 // Pauses before a message is offered again: each is redeliveryGrowth times the one before.
 const (
 	minRedeliveryPause = 10 * time.Millisecond
@@ -76,7 +90,7 @@ func (c *readerConn) welcome(h hello) error {
 	}
 	c.claim = claim
 	beat := h.silence / beatsPerSilence
-	handled, repeats, err := claim.wait(c.reader.handling, beat, func() {
+	handled, repeats, failures, err := claim.wait(c.reader.handling, beat, func() {
 		_ = c.in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
 		_, _ = c.in.conn.Write(heartbeat)
 	})
@@ -91,6 +105,7 @@ func (c *readerConn) welcome(h hello) error {
 		answer.silence = c.reader.cfg.peerTimeout
 	}
 	c.delivery.Writer = h.writer
+	c.tried = attempts{message: handled + 1, count: failures}
 	c.beginSession(handled, repeats, beat, answer.silence)
 	_ = c.in.session.send(appendWelcome(nil, answer)) // Reading tells what became of the connection.
 	if c.in.closing.Load() {
@@ -130,7 +145,7 @@ func (c *readerConn) leaveSession() {
 		}
 	}
 	if c.claim != nil {
-		c.claim.release(handled)
+		c.claim.release(handled, c.tried.of(handled+1))
 	}
 }
 
@@ -152,7 +167,8 @@ func (c *readerConn) handleDeliveryAcked(data []byte) {
 	if c.in.session.repeat != 0 {
 		c.flagRepeats()
 	}
-	if err := c.reader.deliver(c.reader.handling, &c.delivery); err != nil {
+	c.given = c.delivery
+	if err := c.reader.deliver(c.reader.handling, &c.given); err != nil {
 		c.failed(err)
 		c.redeliver(data, err)
 	}
@@ -170,28 +186,40 @@ func (c *readerConn) flagRepeats() {
 
 // redeliver offers a message again for which the handler failed with err, after growing pauses, and
 // makes it a dead letter in the end. The messages behind it wait. If the connection is ended meanwhile,
-// the message is not handled.
+// the message is not handled, and its attempts count on the next connection.
 func (c *readerConn) redeliver(data []byte, err error) {
 	session := c.in.session
+	session.undone = 1
 	first := c.delivery.Redelivered
 	c.delivery.Data = data
 	c.delivery.Seq = session.base + c.in.counts.received.Load()
 	c.delivery.Redelivered = true
 	defer func() { c.delivery.Redelivered = first }()
-	pause := minRedeliveryPause
-	for range c.reader.cfg.maxRedeliveries {
-		if !c.pause(pause) {
-			session.undone = 1
+	c.tried = attempts{message: c.delivery.Seq, count: c.tried.of(c.delivery.Seq) + 1}
+	for c.tried.count <= c.reader.cfg.maxRedeliveries {
+		if !c.pause(redeliveryPause(c.tried.count)) {
 			c.in.halt()
 			return
 		}
-		pause = min(redeliveryGrowth*pause, maxRedeliveryPause)
 		c.reader.counts.redelivered.Add(1)
 		if err = c.offer(); err == nil {
+			session.undone = 0
 			return
 		}
+		c.tried.count++
 	}
 	c.bury(err)
+}
+
+// redeliveryPause is how long to wait after so many failures.
+func redeliveryPause(failures int) time.Duration {
+	pause := minRedeliveryPause
+	for range failures - 1 {
+		if pause *= redeliveryGrowth; pause >= maxRedeliveryPause {
+			return maxRedeliveryPause
+		}
+	}
+	return pause
 }
 
 // pause waits, unless the connection is ended for a newer one, or the Reader for good.
@@ -212,34 +240,42 @@ func (c *readerConn) pause(d time.Duration) bool {
 // offer calls the handler for a message that it has failed for.
 func (c *readerConn) offer() (err error) {
 	c.offers.Add(1)
+	returned := false
 	defer func() {
-		if value := recover(); value != nil {
-			err = c.panicked(value)
+		if !returned {
+			err = c.panicked(recover())
 		}
 	}()
+	c.given = c.delivery
 	if c.reader.deliver != nil {
-		err = c.reader.deliver(c.reader.handling, &c.delivery)
+		err = c.reader.deliver(c.reader.handling, &c.given)
 	} else {
-		err = c.reader.message(c.delivery.Data)
+		err = c.reader.message(c.given.Data)
 	}
-	if err != nil {
-		c.failed(err)
+	if returned = true; err != nil {
+		c.blame(err)
 	}
 	return err
 }
 
-// bury gives up on a message.
+// bury gives up on a message, which is handled by that.
 func (c *readerConn) bury(err error) {
+	session := c.in.session
+	session.undone = 0
 	c.reader.counts.deadLetters.Add(1)
 	c.reader.report(OpHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
 		c.delivery.Seq, c.delivery.Writer, c.reader.cfg.maxRedeliveries, ErrHandlerFailed, err))
 	if c.reader.cfg.deadLetter == nil {
 		return
 	}
+	returned := false
 	defer func() {
-		if value := recover(); value != nil {
-			_ = c.panicked(value) // It is counted and reported.
+		if !returned {
+			_ = c.panicked(recover()) // It is reported.
+			session.undone, c.failure = 0, nil
 		}
 	}()
-	c.reader.cfg.deadLetter(&c.delivery, err)
+	c.given = c.delivery
+	c.reader.cfg.deadLetter(&c.given, err)
+	returned = true
 }

@@ -452,7 +452,7 @@ func TestRedelivery(t *testing.T) {
 			t.Errorf("dead letters: %v, want %v", dead, want)
 		}
 		m := r.Metrics()
-		if m.DeadLetters != 1 || m.Redelivered != 6 || m.HandlerErrors != 6 || m.Panics != 1 || m.Received != 6 || m.Acknowledged != 6 {
+		if m.DeadLetters != 1 || m.Redelivered != 6 || m.HandlerErrors != 2 || m.Panics != 1 || m.Received != 6 || m.Acknowledged != 6 {
 			t.Errorf("%+v", m)
 		}
 		if m := w.Metrics(); m.Acknowledged != 6 {

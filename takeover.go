@@ -192,6 +192,7 @@ func (c *readerConn) resume() bool {
 		return false
 	}
 	c.delivery.Writer = left.writer.key.id
+	c.tried = attempts{message: left.writer.handled + 1, count: left.writer.failures}
 	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
 	if left.limit > c.in.limit {
 		c.in.requestClose(endOrderly) // Its next welcome tells the new limit.
