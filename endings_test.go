@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/udsipc/udsipc"
@@ -22,6 +23,7 @@ type scene struct {
 	reader *udsipc.Reader
 	writer *udsipc.Writer
 	first  net.Conn      // The connection that fills the Reader.
+	link   *simLink      // The connection that stalls.
 	gate   chan struct{} // Handlers wait for it.
 	open   func()        // Opens it.
 
@@ -108,6 +110,23 @@ var endings = []ending{
 	}},
 }
 
+// stalledEnding is a message that is not there whole in time: the network takes ten bytes of it and no more.
+var stalledEnding = ending{name: "message timeout", exact: true, applies: func(on *route) bool { return !on.secure && !on.acknowledged },
+	before: func(s *scene) {
+		s.open()
+		s.on.net.breakFirst = func(l *simLink) {
+			l.room(0, 10)
+			l.hold(0, true)
+			s.link = l
+		}
+	}, end: func(s *scene) {
+		synctest.Wait()
+		s.link.room(0, 0)
+		s.link.hold(0, false)
+		until(s, "it was too slow", func() bool { return s.reader.Metrics().TooSlow > 0 })
+		s.link.room(0, simCapacity)
+	}, reader: []udsipc.ReaderOption{udsipc.WithMessageTimeout(5 * time.Second)}}
+
 // sendFirst has these bytes sent on the first connection, before the Writer gets it.
 func sendFirst(b []byte) func(*scene) []udsipc.WriterOption {
 	return func(s *scene) []udsipc.WriterOption {
@@ -133,7 +152,7 @@ func TestEndings(t *testing.T) {
 
 // TestEndingsInMemory is TestEndings over connections of which nothing is known, under a fake clock.
 func TestEndingsInMemory(t *testing.T) {
-	for _, e := range endings {
+	for _, e := range append(endings, stalledEnding) {
 		t.Run(e.name, func(t *testing.T) { overMemory(t, e.run) })
 	}
 }

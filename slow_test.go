@@ -149,47 +149,81 @@ func TestTooLargeBeforeSlowHandlers(t *testing.T) {
 	}
 }
 
+// A kernelEnd is one connection of TestStopHandlesWhatTheKernelHas.
+type kernelEnd struct {
+	*testing.T
+	on     *route
+	reader *udsipc.Reader
+	writer *udsipc.Writer
+
+	mu    sync.Mutex
+	calls map[uint64]int
+}
+
+const kernelMessages = 1300 // Of 1 ms: more than a Reader waits for a peer that says nothing.
+
+func startKernelEnd(t *testing.T, tr transport, acknowledged bool) *kernelEnd {
+	e := &kernelEnd{T: t, on: &route{transport: tr, address: tr.address(t), acknowledged: acknowledged}, calls: map[uint64]int{}}
+	e.reader = e.on.startReader(t, e.handler(time.Millisecond), udsipc.WithReadBufferSize(16<<10))
+	e.writer = e.on.startedWriter(t)
+	for n := range uint64(kernelMessages) {
+		if err := e.writer.WriteMessage(number(n, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e
+}
+
+func (e *kernelEnd) handler(takes time.Duration) udsipc.MessageHandler {
+	return func(data []byte) error {
+		time.Sleep(takes) // A handler's work, not a wait for anything.
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.calls[numberOf(data)]++
+		return nil
+	}
+}
+
+func (e *kernelEnd) handled() (calls uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range e.calls {
+		calls += uint64(n)
+	}
+	return calls
+}
+
+// check fails unless Stop has split the messages exactly, and the next Reader gets the rest, once.
+func (e *kernelEnd) check() {
+	e.Helper()
+	until(e, "the end is known", func() bool { return !e.writer.Metrics().Connected })
+	checkGracefulStop(e, e.writer, e.handled())
+	next := e.on.startReader(e, e.handler(0))
+	stop(e, e.writer)
+	stop(e, next)
+	checkGracefulStop(e, e.writer, e.handled())
+	m := e.writer.Metrics()
+	if len(e.calls) != kernelMessages || m.PossiblyLost > 0 {
+		e.Errorf("%s, acknowledged %v: %d messages of %d: %+v", e.on.name, e.on.acknowledged, len(e.calls), kernelMessages, m)
+	}
+}
+
 // TestStopHandlesWhatTheKernelHas: more than a second's work lies in the sockets at Stop. All transports at
 // once, because that is a second of a real clock.
 func TestStopHandlesWhatTheKernelHas(t *testing.T) {
-	const messages, takes = 1300, time.Millisecond
-	type end struct {
-		on      *route
-		reader  *udsipc.Reader
-		writer  *udsipc.Writer
-		handled atomic.Uint64
-	}
-	var ends []*end
+	var ends []*kernelEnd
 	for _, tr := range transports {
 		for _, acknowledged := range []bool{false, true} {
-			e := &end{on: &route{transport: tr, address: tr.address(t), acknowledged: acknowledged}}
-			e.reader = e.on.startReader(t, func([]byte) error {
-				time.Sleep(takes) // A handler's work, not a wait for anything.
-				e.handled.Add(1)
-				return nil
-			}, udsipc.WithReadBufferSize(16<<10))
-			e.writer = e.on.startedWriter(t)
-			for n := range uint64(messages) {
-				if err := e.writer.WriteMessage(number(n, 100)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			ends = append(ends, e)
+			ends = append(ends, startKernelEnd(t, tr, acknowledged))
 		}
 	}
 	var wg sync.WaitGroup
 	for _, e := range ends {
-		wg.Go(func() {
-			until(t, e.on.name+": the first is handled", func() bool { return e.handled.Load() > 0 })
-			stop(t, e.reader)
-		})
+		until(t, e.on.name+": the first is handled", func() bool { return e.handled() > 0 })
+		wg.Go(func() { stop(t, e.reader) })
 	}
 	wg.Wait()
 	for _, e := range ends {
-		until(t, "the end is known", func() bool { return !e.writer.Metrics().Connected })
-		checkGracefulStop(t, e.writer, e.handled.Load())
-		if m := e.writer.Metrics(); m.PossiblyLost > 0 {
-			t.Errorf("%s, acknowledged %v: %+v", e.on.name, e.on.acknowledged, m)
-		}
+		e.check()
 	}
 }
