@@ -43,6 +43,10 @@ type outbound struct {
 	older, newer mark
 	probed       time.Time
 
+	// Writes that cannot have a deadline, because they speak TLS.
+	waits   *time.Timer // Tells of one that waits; nil without TLS.
+	writing atomic.Bool
+
 	// The end of it.
 	cut     bool          // A write was refused after a part of it was taken.
 	mu      sync.Mutex    // Guards the write deadline against leaving.
@@ -141,11 +145,40 @@ func (o *outbound) write(bufs [][]byte) (int, error) {
 	if err := o.arm(now); err != nil {
 		return 0, err
 	}
+	if o.waits != nil {
+		o.writing.Store(true)
+		o.waits.Reset(o.timeout)
+	}
 	o.vector = bufs
 	n, err := o.vector.WriteTo(o.conn)
+	if o.waits != nil {
+		o.writing.Store(false)
+		o.waits.Stop()
+	}
 	o.bytes.Add(n)
 	o.cut = n > 0 && errors.Is(err, syscall.EPIPE)
 	return int(n), err
+}
+
+// onWait has tell called whenever a write has waited for its timeout again, if the connection speaks TLS. The others
+// return from their write.
+func (o *outbound) onWait(tell func()) {
+	if !o.secure() {
+		return
+	}
+	o.waits = time.AfterFunc(time.Hour, func() {
+		o.mu.Lock()
+		waited := time.Since(o.armed)
+		o.mu.Unlock()
+		if !o.writing.Load() {
+			return
+		}
+		if waited >= o.timeout { // Else it is the write after the one that the timer was set for.
+			tell()
+		}
+		o.waits.Reset(o.timeout)
+	})
+	o.waits.Stop()
 }
 
 // resumable says whether the connection goes on after a write timed out. A TLS connection is corrupt

@@ -33,6 +33,7 @@ func (w *Writer) serve(o *outbound) {
 		closeNow(o.conn)
 	})
 	defer release()
+	o.onWait(w.stillWriting)
 
 	w.mu.Lock()
 	w.current = o
@@ -88,6 +89,12 @@ func (w *Writer) drain(o *outbound) error {
 		return ErrStopped
 	}
 	return nil
+}
+
+// stillWriting reports a write of TLS that waits. It is called while the drain goroutine is in that write.
+func (w *Writer) stillWriting() {
+	w.counts.backpressure.Add(1)
+	w.report(OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", ErrBackpressure, w.cfg.writeTimeout))
 }
 
 // rest waits until there is something to write. It says that the connection ends, and with what drain
