@@ -28,6 +28,28 @@ func putBytes(b *[]byte) {
 	}
 }
 
+// boxes are what slices lie in while they are pooled, so that to put one there costs no allocation.
+var boxes = sync.Pool{New: func() any { return new([]byte) }}
+
+// takeBytes returns an empty slice, pooled or new.
+func takeBytes() []byte {
+	box := pool.Get().(*[]byte)
+	b := (*box)[:0]
+	*box = nil
+	boxes.Put(box)
+	return b
+}
+
+// keepBytes gives b back. Nobody may use it afterwards.
+func keepBytes(b []byte) {
+	if cap(b) == 0 || cap(b) > maxKept {
+		return
+	}
+	box := boxes.Get().(*[]byte)
+	*box = b
+	pool.Put(box)
+}
+
 // sendWith sends a message whose fields fill appends.
 func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byte) error {
 	b := pool.Get().(*[]byte)

@@ -55,6 +55,9 @@ func (m *memory) give(own, kind *atomic.Int64, n int) {
 	kind.Add(-int64(n))
 }
 
+// scarce says whether nothing should be kept for later.
+func (m *memory) scarce() bool { return m.used.Load() > m.limit/4 }
+
 // full says whether a connection has all that it may have.
 func (m *memory) full(own *atomic.Int64) bool {
 	return !m.allows(own.Load()+1, m.used.Load()+1)

@@ -209,7 +209,7 @@ type ServerMetrics struct {
 	Running       int   `json:"running"`        // Calls and streams under way, and responses that wait (LimitCalls).
 	RequestBytes  int64 `json:"request_bytes"`  // Requests of calls under way. This and the next two are bounded by LimitMemory.
 	ResponseBytes int64 `json:"response_bytes"` // What waits for room in the queue of its connection.
-	StreamBytes   int64 `json:"stream_bytes"`   // What has arrived for streams, and was not received.
+	StreamBytes   int64 `json:"stream_bytes"`   // What has arrived for streams and was not received, and the memory that they keep for more.
 }
 
 // Metrics returns a snapshot. It may be called at any time.

@@ -32,8 +32,9 @@ func (s *Stream) Receive() (data []byte, err error) {
 func (s *Stream) refill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.arrived) == 0 && cap(s.taken) > maxSpare {
-		s.letGoLocked(&s.taken) // A stream at rest costs little.
+	if len(s.arrived) == 0 && s.session != nil && s.session.server.memory.scarce() {
+		s.letGoLocked(&s.taken) // What it keeps for the next messages is counted.
+		s.letGoLocked(&s.arrived)
 	}
 	for len(s.arrived) == 0 && !s.last && s.cut == nil && s.err == nil {
 		s.ears.Wait()

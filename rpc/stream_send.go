@@ -28,6 +28,9 @@ func (s *Stream) Send(data []byte) error {
 	}
 	s.credit -= len(data) + messageCost
 	if len(s.leaving) == 0 {
+		if cap(s.leaving) == 0 {
+			s.leaving = takeBytes()
+		}
 		s.leaving = appendID(duplex.Message{Type: typeData}.Append(s.leaving), s.id)
 	}
 	s.leaving = append(binary.AppendUvarint(s.leaving, uint64(len(data))), data...)
@@ -65,8 +68,10 @@ func (s *Stream) flush() {
 		more := len(batch) > 0 && s.err == nil
 		if s.flushing = more; more {
 			s.leaving, s.spare = s.spare[:0], nil
-		} else if cap(s.spare)+cap(s.leaving) > maxSpare {
-			s.leaving, s.spare = nil, nil // A stream at rest costs little.
+		} else { // A stream at rest holds nothing.
+			keepBytes(s.leaving)
+			keepBytes(s.spare)
+			s.leaving, s.spare = nil, nil
 		}
 		s.sender.Broadcast()
 		s.mu.Unlock()
@@ -82,9 +87,6 @@ func (s *Stream) flush() {
 		s.mu.Unlock()
 	}
 }
-
-// maxSpare is how much a stream keeps, in each direction, of the memory for messages while it has none.
-const maxSpare = 4 << 10
 
 // CloseSend tells the other side that nothing more comes: its Receive returns io.EOF behind what was sent. This side may
 // receive on.
