@@ -17,7 +17,7 @@ const (
 )
 
 // holdPatience is how long a peer may bring nothing of a message that holds read memory while others wait for that.
-const holdPatience = 3 * time.Second
+const holdPatience = 2 * time.Second
 
 // errHolding is why a message is not waited for any longer, if others wait for memory.
 var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", ErrTooSlow, holdPatience)

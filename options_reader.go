@@ -74,7 +74,7 @@ func WithMessageTimeout(d time.Duration) ReaderOption {
 // default is 64 MiB. Each connection may have 16 KiB beyond that, so small messages never wait. One
 // that needs more waits for its turn: users (Credentials, or the key of a certificate) in turn, and of one user who came
 // first. While somebody waits, a connection gives back what it has after each message, and is ended if its peer brings
-// nothing for 3 s of a message that it has begun, or, without WithMessageTimeout, not the whole message within 30 s. One
+// nothing for 2 s of a message that it has begun, or, without WithMessageTimeout, not the whole message within 30 s. One
 // connection at a time may exceed the bound by its message. 0 is an error.
 func WithReadMemory(bytes uint64) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.readMemory = bytes })

@@ -109,14 +109,14 @@ func TestAnotherUser(t *testing.T) {
 		"group of the socket":            {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, nobody)}, "let in"},
 		"supplementary group":            {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, 4242)}, "let in"},
 		"another group":                  {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, 4243)}, "kept out"},
-		"authorizer, other users":        {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(0, 1))}, "sent away, 0 bytes read"},
+		"authorizer, other users":        {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(0, 1))}, "sent away, 1 bytes read"},
 		"authorizer, this user":          {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(nobody))}, "let in"},
-		"authorizer, same user":          {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.SameUser())}, "sent away, 0 bytes read"},
+		"authorizer, same user":          {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.SameUser())}, "sent away, 1 bytes read"},
 		"authorizer, group":              {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(nobody))}, "let in"},
 		"authorizer, supplementary":      {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(4242))}, "let in"},
-		"authorizer, another group":      {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(0, 4243))}, "sent away, 0 bytes read"},
+		"authorizer, another group":      {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(0, 4243))}, "sent away, 1 bytes read"},
 		"authorizer, one of several":     {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AnyOf(udsipc.SameUser(), udsipc.AllowGIDs(4242)))}, "let in"},
-		"authorizer, not all of several": {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllOf(udsipc.SameUser(), udsipc.AllowGIDs(4242)))}, "sent away, 0 bytes read"},
+		"authorizer, not all of several": {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllOf(udsipc.SameUser(), udsipc.AllowGIDs(4242)))}, "sent away, 1 bytes read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := openFolder(t)
