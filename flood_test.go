@@ -15,6 +15,9 @@ type flood struct {
 	conns []net.Conn
 	sent  atomic.Int64 // Messages that the kernel has taken whole.
 	wg    sync.WaitGroup
+
+	ending atomic.Bool
+	failed atomic.Int64 // Connections that ended before.
 }
 
 // startFlood has so many connections send messages of size bytes.
@@ -28,6 +31,9 @@ func startFlood(tb testing.TB, path string, connections, size int) *flood {
 		f.wg.Go(func() { // Ends with the connection.
 			for {
 				if _, err := conn.Write(frame); err != nil {
+					if !f.ending.Load() {
+						f.failed.Add(1)
+					}
 					return
 				}
 				f.sent.Add(1)
@@ -40,6 +46,7 @@ func startFlood(tb testing.TB, path string, connections, size int) *flood {
 
 // end closes the connections.
 func (f *flood) end() {
+	f.ending.Store(true)
 	for _, conn := range f.conns {
 		conn.Close()
 	}

@@ -272,6 +272,8 @@ func TestUnderSystemd(t *testing.T) {
 	t.Run("restarts with the descriptor store, acknowledged", func(t *testing.T) { restartsWithStore(t, s, udsipc.WithAcknowledgements()) })
 	t.Run("restarts without a descriptor store", func(t *testing.T) { restartsWithoutStore(t, s) })
 	t.Run("a thousand connections", func(t *testing.T) { aThousandConnections(t, s) })
+	t.Run("restarts under large messages", func(t *testing.T) { restartsUnderLargeMessages(t, s) })
+	t.Run("a store that is too small", func(t *testing.T) { storeTooSmall(t, s) })
 	t.Run("a writer that ends meanwhile", func(t *testing.T) { writerEndsMeanwhile(t, s) })
 	t.Run("killed with acknowledgements", func(t *testing.T) { killedUnderSystemd(t, s) })
 	t.Run("watchdog", func(t *testing.T) { watchdogKills(t, s) })
@@ -413,6 +415,62 @@ func aThousandConnections(t *testing.T, s *bootedSystemd) {
 		mustWrite(t, conn, frames("again"))
 	}
 	until(t, "all are still there", func() bool { return len(log.records(t)) == 2*connections })
+}
+
+// restartsUnderLargeMessages: streams of messages that together need more read memory than there is.
+func restartsUnderLargeMessages(t *testing.T, s *bootedSystemd) {
+	const streams, size = 10, 9 << 20
+	log, path := newServedLog(t), socketPath(t)
+	s.install(t, map[string]unit{
+		"large.service": {
+			Unit: "StartLimitIntervalSec=0",
+			Service: "Type=notify\nFileDescriptorStoreMax=40\nRestartKillSignal=SIGUSR2\nTimeoutStopSec=20\n" +
+				s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.path),
+		},
+	})
+	s.control(t, "start", "large.service")
+	f := startFlood(t, path, streams, size)
+	for range 3 {
+		before := f.sent.Load()
+		until(t, "the streams get on", func() bool { return f.sent.Load() >= before+2*streams })
+		s.control(t, "restart", "large.service")
+	}
+	before := f.sent.Load()
+	until(t, "the streams get on", func() bool { return f.sent.Load() >= before+2*streams })
+	if failed := f.failed.Load(); failed != 0 {
+		t.Errorf("%d of %d connections were not handed over", failed, streams)
+	}
+	f.end()
+	s.control(t, "stop", "large.service")
+	if n, sent := len(log.records(t)), int(f.sent.Load()); n < sent || n > sent+streams {
+		t.Errorf("%d messages were handled of %d", n, sent)
+	}
+}
+
+// storeTooSmall: some connections are handed over, the others end as at a stop, and nothing of either is lost.
+func storeTooSmall(t *testing.T, s *bootedSystemd) {
+	log, path := newServedLog(t), socketPath(t)
+	s.install(t, map[string]unit{
+		"small.service": {
+			Unit:    "StartLimitIntervalSec=0",
+			Service: "Type=notify\nFileDescriptorStoreMax=3\nRestartKillSignal=SIGUSR2\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.path),
+		},
+	})
+	s.control(t, "start", "small.service")
+	torrent := startTorrent(t, path, udsipc.WithAcknowledgements())
+	idle := startWriter(t, path, udsipc.WithAcknowledgements())
+	if err := idle.WaitConnected(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		torrent.progress(t)
+		s.control(t, "restart", "small.service")
+	}
+	torrent.progress(t)
+	count := torrent.end(t)
+	stop(t, idle)
+	s.control(t, "stop", "small.service")
+	t.Logf("%d messages, %d repeats", count, log.numbers(t, count))
 }
 
 // writerEndsMeanwhile: what a writer sends and leaves while there is no process is not lost (FDPOLL=0).
