@@ -113,6 +113,7 @@ func SameUser() func(Peer) error {
 }
 
 // AllOf returns an authorizer that takes whom all of these take, and says why the first does not.
+// Without any it takes everybody: mind that where the list is made by a program.
 func AllOf(authorizers ...func(Peer) error) func(Peer) error {
 	authorizers = slices.Clone(authorizers)
 	return func(p Peer) error {

@@ -7,7 +7,7 @@
 //	writer := codec.NewWriter(w, events)
 //	err = writer.Write(Event{Name: "start"})
 //
-// JSON, Gob and Raw are ready-made; Of makes a codec of two functions, which is all that protobuf and others take
+// JSON, Gob (among those who trust each other) and Raw are ready-made; Of makes a codec of two functions, which is all that protobuf and others take
 // (contrib/protobuf). A codec has no state and may be used by any number of goroutines.
 package codec
 
@@ -61,7 +61,8 @@ func JSON[T any]() Codec[T] {
 }
 
 // Gob returns the codec of encoding/gob. Each message is complete by itself: it carries the description of its type,
-// which makes small ones several times as large as with JSON.
+// which makes small ones several times as large as with JSON. encoding/gob is not hardened against hostile input, as
+// its own documentation says: use it only where whoever may connect is trusted (udsipc.WithAuthorizer).
 func Gob[T any]() Codec[T] {
 	return Of(func(dst []byte, v T) ([]byte, error) {
 		b := bytes.NewBuffer(dst)
