@@ -163,6 +163,9 @@ func TestConnMessages(t *testing.T) {
 
 // TestConnIsCut at every byte of a message: the messages before it are whole, the rest is an error.
 func TestConnIsCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	stream := frames("one", strings.Repeat("x", 200), "")
 	whole := map[int]int{0: 0, 4: 1, 206: 2, 207: 3} // Messages, where a cut is between two.
 	for offset := range len(stream) + 1 {

@@ -283,6 +283,9 @@ func TestSizesAroundTheReadBuffer(t *testing.T) {
 // TestSplitsOverSockets has each piece read before the next is written: a socket is read in another
 // way than what is in memory, and waits without a buffer in between.
 func TestSplitsOverSockets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	check := func(tb testing.TB, stream []byte, sizes ...int) {
 		tb.Helper()
 		client, server := socketPair(tb)

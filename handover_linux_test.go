@@ -216,6 +216,9 @@ func TestHandOverOfTheWrongKind(t *testing.T) {
 
 // TestHandOverOfASlowReader: what is already buffered may take long to handle; the connection is handed over all the same.
 func TestHandOverOfASlowReader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	systemd := fakeNotify(t, socketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
 	path := socketPath(t)

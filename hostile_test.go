@@ -225,6 +225,9 @@ func used() usage {
 }
 
 func TestHostileClients(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	path := socketPath(t)
 	v := startVictim(t, path)
 	sent := uint64(0)

@@ -33,11 +33,15 @@ func TestModel(t *testing.T) {
 	if first == 0 {
 		first = uint64(time.Now().UnixNano()) >> 10
 	}
-	t.Logf("%d schedules from seed %d on", *modelSchedules, first)
+	schedules := uint64(*modelSchedules)
+	if testing.Short() {
+		schedules /= 20
+	}
+	t.Logf("%d schedules from seed %d on", schedules, first)
 	seeds := make(chan uint64)
 	go func() {
 		defer close(seeds)
-		for n := range uint64(*modelSchedules) {
+		for n := range schedules {
 			if t.Failed() {
 				return
 			}

@@ -60,6 +60,9 @@ func TestStopAgainWithAnEndedContext(t *testing.T) {
 
 // TestStopServesTheBacklogWhenBusy: the goroutine that accepts may run long after Stop was called.
 func TestStopServesTheBacklogWhenBusy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for round := range 20 {
 		path := socketPath(t)

@@ -185,6 +185,9 @@ func number(n uint64, size int) []byte {
 
 // TestGracefulRestartLosesNothing stops and starts the reader while a writer runs at full speed.
 func TestGracefulRestartLosesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const restarts = 20
 	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, 1<<63)
@@ -243,6 +246,9 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 // TestIdleCloseLosesNothing has a writer send at the very moment at which its connection is idle for
 // too long.
 func TestIdleCloseLosesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const idle, messages = time.Millisecond, 200
 	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, messages)

@@ -585,6 +585,9 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 // TestGracefulRestartsRepeatNothing is TestGracefulRestartLosesNothing with acknowledgements: a reader
 // that stops acknowledges all that it has handled.
 func TestGracefulRestartsRepeatNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const restarts = 15
 	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, 1<<63)

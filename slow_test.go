@@ -211,6 +211,9 @@ func (e *kernelEnd) check() {
 // TestStopHandlesWhatTheKernelHas: more than a second's work lies in the sockets at Stop. All transports at
 // once, because that is a second of a real clock.
 func TestStopHandlesWhatTheKernelHas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	var ends []*kernelEnd
 	for _, tr := range transports {
 		for _, acknowledged := range []bool{false, true} {

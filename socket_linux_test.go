@@ -167,6 +167,9 @@ func mustScan(tb testing.TB, output *bufio.Scanner, want string) {
 // TestModeIsTheSocketsAlone: whoever puts symbolic links in the place of sockets while Readers start changes
 // no other file's mode or owner. Another user gets nowhere near; this one does, and harms nothing.
 func TestModeIsTheSocketsAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const starts = 100
 	for name, test := range map[string]struct {
 		mode     os.FileMode

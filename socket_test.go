@@ -286,6 +286,9 @@ func openFolder(tb testing.TB) string {
 
 // TestNobodyElseConnectsAtAnyMoment has another user try while sockets come and go.
 func TestNobodyElseConnectsAtAnyMoment(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	asRoot(t)
 	if runtime.GOOS == "darwin" {
 		t.Skip("the folder has to protect the socket there")
@@ -417,6 +420,9 @@ func contest(t *testing.T, n int, stale bool) {
 // TestStartBesideStop starts a Reader while another one of the same path stops: it is refused, or its socket
 // is there afterwards.
 func TestStartBesideStop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	path := socketPath(t)
 	for round := range 60 {
 		first, second := startReader(t, ignore, path), newReader(t, path)
@@ -542,6 +548,9 @@ func (c *contender) says(tb testing.TB) string {
 
 // TestOneOfTwoProcessesWins is TestOneOfManyWins between processes.
 func TestOneOfTwoProcessesWins(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	contenders := []*contender{startContender(t), startContender(t)}
 	for round := range 100 {
 		path := socketPath(t)

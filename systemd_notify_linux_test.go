@@ -276,6 +276,9 @@ func TestWatchdogWhileARedeliveryPauses(t *testing.T) {
 
 // TestLongStopAsksForTime: as long as it gets on, and no longer.
 func TestLongStopAsksForTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	systemd := fakeNotify(t, socketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
 	path := socketPath(t)

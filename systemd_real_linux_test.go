@@ -265,6 +265,9 @@ func (s *torrent) progress(tb testing.TB) {
 const restarts = 10
 
 func TestUnderSystemd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	s := bootSystemd(t)
 	t.Run("the first connection starts the service", func(t *testing.T) { firstConnection(t, s) })
 	t.Run("restarts with a socket unit", func(t *testing.T) { restartsWithSocket(t, s) })

@@ -385,6 +385,9 @@ func (s *torture) finish() {
 }
 
 func TestTorture(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	kills, cuts := uint64(tortureKills), uint64(tortureCuts)
 	if testing.Short() || raceEnabled {
 		kills, cuts = kills/10, cuts/10

@@ -97,6 +97,9 @@ func asNobody(tb testing.TB, folder, role string, environment ...string) (cmd *e
 
 // TestAnotherUser comes as far as mode, owner and authorizer allow, each by itself.
 func TestAnotherUser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	asRoot(t)
 	for name, test := range map[string]struct {
 		opts []udsipc.ReaderOption

@@ -94,7 +94,11 @@ func (m *model) handle(ctx context.Context, request []byte) ([]byte, error) {
 // TestModel makes calls, cancels and deadlines at random, over connections that are cut at random places and a server that is
 // closed and stopped at random times. Each call ends once, with a result that can be true.
 func TestModel(t *testing.T) {
-	for seed := uint64(1); seed <= uint64(*modelSchedules); seed++ {
+	schedules := uint64(*modelSchedules)
+	if testing.Short() {
+		schedules /= 5
+	}
+	for seed := uint64(1); seed <= schedules; seed++ {
 		if *modelSeed != 0 && seed != *modelSeed {
 			continue
 		}
@@ -242,6 +246,9 @@ func (c *cutConn) Write(b []byte) (int, error) {
 
 // TestCutAtEveryByte of a request and of its response: the call is lost, or was not sent and is answered later.
 func TestCutAtEveryByte(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const most = 60 // The frames have about 40 bytes.
 	for _, response := range []bool{false, true} {
 		for offset := range most {
