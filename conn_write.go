@@ -27,6 +27,7 @@ type outbound struct {
 	conn    net.Conn
 	kind    connKind
 	raw     syscall.RawConn // nil for otherConn.
+	under   syscall.RawConn // Of the TCP socket beneath TLS; nil without one.
 	timeout time.Duration   // Of one write.
 	vector  net.Buffers     // What WriteTo consumes; a field, so that it is not allocated.
 	began   time.Time
@@ -69,6 +70,9 @@ type mark struct {
 func newOutbound(conn net.Conn, timeout time.Duration) *outbound {
 	o := &outbound{conn: conn, timeout: timeout, began: time.Now(), ended: make(chan struct{})}
 	o.kind, o.raw = inspect(conn)
+	if kind, raw := inspect(beneath(conn)); o.raw == nil && kind == tcpSocket {
+		o.under = raw
+	}
 	if o.kind == unixSocket {
 		// The kernel lets a write in as long as the sum is below the limit, and prices each piece
 		// above its bytes; one piece is at most half of the buffer (unix_stream_sendmsg).
@@ -227,6 +231,20 @@ func (o *outbound) consumed(first int64) bool {
 	written := o.bytes.Load() // Before unread, so that a write in between makes it careful, not wrong.
 	bytes, ok := unread(o.raw)
 	return ok && (bytes == 0 || written-int64(bytes) >= first) && !hungUp(o.raw)
+}
+
+// mayClose says whether nothing is lost by closing: all is consumed, and a TCP socket has nothing left to send,
+// also beneath TLS. One that was closed drops that when the peer sends something, its goodbye for instance
+// (RFC 1122, 4.2.2.13).
+func (o *outbound) mayClose() bool {
+	if !o.consumed(o.bytes.Load()) {
+		return false
+	}
+	if o.under == nil || !canTellUnread {
+		return true
+	}
+	bytes, ok := unread(o.under)
+	return !ok || bytes == 0
 }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had

@@ -114,7 +114,7 @@ func (w *Writer) rest(o *outbound) (ended bool, err error) {
 func (w *Writer) linger(o *outbound) error {
 	read := false
 	poll(w.abort, func() bool {
-		read = o.consumed(o.bytes.Load())
+		read = o.mayClose()
 		return read || o.leaving.Load()
 	})
 	switch {

@@ -5,6 +5,7 @@ package udsipc_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -282,4 +283,100 @@ func (s *scene) stopReader(died bool) {
 		s.Errorf("Stop: %v", err)
 	}
 	until(s, "the Writer has lost its connection", func() bool { return !s.writer.Metrics().Connected })
+}
+
+// TestBothEndsStop: the Writer stops first, and closes with bytes under way; then the Reader does, and says goodbye.
+// The kernel of a TCP socket that was closed drops what it has to send when it gets a word.
+func TestBothEndsStop(t *testing.T) {
+	const n, size = 100, 10_000
+	overModes(t, func(t *testing.T, on *route) {
+		var handled atomic.Uint64
+		entered, gate := make(chan struct{}), make(chan struct{})
+		open := sync.OnceFunc(func() { close(gate) })
+		defer open()
+		handler := func([]byte) error {
+			if handled.Add(1) == 1 {
+				close(entered)
+			}
+			<-gate
+			return nil
+		}
+		r := on.startReader(t, handler)
+		w := on.startWriter(t)
+		for i := range uint64(n) {
+			if err := w.WriteMessage(number(i, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(t, "the first message", entered)
+		stopped := make(chan error, 1)
+		go func() { stopped <- w.Stop(t.Context()) }()
+		until(t, "Stop has begun", func() bool { return errors.Is(w.WriteMessage(nil), udsipc.ErrStopped) })
+		readerStopped := make(chan error, 1)
+		go func() { readerStopped <- r.Stop(t.Context()) }()
+		until(t, "Stop has begun", func() bool { return errors.Is(r.Start(), udsipc.ErrStopped) })
+		open()
+		if err := await(t, "Stop", readerStopped); err != nil {
+			t.Error(err)
+		}
+		next := on.startReader(t, handler)
+		if err := await(t, "Stop", stopped); err != nil {
+			t.Error(err)
+		}
+		stop(t, next)
+		checkGracefulStop(t, w, handled.Load())
+	})
+}
+
+// TestWriterStopsDuringTheHandshake: a client of TLS 1.3 is done before its server, which sends it something more. The
+// Writer may not have closed by then with bytes under way.
+func TestWriterStopsDuringTheHandshake(t *testing.T) {
+	const n, size = 20, 50_000
+	overTransports(t, func(t *testing.T, on *route) {
+		gate := make(chan struct{})
+		open := sync.OnceFunc(func() { close(gate) })
+		defer open()
+		if on.secure {
+			config, _ := on.configs(t)
+			config.VerifyConnection = func(tls.ConnectionState) error { <-gate; return nil }
+		}
+		var handled atomic.Uint64
+		r := on.startReader(t, func([]byte) error { <-gate; handled.Add(1); return nil })
+		w := on.newWriter(t)
+		for i := range uint64(n) {
+			if err := w.WriteMessage(number(i, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustStart(t, w)
+		stopped := make(chan error, 1)
+		go func() { stopped <- w.Stop(t.Context()) }()
+		until(t, "all is written that can be", func() bool { m := w.Metrics(); return m.Sent == n || m.Connected && !on.tcp() })
+		until(t, "the Reader has the connection", func() bool { return r.Metrics().Connections == 1 })
+		select {
+		case err := <-stopped: // It may think so.
+			stopped <- err
+		case <-time.After(20 * time.Millisecond): // Long enough for one that does not wait.
+		}
+		readerStopped := make(chan error, 1)
+		go func() { readerStopped <- r.Stop(t.Context()) }()
+		until(t, "the Reader has ended its connections", func() bool {
+			conn, err := on.connect(t.Context())
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		})
+		r.Metrics() // Takes the lock under which it does.
+		open()
+		if err := await(t, "the Reader's Stop", readerStopped); err != nil {
+			t.Error(err)
+		}
+		next := on.startReader(t, func([]byte) error { handled.Add(1); return nil })
+		if err := await(t, "Stop", stopped); err != nil {
+			t.Error(err)
+		}
+		stop(t, next)
+		checkGracefulStop(t, w, handled.Load())
+	})
 }

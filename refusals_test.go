@@ -3,7 +3,6 @@
 package udsipc_test
 
 import (
-	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -70,11 +69,7 @@ func checkLargeArrives(t *testing.T, on *route, w *udsipc.Writer, start func(tes
 	t.Helper()
 	var handled atomic.Uint64
 	r := start(t, func([]byte) error { handled.Add(1); return nil })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := w.Stop(ctx); (err != nil) != (w.Metrics().PossiblyLost > 0) {
-		t.Errorf("Stop: %v, %+v", err, w.Metrics())
-	}
+	stopAndTell(t, w)
 	stop(t, r)
 	checkAccounting(t, w, handled.Load())
 	if m := w.Metrics(); m.Undelivered > 0 || handled.Load() != 1 && !on.takesWhole() {

@@ -143,7 +143,7 @@ func TestTooLargeBeforeSlowHandlers(t *testing.T) {
 				t.Errorf("%v: %d messages handled, want %d: %+v", takes, got, slowMessages, w.Metrics())
 			}
 			checkAccounting(t, w, handled.Load())
-			stop(t, w)
+			stopAndTell(t, w)
 			stop(t, r)
 		})
 	}
