@@ -31,6 +31,13 @@ func (n *simNet) listen() *simListener {
 	return n.listener
 }
 
+// unlisten has nobody reach the listener any more.
+func (n *simNet) unlisten() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listener = nil
+}
+
 func (n *simNet) refuse(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
