@@ -11,6 +11,7 @@ import (
 
 const (
 	closeGrace    = time.Second            // How long a peer may send nothing after the goodbye.
+	sendingGrace  = 5 * closeGrace         // The same, if something has come since: TCP may wait for a window.
 	maxCloseGrace = 10 * closeGrace        // How long it is waited for after the goodbye, all waits together.
 	maxGraceBytes = 16 << 20               // How much may come after the goodbye, one message more: about what two kernels hold.
 	goodbyeWait   = 100 * time.Millisecond // How long the goodbye itself may take.
@@ -25,10 +26,14 @@ type grace struct {
 	over   bool
 }
 
-// wait returns the deadline of a wait that begins now.
-func (g *grace) wait(now time.Time) time.Time {
+// wait returns the deadline of a wait that begins now, after so many bytes in all.
+func (g *grace) wait(now time.Time, received uint64) time.Time {
 	g.began = now
-	return now.Add(min(closeGrace, maxCloseGrace-g.waited))
+	patience := closeGrace
+	if received > g.bytes {
+		patience = sendingGrace
+	}
+	return now.Add(min(patience, maxCloseGrace-g.waited))
 }
 
 // waitEnded accounts for a wait. A wait that timed out was the last one.

@@ -21,7 +21,7 @@ func (in *inbound) arm() error {
 	case in.closing.Load() && !in.said:
 		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.closing.Load():
-		deadline = in.grace.wait(time.Now())
+		deadline = in.grace.wait(time.Now(), in.counts.receivedBytes.Load())
 	case in.handing.Load() && in.atRest():
 		deadline = aLongTimeAgo // requestHandOver came in between.
 	case in.handing.Load():
