@@ -188,7 +188,7 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
-	const restarts = 20
+	const restarts = 10
 	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, 1<<63)
 		tick := make(chan struct{}, 1)

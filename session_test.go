@@ -588,7 +588,7 @@ func TestGracefulRestartsRepeatNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
-	const restarts = 15
+	const restarts = 8
 	overTransports(t, func(t *testing.T, on *route) {
 		s := newSequence(t, 1<<63)
 		tick := make(chan struct{}, 1)
