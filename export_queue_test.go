@@ -129,10 +129,14 @@ func (q Queue) Check() error {
 	if f := q.q.flushers.first; f != nil && f.who.target <= q.q.passedLocked() {
 		return fmt.Errorf("a flush waits for message %d, which has left", f.who.target)
 	}
-	if q.q.maxAge > 0 && len(q.q.waiting.segs) > 0 {
+	waits := len(q.q.waiting.segs) > 0
+	if q.q.maxAge > 0 && waits {
 		if age := q.q.ageLocked() - q.q.waiting.segs[0].at; age > q.q.maxAge+minExpiry {
 			return fmt.Errorf("a message has waited for %v, and may for %v", age, q.q.maxAge)
 		}
+	}
+	if q.q.maxAge > 0 && (waits || q.q.firstIdleLocked() < len(q.q.front.segs)) && !q.q.armed {
+		return fmt.Errorf("no timer runs for what gets too old")
 	}
 	if p := q.q.room.first; p != nil && q.q.fitsLocked(p.who.size) {
 		return fmt.Errorf("a producer waits for room for %d bytes, which there is", p.who.size)

@@ -156,6 +156,7 @@ func (q *queue) written(n int) (messages int, err error) {
 		q.early = 0
 		err = q.acknowledgeLocked(early)
 	}
+	q.armLocked(q.ageLocked()) // What was not taken whole may be too old soon.
 	return messages, err
 }
 
