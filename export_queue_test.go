@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// BufferSize is the length of a buffer of the pool for so many bytes, and which pool that is.
+var BufferSize = bufferSize
+
 // ChunkSize is the largest frame that shares its memory with others.
 const ChunkSize = chunkSize
 

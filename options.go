@@ -98,7 +98,8 @@ func WithMaxBufferedWrites(messages uint32) Option {
 	return sendOption("WithMaxBufferedWrites", func(c *sharedConfig) { c.maxBufferedWrites = uint64(messages) })
 }
 
-// WithMaxBufferedBytes bounds the queue in bytes, length prefixes included; the default is 64 MiB.
+// WithMaxBufferedBytes bounds the queue in bytes, length prefixes included; the default is 64 MiB. The memory for them is
+// up to a half more. Producers that wait for room hold none.
 // A message that is larger by itself gets ErrMessageTooLarge from a Writer; a Conn or a Link has room for at least one
 // message of WithMaxMessageSize. 0 is an error.
 func WithMaxBufferedBytes(bytes uint64) Option {

@@ -18,8 +18,12 @@ const (
 	maxBufferSize = 1 << maxBufferClass // 16 MiB, the largest class that is kept; a larger buffer is left to the collector.
 )
 
+// classSteps is how many classes there are from one power of two to the next: a buffer is at most an eighth
+// larger than what it was asked for, which is what the bounds of a queue count.
+const classSteps = 8
+
 // A buffer is a piece of pooled memory. Whoever got it owns it until it is put back; its length is
-// its class, a power of two.
+// that of its class, bufferSize.
 type buffer struct {
 	b    []byte
 	refs int // How many segments of a queue lie in b. The owner's, 0 in the pool.
@@ -27,9 +31,9 @@ type buffer struct {
 
 // bufferPools has one pool for each class, so that a request never gets a buffer that is much larger
 // than what it asked for. They hold pointers, because a slice in an interface would be allocated.
-var bufferPools [maxBufferClass - minBufferClass + 1]sync.Pool
+var bufferPools [(maxBufferClass-minBufferClass)*classSteps + 1]sync.Pool
 
-// bufferClass returns the class of the smallest buffer that holds size bytes.
+// bufferClass returns the exponent of the smallest power of two that holds size bytes.
 func bufferClass(size int) int {
 	if size <= minBufferSize {
 		return minBufferClass
@@ -37,22 +41,38 @@ func bufferClass(size int) int {
 	return bits.Len(uint(size - 1))
 }
 
+// bufferSize returns the length of a buffer of size bytes or more, and which pool it is from; -1 for none.
+func bufferSize(size int) (length, pool int) {
+	class := bufferClass(size)
+	switch {
+	case class == minBufferClass:
+		return minBufferSize, 0
+	case class > maxBufferClass:
+		return size, -1
+	}
+	below := 1 << (class - 1)
+	unit := below / classSteps
+	step := (size - below + unit - 1) / unit
+	return below + step*unit, (class-1-minBufferClass)*classSteps + step
+}
+
 // getBuffer returns a buffer of size bytes or more. Its content is undefined.
 func getBuffer(size int) *buffer {
-	class := bufferClass(size)
-	if class > maxBufferClass {
-		return &buffer{b: make([]byte, size)}
+	length, pool := bufferSize(size)
+	if pool >= 0 {
+		if buf, ok := bufferPools[pool].Get().(*buffer); ok {
+			return buf
+		}
 	}
-	if buf, ok := bufferPools[class-minBufferClass].Get().(*buffer); ok {
-		return buf
-	}
-	return &buffer{b: make([]byte, 1<<class)}
+	return &buffer{b: make([]byte, length)}
 }
 
 // putBuffer gives a buffer back. Nobody may use its bytes afterwards. A nil buffer is ignored.
 func putBuffer(buf *buffer) {
-	if buf == nil || len(buf.b) > maxBufferSize {
+	if buf == nil {
 		return
 	}
-	bufferPools[bufferClass(len(buf.b))-minBufferClass].Put(buf)
+	if _, pool := bufferSize(len(buf.b)); pool >= 0 {
+		bufferPools[pool].Put(buf)
+	}
 }

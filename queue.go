@@ -118,6 +118,10 @@ func (q *queue) emptyLocked() bool { return len(q.headLocked().segs) == 0 }
 func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Duration) {
 	q.counts.accepted++
 	q.largest = max(q.largest, uint64(len(data)))
+	if own == nil && size > chunkSize/2 && q.tail != nil && q.filled+size > chunkSize {
+		own = getBuffer(size) // A new chunk would be half empty; the old one takes smaller ones.
+		appendFrame(own.b[:0], data)
+	}
 	chunk, from := own, 0
 	if own == nil {
 		if q.tail == nil || q.filled+size > chunkSize {

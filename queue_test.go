@@ -496,6 +496,39 @@ func TestDroppingIsNotQuadratic(t *testing.T) {
 	}
 }
 
+// TestQueueMemory: the bound of the queue in bytes is one of its memory too, to within a half.
+func TestQueueMemory(t *testing.T) {
+	const bound = 16 << 20
+	for _, size := range []int{1000, 16 << 10, 22 << 10, 33 << 10, 63 << 10, 65 << 10, 129 << 10, 1<<20 + 1} {
+		q := udsipc.NewQueue(udsipc.QueueConfig{MaxMessages: bound, MaxBytes: bound})
+		data := make([]byte, size)
+		before := heapInUse()
+		for q.Push(data) == nil {
+		}
+		grown := int64(heapInUse()) - int64(before)
+		if queued := q.State().QueuedBytes; grown > int64(queued)*3/2+200_000 {
+			t.Errorf("messages of %d bytes: %d bytes are queued in %d bytes of memory", size, queued, grown)
+		}
+	}
+}
+
+// TestBuffersFit: a buffer is as large as it was asked for, and at most an eighth larger, and that of the pool it goes
+// back to.
+func TestBuffersFit(t *testing.T) {
+	for size := 513; size < 40<<20; size += 1 + size/50 {
+		for _, size := range []int{size, size &^ 0x3ff, size&^0x3ff + 1, size | 0x3ff} {
+			length, pool := udsipc.BufferSize(size)
+			if size <= 512 {
+				continue
+			}
+			again, same := udsipc.BufferSize(length)
+			if length < size || length > size+size/8+64 || again != length || same != pool || (pool < 0) != (length > 16<<20) {
+				t.Fatalf("%d bytes: a buffer of %d of pool %d, whose size gives %d of pool %d", size, length, pool, again, same)
+			}
+		}
+	}
+}
+
 // TestSetAsideTakesNoOther: the message that is to be set aside was dropped meanwhile.
 func TestSetAsideTakesNoOther(t *testing.T) {
 	q := udsipc.NewQueue(udsipc.QueueConfig{MaxMessages: 2, MaxBytes: 1 << 20, DropOldest: true})
