@@ -26,6 +26,7 @@ const minSilence = 100 * time.Millisecond
 const (
 	defaultReadBuffer     = 256 << 10
 	defaultReadMemory     = 64 << 20
+	defaultSendMemory     = 128 << 20
 	defaultMessageTimeout = 30 * time.Second
 )
 
@@ -95,6 +96,8 @@ type readerConfig struct {
 	firstMessageTimeout   time.Duration
 	messageTimeout        time.Duration
 	readMemory            uint64
+	sendMemory            uint64
+	sendMemorySet         bool
 	maxRedeliveries       int
 	deadLetter            func(d *Delivery, err error)
 	maxWriters            int
@@ -204,6 +207,14 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	return c, nil
 }
 
+// sendLimit is the bound of all queues of a Listener together.
+func (c *readerConfig) sendLimit() int64 {
+	if c.sendMemorySet {
+		return int64(c.sendMemory)
+	}
+	return int64(max(defaultSendMemory, 2*min(c.queueBytes(), math.MaxInt64/4)))
+}
+
 // ownerSet says whether the socket file is to be given away.
 func (c *readerConfig) ownerSet() bool { return c.socketUID >= 0 || c.socketGID >= 0 }
 
@@ -218,6 +229,8 @@ func (c *readerConfig) checkLimits() error {
 		return invalidTimeout("WithMessageTimeout", c.messageTimeout, "0, which is never, or more")
 	case c.readMemory == 0 || c.readMemory > math.MaxInt64/2:
 		return invalidSize("WithReadMemory", c.readMemory, "1 byte or more")
+	case c.sendMemorySet && (c.sendMemory == 0 || c.sendMemory > math.MaxInt64/2):
+		return invalidSize("WithSendMemory", c.sendMemory, "1 byte or more")
 	case c.maxRedeliveries < 0:
 		return fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
 	case c.maxWriters < 1:

@@ -19,7 +19,8 @@ type Listener struct {
 
 // Listen listens at address, as a Reader does from its Start on, and with its options: those of the socket and of
 // systemd, the limits of connections and of memory, WithTLS, WithAuthorizer, WithMaxMessageSize. Beside those it takes the ones
-// that bound what a Conn has queued (WithMaxBufferedWrites, WithMaxBufferedBytes, WithOverflow, WithWriteTimeout).
+// that bound what a Conn has queued (WithMaxBufferedWrites, WithMaxBufferedBytes, WithOverflow, WithWriteTimeout), and
+// what all have together (WithSendMemory).
 // Connections may be idle for ever unless WithInactivityTimeout is given. It returns what Reader.Start returns.
 func Listen(address string, opts ...ReaderOption) (*Listener, error) {
 	l, err := NewListener(address, opts...)
@@ -46,6 +47,7 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	}
 	r := newReaderWith(cfg)
 	r.conversations = make(chan *Conn)
+	r.queued.limit = cfg.sendLimit()
 	return &Listener{reader: r}, nil
 }
 

@@ -116,6 +116,7 @@ type ReaderMetrics struct {
 
 	Memory      uint64 `json:"memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithReadMemory).
 	MemoryWaits uint64 `json:"memory_waits"` // How often a connection had to wait for some.
+	SendMemory  uint64 `json:"send_memory"`  // Of a Listener: bytes that are queued for its peers now (WithSendMemory).
 
 	// Of writers that ask for acknowledgements.
 	Writers              uint64 `json:"writers"`               // Remembered now (WithMaxWriters).
@@ -171,8 +172,12 @@ func (r *Reader) Metrics() ReaderMetrics {
 	handlerErrors, panics := r.counts.handlerErrors.Load(), r.counts.panics.Load() // Before Received: so there are not more of them.
 	r.mu.Lock()
 	sum.add(&r.counts.connCounts)
+	var sending uint64
 	for c := range r.conns {
 		sum.add(&c.in.counts)
+		if conn := c.talk.Load(); conn != nil {
+			sending += conn.queue.held()
+		}
 	}
 	open := len(r.conns)
 	r.mu.Unlock()
@@ -190,6 +195,7 @@ func (r *Reader) Metrics() ReaderMetrics {
 
 		Memory:      uint64(max(0, r.memory.used.Load())),
 		MemoryWaits: r.memory.waits.Load(),
+		SendMemory:  sending,
 
 		Writers:              uint64(r.writers.count()),
 		Sessions:             r.counts.sessions.Load(),

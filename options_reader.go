@@ -80,6 +80,16 @@ func WithReadMemory(bytes uint64) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.readMemory = bytes })
 }
 
+// WithSendMemory bounds what is queued for all peers of a Listener together, in bytes; the default is 128 MiB, or twice what one
+// queue may hold if that is more (WithMaxBufferedBytes). Each connection may have 64 KiB beyond that, so small messages
+// never wait for other peers. One connection may have half of it. When all of it is used, another may still have a
+// sixteenth, or with more connections as many parts, and one message if it has nothing else queued, until twice the limit is
+// reached; a message alone always passes. What is beyond is treated as by a full queue (WithOverflow). A Reader refuses this
+// option; 0 is an error.
+func WithSendMemory(bytes uint64) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.sendMemory, c.sendMemorySet, c.sending = bytes, true, "WithSendMemory" })
+}
+
 // WithMaxRedeliveries sets how often a message of an acknowledged connection is handed to the handler
 // again after the handler returned an error or panicked; the default is 3, after 10, 40 and 160 ms.
 // The messages behind it wait. When none succeeds, the message goes to WithDeadLetter and counts as

@@ -59,6 +59,10 @@ type queue struct {
 	closed                 bool // No message is accepted any more.
 	sealed                 bool // What was left was taken out.
 
+	shared  *sharedRoom // What the queues of a Listener hold together; nil without others.
+	charged int64       // Of shared.used.
+	inLine  bool        // It waits for others to get smaller.
+
 	promised      uint64 // Messages that have room, and are being copied outside the lock,
 	promisedBytes uint64 // and the bytes of their frames.
 	room          line[producer]

@@ -19,10 +19,13 @@ func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
 		return q.fitsLocked(size)
 	}
 	for first := q.firstIdleLocked(); !q.fitsLocked(size); q.counts.dropped++ {
-		if first < len(q.front.segs) {
+		switch {
+		case first < len(q.front.segs):
 			q.dropMessageLocked(&q.front, first)
-		} else {
+		case len(q.waiting.segs) > 0:
 			q.dropMessageLocked(&q.waiting, 0)
+		default:
+			return false // Another queue has taken the room in this moment.
 		}
 	}
 	return true
@@ -30,12 +33,17 @@ func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
 
 // fitsLocked says whether there is room for a frame of size bytes.
 func (q *queue) fitsLocked(size int) bool {
+	return q.ownFitsLocked(size) && (q.shared == nil || q.sharedFitsLocked(q.heldLocked(), size))
+}
+
+// ownFitsLocked is fitsLocked without a look at other queues.
+func (q *queue) ownFitsLocked(size int) bool {
 	return q.queuedLocked()+q.promised < q.maxMessages && q.queuedBytesLocked()+q.promisedBytes+uint64(size) <= q.maxBytes
 }
 
 // canDropLocked says whether a frame of size bytes fits once all is dropped that may be.
 func (q *queue) canDropLocked(size int) bool {
-	messages, bytes := q.promised, q.promisedBytes+uint64(size)
+	messages, bytes := q.promised, q.promisedBytes
 	if q.acks {
 		messages += uint64(q.front.count - q.spent)
 		bytes += uint64(q.front.bytes)
@@ -45,7 +53,7 @@ func (q *queue) canDropLocked(size int) bool {
 			bytes += uint64(seg.to - seg.from)
 		}
 	}
-	return messages < q.maxMessages && bytes <= q.maxBytes
+	return messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.sharedFitsLocked(bytes, size)
 }
 
 // grain is how far apart the messages of one segment may be in time: a message is dropped for its

@@ -44,6 +44,13 @@ func (q *queue) snapshot() (queueCounts, Times) {
 	return q.countsLocked(), q.ackTimes.summary()
 }
 
+// held returns the bytes that are queued or have their room.
+func (q *queue) held() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.heldLocked()
+}
+
 // tally is snapshot without the times.
 func (q *queue) tally() queueCounts {
 	q.mu.Lock()

@@ -85,6 +85,9 @@ func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle b
 		return 0, false, err
 	}
 	p := q.joinRoomLocked(data, size)
+	if q.shared != nil {
+		q.leftLocked() // Which has it told of other queues.
+	}
 	q.mu.Unlock()
 
 	select {
@@ -137,6 +140,9 @@ func (q *queue) enterLocked(data []byte, size int, now time.Duration) (number ui
 		return q.redeem(data, size)
 	}
 	q.appendLocked(data, size, nil, now)
+	if q.shared != nil {
+		q.chargeLocked()
+	}
 	number = q.counts.accepted
 	idle, q.sleeping = q.sleeping, false
 	q.mu.Unlock()
@@ -147,6 +153,7 @@ func (q *queue) enterLocked(data []byte, size int, now time.Duration) (number ui
 func (q *queue) promiseLocked(size int) {
 	q.promised++
 	q.promisedBytes += uint64(size)
+	q.chargeLocked()
 }
 
 // redeem puts a message into the queue that was promised its room.
@@ -157,6 +164,7 @@ func (q *queue) redeem(data []byte, size int) (number uint64, idle bool, err err
 	q.promised--
 	q.promisedBytes -= uint64(size)
 	if q.closed {
+		q.chargeLocked()
 		q.mu.Unlock()
 		putBuffer(own)
 		return 0, false, ErrStopped

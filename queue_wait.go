@@ -112,7 +112,8 @@ func (q *queue) leaveRoom(p *place[producer]) bool {
 func (q *queue) awaitRoom() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.roomyLocked() {
+	if q.roomyLocked() || q.joinSharedLocked(1) && q.roomyLocked() {
+		q.leaveSharedLocked()
 		return nil
 	}
 	if q.roomy == nil {
@@ -126,12 +127,18 @@ func (q *queue) roomyLocked() bool { return q.closed || q.room.first == nil && q
 // leftLocked is called whenever something has left the queue, or the line for room: it serves those who
 // waited for it.
 func (q *queue) leftLocked() {
+	if q.shared != nil {
+		q.chargeLocked()
+	}
 	if q.room.first != nil {
 		q.serveLocked()
 	}
-	if q.roomy != nil && q.roomyLocked() {
+	if q.roomy != nil && (q.roomyLocked() || q.room.first == nil && q.joinSharedLocked(1) && q.roomyLocked()) {
 		close(q.roomy)
 		q.roomy = nil
+	}
+	if q.inLine {
+		q.leaveSharedLocked()
 	}
 	passed := q.passedLocked()
 	for f := q.flushers.first; f != nil && f.who.target <= passed; f = q.flushers.first {
@@ -149,12 +156,13 @@ func (q *queue) serveLocked() {
 		switch {
 		case q.closed:
 			w.result.err = ErrStopped
-		case !q.makeRoomLocked(w.size, now):
+		case !q.makeRoomLocked(w.size, now) && !(q.joinSharedLocked(w.size) && q.makeRoomLocked(w.size, now)):
 			return
 		case w.size > chunkSize:
 			q.promiseLocked(w.size)
 		default:
 			q.appendLocked(w.data, w.size, nil, now)
+			q.chargeLocked()
 			w.result.number = q.counts.accepted
 			w.result.idle, q.sleeping = q.sleeping, false
 		}

@@ -23,6 +23,7 @@ type Reader struct {
 	counts        readerCounts
 	writers       *writerMemory // Those that ask for acknowledgements.
 	memory        budget        // Of all read buffers together.
+	queued        sharedRoom    // Of all queues of a Listener together.
 
 	// Stopping.
 	handling  context.Context // Ended when Stop does not wait any longer.

@@ -27,12 +27,13 @@ type readerConn struct {
 	exited   bool              // It has ended the goroutine, and another has to go on.
 	tried    attempts          // Of the message at hand, or the one before.
 	refused  bool
-	user     string         // Whose it counts as.
-	unknown  error          // Why who it is could not be told.
-	claim    *claim         // Of a session; nil without one.
-	legacy   *legacySession // The session that it has begun with; nil without one.
-	stale    error          // Why that cannot go on.
-	fenced   chan struct{}  // Closed when a newer connection takes over; nil without a session.
+	user     string               // Whose it counts as.
+	unknown  error                // Why who it is could not be told.
+	claim    *claim               // Of a session; nil without one.
+	legacy   *legacySession       // The session that it has begun with; nil without one.
+	stale    error                // Why that cannot go on.
+	talk     atomic.Pointer[Conn] // Of a Listener; nil before it is known who it is.
+	fenced   chan struct{}        // Closed when a newer connection takes over; nil without a session.
 
 	// For the watchdog.
 	handling atomic.Bool   // A handler may be running.
@@ -203,6 +204,8 @@ func (c *readerConn) serveMessages() {
 
 // converse gives the connection to whoever calls Accept, and waits for its end.
 func (c *readerConn) converse() {
+	c.reader.queued.queues.Add(1)
+	defer c.reader.queued.queues.Add(-1)
 	conn, accepted := c.introduce()
 	if accepted {
 		<-conn.closed
@@ -218,6 +221,8 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 	c.in.loan.user = c.delivery.Peer.who()
 	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
 	conn.stalls = &c.reader.counts.stalled
+	conn.queue.shared = &c.reader.queued
+	c.talk.Store(conn)
 	select {
 	case c.reader.conversations <- conn:
 		return conn, true

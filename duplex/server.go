@@ -46,7 +46,7 @@ type Server struct {
 }
 
 // NewServer returns a Server for address, with the options of udsipc.Listen. The bounds of a queue are those of each session:
-// udsipc.WithMaxBufferedBytes is 16 MiB by default. A client that takes nothing of what is queued for it for 30 s is left
+// udsipc.WithMaxBufferedBytes is 16 MiB by default, and that of all together 128 MiB (udsipc.WithSendMemory). A client that takes nothing of what is queued for it for 30 s is left
 // (udsipc.WithStallTimeout).
 func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*Server, error) {
 	if handler == nil {

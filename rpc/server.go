@@ -74,7 +74,7 @@ type Server struct {
 // NewServer returns a Server for address, with the options of udsipc.Listen; WithOverflow is OverflowBlock, and nothing else. A
 // client that does not read its responses holds up its own calls, and nobody else's (LimitCalls, LimitMemory); after 30 s
 // (udsipc.WithStallTimeout) it is left. What is queued for one connection is bounded by udsipc.WithMaxBufferedBytes, 16 MiB
-// by default.
+// by default, and for all together by udsipc.WithSendMemory, 128 MiB.
 func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
