@@ -272,3 +272,14 @@ func MemoryTurns(users []string, steps int) (order []int) {
 	}
 	return order
 }
+
+// Flushers is how many calls of Flush a Writer remembers.
+func Flushers(w *Writer) int {
+	w.queue.mu.Lock()
+	defer w.queue.mu.Unlock()
+	n := 0
+	for f := w.queue.flushers.first; f != nil; f = f.next {
+		n++
+	}
+	return n
+}

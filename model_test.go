@@ -13,8 +13,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,23 +28,28 @@ import (
 var (
 	modelSchedules = flag.Int("model.schedules", 2000, "how many schedules TestModel tries")
 	modelSeed      = flag.Uint64("model.seed", 0, "the first seed; 0 for one of the clock's")
+	modelIgnore    = flag.String("model.ignore", "^$", "failures of scenarios that match are passed over")
+	modelKeep      = flag.Bool("model.keep", false, "go on after a failure")
 )
 
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { runModel(t, *modelSchedules, runSchedule) }
+
+// runModel runs each of so many seeds in a bubble of its own, until one fails.
+func runModel(t *testing.T, schedules int, run func(t *testing.T, seed uint64)) {
 	first := *modelSeed
 	if first == 0 {
 		first = uint64(time.Now().UnixNano()) >> 10
 	}
-	schedules := uint64(*modelSchedules)
 	if testing.Short() {
-		schedules /= 20
+		schedules = (schedules + 19) / 20
 	}
+	debug.SetTraceback("all") // For a busy loop.
 	t.Logf("%d schedules from seed %d on", schedules, first)
 	seeds := make(chan uint64)
 	go func() {
 		defer close(seeds)
-		for n := range schedules {
-			if t.Failed() {
+		for n := range uint64(schedules) {
+			if t.Failed() && !*modelKeep {
 				return
 			}
 			seeds <- first + n
@@ -52,7 +59,14 @@ func TestModel(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := range seeds {
-				synctest.Test(t, func(t *testing.T) { runSchedule(t, seed) })
+				done := make(chan struct{})
+				spinning := time.AfterFunc(modelSpin, func() { panic(fmt.Sprintf("seed %d has taken %v: a busy loop", seed, modelSpin)) })
+				go func() { // A bubble that has failed ends its goroutine.
+					defer close(done)
+					defer spinning.Stop()
+					synctest.Test(t, func(t *testing.T) { run(t, seed) })
+				}()
+				<-done
 			}
 		})
 	}
@@ -62,6 +76,7 @@ func TestModel(t *testing.T) {
 const (
 	modelQueue   = 100 // Messages in a Writer's queue.
 	modelSteps   = 30
+	modelSpin    = time.Minute     // A schedule takes some milliseconds; the fake clock stands still in a busy loop.
 	modelTimeout = 2 * time.Second // How long a peer may be silent.
 )
 
@@ -346,16 +361,14 @@ func (s *schedule) graceful() bool {
 	return true
 }
 
-// kill ends the reader and all of its connections at once, and what its handlers still do has no effect. Nobody
-// can connect, and nothing be acknowledged, once that is so.
+// kill ends the reader and all of its connections at once, and what its handlers still do has no effect.
 func (s *schedule) kill() {
-	s.net.unlisten()
-	for _, link := range s.net.live() {
-		link.cut()
-	}
 	s.mu.Lock()
 	s.life.killed = true
 	s.mu.Unlock()
+	for _, link := range s.net.live() {
+		link.cut()
+	}
 	ctx, cancel := context.WithCancel(s.t.Context())
 	cancel()
 	_ = s.reader.Stop(ctx) // It did not end well.

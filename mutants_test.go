@@ -8,47 +8,78 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 var mutantsFlag = flag.Bool("model.mutants", false, "break the code in each way that TestMutants knows, and see to it that TestModel notices")
 
-// A mutant is a way to break acknowledged delivery: one piece of one file is replaced by another.
+// A mutant is a way to break delivery: pieces of one file are replaced by others.
 type mutant struct {
 	name, file, old, new string
+	more                 []string // Further pieces, each followed by what replaces it.
+	scenarios            uint64   // From this seed on TestModelScenarios notices it soon; 0: TestModel does, from 1.
 }
 
 var mutants = []mutant{
-	{"acknowledge on receipt", "session_read.go",
-		"s.acknowledgeLocked(s.base + received - 1)", "s.acknowledgeLocked(s.base + received)"},
-	{"acknowledge one too many", "session_read.go",
-		"return s.base + s.in.counts.received.Load() - s.undone", "return s.base + s.in.counts.received.Load()"},
-	{"off by one on the wire", "session_read.go",
-		"s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))", "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled+1))"},
-	{"no replay", "queue_take.go",
-		"q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0\n\tq.seq.sent = q.seq.acked\n\treturn", "q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0\n\treturn"},
-	{"a partial frame is resumed", "queue_take.go",
-		"q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0\n\tq.seq.sent = q.seq.acked\n\treturn", "q.next, q.taken, q.early = 0, 0, 0\n\tq.seq.sent = q.seq.acked\n\treturn"},
-	{"no fencing", "memory.go",
-		"before: w.owner,", "before: nil,"},
-	{"the older connection's buffer is handled", "conn_read.go",
-		"for in.r < in.w && !in.halted.Load() {", "for in.r < in.w {"},
-	{"the welcome does not wait", "memory.go",
-		"if c.before == nil {\n\t\treturn nil", "if true {\n\t\treturn nil"},
-	{"the welcome is stale", "memory.go",
-		"\tif c.welcome {\n\t\tw.handled = handled\n\t}\n", ""},
-	{"no suppression of duplicates", "memory.go",
-		"if !w.known {", "if true {"},
-	{"a late hello takes over", "memory.go",
-		"if h.attempt <= w.attempt {", "if false {"},
-	{"a stale acknowledgement counts", "drain_session.go",
-		"\treleased, err := w.queue.resume(answer.handled, answer.limit)\n",
-		"\treleased, err := w.queue.resume(min(max(answer.handled, seq.acked)+1, seq.highest), answer.limit)\n"},
-	{"repeats are not marked", "memory.go",
-		"w.handled, w.repeats = c.hello.first-1, c.hello.sent", "w.handled, w.repeats = c.hello.first-1, 0"},
-	{"the writer goes on without a welcome's word", "queue_acks.go",
-		"\tif handled > q.seq.acked {\n", "\tif false {\n"},
+	{name: "acknowledge on receipt", file: "session_read.go",
+		old: "s.acknowledgeLocked(s.base + received - 1)", new: "s.acknowledgeLocked(s.base + received)"},
+	{name: "acknowledge one too many", file: "session_read.go",
+		old: "return s.base + s.in.counts.received.Load() - s.undone", new: "return s.base + s.in.counts.received.Load()"},
+	{name: "off by one on the wire", file: "session_read.go",
+		old: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))", new: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled+1))"},
+	{name: "no replay", file: "queue_take.go",
+		old: "q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0\n\tq.seq.sent = q.seq.acked\n\treturn", new: "q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0\n\treturn"},
+	{name: "a partial frame is resumed", file: "queue_take.go",
+		old: "q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0\n\tq.seq.sent = q.seq.acked\n\treturn", new: "q.next, q.taken, q.early = 0, 0, 0\n\tq.seq.sent = q.seq.acked\n\treturn"},
+	{name: "no fencing", file: "memory.go",
+		old: "before: w.owner,", new: "before: nil,"},
+	{name: "the older connection's buffer is handled", file: "conn_read.go",
+		old: "for in.r < in.w && !in.halted.Load() {", new: "for in.r < in.w {"},
+	{name: "the welcome does not wait", file: "memory.go",
+		old: "if c.before == nil {\n\t\treturn nil", new: "if true {\n\t\treturn nil"},
+	{name: "the welcome is stale", file: "memory.go",
+		old: "\t\tw.handled, w.failures = handled, failures\n", new: "\t\tw.failures = failures\n"},
+	{name: "no suppression of duplicates", file: "memory.go",
+		old: "if !w.known {", new: "if true {"},
+	{name: "a late hello takes over", file: "memory.go",
+		old: "if h.attempt <= w.attempt {", new: "if false {"},
+	{name: "a stale acknowledgement counts", file: "drain_session.go",
+		old: "\treleased, err := w.queue.resume(answer.handled, answer.limit)\n",
+		new: "\treleased, err := w.queue.resume(min(max(answer.handled, seq.acked)+1, seq.highest), answer.limit)\n"},
+	{name: "repeats are not marked", file: "memory.go",
+		old: "w.handled, w.repeats = c.hello.first-1, c.hello.sent", new: "w.handled, w.repeats = c.hello.first-1, 0"},
+	{name: "the writer goes on without a welcome's word", file: "queue_acks.go",
+		old: "\tif handled > q.seq.acked {\n", new: "\tif false {\n"},
+	// Of both kinds of delivery, found by scenarios.
+	{name: "every end of file is an orderly end", file: "conn_verdict.go", scenarios: 80,
+		old: "return false // TLS and what a user brings along say nothing: only a report tells.", new: "return true"},
+	{name: "the grace counts the handler's time", file: "conn_end.go", scenarios: 1,
+		old: "\tg.began = now\n", new: "\tif g.began.IsZero() {\n\t\tg.began = now\n\t}\n",
+		more: []string{"\tg.waited += time.Since(g.began)\n\tg.began = time.Time{}\n", "\tg.waited += time.Since(g.began)\n"}},
+	{name: "a refusal is taken for a limit", file: "conn_verdict.go", scenarios: 1,
+		old: "case end.reason.rejects(), end.told && end.reason == endOrderly, end.reason == endTooLarge:", new: "case false:",
+		more: []string{"|| now.Sub(s.since) < strikeTime", ""}},
+	{name: "no acknowledgement after a read that filled its buffer", file: "conn_read.go", scenarios: 1,
+		old: "func (in *inbound) readAny() error {\n\tin.tellHandled()\n", new: "func (in *inbound) readAny() error {\n\tif !in.filled {\n\t\tin.tellHandled()\n\t}\n"},
+	{name: "the limit of a reader that is gone sticks", file: "drain.go", scenarios: 1,
+		old: "\tw.limit.Store(w.cfg.maxMessageSize) // The next reader may accept more than this one.\n", new: ""},
+	{name: "memory is taken out of turn", file: "budget.go", scenarios: 1,
+		old: "\t\tt := u.turns[0]\n", new: "\t\tt := u.turns[len(u.turns)-1]\n",
+		more: []string{"u.turns = slices.Delete(u.turns, 0, 1)", "u.turns = slices.Delete(u.turns, len(u.turns)-1, len(u.turns))"}},
+	{name: "a message that failed is forgotten with its connection", file: "memory.go", scenarios: 1,
+		old: "w.repeats = max(w.repeats, handled+1)", new: "w.repeats = max(w.repeats, handled)"},
+	{name: "messages are dropped although that makes no room", file: "queue_drop.go", scenarios: 455,
+		old: "\treturn messages < q.maxMessages && bytes <= q.maxBytes\n", new: "\treturn len(q.front.segs)+len(q.waiting.segs) > 0\n",
+		more: []string{
+			"\t\tif first < len(q.front.segs) {\n", "\t\tif first == len(q.front.segs) && len(q.waiting.segs) == 0 {\n\t\t\treturn false\n\t\t}\n\t\tif first < len(q.front.segs) {\n"}},
+	{name: "time alone drops nothing", file: "queue_wait.go", scenarios: 1,
+		old: "\tif q.maxAge == 0 || q.armed {\n", new: "\tif true {\n"},
+	{name: "a flush does not hear of what is dropped", file: "queue_wait.go", scenarios: 1,
+		old: "\tpassed := q.passedLocked()\n", new: "\tpassed := q.counts.sent\n"},
+	{name: "a flush that is given up stays in line", file: "queue_wait.go", scenarios: 1,
+		old: "\tif f.who.sharers--; f.who.sharers == 0 {\n\t\tq.flushers.leave(f)\n\t}\n", new: ""},
 }
 
 // TestMutants runs the model on broken code, which it must find out.
@@ -62,33 +93,47 @@ func TestMutants(t *testing.T) {
 	}
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			text, err := os.ReadFile(m.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := strings.Count(string(text), m.old); n != 1 {
-				t.Fatalf("%s has this %d times, want once:\n%s", m.file, n, m.old)
-			}
 			changed := filepath.Join(t.TempDir(), m.file)
-			write(t, changed, strings.Replace(string(text), m.old, m.new, 1))
+			write(t, changed, m.apply(t))
 			replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(folder, m.file): changed}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			overlay := filepath.Join(t.TempDir(), "overlay.json")
 			write(t, overlay, string(replace))
+			test, seed := "TestModel", uint64(1)
+			if m.scenarios > 0 {
+				test, seed = "TestModelScenarios", m.scenarios
+			}
 			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout=2m",
-				"-run", "^TestModel$", "-model.schedules", "20000", "-model.seed", "1", ".")
+				"-run", "^"+test+"$", "-model.schedules", "20000", "-model.scenarios", "400", "-model.seed", strconv.FormatUint(seed, 10), ".")
 			output, err := cmd.CombinedOutput()
 			if err == nil {
 				t.Fatal("it was not noticed")
 			}
-			if !strings.Contains(string(output), "--- FAIL: TestModel") && !strings.Contains(string(output), "panic: ") {
+			if !strings.Contains(string(output), "--- FAIL: "+test) && !strings.Contains(string(output), "panic: ") {
 				t.Fatalf("the model did not run: %v\n%s", err, output)
 			}
 			t.Log(firstLine(string(output), "seed"))
 		})
 	}
+}
+
+// apply returns the text of the file with the pieces replaced.
+func (m mutant) apply(tb testing.TB) string {
+	tb.Helper()
+	b, err := os.ReadFile(m.file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text := string(b)
+	for pieces := append([]string{m.old, m.new}, m.more...); len(pieces) > 0; pieces = pieces[2:] {
+		if n := strings.Count(text, pieces[0]); n != 1 {
+			tb.Fatalf("%s has this %d times, want once:\n%s", m.file, n, pieces[0])
+		}
+		text = strings.Replace(text, pieces[0], pieces[1], 1)
+	}
+	return text
 }
 
 func write(tb testing.TB, path, text string) {

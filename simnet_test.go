@@ -3,6 +3,7 @@
 package udsipc_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -20,6 +21,11 @@ type simNet struct {
 	listener   *simListener
 	refusing   bool
 	holding    bool
+	capacity   int  // Of each direction of a connection; 0 for simCapacity.
+	resets     bool // A connection that is closed with bytes unread ends with a reset, as a socket's does.
+	patient    bool // A listener that is closed still hands out its backlog.
+	dials      int
+	pace       pace
 	breakFirst func(*simLink) // Prepares the first connection.
 	links      []*simLink
 }
@@ -29,13 +35,6 @@ func (n *simNet) listen() *simListener {
 	defer n.mu.Unlock()
 	n.listener = &simListener{net: n, changed: make(chan struct{})}
 	return n.listener
-}
-
-// unlisten has nobody reach the listener any more.
-func (n *simNet) unlisten() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.listener = nil
 }
 
 func (n *simNet) refuse(on bool) {
@@ -51,6 +50,13 @@ func (n *simNet) hold(on bool) {
 	n.holding = on
 }
 
+// dialed is how often somebody has dialed.
+func (n *simNet) dialed() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dials
+}
+
 // live returns the connections that are not over at both ends, the oldest first.
 func (n *simNet) live() []*simLink {
 	n.mu.Lock()
@@ -63,13 +69,14 @@ func (n *simNet) live() []*simLink {
 func (n *simNet) dial(context.Context) (net.Conn, error) {
 	n.mu.Lock()
 	l := n.listener
+	n.dials++
 	refused := n.refusing || l == nil
 	holding := n.holding
 	n.mu.Unlock()
 	if refused || !l.offer() {
 		return nil, syscall.ECONNREFUSED
 	}
-	link := newSimLink()
+	link := newSimLink(n)
 	link.ways[0].held = holding
 	if prepare := n.breakFirst; prepare != nil {
 		n.breakFirst = nil
@@ -140,6 +147,9 @@ func (l *simListener) Close() error {
 		l.closed = true
 		l.wakeLocked()
 	}
+	if l.net.patient {
+		return nil
+	}
 	for _, link := range l.backlog {
 		link.cut()
 	}
@@ -154,8 +164,30 @@ var simAddr = &net.UnixAddr{Name: "memory", Net: "unix"}
 // simCapacity is how many bytes may be under way in one direction.
 const simCapacity = 4 << 10
 
+// A pace notices a loop that does not end: too many operations at one moment of the fake clock.
+type pace struct {
+	mu    sync.Mutex
+	at    time.Time
+	count int
+}
+
+// maxPace is more than any schedule needs: its messages take some thousand reads and writes.
+const maxPace = 2_000_000
+
+func (p *pace) step() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); !now.Equal(p.at) {
+		p.at, p.count = now, 0
+	}
+	if p.count++; p.count > maxPace {
+		panic("a busy loop: two million reads and writes at one moment of the fake clock")
+	}
+}
+
 // A simLink is a connection. ends[0] is the writer's; ways[0] goes from there to ends[1].
 type simLink struct {
+	net     *simNet
 	mu      sync.Mutex
 	changed chan struct{} // Closed and replaced whenever anything changes.
 	ends    [2]*simEnd
@@ -180,11 +212,11 @@ type simEnd struct {
 	closed, shut    bool // shut: it writes no more.
 }
 
-func newSimLink() *simLink {
-	l := &simLink{changed: make(chan struct{})}
+func newSimLink(n *simNet) *simLink {
+	l := &simLink{net: n, changed: make(chan struct{})}
 	for i := range l.ends {
 		l.ends[i] = &simEnd{link: l, index: i}
-		l.ways[i].left, l.ways[i].room = -1, simCapacity
+		l.ways[i].left, l.ways[i].room = -1, cmp.Or(n.capacity, simCapacity)
 	}
 	return l
 }
@@ -210,6 +242,10 @@ func (l *simLink) cut() {
 		l.ways[0].under, l.ways[1].under = nil, nil
 	})
 }
+
+// die closes the reader's end with all that it has not read, as a system does for a process that is killed. Where that
+// makes no reset, the writer sees an end of file.
+func (l *simLink) die() { _ = l.ends[1].Close() }
 
 // cutAfter breaks the connection after so many more bytes in one direction.
 func (l *simLink) cutAfter(way, bytes int, deliver bool) {
@@ -241,6 +277,7 @@ func passed(deadline time.Time) bool { return !deadline.IsZero() && !time.Now().
 
 func (e *simEnd) Read(b []byte) (int, error) {
 	l := e.link
+	l.net.pace.step()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	way, peer := &l.ways[1-e.index], l.ends[1-e.index]
@@ -271,6 +308,7 @@ func (e *simEnd) Read(b []byte) (int, error) {
 
 func (e *simEnd) Write(b []byte) (total int, err error) {
 	l := e.link
+	l.net.pace.step()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	way := &l.ways[e.index]
@@ -314,7 +352,14 @@ func (l *simLink) breakLocked(way int) {
 }
 
 func (e *simEnd) Close() error {
-	e.link.change(func() { e.closed = true })
+	l := e.link
+	l.change(func() {
+		way := &l.ways[1-e.index]
+		if !e.closed && e.link.net.resets && len(way.under) > 0 {
+			l.broken = true
+		}
+		e.closed, way.under = true, nil
+	})
 	return nil
 }
 

@@ -38,14 +38,14 @@ var awayFor = []struct {
 
 // dialDeaf connects to a peer that takes every byte and says nothing.
 func dialDeaf(context.Context) (net.Conn, error) {
-	l := newSimLink()
+	l := newSimLink(new(simNet))
 	l.room(0, 1<<30)
 	return l.ends[0], nil
 }
 
 // dialFull connects to a peer that takes no byte.
 func dialFull(context.Context) (net.Conn, error) {
-	l := newSimLink()
+	l := newSimLink(new(simNet))
 	l.room(0, 0)
 	return l.ends[0], nil
 }

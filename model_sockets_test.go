@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+// A third model, over sockets: what only a kernel does cannot be simulated. It takes real time, so there are few
+// schedules of it, and handlers take milliseconds; in every third schedule there is a backlog of more than a second. A seed
+// decides on the schedule, the kernel on the rest.
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+var modelSockets = flag.Int("model.sockets", 7, "how many schedules TestModelSockets tries; with -short one")
+
+func TestModelSockets(t *testing.T) {
+	first, schedules := *modelSeed, *modelSockets
+	if first == 0 {
+		first = uint64(time.Now().UnixNano()) >> 10
+	}
+	if testing.Short() {
+		schedules = 1
+	}
+	var usual []transport
+	for _, tr := range transports {
+		if !tr.spelled {
+			usual = append(usual, tr)
+		}
+	}
+	for seed := first; seed < first+uint64(schedules); seed++ {
+		tr := usual[seed%uint64(len(usual))]
+		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			s := &socketSchedule{T: t, rng: rand.New(rand.NewPCG(seed, 3)), on: &route{transport: tr, address: tr.address(t)}}
+			s.on.acknowledged = s.rng.IntN(2) == 0
+			s.run()
+		})
+	}
+}
+
+// A socketSchedule is one run: readers that follow one another, and writers.
+type socketSchedule struct {
+	*testing.T
+	rng     *rand.Rand
+	on      *route
+	reader  *udsipc.Reader
+	writers []*socketWriter
+}
+
+// A socketWriter is a Writer and how far its messages came.
+type socketWriter struct {
+	*udsipc.Writer
+	mu      sync.Mutex
+	handled uint64
+}
+
+func (s *socketSchedule) run() {
+	s.startReader(false)
+	for range 2 {
+		s.writers = append(s.writers, &socketWriter{Writer: s.on.newWriter(s, udsipc.WithOverflow(udsipc.OverflowBlock))})
+	}
+	for _, w := range s.writers {
+		mustStart(s, w.Writer)
+	}
+	for range 8 {
+		s.write()
+		if s.rng.IntN(2) == 0 {
+			s.restart(false)
+		}
+	}
+	if s.rng.IntN(3) == 0 {
+		s.restart(true)
+		s.backlog()
+	}
+	s.restart(false)
+	for _, w := range s.writers {
+		stop(s, w)
+		until(s, "all is handled", func() bool { return w.count() == w.Metrics().Accepted })
+		checkGracefulStop(s, w.Writer, w.count())
+	}
+}
+
+func (w *socketWriter) count() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.handled
+}
+
+// startReader starts a reader whose handler is slow for one message in twenty, or for all.
+func (s *socketSchedule) startReader(slow bool) {
+	every := 20
+	if slow {
+		every = 1
+	}
+	calls := 0
+	var mu sync.Mutex
+	s.reader = s.on.startDeliveryReader(s, func(_ context.Context, d *udsipc.Delivery) error {
+		mu.Lock()
+		calls++
+		slow := calls%every == 0
+		mu.Unlock()
+		if slow {
+			<-time.After(time.Millisecond)
+		}
+		s.handle(d)
+		return nil
+	}, udsipc.WithReadBufferSize(pick[uint32](s.rng, 512, 16<<10, 256<<10)))
+}
+
+// handle checks that a message is the next one of its writer, which is what its first byte says.
+func (s *socketSchedule) handle(d *udsipc.Delivery) {
+	n := numberOf(d.Data)
+	w := s.writers[n>>32]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.handled++; w.handled != n&(1<<32-1) {
+		s.Errorf("message %d of writer %d came when %d was due", n&(1<<32-1), n>>32, w.handled)
+		w.handled = n & (1<<32 - 1)
+	}
+}
+
+// write has each writer write some messages, of sizes around the edges of buffers.
+func (s *socketSchedule) write() {
+	for i, w := range s.writers {
+		for range s.rng.IntN(40) {
+			size := pick(s.rng, 128, 512, 512, 16<<10, 64<<10, 256<<10) - 5 + s.rng.IntN(11)
+			s.writeOne(i, w, size)
+		}
+	}
+}
+
+func (s *socketSchedule) writeOne(i int, w *socketWriter, size int) {
+	if err := w.WriteMessage(number(uint64(i)<<32|(w.Metrics().Accepted+1), size)); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// backlog writes more small messages than a slow handler handles in a second.
+func (s *socketSchedule) backlog() {
+	for i, w := range s.writers {
+		for range 1500 {
+			s.writeOne(i, w, 20)
+		}
+	}
+}
+
+// restart stops the reader gracefully, which splits what was accepted exactly, and starts the next one.
+func (s *socketSchedule) restart(slow bool) {
+	stop(s, s.reader)
+	for _, w := range s.writers {
+		w.mu.Lock()
+		handled := w.handled
+		w.mu.Unlock()
+		until(s, "the writer knows that the connection has ended", func() bool { return !w.Metrics().Connected })
+		checkGracefulStop(s, w.Writer, handled)
+		if lost := w.Metrics().PossiblyLost; lost > 0 {
+			s.Errorf("%d messages may be lost after a graceful stop", lost)
+		}
+	}
+	s.startReader(slow)
+}
