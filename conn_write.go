@@ -56,6 +56,7 @@ type outbound struct {
 	said    atomic.Bool   // The peer said goodbye.
 	leaving atomic.Bool   // Nothing more should be written: the peer is going away, or gone.
 	last    lastWords     // What the peer said, without a session. Written by watch alone.
+	forced  atomic.Int64  // How many bytes had been written, and read, when the Writer was told not to wait; else 0.
 	ended   chan struct{} // Closed by watch; cause and last are set before.
 	cause   error
 }
@@ -245,6 +246,13 @@ func (o *outbound) mayClose() bool {
 	}
 	bytes, ok := unread(o.under)
 	return !ok || bytes == 0
+}
+
+// endsByHalves reports whether nothing can be asked of the connection, but its sending side can be closed alone.
+func (o *outbound) endsByHalves() bool {
+	_, half := o.conn.(interface{ CloseWrite() error })
+	kind, _ := inspect(beneath(o.conn))
+	return half && kind == otherConn
 }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had

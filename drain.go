@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 )
 
 // run connects and drains until the Writer is stopped.
@@ -29,6 +31,9 @@ func (w *Writer) run() {
 func (w *Writer) serve(o *outbound) {
 	go o.watch(w.queue.signal) // Ends with the connection; the end of serve waits for it.
 	release := context.AfterFunc(w.abort, func() {
+		if written := o.bytes.Load(); o.mayClose() {
+			o.forced.Store(written)
+		}
 		o.leave()
 		closeNow(o.conn)
 	})
@@ -112,6 +117,9 @@ func (w *Writer) rest(o *outbound) (ended bool, err error) {
 
 // linger waits, at the end, until the peer has read everything. It returns nil if the peer left.
 func (w *Writer) linger(o *outbound) error {
+	if o.endsByHalves() {
+		return w.lingerBlind(o)
+	}
 	read := false
 	poll(w.abort, func() bool {
 		read = o.mayClose()
@@ -126,9 +134,30 @@ func (w *Writer) linger(o *outbound) error {
 	return ErrStopped
 }
 
+// lingerBlind is linger for a connection of which no kernel tells anything: the sending side is closed, and a peer
+// that has read everything ends its own. One that does not is left after a while.
+func (w *Writer) lingerBlind(o *outbound) error {
+	closeWrite(o.conn)
+	timer := time.NewTimer(maxCloseGrace)
+	defer timer.Stop()
+	select {
+	case <-o.ended:
+		if !errors.Is(o.cause, io.EOF) || o.last.reported {
+			return nil
+		}
+	case <-timer.C:
+	case <-w.abort.Done():
+	}
+	o.settled = o.messages
+	return ErrStopped
+}
+
 // close ends a connection that nothing is wrong with.
 func (w *Writer) close(o *outbound) {
-	if o.kind == unixSocket && o.back == nil {
+	if o.back == nil {
+		if o.forced.Load() == o.bytes.Load() {
+			o.settled = o.messages
+		}
 		w.mu.Lock()
 		w.unread = o.messages - o.settled
 		w.mu.Unlock()

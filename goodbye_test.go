@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -376,3 +377,82 @@ func (s *sequenceOfTwo) slowly(data []byte) error {
 
 func (s *sequenceOfTwo) count() int     { s.mu.Lock(); defer s.mu.Unlock(); return s.n }
 func (s *sequenceOfTwo) disorder() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.wrong }
+
+// halfConn is a connection of unknown kind that can be closed by halves.
+type halfConn struct{ *net.TCPConn }
+
+// TestStopOverAnUnknownConnection: the kernel drops what a closed TCP socket has still to send when the peer says goodbye.
+// A Writer that cannot ask it closes its sending side first, and waits for the end of the peer.
+func TestStopOverAnUnknownConnection(t *testing.T) {
+	const messages, size = 200, 64 << 10
+	address := tcpAddress(t)
+	gate := make(chan struct{})
+	var handled atomic.Int64
+	r := startReader(t, func([]byte) error {
+		<-gate
+		handled.Add(1)
+		return nil
+	}, address)
+	w := newWriter(t, address, udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(address, "tcp://"))
+		if err != nil {
+			return nil, err
+		}
+		return halfConn{conn.(*net.TCPConn)}, nil
+	}))
+	mustStart(t, w)
+	accepted := 0
+	for ; accepted < messages; accepted++ {
+		mustWriteMessage(t, w, strings.Repeat("x", size))
+	}
+	until(t, "the kernels have all that they take", func() bool { m := w.Metrics(); return m.Backpressure > 0 || m.Queued == 0 })
+	stopped := make(chan error, 2)
+	go func() { stopped <- w.Stop(t.Context()) }()
+	close(gate)
+	if err := await(t, "Stop of the Writer", stopped); err != nil {
+		t.Error(err)
+	}
+	stop(t, r)
+	if n := handled.Load(); n != int64(accepted) {
+		t.Errorf("%d of %d messages were handled: %+v", n, accepted, w.Metrics())
+	}
+}
+
+// TestForcedStopOverTCP: what lies unread when the context of Stop ends is in its error, over TCP as over Unix sockets; what was
+// read long ago is not.
+func TestForcedStopOverTCP(t *testing.T) {
+	for _, blocked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("blocked %v", blocked), func(t *testing.T) {
+			address := tcpAddress(t)
+			gate := make(chan struct{})
+			defer close(gate)
+			startReader(t, func(data []byte) error {
+				if blocked {
+					<-gate
+				}
+				return nil
+			}, address)
+			w := newWriter(t, address)
+			mustStart(t, w)
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if blocked {
+				for w.Metrics().Backpressure == 0 {
+					if err := w.WriteMessage(make([]byte, 64<<10)); err != nil && !errors.Is(err, udsipc.ErrBufferFull) {
+						t.Fatal(err)
+					}
+				}
+			} else {
+				mustWriteMessage(t, w, "x")
+				if err := w.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Stop(ended); (err != nil) != blocked {
+				t.Errorf("Stop: %v", err)
+			} else if blocked && !strings.Contains(err.Error(), "with the kernel") {
+				t.Errorf("Stop says nothing of what lies in the kernel: %v", err)
+			}
+		})
+	}
+}

@@ -168,7 +168,9 @@ func WithAcknowledgements() WriterOption {
 
 // WithDialer sets how to connect, instead of by the address, which then only names the peer in
 // errors. The context ends after WithDialTimeout, or when the Writer is stopped. A wrapper around a
-// socket costs the vectored write: one system call a chunk becomes one for each.
+// socket costs the vectored write: one system call a chunk becomes one for each. It should have a CloseWrite method as
+// *net.TCPConn has: without one, what lies in a kernel when Stop closes the connection may be lost if the reader
+// says goodbye in that moment.
 func WithDialer(dial func(ctx context.Context) (net.Conn, error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.dialer = dial })
 }
