@@ -100,7 +100,7 @@ func (c *Client) refuse(e *udsipc.TooLargeError) {
 	}
 	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size, e.Limit)}
 	if p.stream != nil {
-		p.stream.fail(why) // The end of its context tells the server.
+		p.stream.failTold(why) // The end of its context tells the server. It has no end in order any more.
 		return
 	}
 	delete(c.calls, id)
@@ -112,7 +112,7 @@ func (c *Client) refuse(e *udsipc.TooLargeError) {
 // handle takes what the server sends.
 func (c *Client) handle(m duplex.Message) {
 	if m.Type == typeGoodbye {
-		c.hearGoodbye()
+		c.hearGoodbye(m.Data)
 		return
 	}
 	id, rest, err := parseID(m.Data)

@@ -137,3 +137,24 @@ func TestAStreamFailsAtBothEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestAStreamWithoutAMessage that was too large for the client does not end in order, although its handler has returned.
+func TestAStreamWithoutAMessage(t *testing.T) {
+	const limit = 1 << 10
+	address := path(t)
+	s := serve(t, address, func(s *ours.Server) {
+		s.HandleStream("sends", func(_ context.Context, s *ours.Stream) error { return s.Send(make([]byte, 2*limit)) })
+	})
+	c := dial(t, address, udsipc.WithMaxMessageSize(limit))
+	for range 200 { // The end may come before the failure is known to all.
+		stream, err := c.OpenStream(t.Context(), "sends")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, err := stream.Receive(); ours.CodeOf(err) != ours.CodeTooLarge {
+			t.Fatalf("%d bytes, %v", len(data), err)
+		}
+		stream.Close()
+	}
+	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+}
