@@ -20,7 +20,7 @@ func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Messag
 	case typeNotify:
 		return s.notify(from, m.Data)
 	case typeGoodbye:
-		s.session(from).hearGoodbye()
+		s.session(from).hearGoodbye(m.Data)
 		return nil
 	}
 	id, rest, err := parseID(m.Data)

@@ -59,7 +59,4 @@ func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byt
 	return err
 }
 
-// keep is what fills a message without fields.
-func keep(b []byte) []byte { return b }
-
 func appendID(b []byte, id uint64) []byte { return binary.AppendUvarint(b, id) }

@@ -8,6 +8,8 @@ package rpc
 import (
 	"fmt"
 	"slices"
+
+	"github.com/udsipc/udsipc"
 )
 
 // maxKeptNotifications bounds the notifications that wait for the next connection, in bytes.
@@ -22,7 +24,11 @@ type farewell struct {
 }
 
 // hearGoodbye has everything new wait, and answers as soon as what is not new is in the queue.
-func (c *Client) hearGoodbye() {
+func (c *Client) hearGoodbye(token []byte) {
+	if len(token) > maxToken {
+		c.duplex.Report(udsipc.OpRead, fmt.Errorf("%w: a goodbye with %d bytes", errMalformed, len(token)))
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.farewell != nil {
@@ -38,11 +44,11 @@ func (c *Client) hearGoodbye() {
 			streams = append(streams, p.stream)
 		}
 	}
-	go c.answerGoodbye(f, streams) // Ends when the queue has taken what was sent, or with the connection.
+	go c.answerGoodbye(f, streams, string(token)) // Ends when the queue has taken what was sent, or with the connection.
 }
 
 // answerGoodbye says that nothing new comes, behind everything that was begun.
-func (c *Client) answerGoodbye(f *farewell, streams []*Stream) {
+func (c *Client) answerGoodbye(f *farewell, streams []*Stream, token string) {
 	select {
 	case <-f.posted:
 	case <-f.over:
@@ -52,7 +58,8 @@ func (c *Client) answerGoodbye(f *farewell, streams []*Stream) {
 	for _, s := range streams {
 		s.stopSending(why)
 	}
-	_ = sendWith(c.duplex.SendControl, typeGoodbye, keep) // If not, this side has stopped.
+	// If it is not sent, this side has stopped.
+	_ = sendWith(c.duplex.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
 // postedLocked notes that a message is in the queue, or will not be.

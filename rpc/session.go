@@ -6,6 +6,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/rand"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,7 @@ type session struct {
 	calls    map[uint64]*call
 	waiting  int           // Messages that end a call and wait for room; their calls are still counted.
 	resume   chan struct{} // Closed when fewer wait, or at the end; nil while reading is not held for that.
-	asked    bool          // The client was told that the server stops.
+	asked    string        // What the client was told goodbye with; empty if it was not.
 	answered bool          // It begins nothing more.
 	over     bool
 }
@@ -81,17 +82,18 @@ func (s *session) find(id uint64) *call {
 
 // sayGoodbye tells the client of a session that the server stops.
 func (s *Server) sayGoodbye(from *duplex.Session) {
-	session := s.session(from)
+	session, token := s.session(from), rand.Text()[:maxToken]
 	session.mu.Lock()
-	session.asked = true
+	session.asked = token
 	session.mu.Unlock()
-	_ = sendWith(from.SendControl, typeGoodbye, keep) // If not, the connection has ended.
+	// If it is not sent, the connection has ended.
+	_ = sendWith(from.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
 // hearGoodbye takes the client's answer: it begins nothing more, and sends no more messages of streams.
-func (s *session) hearGoodbye() {
+func (s *session) hearGoodbye(token []byte) {
 	s.mu.Lock()
-	asked := s.asked
+	asked := s.asked != "" && s.asked == string(token)
 	s.answered = s.answered || asked
 	s.mu.Unlock()
 	if !asked {

@@ -236,9 +236,46 @@ func TestStopWithAClientThatDoesNotAnswer(t *testing.T) {
 			t.Error(err)
 			break
 		}
+		if data[0] == 0x0a {
+			data = data[:1] // What it holds is by chance.
+		}
 		got = append(got, string(data))
 	}
 	if want := [2]string{"\x02\x01x", "\x0a"}; fmt.Sprint(got) != fmt.Sprint(want[:]) && fmt.Sprint(got) != fmt.Sprint([]string{want[1], want[0]}) {
 		t.Errorf("%q, want %q in any order", got, want)
+	}
+}
+
+// TestGoodbyeOfAnEarlierConnection, which comes late, is not taken for the answer: what follows it is handled.
+func TestGoodbyeOfAnEarlierConnection(t *testing.T) {
+	address := path(t)
+	s := serve(t, address, nil)
+	conn, err := udsipc.Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	until(t, "it is accepted", func() bool { return s.Metrics().Connections == 1 })
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(t.Context()) }() // Ends with the answer.
+	question, err := conn.ReadMessage()
+	if err != nil || len(question) < 2 || question[0] != 0x0a {
+		t.Fatalf("%q, %v, want a goodbye", question, err)
+	}
+	answer := string(question)
+	for _, message := range []string{"\x0a", "\x0aanother", "\x01\x01\x00\x04echox", answer} {
+		if err := conn.WriteMessage([]byte(message)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if response, err := conn.ReadMessage(); err != nil || string(response) != "\x02\x01x" {
+		t.Errorf("%q, %v", response, err)
+	}
+	if _, err := conn.ReadMessage(); err != io.EOF {
+		t.Errorf("behind the response: %v", err)
+	}
+	conn.Close()
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }

@@ -25,10 +25,14 @@ const (
 	typeCredit   = 8 // How many more bytes the other side may send on a stream.
 	typeEnd      = 9 // This side sends nothing more on a stream. From the server, 1 behind it: its handler has returned.
 
-	// Without a number. From the server: it stops; begin nothing more on this connection. From the client, as the answer: it
-	// begins nothing more, and sends no more messages of streams.
+	// Without the number of a call. From the server: it stops; begin nothing more on this connection. From the client, as the
+	// answer: it begins nothing more, and sends no more messages of streams. The answer repeats what the question holds, so that
+	// one of a connection that was lost is not taken for the next one's.
 	typeGoodbye = 10
 )
+
+// maxToken bounds what a goodbye holds, in bytes.
+const maxToken = 16
 
 // endOfHandler stands behind the number in the last message of a stream.
 const endOfHandler = 1
