@@ -26,6 +26,7 @@ soak:
 	go test -run '^TestModelScenarios$$' -model.scenarios 50000 -timeout 0 .
 	go test -run '^TestModelSockets$$' -model.sockets 500 -parallel 8 -timeout 0 .
 	go test -run '^TestModel$$' -model.schedules 5000 -timeout 0 ./rpc
+	go test -run '^TestStreamModel$$' -model.streams 20000 -timeout 0 ./rpc
 	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v .
 	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v .
 
