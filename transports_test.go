@@ -48,10 +48,6 @@ func (tr transport) tcp() bool { return strings.Contains(tr.name, "tcp") }
 // bare says whether the library sees the socket itself.
 func (tr transport) bare() bool { return !tr.secure && !tr.wrapped }
 
-// tellsRead says whether the kernel tells a Writer at the end, without a word of the Reader, that all was
-// read. Where it does not, an end without the goodbye may have cost messages.
-func (tr transport) tellsRead() bool { return tr.bare() && runtime.GOOS == "linux" }
-
 // flushMeansRead says whether a plain Flush returns when the Reader has read everything, and not just when
 // it is on its way.
 func (tr transport) flushMeansRead() bool {

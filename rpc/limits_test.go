@@ -5,7 +5,6 @@ package rpc_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -18,9 +17,6 @@ import (
 	"github.com/udsipc/udsipc"
 	ours "github.com/udsipc/udsipc/rpc"
 )
-
-// frame is a message as it goes over the wire.
-func frame(body ...byte) []byte { return append(binary.AppendUvarint(nil, uint64(len(body))), body...) }
 
 // writeAll writes frames until the server takes no more for a while, and returns how many it took whole.
 func writeAll(tb testing.TB, conn net.Conn, frames func(n int) []byte) (taken int) {
