@@ -38,7 +38,6 @@ type plan struct {
 	dawdles    bool // The client does not receive, or does not end its side, before something happens.
 }
 
-
 func (p plan) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.id)
 	b = binary.BigEndian.AppendUint32(b, uint32(p.down))
