@@ -20,8 +20,8 @@ import (
 // maxFavours is how many writes a goroutine makes before somebody else goes on with those of others.
 const maxFavours = 4
 
-// WriteMessage copies data and returns; the caller may reuse it at once. On an idle connection the message is with
-// the kernel by then; on a busy one it goes out with what others send, in as few system calls as possible. If the queue is at
+// WriteMessage copies data and returns; the caller may reuse it at once. On an idle socket the message is with
+// the kernel by then, but not over TLS or a net.Conn of another kind; on a busy one it goes out with what others send, in as few system calls as possible. If the queue is at
 // one of its bounds (WithMaxBufferedWrites, WithMaxBufferedBytes), WithOverflow says what happens: by default it waits
 // for room, until the write deadline.
 //

@@ -217,6 +217,9 @@ func TestControlMessagesOfALostConnection(t *testing.T) {
 		l.Close()
 		accepted.Close()
 		await(t, "the loss", lost)
+		if n := link.Dropped(); n != 0 { // Nobody misses them.
+			t.Errorf("%d messages were dropped to make room", n)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		if ordinary {
 			cancel() // It would wait for somebody to take the message.

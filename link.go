@@ -148,8 +148,8 @@ func (l *Link) Sent() uint64 { return l.queue.passed() }
 
 // Dropped returns how many messages OverflowDropOldest has dropped.
 func (l *Link) Dropped() uint64 {
-	counts, _ := l.queue.snapshot()
-	return counts.dropped
+	counts := l.queue.tally()
+	return counts.dropped - counts.needless
 }
 
 // Report hands an error to WithWriterErrorCallback, for what is built on a Link.

@@ -117,6 +117,7 @@ type ReaderMetrics struct {
 	Memory      uint64 `json:"memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithReadMemory).
 	MemoryWaits uint64 `json:"memory_waits"` // How often a connection had to wait for some.
 	SendMemory  uint64 `json:"send_memory"`  // Of a Listener: bytes that are queued for its peers now (WithSendMemory).
+	Dropped     uint64 `json:"dropped"`      // Of a Listener: messages for its peers that OverflowDropOldest dropped.
 
 	// Of writers that ask for acknowledgements.
 	Writers              uint64 `json:"writers"`               // Remembered now (WithMaxWriters).
@@ -196,6 +197,7 @@ func (r *Reader) Metrics() ReaderMetrics {
 		Memory:      uint64(max(0, r.memory.used.Load())),
 		MemoryWaits: r.memory.waits.Load(),
 		SendMemory:  sending,
+		Dropped:     r.queued.dropped.Load(),
 
 		Writers:              uint64(r.writers.count()),
 		Sessions:             r.counts.sessions.Load(),

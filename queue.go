@@ -78,6 +78,7 @@ type queueCounts struct {
 	sent, dropped, expired, undelivered uint64
 	queued, queuedBytes                 uint64 // In a snapshot only.
 	unacknowledged, redelivered         uint64 // The first in a snapshot only.
+	needless                            uint64 // Of dropped: messages about a connection that was lost.
 }
 
 func newQueue(maxMessages, maxBytes uint64, dropOldest, acks bool, maxAge time.Duration) *queue {

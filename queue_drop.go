@@ -27,6 +27,9 @@ func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
 		default:
 			return false // Another queue has taken the room in this moment.
 		}
+		if q.shared != nil {
+			q.shared.dropped.Add(1)
+		}
 	}
 	return true
 }
@@ -94,6 +97,7 @@ func (q *queue) dropControl() {
 	for !q.emptyLocked() {
 		q.dropMessageLocked(q.headLocked(), 0)
 		q.counts.dropped++
+		q.counts.needless++
 	}
 	q.leftLocked()
 }

@@ -27,6 +27,7 @@ type sharedRoom struct {
 	used    atomic.Int64
 	queues  atomic.Int64 // Open connections.
 	waiting atomic.Int64 // The length of line.
+	dropped atomic.Uint64
 	wakes   atomic.Int64 // Since the goroutine that serves line has looked; it runs while this is not 0.
 
 	mu   sync.Mutex // Guards what follows. It is taken under the mutex of a queue, never the other way round.

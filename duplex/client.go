@@ -114,6 +114,9 @@ func (c *Client) SendAlways(body []byte) error {
 // Sent returns the number of the last message that a connection has taken whole (udsipc.Link.Sent).
 func (c *Client) Sent() uint64 { return c.link.Sent() }
 
+// Dropped returns how many messages udsipc.OverflowDropOldest has dropped.
+func (c *Client) Dropped() uint64 { return c.link.Dropped() }
+
 // Receive returns the next message, which is the caller's. It waits until there is one or ctx ends. After Stop it returns
 // what had come by then, and then udsipc.ErrStopped. While nobody receives, 256 messages wait here and the rest in the
 // socket.

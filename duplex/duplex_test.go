@@ -206,8 +206,14 @@ func TestNothingIsLostOverRestarts(t *testing.T) {
 
 // TestASlowClient that reads nothing holds up nobody: its queue is full, and the others go on.
 func TestASlowClient(t *testing.T) {
+	for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
+		t.Run(policy.String(), func(t *testing.T) { aSlowClient(t, policy) })
+	}
+}
+
+func aSlowClient(t *testing.T, policy udsipc.OverflowPolicy) {
 	address := path(t)
-	s := serve(t, address, echo, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<19))
+	s := serve(t, address, echo, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<19), udsipc.WithOverflow(policy))
 	slow, err := net.Dial("unix", address)
 	if err != nil {
 		t.Fatal(err)
@@ -224,6 +230,10 @@ func TestASlowClient(t *testing.T) {
 		}
 		return n == 2
 	})
+	if policy == udsipc.OverflowDropOldest {
+		aSlowClientMisses(t, s)
+		return
+	}
 	full := false
 	for n := 0; !full; n++ {
 		reached, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)})
@@ -239,6 +249,24 @@ func TestASlowClient(t *testing.T) {
 		if n > 1000 {
 			t.Fatal("the queue is never full")
 		}
+	}
+}
+
+// aSlowClientMisses what is dropped, which is counted.
+func aSlowClientMisses(t *testing.T, s *duplex.Server) {
+	t.Helper()
+	until(t, "messages are dropped", func() bool {
+		if _, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)}); err != nil {
+			t.Fatal(err)
+		}
+		return s.Metrics().Dropped >= 10
+	})
+	var sum uint64
+	for session := range s.Sessions() {
+		sum += session.Dropped()
+	}
+	if m := s.Metrics(); m.Dropped != sum {
+		t.Errorf("%d messages were dropped, the sessions say %d", m.Dropped, sum)
 	}
 }
 

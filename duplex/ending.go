@@ -44,10 +44,10 @@ func (s *Session) stop() {
 		s.refuse()
 		return
 	}
+	s.end.asked.Store(true) // First: the answer may be here before the callback has returned.
 	s.server.onStop(s)
 	s.end.mu.Lock()
 	defer s.end.mu.Unlock()
-	s.end.asked.Store(true)
 	_ = s.conn.SetReadDeadline(longAgo) // Wakes the reading goroutine, which sets the next. If it cannot be set, there is no connection.
 }
 

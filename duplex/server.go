@@ -103,6 +103,9 @@ func (s *Server) accept() {
 		s.mu.Lock()
 		s.sessions[session] = struct{}{}
 		s.mu.Unlock()
+		if s.abort.Err() != nil { // Stop has looked for sessions to close already, or will find this one.
+			_ = conn.Close()
+		}
 		s.wg.Go(session.run) // Ends with the connection; Stop waits for it.
 	}
 }
@@ -128,13 +131,13 @@ func (s *Server) all() []*Session {
 	return list
 }
 
-// Broadcast sends m to every session, and waits for none. It returns how many took it, and an error that names those
-// that did not and why.
+// Broadcast sends m to every session, and waits for none, also with OverflowBlock: one whose queue is full does not get it,
+// and counts as udsipc.ErrBufferFull. It returns how many took it, and an error that names those that did not and why.
 func (s *Server) Broadcast(m Message) (reached int, err error) {
 	var errs []error
 	err = m.send(func(body []byte) error {
 		for _, session := range s.all() {
-			if err := session.conn.WriteMessage(body); err != nil {
+			if err := session.conn.TryWriteMessage(body); err != nil {
 				errs = append(errs, fmt.Errorf("%v: %w", session.Peer(), err))
 			} else {
 				reached++
@@ -152,7 +155,8 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 
 // Stop stops listening and ends every session: what its client has sent is handled (on a Unix socket on Linux; elsewhere
-// what was read by then), and what is queued for it is sent, for as long as ctx lasts. When ctx ends first, the connections are closed, the contexts
+// what was read by then), and what is queued for it is sent, for as long as ctx lasts; of a client that
+// does not take it, which ends by udsipc.WithStallTimeout, what was not sent is reported. When ctx ends first, the connections are closed, the contexts
 // of the handlers end, and Stop returns the context's error at once. It may be called before Start and again. From
 // inside a handler it can only end with ctx.
 func (s *Server) Stop(ctx context.Context) error {

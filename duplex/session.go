@@ -62,6 +62,9 @@ func (s *Session) Room() <-chan struct{} { return s.conn.Room() }
 // returned.
 func (s *Session) HoldReading(ready <-chan struct{}) { s.resume = ready }
 
+// Dropped returns how many messages udsipc.OverflowDropOldest has dropped on this session.
+func (s *Session) Dropped() uint64 { return s.conn.Dropped() }
+
 // MaxMessageSize returns the largest frame that the Server sends and takes: a message and its type.
 func (s *Session) MaxMessageSize() uint64 { return s.conn.MaxMessageSize() }
 
@@ -120,8 +123,11 @@ func (s *Session) finish(err error) {
 	}
 	s.held.Wait()
 	_ = s.conn.Flush(s.server.abort) // Stop waits for that, as long as its context lasts.
+	left := s.ctx.Err() != nil       // Whoever ended it, or whose client it is, was told.
 	s.cancel(udsipc.ErrStopped)
-	_ = s.conn.Close()
+	if err := s.conn.Close(); err != nil && !left {
+		s.server.listener.Report(udsipc.OpStop, s.Peer(), err)
+	}
 }
 
 // read returns why nothing comes any more.

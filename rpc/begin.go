@@ -91,6 +91,9 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 		session.refuse(c.id, full)
 		return nil
 	}
+	if pause == nil && session.unread.Swap(false) {
+		pause = from.Room()
+	}
 	if pause != nil {
 		from.HoldReading(pause)
 	}

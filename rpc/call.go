@@ -98,8 +98,7 @@ func (c *call) finish(response []byte, err *Error) {
 	}
 	c.leave() // First: the client may call again as soon as it has the response.
 	if !ended && c.session.send(*last) == errUnread {
-		*last = appendFailure(*last, c.id, errUnread, limit)
-		_ = c.from.SendControl(*last)
+		c.session.refuseUnread(c.id)
 	} // Any other error means that the connection has ended, and the call with it.
 	c.cancel(context.Canceled) // What the handler left behind.
 }

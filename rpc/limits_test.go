@@ -3,8 +3,10 @@
 package rpc_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -254,5 +256,49 @@ func TestLongNames(t *testing.T) {
 	}
 	if _, err := c.Call(t.Context(), string(name), nil); ours.CodeOf(err) != ours.CodeUnknownMethod || len(err.Error()) > 2000 {
 		t.Errorf("the caller is told %d bytes: %.100v", len(err.Error()), err)
+	}
+}
+
+// TestErrorsForAClientThatReadsNothing are bounded as well: whose responses are let go, of that nothing more is read.
+func TestErrorsForAClientThatReadsNothing(t *testing.T) {
+	const size, queue, calls = 100_000, 200_000, 20_000
+	address, ran := path(t), make(chan bool, 1)
+	s := serve(t, address, func(s *ours.Server) {
+		s.LimitMemory(5 * size) // Of which a client has half: two responses, and not quite all of it.
+		s.Handle("large", func(context.Context, []byte) ([]byte, error) { ran <- true; return make([]byte, size), nil })
+	}, udsipc.WithMaxBufferedBytes(queue), udsipc.WithMaxMessageSize(queue*3/4))
+	conn := rawDial(t, address)
+	asked, held := 0, false
+	for ; asked < calls && !held; asked++ { // One after the other, so that no more are under way than wait.
+		if _, err := conn.Write(rawCall(uint64(asked+1), "large", nil)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ran:
+			until(t, "the call has ended", func() bool { return asked < 10 || s.Running() <= 2 })
+		case <-time.After(300 * time.Millisecond):
+			held = true
+		}
+	}
+	if m := s.Metrics(); !held || m.SendMemory > 2*queue {
+		t.Errorf("%d calls, and %d bytes are queued, want at most %d", asked, m.SendMemory, 2*queue)
+	}
+	go func() {
+		for range ran {
+		}
+	}()
+	defer close(ran)
+	answers := bufio.NewReader(conn)
+	for range asked {
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		length, err := binary.ReadUvarint(answers)
+		if err == nil {
+			_, err = answers.Discard(int(length))
+		}
+		if err != nil {
+			t.Fatalf("once the client reads, not every call is answered: %v", err)
+		}
 	}
 }

@@ -19,6 +19,7 @@ type session struct {
 	server *Server
 	from   *duplex.Session
 	held   atomic.Int64 // Bytes of the server's memory.
+	unread atomic.Bool  // A response was let go since reading was held last.
 
 	mu       sync.Mutex // Guards what follows.
 	calls    map[uint64]*call
@@ -113,6 +114,16 @@ func (s *session) refuse(id uint64, why *Error) {
 	if room := s.from.Room(); room != nil {
 		s.from.HoldReading(room)
 	}
+}
+
+// refuseUnread ends a call whose response is let go. What begins calls waits for room then: errors pass the bounds of the
+// queue, and there must not be more of them than calls at once.
+func (s *session) refuseUnread(id uint64) {
+	b := getBytes(nil)
+	*b = appendFailure(*b, id, errUnread, s.from.MaxMessageSize())
+	s.unread.Store(true)       // First: the call is not counted any more.
+	_ = s.from.SendControl(*b) // If not, the connection has ended.
+	putBytes(b)
 }
 
 // pauseLocked returns what reading has to wait for: a client that leaves what it has asked for unread is asked for nothing

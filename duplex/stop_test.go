@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package duplex_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+)
+
+// TestAnswerBeforeTheCallbackReturns: a client's answer to the word of the end counts as soon as that was sent.
+func TestAnswerBeforeTheCallbackReturns(t *testing.T) {
+	const end, answer = 1, 2
+	address, answered := path(t), make(chan struct{})
+	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+		if m.Type == answer {
+			s.Finish()
+			close(answered)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.OnStop(func(s *duplex.Session) {
+		if err := s.Send(duplex.Message{Type: end}); err != nil {
+			t.Error(err)
+		}
+		<-answered // As if this goroutine were interrupted here.
+	})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var c *duplex.Client
+	if c, err = duplex.NewHandlerClient(address, func(m duplex.Message) { _ = c.Send(duplex.Message{Type: answer}) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, c)
+	sessionsAre(t, s, 1)
+	began := time.Now()
+	stop(t, s)
+	if took := time.Since(began); took > 900*time.Millisecond { // One that does not answer is waited for for a second.
+		t.Errorf("the client has answered, and Stop took %v", took)
+	}
+}
+
+// sessionsAre waits until the server has so many.
+func sessionsAre(tb testing.TB, s *duplex.Server, n int) {
+	tb.Helper()
+	until(tb, "the sessions are there", func() bool {
+		have := 0
+		for range s.Sessions() {
+			have++
+		}
+		return have == n
+	})
+}
+
+// TestStopTellsOfWhatWasNotSent to a client that takes nothing and is left.
+func TestStopTellsOfWhatWasNotSent(t *testing.T) {
+	address, reports := path(t), make(chan error, 10)
+	s := serve(t, address, echo, udsipc.WithStallTimeout(300*time.Millisecond),
+		udsipc.WithReaderErrorCallback(func(err error, _ string) { reports <- err }))
+	silent, err := net.Dial("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	sessionsAre(t, s, 1)
+	for range 50 {
+		if _, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(t, s)
+	select {
+	case err := <-reports:
+		op := (*udsipc.OpError)(nil)
+		early := errors.As(err, &op) && op.Op == udsipc.OpRead // On a busy machine it is left before Stop.
+		if !errors.Is(err, udsipc.ErrBackpressure) || !early && !strings.Contains(err.Error(), "messages were not sent") {
+			t.Errorf("reported: %v", err)
+		}
+	default:
+		t.Error("nothing was reported")
+	}
+}
+
+// TestForcedStopBesideNewClients: whom the Listener lets in once Stop has given up is sent away as well.
+func TestForcedStopBesideNewClients(t *testing.T) {
+	const clients = 20
+	address := path(t)
+	asked, answer := make(chan struct{}, clients), make(chan struct{})
+	s, err := duplex.NewServer(address, echo, udsipc.WithAuthorizer(func(udsipc.Peer) error {
+		asked <- struct{}{}
+		<-answer
+		return nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conns := make([]net.Conn, clients)
+	for i := range conns {
+		if conns[i], err = net.Dial("unix", address); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+		<-asked
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Stop(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Stop: %v", err)
+	}
+	close(answer)
+	for _, conn := range conns {
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("a connection is open after Stop")
+		}
+	}
+}
