@@ -7,6 +7,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
@@ -114,9 +115,16 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	case s.work <- c:
 	default:
 		go s.serve(c) // Ends when there is nothing to do, or dismiss does it.
+		if s.running.Load() > crowd {
+			runtime.Gosched()
+		}
 	}
 	return nil
 }
+
+// crowd is from how many calls under way on the goroutine that reads lets others run before it begins the next: a client
+// that sends requests by the thousand, and leaves large responses unread, is to be noticed before all of their handlers run.
+const crowd = 64
 
 // notify runs the handler of a method whose caller wants no response, in the order of the messages.
 func (s *Server) notify(from *duplex.Session, data []byte) error {

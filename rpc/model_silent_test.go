@@ -92,21 +92,21 @@ func (w *streamWorld) silentMessages(random *rand.Rand, kind int, n uint64) []by
 	case 2: // Errors, which are not waited for by anybody.
 		return append(rawCall(n, "large", nil), rawCall(n+1000, string(make([]byte, large)), nil)...)
 	case 3: // A stream that nobody receives, up to its window.
-		b := rawOpen(n, "unread")
+		b := rawOpen(n, "unread", 64<<20)
 		for range 4 {
 			data := append(binary.AppendUvarint(nil, uint64(large-50)), make([]byte, large-50)...)
 			b = append(b, rawFrame(append(binary.AppendUvarint([]byte{7}, n), data...))...)
 		}
 		return b
 	default: // A window of 64 MiB that is never read.
-		return rawOpen(n, "flood")
+		return rawOpen(n, "flood", 64<<20)
 	}
 }
 
-// rawOpen is the message that opens a stream with a window of 64 MiB.
-func rawOpen(id uint64, method string) []byte {
+// rawOpen is the message that opens a stream.
+func rawOpen(id uint64, method string, window uint64) []byte {
 	body := append(binary.AppendUvarint([]byte{6}, id), 0, byte(len(method)))
-	return rawFrame(binary.AppendUvarint(append(body, method...), 64<<20))
+	return rawFrame(binary.AppendUvarint(append(body, method...), window))
 }
 
 func rawFrame(body []byte) []byte {

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,7 +27,26 @@ var (
 	modelSeed      = flag.Uint64("model.seed", 0, "the one schedule to try; 0 for all")
 )
 
+// roles are the processes that tests make of their own binary.
+var roles = map[string]func() error{}
+
+const roleVariable = "UDSIPC_TEST_ROLE"
+
+// process returns a command that runs this binary in a role.
+func process(role string, environment ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0"), environment...)
+	return cmd
+}
+
 func TestMain(m *testing.M) {
+	if role := roles[os.Getenv(roleVariable)]; role != nil {
+		if err := role(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	if left := leaked(); left != "" {
 		fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", left)
