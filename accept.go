@@ -15,7 +15,8 @@ import (
 const (
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = 500 * time.Millisecond
-	backlogWait    = 5 * time.Millisecond // How long a listener that cannot be shut is emptied for.
+	backlogWait    = 5 * time.Millisecond // A listener is empty if Accept has found nothing for so long.
+	maxBacklogWait = time.Second          // How long one is emptied for that cannot be shut, and so need never be empty.
 )
 
 // run accepts until the listener ends, then waits for the connections.
@@ -64,12 +65,12 @@ func (r *Reader) quiesceLocked() error {
 	listener, hasDeadline := r.listener.(deadliner)
 	switch {
 	case !hasDeadline:
-		// Accept returns with the listener's end alone, and Close would drop who has connected and written.
-		time.AfterFunc(backlogWait, func() { _ = r.listener.Close() })
+		time.AfterFunc(backlogWait, func() { r.closeListener(time.Now().Add(maxBacklogWait)) })
 		return nil
 	case r.passed != nil, r.handingOver:
 		return listener.SetDeadline(aLongTimeAgo)
 	}
+	r.empties = true
 	err := r.file.remove() // First: one that is shut looks stale to others.
 	if unix, ok := r.listener.(*net.UnixListener); ok && r.cfg.listener == nil {
 		r.shut = shutListener(unix)
@@ -80,15 +81,31 @@ func (r *Reader) quiesceLocked() error {
 // A deadliner is a listener whose Accept can be woken.
 type deadliner interface{ SetDeadline(time.Time) error }
 
+// closeListener closes a listener without a deadline, whose Accept returns with its end alone, once Accept has found
+// nothing for a moment: Close would drop who has connected and written.
+func (r *Reader) closeListener(latest time.Time) {
+	since := r.accepting.Load()
+	now := time.Now()
+	switch {
+	case r.handling.Err() != nil: // Stop does not wait any longer, and has closed it.
+	case since != nil && (now.Sub(*since) >= backlogWait || now.After(latest)):
+		_ = r.listener.Close()
+	default:
+		time.AfterFunc(backlogWait, func() { r.closeListener(latest) })
+	}
+}
+
 // moreWaiting says, once Accept has failed while the Reader is stopping, whether to try it again. A
 // deadline that has passed fails Accept before it looks at the backlog, so when there were
-// connections until then there may be more. Nobody can join them, so this comes to an end.
-func (r *Reader) moreWaiting(err error, admitted int) bool {
+// connections until then there may be more. Nobody can join them if the listener is shut, so this comes to an end; if
+// not, it ends with latest.
+func (r *Reader) moreWaiting(err error, admitted int, latest time.Time) bool {
 	r.mu.Lock()
-	shut := r.shut
+	empties, shut := r.empties, r.shut
 	r.mu.Unlock()
 	listener, ok := r.listener.(deadliner)
-	return ok && shut && admitted > 0 && isTimeout(err) && listener.SetDeadline(time.Now().Add(backlogWait)) == nil
+	return ok && empties && admitted > 0 && isTimeout(err) && (shut || time.Now().Before(latest)) &&
+		listener.SetDeadline(time.Now().Add(backlogWait)) == nil
 }
 
 // accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
@@ -96,12 +113,13 @@ func (r *Reader) moreWaiting(err error, admitted int) bool {
 func (r *Reader) accept() error {
 	failures := 0
 	admitted := 1 // So that the backlog is looked at once more, however late this goroutine hears of the end.
+	var latest time.Time
 	pause := minAcceptPause
 	for {
 		if !r.awaitRoom() {
 			return nil
 		}
-		conn, err := r.listener.Accept()
+		conn, err := r.acceptOne()
 		if err == nil {
 			failures, pause = 0, minAcceptPause
 			admitted++
@@ -112,7 +130,10 @@ func (r *Reader) accept() error {
 			return nil // It was the only one.
 		}
 		if r.isStopping() {
-			if r.moreWaiting(err, admitted) {
+			if latest.IsZero() {
+				latest = time.Now().Add(maxBacklogWait)
+			}
+			if r.moreWaiting(err, admitted, latest) {
 				admitted = 0
 				continue
 			}
@@ -134,6 +155,14 @@ func (r *Reader) accept() error {
 		}
 		pause = min(2*pause, maxAcceptPause)
 	}
+}
+
+// acceptOne is the listener's Accept. It notes since when it waits.
+func (r *Reader) acceptOne() (net.Conn, error) {
+	now := time.Now()
+	r.accepting.Store(&now)
+	defer r.accepting.Store(nil)
+	return r.listener.Accept()
 }
 
 // outOfResources says whether accepting will work again once others have given something back.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Reader accepts connections and hands their messages to a handler. It is made by NewReader or
@@ -28,13 +29,14 @@ type Reader struct {
 	// Stopping.
 	handling  context.Context // Ended when Stop does not wait any longer.
 	giveUp    context.CancelFunc
-	abandoned chan struct{}  // Closed when nobody accepts conversations any more.
-	drained   chan struct{}  // Closed when none will come any more.
-	calling   atomic.Bool    // The goroutine that accepts is in a callback, which may wait for it.
-	offered   sync.WaitGroup // Conversations that nobody has accepted yet.
-	listened  chan struct{}  // Closed when no connection is accepted any more.
-	stopping  chan struct{}  // Closed when Stop begins, or when accepting failed for good.
-	done      chan struct{}  // Closed when all connections are gone, or Stop does not wait for them.
+	abandoned chan struct{}             // Closed when nobody accepts conversations any more.
+	drained   chan struct{}             // Closed when none will come any more.
+	calling   atomic.Bool               // The goroutine that accepts is in a callback, which may wait for it.
+	accepting atomic.Pointer[time.Time] // Since when it waits in Accept; nil if it does not.
+	offered   sync.WaitGroup            // Conversations that nobody has accepted yet.
+	listened  chan struct{}             // Closed when no connection is accepted any more.
+	stopping  chan struct{}             // Closed when Stop begins, or when accepting failed for good.
+	done      chan struct{}             // Closed when all connections are gone, or Stop does not wait for them.
 	wg        sync.WaitGroup
 	room      chan struct{} // One slot: a connection ended.
 	rested    chan struct{} // One slot: a connection is at rest, or has ended.
@@ -51,6 +53,7 @@ type Reader struct {
 	file            *socketFile
 	passed          *passedSocket
 	shut            bool // The listener refuses new connections.
+	empties         bool // The listener is emptied before it is closed.
 	closing         bool // The connections are being ended,
 	forced          bool // or have been halted.
 	conns           map[*readerConn]struct{}

@@ -133,3 +133,38 @@ func TestForcedStopCallsNoHandlerAnyMore(t *testing.T) {
 		})
 	}
 }
+
+// TestStopServesTheBacklogLate: who had connected and written before Stop is served, although the goroutine that accepts
+// is busy for longer than a listener is emptied for.
+func TestStopServesTheBacklogLate(t *testing.T) {
+	overTransports(t, func(t *testing.T, on *route) {
+		if on.secure {
+			t.Skip("the listener is the same")
+		}
+		busy, entered := make(chan struct{}), make(chan struct{}, 1)
+		var handled atomic.Uint64
+		r := on.startReader(t, func([]byte) error { handled.Add(1); return nil }, udsipc.WithMaxConnections(1),
+			udsipc.WithReaderErrorCallback(func(err error, _ string) {
+				if errors.Is(err, udsipc.ErrTooManyConnections) {
+					entered <- struct{}{}
+					<-busy
+				}
+			}))
+		first := on.dial(t)
+		until(t, "the first one is in", func() bool { return r.Metrics().Connections == 1 })
+		on.dial(t)
+		await(t, "the callback", entered)
+		first.Close()
+		late := on.dial(t)
+		mustWrite(t, late, frames("in the backlog"))
+		_ = late.(interface{ CloseWrite() error }).CloseWrite()
+		stopped := make(chan error, 1)
+		go func() { stopped <- r.Stop(context.Background()) }()
+		until(t, "Stop has begun", func() bool { return errors.Is(r.Start(), udsipc.ErrStopped) })
+		time.Sleep(20 * time.Millisecond) // The time that a listener is emptied for passes.
+		close(busy)
+		if err := await(t, "Stop", stopped); err != nil || handled.Load() != 1 {
+			t.Errorf("Stop: %v, %d messages handled, want 1", err, handled.Load())
+		}
+	})
+}
