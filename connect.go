@@ -84,10 +84,11 @@ func (w *Writer) finished() bool {
 // awaitReason waits until there is something to connect for.
 func (w *Writer) awaitReason(first bool) error {
 	for {
-		empty := w.queue.empty() // From here on a message wakes us.
+		stopping := w.stopping.Load() // Before the look at the queue: what was accepted until Stop is sent.
+		empty := w.queue.empty()      // From here on a message wakes us.
 		w.reportDropped()
 		switch {
-		case w.abort.Err() != nil || empty && w.stopping.Load():
+		case w.abort.Err() != nil || empty && stopping:
 			return ErrStopped
 		case first || !empty || w.wanted.Load():
 			return nil
