@@ -188,6 +188,30 @@ type beneathTLS struct {
 	net.Conn
 	last  bool // The end came with the last bytes. The reading goroutine's.
 	ended atomic.Bool
+	spoke atomic.Bool // TLS has written something.
+	keeps atomic.Bool // Close only interrupts: a handshake that takes too long would close it (crypto/tls, Conn.HandshakeContext).
+}
+
+func (b *beneathTLS) Close() error {
+	if b.keeps.Load() {
+		return b.Conn.SetDeadline(aLongTimeAgo)
+	}
+	return b.Conn.Close()
+}
+
+func (b *beneathTLS) Write(p []byte) (int, error) {
+	b.spoke.Store(true)
+	return b.Conn.Write(p)
+}
+
+// spokeTLS says whether this end of conn has said anything in TLS, as far as that is known.
+func spokeTLS(conn net.Conn) bool {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return false
+	}
+	under, ok := secure.NetConn().(*beneathTLS)
+	return ok && under.spoke.Load()
 }
 
 func (b *beneathTLS) Read(p []byte) (n int, err error) {
@@ -220,9 +244,9 @@ func endedInOrder(conn net.Conn) bool {
 func endSending(conn net.Conn) {
 	under := beneath(conn)
 	if under != conn {
-		closeWrite(conn)
+		_ = closeWrite(conn) // Closing it whole comes next and tells more.
 	}
 	if kind, _ := inspect(under); kind == tcpSocket {
-		closeWrite(under)
+		_ = closeWrite(under)
 	}
 }

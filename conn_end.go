@@ -104,8 +104,7 @@ func (in *inbound) sayGoodbye() {
 }
 
 // farewell is the last word, once: the goodbye, if that was not said, and the report. A session needs no
-// report, because the next welcome tells. Neither does a peer whose writes the kernel refused, if all
-// that it had written was handled, to the end of a message.
+// report, because the next welcome tells.
 func (in *inbound) farewell() {
 	if in.session != nil {
 		in.sayGoodbye()
@@ -121,16 +120,20 @@ func (in *inbound) farewell() {
 		words = goodbye
 	}
 	in.mu.Lock()
-	silent := in.shut && in.why == endOrderly && in.skipped == 0 && in.atRest() && !in.halted.Load()
 	report := endReport{reason: in.why, skipped: in.skipped, limit: in.limit}
 	in.mu.Unlock()
-	if !silent {
-		if !in.resumed { // What an earlier process has read of it is not known.
-			report.next = in.counts.received.Load() + in.skipped + 1
-		}
-		words = appendReport(words[:len(words):len(words)], report)
+	if !in.resumed { // What an earlier process has read of it is not known.
+		report.next = in.counts.received.Load() + in.skipped + 1
 	}
-	in.sayLast(words)
+	in.sayLast(appendReport(words[:len(words):len(words)], report))
+}
+
+// answerEnd tells a plain writer that has ended its side what was read: it may wait for that, over a connection that tells
+// nothing by itself.
+func (in *inbound) answerEnd() {
+	if in.session == nil {
+		in.farewell()
+	}
 }
 
 // sayLast writes what a Reader says to a plain writer. A peer that cannot be told is treated like one that
@@ -140,9 +143,11 @@ func (in *inbound) sayLast(words []byte) {
 		return
 	}
 	conn := in.conn
+	in.mu.Lock()
 	if in.why == endNotTLS {
 		conn = beneath(conn)
 	}
+	in.mu.Unlock()
 	_ = conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
 	_, _ = conn.Write(words)
 }

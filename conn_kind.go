@@ -57,8 +57,10 @@ func isTimeout(err error) bool {
 }
 
 // closeWrite shuts the sending side of conn, if it can be.
-func closeWrite(conn net.Conn) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // Closing it whole comes next and tells more.
+func closeWrite(conn net.Conn) error {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
 	}
+	return half.CloseWrite()
 }

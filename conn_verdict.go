@@ -57,6 +57,7 @@ func (l *lastWords) add(n int) (goodbye bool) {
 // An ending is what is known of a connection that has ended.
 type ending struct {
 	lost   uint64 // Messages that the peer may not have read, or has not handled: at most so many.
+	unread uint64 // The same, if the peer was not waited for to the end: it may read them yet.
 	cause  error
 	reason endReason // What the peer gave for it.
 	told   bool      // The peer has sent a report.
@@ -70,7 +71,7 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	defer o.conn.Close()
 	switch {
 	case o.said.Load():
-		closeWrite(o.conn)
+		o.endSide()
 	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, ErrInvalidSession):
 		_ = o.conn.Close() // So that watch ends.
 	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, errEnded) && !endsConnection(writeErr):
@@ -79,7 +80,7 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	select {
 	case <-o.ended:
 	case <-abort:
-		return ending{cause: errEnded} // Its sockets live on: what lies there can still be read.
+		return o.unheard()
 	}
 	cause := o.cause
 	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
@@ -89,6 +90,54 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	o.settled = o.messages - end.lost
 	return end
 }
+
+// part ends this side, once everything is written, and waits for the peer's end: a peer that has rejected this side, or a
+// message, says so there. One that the kernel says has read everything is waited for a moment only, because a handler
+// may hold it up, and so is one that cannot be asked for its end. abort ends the wait.
+func (o *outbound) part(abort <-chan struct{}) ending {
+	select {
+	case <-abort:
+		return o.unheard()
+	default:
+	}
+	var late <-chan time.Time
+	if asked := o.endSide(); !asked || o.tellsRead() {
+		timer := time.NewTimer(lastWordsWait)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-o.ended:
+		return o.verdict(o.cause)
+	case <-late:
+		return ending{}
+	case <-abort:
+		return o.unheard()
+	}
+}
+
+// unheard is the end of a connection whose peer was not waited for. Its sockets live on: what lies there can still
+// be read.
+func (o *outbound) unheard() ending {
+	end := ending{cause: errEnded}
+	if o.back == nil && !o.arrived() && o.forced.Load() != o.bytes.Load() {
+		end.unread = o.messages - o.settled
+	}
+	return end
+}
+
+// endSide closes the sending side, and says whether the peer can see that. TLS has no time to announce it to a peer that
+// leaves no room for that (crypto/tls, Conn.CloseWrite): then what lies beneath ends.
+func (o *outbound) endSide() bool {
+	err := closeWrite(o.conn)
+	if err != nil && o.secure() {
+		err = closeWrite(beneath(o.conn))
+	}
+	return err == nil || o.raw != nil
+}
+
+// tellsRead says whether the kernel tells what the peer has read.
+func (o *outbound) tellsRead() bool { return o.kind == unixSocket && canTellUnread }
 
 // verdict says what an end for this cause means.
 func (o *outbound) verdict(cause error) ending {

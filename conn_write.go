@@ -27,7 +27,7 @@ type outbound struct {
 	conn    net.Conn
 	kind    connKind
 	raw     syscall.RawConn // nil for otherConn.
-	under   syscall.RawConn // Of the TCP socket beneath TLS; nil without one.
+	under   syscall.RawConn // Of the socket beneath TLS; nil without one.
 	timeout time.Duration   // Of one write.
 	vector  net.Buffers     // What WriteTo consumes; a field, so that it is not allocated.
 	began   time.Time
@@ -56,7 +56,7 @@ type outbound struct {
 	said    atomic.Bool   // The peer said goodbye.
 	leaving atomic.Bool   // Nothing more should be written: the peer is going away, or gone.
 	last    lastWords     // What the peer said, without a session. Written by watch alone.
-	forced  atomic.Int64  // How many bytes had been written, and read, when the Writer was told not to wait; else 0.
+	forced  atomic.Int64  // How many bytes had been written, and had arrived, when the Writer was told not to wait; else 0.
 	ended   chan struct{} // Closed by watch; cause and last are set before.
 	cause   error
 }
@@ -71,8 +71,8 @@ type mark struct {
 func newOutbound(conn net.Conn, timeout time.Duration) *outbound {
 	o := &outbound{conn: conn, timeout: timeout, began: time.Now(), ended: make(chan struct{})}
 	o.kind, o.raw = inspect(conn)
-	if kind, raw := inspect(beneath(conn)); o.raw == nil && kind == tcpSocket {
-		o.under = raw
+	if o.raw == nil {
+		_, o.under = inspect(beneath(conn))
 	}
 	if o.kind == unixSocket {
 		// The kernel lets a write in as long as the sum is below the limit, and prices each piece
@@ -234,25 +234,19 @@ func (o *outbound) consumed(first int64) bool {
 	return ok && (bytes == 0 || written-int64(bytes) >= first) && !hungUp(o.raw)
 }
 
-// mayClose says whether nothing is lost by closing: all is consumed, and a TCP socket has nothing left to send,
-// also beneath TLS. One that was closed drops that when the peer sends something, its goodbye for instance
-// (RFC 1122, 4.2.2.13).
-func (o *outbound) mayClose() bool {
+// arrived says whether the kernels know that everything is where a forced Stop may leave it: read by the peer on a Unix
+// socket, with the peer's kernel over TCP, also beneath TLS. Of a connection of unknown kind that can be asked for its end nothing is
+// known; any other has nothing but what was written.
+func (o *outbound) arrived() bool {
 	if !o.consumed(o.bytes.Load()) {
 		return false
 	}
-	if o.under == nil || !canTellUnread {
-		return true
+	if o.under != nil && canTellUnread {
+		bytes, ok := unread(o.under)
+		return ok && bytes == 0
 	}
-	bytes, ok := unread(o.under)
-	return !ok || bytes == 0
-}
-
-// endsByHalves reports whether nothing can be asked of the connection, but its sending side can be closed alone.
-func (o *outbound) endsByHalves() bool {
 	_, half := o.conn.(interface{ CloseWrite() error })
-	kind, _ := inspect(beneath(o.conn))
-	return half && kind == otherConn
+	return o.raw != nil || !half
 }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had

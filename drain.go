@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -31,7 +30,7 @@ func (w *Writer) run() {
 func (w *Writer) serve(o *outbound) {
 	go o.watch(w.queue.signal) // Ends with the connection; the end of serve waits for it.
 	release := context.AfterFunc(w.abort, func() {
-		if written := o.bytes.Load(); o.mayClose() {
+		if written := o.bytes.Load(); o.arrived() {
 			o.forced.Store(written)
 		}
 		o.leave()
@@ -87,6 +86,9 @@ func (w *Writer) drain(o *outbound) error {
 		if o.poked.Swap(false) {
 			continue
 		}
+		if n == 0 && time.Since(o.armed) < o.timeout {
+			return fmt.Errorf("%w: a write fails by a timeout before its time: %v", ErrConnectionClosed, err) // And so will all.
+		}
 		w.counts.backpressure.Add(1)
 		w.report(OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", ErrBackpressure, n, w.cfg.writeTimeout))
 	}
@@ -115,14 +117,14 @@ func (w *Writer) rest(o *outbound) (ended bool, err error) {
 	return false, nil
 }
 
-// linger waits, at the end, until the peer has read everything. It returns nil if the peer left.
+// linger waits, at the end, until the peer has read everything, where the kernel tells. It returns nil if the peer left.
 func (w *Writer) linger(o *outbound) error {
-	if o.endsByHalves() {
-		return w.lingerBlind(o)
+	if !o.tellsRead() {
+		return ErrStopped // The end of the connection tells.
 	}
 	read := false
 	poll(w.abort, func() bool {
-		read = o.mayClose()
+		read = o.consumed(o.bytes.Load())
 		return read || o.leaving.Load()
 	})
 	switch {
@@ -134,43 +136,31 @@ func (w *Writer) linger(o *outbound) error {
 	return ErrStopped
 }
 
-// lingerBlind is linger for a connection of which no kernel tells anything: the sending side is closed, and a peer
-// that has read everything ends its own. One that does not is left after a while.
-func (w *Writer) lingerBlind(o *outbound) error {
-	closeWrite(o.conn)
-	timer := time.NewTimer(maxCloseGrace)
-	defer timer.Stop()
-	select {
-	case <-o.ended:
-		if !errors.Is(o.cause, io.EOF) || o.last.reported {
-			return nil
-		}
-	case <-timer.C:
-	case <-w.abort.Done():
-	}
-	o.settled = o.messages
-	return ErrStopped
-}
-
-// close ends a connection that nothing is wrong with.
+// close ends a connection that nothing is wrong with. Without a session it hears what the peer has to say of what was
+// written.
 func (w *Writer) close(o *outbound) {
 	if o.back == nil {
-		if o.forced.Load() == o.bytes.Load() {
-			o.settled = o.messages
-		}
-		w.mu.Lock()
-		w.unread = o.messages - o.settled
-		w.mu.Unlock()
+		end := o.part(w.abort.Done())
+		w.noteUnread(end)
+		w.reportEnd(o, end)
 	}
 	_ = o.conn.Close()
 	w.queue.rewind()
 	w.forget()
 }
 
+// noteUnread keeps for Stop what became not known because its context ended.
+func (w *Writer) noteUnread(end ending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unread = end.unread
+}
+
 // settle accounts for a connection that broke, or that the peer ended.
 func (w *Writer) settle(o *outbound, writeErr error) {
 	end := o.finish(writeErr, w.abort.Done())
 	w.counts.lostConnections.Add(1)
+	w.noteUnread(end)
 	w.reportEnd(o, end)
 	if !errors.Is(end.cause, errRenumber) && (o.messages > 0 || !w.queue.empty()) { // An idle one had no chance to prove anything.
 		w.failures = o.failures(w.failures)

@@ -352,6 +352,35 @@ func TestWrappedWriterAwaitsItsReader(t *testing.T) {
 	}
 }
 
+// TestWrappedWriterOfABareReader: what a Reader could leave to the kernel it says all the same, because its writer may see
+// the socket through a type that the library does not know.
+func TestWrappedWriterOfABareReader(t *testing.T) {
+	for _, idle := range []bool{false, true} {
+		overTransports(t, func(t *testing.T, on *route) {
+			if !on.bare() {
+				t.Skip("the Reader sees the socket")
+			}
+			var opts []udsipc.ReaderOption
+			if idle {
+				opts = append(opts, udsipc.WithInactivityTimeout(20*time.Millisecond))
+			}
+			r := on.startReader(t, ignore, opts...)
+			w := on.startedWriter(t, udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+				conn, err := on.connect(ctx)
+				return wrappedConn{conn}, err
+			}))
+			mustWriteMessage(t, w, "x")
+			if idle {
+				until(t, "the connection has ended", func() bool { m := w.Metrics(); return m.LostConnections == 1 && !m.Connected })
+			}
+			stop(t, w)
+			if m := w.Metrics(); m.PossiblyLost > 0 || r.Metrics().Received != 1 {
+				t.Errorf("idle %v: %+v", idle, m)
+			}
+		})
+	}
+}
+
 // A sequenceOfTwo handles the numbered messages of two Readers after one another.
 type sequenceOfTwo struct {
 	mu    sync.Mutex
@@ -454,5 +483,36 @@ func TestForcedStopOverTCP(t *testing.T) {
 				t.Errorf("Stop says nothing of what lies in the kernel: %v", err)
 			}
 		})
+	}
+}
+
+// TestMessageThatLooksLikeTLS: a plain Writer whose first message begins like a record of TLS hears from a Reader that
+// speaks TLS that it was not read, although the handshake has swallowed it.
+func TestMessageThatLooksLikeTLS(t *testing.T) {
+	for name, first := range map[string]string{
+		"a record that does not come to its end": "\x0a\x14\x20\x20" + strings.Repeat("x", 18),
+		"a record that is there":                 "\x0a\x14\x00\x01" + strings.Repeat("x", 18),
+		"a record that is too large":             "\x0a\x14" + strings.Repeat("x", 20),
+		"less than the head of a record":         "",
+	} {
+		for _, wrapped := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, wrapped %v", name, wrapped), func(t *testing.T) {
+				overTransports(t, func(t *testing.T, on *route) {
+					if !on.secure {
+						t.Skip("the Reader does not speak TLS")
+					}
+					config, _ := on.configs(t)
+					opts := []udsipc.ReaderOption{udsipc.WithTLS(config), udsipc.WithHandshakeTimeout(20 * time.Millisecond)}
+					if wrapped {
+						opts = append(opts, udsipc.WithListener(wrappedListener{mustListen(t, on.address)}))
+					}
+					startReader(t, ignore, on.address, opts...)
+					w := newWriter(t, on.address)
+					mustWriteMessage(t, w, first)
+					mustStart(t, w)
+					until(t, "it is said to be lost", func() bool { return w.Metrics().PossiblyLost == 1 })
+				})
+			})
+		}
 	}
 }

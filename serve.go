@@ -238,8 +238,8 @@ func (c *readerConn) verify() bool {
 	if err := c.handshake(); err != nil {
 		r.counts.handshakeErrors.Add(1)
 		r.report(OpHandshake, c.where(), err)
-		if plain := (tls.RecordHeaderError{}); r.conversations == nil && (errors.Is(err, errNotTLS) || errors.As(err, &plain)) {
-			c.in.reject(endNotTLS)
+		if plain := (tls.RecordHeaderError{}); r.conversations == nil && (errors.As(err, &plain) || !spokeTLS(c.in.conn)) {
+			c.in.reject(endNotTLS) // What looked like TLS may have been messages. A peer that speaks TLS cannot mind.
 		}
 		return false
 	}
@@ -274,6 +274,10 @@ func (c *readerConn) handshake() error {
 	defer cancel()
 	if err := awaitTLS(ctx, secure.NetConn()); err != nil {
 		return fmt.Errorf("%w: %w", ErrHandshake, err)
+	}
+	if under, ok := secure.NetConn().(*beneathTLS); ok {
+		under.keeps.Store(true) // The peer is told why.
+		defer under.keeps.Store(false)
 	}
 	return handshake(ctx, secure, c.reader.cfg.handshakeTimeout, &c.delivery.Peer)
 }
@@ -390,6 +394,9 @@ func (c *readerConn) goesOn(err error) bool {
 	case errors.Is(err, ErrPeerSilent):
 		c.reader.report(OpRead, c.where(), err)
 		return false
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		c.in.answerEnd()
 	}
 	if n := c.in.midway(); n > 0 {
 		c.reader.counts.truncated.Add(1)

@@ -186,8 +186,9 @@ func (w *Writer) tooLarge(data []byte) error {
 }
 
 // Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
-// and waits until they are acknowledged or, without acknowledgements and where the system can tell, until
-// the peer has read them. Then it closes the connection. A nil error means that everything was delivered, but for
+// and waits until they are acknowledged. Without acknowledgements it waits on a Unix socket on Linux until the peer has read
+// them; elsewhere it ends its side and waits until the peer has ended the connection, which a Reader does once it has handled
+// them. Then it closes the connection. A nil error means that everything was delivered, but for
 // what a Flush has told of: the error says how many messages were dropped, set aside, or may have been lost.
 //
 // ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// TestStopTellsWhatTheReaderRefuses: a Writer that stops as soon as everything is written still hears that its reader
+// did not handle it.
+func TestStopTellsWhatTheReaderRefuses(t *testing.T) {
+	const messages = 100
+	for _, test := range []struct {
+		name   string
+		refuse func(gate chan struct{}) udsipc.ReaderOption // When gate is closed.
+		size   int
+	}{
+		{"the writer", func(gate chan struct{}) udsipc.ReaderOption {
+			return udsipc.WithAuthorizer(func(udsipc.Peer) error { <-gate; return errNotAllowed })
+		}, 1},
+		{"the messages", func(gate chan struct{}) udsipc.ReaderOption {
+			close(gate)
+			return udsipc.WithMaxMessageSize(10)
+		}, 11},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			overTransports(t, func(t *testing.T, on *route) {
+				gate := make(chan struct{})
+				r := on.startReader(t, ignore, test.refuse(gate))
+				w := on.startedWriter(t)
+				for range messages {
+					mustWriteMessage(t, w, strings.Repeat("x", test.size))
+				}
+				until(t, "they are sent", func() bool { return w.Metrics().Sent == messages })
+				stopped := make(chan error, 1)
+				go func() { stopped <- w.Stop(t.Context()) }()
+				until(t, "Stop has begun", func() bool { return errors.Is(w.Start(), udsipc.ErrStopped) })
+				if test.size == 1 {
+					close(gate)
+				}
+				want := fmt.Sprintf("up to %d more may be lost", messages)
+				if err := await(t, "Stop", stopped); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("Stop: %v, want %q: %+v", err, want, w.Metrics())
+				}
+				stop(t, r)
+				checkAccounting(t, w, r.Metrics().Received)
+			})
+		})
+	}
+}
+
+// TestStopTellsWhatIsUnread: when its context ends, Stop says that not everything was read yet, whatever the connection is
+// waiting for.
+func TestStopTellsWhatIsUnread(t *testing.T) {
+	const messages = 100
+	for _, test := range []struct {
+		name string
+		ends bool // The reader is about to end the connection.
+	}{{"a reader that is busy", false}, {"a reader that stops", true}} {
+		t.Run(test.name, func(t *testing.T) {
+			overTransports(t, func(t *testing.T, on *route) {
+				if on.tcp() {
+					t.Skip("all is with the peer's kernel")
+				}
+				gate := make(chan struct{})
+				r := on.startReader(t, func([]byte) error { <-gate; return nil })
+				w := on.startedWriter(t)
+				mustWriteMessage(t, w, "handled for long")
+				until(t, "it is", func() bool { return r.Metrics().Received == 1 })
+				for range messages {
+					mustWriteMessage(t, w, "unread")
+				}
+				until(t, "they are sent", func() bool { return w.Metrics().Sent == 1+messages })
+				if test.ends {
+					go r.Stop(context.Background())
+					until(t, "Stop has begun", func() bool { return errors.Is(r.Start(), udsipc.ErrStopped) })
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				err := w.Stop(ctx)
+				close(gate)
+				if err == nil || !strings.Contains(err.Error(), "not read by the peer yet: context deadline exceeded") {
+					t.Errorf("Stop: %v, want it to tell of unread messages", err)
+				}
+			})
+		})
+	}
+}
+
+// TestStopSendsWhatCameInACallback: Stop sends all that was accepted before it, whatever the Writer was doing then.
+func TestStopSendsWhatCameInACallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		on := &route{transport: memories[0], address: "memory", net: new(simNet)}
+		var handled atomic.Uint64
+		on.startReader(t, func([]byte) error { handled.Add(1); return nil })
+		var w *udsipc.Writer
+		stopped := make(chan error, 1)
+		w = on.newWriter(t, udsipc.WithMaxAge(time.Second), udsipc.WithWriterErrorCallback(func(error, string) {
+			mustWriteMessage(t, w, "accepted while the Writer looks whether there is anything")
+			go func() { stopped <- w.Stop(context.Background()) }()
+			synctest.Wait()
+		}))
+		mustWriteMessage(t, w, "too old")
+		time.Sleep(2 * time.Second)
+		mustStart(t, w)
+		if err := <-stopped; handled.Load() != 1 {
+			t.Errorf("Stop: %v, %d messages handled, want 1", err, handled.Load())
+		}
+	})
+}
+
+// TestStopWaitsForAReaderThatLeavesNoRoom: where the end of TLS cannot be announced for minutes, the Writer ends what lies
+// beneath, and still hears what was read.
+func TestStopWaitsForAReaderThatLeavesNoRoom(t *testing.T) {
+	const takes = 30 * time.Second
+	for size := simCapacity - 100; size < simCapacity; size++ { // With one of them the connection is full to the last byte.
+		synctest.Test(t, func(t *testing.T) {
+			on := &route{transport: memories[2], address: "memory", net: new(simNet)}
+			r := on.startReader(t, func([]byte) error { time.Sleep(takes); return nil }, udsipc.WithInactivityTimeout(0))
+			w := on.startedWriter(t)
+			mustWriteMessage(t, w, "handled for long")
+			synctest.Wait()
+			mustWriteMessage(t, w, strings.Repeat("x", size))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*takes)
+			defer cancel()
+			if err := w.Stop(ctx); err != nil || r.Metrics().Received != 2 {
+				t.Errorf("%d bytes: Stop: %v, %d messages handled, want 2", size, err, r.Metrics().Received)
+			}
+			if err := r.Stop(ctx); err != nil {
+				t.Errorf("%d bytes: Stop of the Reader: %v", size, err)
+			}
+		})
+	}
+}
+
+// TestWriterLeavesABrokenConnection: TLS within a type that the library does not know is of no use after a write that timed
+// out. The Writer makes another connection instead of trying for ever.
+func TestWriterLeavesABrokenConnection(t *testing.T) {
+	for _, tr := range transports {
+		if !tr.secure {
+			continue
+		}
+		t.Run(tr.name, func(t *testing.T) {
+			on := &route{transport: tr, address: tr.address(t)}
+			connect := on.connectSecurely(t)
+			gate := make(chan struct{})
+			var handled atomic.Uint64
+			on.startReader(t, func([]byte) error { <-gate; handled.Add(1); return nil })
+			w := newWriter(t, on.address, udsipc.WithWriteTimeout(20*time.Millisecond), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+				conn, err := connect(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return wrappedConn{conn}, nil
+			}))
+			mustStart(t, w)
+			for range 8 {
+				mustWriteMessage(t, w, strings.Repeat("x", large))
+			}
+			until(t, "it has left the connection", func() bool { return w.Metrics().LostConnections > 0 })
+			if m := w.Metrics(); m.Backpressure > 2*m.Connections {
+				t.Errorf("%d writes failed on %d connections", m.Backpressure, m.Connections)
+			}
+			close(gate)
+		})
+	}
+}
