@@ -152,9 +152,10 @@ func (c *Conn) writeWaiting(vector net.Buffers) (n int64, err error) {
 	}
 	n, err = vector.WriteTo(c.conn)
 	switch {
-	case !isTimeout(err) || c.over.Load():
+	case !isTimeout(err):
 	case n > 0 && c.in.raw != nil:
 		err = nil
+	case c.over.Load(): // TLS writes nothing more behind its end.
 	default:
 		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", ErrBackpressure, c.stall)
 	}

@@ -5,6 +5,7 @@ package udsipc_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -228,5 +229,61 @@ func TestControlMessagesOfALostConnection(t *testing.T) {
 			t.Errorf("an ordinary message behind them %v: %v", ordinary, err)
 		}
 		cancel()
+	}
+}
+
+// A narrowListener accepts TCP connections whose kernel holds little.
+type narrowListener struct{ net.Listener }
+
+func (l narrowListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		err = conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	}
+	return conn, err
+}
+
+// TestCloseWithASlowPeer: a write that takes longer than the stall time, with progress, is none that stalls, also while Close
+// throws away what the peer sends.
+func TestCloseWithASlowPeer(t *testing.T) {
+	const messages, size = 8, 100_000
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}), udsipc.WithStallTimeout(300*time.Millisecond), udsipc.WithWriteTimeout(10*time.Second))
+	peer, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if err := peer.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+		t.Fatal(err)
+	}
+	conn := accept(t, l)
+	for range messages {
+		if err := conn.WriteMessage(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got int64
+	ended := make(chan struct{})
+	go func() { // Ends with the connection.
+		defer close(ended)
+		pace := time.NewTicker(15 * time.Millisecond)
+		defer pace.Stop()
+		for range pace.C {
+			_, _ = peer.Write([]byte{1, 1}) // Nobody reads that.
+			n, err := io.CopyN(io.Discard, peer, size/10)
+			if got += n; err != nil {
+				return
+			}
+		}
+	}()
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if await(t, "the end", ended); got < messages*size {
+		t.Errorf("%d bytes of %d arrived", got, messages*size)
 	}
 }
