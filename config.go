@@ -294,6 +294,15 @@ func (c *sharedConfig) checkPlaintext(text string) error {
 	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)
 }
 
+// checkPassed is checkPlaintext for a socket that systemd passed, which need not be at the address.
+func (c *sharedConfig) checkPassed(at net.Addr) error {
+	tcp, ok := at.(*net.TCPAddr)
+	if !ok || c.tlsSet || c.plaintext || tcp.IP.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%w: systemd passed a socket at %v, which is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, tcp)
+}
+
 // withLeastTLS returns a copy of config that asks for TLS 1.3 at least, unless config names another version.
 // So do the configurations that it chooses for single clients.
 func withLeastTLS(config *tls.Config) *tls.Config {

@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -147,7 +149,7 @@ func (c *readerConn) handOver() bool {
 		in.requestClose(endOrderly)
 		return false
 	}
-	if !r.awaitVerdict(c.rest(inode)) {
+	if !c.awaitVerdict(c.rest(inode)) {
 		in.requestClose(endOrderly)
 		return false
 	}
@@ -164,23 +166,33 @@ func (c *readerConn) rest(inode uint64) *legacySession {
 	return &legacySession{inode: inode, writer: c.claim.is(session.handled(), c.tried.of(session.handled()+1)), limit: c.in.limit, silence: c.in.silence, beat: session.beat}
 }
 
-// awaitVerdict is called by a connection at rest. It returns whether systemd keeps everything.
-func (r *Reader) awaitVerdict(session *legacySession) bool {
+// awaitVerdict is called by a connection at rest. It returns whether systemd keeps everything. Only settleHandOver
+// decides that, also after a Stop that does not wait: a connection that is told its end must not be with systemd.
+//
+// A newer connection of the same writer cannot come to rest before this one has let go of the writer. Then this one
+// ends; the next process closes it, because nothing is known of its session.
+func (c *readerConn) awaitVerdict(session *legacySession) bool {
+	r := c.reader
 	r.mu.Lock()
 	r.resting++
 	if session != nil {
-		r.restingSessions = append(r.restingSessions, *session)
+		r.restingSessions[c] = *session
 	}
 	r.mu.Unlock()
 	r.signalRest()
+	fenced := false
 	select {
 	case <-r.verdict:
-	case <-r.handling.Done():
+	case <-c.fenced: // nil without a session.
+		fenced = true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.resting--
-	return r.kept
+	if fenced {
+		delete(r.restingSessions, c)
+	}
+	return r.kept && !fenced
 }
 
 // signalRest has whoever waits look again whether all connections are at rest.
@@ -242,7 +254,7 @@ func (r *Reader) stopAfterAll() {
 
 func (r *Reader) leaveState() error {
 	r.mu.Lock()
-	state := legacyState{sessions: r.restingSessions}
+	state := legacyState{sessions: slices.Collect(maps.Values(r.restingSessions))}
 	r.mu.Unlock()
 	state.writers = r.writers.export(time.Now())
 	file, err := memoryFile(storePrefix+storeMemory, state.bytes())

@@ -81,8 +81,8 @@ func WithTLS(config *tls.Config) Option {
 	return bothOption(func(c *sharedConfig) { c.tls, c.tlsSet = config, true })
 }
 
-// WithPlaintext allows a TCP address that is not loopback without TLS, which is an error otherwise:
-// everybody on the way may read the messages, and write others.
+// WithPlaintext allows a TCP address that is not loopback without TLS, which is an error otherwise, of Start if systemd
+// passes such a socket: everybody on the way may read the messages, and write others.
 func WithPlaintext() Option {
 	return bothOption(func(c *sharedConfig) { c.plaintext = true })
 }

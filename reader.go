@@ -64,7 +64,7 @@ type Reader struct {
 	handingOver     bool           // The next process is to have the listener and the connections.
 	left            map[string]int // How many descriptors were left with systemd, by their names.
 	resting         int            // How many connections were, and wait whether that is for good.
-	restingSessions []legacySession
+	restingSessions map[*readerConn]legacySession
 	kept            bool // It is for good; verdict is closed.
 	knocked         bool // Does the goroutine that accepts live? If it waits in Accept, that is woken.
 	stuckHandlers   int  // When last looked at.
@@ -118,7 +118,10 @@ func newReaderWith(cfg readerConfig) *Reader {
 		answered:  make(chan struct{}, 1),
 		conns:     make(map[*readerConn]struct{}),
 		users:     make(map[string]int),
-		memory:    budget{limit: int64(cfg.readMemory)},
+
+		restingSessions: make(map[*readerConn]legacySession),
+
+		memory: budget{limit: int64(cfg.readMemory)},
 	}
 	r.handling, r.giveUp = context.WithCancel(context.Background())
 	return r
@@ -166,6 +169,9 @@ func (r *Reader) listenLocked() (err error) {
 		if r.listener, r.passed, err = takePassed(r.cfg.systemdName); err != nil {
 			return opError(OpActivate, r.cfg.where, err)
 		}
+		if err := r.checkPassedLocked(); err != nil {
+			return opError(OpActivate, r.cfg.where, err)
+		}
 		if err := r.inheritLocked(); err != nil {
 			return opError(OpListen, r.cfg.where, err)
 		}
@@ -174,6 +180,23 @@ func (r *Reader) listenLocked() (err error) {
 		r.listener, r.file, err = listen(&r.cfg)
 	}
 	return opError(OpListen, r.cfg.where, err)
+}
+
+// checkPassedLocked gives a socket that systemd passed back if what comes there could be read on the way.
+func (r *Reader) checkPassedLocked() error {
+	if r.passed == nil {
+		return nil
+	}
+	err := r.cfg.checkPassed(r.listener.Addr())
+	if err != nil {
+		if single, ok := r.listener.(*passedConnection); ok {
+			closeNow(single.conn)
+		}
+		err = firstError(err, r.listener.Close())
+		r.passed.release()
+		r.listener, r.passed = nil, nil
+	}
+	return err
 }
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has

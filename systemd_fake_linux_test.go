@@ -21,6 +21,7 @@ type fakeSystemd struct {
 	messages chan string
 	limit    int // Of what is stored; 0 for none.
 	mu       sync.Mutex
+	gate     chan struct{} // Barriers wait until it is closed; nil for none.
 	stored   []storedFile
 }
 
@@ -101,11 +102,22 @@ func (f *fakeSystemd) take(message string, files []*os.File) {
 		}
 		f.stored = rest
 	}
+	gate := f.gate
 	f.mu.Unlock()
 	f.messages <- message
+	if message == "BARRIER=1" && gate != nil {
+		<-gate
+	}
 	for _, file := range files {
 		file.Close()
 	}
+}
+
+// holdBarriers leaves barriers unanswered until gate is closed.
+func (f *fakeSystemd) holdBarriers(gate chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gate = gate
 }
 
 // limitTo bounds what is stored.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -481,4 +482,77 @@ func TestSystemdNameWithoutSystemd(t *testing.T) {
 	if got := r.Addr().String(); got != path {
 		t.Errorf("listens at %q, want %q", got, path)
 	}
+}
+
+func init() {
+	roles["passed"] = func() error { // Starts a Reader on what was passed, and says how that went.
+		var opts []udsipc.ReaderOption
+		if os.Getenv("PLAINTEXT") != "" {
+			opts = append(opts, udsipc.WithPlaintext())
+		}
+		r, err := udsipc.NewReader(ignore, os.Getenv("ADDRESS"), opts...)
+		if err != nil {
+			return err
+		}
+		if err := r.Start(); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return r.Stop(ctx)
+	}
+}
+
+// TestPassedSocketBeyondLoopback: a socket of systemd's is no way around WithTLS.
+func TestPassedSocketBeyondLoopback(t *testing.T) {
+	for name, test := range map[string]struct {
+		listen, plaintext string
+		accepted, refused bool // accepted: as with Accept=yes.
+	}{
+		"everywhere":                 {listen: "0.0.0.0:0", refused: true},
+		"everywhere, and wanted":     {listen: "0.0.0.0:0", plaintext: "1"},
+		"loopback":                   {listen: "127.0.0.1:0"},
+		"a connection":               {listen: outerAddress(), accepted: true, refused: true},
+		"a connection, and wanted":   {listen: outerAddress(), accepted: true, plaintext: "1"},
+		"a connection over loopback": {listen: "127.0.0.1:0", accepted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.listen == "" {
+				t.Skip("this machine has no address but loopback")
+			}
+			l, err := net.Listen("tcp", test.listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			file := fileOf(t, l.(*net.TCPListener))
+			if test.accepted {
+				conn, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.Close()
+				if conn, err = l.Accept(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+				file = fileOf(t, conn.(*net.TCPConn))
+			}
+			output, err := passing(t, "passed", file, "ADDRESS="+socketPath(t), "PLAINTEXT="+test.plaintext).CombinedOutput()
+			if refused := strings.Contains(string(output), udsipc.ErrPlaintext.Error()); refused != test.refused || refused == (err == nil) {
+				t.Errorf("%v: %s", err, output)
+			}
+		})
+	}
+}
+
+// outerAddress is one of this machine that is not loopback, with any port; empty if there is none.
+func outerAddress() string {
+	addrs, _ := net.InterfaceAddrs()
+	for _, addr := range addrs {
+		if ip, ok := addr.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+			return net.JoinHostPort(ip.IP.String(), "0")
+		}
+	}
+	return ""
 }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// TestHandOverBesideANewerConnection: a writer's connection is at rest, and a newer one of the same writer, whose hello was
+// under way, takes over from it. The newer one is handed over.
+func TestHandOverBesideANewerConnection(t *testing.T) {
+	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	r := startReader(t, ignore, path)
+	hello := udsipc.Hello{Writer: udsipc.WriterID{1}, Attempt: 1, First: 1}
+	first := hello.Bytes()
+	older := mustDial(t, path)
+	mustWrite(t, older, first)
+	awaitWelcome(t, older)
+	hello.Attempt = 2
+	second := hello.Bytes()
+	newer := mustDial(t, path)
+	mustWrite(t, newer, second[:20])
+	until(t, "half a hello is read", func() bool { return r.Metrics().ReceivedBytes == uint64(len(first)+20) })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- r.HandOver(ctx) }()
+	systemd.says(t, "FDSTORE=1\nFDNAME=udsipc-session-")
+	mustWrite(t, newer, second[20:])
+	if err := await(t, "the end of the hand-over", ended); err != nil {
+		t.Fatal(err)
+	}
+	if m := r.Metrics(); m.HandedOver != 1 {
+		t.Errorf("%+v", m)
+	}
+	awaitWelcome(t, newer)
+	systemd.generation(t, "ADDRESS="+path, "LOG="+log.path)
+	mustWrite(t, newer, frames("hello"))
+	log.want(t, "hello")
+	awaitAck(t, newer, 1)
+}
+
+// TestHandOverWhoseContextEndsLate, while systemd is asked whether it keeps everything, which it does: no connection is
+// told of an end, because the next process goes on with all of them.
+func TestHandOverWhoseContextEndsLate(t *testing.T) {
+	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+	gate := make(chan struct{})
+	systemd.holdBarriers(gate)
+	t.Setenv("NOTIFY_SOCKET", systemd.conn.LocalAddr().String())
+	r := startReader(t, ignore, path)
+	conn := mustDial(t, path)
+	mustWrite(t, conn, frames("here"))
+	until(t, "a message is there", func() bool { return r.Metrics().Received == 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.HandOver(ctx) }()
+	systemd.says(t, "FDSTORE=1\nFDNAME=udsipc-probe-")
+	cancel()
+	if err := await(t, "the end of the hand-over", ended); err == nil {
+		t.Error("the context has ended, and there is no error")
+	}
+	close(gate)
+	until(t, "the connection is handed over", func() bool { return r.Metrics().HandedOver == 1 })
+	mustWrite(t, conn, frames("there"))
+	systemd.generation(t, "ADDRESS="+path, "LOG="+log.path)
+	log.want(t, "there")
+	if err := conn.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || !strings.Contains(err.Error(), "timeout") {
+		t.Errorf("%d bytes were said, %v", n, err)
+	}
+}
