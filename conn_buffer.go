@@ -126,7 +126,8 @@ func (in *inbound) awaitSpace() bool {
 		case <-turn.granted:
 			in.move(size)
 			in.granted = true
-			in.frameAt, in.began, in.handEnd = time.Time{}, time.Now(), time.Time{} // The peer is not to blame for the wait.
+			in.frameAt, in.waitAt, in.handEnd = time.Time{}, time.Time{}, time.Time{} // The peer is not to blame for the wait.
+			in.began = time.Now()
 			return true
 		case <-in.stirred:
 		case <-late:

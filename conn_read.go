@@ -59,6 +59,9 @@ type inbound struct {
 	err    error
 	filled bool // The last read filled its buffer, so that a larger one pays; otherConn only.
 
+	// The wait of fill: since when. A deadline that comes in between, and is not the end, does not begin it anew.
+	waitAt time.Time
+
 	// The wait of a session: when the last message came, as far as that was looked at, and which.
 	lastAt  time.Time
 	lastWas uint64
@@ -200,6 +203,7 @@ func (in *inbound) fresh() bool {
 // is over. errHandOver means that the connection is at the boundary of a message, from where the next process
 // goes on.
 func (in *inbound) fill() error {
+	in.waitAt = time.Time{}
 	for {
 		if in.halted.Load() || in.closing.Load() && in.over() {
 			return errEnded

@@ -42,7 +42,7 @@ func earliest(a, b time.Time) time.Time {
 	return b
 }
 
-// tooLong is when a wait that begins now has lasted too long, and notes for what.
+// tooLong is when a wait that begins now, or goes on, has lasted too long, and notes for what.
 func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	in.reason = nil
 	until := func(at time.Time, reason func() error) {
@@ -53,6 +53,9 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 			}
 		}
 	}
+	if in.waitAt.IsZero() {
+		in.waitAt = now
+	}
 	received := in.counts.received.Load()
 	frames := received + in.refused // That came, or have begun to be passed over.
 	if received != in.lastWas || in.lastAt.IsZero() {
@@ -62,10 +65,10 @@ func (in *inbound) tooLong(now time.Time) (deadline time.Time) {
 	case in.idle > 0 && in.silence > 0:
 		until(in.lastAt.Add(in.idle), nil) // Heartbeats do not count.
 	case in.idle > 0:
-		until(now.Add(in.idle), nil)
+		until(in.waitAt.Add(in.idle), nil)
 	}
 	if in.silence > 0 {
-		until(now.Add(in.silence), in.silent)
+		until(in.waitAt.Add(in.silence), in.silent)
 	}
 	if in.first > 0 && (frames == 0 || frames == 1 && in.skip > 0) && in.session == nil && !in.resumed {
 		until(in.began.Add(in.first), in.late)
@@ -107,7 +110,11 @@ func (in *inbound) inUse() bool {
 	if in.reason == errHolding {
 		return !in.budget.contested()
 	}
-	return in.reason == nil && in.busy != nil && in.busy()
+	if in.reason != nil || in.busy == nil || !in.busy() {
+		return false
+	}
+	in.waitAt = time.Time{}
+	return true
 }
 
 // pastArmed says whether the present wait has lasted too long. If not, another deadline has ended it that was changed since.

@@ -97,6 +97,45 @@ func TestSlowPeers(t *testing.T) {
 	}
 }
 
+// TestSilenceWithinALargeMessage: while a message holds read memory, the timeouts run on.
+func TestSilenceWithinALargeMessage(t *testing.T) {
+	hello := udsipc.Hello{Writer: udsipc.WriterID{1}, Attempt: 1, First: 1}.Bytes()
+	for name, test := range map[string]struct {
+		before []byte
+		opts   []udsipc.ReaderOption
+	}{
+		"inactivity":                           {nil, []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(0)}},
+		"inactivity, no limit for the message": {nil, []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(0), udsipc.WithMessageTimeout(0)}},
+		"a silent peer":                        {hello, []udsipc.ReaderOption{udsipc.WithInactivityTimeout(0)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := new(simNet)
+				r := startReader(t, ignore, "x", append(test.opts, udsipc.WithListener(n.listen()))...)
+				conn, err := n.dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(test.before) > 0 {
+					mustWrite(t, conn, test.before)
+					awaitWelcome(t, conn)
+				}
+				mustWrite(t, conn, announced(1<<20, 40<<10))
+				time.Sleep(9 * time.Second)
+				if m := r.Metrics(); m.Memory == 0 || m.Connections != 1 {
+					t.Errorf("after 9 s: %+v", m)
+				}
+				time.Sleep(4 * time.Second) // The goodbye takes one.
+				if m := r.Metrics(); m.Connections != 0 {
+					t.Errorf("after 13 s: %+v", m)
+				}
+				conn.Close()
+				stop(t, r)
+			})
+		})
+	}
+}
+
 // TestMemoryIsBounded: connections that send a part of a large message and stall use up the memory. Small
 // messages pass; a large one waits its turn, and passes when the others are given up.
 func TestMemoryIsBounded(t *testing.T) {
