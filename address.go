@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -41,6 +42,16 @@ func (a address) String() string {
 // file says whether the address is a socket file, as opposed to an abstract name or TCP.
 func (a address) file() bool {
 	return a.network == networkUnix && !strings.HasPrefix(a.name, "@")
+}
+
+// split returns the directory of the socket file, and its name there. ".." stays: behind a symbolic link it leads
+// elsewhere than the text says (path_resolution(7)).
+func (a address) split() (folder, name string) {
+	folder, name = filepath.Split(a.name)
+	if folder == "" {
+		folder = "."
+	}
+	return folder, name
 }
 
 // maxSocketPath is the longest path of a Unix socket: sun_path less the final NUL; unix(7) on Linux,

@@ -16,7 +16,7 @@ import (
 
 // checkPath refuses a directory if a user who is not trusted can replace what lies on the way to it.
 func checkPath(folder string) (fs.FileInfo, error) {
-	folder, err := filepath.Abs(folder)
+	folder, err := fromRoot(folder)
 	if err != nil {
 		return nil, err
 	}

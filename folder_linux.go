@@ -38,7 +38,7 @@ type entry struct {
 // openFolder opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
 // If create is set, it makes the directories that are missing.
 func openFolder(path string, create bool) (*folder, error) {
-	path, err := filepath.Abs(path)
+	path, err := fromRoot(path)
 	if err != nil {
 		return nil, err
 	}

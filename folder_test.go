@@ -115,3 +115,26 @@ func TestFoldersThatOthersControl(t *testing.T) {
 		})
 	}
 }
+
+// TestFolderBehindALink: ".." behind a symbolic link is the directory above the one that the link leads to.
+func TestFolderBehindALink(t *testing.T) {
+	top := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(top, "a", "b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("a", "b"), filepath.Join(top, "link")); err != nil {
+		t.Skip(err)
+	}
+	t.Chdir(top)
+	for _, above := range []string{top + "/", ""} {
+		r := newReader(t, above+"link/../s")
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		checkMode(t, filepath.Join(top, "a", "s"), os.ModeSocket|0o600)
+		stop(t, r)
+		if found := lstat(t, filepath.Join(top, "a", "s")); found != nil {
+			t.Errorf("the socket is still there: %v", found.Mode())
+		}
+	}
+}

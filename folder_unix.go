@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 )
@@ -21,6 +22,15 @@ type trust []int
 
 // trusted takes what is known of the root directory.
 func trusted(root fs.FileInfo) trust { return trust{0, os.Geteuid(), ownerOf(root)} }
+
+// fromRoot is filepath.Abs without its Clean, for which "link/.." is where it began.
+func fromRoot(path string) (string, error) {
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	here, err := os.Getwd()
+	return here + "/" + path, err
+}
 
 // ownerOf returns the user who owns a file, or -1.
 func ownerOf(info fs.FileInfo) int {

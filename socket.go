@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -48,22 +47,23 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 // who may not afterwards: it is bound with no more than its mode, and with no permission at all if
 // its owner is still to change.
 func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
-	folder, err := openFolder(filepath.Dir(cfg.address.name), true)
+	where, name := cfg.address.split()
+	folder, err := openFolder(where, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	listener, made, err := listenIn(folder, cfg)
+	listener, made, err := listenIn(folder, name, cfg)
 	if err != nil {
 		folder.close()
 		return nil, nil, err
 	}
-	return listener, &socketFile{folder: folder, name: filepath.Base(cfg.address.name), made: made}, nil
+	return listener, &socketFile{folder: folder, name: name, made: made}, nil
 }
 
 // listenIn makes the socket file in folder. It is bound by its path, which is the name that peers and tools
 // see; all else that is done to it is done in folder.
-func listenIn(folder *folder, cfg *readerConfig) (net.Listener, *entry, error) {
-	path, name := cfg.address.name, filepath.Base(cfg.address.name)
+func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *entry, error) {
+	path := cfg.address.name
 	unlock, err := folder.lock(name)
 	if err != nil {
 		return nil, nil, err
@@ -144,6 +144,9 @@ func removeStale(folder *folder, name, path string) error {
 		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", ErrInvalidSocketPath, path, describe(found.info))
 	}
 	err = found.knock(path)
+	if errors.Is(err, fs.ErrPermission) && ownerOf(found.info) == os.Geteuid() {
+		err = found.knockWithPermission(path)
+	}
 	switch {
 	case err == nil:
 		return fmt.Errorf("%w: somebody listens at %s", ErrSocketInUse, path)
@@ -169,6 +172,16 @@ func knock(path string) error {
 		return op.Err // Without the path, which is one of this process's descriptor.
 	}
 	return err
+}
+
+// knockWithPermission is knock at a socket of this user's whose mode keeps its owner out: because of WithSocketMode, or
+// because a Reader was killed before it had set the mode. The owner may change that, and does for this moment.
+func (e *entry) knockWithPermission(path string) error {
+	mode := e.info.Mode().Perm()
+	if err := e.chmod(mode | 0o200); err != nil {
+		return err
+	}
+	return firstError(e.knock(path), e.chmod(mode))
 }
 
 // removeSame takes a name away, if what has it is still the same file.
@@ -220,14 +233,14 @@ func (f *socketFile) identity() fileIdentity {
 
 // find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
 func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
-	folder, err := openFolder(filepath.Dir(cfg.address.name), false)
+	where, name := cfg.address.split()
+	folder, err := openFolder(where, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	name := filepath.Base(cfg.address.name)
 	bound, err := folder.find(name)
 	if err != nil {
 		folder.close()

@@ -292,6 +292,45 @@ func TestPlacesForSockets(t *testing.T) {
 	}
 }
 
+// TestSocketThatKeepsItsOwnerOut, as a Reader leaves one that is killed before the mode is set: it is replaced if nobody
+// listens on it, and left as it is if somebody does.
+func TestSocketThatKeepsItsOwnerOut(t *testing.T) {
+	for name, want := range map[string]string{"stale": "started", "in use": "somebody listens"} {
+		t.Run(name, func(t *testing.T) {
+			asRoot(t)
+			base := openFolder(t)
+			folder := filepath.Join(base, "user")
+			makeFolder(t, folder, 0o700, nobody, nobody)
+			path := filepath.Join(folder, "s")
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetUnlinkOnClose(false)
+			t.Cleanup(func() { l.Close() })
+			if err := os.Chown(path, nobody, nobody); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			if name == "stale" {
+				l.Close()
+			}
+			cmd, output := asNobody(t, base, "starter", "SOCKET="+path)
+			if !output.Scan() || !strings.Contains(output.Text(), want) {
+				t.Errorf("got %q, want %q", output.Text(), want)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+			if name == "in use" {
+				checkMode(t, path, fs.ModeSocket)
+			}
+		})
+	}
+}
+
 // inNamespace runs a role where it may mount what it likes.
 func inNamespace(t *testing.T, role string, environment ...string) {
 	t.Helper()
