@@ -122,7 +122,9 @@ func (in *inbound) farewell() {
 	in.mu.Lock()
 	report := endReport{reason: in.why, skipped: in.skipped, limit: in.limit}
 	in.mu.Unlock()
-	if !in.resumed { // What an earlier process has read of it is not known.
+	if in.resumed { // What an earlier process has read of it is not known, but what is here and stays unhandled.
+		report.skipped += in.wholeMessages()
+	} else {
 		report.next = in.counts.received.Load() + in.skipped + 1
 	}
 	in.sayLast(appendReport(words[:len(words):len(words)], report))

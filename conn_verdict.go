@@ -157,7 +157,7 @@ func (o *outbound) verdict(cause error) ending {
 		end.lost = o.messages
 		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", ErrConnectionClosed, o.last.buf[:1])
 	case !o.clean(cause):
-		end.lost = o.messages - o.settled
+		end.lost = o.messages - o.settled + min(report.skipped, o.settled)
 	default:
 		end.lost = min(report.skipped, o.messages)
 	}
@@ -213,12 +213,12 @@ type strike struct {
 // in the middle of it. progress says that others were sent before it.
 func (s *strike) blame(end ending, message uint64, size uint64, progress bool) (verdict error) {
 	switch {
+	case message > 0 && end.reason == endTooLarge && size > end.limit:
+		*s = strike{}
+		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, size, end.limit)
 	case message == 0 || progress:
 		*s = strike{}
 		return nil
-	case end.reason == endTooLarge && size > end.limit:
-		*s = strike{}
-		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, size, end.limit)
 	case end.reason.rejects(), end.told && end.reason == endOrderly, end.reason == endTooLarge:
 		return nil // This message is not to blame.
 	}

@@ -283,3 +283,20 @@ func Flushers(w *Writer) int {
 	}
 	return n
 }
+
+// DiscardResumed plays the end of a connection that an earlier process has read from: what has come is read, and
+// not handled, because Stop does not wait any longer.
+func DiscardResumed(conn net.Conn) error {
+	r, err := NewReader(func([]byte) error { return nil }, "x")
+	if err != nil {
+		return err
+	}
+	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory)}
+	c.in.resumed = true
+	err = c.in.fill()
+	c.in.halt()
+	c.discard()
+	c.in.release()
+	c.in.close()
+	return err
+}

@@ -58,7 +58,7 @@ func (r endReason) err() error {
 type endReport struct {
 	reason  endReason
 	next    uint64 // The first message that was not read, counted from 1 on this connection; 0 if not known.
-	skipped uint64 // How many of those before it were over the limit, and not handled.
+	skipped uint64 // How many of those before it, or of all if next is 0, were not handled: mostly because they were over the limit.
 	limit   uint64 // The largest message that the Reader accepts, in bytes.
 }
 

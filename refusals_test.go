@@ -76,3 +76,45 @@ func checkLargeArrives(t *testing.T, on *route, w *udsipc.Writer, start func(tes
 		t.Errorf("handled %d times: %+v", handled.Load(), m)
 	}
 }
+
+// TestTooLargeBehindOthersIsSetAsideAtOnce: a reader that says that a message is over its limit does not have to say it
+// twice, because others were sent before it.
+func TestTooLargeBehindOthersIsSetAsideAtOnce(t *testing.T) {
+	overTransports(t, func(t *testing.T, on *route) {
+		if on.takesWhole() {
+			t.Skip("the message leaves the Writer whole")
+		}
+		r := on.startReader(t, ignore, udsipc.WithMaxMessageSize(100))
+		w := on.newWriter(t)
+		mustWriteMessage(t, w, "others")
+		mustWriteMessage(t, w, strings.Repeat("x", large))
+		mustStart(t, w)
+		until(t, "it is set aside", func() bool { return w.Metrics().Undelivered == 1 })
+		if m := r.Metrics(); m.TooLarge != 1 || m.Received != 1 {
+			t.Errorf("it was refused %d times, %d others were handled; want 1 and 1", m.TooLarge, m.Received)
+		}
+	})
+}
+
+// TestForcedStopOfAnInheritedConnection: a reader that has not read a connection from its beginning tells its writer of
+// what it has read and does not handle.
+func TestForcedStopOfAnInheritedConnection(t *testing.T) {
+	const messages = 100
+	overAddresses(t, func(t *testing.T, address string) {
+		l := mustListen(t, address)
+		w := newWriter(t, address, udsipc.WithMaxBackoff(time.Hour))
+		mustStart(t, w)
+		for range messages {
+			mustWriteMessage(t, w, "x")
+		}
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, "they are sent", func() bool { return w.Metrics().Sent == messages })
+		if err := udsipc.DiscardResumed(conn); err != nil {
+			t.Error(err)
+		}
+		until(t, "they are said to be lost", func() bool { return w.Metrics().PossiblyLost == messages })
+	})
+}
