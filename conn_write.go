@@ -19,6 +19,7 @@ const (
 	probeInterval = 10 * time.Millisecond // How often a busy connection asks whether all was read.
 	provenAfter   = 10 * time.Millisecond // A connection that lived shorter proves little.
 	trustedAfter  = time.Second           // One that lived so long proves enough.
+	atOnce        = 10 * time.Millisecond // A write that times out sooner, of its own accord, has not waited at all.
 )
 
 // An outbound connection belongs to the drain goroutine, but for what is marked otherwise. Exactly

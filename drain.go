@@ -86,7 +86,7 @@ func (w *Writer) drain(o *outbound) error {
 		if o.poked.Swap(false) {
 			continue
 		}
-		if n == 0 && time.Since(o.armed) < o.timeout {
+		if n == 0 && time.Since(o.armed) < min(o.timeout, atOnce) {
 			return fmt.Errorf("%w: a write fails by a timeout before its time: %v", ErrConnectionClosed, err) // And so will all.
 		}
 		w.counts.backpressure.Add(1)
