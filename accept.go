@@ -72,8 +72,11 @@ func (r *Reader) quiesceLocked() error {
 	}
 	r.empties = true
 	err := r.file.remove() // First: one that is shut looks stale to others.
-	if unix, ok := r.listener.(*net.UnixListener); ok && r.cfg.listener == nil {
-		r.shut = shutListener(unix)
+	switch listener := r.listener.(type) {
+	case *net.UnixListener:
+		r.shut = r.cfg.listener == nil && shutListener(listener)
+	case *net.TCPListener:
+		r.filtered = dropConnections(listener)
 	}
 	return firstError(listener.SetDeadline(time.Now().Add(backlogWait)), err)
 }
@@ -97,15 +100,32 @@ func (r *Reader) closeListener(latest time.Time) {
 
 // moreWaiting says, once Accept has failed while the Reader is stopping, whether to try it again. A
 // deadline that has passed fails Accept before it looks at the backlog, so when there were
-// connections until then there may be more. Nobody can join them if the listener is shut, so this comes to an end; if
-// not, it ends with latest.
+// connections until then there may be more. It ends with latest, because others may join them; nobody does if
+// the listener is shut or filtered, and nextWaiting has told then.
 func (r *Reader) moreWaiting(err error, admitted int, latest time.Time) bool {
 	r.mu.Lock()
-	empties, shut := r.empties, r.shut
+	open := r.empties && !r.shut && !r.filtered
 	r.mu.Unlock()
 	listener, ok := r.listener.(deadliner)
-	return ok && empties && admitted > 0 && isTimeout(err) && (shut || time.Now().Before(latest)) &&
+	return ok && open && admitted > 0 && isTimeout(err) && time.Now().Before(latest) &&
 		listener.SetDeadline(time.Now().Add(backlogWait)) == nil
+}
+
+// nextWaiting returns a connection out of the backlog, once Accept has failed while the Reader is stopping, or nil.
+// A deadline that has passed fails Accept before it looks, so this looks without one. Nobody can join
+// the backlog, so it comes to an end.
+func (r *Reader) nextWaiting() net.Conn {
+	r.mu.Lock()
+	closed := r.shut || r.filtered
+	r.mu.Unlock()
+	if !closed {
+		return nil
+	}
+	conn, err := acceptNow(r.listener)
+	if err != nil {
+		return nil
+	}
+	return conn
 }
 
 // accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
@@ -130,6 +150,10 @@ func (r *Reader) accept() error {
 			return nil // It was the only one.
 		}
 		if r.isStopping() {
+			if conn := r.nextWaiting(); conn != nil {
+				r.admit(conn, nil)
+				continue
+			}
 			if latest.IsZero() {
 				latest = time.Now().Add(maxBacklogWait)
 			}

@@ -5,7 +5,10 @@ package udsipc
 // This file is what Linux alone can tell or do about a connection.
 
 import (
+	"errors"
+	"math"
 	"net"
+	"os"
 	"syscall"
 	"unsafe"
 )
@@ -92,4 +95,57 @@ func shutListener(listener *net.UnixListener) bool {
 	var shutErr error
 	err = raw.Control(func(fd uintptr) { shutErr = syscall.Shutdown(int(fd), syscall.SHUT_RD) })
 	return err == nil && shutErr == nil
+}
+
+// dropConnections keeps a TCP listener from answering new connections; those in its backlog, and those of which the
+// handshake has begun, can still be accepted. The peers of others try again after a second, and are refused once
+// the listener is closed. It is a socket filter that drops the first packet of a connection (socket(7),
+// SO_ATTACH_FILTER), which does nothing to connections. A multipath listener, as net.Listen makes it, has none.
+func dropConnections(listener *net.TCPListener) bool {
+	const (
+		loadByte, and, ifEqual, accept = 0x30, 0x54, 0x15, 0x06 // linux/bpf_common.h
+		flags, syn, ack                = 13, 0x02, 0x10         // The byte of a TCP header with its flags (RFC 9293, 3.1).
+	)
+	filter := []syscall.SockFilter{
+		{Code: loadByte, K: flags},
+		{Code: and, K: syn | ack},
+		{Code: ifEqual, K: syn, Jf: 1},
+		{Code: accept, K: 0},
+		{Code: accept, K: math.MaxUint32},
+	}
+	raw, err := listener.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var attachErr error
+	err = raw.Control(func(fd uintptr) { attachErr = syscall.AttachLsf(int(fd), filter) })
+	return err == nil && attachErr == nil
+}
+
+// acceptNow takes a connection out of a listener's backlog without waiting. The error is EAGAIN if there is none.
+func acceptNow(listener net.Listener) (net.Conn, error) {
+	socket, ok := listener.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	accepted, acceptErr := -1, error(nil)
+	err = raw.Control(func(fd uintptr) {
+		for acceptErr = syscall.EINTR; acceptErr == syscall.EINTR || acceptErr == syscall.ECONNABORTED; {
+			accepted, _, acceptErr = syscall.Accept4(int(fd), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		}
+	})
+	if err = firstError(err, acceptErr); err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(accepted), "accepted")
+	defer file.Close() // FileConn has a copy.
+	conn, err := net.FileConn(file)
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		err = tcp.SetKeepAliveConfig(tcpKeepAlive)
+	}
+	return conn, err
 }

@@ -8,6 +8,7 @@ package udsipc
 // is concluded, and the goodbye takes the place of a shut receiving side.
 
 import (
+	"errors"
 	"net"
 	"syscall"
 )
@@ -24,3 +25,6 @@ func sendBufferSize(syscall.RawConn) (bytes int)  { return 0 }
 func pendingError(syscall.RawConn) error          { return nil }
 func shutReceiving(net.Conn) bool                 { return false }
 func shutListener(*net.UnixListener) bool         { return false }
+func dropConnections(*net.TCPListener) bool       { return false }
+
+func acceptNow(net.Listener) (net.Conn, error) { return nil, errors.ErrUnsupported }

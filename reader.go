@@ -54,6 +54,7 @@ type Reader struct {
 	passed          *passedSocket
 	shut            bool // The listener refuses new connections.
 	empties         bool // The listener is emptied before it is closed.
+	filtered        bool // It does not answer them.
 	closing         bool // The connections are being ended,
 	forced          bool // or have been halted.
 	conns           map[*readerConn]struct{}

@@ -5,9 +5,13 @@ package udsipc_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,35 +62,42 @@ func TestStopAgainWithAnEndedContext(t *testing.T) {
 	}
 }
 
-// TestStopServesTheBacklogWhenBusy: the goroutine that accepts may run long after Stop was called.
+// TestStopServesTheBacklogWhenBusy: the goroutine that accepts may run long after Stop was called. Whoever has connected until
+// then, and nobody else, is served.
 func TestStopServesTheBacklogWhenBusy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	for round := range 20 {
-		path := socketPath(t)
-		var handled atomic.Int64
-		r := startReader(t, func([]byte) error { handled.Add(1); return nil }, path)
-		time.Sleep(time.Millisecond) // It waits in Accept now, most likely.
-		var quit atomic.Bool
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				for !quit.Load() {
+	overAddresses(t, func(t *testing.T, address string) {
+		const rounds, conns = 10, 10
+		for round := range rounds {
+			var handled atomic.Int64
+			r := startReader(t, func([]byte) error { handled.Add(1); return nil }, address)
+			time.Sleep(time.Millisecond) // It waits in Accept now, most likely.
+			var quit atomic.Bool
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					for !quit.Load() {
+					}
+				})
+			}
+			for range conns {
+				conn := mustDial(t, address)
+				mustWrite(t, conn, frames("a message"))
+				if half, ok := conn.(*net.TCPConn); ok {
+					_ = half.CloseWrite() // It does not know the goodbye.
 				}
-			})
+			}
+			stop(t, r)
+			quit.Store(true)
+			wg.Wait()
+			if handled.Load() != conns {
+				t.Fatalf("round %d: %d of %d messages that the kernel had taken before Stop were handled", round, handled.Load(), conns)
+			}
 		}
-		conn := mustDial(t, path)
-		mustWrite(t, conn, frames("a message"))
-		stop(t, r)
-		quit.Store(true)
-		wg.Wait()
-		conn.Close()
-		if handled.Load() != 1 {
-			t.Fatalf("round %d: a message that the kernel had taken before Stop was not handled", round)
-		}
-	}
+	})
 }
 
 // TestForcedStopCallsNoHandlerAnyMore: the one that runs finishes. What was read behind its message is counted, and
@@ -165,6 +176,53 @@ func TestStopServesTheBacklogLate(t *testing.T) {
 		close(busy)
 		if err := await(t, "Stop", stopped); err != nil || handled.Load() != 1 {
 			t.Errorf("Stop: %v, %d messages handled, want 1", err, handled.Load())
+		}
+	})
+}
+
+// TestStopAmongThoseWhoConnect: whoever has connected is served, also one who did so while Stop looked for the last one. Each
+// client ends its own side, and the end of file of the Reader says that it was served.
+func TestStopAmongThoseWhoConnect(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: a TCP client tries again for a second")
+	}
+	overAddresses(t, func(t *testing.T, address string) {
+		if runtime.GOOS != "linux" && strings.HasPrefix(address, "tcp") {
+			t.Skip("a listener cannot be closed without a loss there")
+		}
+		const clients, rounds = 4, 5
+		network, name := networkOf(address)
+		for range rounds {
+			var handled, served atomic.Int64
+			r := startReader(t, func([]byte) error { handled.Add(1); return nil }, address)
+			var wg sync.WaitGroup
+			for range clients {
+				wg.Go(func() {
+					for {
+						conn, err := net.Dial(network, name)
+						if err != nil {
+							return // Refused: the Reader has ended.
+						}
+						conn.SetDeadline(time.Now().Add(10 * time.Second))
+						if _, err := conn.Write(frames("a message")); err == nil {
+							_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+							if _, err := io.ReadAll(conn); err != nil {
+								t.Errorf("not served: %v", err)
+							}
+							served.Add(1)
+						} else if !errors.Is(err, syscall.EPIPE) {
+							t.Errorf("writing: %v", err)
+						}
+						conn.Close()
+					}
+				})
+			}
+			until(t, "clients are served", func() bool { return handled.Load() > 100 })
+			stop(t, r)
+			wg.Wait()
+			if handled.Load() != served.Load() {
+				t.Errorf("%d messages were sent, %d handled", served.Load(), handled.Load())
+			}
 		}
 	})
 }

@@ -36,6 +36,7 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 	config := net.ListenConfig{KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
 		return cfg.address.checkLocalhost(resolved)
 	}}
+	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (dropConnections).
 	listener, err := config.Listen(context.Background(), cfg.address.network, cfg.address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: %w", ErrSocketInUse, err)
