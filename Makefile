@@ -29,6 +29,7 @@ soak:
 	go test -run '^TestStreamModel$$' -model.streams 20000 -timeout 0 ./rpc
 	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v .
 	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v .
+	go test -run '^TestHostileConversations$$' -hostile.time 10s -timeout 0 -v ./rpc
 
 bench:
 	go test -run '^$$' -bench . -count 5 .
