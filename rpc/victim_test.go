@@ -41,10 +41,14 @@ type victim struct {
 }
 
 func startVictim(t *testing.T) *victim {
+	large := 1 << 20
+	if raceEnabled {
+		large = 64 << 10 // The race detector looks at each byte.
+	}
 	v := &victim{sockets: [2]string{path(t), path(t)}}
 	quiet := udsipc.WithReaderErrorCallback(func(error, string) {})
 	v.rpc = serve(t, v.sockets[0], func(s *ours.Server) {
-		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
+		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, large), nil })
 		s.Handle("wait", func(ctx context.Context, _ []byte) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() })
 		s.Handle("goexit", func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil })
 		s.HandleStream("goexit stream", func(context.Context, *ours.Stream) error { runtime.Goexit(); return nil })
