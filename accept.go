@@ -121,11 +121,35 @@ func (r *Reader) nextWaiting() net.Conn {
 	if !closed {
 		return nil
 	}
-	conn, err := acceptNow(r.listener)
-	if err != nil {
-		return nil
+	for {
+		conn, err := acceptNow(r.listener, r.awaitDescriptor)
+		if err == nil {
+			return conn
+		}
+		if !r.awaitDescriptor(err) {
+			return nil
+		}
 	}
-	return conn
+}
+
+// awaitDescriptor says, once something has failed because descriptors or memory have run out while the Reader is
+// stopping, whether to try it again: as long as there are connections, whose end gives some back.
+func (r *Reader) awaitDescriptor(err error) bool {
+	r.mu.Lock()
+	again := r.shut && len(r.conns) > 0
+	r.mu.Unlock()
+	if !again || !outOfResources(err) {
+		return false
+	}
+	timer := time.NewTimer(minAcceptPause)
+	defer timer.Stop()
+	select {
+	case <-r.room:
+	case <-timer.C:
+	case <-r.handling.Done():
+		return false
+	}
+	return true
 }
 
 // accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
@@ -174,9 +198,7 @@ func (r *Reader) accept() error {
 			return fmt.Errorf("giving up after %d errors in a row: %w", failures, err)
 		}
 		r.reportAccept(r.cfg.where, err)
-		if !r.sleep(pause) {
-			return nil
-		}
+		r.sleep(pause)
 		pause = min(2*pause, maxAcceptPause)
 	}
 }
@@ -227,15 +249,15 @@ func (r *Reader) answer() bool {
 }
 
 // sleep pauses, unless the Reader is stopping.
-func (r *Reader) sleep(pause time.Duration) bool {
+func (r *Reader) sleep(pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-			return true
+			return
 		case <-r.stopping:
-			return false
+			return
 		case <-r.knock:
 			r.answer()
 		}

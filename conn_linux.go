@@ -123,7 +123,8 @@ func dropConnections(listener *net.TCPListener) bool {
 }
 
 // acceptNow takes a connection out of a listener's backlog without waiting. The error is EAGAIN if there is none.
-func acceptNow(listener net.Listener) (net.Conn, error) {
+// One that was taken is not given up because descriptors have run out, as long as again says so.
+func acceptNow(listener net.Listener, again func(error) bool) (net.Conn, error) {
 	socket, ok := listener.(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
@@ -144,6 +145,9 @@ func acceptNow(listener net.Listener) (net.Conn, error) {
 	file := os.NewFile(uintptr(accepted), "accepted")
 	defer file.Close() // FileConn has a copy.
 	conn, err := net.FileConn(file)
+	for err != nil && again(err) {
+		conn, err = net.FileConn(file)
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
 		err = tcp.SetKeepAliveConfig(tcpKeepAlive)
 	}

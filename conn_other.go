@@ -27,4 +27,4 @@ func shutReceiving(net.Conn) bool                 { return false }
 func shutListener(*net.UnixListener) bool         { return false }
 func dropConnections(*net.TCPListener) bool       { return false }
 
-func acceptNow(net.Listener) (net.Conn, error) { return nil, errors.ErrUnsupported }
+func acceptNow(net.Listener, func(error) bool) (net.Conn, error) { return nil, errors.ErrUnsupported }

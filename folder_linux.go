@@ -184,9 +184,27 @@ func (f *folder) find(name string) (*entry, error) {
 	return &entry{file: file, info: info}, nil
 }
 
-// create opens a regular file, or makes it for its owner alone.
+// look returns what is known of that name, also if there is no descriptor left to open it with.
+func (f *folder) look(name string) (info fs.FileInfo, err error) {
+	found, err := f.find(name)
+	if err == nil {
+		found.close()
+		return found.info, nil
+	}
+	if !outOfResources(err) {
+		return nil, err
+	}
+	lookErr := control(f.dir, func(fd int) error {
+		info, err = os.Lstat(filepath.Join(ownPath(fd), name))
+		return nil
+	})
+	return info, firstError(err, lookErr)
+}
+
+// create opens a regular file, or makes it for its owner alone. It does not wait: a stranger who has made the file may
+// have a lease on it (fcntl(2)).
 func (f *folder) create(name string) (*os.File, error) {
-	return openAt(f.dir, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW, 0o600)
+	return openAt(f.dir, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
 // remove takes a name away.

@@ -67,6 +67,9 @@ func (f *folder) find(name string) (*entry, error) {
 	return &entry{folder: f, name: name, info: info}, nil
 }
 
+// look returns what is known of that name.
+func (f *folder) look(name string) (fs.FileInfo, error) { return f.dir.Lstat(name) }
+
 // create opens a regular file, or makes it for its owner alone.
 func (f *folder) create(name string) (*os.File, error) {
 	return f.dir.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)

@@ -10,10 +10,12 @@ package udsipc_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 
 	"math/rand/v2"
 	"net"
@@ -22,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -356,6 +359,61 @@ func init() {
 		}
 		if m := r.Metrics(); m.AcceptErrors == 0 || m.AcceptErrors > 100*rounds {
 			return fmt.Errorf("%d errors of accept in %d rounds", m.AcceptErrors, rounds)
+		}
+		fmt.Println("done")
+		return nil
+	}
+}
+
+// TestStopOutOfDescriptors: who waits in the backlog is served, with the descriptors of those that end.
+func TestStopOutOfDescriptors(t *testing.T) {
+	service := startService(t, process(t, "stop with few descriptors"))
+	service.says("done")
+	service.ends()
+}
+
+func init() {
+	roles["stop with few descriptors"] = func() error {
+		folder, err := os.MkdirTemp("", "udsipc")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(folder)
+		limit := syscall.Rlimit{Cur: 40, Max: 40}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			return err
+		}
+		path := folder + "/s"
+		var got atomic.Int64
+		r, err := udsipc.NewReader(func([]byte) error { got.Add(1); return nil }, path)
+		if err != nil {
+			return err
+		}
+		if err := r.Start(); err != nil {
+			return err
+		}
+		var conns []net.Conn
+		began := time.Now()
+		for err == nil && time.Since(began) < 5*time.Second { // Until there is no descriptor left, at this end or the other.
+			var conn net.Conn
+			if conn, err = net.Dial("unix", path); err == nil {
+				conns = append(conns, conn)
+				_, err = conn.Write(frames("x"))
+			}
+			for len(conns) == 1 && got.Load() == 0 && time.Since(began) < 5*time.Second {
+				time.Sleep(time.Millisecond) // One at least gives its descriptor back.
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := r.Stop(ctx); err != nil {
+			return err
+		}
+		if got.Load() != int64(len(conns)) {
+			return fmt.Errorf("%d of %d messages came: %+v", got.Load(), len(conns), r.Metrics())
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the socket is still there: %w", err)
 		}
 		fmt.Println("done")
 		return nil

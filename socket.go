@@ -187,15 +187,14 @@ func (e *entry) knockWithPermission(path string) error {
 
 // removeSame takes a name away, if what has it is still the same file.
 func (f *folder) removeSame(name string, same *entry) (removed bool, err error) {
-	found, err := f.find(name)
+	found, err := f.look(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	defer found.close()
-	if !os.SameFile(same.info, found.info) {
+	if !os.SameFile(same.info, found) {
 		return false, nil
 	}
 	err = f.remove(name)

@@ -36,6 +36,17 @@ func init() {
 		fmt.Println("ready")
 		select {}
 	}
+	roles["leaser"] = func() error { // Has a lease on a file of its own (fcntl(2)): whoever opens it waits.
+		f, err := os.OpenFile(os.Getenv("LOCK"), os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return err
+		}
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_SETLEASE, syscall.F_WRLCK); errno != 0 {
+			return errno
+		}
+		fmt.Println("ready")
+		select {}
+	}
 	roles["starter"] = func() error { // Starts a Reader, and says how that went.
 		err := os.MkdirAll(filepath.Dir(os.Getenv("SOCKET")), 0o700)
 		if err != nil {
@@ -260,6 +271,20 @@ func TestStrangersLocks(t *testing.T) {
 	if lstat(t, path) != nil {
 		t.Error("the socket was left behind")
 	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestStrangersLease on the lock file's name keeps nobody from starting.
+func TestStrangersLease(t *testing.T) {
+	asRoot(t)
+	folder, base := stickyFolder(t)
+	path := filepath.Join(folder, "s")
+	_, output := asNobody(t, base, "leaser", "LOCK="+lockFile(path))
+	mustScan(t, output, "ready")
+	began := time.Now()
+	startReader(t, ignore, path)
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
