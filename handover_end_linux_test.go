@@ -4,7 +4,11 @@ package udsipc_test
 
 import (
 	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,5 +79,52 @@ func TestHandOverWhoseContextEndsLate(t *testing.T) {
 	}
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || !strings.Contains(err.Error(), "timeout") {
 		t.Errorf("%d bytes were said, %v", n, err)
+	}
+}
+
+// TestHandOverWithLittlePatience: wherever the context ends, with acknowledgements nothing is lost and repeats are
+// marked; a plain Writer has no repeats, and reports what is lost.
+func TestHandOverWithLittlePatience(t *testing.T) {
+	const generations = 20
+	for name, opts := range map[string][]udsipc.WriterOption{"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()}} {
+		t.Run(name, func(t *testing.T) {
+			systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+			generation := func() *exec.Cmd {
+				patience := time.Duration(rand.IntN(25_000)) * time.Microsecond
+				return systemd.generation(t, "ADDRESS="+path, "LOG="+log.path, "PATIENCE="+patience.String())
+			}
+			cmd := generation()
+			torrent := startTorrent(t, path, opts...)
+			for range generations {
+				torrent.progress(t)
+				if err := cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+					t.Fatal(err)
+				}
+				_ = cmd.Wait() // An error, if there was too little.
+				cmd = generation()
+			}
+			torrent.progress(t)
+			torrent.cancel()
+			count := await(t, "the end of writing", torrent.count)
+			stopAndTell(t, torrent.w)
+			systemd.end(t, cmd, syscall.SIGTERM)
+			if opts != nil {
+				log.numbers(t, count)
+				return
+			}
+			var next, missing uint64
+			for _, record := range log.records(t) {
+				n := binary.BigEndian.Uint64([]byte(record))
+				if n < next {
+					t.Fatalf("number %d came again after %d", n, next-1)
+				}
+				missing += n - next
+				next = n + 1
+			}
+			missing += count - next
+			if lost := torrent.w.Metrics().PossiblyLost; missing > lost {
+				t.Errorf("%d of %d messages are missing, %d are reported", missing, count, lost)
+			}
+		})
 	}
 }

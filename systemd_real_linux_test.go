@@ -150,7 +150,13 @@ func collectNumbers() error {
 					return err
 				}
 			case syscall.SIGUSR2:
-				return r.HandOver(context.Background())
+				ctx := context.Background()
+				if patience, err := time.ParseDuration(os.Getenv("PATIENCE")); err == nil {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, patience)
+					defer cancel()
+				}
+				return r.HandOver(ctx)
 			default:
 				return r.Stop(context.Background())
 			}
