@@ -20,6 +20,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -418,6 +419,74 @@ func init() {
 		fmt.Println("done")
 		return nil
 	}
+}
+
+// TestStartOutOfDescriptors, with none left to with enough: a Start that fails says why, leaves nothing, and may be repeated.
+func TestStartOutOfDescriptors(t *testing.T) {
+	service := startService(t, process(t, "start with few descriptors"))
+	service.says("done")
+	service.ends()
+}
+
+func init() {
+	roles["start with few descriptors"] = func() error {
+		folder, err := os.MkdirTemp("", "udsipc")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(folder)
+		limit := syscall.Rlimit{Cur: 40, Max: 40}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			return err
+		}
+		for left := range 12 {
+			if err := startWith(left, filepath.Join(folder, "s")); err != nil {
+				return fmt.Errorf("with %d descriptors: %w", left, err)
+			}
+			entries, err := os.ReadDir(folder)
+			if err != nil || len(entries) > 0 {
+				return fmt.Errorf("with %d descriptors: %v are left, %w", left, entries, err)
+			}
+		}
+		fmt.Println("done")
+		return nil
+	}
+}
+
+// startWith starts a Reader with so many descriptors, then with enough of them, and stops it.
+func startWith(left int, path string) error {
+	r, err := udsipc.NewReader(ignore, path)
+	if err != nil {
+		return err
+	}
+	var files []*os.File
+	for err == nil {
+		var file *os.File
+		if file, err = os.Open(os.DevNull); err == nil {
+			files = append(files, file)
+		}
+	}
+	for _, file := range files[:left] {
+		file.Close()
+	}
+	started := r.Start()
+	_, found := os.Lstat(path)
+	for _, file := range files[left:] {
+		file.Close()
+	}
+	switch {
+	case started == nil:
+	case !errors.Is(started, syscall.EMFILE) || errors.Is(started, udsipc.ErrSocketInUse):
+		return fmt.Errorf("Start: %w, want %w", started, syscall.EMFILE)
+	case !errors.Is(found, fs.ErrNotExist):
+		return fmt.Errorf("the socket was left: %w", found)
+	}
+	if err := r.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return r.Stop(ctx)
 }
 
 // exhaust takes all descriptors but one, with which a client connects, so that the reader has none to

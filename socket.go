@@ -100,8 +100,11 @@ func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *en
 // finishNew finishes the socket that was just bound, or removes it.
 func finishNew(folder *folder, name string, cfg *readerConfig) (*entry, error) {
 	bound, err := folder.find(name)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", ErrSocketInUse, cfg.address.name, err)
+	}
+	if err != nil {
+		return nil, firstError(err, folder.remove(name))
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()

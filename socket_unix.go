@@ -54,12 +54,19 @@ func (f *folder) lock(socket string) (unlock func(), err error) {
 		if err == nil {
 			err = control(file, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) })
 		}
+		has := false
+		if err == nil {
+			has, err = f.has(name, info)
+		}
 		switch {
-		case err == nil && f.has(name, info):
+		case has:
 			return func() { _, _ = f.remove(name), file.Close() }, nil // Best effort: it does not matter to others.
-		case err != nil && (!errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline)):
+		case err != nil && !errors.Is(err, syscall.EWOULDBLOCK):
 			_ = file.Close()
-			return nil, fmt.Errorf("%w: another process of this user makes %s in %s: %w", ErrSocketInUse, socket, f.path, err)
+			return nil, fmt.Errorf("locking the socket's directory: %w", err)
+		case time.Now().After(deadline):
+			_ = file.Close()
+			return nil, fmt.Errorf("%w: another process of this user has made %s in %s for %v", ErrSocketInUse, socket, f.path, lockWait)
 		}
 		_ = file.Close() // Another has it, or has removed it by now.
 	}
@@ -71,13 +78,12 @@ func ownAlone(info fs.FileInfo) bool {
 }
 
 // has says whether name is that of the file.
-func (f *folder) has(name string, file fs.FileInfo) bool {
-	found, err := f.find(name)
-	if err != nil {
-		return false
+func (f *folder) has(name string, file fs.FileInfo) (bool, error) {
+	found, err := f.look(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	defer found.close()
-	return os.SameFile(found.info, file)
+	return err == nil && os.SameFile(found, file), err
 }
 
 // control calls do with the descriptor of file.
