@@ -5,8 +5,12 @@ package udsipc_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,5 +130,40 @@ func TestHandOverWithLittlePatience(t *testing.T) {
 				t.Errorf("%d of %d messages are missing, %d are reported", missing, count, lost)
 			}
 		})
+	}
+}
+
+func init() {
+	roles["second try"] = func() error { // Start fails because of the directory, and then does not.
+		got := make(chan string, 1)
+		r, err := udsipc.NewReader(func(data []byte) error { got <- string(data); return nil }, os.Getenv("ADDRESS"))
+		if err != nil {
+			return err
+		}
+		folder := filepath.Dir(os.Getenv("ADDRESS"))
+		if err := os.Chmod(folder, 0o777); err != nil {
+			return err
+		}
+		if err := r.Start(); !errors.Is(err, udsipc.ErrInvalidSocketPath) {
+			return fmt.Errorf("Start: %w, want %w", err, udsipc.ErrInvalidSocketPath)
+		}
+		if err := os.Chmod(folder, 0o700); err != nil {
+			return err
+		}
+		if err := r.Start(); err != nil {
+			return err
+		}
+		<-got
+		return r.Stop(context.Background())
+	}
+}
+
+// TestStartAgainAfterHandOver: a Start that failed has not lost the listener that it was left.
+func TestStartAgainAfterHandOver(t *testing.T) {
+	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
+	systemd.end(t, systemd.generation(t, "ADDRESS="+path, "LOG="+log.path), syscall.SIGUSR2)
+	mustWrite(t, mustDial(t, path), frames("waited"))
+	if output, err := systemd.service(t, "second try", "ADDRESS="+path).Output(); err != nil {
+		t.Errorf("%v: %s", err, output)
 	}
 }

@@ -247,7 +247,10 @@ func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
 	bound, err := folder.find(name)
 	if err != nil {
 		folder.close()
-		return nil, nil // It is gone.
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // It is gone.
+		}
+		return nil, err
 	}
 	file := &socketFile{folder: folder, name: name, made: bound}
 	if f == (fileIdentity{}) || file.identity() != f || bound.info.Mode().Type() != fs.ModeSocket {

@@ -15,7 +15,8 @@ import (
 type legacy struct {
 	names    map[string]bool // Of what systemd may forget once the Reader has started.
 	listener *stored
-	spare    net.Listener // The listener, if it is of no use: who waits in it is still to be served.
+	bound    bound        // What that is bound to.
+	spare    net.Listener // The same, opened, as long as it is of no use: who waits in it is still to be served.
 	conns    []legacyConn
 	state    legacyState
 	errs     []error // What is wrong with it.
@@ -81,26 +82,26 @@ func (l *legacy) readState(left *stored) (err error) {
 }
 
 // takeListener returns the listener that an earlier process has left, if whoever connects to the address of cfg still
-// comes to it. Otherwise, or if the Reader has one, it is spare.
-func (l *legacy) takeListener(cfg *readerConfig, needed bool) (net.Listener, *socketFile, error) {
-	if l.listener == nil {
+// comes to it. Otherwise, or if the Reader has one, it is spare. After an error it may be called again.
+func (l *legacy) takeListener(cfg *readerConfig, needed bool) (listener net.Listener, file *socketFile, err error) {
+	if left := l.listener; left != nil {
+		l.listener = nil
+		l.bound = left.bound
+		if l.spare, err = left.listener(); err != nil {
+			l.spare = nil
+			l.note(err)
+		}
+	}
+	if l.spare == nil || !needed {
 		return nil, nil, nil
 	}
-	left := l.listener
-	l.listener = nil
-	listener, err := left.listener()
-	if err != nil {
-		l.note(err)
+	listener = l.spare
+	same := l.bound.address == boundTo(l.bound.file, cfg.address).address || listener.Addr().String() == cfg.address.name
+	if !same {
 		return nil, nil, nil
 	}
-	l.spare = listener
-	same := left.bound.address == boundTo(left.bound.file, cfg.address).address || listener.Addr().String() == cfg.address.name
-	if !needed || !same {
-		return nil, nil, nil
-	}
-	var file *socketFile
 	if cfg.address.file() {
-		if file, err = left.bound.file.find(cfg); file == nil || err != nil {
+		if file, err = l.bound.file.find(cfg); file == nil || err != nil {
 			return nil, nil, err
 		}
 	}
