@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"syscall"
 	"time"
 )
 
@@ -209,16 +208,6 @@ func (r *Reader) acceptOne() (net.Conn, error) {
 	r.accepting.Store(&now)
 	defer r.accepting.Store(nil)
 	return r.listener.Accept()
-}
-
-// outOfResources says whether accepting will work again once others have given something back.
-func outOfResources(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 func (r *Reader) isStopping() bool {

@@ -7,7 +7,11 @@ package udsipc
 // root directory on, and what was checked stays open: from then on all that is done to the socket file is
 // done in that directory, by the file's name alone, whatever becomes of the path.
 
-import "io/fs"
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+)
 
 const (
 	// folderMode is the mode of the directories that are made.
@@ -31,4 +35,14 @@ func describe(info fs.FileInfo) string {
 		return "a socket"
 	}
 	return "a device"
+}
+
+// outOfResources says whether what failed will work again once others have given something back.
+func outOfResources(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
