@@ -18,12 +18,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,15 +58,26 @@ func (a *arrivals) handle([]byte) error {
 	return nil
 }
 
+// mustListenAt starts a Reader. A listener that was closed lives on for a moment in a process that another test is
+// about to start: from fork to exec it has all descriptors. So an address may still be in use.
+func mustListenAt(tb testing.TB, r *udsipc.Reader) {
+	tb.Helper()
+	err := r.Start()
+	for deadline := time.Now().Add(time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); err = r.Start() {
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 func startReader(tb testing.TB, handler udsipc.MessageHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	r, err := udsipc.NewReader(handler, address, opts...)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := r.Start(); err != nil {
-		tb.Fatal(err)
-	}
+	mustListenAt(tb, r)
 	tb.Cleanup(func() { stop(tb, r) })
 	return r
 }
@@ -400,13 +413,22 @@ func socketPath(tb testing.TB) string {
 // tcpAddress returns an address on which nobody listens.
 func tcpAddress(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 1000 {
+		// Below the ports that the system gives to clients (ip_local_port_range), so that nobody takes it meanwhile.
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+nextPort.Add(1)%20000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return "tcp://" + address
+		}
 	}
-	defer l.Close()
-	return "tcp://" + l.Addr().String()
+	tb.Fatal("no port is free")
+	return ""
 }
+
+// nextPort begins somewhere else in each process.
+var nextPort atomic.Uint32
+
+func init() { nextPort.Store(rand.Uint32N(20000)) }
 
 // BenchmarkFairness is the time from a write to the handler for messages of 100 quiet connections, each
 // with ten of them a second, alone and beside one that sends as fast as it can.

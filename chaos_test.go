@@ -28,6 +28,7 @@ type chaos struct {
 // TestChaos looks for panics, races, what is never woken, and counters that do not add up. The model looks for
 // lost messages.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	const lasts = 150 * time.Millisecond
 	policy := udsipc.OverflowPolicy(0)
 	overModes(t, func(t *testing.T, on *route) {

@@ -41,6 +41,7 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 
 // TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
 func TestStallTimeout(t *testing.T) {
+	t.Parallel()
 	const stall = 250 * time.Millisecond
 	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
 	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {
@@ -246,6 +247,7 @@ func (l narrowListener) Accept() (net.Conn, error) {
 // TestCloseWithASlowPeer: a write that takes longer than the stall time, with progress, is none that stalls, also while Close
 // throws away what the peer sends.
 func TestCloseWithASlowPeer(t *testing.T) {
+	t.Parallel()
 	const messages, size = 8, 100_000
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

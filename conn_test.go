@@ -163,6 +163,7 @@ func TestConnMessages(t *testing.T) {
 
 // TestConnIsCut at every byte of a message: the messages before it are whole, the rest is an error.
 func TestConnIsCut(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

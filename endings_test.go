@@ -146,6 +146,7 @@ func sendFirst(b []byte) func(*scene) []udsipc.WriterOption {
 // TestEndings: whichever way a Reader ends a connection, over whichever transport, no plain message is
 // lost in silence, and no acknowledged one at all.
 func TestEndings(t *testing.T) {
+	t.Parallel()
 	for _, e := range endings {
 		t.Run(e.name, func(t *testing.T) { overModes(t, e.run) })
 	}
@@ -153,6 +154,7 @@ func TestEndings(t *testing.T) {
 
 // TestEndingsInMemory is TestEndings over connections of which nothing is known, under a fake clock.
 func TestEndingsInMemory(t *testing.T) {
+	t.Parallel()
 	for _, e := range append(endings, stalledEnding) {
 		t.Run(e.name, func(t *testing.T) { overMemory(t, e.run) })
 	}
@@ -331,6 +333,7 @@ func TestBothEndsStop(t *testing.T) {
 // TestWriterStopsDuringTheHandshake: a client of TLS 1.3 is done before its server, which sends it something more. The
 // Writer may not have closed by then with bytes under way.
 func TestWriterStopsDuringTheHandshake(t *testing.T) {
+	t.Parallel()
 	const n, size = 20, 50_000
 	overTransports(t, func(t *testing.T, on *route) {
 		gate := make(chan struct{})

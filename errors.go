@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 )
 
 var (
@@ -240,4 +241,14 @@ func (report ErrorCallback) report(op, addr string, err error) {
 	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
 		report(err, opWords[wrapped.Op])
 	}
+}
+
+// outOfResources reports whether what failed with err will work again once others have given something back.
+func outOfResources(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

@@ -8,9 +8,7 @@ package udsipc
 // done in that directory, by the file's name alone, whatever becomes of the path.
 
 import (
-	"errors"
 	"io/fs"
-	"syscall"
 )
 
 const (
@@ -35,14 +33,4 @@ func describe(info fs.FileInfo) string {
 		return "a socket"
 	}
 	return "a device"
-}
-
-// outOfResources says whether what failed will work again once others have given something back.
-func outOfResources(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }

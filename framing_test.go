@@ -283,6 +283,7 @@ func TestSizesAroundTheReadBuffer(t *testing.T) {
 // TestSplitsOverSockets has each piece read before the next is written: a socket is read in another
 // way than what is in memory, and waits without a buffer in between.
 func TestSplitsOverSockets(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

@@ -325,6 +325,7 @@ func TestRejectedWriterKeepsItsLargeMessage(t *testing.T) {
 // TestWrappedWriterAwaitsItsReader: a Reader that stops refuses further bytes and handles what it has, however long that
 // takes. A Writer whose connection tells nothing else waits for the report, so that no connection overtakes it.
 func TestWrappedWriterAwaitsItsReader(t *testing.T) {
+	t.Parallel()
 	const messages, size = 2000, 1000
 	path := socketPath(t)
 	var handled sequenceOfTwo
@@ -413,6 +414,7 @@ type halfConn struct{ *net.TCPConn }
 // TestStopOverAnUnknownConnection: the kernel drops what a closed TCP socket has still to send when the peer says goodbye.
 // A Writer that cannot ask it closes its sending side first, and waits for the end of the peer.
 func TestStopOverAnUnknownConnection(t *testing.T) {
+	t.Parallel()
 	const messages, size = 200, 64 << 10
 	address := tcpAddress(t)
 	gate := make(chan struct{})
@@ -450,6 +452,7 @@ func TestStopOverAnUnknownConnection(t *testing.T) {
 // TestForcedStopOverTCP: what lies unread when the context of Stop ends is in its error, over TCP as over Unix sockets; what was
 // read long ago is not.
 func TestForcedStopOverTCP(t *testing.T) {
+	t.Parallel()
 	for _, blocked := range []bool{false, true} {
 		t.Run(fmt.Sprintf("blocked %v", blocked), func(t *testing.T) {
 			address := tcpAddress(t)

@@ -37,6 +37,7 @@ func startLink(tb testing.TB, address string, handle func([]byte), opts ...udsip
 // TestLinkGoesOn over connections that the other end ends gracefully, one after the other: nothing is lost, repeated or
 // reordered, in either direction.
 func TestLinkGoesOn(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	const connections, each = 20, 200
 	var echoed atomic.Uint64

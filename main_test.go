@@ -3,6 +3,7 @@
 package udsipc_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +23,10 @@ var roles = map[string]func() error{}
 func TestMain(m *testing.M) {
 	if role, ok := os.LookupEnv(roleVariable); ok {
 		os.Exit(play(role))
+	}
+	// Tests that run beside others mostly wait: for time to pass, or for other processes.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	if left := leaked(); left != "" {

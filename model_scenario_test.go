@@ -27,6 +27,7 @@ import (
 var modelScenarios = flag.Int("model.scenarios", 120, "how many scenarios TestModelScenarios tries")
 
 func TestModelScenarios(t *testing.T) {
+	t.Parallel()
 	reader, writer := newAuthority(t).configs(t)
 	trueTime := func() time.Time { return started } // The certificates are not valid at the fake clock's time.
 	reader.Time, writer.Time = trueTime, trueTime
@@ -524,11 +525,10 @@ func (s *scenario) abandon() {
 	s.startReader(s.oneIn(2))
 }
 
-// kill ends the reader and all of its connections at once, and what its handlers still do has no effect.
+// kill ends the reader and all of its connections at once, and what its handlers still do has no effect. Nobody
+// can connect, and nothing be acknowledged, once that is so.
 func (s *scenario) kill(resets bool) {
-	s.mu.Lock()
-	s.life.killed = true
-	s.mu.Unlock()
+	s.net.unlisten()
 	for _, link := range s.net.live() {
 		if resets {
 			link.cut()
@@ -536,6 +536,9 @@ func (s *scenario) kill(resets bool) {
 			link.die()
 		}
 	}
+	s.mu.Lock()
+	s.life.killed = true
+	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = s.reader.Stop(ctx) // It did not end well.

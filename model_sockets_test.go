@@ -20,6 +20,7 @@ import (
 var modelSockets = flag.Int("model.sockets", 7, "how many schedules TestModelSockets tries; with -short one")
 
 func TestModelSockets(t *testing.T) {
+	t.Parallel()
 	first, schedules := *modelSeed, *modelSockets
 	if first == 0 {
 		first = uint64(time.Now().UnixNano()) >> 10

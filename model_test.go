@@ -361,14 +361,16 @@ func (s *schedule) graceful() bool {
 	return true
 }
 
-// kill ends the reader and all of its connections at once, and what its handlers still do has no effect.
+// kill ends the reader and all of its connections at once, and what its handlers still do has no effect. Nobody
+// can connect, and nothing be acknowledged, once that is so.
 func (s *schedule) kill() {
-	s.mu.Lock()
-	s.life.killed = true
-	s.mu.Unlock()
+	s.net.unlisten()
 	for _, link := range s.net.live() {
 		link.cut()
 	}
+	s.mu.Lock()
+	s.life.killed = true
+	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	cancel()
 	_ = s.reader.Stop(ctx) // It did not end well.

@@ -70,7 +70,7 @@ func TestStopServesTheBacklogWhenBusy(t *testing.T) {
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	overAddresses(t, func(t *testing.T, address string) {
-		const rounds, conns = 10, 10
+		const rounds, conns = 2, 10
 		for round := range rounds {
 			var handled atomic.Int64
 			r := startReader(t, func([]byte) error { handled.Add(1); return nil }, address)
@@ -148,6 +148,7 @@ func TestForcedStopCallsNoHandlerAnyMore(t *testing.T) {
 // TestStopServesTheBacklogLate: who had connected and written before Stop is served, although the goroutine that accepts
 // is busy for longer than a listener is emptied for.
 func TestStopServesTheBacklogLate(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		if on.secure {
 			t.Skip("the listener is the same")
@@ -183,6 +184,7 @@ func TestStopServesTheBacklogLate(t *testing.T) {
 // TestStopAmongThoseWhoConnect: whoever has connected is served, also one who did so while Stop looked for the last one. Each
 // client ends its own side, and the end of file of the Reader says that it was served.
 func TestStopAmongThoseWhoConnect(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long: a TCP client tries again for a second")
 	}
@@ -190,7 +192,11 @@ func TestStopAmongThoseWhoConnect(t *testing.T) {
 		if runtime.GOOS != "linux" && strings.HasPrefix(address, "tcp") {
 			t.Skip("a listener cannot be closed without a loss there")
 		}
-		const clients, rounds = 4, 5
+		const clients = 4
+		rounds := 5
+		if strings.HasPrefix(address, "tcp") {
+			rounds = 2
+		}
 		network, name := networkOf(address)
 		for range rounds {
 			var handled, served atomic.Int64

@@ -185,6 +185,7 @@ func number(n uint64, size int) []byte {
 
 // TestGracefulRestartLosesNothing stops and starts the reader while a writer runs at full speed.
 func TestGracefulRestartLosesNothing(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -246,6 +247,7 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 // TestIdleCloseLosesNothing has a writer send at the very moment at which its connection is idle for
 // too long.
 func TestIdleCloseLosesNothing(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

@@ -107,6 +107,7 @@ func TestFailuresOfEveryKind(t *testing.T) {
 // TestAttemptsSurviveTheConnection: a message that the handler has failed for is marked on the next connection too, and a
 // connection that is made again and again does not keep it from becoming a dead letter.
 func TestAttemptsSurviveTheConnection(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	offers := make(chan string, 100)
 	letters := make(chan string, 10)

@@ -75,6 +75,7 @@ func TestSendMemory(t *testing.T) {
 
 // TestSendMemoryIsWaitedFor has a connection wait for room that another one has, which goes away.
 func TestSendMemoryIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 20
 	for _, large := range []int{20_000, 200_000} {
 		l := listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithSendMemory(limit))

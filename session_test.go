@@ -585,6 +585,7 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 // TestGracefulRestartsRepeatNothing is TestGracefulRestartLosesNothing with acknowledgements: a reader
 // that stops acknowledges all that it has handled.
 func TestGracefulRestartsRepeatNothing(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

@@ -37,6 +37,17 @@ func (n *simNet) listen() *simListener {
 	return n.listener
 }
 
+// unlisten has nobody reach the listener any more.
+func (n *simNet) unlisten() {
+	n.mu.Lock()
+	l := n.listener
+	n.listener = nil
+	n.mu.Unlock()
+	if l != nil {
+		_ = l.Close() // It has no errors.
+	}
+}
+
 func (n *simNet) refuse(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -69,6 +69,7 @@ func (s *sweep) end() {
 
 // TestMessagesAroundEveryEdge flushes after each message whose size, or frame, lies at an edge.
 func TestMessagesAroundEveryEdge(t *testing.T) {
+	t.Parallel()
 	overModes(t, func(t *testing.T, on *route) {
 		s := newSweep(t, on)
 		for _, edge := range edges {
@@ -87,6 +88,7 @@ func TestMessagesAroundEveryEdge(t *testing.T) {
 // TestBurstsThatEndWhereABufferEnds has all bytes that are there fill a buffer of the Reader, or nearly. It
 // must not wait for more before it acknowledges, nor forget any.
 func TestBurstsThatEndWhereABufferEnds(t *testing.T) {
+	t.Parallel()
 	overModes(t, func(t *testing.T, on *route) {
 		s := newSweep(t, on)
 		for _, edge := range edges {

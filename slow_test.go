@@ -75,6 +75,7 @@ func (s *slowScene) end(what interface{ Stop(context.Context) error }) {
 // TestSlowHandlersKeepTheirConnection: neither the idle timeout nor heartbeats nor a write that waits costs a
 // connection whose Reader is busy.
 func TestSlowHandlersKeepTheirConnection(t *testing.T) {
+	t.Parallel()
 	overSlowHandlers(t, func(s *slowScene) {
 		if err := s.writer.Flush(s.patiently()); err != nil {
 			s.Error(err)
@@ -93,6 +94,7 @@ func TestSlowHandlersKeepTheirConnection(t *testing.T) {
 
 // TestReaderStopWithSlowHandlers: only the time for which a Reader waits for its peer counts at the end.
 func TestReaderStopWithSlowHandlers(t *testing.T) {
+	t.Parallel()
 	overSlowHandlers(t, func(s *slowScene) {
 		s.end(s.reader)
 		m := s.writer.Metrics()
@@ -112,6 +114,7 @@ func TestReaderStopWithSlowHandlers(t *testing.T) {
 
 // TestWriterStopWithSlowHandlers: everything that is queued is delivered.
 func TestWriterStopWithSlowHandlers(t *testing.T) {
+	t.Parallel()
 	overSlowHandlers(t, func(s *slowScene) {
 		s.end(s.writer)
 		s.end(s.reader)
@@ -211,6 +214,7 @@ func (e *kernelEnd) check() {
 // TestStopHandlesWhatTheKernelHas: more than a second's work lies in the sockets at Stop. All transports at
 // once, because that is a second of a real clock.
 func TestStopHandlesWhatTheKernelHas(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

@@ -420,6 +420,7 @@ func contest(t *testing.T, n int, stale bool) {
 // TestStartBesideStop starts a Reader while another one of the same path stops: it is refused, or its socket
 // is there afterwards.
 func TestStartBesideStop(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

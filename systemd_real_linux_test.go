@@ -271,6 +271,7 @@ func (s *torrent) progress(tb testing.TB) {
 const restarts = 10
 
 func TestUnderSystemd(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -287,11 +288,20 @@ func TestUnderSystemd(t *testing.T) {
 	t.Run("killed with acknowledgements", func(t *testing.T) { killedUnderSystemd(t, s) })
 	t.Run("watchdog", func(t *testing.T) { watchdogKills(t, s) })
 	t.Run("a long stop is extended", func(t *testing.T) { longStop(t, s) })
-	t.Run("status", func(t *testing.T) { statusIsShown(t, s) })
 	t.Run("Accept=yes", func(t *testing.T) { acceptYes(t, s) })
 	t.Run("sockets with names", func(t *testing.T) { socketsWithNames(t, s) })
 	t.Run("a user outside the group", func(t *testing.T) { outsideTheGroup(t, s) })
-	t.Run("the example", func(t *testing.T) { theExample(t, s) })
+	t.Run("beside each other", func(t *testing.T) { // These wait for time to pass.
+		for name, test := range map[string]func(*testing.T, *bootedSystemd){
+			"status":      statusIsShown,
+			"the example": theExample,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, s)
+			})
+		}
+	})
 }
 
 func firstConnection(t *testing.T, s *bootedSystemd) {
@@ -428,7 +438,7 @@ func aThousandConnections(t *testing.T, s *bootedSystemd) {
 
 // restartsUnderLargeMessages: streams of messages that together need more read memory than there is.
 func restartsUnderLargeMessages(t *testing.T, s *bootedSystemd) {
-	const streams, size = 10, 9 << 20
+	const streams, size = 8, 9 << 20 // More than the read memory.
 	log, path := newServedLog(t), socketPath(t)
 	s.install(t, map[string]unit{
 		"large.service": {
@@ -439,7 +449,7 @@ func restartsUnderLargeMessages(t *testing.T, s *bootedSystemd) {
 	})
 	s.control(t, "start", "large.service")
 	f := startFlood(t, path, streams, size)
-	for range 3 {
+	for range 2 {
 		before := f.sent.Load()
 		until(t, "the streams get on", func() bool { return f.sent.Load() >= before+2*streams })
 		s.control(t, "restart", "large.service")

@@ -385,6 +385,7 @@ func (s *torture) finish() {
 }
 
 func TestTorture(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}

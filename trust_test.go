@@ -32,9 +32,7 @@ func startDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address 
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := r.Start(); err != nil {
-		tb.Fatal(err)
-	}
+	mustListenAt(tb, r)
 	tb.Cleanup(func() { stop(tb, r) })
 	return r
 }
@@ -439,6 +437,7 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 
 // TestStopDuringHandshake does not wait for clients that say nothing.
 func TestStopDuringHandshake(t *testing.T) {
+	t.Parallel()
 	readerTLS, writerTLS := newAuthority(t).configs(t)
 	t.Run("reader", func(t *testing.T) {
 		path := socketPath(t)

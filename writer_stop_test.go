@@ -146,6 +146,7 @@ func TestStopWaitsForAReaderThatLeavesNoRoom(t *testing.T) {
 // TestWriterLeavesABrokenConnection: TLS within a type that the library does not know is of no use after a write that timed
 // out. The Writer makes another connection instead of trying for ever.
 func TestWriterLeavesABrokenConnection(t *testing.T) {
+	t.Parallel()
 	for _, tr := range transports {
 		if !tr.secure {
 			continue

@@ -479,6 +479,7 @@ func TestPossibleLossIsBounded(t *testing.T) {
 // bytes once, and a write that it cuts short takes the error with it; the Writer must not conclude
 // from the end of file behind it that all was read.
 func TestNoLossInSilence(t *testing.T) {
+	t.Parallel()
 	const rounds, size = 1000, 1000
 	path := socketPath(t)
 	l, err := net.Listen("unix", path)
@@ -849,6 +850,7 @@ func TestEveryOffset(t *testing.T) {
 
 // TestMetricsInvariant holds at every moment, whatever happens.
 func TestMetricsInvariant(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		var r *udsipc.Reader
 		for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
