@@ -97,28 +97,31 @@ func shutListener(listener *net.UnixListener) bool {
 	return err == nil && shutErr == nil
 }
 
+// firstPacketFilter drops the first packet of a TCP connection, SYN without ACK, and takes all others. The codes are
+// those of linux/bpf_common.h; byte 13 of a TCP header has its flags (RFC 9293, 3.1).
+var firstPacketFilter = [...]syscall.SockFilter{
+	{Code: 0x30, K: 13},             // Load the flags,
+	{Code: 0x54, K: 0x12},           // of them SYN and ACK.
+	{Code: 0x15, K: 0x02, Jf: 1},    // Is it SYN alone?
+	{Code: 0x06, K: 0},              // Then take nothing of it,
+	{Code: 0x06, K: math.MaxUint32}, // else all.
+}
+
 // dropConnections keeps a TCP listener from answering new connections; those in its backlog, and those of which the
 // handshake has begun, can still be accepted. The peers of others try again after a second, and are refused once
-// the listener is closed. It is a socket filter that drops the first packet of a connection (socket(7),
-// SO_ATTACH_FILTER), which does nothing to connections. A multipath listener, as net.Listen makes it, has none.
+// the listener is closed. It is a socket filter (socket(7), SO_ATTACH_FILTER), which a multipath listener, as net.Listen
+// makes it, does not take.
 func dropConnections(listener *net.TCPListener) bool {
-	const (
-		loadByte, and, ifEqual, accept = 0x30, 0x54, 0x15, 0x06 // linux/bpf_common.h
-		flags, syn, ack                = 13, 0x02, 0x10         // The byte of a TCP header with its flags (RFC 9293, 3.1).
-	)
-	filter := []syscall.SockFilter{
-		{Code: loadByte, K: flags},
-		{Code: and, K: syn | ack},
-		{Code: ifEqual, K: syn, Jf: 1},
-		{Code: accept, K: 0},
-		{Code: accept, K: math.MaxUint32},
-	}
 	raw, err := listener.SyscallConn()
 	if err != nil {
 		return false
 	}
+	program := syscall.SockFprog{Len: uint16(len(firstPacketFilter)), Filter: &firstPacketFilter[0]}
+	value := string(unsafe.Slice((*byte)(unsafe.Pointer(&program)), unsafe.Sizeof(program)))
 	var attachErr error
-	err = raw.Control(func(fd uintptr) { attachErr = syscall.AttachLsf(int(fd), filter) })
+	err = raw.Control(func(fd uintptr) {
+		attachErr = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_ATTACH_FILTER, value)
+	})
 	return err == nil && attachErr == nil
 }
 

@@ -16,7 +16,7 @@ import (
 // layers say what each room knows, from the top down: a file may use what is declared in its own
 // layer and in those below it.
 var layers = [][]string{
-	{"writer.go", "writer_wait.go", "connect.go", "drain.go", "drain_session.go", "reader.go", "reader_stop.go", "accept.go", "serve.go", "serve_session.go", "memory.go", "listener.go", "link.go", "link_run.go", "supervise.go", "watchdog.go", "status.go", "handover.go", "takeover.go", "handover_state.go"},
+	{"writer.go", "writer_wait.go", "connect.go", "drain.go", "drain_session.go", "reader.go", "reader_stop.go", "accept.go", "serve.go", "serve_deliver.go", "serve_session.go", "memory.go", "listener.go", "link.go", "link_run.go", "supervise.go", "watchdog.go", "status.go", "handover.go", "takeover.go", "handover_state.go"},
 	{"conn.go", "constants.go", "conn_kind.go", "conn_send.go", "conn_close.go", "dial.go", "conn_read.go", "conn_buffer.go", "conn_wait.go", "conn_end.go", "conn_verdict.go", "conn_write.go", "trust.go", "goodbye.go", "session.go", "session_read.go", "session_write.go"},
 	{"framing.go", "queue.go", "queue_push.go", "queue_take.go", "queue_drop.go", "queue_acks.go", "queue_wait.go", "queue_end.go", "queue_segments.go", "queue_shared.go", "pool.go", "budget.go"},
 	{"address.go", "socket.go", "folder.go", "peer.go", "getsockopt.go", "delivery.go", "systemd.go", "systemd_notify.go", "systemd_store.go"},

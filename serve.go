@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 )
@@ -280,79 +279,6 @@ func (c *readerConn) handshake() error {
 		defer under.keeps.Store(false)
 	}
 	return handshake(ctx, secure, c.reader.cfg.handshakeTimeout, &c.delivery.Peer)
-}
-
-// deliver hands over what is buffered. A panic costs the message at which it happened, and so does a handler that ends
-// its goroutine: another one calls deliver again.
-func (c *readerConn) deliver() error {
-	c.handling.Store(true)
-	defer c.handling.Store(false)
-	session := c.in.session
-	if session != nil {
-		session.begin()
-		defer session.end()
-	}
-	for {
-		if err := c.failure; err != nil && session != nil {
-			c.redeliver(c.in.lastMessage(), err)
-		}
-		c.failure = nil
-		if done, err := c.deliverUntilPanic(); done {
-			return err
-		}
-	}
-}
-
-func (c *readerConn) deliverUntilPanic() (done bool, err error) {
-	defer func() {
-		if !done && !c.exited { // Else it was a message that was offered again, or a dead letter.
-			c.reader.counts.panics.Add(1)
-			c.failure = c.panicked(recover())
-		}
-	}()
-	err = c.in.deliver(c.handle)
-	return true, err
-}
-
-// panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
-// handled so far.
-func (c *readerConn) panicked(value any) error {
-	err := fmt.Errorf("%w: panic: %v\n%s", ErrHandlerFailed, value, debug.Stack())
-	if value == nil {
-		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", ErrHandlerFailed, debug.Stack())
-		c.exited, c.failure = true, err
-	}
-	if c.in.session != nil {
-		c.in.session.undone = 1
-	}
-	c.reader.report(OpHandle, c.where(), err)
-	return err
-}
-
-func (c *readerConn) handleMessage(data []byte) {
-	if err := c.reader.message(data); err != nil {
-		c.failed(err)
-	}
-}
-
-func (c *readerConn) handleDelivery(data []byte) {
-	c.delivery.Data = data
-	c.delivery.Seq++
-	c.given = c.delivery
-	if err := c.reader.deliver(c.reader.handling, &c.given); err != nil {
-		c.failed(err)
-	}
-}
-
-// failed accounts for a handler's error when a message is offered for the first time.
-func (c *readerConn) failed(err error) {
-	c.reader.counts.handlerErrors.Add(1)
-	c.blame(err)
-}
-
-// blame reports a handler's error.
-func (c *readerConn) blame(err error) {
-	c.reader.report(OpHandle, c.where(), fmt.Errorf("%w: %w", ErrHandlerFailed, err))
 }
 
 // refuse deals with bytes that the protocol or the limit does not allow. A message that is too large
