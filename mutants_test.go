@@ -71,9 +71,8 @@ var mutants = []mutant{
 	{name: "a message that failed is forgotten with its connection", file: "memory.go", scenarios: 1,
 		old: "w.repeats = max(w.repeats, handled+1)", new: "w.repeats = max(w.repeats, handled)"},
 	{name: "messages are dropped although that makes no room", file: "queue_drop.go", scenarios: 455,
-		old: "\treturn messages < q.maxMessages && bytes <= q.maxBytes\n", new: "\treturn len(q.front.segs)+len(q.waiting.segs) > 0\n",
-		more: []string{
-			"\t\tif first < len(q.front.segs) {\n", "\t\tif first == len(q.front.segs) && len(q.waiting.segs) == 0 {\n\t\t\treturn false\n\t\t}\n\t\tif first < len(q.front.segs) {\n"}},
+		old: "\treturn messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.sharedFitsLocked(bytes, size)\n",
+		new: "\treturn messages+bytes >= 0 && len(q.front.segs)+len(q.waiting.segs) > 0\n"},
 	{name: "time alone drops nothing", file: "queue_wait.go", scenarios: 1,
 		old: "\tif q.maxAge == 0 || q.armed {\n", new: "\tif true {\n"},
 	{name: "a flush does not hear of what is dropped", file: "queue_wait.go", scenarios: 1,
