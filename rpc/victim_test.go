@@ -244,7 +244,7 @@ func TestHostileConversations(t *testing.T) {
 		if n := peak.live - before.live; n > (2*128+128+64+512)<<20 {
 			t.Errorf("%s: %d bytes are live", k.name, n)
 		}
-		if n := peak.heap - before.heap; n > 3*(2*128+128+64+512)<<20 { // Garbage, which the collector allows.
+		if n := int64(peak.heap - before.heap); n > 3*(2*128+128+64+512)<<20 { // Garbage, which the collector allows.
 			t.Errorf("%s: %d bytes", k.name, n)
 		}
 		until(t, "they are gone", func() bool {
