@@ -41,7 +41,6 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 
 // TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
 func TestStallTimeout(t *testing.T) {
-	t.Parallel()
 	const stall = 250 * time.Millisecond
 	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
 	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {

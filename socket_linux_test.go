@@ -34,7 +34,8 @@ func init() {
 			}
 		}
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // Until it is killed; a select without cases would be a deadlock.
+		return nil
 	}
 	roles["leaser"] = func() error { // Has a lease on a file of its own (fcntl(2)): whoever opens it waits.
 		f, err := os.OpenFile(os.Getenv("LOCK"), os.O_RDWR|os.O_CREATE, 0o666)
@@ -45,7 +46,8 @@ func init() {
 			return errno
 		}
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // Until it is killed; a select without cases would be a deadlock.
+		return nil
 	}
 	roles["starter"] = func() error { // Starts a Reader, and says how that went.
 		err := os.MkdirAll(filepath.Dir(os.Getenv("SOCKET")), 0o700)
@@ -66,7 +68,8 @@ func init() {
 	roles["linker"] = func() error { // Puts a symbolic link in the place of every socket, as far as it may.
 		go swap(os.Getenv("FOLDER"), os.Getenv("VICTIM"), make(chan struct{}))
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // Until it is killed; a select without cases would be a deadlock.
+		return nil
 	}
 	roles["without proc"] = func() error {
 		if err := syscall.Mount("none", "/proc", "tmpfs", 0, ""); err != nil {
