@@ -25,8 +25,11 @@ func TestMain(m *testing.M) {
 		os.Exit(play(role))
 	}
 	// Tests that run beside others mostly wait: for time to pass, or for other processes.
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
+	// Under the race detector they work.
+	if !raceEnabled {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
 	}
 	code := m.Run()
 	if left := leaked(); left != "" {

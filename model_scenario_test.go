@@ -172,7 +172,9 @@ func (s *scenario) startReader(odd bool) {
 	}
 	if odd && len(s.small) > 0 {
 		life.limit = pick(s.rng, s.small...)
+		s.mu.Lock()
 		s.smallest = min(s.smallest, life.limit)
+		s.mu.Unlock()
 	}
 	if odd && s.oneIn(2) {
 		life.connections = 1
