@@ -21,6 +21,7 @@ short:
 
 # The long forms of what the gate bounds; some hours.
 soak:
+	go test -race -count 3 -timeout 2h ./...
 	FUZZTIME=1000000x bash .ci/run fuzz
 	go test -run '^TestModel$$' -model.schedules 500000 -timeout 0 .
 	go test -run '^TestModelScenarios$$' -model.scenarios 50000 -timeout 0 .
