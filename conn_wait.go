@@ -9,6 +9,10 @@ import (
 	"time"
 )
 
+// attemptTime is left for an attempt to read, however late the goroutine is: behind a deadline none is made at all, and
+// the wait would never come to an end.
+const attemptTime = 5 * time.Millisecond
+
 // arm sets the deadline of the next wait.
 func (in *inbound) arm() error {
 	in.mu.Lock()
@@ -28,8 +32,13 @@ func (in *inbound) arm() error {
 		in.beginHandOver()
 		deadline = in.handEnd
 	default:
-		in.armed = in.tooLong(time.Now())
-		deadline = earliest(in.armed, in.limited)
+		now := time.Now()
+		in.armed = in.tooLong(now)
+		deadline = in.armed
+		if soonest := now.Add(attemptTime); !deadline.IsZero() && deadline.Before(soonest) {
+			deadline = soonest
+		}
+		deadline = earliest(deadline, in.limited)
 	}
 	return in.conn.SetReadDeadline(deadline)
 }
