@@ -87,6 +87,7 @@ func TestCloseWriteIsBounded(t *testing.T) {
 		go func() { ended <- conn.CloseWrite() }() // Ends with the connection.
 		err := await(t, "CloseWrite", ended)
 		switch {
+		case on.secure && on.tcp() && err == nil: // The kernel had room for it.
 		case on.secure && !errors.Is(err, udsipc.ErrBackpressure), !on.secure && err != nil:
 			t.Error(err)
 		}

@@ -54,6 +54,7 @@ type inbound struct {
 
 	// One attempt to read.
 	try    func(fd uintptr) bool // tryRead, bound once.
+	missed bool                  // The attempt before was not made, because its deadline had passed.
 	tried  bool
 	n      int
 	err    error
@@ -203,7 +204,7 @@ func (in *inbound) fresh() bool {
 // is over. errHandOver means that the connection is at the boundary of a message, from where the next process
 // goes on.
 func (in *inbound) fill() error {
-	in.waitAt = time.Time{}
+	in.waitAt, in.missed = time.Time{}, false
 	for {
 		if in.halted.Load() || in.closing.Load() && in.over() {
 			return errEnded
@@ -242,7 +243,8 @@ func (in *inbound) fill() error {
 			return firstError(in.reason, err)
 		}
 		in.tooLate()
-		// The deadline is that of an earlier wait, or of requestClose.
+		// The deadline is that of an earlier wait, or of requestClose, or it passed before the attempt.
+		in.missed = !in.tried
 		if err := in.arm(); err != nil {
 			return err
 		}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// attemptTime is left for an attempt to read, however late the goroutine is: behind a deadline none is made at all, and
-// the wait would never come to an end.
+// attemptTime is left for an attempt to read after a deadline that had passed before one was made: behind a deadline
+// none is made at all, and the wait would never come to an end.
 const attemptTime = 5 * time.Millisecond
 
 // arm sets the deadline of the next wait.
@@ -35,7 +35,7 @@ func (in *inbound) arm() error {
 		now := time.Now()
 		in.armed = in.tooLong(now)
 		deadline = in.armed
-		if soonest := now.Add(attemptTime); !deadline.IsZero() && deadline.Before(soonest) {
+		if soonest := now.Add(attemptTime); in.missed && !in.tried && !deadline.IsZero() && deadline.Before(soonest) {
 			deadline = soonest
 		}
 		deadline = earliest(deadline, in.limited)
