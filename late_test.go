@@ -13,6 +13,10 @@ import (
 // TestTimeoutThatHasPassed: a goroutine that is run too late, for a moment or for long, still looks at what has come, and
 // then ends its connection.
 func TestTimeoutThatHasPassed(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	for name, opt := range map[string]udsipc.ReaderOption{
 		"inactivity":    udsipc.WithInactivityTimeout(time.Nanosecond),
 		"first message": udsipc.WithFirstMessageTimeout(time.Nanosecond),
