@@ -30,7 +30,7 @@ func TestModelSockets(t *testing.T) {
 	}
 	var usual []transport
 	for _, tr := range transports {
-		if !tr.spelled {
+		if !tr.spelled && !tr.wrapped { // A listener of unknown kind loses who connects while it is closed, and tells of it.
 			usual = append(usual, tr)
 		}
 	}
