@@ -63,10 +63,10 @@ type socketWriter struct {
 }
 
 func (s *socketSchedule) run() {
-	s.startReader(false)
-	for range 2 {
+	for range 2 { // Before the reader, whose handlers look at them.
 		s.writers = append(s.writers, &socketWriter{Writer: s.on.newWriter(s, udsipc.WithOverflow(udsipc.OverflowBlock))})
 	}
+	s.startReader(false)
 	for _, w := range s.writers {
 		mustStart(s, w.Writer)
 	}
