@@ -2,16 +2,12 @@
 
 package udsipc
 
-// This file is the end of a Conn, and how the end of any connection is told to its peer.
+// This file is the end of a Conn.
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -166,87 +162,4 @@ func (c *Conn) abandon() {
 	c.over.Store(true)
 	closeNow(c.conn)
 	c.in.leave()
-}
-
-// beneath returns the connection that TLS is spoken over, or conn itself.
-func beneath(conn net.Conn) net.Conn {
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return conn
-	}
-	under := secure.NetConn()
-	if watched, ok := under.(*beneathTLS); ok {
-		return watched.Conn
-	}
-	return under
-}
-
-// A beneathTLS is a connection that TLS is spoken over. It notes whether it has ended by itself: for crypto/tls, such
-// an end between two records is io.EOF like the end that the peer announces. TLS writes nothing vectored, so a
-// wrapper costs nothing there.
-type beneathTLS struct {
-	net.Conn
-	last  bool // The end came with the last bytes. The reading goroutine's.
-	ended atomic.Bool
-	spoke atomic.Bool // TLS has written something.
-	keeps atomic.Bool // Close only interrupts: a handshake that takes too long would close it (crypto/tls, Conn.HandshakeContext).
-}
-
-func (b *beneathTLS) Close() error {
-	if b.keeps.Load() {
-		return b.Conn.SetDeadline(aLongTimeAgo)
-	}
-	return b.Conn.Close()
-}
-
-func (b *beneathTLS) Write(p []byte) (int, error) {
-	b.spoke.Store(true)
-	return b.Conn.Write(p)
-}
-
-// spokeTLS says whether this end of conn has said anything in TLS, as far as that is known.
-func spokeTLS(conn net.Conn) bool {
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return false
-	}
-	under, ok := secure.NetConn().(*beneathTLS)
-	return ok && under.spoke.Load()
-}
-
-func (b *beneathTLS) Read(p []byte) (n int, err error) {
-	if !b.last {
-		n, err = b.Conn.Read(p)
-	}
-	switch {
-	case b.last, n == 0 && err == io.EOF:
-		b.ended.Store(true)
-		return 0, io.EOF
-	case err == io.EOF:
-		b.last = true // TLS may find its own end in these bytes, and not ask again.
-		return n, nil
-	}
-	return n, err
-}
-
-// endedInOrder says whether the end of file of conn is one that the peer has announced, as far as it must.
-func endedInOrder(conn net.Conn) bool {
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return true
-	}
-	under, ok := secure.NetConn().(*beneathTLS)
-	return !ok || !under.ended.Load()
-}
-
-// endSending tells the peer that nothing more comes: by close_notify over TLS, and on TCP by ending the sending side. The
-// notice may wait for a peer that does not read, until the connection is closed.
-func endSending(conn net.Conn) {
-	under := beneath(conn)
-	if under != conn {
-		_ = closeWrite(conn) // Closing it whole comes next and tells more.
-	}
-	if kind, _ := inspect(under); kind == tcpSocket {
-		_ = closeWrite(under)
-	}
 }

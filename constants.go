@@ -41,5 +41,4 @@ const (
 const (
 	_ = uint64(lastWordsWait - goodbyeWait)
 	_ = uint64(minSilence/beatsPerSilence - pokeAfter) // An interrupted write costs no heartbeat.
-	_ = uint64(strikeTime - maxStrikes*closeGrace)     // Graceful ends alone do not make a message a poisonous one.
 )

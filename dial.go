@@ -9,24 +9,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"time"
 )
-
-// minBackoff bounds the first delay.
-const minBackoff = 10 * time.Millisecond
-
-// backoff returns the delay after so many failures in a row: exponential, with full jitter.
-func backoff(failures int, limit time.Duration) time.Duration {
-	if failures == 0 {
-		return 0
-	}
-	if shift := failures - 1; shift < 30 {
-		limit = min(limit, minBackoff<<shift)
-	}
-	return rand.N(limit)
-}
 
 // dial connects, within WithDialTimeout.
 func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {

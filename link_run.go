@@ -113,22 +113,6 @@ func (l *Link) converse(conn *Conn) {
 	}
 }
 
-// maxBriefFailures bounds the backoff after connections that were brief, but brought something: 80 ms on average. A server
-// that says why and hangs up is not called all the time, and one that serves a little each time is still served by.
-const maxBriefFailures = 5
-
-// failuresAfter returns how many connections in a row have failed, for the backoff, when so many had before one that lived
-// so long, and that has brought a message or not.
-func failuresAfter(before int, useful bool, lived time.Duration) int {
-	switch {
-	case lived >= trustedAfter:
-		return 0
-	case useful:
-		return min(before+1, maxBriefFailures)
-	}
-	return before + 1
-}
-
 // read hands over what comes, and returns why nothing comes any more.
 func (l *Link) read(conn *Conn) (received int, err error) {
 	for {

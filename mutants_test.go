@@ -58,7 +58,7 @@ var mutants = []mutant{
 	{name: "the grace counts the handler's time", file: "conn_end.go", scenarios: 1,
 		old: "\tg.began = now\n", new: "\tif g.began.IsZero() {\n\t\tg.began = now\n\t}\n",
 		more: []string{"\tg.waited += time.Since(g.began)\n\tg.began = time.Time{}\n", "\tg.waited += time.Since(g.began)\n"}},
-	{name: "a refusal is taken for a limit", file: "conn_verdict.go", scenarios: 1,
+	{name: "a refusal is taken for a limit", file: "head_retry.go", scenarios: 1,
 		old: "case end.reason.rejects(), end.told && end.reason == endOrderly, end.reason == endTooLarge:", new: "case false:",
 		more: []string{"|| now.Sub(s.since) < strikeTime", ""}},
 	{name: "no acknowledgement after a read that filled its buffer", file: "conn_read.go", scenarios: 1,
