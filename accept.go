@@ -24,7 +24,7 @@ func (r *Reader) run() {
 	r.adopt(r.legacy)
 	if err := r.accept(); err != nil {
 		r.mu.Lock()
-		r.err = opError(OpAccept, r.cfg.where, err)
+		r.err = withOp(opAccept, r.cfg.where, err)
 		r.mu.Unlock()
 		r.reportAccept(r.cfg.where, err)
 		supervision.mourn(r, err)

@@ -143,11 +143,11 @@ func (a address) checkLocalhost(resolved string) error {
 	if to, err := netip.ParseAddrPort(resolved); err == nil && to.Addr().Unmap().IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", ErrPlaintext, a.host(), resolved)
+	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", errPlaintext, a.host(), resolved)
 }
 
 func invalidAddress(text, why string) error {
-	return fmt.Errorf("%w %q: %s", ErrInvalidSocketPath, text, why)
+	return fmt.Errorf("%w %q: %s", errInvalidSocketPath, text, why)
 }
 
 // tcpKeepAlive notices a vanished peer of an idle connection within about ten seconds. When data is
@@ -171,12 +171,4 @@ func (a address) dial(ctx context.Context, timeout time.Duration, sendBuffer int
 		}
 	}
 	return conn, nil
-}
-
-// firstError returns the first of two errors; the second is only what came of cleaning up.
-func firstError(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }

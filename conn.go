@@ -95,12 +95,12 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
 	conn, err := cfg.dial(ctx)
 	if err != nil {
-		return nil, opError(OpDial, cfg.where, err)
+		return nil, asOpError(OpDial, cfg.where, err)
 	}
 	peer := Peer{ID: dialed.Add(1), Addr: conn.RemoteAddr()}
 	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
 		closeNow(conn)
-		return nil, opError(OpDial, cfg.where, err)
+		return nil, asOpError(OpDial, cfg.where, err)
 	}
 	own := readerConfig{sharedConfig: cfg.sharedConfig, readBufferSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
 	return newConn(newInbound(conn, &own, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig), nil
@@ -134,7 +134,7 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
 		}
 		if err != nil {
-			return nil, opError(OpRead, c.where, err)
+			return nil, asOpError(OpRead, c.where, err)
 		}
 		runtime.Gosched() // Who got the last messages may go first.
 		if err := c.in.fill(); err != nil {
@@ -163,7 +163,7 @@ func (c *Conn) readError(err error) error {
 	default:
 		err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
 	}
-	return opError(OpRead, c.where, err)
+	return asOpError(OpRead, c.where, err)
 }
 
 // unexpected is err, or io.ErrUnexpectedEOF for io.EOF.
@@ -192,7 +192,7 @@ func (c *Conn) Messages() iter.Seq2[[]byte, error] {
 // happens.
 func (c *Conn) CloseRead() error {
 	if !shutReceiving(c.conn) {
-		return opError(OpRead, c.where, errors.ErrUnsupported)
+		return asOpError(OpRead, c.where, errors.ErrUnsupported)
 	}
 	return nil
 }

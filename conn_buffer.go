@@ -20,7 +20,7 @@ const (
 const holdPatience = 2 * time.Second
 
 // errHolding is why a message is not waited for any longer, if others wait for memory.
-var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", ErrTooSlow, holdPatience)
+var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", errTooSlow, holdPatience)
 
 // heldTooLong is when a message that is waited for from now on has held its memory for too long, if others want it then.
 func (in *inbound) heldTooLong(now time.Time) time.Time {

@@ -30,7 +30,7 @@ func (c *Conn) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), c.patience)
 		defer cancel()
 		release := context.AfterFunc(ctx, c.abandon) // Whatever hangs ends with the connection.
-		c.closeErr = opError(OpStop, c.where, firstError(c.finishSending(ctx), c.partGently(ctx)))
+		c.closeErr = asOpError(OpStop, c.where, firstError(c.finishSending(ctx), c.partGently(ctx)))
 		release()
 		c.abandon()
 		c.reading.Lock()
@@ -49,10 +49,10 @@ func (c *Conn) CloseWrite() error {
 	c.queue.close()
 	half, ok := c.conn.(interface{ CloseWrite() error })
 	if !ok {
-		return opError(OpWrite, c.where, errors.ErrUnsupported)
+		return asOpError(OpWrite, c.where, errors.ErrUnsupported)
 	}
 	if beneath(c.conn) == c.conn {
-		return opError(OpWrite, c.where, half.CloseWrite())
+		return asOpError(OpWrite, c.where, half.CloseWrite())
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- half.CloseWrite() }() // Ends with the connection at the latest.
@@ -60,9 +60,9 @@ func (c *Conn) CloseWrite() error {
 	defer timer.Stop()
 	select {
 	case err := <-ended:
-		return opError(OpWrite, c.where, err)
+		return asOpError(OpWrite, c.where, err)
 	case <-timer.C:
-		return opError(OpWrite, c.where, fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", ErrBackpressure, c.patience))
+		return asOpError(OpWrite, c.where, fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", ErrBackpressure, c.patience))
 	}
 }
 

@@ -8,7 +8,6 @@ package udsipc
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -96,7 +95,7 @@ type inbound struct {
 	why      endReason             // Why it is closing.
 }
 
-// tooLargeHead is how much of a message over the limit a TooLargeError has.
+// tooLargeHead is how much of a message over the limit a tooLargeError has.
 const tooLargeHead = 32
 
 // newInbound takes over conn.
@@ -160,13 +159,13 @@ func (in *inbound) next() (data []byte, ok bool, err error) {
 		case length > in.limit && in.heads:
 			in.need = 0
 			head := b[header:min(len(b), header+tooLargeHead)]
-			err := &TooLargeError{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
+			err := &tooLargeError{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
 			in.passOver(header, length)
 			return nil, false, err
 		case length > in.limit:
 			in.need = 0
 			in.passOver(header, length)
-			return nil, false, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, length, in.limit)
+			return nil, false, overLimit(length, in.limit)
 		}
 		end := header + int(length)
 		if end > len(b) {
@@ -199,7 +198,7 @@ func (in *inbound) fresh() bool {
 }
 
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
-// nothing came for too long, ErrPeerSilent when not even a heartbeat came, ErrTooSlow when the rest of a
+// nothing came for too long, errPeerSilent when not even a heartbeat came, errTooSlow when the rest of a
 // message did not, or errEnded when the end was decided on: at once, or when the time to end gracefully
 // is over. errHandOver means that the connection is at the boundary of a message, from where the next process
 // goes on.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -29,10 +30,10 @@ const maxFavours = 4
 // os.ErrDeadlineExceeded if a deadline passed; and ErrConnectionClosed with its cause, for good.
 func (c *Conn) WriteMessage(data []byte) error {
 	if uint64(len(data)) > c.limit {
-		return opError(OpWrite, c.where, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), c.limit))
+		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
 	}
 	_, idle, err := c.queue.put(data)
-	for c.block && (err == ErrBufferFull || errors.Is(err, errRearmed)) {
+	for c.block && (err == errBufferFull || errors.Is(err, errRearmed)) {
 		_, idle, err = c.queue.putWait(c.bound.context(), data)
 	}
 	if idle {
@@ -53,13 +54,13 @@ func (c *Conn) WriteControl(data []byte) error { return c.writeNow(data, c.queue
 
 func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) error {
 	if uint64(len(data)) > c.limit {
-		return opError(OpWrite, c.where, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), c.limit))
+		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
 	}
 	_, idle, err := put(data)
 	if idle {
 		c.drain()
 	}
-	if err == nil || err == ErrBufferFull {
+	if err == nil || err == errBufferFull {
 		return err
 	}
 	return c.writeError(err)
@@ -71,13 +72,13 @@ func (c *Conn) Room() <-chan struct{} { return c.queue.awaitRoom() }
 
 // writeError says why a message was not taken.
 func (c *Conn) writeError(err error) error {
-	if errors.Is(err, ErrStopped) {
+	if errors.Is(err, errStopped) {
 		if why := c.sendErr.Load(); why != nil {
 			return why
 		}
-		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
+		err = fmt.Errorf("%w: by this side: %w", errConnectionClosed, net.ErrClosed)
 	}
-	return opError(OpWrite, c.where, err)
+	return asOpError(OpWrite, c.where, err)
 }
 
 // Dropped returns how many messages OverflowDropOldest has dropped.
@@ -89,12 +90,12 @@ func (c *Conn) Dropped() uint64 {
 // Flush waits until the kernel has taken everything that was written before, or until ctx ends.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := c.queue.flush(ctx); err != nil {
-		return opError(OpFlush, c.where, err)
+		return asOpError(OpFlush, c.where, err)
 	}
 	if why := c.sendErr.Load(); why != nil {
 		return why
 	}
-	return opError(OpFlush, c.where, c.queue.given())
+	return asOpError(OpFlush, c.where, c.queue.given())
 }
 
 // drain writes what is queued, as long as that does not wait.
@@ -157,7 +158,7 @@ func (c *Conn) writeWaiting(vector net.Buffers) (n int64, err error) {
 		err = nil
 	case c.over.Load(): // TLS writes nothing more behind its end.
 	default:
-		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", ErrBackpressure, c.stall)
+		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errBackpressure, c.stall)
 	}
 	return n, firstError(err, c.conn.SetWriteDeadline(time.Time{})) // For whoever writes without waiting.
 }
@@ -194,8 +195,8 @@ func (c *Conn) failSending(err error) {
 		close(c.unsent)
 		return
 	}
-	stalled := errors.Is(err, ErrBackpressure)
-	err = opError(OpWrite, c.where, fmt.Errorf("%w: %w", ErrConnectionClosed, err))
+	stalled := errors.Is(err, errBackpressure)
+	err = asOpError(OpWrite, c.where, fmt.Errorf("%w: %w", errConnectionClosed, err))
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)
 	}
@@ -216,6 +217,9 @@ func (c *Conn) endReading(err error) {
 		c.abandon()
 	}
 }
+
+// errWriteDeadline is why a wait for room ended: SetWriteDeadline.
+var errWriteDeadline = fmt.Errorf("%w: the write deadline has passed", os.ErrDeadlineExceeded)
 
 // errRearmed is why a wait for room begins anew: its deadline was changed.
 var errRearmed = errors.New("udsipc: another deadline")

@@ -72,7 +72,7 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	switch {
 	case o.said.Load():
 		o.endSide()
-	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, ErrInvalidSession):
+	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, errInvalidSession):
 		_ = o.conn.Close() // So that watch ends.
 	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, errEnded) && !endsConnection(writeErr):
 		_ = o.conn.SetReadDeadline(time.Now().Add(lastWordsWait)) // The peer may not know of it, and never end.
@@ -155,7 +155,7 @@ func (o *outbound) verdict(cause error) ending {
 		end.lost = report.lost(o.messages)
 	case o.last.foreign:
 		end.lost = o.messages
-		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", ErrConnectionClosed, o.last.buf[:1])
+		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errConnectionClosed, o.last.buf[:1])
 	case !o.clean(cause):
 		end.lost = o.messages - o.settled + min(report.skipped, o.settled)
 	default:

@@ -5,6 +5,7 @@ package udsipc
 // This file is how long a receiving connection waits; conn_end.go is how it ends.
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -159,21 +160,21 @@ func (in *inbound) pastLimit() bool {
 }
 
 func (in *inbound) silent() error {
-	return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", ErrPeerSilent, in.silence)
+	return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", errPeerSilent, in.silence)
 }
 
 func (in *inbound) late() error {
 	if in.atRest() {
 		return nil // It has been idle ever since.
 	}
-	return fmt.Errorf("%w: its first message is not there whole after %v (WithFirstMessageTimeout)", ErrTooSlow, in.first)
+	return fmt.Errorf("%w: its first message is not there whole after %v (WithFirstMessageTimeout)", errTooSlow, in.first)
 }
 
 func (in *inbound) slow() error {
 	if in.skip > 0 {
-		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", ErrTooSlow, in.frame, in.skip)
+		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errTooSlow, in.frame, in.skip)
 	}
-	return fmt.Errorf("%w: a message is not there whole %v after its first byte, but %d bytes of it (WithMessageTimeout)", ErrTooSlow, in.frame, in.midway())
+	return fmt.Errorf("%w: a message is not there whole %v after its first byte, but %d bytes of it (WithMessageTimeout)", errTooSlow, in.frame, in.midway())
 }
 
 // leave wakes the reading goroutine if it waits for memory.
@@ -187,6 +188,9 @@ func (in *inbound) halt() {
 	in.leave()
 	_ = in.conn.SetReadDeadline(aLongTimeAgo)
 }
+
+// errNotPlain is why a connection cannot be handed over.
+var errNotPlain = errors.New("only a connection over a bare socket can be handed over: not one with TLS, and none in memory")
 
 // requestHandOver has the connection come to rest at the next boundary of a message, for the next process. What
 // cannot be handed over is ended gracefully. Any goroutine may call it.
@@ -218,7 +222,7 @@ func (in *inbound) tooLate() {
 	if !in.handing.Load() || in.closing.Load() || in.atRest() || in.handEnd.IsZero() || time.Now().Before(in.handEnd) {
 		return
 	}
-	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", ErrTooSlow, closeGrace, in.midway())
+	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", errTooSlow, closeGrace, in.midway())
 	in.unfit.Store(&why)
 	in.requestClose(endOrderly)
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// connect returns the next connection, or ErrStopped. The first try is made at once; after that an
+// connect returns the next connection, or errStopped. The first try is made at once; after that an
 // exponential backoff with full jitter delays each. A Writer that has lost its connection stays away
 // until it has something to send.
 func (w *Writer) connect() (*outbound, error) {
@@ -31,12 +31,12 @@ func (w *Writer) connect() (*outbound, error) {
 			w.wanted.Store(false)
 			return o, nil
 		}
-		if w.abort.Err() != nil || errors.Is(err, ErrStopped) {
-			return nil, ErrStopped
+		if w.abort.Err() != nil || errors.Is(err, errStopped) {
+			return nil, errStopped
 		}
 		w.failures++
 		w.counts.dialErrors.Add(1)
-		w.report(OpDial, err)
+		w.report(opDial, err)
 		w.reportDropped()
 	}
 }
@@ -57,7 +57,7 @@ func (w *Writer) open() (*outbound, error) {
 	}
 	if err := w.greet(o); err != nil {
 		closeNow(conn)
-		return nil, opError(OpSession, w.cfg.where, err)
+		return nil, withOp(opSession, w.cfg.where, err)
 	}
 	return o, nil
 }
@@ -68,9 +68,9 @@ func (w *Writer) verify(conn net.Conn) (net.Conn, error) {
 	peer := Peer{ID: w.dialed, Addr: conn.RemoteAddr()}
 	conn, err := w.cfg.verify(w.abort, conn, &peer)
 	switch {
-	case errors.Is(err, ErrHandshake):
+	case errors.Is(err, errHandshake):
 		w.counts.handshakeErrors.Add(1)
-	case errors.Is(err, ErrUnauthorized):
+	case errors.Is(err, errUnauthorized):
 		w.counts.unauthorized.Add(1)
 	}
 	return conn, err
@@ -89,7 +89,7 @@ func (w *Writer) awaitReason(first bool) error {
 		w.reportDropped()
 		switch {
 		case w.abort.Err() != nil || empty && stopping:
-			return ErrStopped
+			return errStopped
 		case first || !empty || w.wanted.Load():
 			return nil
 		}
@@ -106,7 +106,7 @@ func (w *Writer) pause(delay time.Duration) error {
 	defer timer.Stop()
 	for {
 		if w.finished() {
-			return ErrStopped
+			return errStopped
 		}
 		w.reportDropped()
 		if delay == 0 {

@@ -34,16 +34,16 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *Peer) (net.Conn, error) {
 	var err error
 	if peer.Credentials, err = identify(conn); err != nil && cfg.authorizer != nil {
-		return conn, opError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
+		return conn, asOpError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
 		conn = tls.Client(&beneathTLS{Conn: conn}, cfg.clientTLS())
 	}
 	if err := handshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
-		return conn, opError(OpHandshake, cfg.where, err)
+		return conn, asOpError(OpHandshake, cfg.where, err)
 	}
 	if err := permit(cfg.authorizer, *peer); err != nil {
-		return conn, opError(OpAuthorize, cfg.where+", "+peer.String(), err)
+		return conn, asOpError(OpAuthorize, cfg.where+", "+peer.String(), err)
 	}
 	return conn, nil
 }

@@ -45,7 +45,7 @@ func (w *Writer) serve(o *outbound) {
 	w.counts.connections.Add(1)
 	w.setState(StateConnected, nil)
 
-	if err := w.drain(o); errors.Is(err, ErrStopped) {
+	if err := w.drain(o); errors.Is(err, errStopped) {
 		w.close(o)
 	} else {
 		w.settle(o, err)
@@ -53,7 +53,7 @@ func (w *Writer) serve(o *outbound) {
 	<-o.ended
 }
 
-// drain writes what is queued to o. It returns ErrStopped when everything is delivered and the Writer
+// drain writes what is queued to o. It returns errStopped when everything is delivered and the Writer
 // is stopping, nil when the peer left, and otherwise why a write failed.
 func (w *Writer) drain(o *outbound) error {
 	for !o.leaving.Load() {
@@ -78,7 +78,7 @@ func (w *Writer) drain(o *outbound) error {
 			continue
 		}
 		if w.abort.Err() != nil {
-			return ErrStopped
+			return errStopped
 		}
 		if !isTimeout(err) || !o.resumable() {
 			return err
@@ -87,13 +87,13 @@ func (w *Writer) drain(o *outbound) error {
 			continue
 		}
 		if n == 0 && time.Since(o.armed) < min(o.timeout, atOnce) {
-			return fmt.Errorf("%w: a write fails by a timeout before its time: %v", ErrConnectionClosed, err) // And so will all.
+			return fmt.Errorf("%w: a write fails by a timeout before its time: %v", errConnectionClosed, err) // And so will all.
 		}
 		w.counts.backpressure.Add(1)
-		w.report(OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", ErrBackpressure, n, w.cfg.writeTimeout))
+		w.report(opWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errBackpressure, n, w.cfg.writeTimeout))
 	}
 	if w.abort.Err() != nil {
-		return ErrStopped
+		return errStopped
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (w *Writer) drain(o *outbound) error {
 // stillWriting reports a write of TLS that waits. It is called while the drain goroutine is in that write.
 func (w *Writer) stillWriting() {
 	w.counts.backpressure.Add(1)
-	w.report(OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", ErrBackpressure, w.cfg.writeTimeout))
+	w.report(opWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errBackpressure, w.cfg.writeTimeout))
 }
 
 // rest waits until there is something to write. It says that the connection ends, and with what drain
@@ -120,7 +120,7 @@ func (w *Writer) rest(o *outbound) (ended bool, err error) {
 // linger waits, at the end, until the peer has read everything, where the kernel tells. It returns nil if the peer left.
 func (w *Writer) linger(o *outbound) error {
 	if !o.tellsRead() {
-		return ErrStopped // The end of the connection tells.
+		return errStopped // The end of the connection tells.
 	}
 	read := false
 	poll(w.abort, func() bool {
@@ -133,7 +133,7 @@ func (w *Writer) linger(o *outbound) error {
 	case w.abort.Err() == nil:
 		return nil
 	}
-	return ErrStopped
+	return errStopped
 }
 
 // close ends a connection that nothing is wrong with. Without a session it hears what the peer has to say of what was
@@ -171,19 +171,19 @@ func (w *Writer) settle(o *outbound, writeErr error) {
 	}
 	w.limit.Store(w.cfg.maxMessageSize) // The next reader may accept more than this one.
 	w.forget()
-	w.setState(StateLost, fmt.Errorf("%w: %w", ErrConnectionClosed, end.cause))
+	w.setState(StateLost, fmt.Errorf("%w: %w", errConnectionClosed, end.cause))
 }
 
 // reportEnd reports what is wrong with the end of a connection.
 func (w *Writer) reportEnd(o *outbound, end ending) {
 	if end.lost > 0 {
 		w.counts.possiblyLost.Add(end.lost)
-		w.report(OpWrite, &PossibleLossError{Messages: end.lost, Err: end.cause})
+		w.report(opWrite, &possibleLossError{Messages: end.lost, Err: end.cause})
 	} else if end.reason.rejects() {
-		w.report(OpDial, end.cause)
+		w.report(opDial, end.cause)
 	}
-	if o.back != nil && (errors.Is(end.cause, ErrInvalidSession) || errors.Is(end.cause, ErrPeerSilent)) {
-		w.report(OpSession, end.cause)
+	if o.back != nil && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errPeerSilent)) {
+		w.report(opSession, end.cause)
 	}
 }
 
@@ -207,7 +207,7 @@ func (w *Writer) setAside(number uint64, verdict error) {
 
 // handBack reports why a message cannot be delivered, and gives it to WithUndelivered.
 func (w *Writer) handBack(data []byte, why error) {
-	w.report(OpWrite, why)
+	w.report(opWrite, why)
 	if w.cfg.undelivered != nil {
 		w.cfg.undelivered(data)
 	}
@@ -224,9 +224,9 @@ func (w *Writer) reportDropped() {
 	w.told.dropped, w.told.expired = now.dropped, now.expired
 	w.told.Unlock()
 	if dropped > 0 {
-		w.report(OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", ErrBufferFull, dropped))
+		w.report(opQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errBufferFull, dropped))
 	}
 	if expired > 0 {
-		w.report(OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, w.cfg.maxAge))
+		w.report(opQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, w.cfg.maxAge))
 	}
 }

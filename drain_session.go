@@ -52,7 +52,7 @@ func (w *Writer) introduce(o *outbound) {
 func (w *Writer) stillWaiting() {
 	w.counts.backpressure.Add(1)
 	w.reportDropped()
-	w.report(OpSession, fmt.Errorf("%w: no welcome within %v, waiting", ErrBackpressure, w.cfg.writeTimeout))
+	w.report(opSession, fmt.Errorf("%w: no welcome within %v, waiting", errBackpressure, w.cfg.writeTimeout))
 }
 
 // restInSession is rest: what is not acknowledged keeps the Writer from ending, and a message that
@@ -60,11 +60,11 @@ func (w *Writer) stillWaiting() {
 func (w *Writer) restInSession(o *outbound) (ended bool, err error) {
 	if data, burnt := w.queue.refuseLarge(); data != nil {
 		w.handBack(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
-			ErrMessageTooLarge, len(data), w.limit.Load()))
+			errMessageTooLarge, len(data), w.limit.Load()))
 		return burnt, errRenumber
 	}
 	if w.finished() {
-		return true, ErrStopped
+		return true, errStopped
 	}
 	if o.back.beat == 0 {
 		<-w.queue.wake // From push, acknowledge, watch, close, and a signal of Stop's.

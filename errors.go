@@ -3,131 +3,94 @@
 package udsipc
 
 // This file holds what goes wrong: the sentinels that errors.Is matches, and the one type in which
-// every error reaches a callback.
+// every error reaches a callback. The errors themselves are in errdefs.go.
 
-import (
-	"errors"
-	"fmt"
-	"os"
-	"syscall"
-)
+import "errors"
 
 var (
 	// ErrBufferFull is returned by WriteMessage when the queue is at one of its bounds, and reported
 	// when OverflowDropOldest dropped messages to make room.
-	ErrBufferFull = errors.New("udsipc: queue is full")
+	ErrBufferFull = errBufferFull
 
 	// ErrBackpressure is reported when a write has waited for WithWriteTimeout because the peer does
 	// not read. Nothing is lost by it: on a socket the Writer goes on waiting.
-	ErrBackpressure = errors.New("udsipc: peer does not read")
+	ErrBackpressure = errBackpressure
 
 	// ErrNoConsumer is reported when nobody accepts connections at the address.
-	ErrNoConsumer = errors.New("udsipc: nobody listens")
+	ErrNoConsumer = errNoConsumer
 
 	// ErrNotConnected is returned when a context ended before there was a connection.
-	ErrNotConnected = errors.New("udsipc: not connected")
+	ErrNotConnected = errNotConnected
 
 	// ErrStopped is returned by what was called after Stop.
-	ErrStopped = errors.New("udsipc: stopped")
+	ErrStopped = errStopped
 
 	// ErrMessageTooLarge is returned by WriteMessage for a message over WithMaxMessageSize, and
 	// reported by a Reader that refuses one, and by a Writer that sets one aside because its reader
 	// refuses it again and again.
-	ErrMessageTooLarge = errors.New("udsipc: message too large")
+	ErrMessageTooLarge = errMessageTooLarge
 
 	// ErrInvalidLengthPrefix is reported when a peer sends a length prefix over 64 bits: what it
 	// writes is not this protocol.
-	ErrInvalidLengthPrefix = errors.New("udsipc: invalid length prefix")
+	ErrInvalidLengthPrefix = errInvalidLengthPrefix
 
 	// ErrConnectionClosed is reported when a connection ended in the middle of a message, and is the
 	// cause of a PossibleLossError.
-	ErrConnectionClosed = errors.New("udsipc: connection closed")
+	ErrConnectionClosed = errConnectionClosed
 
 	// ErrHandlerFailed is reported when a handler returned an error or panicked.
-	ErrHandlerFailed = errors.New("udsipc: handler failed")
+	ErrHandlerFailed = errHandlerFailed
 
 	// ErrHandlerNil is returned by NewReader and NewDeliveryReader without a handler.
-	ErrHandlerNil = errors.New("udsipc: handler is nil")
+	ErrHandlerNil = errHandlerNil
 
 	// ErrInvalidTimeout is returned by the constructors for a duration that makes no sense.
-	ErrInvalidTimeout = errors.New("udsipc: invalid timeout")
+	ErrInvalidTimeout = errInvalidTimeout
 
 	// ErrInvalidBufferSize is returned by the constructors for a size or a bound that makes no sense.
-	ErrInvalidBufferSize = errors.New("udsipc: invalid size")
+	ErrInvalidBufferSize = errInvalidBufferSize
 
 	// ErrInvalidSocketPath is returned by the constructors for an address that cannot be one, and by
 	// Reader.Start when something other than a socket lies at the path.
-	ErrInvalidSocketPath = errors.New("udsipc: invalid socket path")
+	ErrInvalidSocketPath = errInvalidSocketPath
 
 	// ErrSocketInUse is returned by Reader.Start when someone listens at the address already.
-	ErrSocketInUse = errors.New("udsipc: socket is in use")
+	ErrSocketInUse = errSocketInUse
 
 	// ErrAcksUnsupported is reported by a Writer with WithAcknowledgements whose reader ended the
 	// connection without an answer, as one does that knows only plain frames, or speaks another
 	// version. The Writer keeps its messages and goes on trying.
-	ErrAcksUnsupported = errors.New("udsipc: reader does not acknowledge")
+	ErrAcksUnsupported = errAcksUnsupported
 
 	// ErrInvalidSession is reported when a peer of an acknowledged connection sends what cannot be: a
 	// malformed hello, welcome or acknowledgement, or the number of a message that was never sent.
-	ErrInvalidSession = errors.New("udsipc: invalid session")
+	ErrInvalidSession = errInvalidSession
 
 	// ErrPeerSilent is reported when nothing came from a peer for longer than WithPeerTimeout.
-	ErrPeerSilent = errors.New("udsipc: peer is silent")
+	ErrPeerSilent = errPeerSilent
 
 	// ErrUnauthorized is reported when the authorizer refuses a peer.
-	ErrUnauthorized = errors.New("udsipc: peer is not authorized")
+	ErrUnauthorized = errUnauthorized
 
 	// ErrHandshake is reported when a TLS handshake failed or took too long.
-	ErrHandshake = errors.New("udsipc: TLS handshake failed")
+	ErrHandshake = errHandshake
 
 	// ErrPlaintext is returned by the constructors for a TCP address that is not loopback, without
 	// WithTLS and without WithPlaintext.
-	ErrPlaintext = errors.New("udsipc: plaintext over a network")
+	ErrPlaintext = errPlaintext
 
 	// ErrTooSlow is reported when a peer takes longer for a message than a Reader allows.
-	ErrTooSlow = errors.New("udsipc: peer is too slow")
+	ErrTooSlow = errTooSlow
 
 	// ErrStuck is reported when a handler has not returned for longer than WithStuckAfter, or the
 	// goroutine that accepts connections does not answer, so that systemd's watchdog is not told that the
 	// process lives.
-	ErrStuck = errors.New("udsipc: stuck")
+	ErrStuck = errStuck
 
 	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections
 	// or WithMaxConnectionsPerUser.
-	ErrTooManyConnections = errors.New("udsipc: too many connections")
+	ErrTooManyConnections = errTooManyConnections
 )
-
-// What ErrInvalidSession is about.
-var (
-	errGreeting        = fmt.Errorf("%w: malformed greeting", ErrInvalidSession)
-	errAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", ErrInvalidSession)
-	errStale           = fmt.Errorf("%w: late connection", ErrInvalidSession)
-	errVersion         = fmt.Errorf("%w: unknown version", ErrInvalidSession)
-)
-
-// errNoSpace is why nothing is read: the memory of the Reader is used up.
-var errNoSpace = errors.New("udsipc: no memory left")
-
-// errOpening is no error: a session begins.
-var errOpening = errors.New("udsipc: opening of a session")
-
-// errRenumber is why a Writer ends a session: the next message has not the next number.
-var errRenumber = errors.New("udsipc: a message was set aside")
-
-// errLegacy is why the memory of an earlier process is of no use.
-var errLegacy = errors.New("udsipc: malformed memory of an earlier process")
-
-// errNotPlain is why a connection cannot be handed over.
-var errNotPlain = errors.New("only a connection over a bare socket can be handed over: not one with TLS, and none in memory")
-
-// errHandOver is why a connection is at rest: the next process is to have it.
-var errHandOver = errors.New("udsipc: connection can be handed over")
-
-// errWriteDeadline is why a wait for room ended: SetWriteDeadline.
-var errWriteDeadline = fmt.Errorf("%w: the write deadline has passed", os.ErrDeadlineExceeded)
-
-// errEnded is why a connection ended that nothing went wrong with: told to, by this side or the other.
-var errEnded = errors.New("udsipc: connection ended")
 
 // An OpError is an error with what was being done and where. Every error that reaches an
 // ErrorCallback is one.
@@ -158,6 +121,16 @@ const (
 	OpHandOver  = "hand over"
 )
 
+// The mechanism names them alike: a key that is there twice is an error of the compiler.
+var _ = map[bool]struct{}{
+	false: {},
+	OpListen == opListen && OpAccept == opAccept && OpRead == opRead && OpHandle == opHandle &&
+		OpDial == opDial && OpSession == opSession && OpAuthorize == opAuthorize && OpHandshake == opHandshake &&
+		OpWrite == opWrite && OpQueue == opQueue && OpFlush == opFlush && OpStop == opStop &&
+		OpActivate == opActivate && OpConnect == opConnect && OpNotify == opNotify && OpWatchdog == opWatchdog &&
+		OpHandOver == opHandOver: {},
+}
+
 // opWords are the second argument of an ErrorCallback.
 var opWords = map[string]string{
 	OpListen:    "failed to listen",
@@ -179,25 +152,30 @@ var opWords = map[string]string{
 	OpHandOver:  "failed to hand over to the next process",
 }
 
-func (e *OpError) Error() string {
-	if e.Addr == "" {
-		return e.Op + ": " + e.Err.Error()
-	}
-	return e.Op + " " + e.Addr + ": " + e.Err.Error()
-}
+func (e *OpError) Error() string { return (*opError)(e).Error() }
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// opError wraps err once; an error that is an OpError already, and nil, stay what they are.
-func opError(op, addr string, err error) error {
-	if err == nil {
-		return nil
-	}
+// asOpError wraps err once; an error that is an OpError already, and nil, stay what they are.
+func asOpError(op, addr string, err error) error {
 	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
 		return err
 	}
-	return &OpError{Op: op, Addr: addr, Err: err}
+	return public(withOp(op, addr, err))
+}
+
+// public returns err with the types of this package in place of those that the mechanism has of its own.
+func public(err error) error {
+	switch e := err.(type) {
+	case *opError:
+		return &OpError{Op: e.Op, Addr: e.Addr, Err: public(e.Err)}
+	case *possibleLossError:
+		return (*PossibleLossError)(e)
+	case *tooLargeError:
+		return (*TooLargeError)(e)
+	}
+	return err
 }
 
 // A PossibleLossError says that a connection broke while bytes that the kernel had taken may have
@@ -207,12 +185,10 @@ type PossibleLossError struct {
 	Err      error  // Why the connection broke. ErrConnectionClosed is matched as well.
 }
 
-func (e *PossibleLossError) Error() string {
-	return fmt.Sprintf("possible loss of up to %d messages that the peer had not read: %v", e.Messages, e.Err)
-}
+func (e *PossibleLossError) Error() string { return (*possibleLossError)(e).Error() }
 
 // Unwrap returns ErrConnectionClosed and the cause.
-func (e *PossibleLossError) Unwrap() []error { return []error{ErrConnectionClosed, e.Err} }
+func (e *PossibleLossError) Unwrap() []error { return (*possibleLossError)(e).Unwrap() }
 
 // A TooLargeError is what a Conn and a Link say of a message over their limit. Reading goes on behind it.
 type TooLargeError struct {
@@ -220,9 +196,7 @@ type TooLargeError struct {
 	Head        []byte // Its first bytes, up to 32.
 }
 
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("%v: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, e.Size, e.Limit)
-}
+func (e *TooLargeError) Error() string { return (*tooLargeError)(e).Error() }
 
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLargeError) Unwrap() error { return ErrMessageTooLarge }
@@ -237,18 +211,8 @@ func (report ErrorCallback) report(op, addr string, err error) {
 	if report == nil || err == nil {
 		return
 	}
-	err = opError(op, addr, err)
+	err = asOpError(op, addr, err)
 	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
 		report(err, opWords[wrapped.Op])
 	}
-}
-
-// outOfResources reports whether what failed with err will work again once others have given something back.
-func outOfResources(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }

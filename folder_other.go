@@ -48,7 +48,7 @@ func openFolder(path string, create bool) (*folder, error) {
 	}
 	opened, err := dir.Stat(".")
 	if err == nil && !os.SameFile(opened, checked) {
-		err = fmt.Errorf("%w: somebody replaced the directory %s at this very moment", ErrInvalidSocketPath, path)
+		err = fmt.Errorf("%w: somebody replaced the directory %s at this very moment", errInvalidSocketPath, path)
 	}
 	if err != nil {
 		return nil, firstError(err, dir.Close())

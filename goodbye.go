@@ -37,21 +37,21 @@ func (r endReason) rejects() bool { return r == endFull || r == endUnauthorized 
 func (r endReason) err() error {
 	switch r {
 	case endFull:
-		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", ErrTooManyConnections)
+		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errTooManyConnections)
 	case endUnauthorized:
-		return fmt.Errorf("%w: the reader's authorizer rejects this process", ErrUnauthorized)
+		return fmt.Errorf("%w: the reader's authorizer rejects this process", errUnauthorized)
 	case endTooLarge:
-		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", ErrMessageTooLarge)
+		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errMessageTooLarge)
 	case endMalformed:
-		return fmt.Errorf("%w, says the reader", ErrInvalidLengthPrefix)
+		return fmt.Errorf("%w, says the reader", errInvalidLengthPrefix)
 	case endTooSlow:
-		return fmt.Errorf("%w: a message did not reach the reader in time", ErrTooSlow)
+		return fmt.Errorf("%w: a message did not reach the reader in time", errTooSlow)
 	case endNotTLS:
-		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", ErrHandshake)
+		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errHandshake)
 	case endOrderly:
-		return fmt.Errorf("%w by the reader", ErrConnectionClosed)
+		return fmt.Errorf("%w by the reader", errConnectionClosed)
 	}
-	return fmt.Errorf("%w by the reader for reason %d", ErrConnectionClosed, uint64(r))
+	return fmt.Errorf("%w by the reader for reason %d", errConnectionClosed, uint64(r))
 }
 
 // An endReport says what became of the messages of a connection.

@@ -35,7 +35,7 @@ const reservedSlots = 2
 // a stop. FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
 func (r *Reader) HandOver(ctx context.Context) error {
 	if err := r.prepareHandOver(); err != nil {
-		r.report(OpHandOver, r.cfg.where, err)
+		r.report(opHandOver, r.cfg.where, err)
 	}
 	return r.Stop(ctx)
 }
@@ -229,7 +229,7 @@ func (r *Reader) settleHandOver() {
 		_ = r.listener.Close() // systemd has it.
 		r.file.leave()
 	} else {
-		r.report(OpHandOver, r.cfg.where, fmt.Errorf("ending as Stop does: %w", err))
+		r.report(opHandOver, r.cfg.where, fmt.Errorf("ending as Stop does: %w", err))
 		r.forgetLeft()
 		r.stopAfterAll()
 	}
@@ -246,7 +246,7 @@ func (r *Reader) stopAfterAll() {
 	err := r.quiesceLocked()
 	r.mu.Unlock()
 	if err != nil {
-		r.report(OpStop, r.cfg.where, err)
+		r.report(opStop, r.cfg.where, err)
 	}
 	_ = r.accept() // Those in the backlog; it is stopping.
 	_ = r.listener.Close()

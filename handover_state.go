@@ -8,10 +8,14 @@ package udsipc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 )
+
+// errLegacy is why the memory of an earlier process is of no use.
+var errLegacy = errors.New("udsipc: malformed memory of an earlier process")
 
 // legacyVersion is the version of this form.
 const legacyVersion = 2

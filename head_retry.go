@@ -34,7 +34,7 @@ func (s *strike) blame(end ending, message uint64, size uint64, progress bool) (
 	switch {
 	case message > 0 && end.reason == endTooLarge && size > end.limit:
 		*s = strike{}
-		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, size, end.limit)
+		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", errMessageTooLarge, size, end.limit)
 	case message == 0 || progress:
 		*s = strike{}
 		return nil
@@ -50,5 +50,5 @@ func (s *strike) blame(end ending, message uint64, size uint64, progress bool) (
 	}
 	count := s.count
 	*s = strike{}
-	return fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside", ErrMessageTooLarge, size, count)
+	return fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside", errMessageTooLarge, size, count)
 }

@@ -91,7 +91,7 @@ func (l *Link) WriteMessage(data []byte) error {
 // Send is WriteMessage; it also returns the number of the message, counting from 1, which Sent compares with.
 func (l *Link) Send(data []byte) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
-		return 0, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), l.cfg.maxMessageSize)
+		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := l.queue.put(data)
 	for l.block && err == ErrBufferFull {
@@ -123,7 +123,7 @@ func (l *Link) SendAlways(data []byte) (number uint64, err error) {
 
 func (l *Link) sendBeyond(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
-		return 0, fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), l.cfg.maxMessageSize)
+		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := put(data)
 	if idle {
@@ -178,7 +178,7 @@ func (l *Link) WaitConnected(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return opError(OpConnect, l.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
+			return asOpError(OpConnect, l.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
 		}
 	}
 }
@@ -196,9 +196,9 @@ func (l *Link) Peer() (Peer, bool) {
 // Flush waits until connections have taken everything that was written before, or until ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
 	if err := l.queue.flush(ctx); err != nil {
-		return opError(OpFlush, l.cfg.where, err)
+		return asOpError(OpFlush, l.cfg.where, err)
 	}
-	return opError(OpFlush, l.cfg.where, l.queue.given())
+	return asOpError(OpFlush, l.cfg.where, l.queue.given())
 }
 
 // Stop refuses further messages, sends those that are queued, and closes the connection; one over TCP when the peer has
@@ -231,11 +231,11 @@ func (l *Link) Stop(ctx context.Context) error {
 	}
 	left := l.queue.seal(nil)
 	if left == 0 {
-		return opError(OpStop, l.cfg.where, gentle)
+		return asOpError(OpStop, l.cfg.where, gentle)
 	}
 	cause := context.Cause(ctx)
 	if cause == nil {
 		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
 	}
-	return opError(OpStop, l.cfg.where, fmt.Errorf("%d messages were not sent: %w", left, cause))
+	return asOpError(OpStop, l.cfg.where, fmt.Errorf("%d messages were not sent: %w", left, cause))
 }

@@ -66,7 +66,7 @@ func (l *Listener) Accept() (*Conn, error) {
 	if err := l.reader.Err(); err != nil {
 		return nil, err
 	}
-	return nil, opError(OpAccept, l.reader.cfg.where, net.ErrClosed)
+	return nil, asOpError(OpAccept, l.reader.cfg.where, net.ErrClosed)
 }
 
 // Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
@@ -79,7 +79,7 @@ func (l *Listener) Shutdown() error {
 	if l.reader.neverStarted() {
 		return nil
 	}
-	return opError(OpStop, l.reader.cfg.where, l.reader.stopListening())
+	return asOpError(OpStop, l.reader.cfg.where, l.reader.stopListening())
 }
 
 // Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are

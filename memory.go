@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// errStale is why a connection is refused whose writer has connected again since.
+var errStale = fmt.Errorf("%w: late connection", errInvalidSession)
+
 // A writerMemory is bounded: of the writers that are not connected, the one whose last connection
 // ended first is forgotten first.
 type writerMemory struct {

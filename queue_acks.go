@@ -38,10 +38,10 @@ func (q *queue) resume(handled, limit uint64) (released uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.sealed {
-		return 0, ErrStopped
+		return 0, errStopped
 	}
 	if handled > q.seq.highest {
-		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", ErrInvalidSession, handled, q.seq.highest)
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errInvalidSession, handled, q.seq.highest)
 	}
 	q.limit = limit
 	if handled > q.seq.acked {

@@ -14,7 +14,7 @@ func (q *queue) given() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.counts.undelivered > 0 {
-		return fmt.Errorf("%w: %d messages were not sent", ErrStopped, q.counts.undelivered)
+		return fmt.Errorf("%w: %d messages were not sent", errStopped, q.counts.undelivered)
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func (q *queue) setAside(number uint64) (data []byte, ok bool) {
 	return data, true
 }
 
-// close refuses further messages; those who wait for room get ErrStopped.
+// close refuses further messages; those who wait for room get errStopped.
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// push copies data into the queue, or returns ErrBufferFull, ErrMessageTooLarge or ErrStopped.
+// push copies data into the queue, or returns errBufferFull, errMessageTooLarge or errStopped.
 func (q *queue) push(data []byte) error {
 	_, idle, err := q.put(data)
 	if idle {
@@ -26,7 +26,7 @@ func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	now, err := q.admitLocked(size)
 	if err != nil {
-		if err == ErrBufferFull {
+		if err == errBufferFull {
 			q.counts.refused++
 		}
 		q.mu.Unlock()
@@ -41,7 +41,7 @@ func (q *queue) putControl(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()
-		return 0, false, ErrStopped
+		return 0, false, errStopped
 	}
 	size := frameSize(len(data))
 	if next := q.counts.accepted + 1; size <= chunkSize { // A larger one gets its number later, and is kept.
@@ -58,7 +58,7 @@ func (q *queue) putAlways(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()
-		return 0, false, ErrStopped
+		return 0, false, errStopped
 	}
 	return q.enterLocked(data, frameSize(len(data)), q.ageLocked())
 }
@@ -80,7 +80,7 @@ func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle b
 	if err == nil {
 		return q.enterLocked(data, size, now)
 	}
-	if err != ErrBufferFull {
+	if err != errBufferFull {
 		q.mu.Unlock()
 		return 0, false, err
 	}
@@ -95,7 +95,7 @@ func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle b
 	case <-ctx.Done():
 		if q.leaveRoom(p) {
 			q.spareRoom(p)
-			return 0, false, fmt.Errorf("%w: %w", ErrBufferFull, context.Cause(ctx))
+			return 0, false, fmt.Errorf("%w: %w", errBufferFull, context.Cause(ctx))
 		}
 		<-p.who.served
 	}
@@ -111,13 +111,13 @@ func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle b
 // say so. Nobody overtakes those who wait for room.
 func (q *queue) admitLocked(size int) (now time.Duration, err error) {
 	if q.closed {
-		return 0, ErrStopped
+		return 0, errStopped
 	}
 	if uint64(size) > q.maxBytes {
-		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", ErrMessageTooLarge, size, q.maxBytes)
+		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", errMessageTooLarge, size, q.maxBytes)
 	}
 	if q.room.first != nil {
-		return 0, ErrBufferFull
+		return 0, errBufferFull
 	}
 	now = q.ageLocked()
 	if q.fitsLocked(size) {
@@ -126,7 +126,7 @@ func (q *queue) admitLocked(size int) (now time.Duration, err error) {
 	ok := q.makeRoomLocked(size, now)
 	q.leftLocked()
 	if !ok {
-		return 0, ErrBufferFull
+		return 0, errBufferFull
 	}
 	return now, nil
 }
@@ -167,7 +167,7 @@ func (q *queue) redeem(data []byte, size int) (number uint64, idle bool, err err
 		q.chargeLocked()
 		q.mu.Unlock()
 		putBuffer(own)
-		return 0, false, ErrStopped
+		return 0, false, errStopped
 	}
 	q.appendLocked(data, size, own, q.ageLocked())
 	number = q.counts.accepted

@@ -155,7 +155,7 @@ func (q *queue) serveLocked() {
 		w := &p.who
 		switch {
 		case q.closed:
-			w.result.err = ErrStopped
+			w.result.err = errStopped
 		case !q.makeRoomLocked(w.size, now) && !(q.joinSharedLocked(w.size) && q.makeRoomLocked(w.size, now)):
 			return
 		case w.size > chunkSize:

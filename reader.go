@@ -168,19 +168,19 @@ func (r *Reader) listenLocked() (err error) {
 	}
 	if !r.cfg.withoutSystemd {
 		if r.listener, r.passed, err = takePassed(r.cfg.systemdName); err != nil {
-			return opError(OpActivate, r.cfg.where, err)
+			return asOpError(OpActivate, r.cfg.where, err)
 		}
 		if err := r.checkPassedLocked(); err != nil {
-			return opError(OpActivate, r.cfg.where, err)
+			return asOpError(OpActivate, r.cfg.where, err)
 		}
 		if err := r.inheritLocked(); err != nil {
-			return opError(OpListen, r.cfg.where, err)
+			return asOpError(OpListen, r.cfg.where, err)
 		}
 	}
 	if r.listener == nil {
 		r.listener, r.file, err = listen(&r.cfg)
 	}
-	return opError(OpListen, r.cfg.where, err)
+	return asOpError(OpListen, r.cfg.where, err)
 }
 
 // checkPassedLocked gives a socket that systemd passed back if what comes there could be read on the way.
@@ -219,7 +219,7 @@ func (r *Reader) Done() <-chan struct{} { return r.done }
 func (r *Reader) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.err
+	return public(r.err)
 }
 
 // reportAccept is report in the goroutine that accepts.

@@ -32,7 +32,7 @@ func (r *Reader) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		err = errors.Join(r.force(ctx), err)
 	}
-	return opError(OpStop, r.cfg.where, err)
+	return asOpError(OpStop, r.cfg.where, err)
 }
 
 // neverStarted ends a Reader that was not started, and says whether it is one.

@@ -94,9 +94,9 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 func (r *Reader) fullLocked(user string) error {
 	switch {
 	case len(r.conns)-r.refusing >= r.cfg.maxConnections:
-		return fmt.Errorf("%w: %d are open (WithMaxConnections)", ErrTooManyConnections, r.cfg.maxConnections)
+		return fmt.Errorf("%w: %d are open (WithMaxConnections)", errTooManyConnections, r.cfg.maxConnections)
 	case user != "" && r.users[user] >= r.cfg.maxConnectionsPerUser:
-		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", ErrTooManyConnections, r.cfg.maxConnectionsPerUser, user)
+		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", errTooManyConnections, r.cfg.maxConnectionsPerUser, user)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (r *Reader) remove(c *readerConn) {
 	handingOver := r.handingOver
 	r.mu.Unlock()
 	if why := c.in.unfit.Load(); handingOver && why != nil {
-		r.report(OpHandOver, c.where(), *why)
+		r.report(opHandOver, c.where(), *why)
 	}
 	r.signalRest()
 	select {
@@ -180,7 +180,7 @@ func (c *readerConn) discard() {
 	c.in.farewell()
 	if messages := c.in.wholeMessages(); messages > 0 {
 		c.reader.counts.discarded.Add(messages)
-		c.reader.report(OpStop, c.where(), fmt.Errorf("%w: %d messages were read and are not handled", ErrStopped, messages))
+		c.reader.report(opStop, c.where(), fmt.Errorf("%w: %d messages were read and are not handled", errStopped, messages))
 	}
 }
 
@@ -236,7 +236,7 @@ func (c *readerConn) verify() bool {
 	r, peer := c.reader, &c.delivery.Peer
 	if err := c.handshake(); err != nil {
 		r.counts.handshakeErrors.Add(1)
-		r.report(OpHandshake, c.where(), err)
+		r.report(opHandshake, c.where(), err)
 		if plain := (tls.RecordHeaderError{}); r.conversations == nil && (errors.As(err, &plain) || !spokeTLS(c.in.conn)) {
 			c.in.reject(endNotTLS) // What looked like TLS may have been messages. A peer that speaks TLS cannot mind.
 		}
@@ -248,13 +248,13 @@ func (c *readerConn) verify() bool {
 	}
 	err := c.unknown
 	if err != nil {
-		err = fmt.Errorf("%w: who it is cannot be told: %w", ErrUnauthorized, err)
+		err = fmt.Errorf("%w: who it is cannot be told: %w", errUnauthorized, err)
 	} else {
 		err = permit(r.cfg.authorizer, *peer)
 	}
 	if err != nil {
 		r.counts.unauthorized.Add(1)
-		r.report(OpAuthorize, c.where(), err)
+		r.report(opAuthorize, c.where(), err)
 		if r.conversations == nil {
 			c.in.reject(endUnauthorized)
 		}
@@ -272,7 +272,7 @@ func (c *readerConn) handshake() error {
 	ctx, cancel := context.WithTimeout(c.reader.handling, c.reader.cfg.handshakeTimeout)
 	defer cancel()
 	if err := awaitTLS(ctx, secure.NetConn()); err != nil {
-		return fmt.Errorf("%w: %w", ErrHandshake, err)
+		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	if under, ok := secure.NetConn().(*beneathTLS); ok {
 		under.keeps.Store(true) // The peer is told why.
@@ -285,8 +285,8 @@ func (c *readerConn) handshake() error {
 // ends the connection gracefully: what the peer sent behind it is handled. After a length that is
 // none, nothing makes sense any more, and the peer is told what was read.
 func (c *readerConn) refuse(err error) (goesOn bool) {
-	c.reader.report(OpRead, c.where(), err)
-	if !errors.Is(err, ErrMessageTooLarge) {
+	c.reader.report(opRead, c.where(), err)
+	if !errors.Is(err, errMessageTooLarge) {
 		c.reader.counts.malformed.Add(1)
 		c.in.reject(endMalformed)
 		return false
@@ -312,13 +312,13 @@ func (c *readerConn) goesOn(err error) bool {
 			c.in.farewell()
 		}
 		return false
-	case errors.Is(err, ErrTooSlow):
+	case errors.Is(err, errTooSlow):
 		c.reader.counts.tooSlow.Add(1)
-		c.reader.report(OpRead, c.where(), err)
+		c.reader.report(opRead, c.where(), err)
 		c.in.requestClose(endTooSlow)
 		return true
-	case errors.Is(err, ErrPeerSilent):
-		c.reader.report(OpRead, c.where(), err)
+	case errors.Is(err, errPeerSilent):
+		c.reader.report(opRead, c.where(), err)
 		return false
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -326,9 +326,9 @@ func (c *readerConn) goesOn(err error) bool {
 	}
 	if n := c.in.midway(); n > 0 {
 		c.reader.counts.truncated.Add(1)
-		c.reader.report(OpRead, c.where(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, err))
+		c.reader.report(opRead, c.where(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", errConnectionClosed, n, err))
 	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrClosedPipe) {
-		c.reader.report(OpRead, c.where(), err)
+		c.reader.report(opRead, c.where(), err)
 	}
 	return false
 }

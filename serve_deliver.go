@@ -45,15 +45,15 @@ func (c *readerConn) deliverUntilPanic() (done bool, err error) {
 // panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
 // handled so far.
 func (c *readerConn) panicked(value any) error {
-	err := fmt.Errorf("%w: panic: %v\n%s", ErrHandlerFailed, value, debug.Stack())
+	err := fmt.Errorf("%w: panic: %v\n%s", errHandlerFailed, value, debug.Stack())
 	if value == nil {
-		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", ErrHandlerFailed, debug.Stack())
+		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errHandlerFailed, debug.Stack())
 		c.exited, c.failure = true, err
 	}
 	if c.in.session != nil {
 		c.in.session.undone = 1
 	}
-	c.reader.report(OpHandle, c.where(), err)
+	c.reader.report(opHandle, c.where(), err)
 	return err
 }
 
@@ -80,5 +80,5 @@ func (c *readerConn) failed(err error) {
 
 // blame reports a handler's error.
 func (c *readerConn) blame(err error) {
-	c.reader.report(OpHandle, c.where(), fmt.Errorf("%w: %w", ErrHandlerFailed, err))
+	c.reader.report(opHandle, c.where(), fmt.Errorf("%w: %w", errHandlerFailed, err))
 }

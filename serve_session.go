@@ -55,7 +55,7 @@ func (c *readerConn) openSession() bool {
 	default:
 		c.reader.counts.malformed.Add(1)
 	}
-	c.reader.report(OpSession, c.where(), err)
+	c.reader.report(opSession, c.where(), err)
 	return false
 }
 
@@ -140,8 +140,8 @@ func (c *readerConn) leaveSession() {
 	}
 	if session := c.in.session; session != nil {
 		handled = session.handled()
-		if err := session.close(); errors.Is(err, ErrBackpressure) {
-			c.reader.report(OpSession, c.where(), err)
+		if err := session.close(); errors.Is(err, errBackpressure) {
+			c.reader.report(opSession, c.where(), err)
 		}
 	}
 	if c.claim != nil {
@@ -263,8 +263,8 @@ func (c *readerConn) bury(err error) {
 	session := c.in.session
 	session.undone = 0
 	c.reader.counts.deadLetters.Add(1)
-	c.reader.report(OpHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
-		c.delivery.Seq, c.delivery.Writer, c.reader.cfg.maxRedeliveries, ErrHandlerFailed, err))
+	c.reader.report(opHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
+		c.delivery.Seq, c.delivery.Writer, c.reader.cfg.maxRedeliveries, errHandlerFailed, err))
 	if c.reader.cfg.deadLetter == nil {
 		return
 	}

@@ -31,6 +31,13 @@ const (
 	maxNumber   = math.MaxInt64 // The largest number that is believed, so that none overflows.
 )
 
+// Why a session is refused, or its end.
+var (
+	errGreeting        = fmt.Errorf("%w: malformed greeting", errInvalidSession)
+	errAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", errInvalidSession)
+	errVersion         = fmt.Errorf("%w: unknown version", errInvalidSession)
+)
+
 // A hello is what a writer says first.
 type hello struct {
 	writer  WriterID

@@ -79,7 +79,7 @@ func (o *outbound) greet(h hello, g greeter) (welcome, error) {
 			return w, err
 		}
 		if g.giveUp() {
-			return w, ErrStopped
+			return w, errStopped
 		}
 		err = o.fillBack()
 		now := time.Now()
@@ -128,9 +128,9 @@ func (b *backChannel) welcome() (w welcome, size int, err error) {
 	w, size, err = parseWelcome(rest)
 	switch {
 	case errors.Is(err, errVersion):
-		return w, 0, fmt.Errorf("%w: %w", ErrAcksUnsupported, err)
+		return w, 0, fmt.Errorf("%w: %w", errAcksUnsupported, err)
 	case err == nil && size > 0 && w.status != statusWelcome:
-		return w, 0, fmt.Errorf("%w: the reader refuses the session: %v", ErrConnectionClosed, w.status)
+		return w, 0, fmt.Errorf("%w: the reader refuses the session: %v", errConnectionClosed, w.status)
 	}
 	b.r += size
 	return w, size, err
@@ -143,7 +143,7 @@ func (b *backChannel) unanswered(err error) error {
 	case bytes.HasPrefix(b.buf[b.r:b.w], goodbye):
 		return fmt.Errorf("before the welcome: %w", endOrderly.err())
 	case endsConnection(err):
-		return fmt.Errorf("%w: the reader ended the connection without an answer to the hello: %w", ErrAcksUnsupported, err)
+		return fmt.Errorf("%w: the reader ended the connection without an answer to the hello: %w", errAcksUnsupported, err)
 	}
 	return err
 }
@@ -159,7 +159,7 @@ func endsConnection(err error) bool {
 }
 
 func (o *outbound) silent() error {
-	return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", ErrPeerSilent, o.back.silence)
+	return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", errPeerSilent, o.back.silence)
 }
 
 // listen is watch in a session: it hands acknowledgements to the queue. It returns why it ended.

@@ -39,7 +39,7 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (dropConnections).
 	listener, err := config.Listen(context.Background(), cfg.address.network, cfg.address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: %w", ErrSocketInUse, err)
+		err = fmt.Errorf("%w: %w", errSocketInUse, err)
 	}
 	return listener, nil, err
 }
@@ -82,7 +82,7 @@ func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *en
 	}}
 	listener, err := config.Listen(context.Background(), networkUnix, path)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: somebody made %s at this very moment", ErrSocketInUse, path)
+		err = fmt.Errorf("%w: somebody made %s at this very moment", errSocketInUse, path)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -101,14 +101,14 @@ func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *en
 func finishNew(folder *folder, name string, cfg *readerConfig) (*entry, error) {
 	bound, err := folder.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", ErrSocketInUse, cfg.address.name, err)
+		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errSocketInUse, cfg.address.name, err)
 	}
 	if err != nil {
 		return nil, firstError(err, folder.remove(name))
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()
-		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", ErrInvalidSocketPath, cfg.address.name)
+		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errInvalidSocketPath, cfg.address.name)
 	}
 	if err := finishFile(bound, cfg); err != nil {
 		bound.close()
@@ -145,7 +145,7 @@ func removeStale(folder *folder, name, path string) error {
 	}
 	defer found.close()
 	if found.info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", ErrInvalidSocketPath, path, describe(found.info))
+		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", errInvalidSocketPath, path, describe(found.info))
 	}
 	err = found.knock(path)
 	if errors.Is(err, fs.ErrPermission) && ownerOf(found.info) == os.Geteuid() {
@@ -153,15 +153,15 @@ func removeStale(folder *folder, name, path string) error {
 	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: somebody listens at %s", ErrSocketInUse, path)
+		return fmt.Errorf("%w: somebody listens at %s", errSocketInUse, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", ErrSocketInUse, path, err)
+		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", errSocketInUse, path, err)
 	}
 	removed, err := folder.removeSame(name, found)
 	if err == nil && !removed {
-		err = fmt.Errorf("%w: somebody replaced %s at this very moment", ErrSocketInUse, path)
+		err = fmt.Errorf("%w: somebody replaced %s at this very moment", errSocketInUse, path)
 	}
 	return err
 }

@@ -72,7 +72,7 @@ func (s *supervisor) announce(r *Reader) {
 		return
 	}
 	if r.superviseErr != nil {
-		r.report(OpWatchdog, r.cfg.where, r.superviseErr)
+		r.report(opWatchdog, r.cfg.where, r.superviseErr)
 	}
 	if !r.cfg.withoutReady && !r.isStopping() {
 		s.say(notifyReady)
@@ -152,7 +152,7 @@ func (s *supervisor) say(state ...string) {
 		return
 	}
 	for _, r := range s.all() {
-		r.report(OpNotify, r.cfg.where, fmt.Errorf("%s: %w", state[0], err))
+		r.report(opNotify, r.cfg.where, fmt.Errorf("%s: %w", state[0], err))
 	}
 }
 

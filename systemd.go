@@ -56,7 +56,7 @@ func PassedDescriptors() ([]PassedDescriptor, error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
 	if err := loadPassedLocked(); err != nil {
-		return nil, opError(OpActivate, "", err)
+		return nil, asOpError(OpActivate, "", err)
 	}
 	var list []PassedDescriptor
 	for _, passed := range passedSockets.list {
@@ -80,7 +80,7 @@ func (d PassedDescriptor) Close() error {
 		if _, _, _, ok := parseStoreName(d.Name); ok {
 			err = firstError(err, notify(nil, notifyRemove, "FDNAME="+d.Name))
 		}
-		return opError(OpActivate, d.Name, err)
+		return asOpError(OpActivate, d.Name, err)
 	}
 	return nil
 }

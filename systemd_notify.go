@@ -43,14 +43,14 @@ var errNotSupervised = errors.New("systemd does not listen to this process: NOTI
 func Notify(state ...string) error {
 	for _, assignment := range state {
 		if name, _, found := strings.Cut(assignment, "="); !found || name == "" || strings.Contains(assignment, "\n") {
-			return opError(OpNotify, "", fmt.Errorf("%q is not one line of the form NAME=value", assignment))
+			return asOpError(OpNotify, "", fmt.Errorf("%q is not one line of the form NAME=value", assignment))
 		}
 	}
 	err := notify(nil, state...)
 	if errors.Is(err, errNotSupervised) {
 		return nil
 	}
-	return opError(OpNotify, os.Getenv("NOTIFY_SOCKET"), err)
+	return asOpError(OpNotify, os.Getenv("NOTIFY_SOCKET"), err)
 }
 
 // NotifyReloading tells systemd that the service reads its configuration again, and since when

@@ -141,13 +141,13 @@ func (r *Reader) adopt(l *legacy) {
 		return
 	}
 	for _, err := range l.errs {
-		r.report(OpHandOver, r.cfg.where, err)
+		r.report(opHandOver, r.cfg.where, err)
 	}
 	r.writers.restore(l.state.writers, time.Now())
 	for i := range l.conns {
 		left := &l.conns[i]
 		if left.kind == storeSession && left.session == nil {
-			r.report(OpHandOver, r.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
+			r.report(opHandOver, r.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
 			_ = left.conn.Close() // Its writer sends again what was not acknowledged.
 			continue
 		}
@@ -155,7 +155,7 @@ func (r *Reader) adopt(l *legacy) {
 		r.admit(left.conn, left)
 	}
 	if l.spare != nil {
-		r.report(OpHandOver, r.cfg.where, fmt.Errorf("the listener at %v is not the one of %s any more, and is closed", l.spare.Addr(), r.cfg.where))
+		r.report(opHandOver, r.cfg.where, fmt.Errorf("the listener at %v is not the one of %s any more, and is closed", l.spare.Addr(), r.cfg.where))
 		r.empty(l.spare)
 	}
 }
@@ -189,7 +189,7 @@ func (c *readerConn) reclaim(left *legacySession) {
 func (c *readerConn) resume() bool {
 	left := c.legacy
 	if c.stale != nil {
-		c.reader.report(OpSession, c.where(), c.stale)
+		c.reader.report(opSession, c.where(), c.stale)
 		return false
 	}
 	c.delivery.Writer = left.writer.key.id

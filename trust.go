@@ -40,7 +40,7 @@ func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrHandshake, err)
+		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	state := secure.ConnectionState()
 	peer.TLS = &state
@@ -85,11 +85,11 @@ func permit(authorizer func(Peer) error, peer Peer) (err error) {
 	}
 	defer func() {
 		if value := recover(); value != nil {
-			err = fmt.Errorf("%w: the authorizer panicked: %v", ErrUnauthorized, value)
+			err = fmt.Errorf("%w: the authorizer panicked: %v", errUnauthorized, value)
 		}
 	}()
 	if err := authorizer(peer); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
+		return fmt.Errorf("%w: %w", errUnauthorized, err)
 	}
 	return nil
 }

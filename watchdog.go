@@ -39,7 +39,7 @@ func (d *duty) look(readers []*Reader, now time.Time) {
 			continue
 		}
 		for _, c := range r.stuck(now, limit) {
-			r.report(OpWatchdog, c.where(), fmt.Errorf("%w: a handler has not returned for more than %v (WithStuckAfter)", ErrStuck, limit))
+			r.report(opWatchdog, c.where(), fmt.Errorf("%w: a handler has not returned for more than %v (WithStuckAfter)", errStuck, limit))
 		}
 	}
 }
@@ -76,7 +76,7 @@ func (s *supervisor) ping(d *duty, readers []*Reader) {
 	d.nextPing = time.Now().Add(d.watchdog / 2)
 	for _, r := range readers {
 		if !r.answers(min(maxAnswerWait, d.watchdog/4)) {
-			r.report(OpWatchdog, r.cfg.where, fmt.Errorf("%w: the goroutine that accepts connections does not answer", ErrStuck))
+			r.report(opWatchdog, r.cfg.where, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errStuck))
 			return
 		}
 		r.mu.Lock()

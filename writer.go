@@ -182,7 +182,7 @@ func (w *Writer) tooLarge(data []byte) error {
 	if limit < w.cfg.maxMessageSize {
 		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
 	}
-	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
+	return overLimit(uint64(len(data)), limit)
 }
 
 // Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
@@ -218,7 +218,7 @@ func (w *Writer) Stop(ctx context.Context) error {
 		w.giveUp()
 		w.awaitDone()
 	}
-	return opError(OpStop, w.cfg.where, w.discard(ctx))
+	return asOpError(OpStop, w.cfg.where, w.discard(ctx))
 }
 
 // stopGrace is how long a Stop whose context has ended waits for the drain goroutine to account for

@@ -19,7 +19,7 @@ import (
 // the Writer is being stopped, else ErrConnectionClosed. Of several at once, each message is told by one.
 func (w *Writer) Flush(ctx context.Context) error {
 	if err := w.queue.flush(ctx); err != nil {
-		return opError(OpFlush, w.cfg.where, err)
+		return asOpError(OpFlush, w.cfg.where, err)
 	}
 	w.mu.Lock()
 	conn := w.current
@@ -28,10 +28,10 @@ func (w *Writer) Flush(ctx context.Context) error {
 		target := conn.bytes.Load()
 		arrived := func() bool { return conn.consumed(target) || !w.uses(conn) }
 		if !poll(ctx, arrived) {
-			return opError(OpFlush, w.cfg.where, fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx)))
+			return asOpError(OpFlush, w.cfg.where, fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx)))
 		}
 	}
-	return opError(OpFlush, w.cfg.where, w.answer())
+	return asOpError(OpFlush, w.cfg.where, w.answer())
 }
 
 // answer says what became of the messages since it was last asked.
@@ -104,7 +104,7 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return opError(OpConnect, w.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
+			return asOpError(OpConnect, w.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
 		}
 	}
 }
