@@ -80,7 +80,7 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	select {
 	case <-o.ended:
 	case <-abort:
-		return o.unheard()
+		return o.unheard(o.arrived())
 	}
 	cause := o.cause
 	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
@@ -97,9 +97,10 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 func (o *outbound) part(abort <-chan struct{}) ending {
 	select {
 	case <-abort:
-		return o.unheard()
+		return o.unheard(o.arrived())
 	default:
 	}
+	arrived := o.arrived() // Before this side ends: TCP counts the end as one more byte that its peer has to acknowledge.
 	var late <-chan time.Time
 	if asked := o.endSide(); !asked || o.tellsRead() {
 		timer := time.NewTimer(lastWordsWait)
@@ -112,15 +113,15 @@ func (o *outbound) part(abort <-chan struct{}) ending {
 	case <-late:
 		return ending{}
 	case <-abort:
-		return o.unheard()
+		return o.unheard(arrived || o.arrived())
 	}
 }
 
-// unheard is the end of a connection whose peer was not waited for. Its sockets live on: what lies there can still
+// unheard is the end of a connection whose peer was not waited for. Its sockets live on: what has not arrived can still
 // be read.
-func (o *outbound) unheard() ending {
+func (o *outbound) unheard(arrived bool) ending {
 	end := ending{cause: errEnded}
-	if o.back == nil && !o.arrived() && o.forced.Load() != o.bytes.Load() {
+	if o.back == nil && !arrived && o.forced.Load() != o.bytes.Load() {
 		end.unread = o.messages - o.settled
 	}
 	return end

@@ -464,23 +464,26 @@ func TestForcedStopOverTCP(t *testing.T) {
 				}
 				return nil
 			}, address)
-			w := newWriter(t, address)
+			w := newWriter(t, address, udsipc.WithWriteTimeout(50*time.Millisecond))
 			mustStart(t, w)
 			ended, cancel := context.WithCancel(t.Context())
 			cancel()
 			if blocked {
-				for w.Metrics().Backpressure == 0 {
+				for range 200 {
 					if err := w.WriteMessage(make([]byte, 64<<10)); err != nil && !errors.Is(err, udsipc.ErrBufferFull) {
 						t.Fatal(err)
 					}
 				}
+				// The Reader takes one message, and what its buffer holds.
+				until(t, "the kernels are full", func() bool { m := w.Metrics(); return m.Backpressure > 0 && m.Sent > 10 })
 			} else {
 				mustWriteMessage(t, w, "x")
 				if err := w.Flush(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := w.Stop(ended); (err != nil) != blocked {
+			// The first returns at once, even if it has not heard yet what the connection says; the second waits for that.
+			if err := errors.Join(w.Stop(ended), w.Stop(t.Context())); (err != nil) != blocked {
 				t.Errorf("Stop: %v", err)
 			} else if blocked && !strings.Contains(err.Error(), "with the kernel") {
 				t.Errorf("Stop says nothing of what lies in the kernel: %v", err)
