@@ -61,7 +61,7 @@ type Conn struct {
 // newConn takes over what in reads from.
 func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
 	c := &Conn{
-		conn: in.conn, in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
+		conn: in.connection(), in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
 		queue:    newQueue(cfg.maxBufferedWrites, cfg.queueBytes(), cfg.overflow == OverflowDropOldest, false, 0),
 		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
 		patience: cfg.writeTimeout,
@@ -71,8 +71,7 @@ func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
 	}
 	c.queue.sleeping = true // Nobody drains it.
 	c.attempt = c.tryWrite
-	in.heads = true
-	in.busy = c.inUse
+	in.keepOpenIf(c.inUse)
 	return c
 }
 
@@ -154,8 +153,8 @@ func (c *Conn) readError(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ErrTooSlow):
 	case n > 0:
 		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, unexpected(err))
-	case c.in.skip > 0:
-		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.skip, unexpected(err))
+	case c.in.skipping() > 0:
+		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.skipping(), unexpected(err))
 	case err == io.EOF && endedInOrder(c.conn):
 		return io.EOF
 	case err == io.EOF:

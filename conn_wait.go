@@ -232,10 +232,3 @@ func (in *inbound) atRest() bool { return in.midway() == 0 && in.skip == 0 }
 
 // untouched says whether nothing was ever read from it.
 func (in *inbound) untouched() bool { return !in.resumed && in.counts.receivedBytes.Load() == 0 }
-
-// greeted says that the TLS handshake is done.
-func (in *inbound) greeted() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.greeting = false
-}

@@ -133,24 +133,23 @@ func (c *readerConn) handOver() bool {
 	r, in := c.reader, c.in
 	kind := storePlain
 	switch {
-	case in.session != nil:
+	case c.acks != nil:
 		kind = storeSession
 	case in.untouched():
 		kind = storeFresh
 	}
 	in.tellHandled()
-	what := in.conn.(descriptor) // requestHandOver has seen to it.
+	what := in.handOverSocket()
 	inode, err := inodeOf(what)
 	if err == nil {
 		err = r.leave(storeName(kind, r.storeKey()), what)
 	}
 	if err != nil {
-		in.unfit.Store(&err)
-		in.requestClose(endOrderly)
+		in.refuseHandOver(err)
 		return false
 	}
 	if !c.awaitVerdict(c.rest(inode)) {
-		in.requestClose(endOrderly)
+		in.refuseHandOver(nil)
 		return false
 	}
 	r.counts.handedOver.Add(1)
@@ -159,11 +158,14 @@ func (c *readerConn) handOver() bool {
 
 // rest is what the next process has to know of a session; nil without one.
 func (c *readerConn) rest(inode uint64) *legacySession {
-	session := c.in.session
-	if session == nil {
+	if c.acks == nil {
 		return nil
 	}
-	return &legacySession{inode: inode, writer: c.claim.is(session.handled(), c.tried.of(session.handled()+1)), limit: c.in.limit, silence: c.in.silence, beat: session.beat}
+	limit, silence, beat := c.acks.agreed()
+	handled := c.acks.handled()
+	return &legacySession{
+		inode: inode, writer: c.claim.is(handled, c.tried.of(handled+1)), limit: limit, silence: silence, beat: beat,
+	}
 }
 
 // awaitVerdict is called by a connection at rest. It returns whether systemd keeps everything. Only settleHandOver

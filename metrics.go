@@ -175,7 +175,7 @@ func (r *Reader) Metrics() ReaderMetrics {
 	sum.add(&r.counts.connCounts)
 	var sending uint64
 	for c := range r.conns {
-		sum.add(&c.in.counts)
+		sum.add(c.in.counted())
 		if conn := c.talk.Load(); conn != nil {
 			sending += conn.queue.held()
 		}

@@ -125,8 +125,8 @@ func (r *Reader) force(ctx context.Context) error {
 		_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
 	}
 	for _, c := range conns {
-		if c.in.replays.Load() {
-			closeNow(c.in.conn) // A plain one tells its writer how far it came, unless something holds it up.
+		if c.in.isAcknowledged() {
+			c.in.closeNow() // A plain one tells its writer how far it came, unless something holds it up.
 		}
 	}
 	timer := time.NewTimer(stopGrace)
@@ -135,7 +135,7 @@ func (r *Reader) force(ctx context.Context) error {
 	case <-r.done:
 	case <-timer.C:
 		for _, c := range conns {
-			closeNow(c.in.conn)
+			c.in.closeNow()
 		}
 		r.end()
 	}

@@ -5,7 +5,6 @@ package udsipc
 // This file is the goroutine that each connection of a Reader has.
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -28,6 +27,7 @@ type readerConn struct {
 	refused  bool
 	user     string               // Whose it counts as.
 	unknown  error                // Why who it is could not be told.
+	acks     *inSession           // Of a session; nil without one.
 	claim    *claim               // Of a session; nil without one.
 	legacy   *legacySession       // The session that it has begun with; nil without one.
 	stale    error                // Why that cannot go on.
@@ -114,11 +114,11 @@ func (r *Reader) remove(c *readerConn) {
 	} else if r.users[c.user]--; r.users[c.user] == 0 {
 		delete(r.users, c.user)
 	}
-	r.counts.add(&c.in.counts)
+	r.counts.add(c.in.counted())
 	handingOver := r.handingOver
 	r.mu.Unlock()
-	if why := c.in.unfit.Load(); handingOver && why != nil {
-		r.report(opHandOver, c.where(), *why)
+	if why := c.in.handOverError(); handingOver && why != nil {
+		r.report(opHandOver, c.where(), why)
 	}
 	r.signalRest()
 	select {
@@ -143,7 +143,7 @@ func (c *readerConn) serve() {
 	if !c.verify() {
 		return
 	}
-	c.in.loan.user = c.delivery.Peer.who()
+	c.in.identifiedAs(c.delivery.Peer.who())
 	if c.legacy != nil && !c.resume() {
 		return
 	}
@@ -174,7 +174,7 @@ func (c *readerConn) end() {
 // discard accounts, after a Stop that does not wait, for what was read of a plain connection and is not handled, and
 // tells the writer. In a session that comes again.
 func (c *readerConn) discard() {
-	if c.claim != nil || !c.in.halted.Load() {
+	if c.claim != nil || !c.in.isHalted() {
 		return
 	}
 	c.in.farewell()
@@ -217,7 +217,7 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 	if c.refused || !c.verify() {
 		return nil, false
 	}
-	c.in.loan.user = c.delivery.Peer.who()
+	c.in.identifiedAs(c.delivery.Peer.who())
 	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
 	conn.stalls = &c.reader.counts.stalled
 	conn.queue.shared = &c.reader.queued
@@ -234,15 +234,14 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 // verify makes the TLS handshake and asks the authorizer, before anything of the peer is looked at.
 func (c *readerConn) verify() bool {
 	r, peer := c.reader, &c.delivery.Peer
-	if err := c.handshake(); err != nil {
+	if err := c.in.handshake(r.handling, r.cfg.handshakeTimeout, peer); err != nil {
 		r.counts.handshakeErrors.Add(1)
 		r.report(opHandshake, c.where(), err)
-		if plain := (tls.RecordHeaderError{}); r.conversations == nil && (errors.As(err, &plain) || !spokeTLS(c.in.conn)) {
-			c.in.reject(endNotTLS) // What looked like TLS may have been messages. A peer that speaks TLS cannot mind.
+		if r.conversations == nil && c.in.mayBePlain(err) {
+			c.in.reject(endNotTLS)
 		}
 		return false
 	}
-	c.in.greeted()
 	if r.cfg.authorizer == nil {
 		return true
 	}
@@ -261,24 +260,6 @@ func (c *readerConn) verify() bool {
 		return false
 	}
 	return true
-}
-
-// handshake agrees on TLS, if the Reader asks for it.
-func (c *readerConn) handshake() error {
-	secure, ok := c.in.conn.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(c.reader.handling, c.reader.cfg.handshakeTimeout)
-	defer cancel()
-	if err := awaitTLS(ctx, secure.NetConn()); err != nil {
-		return fmt.Errorf("%w: %w", errHandshake, err)
-	}
-	if under, ok := secure.NetConn().(*beneathTLS); ok {
-		under.keeps.Store(true) // The peer is told why.
-		defer under.keeps.Store(false)
-	}
-	return handshake(ctx, secure, c.reader.cfg.handshakeTimeout, &c.delivery.Peer)
 }
 
 // refuse deals with bytes that the protocol or the limit does not allow. A message that is too large
@@ -301,7 +282,7 @@ func (c *readerConn) refuse(err error) (goesOn bool) {
 
 // goesOn says whether there is more to read after err, and accounts for what err means.
 func (c *readerConn) goesOn(err error) bool {
-	closing := c.in.closing.Load()
+	closing := c.in.isClosing()
 	switch {
 	case isTimeout(err) && !closing:
 		c.reader.counts.idleClosed.Add(1)

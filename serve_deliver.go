@@ -15,13 +15,12 @@ import (
 func (c *readerConn) deliver() error {
 	c.handling.Store(true)
 	defer c.handling.Store(false)
-	session := c.in.session
-	if session != nil {
-		session.begin()
-		defer session.end()
+	if c.acks != nil {
+		c.acks.begin()
+		defer c.acks.end()
 	}
 	for {
-		if err := c.failure; err != nil && session != nil {
+		if err := c.failure; err != nil && c.acks != nil {
 			c.redeliver(c.in.lastMessage(), err)
 		}
 		c.failure = nil
@@ -50,8 +49,8 @@ func (c *readerConn) panicked(value any) error {
 		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errHandlerFailed, debug.Stack())
 		c.exited, c.failure = true, err
 	}
-	if c.in.session != nil {
-		c.in.session.undone = 1
+	if c.acks != nil {
+		c.acks.markFailed()
 	}
 	c.reader.report(opHandle, c.where(), err)
 	return err

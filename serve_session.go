@@ -36,7 +36,7 @@ const (
 // connection.
 func (c *readerConn) openSession() bool {
 	h, err := c.readHello()
-	if err == nil && c.in.closing.Load() {
+	if err == nil && c.in.isClosing() {
 		c.in.farewell() // No message may be sent before the welcome, so none is lost.
 		return false
 	}
@@ -49,9 +49,9 @@ func (c *readerConn) openSession() bool {
 	case errors.Is(err, errEnded):
 		return false
 	case errors.Is(err, errVersion):
-		c.turnAway(statusVersion)
+		c.in.rejectSession(statusVersion)
 	case errors.Is(err, errStale):
-		c.turnAway(statusStale)
+		c.in.rejectSession(statusStale)
 	default:
 		c.reader.counts.malformed.Add(1)
 	}
@@ -63,22 +63,14 @@ func (c *readerConn) openSession() bool {
 // accounted for.
 func (c *readerConn) readHello() (hello, error) {
 	for {
-		h, size, err := parseHello(c.in.buffered())
-		if err != nil || size > 0 {
-			c.in.r += size
+		h, whole, err := c.in.hello()
+		if whole {
 			return h, err
 		}
-		c.in.need = c.in.midway() + 1
 		if err := c.in.fill(); err != nil && !c.goesOn(err) {
 			return h, errEnded
 		}
 	}
-}
-
-// turnAway tells the writer why it is not welcome.
-func (c *readerConn) turnAway(status welcomeStatus) {
-	_ = c.in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
-	_, _ = c.in.conn.Write(appendWelcome(nil, welcome{status: status})) // Who cannot be told sees the end.
 }
 
 // welcome makes this connection the one that speaks for its writer, and says so.
@@ -90,25 +82,18 @@ func (c *readerConn) welcome(h hello) error {
 	}
 	c.claim = claim
 	beat := h.silence / beatsPerSilence
-	handled, repeats, failures, err := claim.wait(c.reader.handling, beat, func() {
-		_ = c.in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
-		_, _ = c.in.conn.Write(heartbeat)
-	})
+	handled, repeats, failures, err := claim.wait(c.reader.handling, beat, c.in.sendHeartbeat)
 	if err != nil {
 		return err
 	}
 	if handled >= h.first {
 		c.reader.counts.duplicates.Add(handled - h.first + 1)
 	}
-	answer := welcome{handled: handled, limit: c.in.limit}
-	if c.in.kind != unixSocket {
-		answer.silence = c.reader.cfg.peerTimeout
-	}
 	c.delivery.Writer = h.writer
 	c.tried = attempts{message: handled + 1, count: failures}
-	c.beginSession(handled, repeats, beat, answer.silence)
-	_ = c.in.session.send(appendWelcome(nil, answer)) // Reading tells what became of the connection.
-	if c.in.closing.Load() {
+	c.beginSession(handled, repeats, beat, c.in.heartbeatTimeout(c.reader.cfg.peerTimeout))
+	c.acks.sendWelcome()
+	if c.in.isClosing() {
 		c.in.sayGoodbye() // What the writer sends until it hears that is handled.
 	}
 	return nil
@@ -116,9 +101,7 @@ func (c *readerConn) welcome(h hello) error {
 
 // beginSession goes on behind the message handled; up to repeats, an earlier reader may have handled others.
 func (c *readerConn) beginSession(handled, repeats uint64, beat, silence time.Duration) {
-	c.in.silence = silence
-	c.in.replays.Store(true)
-	c.in.session = newInSession(c.in, handled, repeats, beat)
+	c.acks = c.in.beginSession(handled, repeats, beat, silence)
 	c.delivery.Seq = handled
 	if c.handle = c.handleMessageAcked; c.reader.deliver != nil {
 		c.handle = c.handleDeliveryAcked
@@ -138,9 +121,9 @@ func (c *readerConn) leaveSession() {
 	if c.legacy != nil {
 		handled = c.legacy.writer.handled
 	}
-	if session := c.in.session; session != nil {
-		handled = session.handled()
-		if err := session.close(); errors.Is(err, errBackpressure) {
+	if c.acks != nil {
+		handled = c.acks.handled()
+		if err := c.acks.close(); errors.Is(err, errBackpressure) {
 			c.reader.report(opSession, c.where(), err)
 		}
 	}
@@ -150,8 +133,8 @@ func (c *readerConn) leaveSession() {
 }
 
 func (c *readerConn) handleMessageAcked(data []byte) {
-	c.in.session.count()
-	if c.in.session.repeat != 0 {
+	c.acks.count()
+	if c.acks.mayRepeat() {
 		c.flagRepeats()
 	}
 	if err := c.reader.message(data); err != nil {
@@ -163,8 +146,8 @@ func (c *readerConn) handleMessageAcked(data []byte) {
 func (c *readerConn) handleDeliveryAcked(data []byte) {
 	c.delivery.Data = data
 	c.delivery.Seq++
-	c.in.session.count()
-	if c.in.session.repeat != 0 {
+	c.acks.count()
+	if c.acks.mayRepeat() {
 		c.flagRepeats()
 	}
 	c.given = c.delivery
@@ -176,11 +159,8 @@ func (c *readerConn) handleDeliveryAcked(data []byte) {
 
 // flagRepeats marks what an earlier reader may have handled, as long as that may be.
 func (c *readerConn) flagRepeats() {
-	session := c.in.session
-	if c.delivery.Redelivered = session.base+c.in.counts.received.Load() <= session.repeat; c.delivery.Redelivered {
+	if c.delivery.Redelivered = c.acks.repeated(); c.delivery.Redelivered {
 		c.reader.counts.redelivered.Add(1)
-	} else {
-		session.repeat = 0
 	}
 }
 
@@ -188,11 +168,10 @@ func (c *readerConn) flagRepeats() {
 // makes it a dead letter in the end. The messages behind it wait. If the connection is ended meanwhile,
 // the message is not handled, and its attempts count on the next connection.
 func (c *readerConn) redeliver(data []byte, err error) {
-	session := c.in.session
-	session.undone = 1
+	c.acks.markFailed()
 	first := c.delivery.Redelivered
 	c.delivery.Data = data
-	c.delivery.Seq = session.base + c.in.counts.received.Load()
+	c.delivery.Seq = c.acks.seq()
 	c.delivery.Redelivered = true
 	defer func() { c.delivery.Redelivered = first }()
 	c.tried = attempts{message: c.delivery.Seq, count: c.tried.of(c.delivery.Seq) + 1}
@@ -203,7 +182,7 @@ func (c *readerConn) redeliver(data []byte, err error) {
 		}
 		c.reader.counts.redelivered.Add(1)
 		if err = c.offer(); err == nil {
-			session.undone = 0
+			c.acks.markHandled()
 			return
 		}
 		c.tried.count++
@@ -260,8 +239,7 @@ func (c *readerConn) offer() (err error) {
 
 // bury gives up on a message, which is handled by that.
 func (c *readerConn) bury(err error) {
-	session := c.in.session
-	session.undone = 0
+	c.acks.markHandled()
 	c.reader.counts.deadLetters.Add(1)
 	c.reader.report(opHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
 		c.delivery.Seq, c.delivery.Writer, c.reader.cfg.maxRedeliveries, errHandlerFailed, err))
@@ -272,7 +250,8 @@ func (c *readerConn) bury(err error) {
 	defer func() {
 		if !returned {
 			_ = c.panicked(recover()) // It is reported.
-			session.undone, c.failure = 0, nil
+			c.acks.markHandled()
+			c.failure = nil
 		}
 	}()
 	c.given = c.delivery

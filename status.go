@@ -90,11 +90,9 @@ func (r *Reader) activity() activity {
 	a := activity{connections: len(r.conns)}
 	sum.add(&r.counts.connCounts)
 	for c := range r.conns {
-		sum.add(&c.in.counts)
+		sum.add(c.in.counted())
 		a.progress += c.offers.Load()
-		if c.in.raw != nil {
-			a.waiting += waitingBytes(c.in.raw)
-		}
+		a.waiting += c.in.unreadBytes()
 	}
 	a.received = sum.received.Load()
 	a.progress += a.received + sum.receivedBytes.Load() - uint64(a.connections)

@@ -195,7 +195,7 @@ func (c *readerConn) resume() bool {
 	c.delivery.Writer = left.writer.key.id
 	c.tried = attempts{message: left.writer.handled + 1, count: left.writer.failures}
 	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
-	if left.limit > c.in.limit {
+	if left.limit > c.reader.cfg.maxMessageSize {
 		c.in.requestClose(endOrderly) // Its next welcome tells the new limit.
 	}
 	return true

@@ -51,7 +51,7 @@ func (r *Reader) stuck(now time.Time, limit time.Duration) (found []*readerConn)
 	r.stuckHandlers = 0
 	for c := range r.conns {
 		p := &c.pulse
-		beat := c.in.counts.received.Load() + c.offers.Load()
+		beat := c.in.received() + c.offers.Load()
 		if !c.handling.Load() || beat != p.beat || p.since.IsZero() {
 			*p = pulse{beat: beat, since: now}
 			continue
