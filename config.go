@@ -60,6 +60,13 @@ func (c *sharedConfig) queueBytes() uint64 {
 	return max(c.maxBufferedBytes, c.maxMessageSize+maxHeaderRoom)
 }
 
+// queueLimits are those of a conversation's queue.
+func (c *sharedConfig) queueLimits() queueLimits {
+	return queueLimits{
+		messages: c.maxBufferedWrites, bytes: c.queueBytes(), dropOldest: c.overflow == OverflowDropOldest,
+	}
+}
+
 // maxHeaderRoom is more than any prefix of a message takes.
 const maxHeaderRoom = 16
 

@@ -58,18 +58,19 @@ type Conn struct {
 	closed   chan struct{} // It is.
 }
 
-// newConn takes over what in reads from.
-func newConn(in *inbound, peer Peer, cfg *sharedConfig) *Conn {
+// newConn takes over what in reads from. shared may be nil.
+func newConn(in *inbound, peer Peer, cfg *sharedConfig, shared *sharedRoom) *Conn {
+	limits := cfg.queueLimits()
+	limits.undrained, limits.shared = true, shared
 	c := &Conn{
 		conn: in.connection(), in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
-		queue:    newQueue(cfg.maxBufferedWrites, cfg.queueBytes(), cfg.overflow == OverflowDropOldest, false, 0),
+		queue:    newQueue(limits),
 		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
 		patience: cfg.writeTimeout,
 		stall:    cfg.stallTimeout,
 		bufs:     make([][]byte, 0, maxVector),
 		closed:   make(chan struct{}),
 	}
-	c.queue.sleeping = true // Nobody drains it.
 	c.attempt = c.tryWrite
 	in.keepOpenIf(c.inUse)
 	return c
@@ -102,7 +103,7 @@ func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
 		return nil, asOpError(OpDial, cfg.where, err)
 	}
 	own := readerConfig{sharedConfig: cfg.sharedConfig, readBufferSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
-	return newConn(newInbound(conn, &own, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig), nil
+	return newConn(newInbound(conn, &own, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig, nil), nil
 }
 
 // dialed counts the connections of this process that Dial has made.

@@ -94,7 +94,7 @@ func (w *Writer) awaitReason(first bool) error {
 			return nil
 		}
 		select {
-		case <-w.queue.wake:
+		case <-w.queue.awake():
 		case <-w.abort.Done():
 		}
 	}
@@ -115,7 +115,7 @@ func (w *Writer) pause(delay time.Duration) error {
 		select {
 		case <-timer.C:
 			return nil
-		case <-w.queue.wake:
+		case <-w.queue.awake():
 		case <-w.abort.Done():
 		}
 	}

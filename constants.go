@@ -8,12 +8,9 @@ package udsipc
 // Buffers. A pooled buffer has the size of its class, so that a size that is asked for by name must be one.
 const (
 	_ = uint64(0 - freeSize&(freeSize-1))
-	_ = uint64(0 - chunkSize&(chunkSize-1))
 	_ = uint64(freeSize - minBufferSize)
-	_ = uint64(maxBufferSize - chunkSize)
 	_ = uint64(moveOnWait - freeSize)                        // What is moved for a wait ends in a buffer that costs nothing, or is large.
 	_ = uint64(minBufferSize - tooLargeHead - maxHeaderSize) // The smallest buffer has room for what a TooLargeError shows.
-	_ = uint64(0 - chunkSize%warmStep)
 )
 
 // Frames. A length that is believed fits an int of 32 bits with its prefix, and a queue has room for the prefix of

@@ -113,7 +113,7 @@ func (w *Writer) rest(o *outbound) (ended bool, err error) {
 	if w.stopping.Load() {
 		return true, w.linger(o)
 	}
-	<-w.queue.wake // From push, watch, close, and a signal of Stop's.
+	<-w.queue.awake() // From push, watch, close, and a signal of Stop's.
 	return false, nil
 }
 

@@ -67,13 +67,13 @@ func (w *Writer) restInSession(o *outbound) (ended bool, err error) {
 		return true, errStopped
 	}
 	if o.back.beat == 0 {
-		<-w.queue.wake // From push, acknowledge, watch, close, and a signal of Stop's.
+		<-w.queue.awake() // From push, acknowledge, watch, close, and a signal of Stop's.
 		return false, nil
 	}
 	timer := time.NewTimer(o.back.beat)
 	defer timer.Stop()
 	select {
-	case <-w.queue.wake:
+	case <-w.queue.awake():
 		return false, nil
 	case <-timer.C:
 	}

@@ -32,7 +32,7 @@ type QueueState struct {
 }
 
 func NewQueue(c QueueConfig) Queue {
-	return Queue{newQueue(c.MaxMessages, c.MaxBytes, c.DropOldest, c.Acks, c.MaxAge)}
+	return Queue{newQueue(queueLimits{messages: c.MaxMessages, bytes: c.MaxBytes, dropOldest: c.DropOldest, acks: c.Acks, maxAge: c.MaxAge})}
 }
 
 func (q Queue) Push(data []byte) error                          { return q.q.push(data) }

@@ -91,7 +91,7 @@ func LastWords(b []byte, size int) (heard bool, report EndReport, foreign bool) 
 // Acknowledge hands b, which a reader sent after the welcome, to a queue of so many messages, of which so
 // many are sent and the next is half sent. It returns how many were acknowledged, and how many are left.
 func Acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err error) {
-	q := newQueue(1000, 1<<20, false, true, 0)
+	q := newQueue(queueLimits{messages: 1000, bytes: 1 << 20, acks: true})
 	for range messages {
 		if err := q.push([]byte("message")); err != nil {
 			return 0, 0, err
@@ -125,7 +125,7 @@ func Percentiles(times []time.Duration) Times {
 	for _, d := range times {
 		h.add(d, 1)
 	}
-	return h.summary()
+	return Times(h.summary())
 }
 
 // ParseAddress returns the parts of an address, and how it is written.

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Times is a summary of how long something took. Percentiles are exact to a quarter of their value,
+// times is a summary of how long something took. Percentiles are exact to a quarter of their value,
 // and never below the true one.
-type Times struct {
-	Count uint64        `json:"count"` // Messages.
-	P50   time.Duration `json:"p50_ns"`
-	P99   time.Duration `json:"p99_ns"`
-	Max   time.Duration `json:"max_ns"`
+type times struct {
+	Count uint64 // Messages.
+	P50   time.Duration
+	P99   time.Duration
+	Max   time.Duration
 }
 
 // classBits are the bits of a time, below its highest one, that tell its class.
@@ -54,8 +54,8 @@ func (h *histogram) add(d time.Duration, messages uint64) {
 }
 
 // summary returns the percentiles.
-func (h *histogram) summary() Times {
-	t := Times{Max: h.max}
+func (h *histogram) summary() times {
+	t := times{Max: h.max}
 	for _, n := range h.counts {
 		t.Count += n
 	}

@@ -57,7 +57,7 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 	l := &Link{
 		cfg:     cfg,
 		handle:  handle,
-		queue:   newQueue(cfg.maxBufferedWrites, cfg.queueBytes(), cfg.overflow == OverflowDropOldest, false, 0),
+		queue:   newQueue(cfg.queueLimits()),
 		block:   cfg.overflow == OverflowBlock,
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),

@@ -47,7 +47,7 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	}
 	r := newReaderWith(cfg)
 	r.conversations = make(chan *Conn)
-	r.queued.limit = cfg.sendLimit()
+	r.queued.limitTo(cfg.sendLimit())
 	return &Listener{reader: r}, nil
 }
 

@@ -5,7 +5,10 @@ package udsipc
 // This file is what a program can ask about its Writers and Readers: snapshots, which marshal to
 // JSON, and the counters behind them.
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // WriterMetrics is a snapshot of a Writer, of one moment:
 //
@@ -54,31 +57,31 @@ type writerCounts struct {
 
 // Metrics returns a snapshot. It may be called at any time.
 func (w *Writer) Metrics() WriterMetrics {
-	queue, ackTime := w.queue.snapshot()
+	counts, ackTime := w.queue.snapshot()
 	var acknowledged uint64
 	if w.cfg.acknowledgements {
-		acknowledged = queue.sent
+		acknowledged = counts.sent
 	}
 	w.mu.Lock()
 	connected := w.state == StateConnected
 	w.mu.Unlock()
 	return WriterMetrics{
-		Accepted:    queue.accepted,
-		Sent:        queue.sent,
-		Dropped:     queue.dropped,
-		Expired:     queue.expired,
-		Undelivered: queue.undelivered,
-		Queued:      queue.queued,
-		QueuedBytes: queue.queuedBytes,
+		Accepted:    counts.accepted,
+		Sent:        counts.sent,
+		Dropped:     counts.dropped,
+		Expired:     counts.expired,
+		Undelivered: counts.undelivered,
+		Queued:      counts.queued,
+		QueuedBytes: counts.queuedBytes,
 
-		Refused:      queue.refused,
+		Refused:      counts.refused,
 		TooLarge:     w.counts.tooLarge.Load(),
 		PossiblyLost: w.counts.possiblyLost.Load(),
 
 		Acknowledged:   acknowledged,
-		Unacknowledged: queue.unacknowledged,
-		Redelivered:    queue.redelivered,
-		AckTime:        ackTime,
+		Unacknowledged: counts.unacknowledged,
+		Redelivered:    counts.redelivered,
+		AckTime:        Times(ackTime),
 
 		Connected:       connected,
 		Connections:     w.counts.connections.Load(),
@@ -140,6 +143,15 @@ type ReaderMetrics struct {
 	Errors          uint64 `json:"errors"` // Calls of the error callback, had there been one.
 }
 
+// Times is a summary of how long something took. Percentiles are exact to a quarter of their value,
+// and never below the true one.
+type Times struct {
+	Count uint64        `json:"count"` // Messages.
+	P50   time.Duration `json:"p50_ns"`
+	P99   time.Duration `json:"p99_ns"`
+	Max   time.Duration `json:"max_ns"`
+}
+
 // readerCounts are the counters of a Reader. Those that change with each message are kept by each
 // connection for itself, in connCounts, and added here when it ends.
 type readerCounts struct {
@@ -197,7 +209,7 @@ func (r *Reader) Metrics() ReaderMetrics {
 		Memory:      uint64(max(0, r.memory.used.Load())),
 		MemoryWaits: r.memory.waits.Load(),
 		SendMemory:  sending,
-		Dropped:     r.queued.dropped.Load(),
+		Dropped:     r.queued.droppedMessages(),
 
 		Writers:              uint64(r.writers.count()),
 		Sessions:             r.counts.sessions.Load(),

@@ -15,6 +15,14 @@ import (
 // system call, small enough that a few of them stay in a processor's second-level cache.
 const chunkSize = 64 << 10
 
+// A chunk is a pooled buffer of its very size, and is touched in whole steps. No constant of type uint64 is negative:
+// each line is an error of the compiler if its condition is false.
+const (
+	_ = uint64(0 - chunkSize&(chunkSize-1))
+	_ = uint64(maxBufferSize - chunkSize)
+	_ = uint64(0 - chunkSize%warmStep)
+)
+
 // warmStep is how far ahead of its end a chunk is touched.
 const warmStep = 4 << 10
 
@@ -29,8 +37,8 @@ const warmStep = 4 << 10
 type queue struct {
 	maxMessages, maxBytes uint64
 	dropOldest            bool
-	acks                  bool          // Messages stay until they are acknowledged.
-	maxAge                time.Duration // 0: messages do not age.
+	acks                  bool
+	maxAge                time.Duration
 	epoch                 time.Time
 	wake                  chan struct{}         // One slot: there is something to look at.
 	spare                 chan *place[producer] // Places in line that are not in use.
@@ -59,9 +67,9 @@ type queue struct {
 	closed                 bool // No message is accepted any more.
 	sealed                 bool // What was left was taken out.
 
-	shared  *sharedRoom // What the queues of a Listener hold together; nil without others.
-	charged int64       // Of shared.used.
-	inLine  bool        // It waits for others to get smaller.
+	shared  *sharedRoom
+	charged int64 // Of shared.used.
+	inLine  bool  // It waits for others to get smaller.
 
 	promised      uint64 // Messages that have room, and are being copied outside the lock,
 	promisedBytes uint64 // and the bytes of their frames.
@@ -81,18 +89,33 @@ type queueCounts struct {
 	needless                            uint64 // Of dropped: messages about a connection that was lost.
 }
 
-func newQueue(maxMessages, maxBytes uint64, dropOldest, acks bool, maxAge time.Duration) *queue {
+// queueLimits are what a queue is made of.
+type queueLimits struct {
+	messages, bytes uint64
+	maxAge          time.Duration // Older messages are dropped; 0: messages do not age.
+	dropOldest      bool          // A full queue makes room for a new message.
+	acks            bool          // Messages stay until they are acknowledged.
+	undrained       bool          // No goroutine waits for awake: the first put finds the queue idle.
+	shared          *sharedRoom   // What several queues hold together; nil without others.
+}
+
+func newQueue(limits queueLimits) *queue {
 	return &queue{
-		maxMessages: maxMessages,
-		maxBytes:    maxBytes,
-		dropOldest:  dropOldest,
-		acks:        acks,
-		maxAge:      maxAge,
+		maxMessages: limits.messages,
+		maxBytes:    limits.bytes,
+		dropOldest:  limits.dropOldest,
+		acks:        limits.acks,
+		maxAge:      limits.maxAge,
 		epoch:       time.Now(),
 		wake:        make(chan struct{}, 1),
 		spare:       make(chan *place[producer], maxSpareWaiters),
+		sleeping:    limits.undrained,
+		shared:      limits.shared,
 	}
 }
+
+// awake returns the channel that the drain goroutine waits for: it has one slot.
+func (q *queue) awake() <-chan struct{} { return q.wake }
 
 // signal wakes the drain goroutine, now or when it next goes to sleep.
 func (q *queue) signal() {

@@ -34,6 +34,17 @@ type sharedRoom struct {
 	line []*queue   // Those that have room by their own bounds, and not by this one.
 }
 
+// limitTo sets how many bytes all queues may hold together. It is called before the first queue is made.
+func (s *sharedRoom) limitTo(bytes int64) { s.limit = bytes }
+
+// enter counts a connection that has one of the queues; leave ends that.
+func (s *sharedRoom) enter() { s.queues.Add(1) }
+
+func (s *sharedRoom) leave() { s.queues.Add(-1) }
+
+// droppedMessages returns how many messages were dropped to make room for newer ones.
+func (s *sharedRoom) droppedMessages() uint64 { return s.dropped.Load() }
+
 // charge is what a queue of so many bytes counts for.
 func charge(bytes uint64) int64 { return max(0, int64(bytes)-freeQueued) }
 

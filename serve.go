@@ -203,8 +203,8 @@ func (c *readerConn) serveMessages() {
 
 // converse gives the connection to whoever calls Accept, and waits for its end.
 func (c *readerConn) converse() {
-	c.reader.queued.queues.Add(1)
-	defer c.reader.queued.queues.Add(-1)
+	c.reader.queued.enter()
+	defer c.reader.queued.leave()
 	conn, accepted := c.introduce()
 	if accepted {
 		<-conn.closed
@@ -218,9 +218,8 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 		return nil, false
 	}
 	c.in.identifiedAs(c.delivery.Peer.who())
-	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig)
+	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig, &c.reader.queued)
 	conn.stalls = &c.reader.counts.stalled
-	conn.queue.shared = &c.reader.queued
 	c.talk.Store(conn)
 	select {
 	case c.reader.conversations <- conn:

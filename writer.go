@@ -109,9 +109,11 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	if cfg.stallTimeout != 0 {
 		return nil, errors.New("udsipc: WithStallTimeout is for a Conn or a Link: a Writer waits for a slow reader")
 	}
+	limits := cfg.queueLimits()
+	limits.bytes, limits.acks, limits.maxAge = cfg.maxBufferedBytes, cfg.acknowledgements, cfg.maxAge
 	w := &Writer{
 		cfg:     cfg,
-		queue:   newQueue(cfg.maxBufferedWrites, cfg.maxBufferedBytes, cfg.overflow == OverflowDropOldest, cfg.acknowledgements, cfg.maxAge),
+		queue:   newQueue(limits),
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		bufs:    make([][]byte, 0, maxVector),
