@@ -13,11 +13,7 @@ import (
 	"sync/atomic"
 )
 
-// freeSize is the size of a buffer that costs nothing: every connection may have one, so that small
-// messages never wait for large ones.
-const freeSize = 16 << 10
-
-// A budget counts bytes.
+// A budget counts bytes. It is the memoryLimit of the connections of a Reader.
 type budget struct {
 	limit   int64
 	used    atomic.Int64
@@ -29,14 +25,6 @@ type budget struct {
 	tickets uint64
 	users   map[string]*userTurns // Those of whom somebody waits.
 	next    []*userTurns          // The same, in the order in which it is their turn.
-}
-
-// A loan is what one connection has of a budget. It belongs to the goroutine that reads the connection, and while that
-// waits, to the budget.
-type loan struct {
-	bytes  int64
-	user   string // Whose it is; empty for anybody.
-	ticket uint64 // The place among those of one user, kept until settle; 0 without one.
 }
 
 // A userTurns are the waits of one user, in the order of their tickets.
@@ -52,20 +40,12 @@ type turn struct {
 	granted chan struct{} // Closed once the loan has it.
 }
 
-// price is what a buffer of so many bytes costs.
-func price(size int) int64 {
-	if size <= freeSize {
-		return 0
-	}
-	return int64(1) << bufferClass(size)
-}
-
-// take changes l to the price of size bytes, if there is as much, and nobody waits.
-func (b *budget) take(l *loan, size int) bool {
+// TryReserve changes l to the price of size bytes, if there is as much, and nobody waits.
+func (b *budget) TryReserve(l *loan, size int) bool {
 	more := price(size) - l.bytes
 	switch {
 	case more <= 0:
-		b.giveBack(l, -more)
+		b.Release(l, -more)
 	case b.waiting.Load() == 0 && b.add(more):
 		l.bytes += more
 	default:
@@ -102,12 +82,12 @@ func (b *budget) overdraw(l *loan, more int64) bool {
 	return true
 }
 
-// contested says whether somebody waits.
-func (b *budget) contested() bool { return b.waiting.Load() > 0 }
+// Contested reports whether a connection waits.
+func (b *budget) Contested() bool { return b.waiting.Load() > 0 }
 
-// queue has l wait for its turn to get the price of size bytes. Its goroutine leaves l alone until granted is closed,
-// or until it has left.
-func (b *budget) queue(l *loan, size int) *turn {
+// Reserve has l wait for its turn to get the price of size bytes. Its goroutine leaves l alone until the channel is
+// closed, or until it has called Cancel.
+func (b *budget) Reserve(l *loan, size int) <-chan struct{} {
 	t := &turn{loan: l, more: max(0, price(size)-l.bytes), granted: make(chan struct{})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -138,18 +118,18 @@ func (b *budget) queue(l *loan, size int) *turn {
 	default:
 		b.waits.Add(1)
 	}
-	return t
+	return t.granted
 }
 
-// leave ends a wait. What was granted in the same moment is in the loan.
-func (b *budget) leave(t *turn) {
+// Cancel ends the wait of l. What was granted at the same moment is in l.
+func (b *budget) Cancel(l *loan) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u := b.users[t.loan.user]
+	u := b.users[l.user]
 	if u == nil {
 		return
 	}
-	at := slices.Index(u.turns, t)
+	at := slices.IndexFunc(u.turns, func(t *turn) bool { return t.loan == l })
 	if at < 0 {
 		return
 	}
@@ -188,8 +168,8 @@ func (b *budget) grantLocked() {
 	}
 }
 
-// giveBack gives so many bytes back, and serves those who wait.
-func (b *budget) giveBack(l *loan, bytes int64) {
+// Release gives so many bytes back, and serves those who wait.
+func (b *budget) Release(l *loan, bytes int64) {
 	if bytes == 0 {
 		return
 	}
@@ -205,6 +185,3 @@ func (b *budget) giveBack(l *loan, bytes int64) {
 	}
 	b.grantLocked()
 }
-
-// settle gives l's place up: what it was wanted for is done.
-func (l *loan) settle() { l.ticket = 0 }

@@ -336,3 +336,11 @@ func invalidSize(option string, value uint64, want string) error {
 func invalidTimeout(option string, value time.Duration, want string) error {
 	return fmt.Errorf("%w: %s(%v): want %s", ErrInvalidTimeout, option, value, want)
 }
+
+// inLimits are those of each connection.
+func (c *readerConfig) inLimits() inLimits {
+	return inLimits{
+		maxMessageSize: c.maxMessageSize, readSize: int(c.readBufferSize), idleTimeout: c.inactivityTimeout,
+		firstMessageTimeout: c.firstMessageTimeout, messageTimeout: c.messageTimeout,
+	}
+}

@@ -102,8 +102,8 @@ func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
 		closeNow(conn)
 		return nil, asOpError(OpDial, cfg.where, err)
 	}
-	own := readerConfig{sharedConfig: cfg.sharedConfig, readBufferSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
-	return newConn(newInbound(conn, &own, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig, nil), nil
+	limits := inLimits{maxMessageSize: cfg.maxMessageSize, readSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
+	return newConn(newInbound(conn, limits, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig, nil), nil
 }
 
 // dialed counts the connections of this process that Dial has made.

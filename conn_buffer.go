@@ -19,12 +19,15 @@ const (
 // holdPatience is how long a peer may bring nothing of a message that holds read memory while others wait for that.
 const holdPatience = 2 * time.Second
 
+// maxHold is how long a message without WithMessageTimeout may hold read memory while others wait for that.
+const maxHold = 30 * time.Second
+
 // errHolding is why a message is not waited for any longer, if others wait for memory.
 var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", errTooSlow, holdPatience)
 
 // heldTooLong is when a message that is waited for from now on has held its memory for too long, if others want it then.
 func (in *inbound) heldTooLong(now time.Time) time.Time {
-	if in.frame == 0 && in.budget.contested() && now.Sub(in.frameAt) > defaultMessageTimeout {
+	if in.frame == 0 && in.memory.Contested() && now.Sub(in.frameAt) > maxHold {
 		return now // Nobody keeps it for ever, a byte at a time.
 	}
 	return now.Add(holdPatience)
@@ -53,17 +56,17 @@ func (in *inbound) space() bool {
 	have := in.w - in.r
 	switch {
 	case in.buf == nil:
-		if !in.budget.take(&in.loan, size) {
+		if !in.memory.TryReserve(&in.loan, size) {
 			size = min(size, freeSize)
 		}
 		in.buf, in.r, in.w = getBuffer(size), 0, 0
-	case len(in.buf.b) < size && in.budget.take(&in.loan, size):
+	case len(in.buf.b) < size && in.memory.TryReserve(&in.loan, size):
 		in.move(size)
 	case have == 0:
 		in.r, in.w = 0, 0
 	case have == len(in.buf.b):
 		size = in.larger()
-		if !in.budget.take(&in.loan, size) {
+		if !in.memory.TryReserve(&in.loan, size) {
 			return false
 		}
 		in.move(size)
@@ -89,7 +92,7 @@ func (in *inbound) larger() int {
 // yield gives back, while others wait for memory, what the connection has beyond its message at hand. A message
 // that has waited for its turn keeps what it has, to its end.
 func (in *inbound) yield() {
-	if in.loan.bytes == 0 || !in.budget.contested() || in.turnOf == in.counts.received.Load()+1 {
+	if in.loan.bytes == 0 || !in.memory.Contested() || in.turnOf == in.counts.received.Load()+1 {
 		return
 	}
 	have := in.w - in.r
@@ -98,7 +101,7 @@ func (in *inbound) yield() {
 		in.release()
 	case price(have) < in.loan.bytes:
 		in.move(max(have, freeSize))
-		in.budget.take(&in.loan, have) // Less than before.
+		in.memory.TryReserve(&in.loan, have) // Less than before.
 	}
 }
 
@@ -112,7 +115,7 @@ func (in *inbound) awaitSpace() bool {
 		in.loan.settle()
 	}
 	size := in.larger()
-	turn := in.budget.queue(&in.loan, size)
+	granted := in.memory.Reserve(&in.loan, size)
 	var late <-chan time.Time
 	for {
 		if late == nil && in.handing.Load() && !in.closing.Load() {
@@ -123,7 +126,7 @@ func (in *inbound) awaitSpace() bool {
 		}
 		expired := in.untilLimit()
 		select {
-		case <-turn.granted:
+		case <-granted:
 			in.move(size)
 			in.granted = true
 			in.frameAt, in.waitAt, in.handEnd = time.Time{}, time.Time{}, time.Time{} // The peer is not to blame for the wait.
@@ -134,10 +137,10 @@ func (in *inbound) awaitSpace() bool {
 			in.tooLate()
 			late = nil
 		case <-expired:
-			in.budget.leave(turn)
+			in.memory.Cancel(&in.loan)
 			return false
 		case <-in.gone:
-			in.budget.leave(turn)
+			in.memory.Cancel(&in.loan)
 			return false
 		}
 	}
@@ -173,7 +176,7 @@ func (in *inbound) park() {
 		in.release()
 	case have <= moveOnWait && 1<<bufferClass(have) < len(in.buf.b), maxSpareRatio*have < len(in.buf.b):
 		in.move(have)
-		in.budget.take(&in.loan, have) // Less than before.
+		in.memory.TryReserve(&in.loan, have) // Less than before.
 	}
 }
 
@@ -187,20 +190,20 @@ func (in *inbound) suspend() {
 	if 1<<bufferClass(have) < len(in.buf.b) {
 		in.move(have)
 	}
-	in.budget.giveBack(&in.loan, in.loan.bytes)
+	in.memory.Release(&in.loan, in.loan.bytes)
 }
 
 // release gives the buffer back.
 func (in *inbound) release() {
 	putBuffer(in.buf)
 	in.buf, in.r, in.w = nil, 0, 0
-	in.budget.giveBack(&in.loan, in.loan.bytes)
+	in.memory.Release(&in.loan, in.loan.bytes)
 }
 
 // drop is release while somebody may still use the last message: the buffer is left to the collector.
 func (in *inbound) drop() {
 	in.buf, in.r, in.w = nil, 0, 0
-	in.budget.giveBack(&in.loan, in.loan.bytes)
+	in.memory.Release(&in.loan, in.loan.bytes)
 }
 
 // buffered is what was read and is not handed over yet.

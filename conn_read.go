@@ -39,7 +39,7 @@ type inbound struct {
 	// buf.b[r:w] was read and is not handed over yet. While the connection waits for bytes, buf is
 	// nil or as small as what it holds.
 	buf     *buffer
-	budget  *budget
+	memory  memoryLimit
 	loan    loan   // For buf.
 	turnOf  uint64 // The message that has waited for memory last, as received counts it.
 	granted bool   // It has just got some, and nothing was read since.
@@ -98,13 +98,24 @@ type inbound struct {
 // tooLargeHead is how much of a message over the limit a tooLargeError has.
 const tooLargeHead = 32
 
+// inLimits are what a receiving connection puts up with, and what is known of it at the beginning.
+type inLimits struct {
+	maxMessageSize      uint64
+	readSize            int           // Of a read, in bytes.
+	idleTimeout         time.Duration // 0: for ever.
+	firstMessageTimeout time.Duration // From the beginning to the end of the first message; 0 for any.
+	messageTimeout      time.Duration // From the first byte of a message to its last; 0 for any.
+	inherited           bool          // An earlier process has read from it.
+}
+
 // newInbound takes over conn.
-func newInbound(conn net.Conn, cfg *readerConfig, memory *budget) *inbound {
+func newInbound(conn net.Conn, limits inLimits, memory memoryLimit) *inbound {
 	in := &inbound{
-		conn: conn, limit: cfg.maxMessageSize, idle: cfg.inactivityTimeout, first: cfg.firstMessageTimeout, frame: cfg.messageTimeout,
-		began: time.Now(), budget: memory, gone: make(chan struct{}), stirred: make(chan struct{}, 1),
+		conn: conn, limit: limits.maxMessageSize, resumed: limits.inherited,
+		idle: limits.idleTimeout, first: limits.firstMessageTimeout, frame: limits.messageTimeout,
+		began: time.Now(), memory: memory, gone: make(chan struct{}), stirred: make(chan struct{}, 1),
 	}
-	in.bufSize = 1 << bufferClass(int(cfg.readBufferSize))
+	in.bufSize = 1 << bufferClass(limits.readSize)
 	in.kind, in.raw = inspect(conn)
 	_, in.greeting = conn.(*tls.Conn)
 	if !canTryRead {

@@ -118,7 +118,7 @@ func (in *inbound) limitTo(deadline time.Time) error {
 // whether nobody wants the memory that a message has held meanwhile.
 func (in *inbound) inUse() bool {
 	if in.reason == errHolding {
-		return !in.budget.contested()
+		return !in.memory.Contested()
 	}
 	if in.reason != nil || in.busy == nil || !in.busy() {
 		return false

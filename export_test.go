@@ -142,9 +142,8 @@ func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, e
 
 // DecodeConn is Decode with what comes from conn, which stays open.
 func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte, err error) {
-	cfg := &readerConfig{readBufferSize: bufSize}
-	cfg.maxMessageSize = min(limit, maxMessageLimit)
-	in := newInbound(conn, cfg, &budget{limit: 1 << 30})
+	limits := inLimits{maxMessageSize: min(limit, maxMessageLimit), readSize: int(bufSize)}
+	in := newInbound(conn, limits, &budget{limit: 1 << 30})
 	defer in.release()
 	for {
 		refused := in.deliver(func(data []byte) {
@@ -244,28 +243,28 @@ func MemoryTurns(users []string, steps int) (order []int) {
 	const size = 1 << 20
 	b := budget{limit: size}
 	var first, second loan
-	b.take(&first, size)
-	b.queue(&second, size) // Beyond the limit.
-	loans, turns, left := make([]loan, len(users)), make([]*turn, len(users)), make([]int, len(users))
+	b.TryReserve(&first, size)
+	b.Reserve(&second, size) // Beyond the limit.
+	loans, turns, left := make([]loan, len(users)), make([]<-chan struct{}, len(users)), make([]int, len(users))
 	for i, user := range users {
 		loans[i].user, left[i] = user, steps
-		turns[i] = b.queue(&loans[i], size)
+		turns[i] = b.Reserve(&loans[i], size)
 	}
-	b.giveBack(&first, size)
+	b.Release(&first, size)
 	for len(order) < steps*len(users) {
 		for i, turn := range turns {
 			select {
-			case <-turn.granted:
+			case <-turn:
 			default:
 				continue
 			}
 			order = append(order, i)
-			turns[i].granted = nil
+			turns[i] = nil
 			if left[i]--; left[i] > 0 {
-				turns[i] = b.queue(&loans[i], 2*size) // It waits with what it has, and is the only one who has any.
-				b.giveBack(&loans[i], size)
+				turns[i] = b.Reserve(&loans[i], 2*size) // It waits with what it has, and is the only one who has any.
+				b.Release(&loans[i], size)
 			} else {
-				b.giveBack(&loans[i], loans[i].bytes)
+				b.Release(&loans[i], loans[i].bytes)
 			}
 			break
 		}
@@ -291,8 +290,9 @@ func DiscardResumed(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory)}
-	c.in.resumed = true
+	limits := r.cfg.inLimits()
+	limits.inherited = true
+	c := &readerConn{reader: r, in: newInbound(conn, limits, &r.memory)}
 	err = c.in.fill()
 	c.in.halt()
 	c.discard()

@@ -49,10 +49,9 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 	if r.cfg.tls != nil {
 		conn = tls.Server(&beneathTLS{Conn: conn}, r.cfg.tls)
 	}
-	c := &readerConn{reader: r, in: newInbound(conn, &r.cfg, &r.memory), unknown: unknown, user: peer.who()}
-	if from != nil {
-		c.in.resumed = from.kind != storeFresh
-	}
+	limits := r.cfg.inLimits()
+	limits.inherited = from != nil && from.kind != storeFresh
+	c := &readerConn{reader: r, in: newInbound(conn, limits, &r.memory), unknown: unknown, user: peer.who()}
 	if c.handle = c.handleMessage; r.deliver != nil {
 		c.handle = c.handleDelivery
 	}
