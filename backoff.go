@@ -12,29 +12,38 @@ import (
 // minBackoff bounds the first delay.
 const minBackoff = 10 * time.Millisecond
 
-// backoff returns the delay after so many failures in a row: exponential, with full jitter.
-func backoff(failures int, limit time.Duration) time.Duration {
-	if failures == 0 {
+// maxBriefFailures bounds the backoff after connections that were brief, but useful: 80 ms on average. A server that
+// sends a reason and closes is not called all the time, and one that serves a little each time still gets calls.
+const maxBriefFailures = 5
+
+// A backoff counts the failures in a row, for a delay that grows with them.
+type backoff struct {
+	limit    time.Duration // Of one delay.
+	failures int
+}
+
+// delay is 0 without a failure, then exponential with full jitter.
+func (b *backoff) delay() time.Duration {
+	if b.failures == 0 {
 		return 0
 	}
-	if shift := failures - 1; shift < 30 {
+	limit := b.limit
+	if shift := b.failures - 1; shift < 30 {
 		limit = min(limit, minBackoff<<shift)
 	}
 	return rand.N(limit)
 }
 
-// maxBriefFailures bounds the backoff after connections that were brief, but brought something: 80 ms on average. A server
-// that says why and hangs up is not called all the time, and one that serves a little each time is still served by.
-const maxBriefFailures = 5
+// attemptFailed counts an attempt to connect that failed.
+func (b *backoff) attemptFailed() { b.failures++ }
 
-// failuresAfter returns how many connections in a row have failed, for the backoff, when so many had before one that lived
-// so long, and that has brought a message or not.
-func failuresAfter(before int, useful bool, lived time.Duration) int {
+// connectionEnded counts a connection that has lived for so long. It was useful if a message came.
+func (b *backoff) connectionEnded(useful bool, lived time.Duration) {
+	b.failures++
 	switch {
 	case lived >= trustedAfter:
-		return 0
+		b.failures = 0
 	case useful:
-		return min(before+1, maxBriefFailures)
+		b.failures = min(b.failures, maxBriefFailures)
 	}
-	return before + 1
 }

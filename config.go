@@ -124,6 +124,16 @@ type readerConfig struct {
 	onError               ErrorCallback
 }
 
+// tellState calls the callbacks of a state.
+func (c *writerConfig) tellState(state State, cause error) {
+	if c.watch != nil {
+		c.watch(state, cause)
+	}
+	if c.onState != nil {
+		c.onState(state, cause)
+	}
+}
+
 func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 	c := writerConfig{
 		sharedConfig: sharedDefaults(text),

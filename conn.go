@@ -93,13 +93,8 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 
 // dialConn is Dial with options that are checked.
 func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
-	conn, err := cfg.dial(ctx)
+	conn, peer, err := cfg.connect(ctx, &dialed)
 	if err != nil {
-		return nil, asOpError(OpDial, cfg.where, err)
-	}
-	peer := Peer{ID: dialed.Add(1), Addr: conn.RemoteAddr()}
-	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
-		closeNow(conn)
 		return nil, asOpError(OpDial, cfg.where, err)
 	}
 	limits := inLimits{maxMessageSize: cfg.maxMessageSize, readSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}

@@ -2,121 +2,92 @@
 
 package udsipc
 
-// This file is how a Writer gets a connection: when it wants one, how long it waits for the next try, and
-// what it needs for acknowledgements.
+// This file is how a loop gets a connection: when it needs one, and how long it waits for the next attempt.
 
 import (
 	"errors"
 	"net"
-	"time"
 )
 
-// connect returns the next connection, or errStopped. The first try is made at once; after that an
-// exponential backoff with full jitter delays each. A Writer that has lost its connection stays away
-// until it has something to send.
-func (w *Writer) connect() (*outbound, error) {
-	w.mu.Lock()
-	first := w.state == StateNew
-	w.mu.Unlock()
+// connect returns the next connection, or errStopped. The first attempt is made at once; after that an exponential
+// backoff with full jitter delays each. A loop that has lost its connection does not reconnect until it has something
+// to send.
+func (l *loop) connect() (*outbound, error) {
+	first := l.life.state() == stateNew
 	for {
-		if err := w.awaitReason(first); err != nil {
+		if err := l.waitUntilNeeded(first); err != nil {
 			return nil, err
 		}
-		w.setState(StateConnecting, nil)
-		if err := w.pause(backoff(w.failures, w.cfg.maxBackoff)); err != nil {
+		l.life.setState(stateConnecting, nil)
+		if err := l.life.pause(l.queue.awake(), l.pauseOver); err != nil {
 			return nil, err
 		}
-		o, err := w.open()
+		o, op, err := l.open()
 		if err == nil {
-			w.wanted.Store(false)
+			l.connectRequested.Store(false)
 			return o, nil
 		}
-		if w.abort.Err() != nil || errors.Is(err, errStopped) {
+		if l.life.forced() || errors.Is(err, errStopped) {
 			return nil, errStopped
 		}
-		w.failures++
-		w.counts.dialErrors.Add(1)
-		w.report(opDial, err)
-		w.reportDropped()
+		l.life.attemptFailed()
+		l.counts.dialErrors.Add(1)
+		l.events.report(op, err)
+		l.reportDropped()
 	}
 }
 
-// open connects, makes sure who is there and, for acknowledgements, opens a session.
-func (w *Writer) open() (*outbound, error) {
-	conn, err := w.cfg.dial(w.abort)
+// open connects and, for acknowledgements, opens a session. op is what failed.
+func (l *loop) open() (o *outbound, op string, err error) {
+	conn, err := l.cfg.dial(l.life.context())
 	if err != nil {
-		return nil, err
+		return nil, opDial, err
 	}
-	if conn, err = w.verify(conn); err != nil {
+	if o, err = l.establish(conn); err != nil {
 		closeNow(conn)
-		return nil, err
+		return nil, opSession, err
 	}
-	o := newOutbound(conn, w.cfg.writeTimeout)
-	if !w.cfg.acknowledgements {
+	return o, "", nil
+}
+
+// establish takes over conn.
+func (l *loop) establish(conn net.Conn) (*outbound, error) {
+	o := newOutbound(conn, l.cfg.writeTimeout)
+	if !l.cfg.acks {
 		return o, nil
 	}
-	if err := w.greet(o); err != nil {
-		closeNow(conn)
-		return nil, withOp(opSession, w.cfg.where, err)
+	return o, l.openSession(o)
+}
+
+// finished reports whether there is nothing left to do.
+func (l *loop) finished() bool {
+	return l.life.forced() || l.life.isStopping() && l.queue.empty()
+}
+
+// pauseOver reports whether a pause has no purpose any more. It is asked whenever the queue wakes the goroutine.
+func (l *loop) pauseOver() bool {
+	if l.finished() {
+		return true
 	}
-	return o, nil
+	l.reportDropped()
+	return false
 }
 
-// verify makes sure who is there, and counts. It always returns the connection.
-func (w *Writer) verify(conn net.Conn) (net.Conn, error) {
-	w.dialed++
-	peer := Peer{ID: w.dialed, Addr: conn.RemoteAddr()}
-	conn, err := w.cfg.verify(w.abort, conn, &peer)
-	switch {
-	case errors.Is(err, errHandshake):
-		w.counts.handshakeErrors.Add(1)
-	case errors.Is(err, errUnauthorized):
-		w.counts.unauthorized.Add(1)
-	}
-	return conn, err
-}
-
-// finished says whether there is nothing left to do.
-func (w *Writer) finished() bool {
-	return w.abort.Err() != nil || w.stopping.Load() && w.queue.empty()
-}
-
-// awaitReason waits until there is something to connect for.
-func (w *Writer) awaitReason(first bool) error {
+// waitUntilNeeded waits until there is something to connect for.
+func (l *loop) waitUntilNeeded(first bool) error {
 	for {
-		stopping := w.stopping.Load() // Before the look at the queue: what was accepted until Stop is sent.
-		empty := w.queue.empty()      // From here on a message wakes us.
-		w.reportDropped()
+		stopping := l.life.isStopping() // Before the look at the queue: what was accepted until stop is sent.
+		empty := l.queue.empty()        // From here on a message wakes this goroutine.
+		l.reportDropped()
 		switch {
-		case w.abort.Err() != nil || empty && stopping:
+		case l.life.forced() || empty && stopping:
 			return errStopped
-		case first || !empty || w.wanted.Load():
+		case first || !empty || l.connectRequested.Load():
 			return nil
 		}
 		select {
-		case <-w.queue.awake():
-		case <-w.abort.Done():
-		}
-	}
-}
-
-// pause waits, but not when there is nothing left to do.
-func (w *Writer) pause(delay time.Duration) error {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	for {
-		if w.finished() {
-			return errStopped
-		}
-		w.reportDropped()
-		if delay == 0 {
-			return nil
-		}
-		select {
-		case <-timer.C:
-			return nil
-		case <-w.queue.awake():
-		case <-w.abort.Done():
+		case <-l.queue.awake():
+		case <-l.life.context().Done():
 		}
 	}
 }

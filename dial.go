@@ -10,7 +10,23 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 )
+
+// connect returns a connection that messages may be sent on, and who is at its other end. number counts connections.
+// Errors of what follows the dialing are OpErrors already.
+func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (net.Conn, Peer, error) {
+	conn, err := cfg.dial(ctx)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	peer := Peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
+	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
+		closeNow(conn)
+		return nil, Peer{}, err
+	}
+	return conn, peer, nil
+}
 
 // dial connects, within WithDialTimeout.
 func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {

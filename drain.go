@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is the one goroutine of a Writer: it connects (connect.go), drains the queue into the connection, and
-// settles what became of each message when the connection ends.
+// This file is the goroutine of a loop: it connects (connect.go), sends the queue over the connection, and accounts
+// for each message when the connection ends.
 
 import (
 	"context"
@@ -12,24 +12,22 @@ import (
 	"time"
 )
 
-// run connects and drains until the Writer is stopped.
-func (w *Writer) run() {
-	defer close(w.done)
+// run connects and sends until the loop is stopped.
+func (l *loop) run() {
 	for {
-		o, err := w.connect()
+		o, err := l.connect()
 		if err != nil {
-			w.reportDropped()
-			w.setState(StateStopped, nil)
+			l.reportDropped()
 			return
 		}
-		w.serve(o)
+		l.runConn(o)
 	}
 }
 
-// serve drains the queue into a connection until it ends, and accounts for that end.
-func (w *Writer) serve(o *outbound) {
-	go o.watch(w.queue.signal) // Ends with the connection; the end of serve waits for it.
-	release := context.AfterFunc(w.abort, func() {
+// runConn sends over a connection until it ends, and accounts for that end.
+func (l *loop) runConn(o *outbound) {
+	go o.watch(l.queue.signal) // Ends with the connection; runConn waits for it.
+	release := context.AfterFunc(l.life.context(), func() {
 		if written := o.bytes.Load(); o.arrived() {
 			o.forced.Store(written)
 		}
@@ -37,47 +35,47 @@ func (w *Writer) serve(o *outbound) {
 		closeNow(o.conn)
 	})
 	defer release()
-	o.onWait(w.stillWriting)
+	o.onWait(l.stillWriting)
 
-	w.mu.Lock()
-	w.current = o
-	w.mu.Unlock()
-	w.counts.connections.Add(1)
-	w.setState(StateConnected, nil)
+	l.mu.Lock()
+	l.current = o
+	l.mu.Unlock()
+	l.counts.connections.Add(1)
+	l.life.setState(stateConnected, nil)
 
-	if err := w.drain(o); errors.Is(err, errStopped) {
-		w.close(o)
+	if err := l.send(o); errors.Is(err, errStopped) {
+		l.closeConn(o)
 	} else {
-		w.settle(o, err)
+		l.onDisconnect(o, err)
 	}
 	<-o.ended
 }
 
-// drain writes what is queued to o. It returns errStopped when everything is delivered and the Writer
-// is stopping, nil when the peer left, and otherwise why a write failed.
-func (w *Writer) drain(o *outbound) error {
+// send writes what is queued to o. It returns errStopped when everything is delivered and the loop is stopping, nil
+// when the peer closed the connection, and otherwise why a write failed.
+func (l *loop) send(o *outbound) error {
 	for !o.leaving.Load() {
-		bufs := w.queue.take(w.bufs[:0], batchSize)
+		bufs := l.queue.take(l.bufs[:0], batchSize)
 		if len(bufs) == 0 {
-			w.reportDropped()
-			if ended, err := w.rest(o); ended {
+			l.reportDropped()
+			if ended, err := l.waitForWork(o); ended {
 				return err
 			}
 			continue
 		}
 		n, err := o.write(bufs)
-		messages, invalid := w.queue.written(n)
+		messages, invalid := l.queue.written(n)
 		if invalid != nil {
 			return invalid
 		}
 		o.completed(messages)
-		w.counts.writes.Add(1)
-		w.counts.writtenBytes.Add(uint64(n))
-		w.reportDropped()
+		l.counts.writes.Add(1)
+		l.counts.writtenBytes.Add(uint64(n))
+		l.reportDropped()
 		if err == nil {
 			continue
 		}
-		if w.abort.Err() != nil {
+		if l.life.forced() {
 			return errStopped
 		}
 		if !isTimeout(err) || !o.resumable() {
@@ -89,144 +87,140 @@ func (w *Writer) drain(o *outbound) error {
 		if n == 0 && time.Since(o.armed) < min(o.timeout, atOnce) {
 			return fmt.Errorf("%w: a write fails by a timeout before its time: %v", errConnectionClosed, err) // And so will all.
 		}
-		w.counts.backpressure.Add(1)
-		w.report(opWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errBackpressure, n, w.cfg.writeTimeout))
+		l.counts.backpressure.Add(1)
+		l.events.report(opWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errBackpressure, n, l.cfg.writeTimeout))
 	}
-	if w.abort.Err() != nil {
+	if l.life.forced() {
 		return errStopped
 	}
 	return nil
 }
 
-// stillWriting reports a write of TLS that waits. It is called while the drain goroutine is in that write.
-func (w *Writer) stillWriting() {
-	w.counts.backpressure.Add(1)
-	w.report(opWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errBackpressure, w.cfg.writeTimeout))
+// stillWriting reports a write of TLS that waits. It is called while the loop's goroutine is in that write.
+func (l *loop) stillWriting() {
+	l.counts.backpressure.Add(1)
+	l.events.report(opWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errBackpressure, l.cfg.writeTimeout))
 }
 
-// rest waits until there is something to write. It says that the connection ends, and with what drain
-// returns then.
-func (w *Writer) rest(o *outbound) (ended bool, err error) {
+// waitForWork waits until there is something to write. It reports whether the connection ends, and what send returns
+// then.
+func (l *loop) waitForWork(o *outbound) (ended bool, err error) {
 	if o.back != nil {
-		return w.restInSession(o)
+		return l.waitForWorkInSession(o)
 	}
-	if w.stopping.Load() {
-		return true, w.linger(o)
+	if l.life.isStopping() {
+		return true, l.waitUntilRead(o)
 	}
-	<-w.queue.awake() // From push, watch, close, and a signal of Stop's.
+	<-l.queue.awake() // From push, watch, close, and stop.
 	return false, nil
 }
 
-// linger waits, at the end, until the peer has read everything, where the kernel tells. It returns nil if the peer left.
-func (w *Writer) linger(o *outbound) error {
+// waitUntilRead waits, at the end, until the peer has read everything, where the kernel knows. It returns nil if the
+// peer closed the connection.
+func (l *loop) waitUntilRead(o *outbound) error {
 	if !o.tellsRead() {
 		return errStopped // The end of the connection tells.
 	}
 	read := false
-	poll(w.abort, func() bool {
+	pollUntil(l.life.context(), func() bool {
 		read = o.consumed(o.bytes.Load())
 		return read || o.leaving.Load()
 	})
 	switch {
 	case read:
 		o.settled = o.messages // Known now; once the peer has closed its end, nobody could tell.
-	case w.abort.Err() == nil:
+	case !l.life.forced():
 		return nil
 	}
 	return errStopped
 }
 
-// close ends a connection that nothing is wrong with. Without a session it hears what the peer has to say of what was
-// written.
-func (w *Writer) close(o *outbound) {
+// closeConn ends a connection without an error. Without a session it waits for what the peer reports of the messages.
+func (l *loop) closeConn(o *outbound) {
 	if o.back == nil {
-		end := o.part(w.abort.Done())
-		w.noteUnread(end)
-		w.reportEnd(o, end)
+		end := o.part(l.life.context().Done())
+		l.noteUnread(end)
+		l.reportEnd(o, end)
 	}
 	_ = o.conn.Close()
-	w.queue.rewind()
-	w.forget()
+	l.queue.rewind()
+	l.clearCurrent()
 }
 
-// noteUnread keeps for Stop what became not known because its context ended.
-func (w *Writer) noteUnread(end ending) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.unread = end.unread
+// noteUnread keeps for stop how many messages the peer had not read when it was forced.
+func (l *loop) noteUnread(end ending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unreadAtStop = end.unread
 }
 
-// settle accounts for a connection that broke, or that the peer ended.
-func (w *Writer) settle(o *outbound, writeErr error) {
-	end := o.finish(writeErr, w.abort.Done())
-	w.counts.lostConnections.Add(1)
-	w.noteUnread(end)
-	w.reportEnd(o, end)
-	if !errors.Is(end.cause, errRenumber) && (o.messages > 0 || !w.queue.empty()) { // An idle one had no chance to prove anything.
-		w.failures = o.failures(w.failures)
+// onDisconnect accounts for a connection that broke, or that the peer ended.
+func (l *loop) onDisconnect(o *outbound, writeErr error) {
+	end := o.finish(writeErr, l.life.context().Done())
+	l.counts.lostConnections.Add(1)
+	l.noteUnread(end)
+	l.reportEnd(o, end)
+	if !errors.Is(end.cause, errRenumber) && (o.messages > 0 || !l.queue.empty()) { // An idle one had no chance to prove anything.
+		l.life.failures = o.failures(l.life.failures)
 	}
-	partial, size := w.queue.rewind()
+	partial, size := l.queue.rewind()
 	if o.back == nil {
-		w.setAside(partial, w.poison.blame(end, partial, size, o.messages > 0))
+		l.giveUpHead(partial, l.headRetry.blame(end, partial, size, o.messages > 0))
 	}
-	w.limit.Store(w.cfg.maxMessageSize) // The next reader may accept more than this one.
-	w.forget()
-	w.setState(StateLost, fmt.Errorf("%w: %w", errConnectionClosed, end.cause))
+	l.limit.Store(l.cfg.messageLimit) // The next reader may accept more than this one.
+	l.clearCurrent()
+	l.life.setState(stateDisconnected, fmt.Errorf("%w: %w", errConnectionClosed, end.cause))
 }
 
 // reportEnd reports what is wrong with the end of a connection.
-func (w *Writer) reportEnd(o *outbound, end ending) {
+func (l *loop) reportEnd(o *outbound, end ending) {
 	if end.lost > 0 {
-		w.counts.possiblyLost.Add(end.lost)
-		w.report(opWrite, &possibleLossError{Messages: end.lost, Err: end.cause})
+		l.counts.possiblyLost.Add(end.lost)
+		l.events.report(opWrite, &possibleLossError{Messages: end.lost, Err: end.cause})
 	} else if end.reason.rejects() {
-		w.report(opDial, end.cause)
+		l.events.report(opDial, end.cause)
 	}
 	if o.back != nil && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errPeerSilent)) {
-		w.report(opSession, end.cause)
+		l.events.report(opSession, end.cause)
 	}
 }
 
-// forget publishes that there is no connection, once its end is accounted for.
-func (w *Writer) forget() {
-	w.mu.Lock()
-	w.current = nil
-	w.mu.Unlock()
+// clearCurrent publishes that there is no connection, once its end is accounted for.
+func (l *loop) clearCurrent() {
+	l.mu.Lock()
+	l.current = nil
+	l.mu.Unlock()
 }
 
-// setAside hands the first message, which has this number, back because of this verdict, if it is one: its reader
-// refuses it, and it must not hold up those behind it for ever. It may have been dropped meanwhile.
-func (w *Writer) setAside(number uint64, verdict error) {
+// giveUpHead gives up the first message, if verdict is not nil and the message still has this number: its reader rejects
+// it, and it must not delay those behind it for ever. It may have been dropped meanwhile.
+func (l *loop) giveUpHead(number uint64, verdict error) {
 	if verdict == nil {
 		return
 	}
-	if data, ok := w.queue.setAside(number); ok {
-		w.handBack(data, verdict)
+	if data, ok := l.queue.setAside(number); ok {
+		l.returnUndelivered(data, verdict)
 	}
 }
 
-// handBack reports why a message cannot be delivered, and gives it to WithUndelivered.
-func (w *Writer) handBack(data []byte, why error) {
-	w.report(opWrite, why)
-	if w.cfg.undelivered != nil {
-		w.cfg.undelivered(data)
+// returnUndelivered reports why a message cannot be delivered, and returns it to the program.
+func (l *loop) returnUndelivered(data []byte, why error) {
+	l.events.report(opWrite, why)
+	if l.events.undelivered != nil {
+		l.events.undelivered(data)
 	}
 }
 
-// reportDropped reports what the queue dropped since the last time.
-func (w *Writer) reportDropped() {
-	if w.cfg.overflow != OverflowDropOldest && w.cfg.maxAge == 0 {
+// reportDropped reports what the queue has dropped since the last time.
+func (l *loop) reportDropped() {
+	if !l.cfg.dropOldest && l.cfg.maxAge == 0 {
 		return
 	}
-	w.told.Lock()
-	now := w.queue.tally()
-	dropped, expired := now.dropped-w.told.dropped, now.expired-w.told.expired
-	w.told.dropped, w.told.expired = now.dropped, now.expired
-	w.told.Unlock()
+	dropped, expired := l.reported.drops(l.queue)
 	if dropped > 0 {
-		w.report(opQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errBufferFull, dropped))
+		l.events.report(opQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errBufferFull, dropped))
 	}
 	if expired > 0 {
-		w.report(opQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, w.cfg.maxAge))
+		l.events.report(opQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.maxAge))
 	}
 }

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is what the goroutine of a Writer does otherwise in a session: it greets, and it waits
-// for acknowledgements where it would wait for the kernel.
+// This file is what the goroutine of a loop does otherwise in a session: it makes the session handshake, and waits for
+// acknowledgements where it would wait for the kernel.
 
 import (
 	"context"
@@ -11,73 +11,80 @@ import (
 	"time"
 )
 
-// greet opens a session on a new connection, and lets the messages leave the queue that the reader
-// says it has handled.
-func (w *Writer) greet(o *outbound) error {
-	seq := w.queue.sequence()
-	w.attempt++
-	h := hello{writer: w.id, attempt: w.attempt, first: seq.acked + 1, sent: seq.highest}
-	o.back = &backChannel{queue: w.queue}
+// openSession opens a session on a new connection, and removes the messages from the queue that the reader has handled.
+func (l *loop) openSession(o *outbound) error {
+	seq := l.queue.sequence()
+	l.epoch++
+	h := hello{writer: l.cfg.writer, attempt: l.epoch, first: seq.acked + 1, sent: seq.highest}
+	o.back = &backChannel{queue: l.queue}
 	if o.kind != unixSocket {
-		h.silence = w.cfg.peerTimeout
+		h.silence = l.cfg.heartbeatTimeout
 		o.back.silence = h.silence
 	}
-	release := context.AfterFunc(w.abort, func() { closeNow(o.conn) })
+	release := context.AfterFunc(l.life.context(), func() { closeNow(o.conn) })
 	defer release()
-	w.introduce(o)
-	defer w.introduce(nil)
-	answer, err := o.greet(h, greeter{patience: w.cfg.writeTimeout, waiting: w.stillWaiting, giveUp: w.finished})
+	l.setHandshaking(o)
+	defer l.setHandshaking(nil)
+	answer, err := o.greet(h, greeter{patience: l.cfg.writeTimeout, waiting: l.stillWaiting, giveUp: l.finished})
 	if err != nil {
 		return err
 	}
-	released, err := w.queue.resume(answer.handled, answer.limit)
+	released, err := l.queue.resume(answer.handled, answer.limit)
 	if err != nil {
 		return err
 	}
-	w.limit.Store(min(w.cfg.maxMessageSize, answer.limit))
+	l.limit.Store(min(l.cfg.messageLimit, answer.limit))
 	o.back.progress.Store(released > 0)
 	o.back.beat = answer.silence / beatsPerSilence
 	return nil
 }
 
-// introduce publishes the connection that is being greeted, so that Stop can interrupt that.
-func (w *Writer) introduce(o *outbound) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.newcomer = o
+// setHandshaking publishes the connection of a session handshake, so that stop can interrupt it.
+func (l *loop) setHandshaking(o *outbound) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handshaking = o
 }
 
-// stillWaiting reports that the welcome takes long: the reader may be busy with what an earlier
-// connection brought.
-func (w *Writer) stillWaiting() {
-	w.counts.backpressure.Add(1)
-	w.reportDropped()
-	w.report(opSession, fmt.Errorf("%w: no welcome within %v, waiting", errBackpressure, w.cfg.writeTimeout))
+// interruptHandshake lets the session handshake look whether there is a reason to go on.
+func (l *loop) interruptHandshake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.handshaking != nil {
+		_ = l.handshaking.conn.SetReadDeadline(aLongTimeAgo)
+	}
 }
 
-// restInSession is rest: what is not acknowledged keeps the Writer from ending, and a message that
-// the reader would refuse is handed back.
-func (w *Writer) restInSession(o *outbound) (ended bool, err error) {
-	if data, burnt := w.queue.refuseLarge(); data != nil {
-		w.handBack(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
-			errMessageTooLarge, len(data), w.limit.Load()))
+// stillWaiting reports that the welcome takes long: the reader may be busy with the messages of an earlier connection.
+func (l *loop) stillWaiting() {
+	l.counts.backpressure.Add(1)
+	l.reportDropped()
+	l.events.report(opSession, fmt.Errorf("%w: no welcome within %v, waiting", errBackpressure, l.cfg.writeTimeout))
+}
+
+// waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and it gives up a message
+// that the reader would reject.
+func (l *loop) waitForWorkInSession(o *outbound) (ended bool, err error) {
+	if data, burnt := l.queue.refuseLarge(); data != nil {
+		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
+			errMessageTooLarge, len(data), l.limit.Load()))
 		return burnt, errRenumber
 	}
-	if w.finished() {
+	if l.finished() {
 		return true, errStopped
 	}
 	if o.back.beat == 0 {
-		<-w.queue.awake() // From push, acknowledge, watch, close, and a signal of Stop's.
+		<-l.queue.awake() // From push, acknowledge, watch, close, and stop.
 		return false, nil
 	}
 	timer := time.NewTimer(o.back.beat)
 	defer timer.Stop()
 	select {
-	case <-w.queue.awake():
+	case <-l.queue.awake():
 		return false, nil
 	case <-timer.C:
 	}
-	if w.queue.unacknowledged() > 0 {
+	if l.queue.unacknowledged() > 0 {
 		return false, nil // The reader is busy with that, and waits for nothing.
 	}
 	if err = o.sayAlive(); err != nil && !o.leaving.Load() {

@@ -25,18 +25,11 @@ type Link struct {
 	queue  *queue
 	block  bool
 
-	abort  context.Context // Ended when Stop does not wait any longer, or has nothing to wait for.
-	giveUp context.CancelFunc
-	done   chan struct{} // Closed when the goroutine is gone.
-
-	failures int // Connections and attempts in a row that have failed, for the backoff. The goroutine's own.
+	life *lifecycle
 
 	mu      sync.Mutex // Guards what follows.
-	phase   phase
-	state   State
-	conn    *Conn         // While connected.
-	parting bool          // Stop has looked for the connection to end.
-	changed chan struct{} // Closed and replaced whenever state changes.
+	conn    *Conn      // While connected.
+	parting bool       // Stop has looked for the connection to end.
 }
 
 // NewLink returns a Link to the Listener at address, with the options of a Writer but for WithAcknowledgements,
@@ -55,30 +48,17 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 		return nil, errors.New("udsipc: NewLink: WithAcknowledgements, WithUndelivered and WithMaxAge are for a Writer")
 	}
 	l := &Link{
-		cfg:     cfg,
-		handle:  handle,
-		queue:   newQueue(cfg.queueLimits()),
-		block:   cfg.overflow == OverflowBlock,
-		done:    make(chan struct{}),
-		changed: make(chan struct{}),
+		cfg:    cfg,
+		handle: handle,
+		queue:  newQueue(cfg.queueLimits()),
+		block:  cfg.overflow == OverflowBlock,
 	}
-	l.abort, l.giveUp = context.WithCancel(context.Background())
+	l.life = newLifecycle(cfg.maxBackoff, func(state state, cause error) { l.cfg.tellState(State(state), cause) })
 	return l, nil
 }
 
 // Start begins to connect and returns at once. It may be called again; after Stop it returns ErrStopped.
-func (l *Link) Start() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch l.phase {
-	case phaseStopped:
-		return ErrStopped
-	case phaseNew:
-		l.phase = phaseStarted
-		go l.run() // Ends after Stop, which waits for done.
-	}
-	return nil
-}
+func (l *Link) Start() error { return l.life.start(l.run) }
 
 // WriteMessage copies data into the queue, and writes it at once if the connection is idle; the caller may reuse data.
 // If the queue is full, WithOverflow says what happens: ErrBufferFull by default. It returns ErrMessageTooLarge,
@@ -95,13 +75,10 @@ func (l *Link) Send(data []byte) (number uint64, err error) {
 	}
 	number, idle, err := l.queue.put(data)
 	for l.block && err == ErrBufferFull {
-		number, idle, err = l.queue.putWait(l.abort, data)
+		number, idle, err = l.queue.putWait(l.life.context(), data)
 	}
 	if idle {
-		l.mu.Lock()
-		conn := l.conn
-		l.mu.Unlock()
-		conn.drain() // Whoever finds the queue idle finds it connected.
+		l.writeQueued()
 	}
 	if err != nil {
 		return 0, err
@@ -127,12 +104,17 @@ func (l *Link) sendBeyond(data []byte, put func([]byte) (uint64, bool, error)) (
 	}
 	number, idle, err := put(data)
 	if idle {
-		l.mu.Lock()
-		conn := l.conn
-		l.mu.Unlock()
-		conn.drain() // Whoever finds the queue idle finds it connected.
+		l.writeQueued()
 	}
 	return number, err
+}
+
+// writeQueued writes what is queued. It is called by the goroutine that found the queue idle: then there is a connection.
+func (l *Link) writeQueued() {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	conn.drain()
 }
 
 // MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).
@@ -156,31 +138,16 @@ func (l *Link) Dropped() uint64 {
 func (l *Link) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.where, err) }
 
 // State returns what the connection is doing.
-func (l *Link) State() State {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.state
-}
+func (l *Link) State() State { return State(l.life.state()) }
 
 // WaitConnected waits until there is a connection. It returns an error that matches ErrNotConnected and the
 // context's when ctx ends first, and ErrStopped after Stop.
 func (l *Link) WaitConnected(ctx context.Context) error {
-	for {
-		l.mu.Lock()
-		state, changed := l.state, l.changed
-		l.mu.Unlock()
-		switch state {
-		case StateConnected:
-			return nil
-		case StateStopped:
-			return ErrStopped
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return asOpError(OpConnect, l.cfg.where, fmt.Errorf("%w: %w", ErrNotConnected, context.Cause(ctx)))
-		}
+	err := l.life.waitConnected(ctx, nil)
+	if err == ErrStopped {
+		return err
 	}
+	return asOpError(OpConnect, l.cfg.where, err)
 }
 
 // Peer returns who is at the other end, and false while there is no connection.
@@ -207,25 +174,18 @@ func (l *Link) Flush(ctx context.Context) error {
 // again, and from several goroutines; from inside the handler or a callback it can only end with ctx.
 func (l *Link) Stop(ctx context.Context) error {
 	l.queue.close()
-	l.mu.Lock()
-	neverStarted := l.phase == phaseNew
-	l.phase = phaseStopped
-	l.mu.Unlock()
-	if neverStarted {
-		l.setState(StateStopped, nil, nil)
-		close(l.done)
-	} else {
+	if l.life.stop() {
 		select {
 		case <-l.queue.flushed():
-		case <-l.done:
+		case <-l.life.done():
 		case <-ctx.Done():
 		}
 	}
-	defer context.AfterFunc(ctx, l.giveUp)() // Whatever hangs ends with the connection.
+	defer context.AfterFunc(ctx, l.life.force)() // Whatever hangs ends with the connection.
 	gentle := l.partGently(ctx)
-	l.giveUp()
+	l.life.force()
 	select {
-	case <-l.done:
+	case <-l.life.done():
 	case <-ctx.Done():
 		gentle = firstError(l.stillBusy(ctx), gentle)
 	}

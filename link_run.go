@@ -14,7 +14,7 @@ import (
 
 // partGently tells the peer that nothing more comes. The peer of a TCP connection may read what was sent before that is
 // closed: reading goes on until the peer has ended its side, because what a peer sends to a closed socket costs it what
-// it has not read yet. Where l.abort ends, nothing of this hangs.
+// it has not read yet. A forced stop ends whatever hangs.
 func (l *Link) partGently(ctx context.Context) error {
 	l.mu.Lock()
 	l.parting = true
@@ -28,48 +28,40 @@ func (l *Link) partGently(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-l.done:
+	case <-l.life.done():
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", context.Cause(ctx))
 	}
 }
 
-// stillBusy says that the goroutine does not end, although nothing but its handler or a callback can hold it up.
+// stillBusy is the error of a goroutine that does not end, although only its handler or a callback can delay it.
 func (l *Link) stillBusy(ctx context.Context) error {
-	timer := time.NewTimer(stopGrace)
-	defer timer.Stop()
-	select {
-	case <-l.done:
+	if l.life.awaitForced() {
 		return nil
-	case <-timer.C:
-		return fmt.Errorf("the handler or a callback has not returned: %w", context.Cause(ctx))
 	}
+	return fmt.Errorf("the handler or a callback has not returned: %w", context.Cause(ctx))
 }
 
-// finished says whether Stop waits for nothing but the end of the connection.
+// finished reports whether Stop waits for nothing but the end of the connection.
 func (l *Link) finished() bool {
-	l.mu.Lock()
-	stopped := l.phase == phaseStopped
-	l.mu.Unlock()
-	return stopped && l.queue.empty()
+	return l.life.forced() || l.life.isStopping() && l.queue.empty()
 }
 
 // run connects and reads until the Link is stopped.
 func (l *Link) run() {
-	defer close(l.done)
-	defer func() { l.setState(StateStopped, nil, nil) }()
-	for l.abort.Err() == nil && !l.finished() {
-		l.setState(StateConnecting, nil, nil)
-		if !l.pause() {
+	defer l.publish(nil)
+	for !l.finished() {
+		l.life.setState(stateConnecting, nil)
+		if l.life.pause(nil, l.finished) != nil {
 			return
 		}
 		conn, err := l.dial()
 		if err != nil {
-			if l.abort.Err() != nil {
+			if l.life.forced() {
 				return
 			}
-			l.failures++
+			l.life.attemptFailed()
 			l.cfg.onError.report(OpDial, l.cfg.where, err)
 			continue
 		}
@@ -77,26 +69,15 @@ func (l *Link) run() {
 	}
 }
 
-// pause waits for the backoff.
-func (l *Link) pause() bool {
-	timer := time.NewTimer(backoff(l.failures, l.cfg.maxBackoff))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-l.abort.Done():
-		return false
-	}
-}
-
 // converse uses a connection until it is lost.
 func (l *Link) converse(conn *Conn) {
-	if !l.setState(StateConnected, nil, conn) {
+	if !l.publish(conn) {
 		endSending(conn.conn)
 		conn.abandon()
 		return
 	}
-	release := context.AfterFunc(l.abort, conn.abandon)
+	l.life.setState(stateConnected, nil)
+	release := context.AfterFunc(l.life.context(), conn.abandon)
 	defer release()
 	defer conn.abandon() // Also if the handler ends the goroutine.
 	began := time.Now()
@@ -106,10 +87,11 @@ func (l *Link) converse(conn *Conn) {
 	l.queue.reserve(conn.unsent) // Nobody writes any more.
 	l.queue.rewind()
 	l.queue.dropControl()
-	l.failures = failuresAfter(l.failures, received > 0, time.Since(began))
+	l.life.connectionEnded(received > 0, time.Since(began))
 	conn.release()
-	if l.abort.Err() == nil {
-		l.setState(StateLost, err, nil)
+	if !l.life.forced() {
+		l.publish(nil)
+		l.life.setState(stateDisconnected, err)
 	}
 }
 
@@ -146,7 +128,7 @@ func (l *Link) passOver(err error) bool {
 
 // dial makes a connection that sends from the queue of the Link.
 func (l *Link) dial() (*Conn, error) {
-	conn, err := dialConn(l.abort, &l.cfg)
+	conn, err := dialConn(l.life.context(), &l.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -155,22 +137,14 @@ func (l *Link) dial() (*Conn, error) {
 	return conn, nil
 }
 
-// setState publishes a state and tells the callback. It says no to a connection that comes too late for Stop.
-func (l *Link) setState(state State, cause error, conn *Conn) bool {
+// publish makes conn, which may be nil, the connection that is written to. It returns false for one that comes too late
+// for Stop.
+func (l *Link) publish(conn *Conn) bool {
 	l.mu.Lock()
-	if late := l.parting && conn != nil; late || l.state == state {
-		l.mu.Unlock()
-		return !late
+	defer l.mu.Unlock()
+	if l.parting && conn != nil {
+		return false
 	}
-	l.state, l.conn = state, conn
-	close(l.changed)
-	l.changed = make(chan struct{})
-	l.mu.Unlock()
-	if l.cfg.watch != nil {
-		l.cfg.watch(state, cause)
-	}
-	if l.cfg.onState != nil {
-		l.cfg.onState(state, cause)
-	}
+	l.conn = conn
 	return true
 }

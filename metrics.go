@@ -46,52 +46,47 @@ type WriterMetrics struct {
 	Errors          uint64 `json:"errors"`       // Calls of the error callback, had there been one.
 }
 
-// writerCounts are the counters that are not the queue's.
+// writerCounts are the counters that are neither the queue's nor the loop's.
 type writerCounts struct {
-	tooLarge, possiblyLost                   atomic.Uint64
-	connections, lostConnections, dialErrors atomic.Uint64
-	writes, writtenBytes, backpressure       atomic.Uint64
-	unauthorized, handshakeErrors            atomic.Uint64
-	errors                                   atomic.Uint64
+	tooLarge, errors              atomic.Uint64
+	unauthorized, handshakeErrors atomic.Uint64
 }
 
 // Metrics returns a snapshot. It may be called at any time.
 func (w *Writer) Metrics() WriterMetrics {
-	counts, ackTime := w.queue.snapshot()
+	queued, ackTime := w.queue.snapshot()
 	var acknowledged uint64
 	if w.cfg.acknowledgements {
-		acknowledged = counts.sent
+		acknowledged = queued.sent
 	}
-	w.mu.Lock()
-	connected := w.state == StateConnected
-	w.mu.Unlock()
+	connected, loop := w.loop.connected(), w.loop.snapshot()
 	return WriterMetrics{
-		Accepted:    counts.accepted,
-		Sent:        counts.sent,
-		Dropped:     counts.dropped,
-		Expired:     counts.expired,
-		Undelivered: counts.undelivered,
-		Queued:      counts.queued,
-		QueuedBytes: counts.queuedBytes,
+		Accepted:    queued.accepted,
+		Sent:        queued.sent,
+		Dropped:     queued.dropped,
+		Expired:     queued.expired,
+		Undelivered: queued.undelivered,
+		Queued:      queued.queued,
+		QueuedBytes: queued.queuedBytes,
 
-		Refused:      counts.refused,
+		Refused:      queued.refused,
 		TooLarge:     w.counts.tooLarge.Load(),
-		PossiblyLost: w.counts.possiblyLost.Load(),
+		PossiblyLost: loop.possiblyLost,
 
 		Acknowledged:   acknowledged,
-		Unacknowledged: counts.unacknowledged,
-		Redelivered:    counts.redelivered,
+		Unacknowledged: queued.unacknowledged,
+		Redelivered:    queued.redelivered,
 		AckTime:        Times(ackTime),
 
 		Connected:       connected,
-		Connections:     w.counts.connections.Load(),
-		LostConnections: w.counts.lostConnections.Load(),
-		DialErrors:      w.counts.dialErrors.Load(),
+		Connections:     loop.connections,
+		LostConnections: loop.lostConnections,
+		DialErrors:      loop.dialErrors,
 		Unauthorized:    w.counts.unauthorized.Load(),
 		HandshakeErrors: w.counts.handshakeErrors.Load(),
-		Writes:          w.counts.writes.Load(),
-		WrittenBytes:    w.counts.writtenBytes.Load(),
-		Backpressure:    w.counts.backpressure.Load(),
+		Writes:          loop.writes,
+		WrittenBytes:    loop.writtenBytes,
+		Backpressure:    loop.backpressure,
 		Errors:          w.counts.errors.Load(),
 	}
 }

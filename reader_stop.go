@@ -11,6 +11,18 @@ import (
 	"time"
 )
 
+// A phase is how far the life of a Reader is.
+type phase int
+
+const (
+	phaseNew phase = iota
+	phaseStarted
+	phaseStopped
+)
+
+// stopGrace is how long a Stop whose context has ended waits for what was under way. It may be stuck in a callback.
+const stopGrace = 20 * time.Millisecond
+
 // Stop ends the Reader without losing a message. It refuses new connections, serves those that are
 // waiting, keeps every peer from writing more, handles all that the kernel has accepted by then, and
 // removes its socket. Where the kernel cannot refuse a peer's writes (anything but a Unix socket on

@@ -2,17 +2,16 @@
 
 package udsipc
 
-// This file is the Writer as its user sees it; writer_wait.go is what can be waited for. What its one
-// goroutine does is in drain.go.
+// This file is the Writer: what may be queued, what can be waited for, and who is told. The loop that connects and
+// sends is in sender_loop.go.
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"sync"
+	"net"
 	"sync/atomic"
-	"time"
 )
 
 // A Writer streams messages to the Reader at an address. It is made by NewWriter, takes messages at
@@ -23,53 +22,10 @@ import (
 type Writer struct {
 	cfg    writerConfig
 	queue  *queue
+	loop   *loop
 	counts writerCounts
-	limit  atomic.Uint64 // The largest message, for this side and, once it has said so, for the reader.
-	id     WriterID      // Of all sessions; zero without acknowledgements.
-
-	// Stopping.
-	stopping atomic.Bool
-	abort    context.Context // Ended when Stop does not wait any longer.
-	giveUp   context.CancelFunc
-	done     chan struct{} // Closed when the drain goroutine is gone.
-
-	// The drain goroutine's own.
-	bufs     [][]byte
-	failures int    // Connections in a row that proved nothing; the exponent of the backoff.
-	poison   strike // The message that may be one that no reader takes.
-	attempt  uint64 // Of the last session.
-	dialed   uint64 // Connections that were made, those that were given up at once included.
-	unread   uint64 // Messages that the peer had not read yet when Stop gave up.
-
-	wanted atomic.Bool // Somebody waits for a connection, whether there is a message or not.
-
-	mu       sync.Mutex // Guards what follows.
-	phase    phase
-	state    State
-	changed  chan struct{} // Closed and replaced whenever state changes.
-	current  *outbound     // What Flush asks; nil when there is no connection.
-	newcomer *outbound     // A connection that is not welcome yet.
-
-	told told
+	dialed atomic.Uint64 // Connections that were made, those that were given up at once included.
 }
-
-// told is what the program was told of already, so that each message that was not delivered is told once,
-// whoever asks.
-type told struct {
-	sync.Mutex               // Guards what follows; taken before queue.mu.
-	dropped           uint64 // To the error callback.
-	expired           uint64 // The same.
-	undelivered, lost uint64 // By Flush and Stop; the first with what was dropped or expired.
-}
-
-// A phase is how far the life of a Writer or a Reader is.
-type phase int
-
-const (
-	phaseNew phase = iota
-	phaseStarted
-	phaseStopped
-)
 
 // A State is what a Writer's connection is doing, as a state callback gets it.
 type State int
@@ -112,34 +68,47 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	limits := cfg.queueLimits()
 	limits.bytes, limits.acks, limits.maxAge = cfg.maxBufferedBytes, cfg.acknowledgements, cfg.maxAge
 	w := &Writer{
-		cfg:     cfg,
-		queue:   newQueue(limits),
-		done:    make(chan struct{}),
-		changed: make(chan struct{}),
-		bufs:    make([][]byte, 0, maxVector),
+		cfg:   cfg,
+		queue: newQueue(limits),
 	}
-	w.abort, w.giveUp = context.WithCancel(context.Background())
-	w.limit.Store(cfg.maxMessageSize)
-	if cfg.acknowledgements {
-		_, _ = rand.Read(w.id[:]) // Never fails (crypto/rand).
-	}
+	w.loop = newLoop(w.loopConfig(), loopEvents{state: w.onState, report: w.report, undelivered: cfg.undelivered})
 	return w, nil
+}
+
+// loopConfig returns what the loop needs to know of the options.
+func (w *Writer) loopConfig() loopConfig {
+	cfg := loopConfig{
+		queue:            w.queue,
+		dial:             w.dial,
+		acks:             w.cfg.acknowledgements,
+		messageLimit:     w.cfg.maxMessageSize,
+		writeTimeout:     w.cfg.writeTimeout,
+		maxBackoff:       w.cfg.maxBackoff,
+		heartbeatTimeout: w.cfg.peerTimeout,
+		dropOldest:       w.cfg.overflow == OverflowDropOldest,
+		maxAge:           w.cfg.maxAge,
+	}
+	if cfg.acks {
+		_, _ = rand.Read(cfg.writer[:]) // Never fails (crypto/rand).
+	}
+	return cfg
+}
+
+// dial connects and makes sure who listens. It is called by the loop.
+func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
+	conn, _, err := w.cfg.connect(ctx, &w.dialed)
+	switch {
+	case errors.Is(err, ErrHandshake):
+		w.counts.handshakeErrors.Add(1)
+	case errors.Is(err, ErrUnauthorized):
+		w.counts.unauthorized.Add(1)
+	}
+	return conn, err
 }
 
 // Start begins to connect and to send, and returns at once. It may be called again; after Stop it
 // returns ErrStopped.
-func (w *Writer) Start() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch w.phase {
-	case phaseStopped:
-		return ErrStopped
-	case phaseNew:
-		w.phase = phaseStarted
-		go w.run() // Ends after Stop, which waits for done.
-	}
-	return nil
-}
+func (w *Writer) Start() error { return w.loop.start() }
 
 // WriteMessage copies data into the queue; the caller may reuse it at once. A message of no bytes is
 // a message. A nil error means that the message will be delivered, or counted as not delivered.
@@ -147,7 +116,7 @@ func (w *Writer) Start() error {
 // It returns ErrMessageTooLarge for a message over WithMaxMessageSize, ErrStopped after Stop, and,
 // when the queue is full, what WithOverflow says: ErrBufferFull by default.
 func (w *Writer) WriteMessage(data []byte) error {
-	if uint64(len(data)) > w.limit.Load() {
+	if uint64(len(data)) > w.loop.messageLimit() {
 		return w.tooLarge(data)
 	}
 	if w.cfg.overflow == OverflowBlock {
@@ -161,7 +130,7 @@ func (w *Writer) WriteMessage(data []byte) error {
 // context's. With OverflowDropOldest there is nearly always room. Those who wait are served in the order in which
 // they came, and as long as there are any the queue is full for everybody else.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
-	if uint64(len(data)) > w.limit.Load() {
+	if uint64(len(data)) > w.loop.messageLimit() {
 		return w.tooLarge(data)
 	}
 	if err := ctx.Err(); err != nil {
@@ -180,7 +149,7 @@ func (w *Writer) countTooLarge(err error) error {
 
 func (w *Writer) tooLarge(data []byte) error {
 	w.counts.tooLarge.Add(1)
-	limit := w.limit.Load()
+	limit := w.loop.messageLimit()
 	if limit < w.cfg.maxMessageSize {
 		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
 	}
@@ -199,104 +168,33 @@ func (w *Writer) tooLarge(data []byte) error {
 // again, and from several goroutines: the first context that ends ends them all, and only one call
 // reports what was left. From inside one of the Writer's own callbacks it can only end with ctx.
 func (w *Writer) Stop(ctx context.Context) error {
-	w.queue.close() // First: once stopping is seen, nothing may be accepted.
-	w.stopping.Store(true)
-	w.queue.signal()
-
-	w.mu.Lock()
-	neverStarted := w.phase == phaseNew
-	w.phase = phaseStopped
-	if w.newcomer != nil {
-		_ = w.newcomer.conn.SetReadDeadline(aLongTimeAgo) // It looks whether there is a reason to go on.
-	}
-	w.mu.Unlock()
-	if neverStarted {
-		w.setState(StateStopped, nil)
-		close(w.done)
-	}
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		w.giveUp()
-		w.awaitDone()
-	}
-	return asOpError(OpStop, w.cfg.where, w.discard(ctx))
+	return asOpError(OpStop, w.cfg.where, w.loop.stop(ctx))
 }
 
-// stopGrace is how long a Stop whose context has ended waits for the drain goroutine to account for
-// the write that was under way. It may be stuck in a callback.
-const stopGrace = 20 * time.Millisecond
-
-func (w *Writer) awaitDone() {
-	timer := time.NewTimer(stopGrace)
-	defer timer.Stop()
-	select {
-	case <-w.done:
-	case <-timer.C:
-	}
+// Flush waits until everything written before it has been delivered: with WithAcknowledgements, handled
+// by the reader; else taken by the kernel and, on Linux, over a Unix socket, read by the peer; over
+// TCP, acknowledged by the peer's kernel. It
+// returns the context's error if that ends first. If messages were dropped, too old, or set aside, or may have been
+// lost, and no Flush has told of them yet, the error says how many, and matches ErrStopped if
+// the Writer is being stopped, else ErrConnectionClosed. Of several at once, each message is told by one.
+func (w *Writer) Flush(ctx context.Context) error {
+	return asOpError(OpFlush, w.cfg.where, w.loop.flush(ctx))
 }
 
-// discard hands back what is left of the queue, and says how much that was, and what else was not delivered and
-// was not told yet.
-func (w *Writer) discard(ctx context.Context) error {
-	w.told.Lock()
-	left, rest := w.queue.takeRest()
-	undelivered, lost := w.untoldLocked()
-	w.told.Unlock()
-	rest.visit(w.cfg.undelivered)
-	w.reportDropped()
-	var unread uint64
-	select {
-	case <-w.done:
-		w.mu.Lock()
-		unread, w.unread = w.unread, 0
-		w.mu.Unlock()
-	default:
+// WaitConnected waits until there is a connection. It makes an idle Writer connect. When ctx ends
+// first, the error matches ErrNotConnected and the context's; after Stop it is ErrStopped.
+func (w *Writer) WaitConnected(ctx context.Context) error {
+	err := w.loop.waitConnected(ctx)
+	if err == ErrStopped {
+		return err
 	}
-	cause := context.Cause(ctx)
-	if cause == nil {
-		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
-	}
-	var err error
-	add := func(another error) {
-		if err != nil {
-			another = fmt.Errorf("%w; %w", err, another)
-		}
-		err = another
-	}
-	if left > 0 {
-		add(fmt.Errorf("%d messages were not delivered: %w", left, cause))
-	}
-	if unread > 0 {
-		add(fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause))
-	}
-	if undelivered -= left; undelivered+lost > 0 {
-		add(notDelivered(ErrStopped, undelivered, lost))
-	}
-	return err
+	return asOpError(OpConnect, w.cfg.where, err)
 }
 
-// setState publishes a state and tells the callback. It is called by the drain goroutine, or by Stop
-// when there is none.
-func (w *Writer) setState(state State, cause error) {
-	w.mu.Lock()
-	if w.state == state {
-		w.mu.Unlock()
-		return
-	}
-	w.state = state
-	close(w.changed)
-	w.changed = make(chan struct{})
-	w.mu.Unlock()
-	if w.cfg.watch != nil {
-		w.cfg.watch(state, cause)
-	}
-	if w.cfg.onState != nil {
-		w.cfg.onState(state, cause)
-	}
-}
+// onState calls the callbacks of a state. It is called by the loop.
+func (w *Writer) onState(state state, cause error) { w.cfg.tellState(State(state), cause) }
 
-// report tells the error callback.
+// report counts an error, and calls the error callback.
 func (w *Writer) report(op string, err error) {
 	w.counts.errors.Add(1)
 	w.cfg.onError.report(op, w.cfg.where, err)

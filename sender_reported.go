@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file remembers which losses the program knows of, so that each is reported once.
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// reported is how many of the messages that were not delivered were reported already.
+type reported struct {
+	mu           sync.Mutex // Guards what follows; taken before queue.mu.
+	dropped      uint64     // To the error callback.
+	expired      uint64     // To the error callback.
+	undelivered  uint64     // By flush and stop, those that were dropped or had expired included.
+	possiblyLost uint64     // By flush and stop.
+}
+
+// drops returns how many messages the queue has dropped since the last call, to make room and for their age.
+func (r *reported) drops(q *queue) (dropped, expired uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := q.tally()
+	dropped, r.dropped = now.dropped-r.dropped, now.dropped
+	expired, r.expired = now.expired-r.expired, now.expired
+	return dropped, expired
+}
+
+// losses returns how many messages were not delivered, and how many may be lost, since the last call.
+func (r *reported) losses(q *queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lossesLocked(q, possiblyLost)
+}
+
+func (r *reported) lossesLocked(q *queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
+	now := q.tally()
+	sum, possibly := now.undelivered+now.dropped+now.expired, possiblyLost.Load()
+	undelivered, r.undelivered = sum-r.undelivered, sum
+	lost, r.possiblyLost = possibly-r.possiblyLost, possibly
+	return undelivered, lost
+}
+
+// rest takes what is left out of the queue, and returns how many messages that are, and the losses without them.
+func (r *reported) rest(q *queue, possiblyLost *atomic.Uint64) (left, undelivered, lost uint64, rest remains) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left, rest = q.takeRest()
+	undelivered, lost = r.lossesLocked(q, possiblyLost)
+	return left, undelivered - left, lost, rest
+}

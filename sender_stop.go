@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what others wait for: that messages are delivered, and that the loop ends.
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// flush waits until everything that was queued before has been delivered, or ctx ends. The error says which messages
+// were not, unless an earlier flush has.
+func (l *loop) flush(ctx context.Context) error {
+	if err := l.queue.flush(ctx); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	conn := l.current
+	l.mu.Unlock()
+	if conn != nil && conn.back == nil {
+		target := conn.bytes.Load()
+		read := func() bool { return conn.consumed(target) || !l.isCurrent(conn) }
+		if !pollUntil(ctx, read) {
+			return fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx))
+		}
+	}
+	undelivered, lost := l.reported.losses(l.queue, &l.counts.possiblyLost)
+	switch {
+	case undelivered+lost == 0:
+		return nil
+	case l.life.isStopping():
+		return lossError(errStopped, undelivered, lost)
+	}
+	return lossError(errConnectionClosed, undelivered, lost)
+}
+
+// isCurrent reports whether conn is the present connection, so that its end is not accounted for yet.
+func (l *loop) isCurrent(conn *outbound) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current == conn
+}
+
+// pollUntil calls condition until it returns true, soon at first, then every few milliseconds: the kernel has no event
+// for it. It returns false if ctx ends first.
+func pollUntil(ctx context.Context, condition func() bool) bool {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for delay := 20 * time.Microsecond; !condition(); delay = min(2*delay, 5*time.Millisecond) {
+		timer.Reset(delay)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return condition()
+		}
+	}
+	return true
+}
+
+// stop refuses further messages, and waits until those that are queued are delivered. When ctx ends first it is
+// forced: it returns the messages that are left to the program. The error says which messages were not delivered,
+// unless a flush has, or another call of stop. It may be called at any time, again, and by several goroutines.
+func (l *loop) stop(ctx context.Context) error {
+	l.queue.close() // First: once isStopping is true, nothing may be accepted.
+	l.life.stop()
+	l.queue.signal()
+	l.interruptHandshake()
+	select {
+	case <-l.life.done():
+	case <-ctx.Done():
+		l.life.force()
+		l.life.awaitForced()
+	}
+	return l.discard(ctx)
+}
+
+// discard returns what is left of the queue to the program. The error says how much that was, and what else was not
+// delivered and not reported.
+func (l *loop) discard(ctx context.Context) error {
+	left, undelivered, lost, rest := l.reported.rest(l.queue, &l.counts.possiblyLost)
+	rest.visit(l.events.undelivered)
+	l.reportDropped()
+	unread := l.takeUnread()
+	cause := context.Cause(ctx)
+	if cause == nil {
+		cause = fmt.Errorf("%w before Start, or by another call whose context ended", errStopped)
+	}
+	var err error
+	add := func(another error) {
+		if err != nil {
+			another = fmt.Errorf("%w; %w", err, another)
+		}
+		err = another
+	}
+	if left > 0 {
+		add(fmt.Errorf("%d messages were not delivered: %w", left, cause))
+	}
+	if unread > 0 {
+		add(fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause))
+	}
+	if undelivered+lost > 0 {
+		add(lossError(errStopped, undelivered, lost))
+	}
+	return err
+}
+
+// takeUnread returns unreadAtStop, once, if the goroutine has ended.
+func (l *loop) takeUnread() (unread uint64) {
+	select {
+	case <-l.life.done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		unread, l.unreadAtStop = l.unreadAtStop, 0
+	default:
+	}
+	return unread
+}
+
+// lossError is the error for messages that were given up, and for others that may be lost.
+func lossError(reason error, undelivered, lost uint64) error {
+	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
+}
