@@ -2,7 +2,7 @@
 #
 # Shortcuts. What the gate checks, and with which versions, is in .ci/run alone.
 
-.PHONY: all fmt lint test short race bench compare fuzz soak
+.PHONY: all fmt lint test short race bench compare fuzz soak mutate
 
 all:
 	bash .ci/run
@@ -31,6 +31,12 @@ soak:
 	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v .
 	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v .
 	go test -run '^TestHostileConversations$$' -hostile.time 10s -timeout 0 -v ./rpc
+
+# Do the tests of a package notice that it was broken somewhere? Further flags are ARGS.
+SEED ?= 1
+PACKAGE ?= ./codec
+mutate:
+	go run ./internal/mutate -seed $(SEED) $(ARGS) $(PACKAGE)
 
 bench:
 	go test -run '^$$' -bench . -count 5 .

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// This file is the list of mutants that no test can notice.
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+)
+
+//go:embed equivalent.txt
+var equivalentText string
+
+// equivalents are the listed mutants, as keys has them.
+type equivalents map[string]bool
+
+// key is what a mutant is known by. Capital letters do not count, so that a name may become an exported one.
+func key(file, function, before, after string) string {
+	return strings.ToLower(strings.Join([]string{file, function, before, after}, "\n"))
+}
+
+// has says whether m is listed: itself, each change of its line, or each change of its function.
+func (e equivalents) has(m mutant) bool {
+	return e[key(m.name, m.function, m.before, m.after)] || e[key(m.name, m.function, m.before, "*")] || e[key(m.name, m.function, "*", "*")]
+}
+
+// parseEquivalents reads blocks with an empty line between: file and function, then a line that is changed (-) and what it
+// becomes (+), each as it is printed, once or more, and the reason. A * stands for any change. Lines with # are comments.
+func parseEquivalents(text string) (equivalents, error) {
+	e := equivalents{}
+	for block := range strings.SplitSeq(text, "\n\n") {
+		if err := e.parse(block); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (e equivalents) parse(block string) error {
+	var file, function, before, reason string
+	entries := 0
+	for line := range strings.SplitSeq(strings.TrimSpace(block), "\n") {
+		mark, rest, _ := strings.Cut(line, " ")
+		switch {
+		case line == "" || mark == "#":
+		case file == "":
+			file, function = mark, rest
+		case mark == "-" && reason == "":
+			before = rest
+		case mark == "+" && reason == "" && before != "":
+			e[key(file, function, before, rest)] = true
+			entries++
+		default:
+			reason += line
+		}
+	}
+	if file != "" && (entries == 0 || strings.TrimSpace(reason) == "") {
+		return fmt.Errorf("mutate: equivalent.txt: a block of %s has %d entries and the reason %q", file, entries, reason)
+	}
+	return nil
+}

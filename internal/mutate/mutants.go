@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// This file is the kinds of mutants, and where a file has places for them.
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"go/types"
+	"strconv"
+	"strings"
+)
+
+// A mutant replaces a piece of a file.
+type mutant struct {
+	path, name    string // Of the file: whole, and within the module.
+	function      string // Or what else is declared there.
+	line          int
+	before, after string // The line, or the first line of what is removed.
+	from, to      int
+	text          string
+}
+
+// removed is what the line of a mutant becomes that has a statement less.
+const removed = "(removed)"
+
+func (m mutant) String() string {
+	return fmt.Sprintf("%s:%d %s: - %s + %s", m.name, m.line, m.function, m.before, m.after)
+}
+
+// apply returns the text of the file with the mutant in it.
+func (m mutant) apply(text []byte) []byte {
+	changed := append([]byte{}, text[:m.from]...)
+	return append(append(changed, m.text...), text[m.to:]...)
+}
+
+// A finder collects the mutants of a file.
+type finder struct {
+	info       *types.Info
+	file       *token.File
+	text       []byte
+	path, name string
+	function   string
+	negated    ast.Expr // The operand of a negation, which is not negated once more.
+	found      []mutant
+}
+
+// operators are what stands instead of an operator.
+var operators = map[token.Token][]token.Token{
+	token.EQL: {token.NEQ}, token.NEQ: {token.EQL},
+	token.LSS: {token.LEQ, token.GEQ}, token.GEQ: {token.GTR, token.LSS},
+	token.GTR: {token.GEQ, token.LEQ}, token.LEQ: {token.LSS, token.GTR},
+	token.LAND: {token.LOR}, token.LOR: {token.LAND},
+	token.ADD: {token.SUB}, token.SUB: {token.ADD}, token.MUL: {token.QUO}, token.QUO: {token.MUL}, token.REM: {token.MUL},
+	token.AND: {token.OR}, token.OR: {token.AND}, token.XOR: {token.AND}, token.AND_NOT: {token.AND},
+	token.SHL: {token.SHR}, token.SHR: {token.SHL},
+	token.ADD_ASSIGN: {token.SUB_ASSIGN}, token.SUB_ASSIGN: {token.ADD_ASSIGN},
+	token.MUL_ASSIGN: {token.QUO_ASSIGN}, token.QUO_ASSIGN: {token.MUL_ASSIGN},
+	token.AND_ASSIGN: {token.OR_ASSIGN}, token.OR_ASSIGN: {token.AND_ASSIGN},
+	token.SHL_ASSIGN: {token.SHR_ASSIGN}, token.SHR_ASSIGN: {token.SHL_ASSIGN},
+	token.INC: {token.DEC}, token.DEC: {token.INC},
+}
+
+func (f *finder) visit(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.BinaryExpr:
+		f.operator(n.OpPos, n.Op)
+	case *ast.UnaryExpr:
+		if n.Op == token.NOT {
+			f.negated = n.X
+			f.replace(n.OpPos, n.OpPos+1, "")
+		}
+	case *ast.BasicLit:
+		f.number(n)
+	case *ast.Ident, *ast.SelectorExpr:
+		f.negate(n.(ast.Expr))
+	case *ast.CallExpr:
+		f.negate(n)
+		f.extreme(n)
+	case *ast.AssignStmt:
+		f.assignment(n)
+	case *ast.IncDecStmt:
+		f.operator(n.TokPos, n.Tok)
+		f.remove(n, "")
+	case *ast.ExprStmt, *ast.SendStmt, *ast.DeferStmt, *ast.GoStmt, *ast.BranchStmt:
+		f.remove(n, "")
+	case *ast.IfStmt:
+		f.remove(n, "{}") // It may follow an else.
+	case *ast.ReturnStmt:
+		f.results(n)
+	}
+	return true
+}
+
+// operator has each of its substitutes stand in its place.
+func (f *finder) operator(at token.Pos, op token.Token) {
+	for _, other := range operators[op] {
+		f.replace(at, at+token.Pos(len(op.String())), other.String())
+	}
+}
+
+// number makes a whole number larger and smaller by one.
+func (f *finder) number(n *ast.BasicLit) {
+	value, err := strconv.ParseUint(n.Value, 0, 64)
+	if n.Kind != token.INT || err != nil {
+		return
+	}
+	f.replace(n.Pos(), n.End(), strconv.FormatUint(value+1, 10))
+	if value == 0 {
+		f.replace(n.Pos(), n.End(), "(-1)")
+		return
+	}
+	f.replace(n.Pos(), n.End(), strconv.FormatUint(value-1, 10))
+}
+
+// negate turns a truth value, other than a comparison, which operator turns.
+func (f *finder) negate(e ast.Expr) {
+	t, ok := f.info.Types[e]
+	if !ok || !t.IsValue() || e == f.negated {
+		return
+	}
+	if basic, ok := t.Type.Underlying().(*types.Basic); !ok || basic.Info()&types.IsBoolean == 0 {
+		return
+	}
+	if t.Value != nil && (t.Value.String() == "true" || t.Value.String() == "false") {
+		f.replace(e.Pos(), e.End(), strconv.FormatBool(t.Value.String() == "false"))
+		return
+	}
+	f.replace(e.Pos(), e.Pos(), "!")
+}
+
+// extreme has the smallest of some values stand for the largest, and the other way round.
+func (f *finder) extreme(call *ast.CallExpr) {
+	name, ok := call.Fun.(*ast.Ident)
+	if !ok || !f.info.Types[call.Fun].IsBuiltin() {
+		return
+	}
+	if other := map[string]string{"min": "max", "max": "min"}[name.Name]; other != "" {
+		f.replace(name.Pos(), name.End(), other)
+	}
+}
+
+// assignment removes an assignment, whole and, if it is several, each of them.
+func (f *finder) assignment(n *ast.AssignStmt) {
+	f.operator(n.TokPos, n.Tok)
+	if n.Tok == token.DEFINE {
+		return
+	}
+	f.remove(n, "")
+	for i := 0; i < len(n.Lhs) && len(n.Lhs) > 1; i++ {
+		f.replace(n.Lhs[i].Pos(), n.Lhs[i].End(), "_")
+	}
+}
+
+// results has nil returned for each error.
+func (f *finder) results(n *ast.ReturnStmt) {
+	if len(n.Results) == 0 {
+		f.remove(n, "")
+	}
+	for _, result := range n.Results {
+		t := f.info.Types[result]
+		if t.Type != nil && !t.IsNil() && types.Identical(t.Type, types.Universe.Lookup("error").Type()) {
+			f.replace(result.Pos(), result.End(), "nil")
+		}
+	}
+}
+
+// replace adds the mutant with this text from one place to another.
+func (f *finder) replace(from, to token.Pos, text string) {
+	m := f.at(from, to, text)
+	start, end := f.lineBounds(m.from)
+	last := min(m.to, end)
+	m.before = strings.TrimSpace(string(f.text[start:end]))
+	m.after = strings.TrimSpace(string(f.text[start:m.from]) + text + string(f.text[last:end]))
+	f.found = append(f.found, m)
+}
+
+// remove adds the mutant without n, which has text in its place.
+func (f *finder) remove(n ast.Node, text string) {
+	m := f.at(n.Pos(), n.End(), text)
+	whole := string(f.text[m.from:m.to])
+	line, _, more := strings.Cut(whole, "\n")
+	if m.before, m.after = line, removed; more {
+		m.before += " …"
+	}
+	f.found = append(f.found, m)
+}
+
+func (f *finder) at(from, to token.Pos, text string) mutant {
+	return mutant{path: f.path, name: f.name, function: f.function, line: f.file.Line(from), from: f.file.Offset(from), to: f.file.Offset(to), text: text}
+}
+
+// lineBounds returns where the line begins and ends that a byte lies in.
+func (f *finder) lineBounds(offset int) (start, end int) {
+	start = strings.LastIndexByte(string(f.text[:offset]), '\n') + 1
+	end = strings.IndexByte(string(f.text[offset:]), '\n')
+	if end < 0 {
+		return start, len(f.text)
+	}
+	return start, offset + end
+}
