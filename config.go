@@ -15,13 +15,6 @@ import (
 	"time"
 )
 
-// maxMessageLimit bounds every message, whatever WithMaxMessageSize says: a length that no buffer can
-// hold, on a 32-bit system either, is never believed.
-const maxMessageLimit = 1 << 30
-
-// minSilence is the least that WithPeerTimeout may be, and that a peer is believed to want.
-const minSilence = 100 * time.Millisecond
-
 // What a Conn has of Dial as well.
 const (
 	defaultReadBuffer     = 256 << 10
@@ -66,9 +59,6 @@ func (c *sharedConfig) queueLimits() queueLimits {
 		messages: c.maxBufferedWrites, bytes: c.queueBytes(), dropOldest: c.overflow == OverflowDropOldest,
 	}
 }
-
-// maxHeaderRoom is more than any prefix of a message takes.
-const maxHeaderRoom = 16
 
 // sharedDefaults are those of both sides.
 func sharedDefaults(text string) sharedConfig {

@@ -16,6 +16,9 @@ const (
 	maxSpareRatio = 16       // How much larger than its bytes a waiting buffer may be.
 )
 
+// What is moved for a wait ends in a buffer that costs nothing, or is large. No constant of type uint64 is negative.
+const _ = uint64(moveOnWait - freeSize)
+
 // holdPatience is how long a peer may bring nothing of a message that holds read memory while others wait for that.
 const holdPatience = 2 * time.Second
 

@@ -17,6 +17,10 @@ const (
 	goodbyeWait   = 100 * time.Millisecond // How long the goodbye itself may take.
 )
 
+// What a Writer has written before it hears the goodbye is within what a Reader puts up with. No constant of type uint64
+// is negative.
+const _ = uint64(maxGraceBytes - 2*batchSize)
+
 // A grace is the time that a peer has to end its side after the goodbye. Only time that is spent
 // waiting for the peer counts: what came is handled, however long the handler takes.
 type grace struct {

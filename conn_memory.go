@@ -8,6 +8,12 @@ package udsipc
 // messages never wait for large ones.
 const freeSize = 16 << 10
 
+// It is the size of a class. No constant of type uint64 is negative: a false condition is an error of the compiler.
+const (
+	_ = uint64(0 - freeSize&(freeSize-1))
+	_ = uint64(freeSize - minBufferSize)
+)
+
 // A memoryLimit bounds the read buffers of many connections together. It is asked once for each read at most. A
 // connection that waits leaves its loan alone until the wait is over.
 type memoryLimit interface {

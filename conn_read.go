@@ -98,6 +98,9 @@ type inbound struct {
 // tooLargeHead is how much of a message over the limit a tooLargeError has.
 const tooLargeHead = 32
 
+// The smallest buffer has room for it. No constant of type uint64 is negative.
+const _ = uint64(minBufferSize - tooLargeHead - maxHeaderSize)
+
 // inLimits are what a receiving connection puts up with, and what is known of it at the beginning.
 type inLimits struct {
 	maxMessageSize      uint64

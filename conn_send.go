@@ -166,6 +166,8 @@ func (c *Conn) writeWaiting(vector net.Buffers) (n int64, err error) {
 // stallPiece is what a peer behind TLS, or a connection of a user's own, has to take in the time of WithStallTimeout.
 const stallPiece = 16 << 10
 
+const _ = uint64(batchSize - stallPiece) // No constant of type uint64 is negative.
+
 // tryAll writes bufs without waiting, and returns how many bytes the kernel took.
 func (c *Conn) tryAll(bufs [][]byte) (n int, err error) {
 	for _, c.pending = range bufs {

@@ -18,6 +18,13 @@ const (
 	lastWordsWait  = 200 * time.Millisecond // How long the last words are waited for after a failed write.
 )
 
+// The goodbye comes sooner than the wait for it ends, and the last words fit their buffer. No constant of type uint64 is
+// negative.
+const (
+	_ = uint64(lastWordsWait - goodbyeWait)
+	_ = uint64(len(lastWords{}.buf) - 1 - maxHeaderSize - maxGreeting)
+)
+
 // lastWords are what a peer sends without a session: the goodbye and the report, or nothing.
 type lastWords struct {
 	buf      [1 + maxHeaderSize + maxGreeting]byte

@@ -4,10 +4,7 @@ package udsipc
 
 // This file is what a handler gets.
 
-import (
-	"context"
-	"encoding/hex"
-)
+import "context"
 
 // A MessageHandler handles one message. data is valid until it returns; a handler that keeps it must
 // copy it. It may change data only if it then returns nil: what is offered again is the same memory. An error, a panic,
@@ -34,4 +31,4 @@ type Delivery struct {
 type WriterID [16]byte
 
 // String returns the ID in hexadecimal.
-func (id WriterID) String() string { return hex.EncodeToString(id[:]) }
+func (w WriterID) String() string { return id(w).String() }

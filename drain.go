@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// One write takes as many chunks as a batch may have bytes. No constant of type uint64 is negative.
+const _ = uint64(maxVector*chunkSize - batchSize)
+
 // run connects and sends until the loop is stopped.
 func (l *loop) run() {
 	for {

@@ -190,17 +190,6 @@ func (e *PossibleLossError) Error() string { return (*possibleLossError)(e).Erro
 // Unwrap returns ErrConnectionClosed and the cause.
 func (e *PossibleLossError) Unwrap() []error { return (*possibleLossError)(e).Unwrap() }
 
-// A TooLargeError is what a Conn and a Link say of a message over their limit. Reading goes on behind it.
-type TooLargeError struct {
-	Size, Limit uint64
-	Head        []byte // Its first bytes, up to 32.
-}
-
-func (e *TooLargeError) Error() string { return (*tooLargeError)(e).Error() }
-
-// Unwrap returns ErrMessageTooLarge.
-func (e *TooLargeError) Unwrap() error { return ErrMessageTooLarge }
-
 // An ErrorCallback is told of everything that went wrong and was not returned to a caller. err is an
 // *OpError; context is its Op in words. It is called from the goroutine in which the error arose, so
 // it should return soon; it may call Stop with a context that ends.

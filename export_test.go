@@ -39,7 +39,7 @@ type (
 
 // Bytes returns the opening and the hello.
 func (h Hello) Bytes() []byte {
-	return appendHello(nil, hello{writer: h.Writer, attempt: h.Attempt, first: h.First, sent: h.Sent, silence: h.Silence})
+	return appendHello(nil, hello{writer: id(h.Writer), attempt: h.Attempt, first: h.First, sent: h.Sent, silence: h.Silence})
 }
 
 // Bytes returns the welcome.
@@ -49,7 +49,7 @@ func (w Welcome) Bytes() []byte {
 
 func ParseHello(b []byte) (Hello, int, error) {
 	h, size, err := parseHello(b)
-	return Hello{Writer: h.writer, Attempt: h.attempt, First: h.first, Sent: h.sent, Silence: h.silence}, size, err
+	return Hello{Writer: WriterID(h.writer), Attempt: h.attempt, First: h.first, Sent: h.sent, Silence: h.silence}, size, err
 }
 
 func ParseWelcome(b []byte) (Welcome, int, error) {
@@ -203,7 +203,7 @@ func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 
 // LegacySeeds are what a Reader may leave for the next one.
 func LegacySeeds() [][]byte {
-	writer := legacyWriter{key: writerKey{who: "uid 0", id: WriterID{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
+	writer := legacyWriter{key: writerKey{who: "uid 0", id: id{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
 	session := legacySession{inode: 1 << 40, writer: writer, limit: 10 << 20, silence: 10 * time.Second, beat: time.Second}
 	return [][]byte{
 		(&legacyState{}).bytes(),
@@ -218,7 +218,7 @@ func Slots() int64 { return slots.Load() }
 // ReclaimAfterAnother has a writer connect again before what an earlier process has left of it is taken over.
 func ReclaimAfterAnother() error {
 	m := newWriterMemory(10, time.Hour)
-	key := writerKey{who: "uid 0", id: WriterID{1}}
+	key := writerKey{who: "uid 0", id: id{1}}
 	left := legacyWriter{key: key, attempt: 1, handled: 5}
 	m.restore([]legacyWriter{left}, time.Now())
 	c, err := m.claim(key.who, hello{writer: key.id, attempt: 2, first: 6, sent: 9}, func() {})

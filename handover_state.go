@@ -23,6 +23,12 @@ const legacyVersion = 2
 // maxLegacyNames bounds the length of a name in it.
 const maxLegacyNames = 1 << 10
 
+// A writerKey names a writer together with who it is, so that nobody can take another's place.
+type writerKey struct {
+	who string
+	id  id
+}
+
 // A legacyState is all of it.
 type legacyState struct {
 	writers  []legacyWriter

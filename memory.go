@@ -27,12 +27,6 @@ type writerMemory struct {
 	idle    list.List // Of *remembered, in the order in which their last connections ended.
 }
 
-// A writerKey names a writer together with who it is, so that nobody can take another's place.
-type writerKey struct {
-	who string
-	id  WriterID
-}
-
 // A remembered is a writer.
 type remembered struct {
 	key      writerKey

@@ -17,7 +17,7 @@ import (
 type loopConfig struct {
 	queue            *queue
 	dial             func(ctx context.Context) (net.Conn, error) // Returns a connection that messages may be sent on: authorized, with TLS.
-	writer           WriterID                                    // Of all sessions.
+	writer           id                                          // Of all sessions.
 	acks             bool
 	messageLimit     uint64 // In bytes, for one message.
 	writeTimeout     time.Duration

@@ -89,7 +89,7 @@ func (c *readerConn) welcome(h hello) error {
 	if handled >= h.first {
 		c.reader.counts.duplicates.Add(handled - h.first + 1)
 	}
-	c.delivery.Writer = h.writer
+	c.delivery.Writer = WriterID(h.writer)
 	c.tried = attempts{message: handled + 1, count: failures}
 	c.beginSession(handled, repeats, beat, c.in.heartbeatTimeout(c.reader.cfg.peerTimeout))
 	c.acks.sendWelcome()

@@ -9,6 +9,7 @@ package udsipc
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"time"
@@ -26,6 +27,12 @@ var opening = []byte{0xf5, 0xe4, 0xf3, 0xe9, 0xf0, 0xe3, 0xad, 0xe1, 0xe3, 0xeb,
 // frame and no acknowledgement begins with.
 var heartbeat = []byte{0x80, 0x00}
 
+// minSilence is the least that WithPeerTimeout may be, and that a peer is believed to want.
+const minSilence = 100 * time.Millisecond
+
+// beatsPerSilence is how many heartbeats are sent in the time in which one must arrive.
+const beatsPerSilence = 3
+
 const (
 	maxGreeting = 128           // The longest body of a hello or a welcome.
 	maxNumber   = math.MaxInt64 // The largest number that is believed, so that none overflows.
@@ -38,9 +45,15 @@ var (
 	errVersion         = fmt.Errorf("%w: unknown version", errInvalidSession)
 )
 
+// An id names a writer for as long as it lives, over all of its connections.
+type id [16]byte
+
+// String returns the ID in hexadecimal.
+func (i id) String() string { return hex.EncodeToString(i[:]) }
+
 // A hello is what a writer says first.
 type hello struct {
-	writer  WriterID
+	writer  id
 	attempt uint64        // Counts the writer's connections from 1, so that a late one is known.
 	first   uint64        // The oldest message that the writer still holds, or the next if it holds none.
 	sent    uint64        // The newest message that it ever sent; first-1 or more.

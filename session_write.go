@@ -19,8 +19,7 @@ import (
 // so that they leave the queue.
 const pokeAfter = 10 * time.Millisecond
 
-// beatsPerSilence is how many heartbeats are sent in the time in which one must arrive.
-const beatsPerSilence = 3
+const _ = uint64(minSilence/beatsPerSilence - pokeAfter) // An interrupted write costs no heartbeat, or does not compile.
 
 // A backChannel is what comes from the reader of a session. greet reads it first, then watch.
 type backChannel struct {
@@ -35,6 +34,8 @@ type backChannel struct {
 
 // backSize has room for whatever cannot be parsed before it is whole: a welcome, or a goodbye with its report.
 const backSize = 1 + maxHeaderSize + maxGreeting
+
+const _ = uint64(backSize - maxHeaderSize - maxGreeting) // No constant of type uint64 is negative.
 
 // fillBack reads more, until the read deadline of the connection at most.
 func (o *outbound) fillBack() error {

@@ -192,7 +192,7 @@ func (c *readerConn) resume() bool {
 		c.reader.report(opSession, c.where(), c.stale)
 		return false
 	}
-	c.delivery.Writer = left.writer.key.id
+	c.delivery.Writer = WriterID(left.writer.key.id)
 	c.tried = attempts{message: left.writer.handled + 1, count: left.writer.failures}
 	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
 	if left.limit > c.reader.cfg.maxMessageSize {
