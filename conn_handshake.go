@@ -13,7 +13,7 @@ import (
 )
 
 // handshake makes the TLS handshake, if the connection speaks it, and notes what is known of the peer then.
-func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *Peer) error {
+func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *peer) error {
 	secure, ok := in.conn.(*tls.Conn)
 	if !ok {
 		return nil

@@ -8,7 +8,6 @@ package udsipc
 // is concluded, and the goodbye takes the place of a shut receiving side.
 
 import (
-	"errors"
 	"net"
 	"syscall"
 )
@@ -24,7 +23,3 @@ func hungUp(syscall.RawConn) bool                 { return false }
 func sendBufferSize(syscall.RawConn) (bytes int)  { return 0 }
 func pendingError(syscall.RawConn) error          { return nil }
 func shutReceiving(net.Conn) bool                 { return false }
-func shutListener(*net.UnixListener) bool         { return false }
-func dropConnections(*net.TCPListener) bool       { return false }
-
-func acceptNow(net.Listener, func(error) bool) (net.Conn, error) { return nil, errors.ErrUnsupported }

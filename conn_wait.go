@@ -7,6 +7,7 @@ package udsipc
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -195,7 +196,7 @@ var errNotPlain = errors.New("only a connection over a bare socket can be handed
 // requestHandOver has the connection come to rest at the next boundary of a message, for the next process. What
 // cannot be handed over is ended gracefully. Any goroutine may call it.
 func (in *inbound) requestHandOver() {
-	if _, ok := in.conn.(descriptor); !ok || in.raw == nil {
+	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
 		in.unfit.Store(&errNotPlain)
 		in.requestClose(endOrderly)
 		return

@@ -20,12 +20,12 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 	if err != nil {
 		return nil, Peer{}, err
 	}
-	peer := Peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
+	peer := peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
 	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
 		closeNow(conn)
 		return nil, Peer{}, err
 	}
-	return conn, peer, nil
+	return conn, publicPeer(&peer), nil
 }
 
 // dial connects, within WithDialTimeout.
@@ -47,7 +47,7 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 
 // verify makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
 // connection.
-func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *Peer) (net.Conn, error) {
+func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *peer) (net.Conn, error) {
 	var err error
 	if peer.Credentials, err = identify(conn); err != nil && cfg.authorizer != nil {
 		return conn, asOpError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
@@ -58,7 +58,7 @@ func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *Peer) 
 	if err := handshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
 		return conn, asOpError(OpHandshake, cfg.where, err)
 	}
-	if err := permit(cfg.authorizer, *peer); err != nil {
+	if err := permit(authorizePeer(cfg.authorizer), peer); err != nil {
 		return conn, asOpError(OpAuthorize, cfg.where+", "+peer.String(), err)
 	}
 	return conn, nil

@@ -162,18 +162,6 @@ type readerCounts struct {
 	handedOver, takenOver           atomic.Uint64
 }
 
-// connCounts are written by one goroutine, so that no two processors fight over them.
-type connCounts struct {
-	received, receivedBytes, reads, acknowledged atomic.Uint64
-}
-
-func (c *connCounts) add(other *connCounts) {
-	c.received.Add(other.received.Load())
-	c.receivedBytes.Add(other.receivedBytes.Load())
-	c.reads.Add(other.reads.Load())
-	c.acknowledged.Add(other.acknowledged.Load())
-}
-
 // Metrics returns a snapshot. It may be called at any time.
 func (r *Reader) Metrics() ReaderMetrics {
 	var sum connCounts

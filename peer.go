@@ -5,14 +5,12 @@ package udsipc
 // This file is who is at the other end of a connection, and what may be asked of it.
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
-	"strconv"
 )
 
 // A Peer is the other end of a connection.
@@ -41,35 +39,26 @@ type Credentials struct {
 
 // String returns the numbers, for logs.
 func (c *Credentials) String() string {
-	if c == nil {
-		return "no credentials"
-	}
-	return fmt.Sprintf("uid %d, gid %d, pid %d", c.UID, c.GID, c.PID)
+	return (*credentials)(c).String()
 }
 
 // String returns the peer's number and, where it has them, its address and its credentials.
 func (p Peer) String() string {
-	text := "connection " + strconv.FormatUint(p.ID, 10)
-	if p.Addr != nil && p.Addr.String() != "" && p.Addr.String() != "@" {
-		text += " from " + p.Addr.String()
-	}
-	if p.Credentials != nil {
-		text += " (" + p.Credentials.String() + ")"
-	}
-	return text
+	inner := peer{ID: p.ID, Addr: p.Addr, Credentials: (*credentials)(p.Credentials), TLS: p.TLS}
+	return inner.String()
 }
 
-// who names the peer for as long as it is the same one: its user, or the key of its certificate. It
-// is empty if nothing is known.
-func (p Peer) who() string {
-	switch {
-	case p.TLS != nil && len(p.TLS.PeerCertificates) > 0:
-		key := sha256.Sum256(p.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
-		return "key " + string(key[:])
-	case p.Credentials != nil:
-		return "uid " + strconv.Itoa(p.Credentials.UID)
+// publicPeer returns p as a program sees it.
+func publicPeer(p *peer) Peer {
+	return Peer{ID: p.ID, Addr: p.Addr, Credentials: (*Credentials)(p.Credentials), TLS: p.TLS}
+}
+
+// authorizePeer returns authorizer as connections call it; nil for nil.
+func authorizePeer(authorizer func(Peer) error) func(*peer) error {
+	if authorizer == nil {
+		return nil
 	}
-	return ""
+	return func(p *peer) error { return authorizer(publicPeer(p)) }
 }
 
 // errNoCredentials is what the ready-made authorizers say where the kernel names nobody.

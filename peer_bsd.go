@@ -19,7 +19,7 @@ const (
 )
 
 // peerCredentials returns LOCAL_PEERCRED (unix(4)), whose first group is the effective one.
-func peerCredentials(raw syscall.RawConn) (*Credentials, error) {
+func peerCredentials(raw syscall.RawConn) (*credentials, error) {
 	var cred struct { // struct xucred
 		version, uid uint32
 		count        int16
@@ -39,7 +39,7 @@ func peerCredentials(raw syscall.RawConn) (*Credentials, error) {
 	case cred.version != xucredVersion || cred.count < 1 || int(cred.count) > len(cred.groups):
 		return nil, fmt.Errorf("credentials of version %d with %d groups are not known", cred.version, cred.count)
 	}
-	found := &Credentials{UID: int(cred.uid), GID: int(cred.groups[0])}
+	found := &credentials{UID: int(cred.uid), GID: int(cred.groups[0])}
 	for _, gid := range cred.groups[1:cred.count] {
 		found.Groups = append(found.Groups, int(gid))
 	}

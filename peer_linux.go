@@ -14,8 +14,8 @@ import (
 const soPeerGroups = 59
 
 // peerCredentials returns SO_PEERCRED and SO_PEERGROUPS.
-func peerCredentials(raw syscall.RawConn) (*Credentials, error) {
-	var found *Credentials
+func peerCredentials(raw syscall.RawConn) (*credentials, error) {
+	var found *credentials
 	var failed error
 	err := raw.Control(func(fd uintptr) {
 		ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
@@ -23,7 +23,7 @@ func peerCredentials(raw syscall.RawConn) (*Credentials, error) {
 			failed = err
 			return
 		}
-		found = &Credentials{UID: int(ucred.Uid), GID: int(ucred.Gid), PID: int(ucred.Pid)}
+		found = &credentials{UID: int(ucred.Uid), GID: int(ucred.Gid), PID: int(ucred.Pid)}
 		found.Groups, failed = peerGroups(fd)
 	})
 	return found, firstError(err, failed)

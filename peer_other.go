@@ -10,4 +10,4 @@ import (
 )
 
 // peerCredentials is for systems that do not tell, or not in a way that is known here.
-func peerCredentials(syscall.RawConn) (*Credentials, error) { return nil, errors.ErrUnsupported }
+func peerCredentials(syscall.RawConn) (*credentials, error) { return nil, errors.ErrUnsupported }

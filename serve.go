@@ -18,6 +18,7 @@ import (
 type readerConn struct {
 	reader   *Reader
 	in       *inbound
+	peer     peer
 	delivery Delivery          // What is known of the message at hand.
 	given    Delivery          // The same, for the handler to do with as it likes.
 	handle   func(data []byte) // One of the handle methods, bound once.
@@ -43,7 +44,7 @@ type readerConn struct {
 // admit starts to serve conn, which is new, or which an earlier process has left. One too many is served as well, but refused further bytes: what it sent
 // before it could know is handled.
 func (r *Reader) admit(conn net.Conn, from *legacyConn) {
-	peer := Peer{Addr: conn.RemoteAddr()}
+	peer := peer{Addr: conn.RemoteAddr()}
 	var unknown error
 	peer.Credentials, unknown = identify(conn)
 	if r.cfg.tls != nil {
@@ -51,23 +52,24 @@ func (r *Reader) admit(conn net.Conn, from *legacyConn) {
 	}
 	limits := r.cfg.inLimits()
 	limits.inherited = from != nil && from.kind != storeFresh
-	c := &readerConn{reader: r, in: newInbound(conn, limits, &r.memory), unknown: unknown, user: peer.who()}
+	c := &readerConn{reader: r, in: newInbound(conn, limits, &r.memory), unknown: unknown, user: peer.identity()}
 	if c.handle = c.handleMessage; r.deliver != nil {
 		c.handle = c.handleDelivery
 	}
 	r.counts.accepted.Add(1)
-	c.delivery.Peer = peer
+	c.peer = peer
 	if from != nil && from.session != nil {
 		c.reclaim(from.session)
 	}
 	r.mu.Lock()
 	r.lastID++
-	c.delivery.Peer.ID = r.lastID
-	full := r.fullLocked(peer.who())
+	c.peer.ID = r.lastID
+	c.delivery.Peer = publicPeer(&c.peer)
+	full := r.fullLocked(peer.identity())
 	if c.refused = full != nil; c.refused {
 		r.refusing++
 	} else {
-		r.users[peer.who()]++
+		r.users[peer.identity()]++
 	}
 	r.conns[c] = struct{}{}
 	if c.refused || r.closing {
@@ -129,7 +131,7 @@ func (r *Reader) remove(c *readerConn) {
 
 // where names the connection in errors.
 func (c *readerConn) where() string {
-	return c.reader.cfg.where + ", " + c.delivery.Peer.String()
+	return c.reader.cfg.where + ", " + c.peer.String()
 }
 
 // serve handles what comes until the connection ends.
@@ -142,7 +144,7 @@ func (c *readerConn) serve() {
 	if !c.verify() {
 		return
 	}
-	c.in.identifiedAs(c.delivery.Peer.who())
+	c.in.identifiedAs(c.peer.identity())
 	if c.legacy != nil && !c.resume() {
 		return
 	}
@@ -216,7 +218,7 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 	if c.refused || !c.verify() {
 		return nil, false
 	}
-	c.in.identifiedAs(c.delivery.Peer.who())
+	c.in.identifiedAs(c.peer.identity())
 	conn = newConn(c.in, c.delivery.Peer, &c.reader.cfg.sharedConfig, &c.reader.queued)
 	conn.stalls = &c.reader.counts.stalled
 	c.talk.Store(conn)
@@ -231,8 +233,8 @@ func (c *readerConn) introduce() (conn *Conn, accepted bool) {
 
 // verify makes the TLS handshake and asks the authorizer, before anything of the peer is looked at.
 func (c *readerConn) verify() bool {
-	r, peer := c.reader, &c.delivery.Peer
-	if err := c.in.handshake(r.handling, r.cfg.handshakeTimeout, peer); err != nil {
+	r := c.reader
+	if err := c.in.handshake(r.handling, r.cfg.handshakeTimeout, &c.peer); err != nil {
 		r.counts.handshakeErrors.Add(1)
 		r.report(opHandshake, c.where(), err)
 		if r.conversations == nil && c.in.mayBePlain(err) {
@@ -240,6 +242,7 @@ func (c *readerConn) verify() bool {
 		}
 		return false
 	}
+	c.delivery.Peer = publicPeer(&c.peer)
 	if r.cfg.authorizer == nil {
 		return true
 	}
@@ -247,7 +250,7 @@ func (c *readerConn) verify() bool {
 	if err != nil {
 		err = fmt.Errorf("%w: who it is cannot be told: %w", errUnauthorized, err)
 	} else {
-		err = permit(r.cfg.authorizer, *peer)
+		err = permit(authorizePeer(r.cfg.authorizer), &c.peer)
 	}
 	if err != nil {
 		r.counts.unauthorized.Add(1)

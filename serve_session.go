@@ -76,7 +76,7 @@ func (c *readerConn) readHello() (hello, error) {
 // welcome makes this connection the one that speaks for its writer, and says so.
 func (c *readerConn) welcome(h hello) error {
 	c.fenced = make(chan struct{})
-	claim, err := c.reader.writers.claim(c.delivery.Peer.who(), h, c.fence)
+	claim, err := c.reader.writers.claim(c.peer.identity(), h, c.fence)
 	if err != nil {
 		return err
 	}

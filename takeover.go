@@ -181,7 +181,7 @@ func (r *Reader) empty(listener net.Listener) {
 func (c *readerConn) reclaim(left *legacySession) {
 	c.legacy = left
 	c.fenced = make(chan struct{})
-	key := writerKey{who: c.delivery.Peer.who(), id: left.writer.key.id}
+	key := writerKey{who: c.peer.identity(), id: left.writer.key.id}
 	c.claim, c.stale = c.reader.writers.reclaim(key, left.writer, c.fence)
 }
 

@@ -19,7 +19,7 @@ import (
 func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
 
 // identify asks the system who is at the other end of conn.
-func identify(conn net.Conn) (*Credentials, error) {
+func identify(conn net.Conn) (*credentials, error) {
 	kind, raw := inspect(beneath(conn))
 	if kind != unixSocket {
 		return nil, nil
@@ -32,7 +32,7 @@ func identify(conn net.Conn) (*Credentials, error) {
 }
 
 // handshake speaks TLS with the peer, if conn does, and notes what is known of it then.
-func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *Peer) error {
+func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *peer) error {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return nil
@@ -79,7 +79,7 @@ func awaitTLS(ctx context.Context, conn net.Conn) error {
 }
 
 // permit asks authorizer, which may be nil, about peer.
-func permit(authorizer func(Peer) error, peer Peer) (err error) {
+func permit(authorizer func(*peer) error, peer *peer) (err error) {
 	if authorizer == nil {
 		return nil
 	}

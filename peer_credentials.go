@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what the kernel tells of the process at the other end of a Unix socket.
+
+import "fmt"
+
+// credentials are those of a process, as the kernel noted them.
+type credentials struct {
+	UID, GID int
+	PID      int   // 0 if the system does not tell.
+	Groups   []int // Supplementary groups, where the system tells.
+}
+
+// String returns the numbers, for logs.
+func (c *credentials) String() string {
+	if c == nil {
+		return "no credentials"
+	}
+	return fmt.Sprintf("uid %d, gid %d, pid %d", c.UID, c.GID, c.PID)
+}
