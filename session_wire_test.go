@@ -24,13 +24,14 @@ type greeting struct {
 	What  string `json:"what"`
 	Bytes string `json:"bytes"` // Hexadecimal, with spaces.
 	Hello *struct {
-		Writer               string `json:"writer"`
-		Attempt, First, Sent uint64
-		Silence              int64 `json:"silence_ms"`
+		Writer      string `json:"writer"`
+		Attempt     uint64 `json:"epoch"`
+		First, Sent uint64
+		Silence     int64 `json:"heartbeat_timeout_ms"`
 	} `json:"hello,omitempty"`
 	Welcome *struct {
 		Status, Handled, Limit uint64
-		Silence                int64 `json:"silence_ms"`
+		Silence                int64 `json:"heartbeat_timeout_ms"`
 	} `json:"welcome,omitempty"`
 	Back    []string `json:"back,omitempty"`    // Numbers, "goodbye" and "heartbeat".
 	Invalid string   `json:"invalid,omitempty"` // "hello", "welcome" or "back".
