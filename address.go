@@ -8,6 +8,7 @@ package udsipc
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -39,9 +40,25 @@ func (a address) String() string {
 	return a.name
 }
 
-// file says whether the address is a socket file, as opposed to an abstract name or TCP.
-func (a address) file() bool {
+// isFile says whether the address is a socket file, as opposed to an abstract name or TCP.
+func (a address) isFile() bool {
 	return a.network == networkUnix && !strings.HasPrefix(a.name, "@")
+}
+
+// keptOnMachine is the address of a connection that may not leave the machine: localhost is checked once it is resolved.
+func (a address) keptOnMachine() address {
+	a.private = true
+	return a
+}
+
+// matches reports whether the system writes the address as addr.
+func (a address) matches(addr net.Addr) bool { return addr.String() == a.name }
+
+// hash is a number that tells the address from others.
+func (a address) hash() uint64 {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(a.String())) // Never fails (hash.Hash).
+	return hash.Sum64()
 }
 
 // split returns the directory of the socket file, and its name there. ".." stays: behind a symbolic link it leads

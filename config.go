@@ -194,7 +194,7 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
 	case c.socketUID < -1 || c.socketGID < -1:
 		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
-	case (c.socketModeSet || c.ownerSet()) && (c.listener != nil || !c.address.file()):
+	case (c.socketModeSet || c.listenSpec().ownerSet()) && (c.listener != nil || !c.address.isFile()):
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o), WithSocketOwner(%d, %d): %q has no socket file that this Reader makes; use WithAuthorizer or WithTLS",
 			uint32(c.socketMode), c.socketUID, c.socketGID, text)
 	case c.listenerSet && c.listener == nil:
@@ -222,8 +222,10 @@ func (c *readerConfig) sendLimit() int64 {
 	return int64(max(defaultSendMemory, 2*min(c.queueBytes(), math.MaxInt64/4)))
 }
 
-// ownerSet says whether the socket file is to be given away.
-func (c *readerConfig) ownerSet() bool { return c.socketUID >= 0 || c.socketGID >= 0 }
+// listenSpec is what the listener is to be like.
+func (c *readerConfig) listenSpec() listenSpec {
+	return listenSpec{address: c.address, mode: c.socketMode, uid: c.socketUID, gid: c.socketGID}
+}
 
 // checkLimits is for what a Reader puts up with.
 func (c *readerConfig) checkLimits() error {
@@ -294,8 +296,10 @@ func (c *sharedConfig) check(text string) error {
 
 // checkPlaintext refuses what would go over a network for everybody to read.
 func (c *sharedConfig) checkPlaintext(text string) error {
-	c.address.private = !c.tlsSet && !c.plaintext
-	if !c.address.private || c.address.loopback() {
+	if c.tlsSet || c.plaintext {
+		return nil
+	}
+	if c.address = c.address.keptOnMachine(); c.address.loopback() {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)

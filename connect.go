@@ -19,7 +19,7 @@ func (l *loop) connect() (*outbound, error) {
 			return nil, err
 		}
 		l.life.setState(stateConnecting, nil)
-		if err := l.life.pause(l.queue.awake(), l.pauseOver); err != nil {
+		if err := l.life.pause(l.queue.ready(), l.pauseOver); err != nil {
 			return nil, err
 		}
 		o, op, err := l.open()
@@ -86,7 +86,7 @@ func (l *loop) waitUntilNeeded(first bool) error {
 			return nil
 		}
 		select {
-		case <-l.queue.awake():
+		case <-l.queue.ready():
 		case <-l.life.context().Done():
 		}
 	}

@@ -114,7 +114,7 @@ func (l *loop) waitForWork(o *outbound) (ended bool, err error) {
 	if l.life.isStopping() {
 		return true, l.waitUntilRead(o)
 	}
-	<-l.queue.awake() // From push, watch, close, and stop.
+	<-l.queue.ready() // From push, watch, close, and stop.
 	return false, nil
 }
 

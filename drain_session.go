@@ -74,13 +74,13 @@ func (l *loop) waitForWorkInSession(o *outbound) (ended bool, err error) {
 		return true, errStopped
 	}
 	if o.back.beat == 0 {
-		<-l.queue.awake() // From push, acknowledge, watch, close, and stop.
+		<-l.queue.ready() // From push, acknowledge, watch, close, and stop.
 		return false, nil
 	}
 	timer := time.NewTimer(o.back.beat)
 	defer timer.Stop()
 	select {
-	case <-l.queue.awake():
+	case <-l.queue.ready():
 		return false, nil
 	case <-timer.C:
 	}

@@ -8,7 +8,6 @@ package udsipc
 import (
 	"errors"
 	"fmt"
-	"syscall"
 )
 
 // The sentinels. errors.go says when each is returned.
@@ -122,14 +121,4 @@ func firstError(first, second error) error {
 		return first
 	}
 	return second
-}
-
-// outOfResources reports whether what failed with err will work again once others have given something back.
-func outOfResources(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }

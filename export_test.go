@@ -131,7 +131,7 @@ func Percentiles(times []time.Duration) Times {
 // ParseAddress returns the parts of an address, and how it is written.
 func ParseAddress(text string) (network, name, written string, file bool, err error) {
 	a, err := parseAddress(text)
-	return a.network, a.name, a.String(), a.file(), err
+	return a.network, a.name, a.String(), a.isFile(), err
 }
 
 // Decode does what a Reader's connection does (readerConn.serve) with pieces that come one at a time.

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// times is a summary of how long something took. Percentiles are exact to a quarter of their value,
+// latencySummary is a summary of how long something took. Percentiles are exact to a quarter of their value,
 // and never below the true one.
-type times struct {
+type latencySummary struct {
 	Count uint64 // Messages.
 	P50   time.Duration
 	P99   time.Duration
@@ -54,8 +54,8 @@ func (h *histogram) add(d time.Duration, messages uint64) {
 }
 
 // summary returns the percentiles.
-func (h *histogram) summary() times {
-	t := times{Max: h.max}
+func (h *histogram) summary() latencySummary {
+	t := latencySummary{Max: h.max}
 	for _, n := range h.counts {
 		t.Count += n
 	}

@@ -47,7 +47,7 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	}
 	r := newReaderWith(cfg)
 	r.conversations = make(chan *Conn)
-	r.queued.limitTo(cfg.sendLimit())
+	r.queued.setLimit(cfg.sendLimit())
 	return &Listener{reader: r}, nil
 }
 

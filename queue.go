@@ -95,7 +95,7 @@ type queueLimits struct {
 	maxAge          time.Duration // Older messages are dropped; 0: messages do not age.
 	dropOldest      bool          // A full queue makes room for a new message.
 	acks            bool          // Messages stay until they are acknowledged.
-	undrained       bool          // No goroutine waits for awake: the first put finds the queue idle.
+	undrained       bool          // No goroutine waits for ready: the first put finds the queue idle.
 	shared          *sharedRoom   // What several queues hold together; nil without others.
 }
 
@@ -114,8 +114,8 @@ func newQueue(limits queueLimits) *queue {
 	}
 }
 
-// awake returns the channel that the drain goroutine waits for: it has one slot.
-func (q *queue) awake() <-chan struct{} { return q.wake }
+// ready returns the channel that the drain goroutine waits for: it has one slot.
+func (q *queue) ready() <-chan struct{} { return q.wake }
 
 // signal wakes the drain goroutine, now or when it next goes to sleep.
 func (q *queue) signal() {

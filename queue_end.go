@@ -38,7 +38,7 @@ func (q *queue) empty() bool {
 }
 
 // snapshot returns the counters, all of one moment.
-func (q *queue) snapshot() (queueCounts, times) {
+func (q *queue) snapshot() (queueCounts, latencySummary) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.countsLocked(), q.ackTimes.summary()

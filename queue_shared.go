@@ -34,13 +34,13 @@ type sharedRoom struct {
 	line []*queue   // Those that have room by their own bounds, and not by this one.
 }
 
-// limitTo sets how many bytes all queues may hold together. It is called before the first queue is made.
-func (s *sharedRoom) limitTo(bytes int64) { s.limit = bytes }
+// setLimit sets how many bytes all queues may hold together. It is called before the first queue is made.
+func (s *sharedRoom) setLimit(bytes int64) { s.limit = bytes }
 
-// enter counts a connection that has one of the queues; leave ends that.
-func (s *sharedRoom) enter() { s.queues.Add(1) }
+// addQueue counts a connection that has one of the queues, until removeQueue.
+func (s *sharedRoom) addQueue() { s.queues.Add(1) }
 
-func (s *sharedRoom) leave() { s.queues.Add(-1) }
+func (s *sharedRoom) removeQueue() { s.queues.Add(-1) }
 
 // droppedMessages returns how many messages were dropped to make room for newer ones.
 func (s *sharedRoom) droppedMessages() uint64 { return s.dropped.Load() }

@@ -178,7 +178,7 @@ func (r *Reader) listenLocked() (err error) {
 		}
 	}
 	if r.listener == nil {
-		r.listener, r.file, err = listen(&r.cfg)
+		r.listener, r.file, err = listen(r.cfg.listenSpec())
 	}
 	return asOpError(OpListen, r.cfg.where, err)
 }

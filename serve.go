@@ -204,8 +204,8 @@ func (c *readerConn) serveMessages() {
 
 // converse gives the connection to whoever calls Accept, and waits for its end.
 func (c *readerConn) converse() {
-	c.reader.queued.enter()
-	defer c.reader.queued.leave()
+	c.reader.queued.addQueue()
+	defer c.reader.queued.removeQueue()
 	conn, accepted := c.introduce()
 	if accepted {
 		<-conn.closed

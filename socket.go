@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 )
 
 // A socketFile is a socket that this process has made, or inherited, in folder.
@@ -28,16 +27,26 @@ type socketFile struct {
 // A fileIdentity tells a file from all others, as long as it exists; the zero one is none.
 type fileIdentity struct{ device, inode uint64 }
 
-// listen makes the socket of cfg's address. The file is nil unless there is one.
-func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
-	if cfg.address.file() {
-		return listenFile(cfg)
+// A listenSpec says what a listener is to be like.
+type listenSpec struct {
+	address  address
+	mode     fs.FileMode // Of the socket file.
+	uid, gid int         // Whom it is given to; a negative one stays as it is.
+}
+
+// ownerSet says whether the socket file is to be given away.
+func (s listenSpec) ownerSet() bool { return s.uid >= 0 || s.gid >= 0 }
+
+// listen makes the socket of the spec's address. The file is nil unless there is one.
+func listen(spec listenSpec) (net.Listener, *socketFile, error) {
+	if spec.address.isFile() {
+		return listenFile(spec)
 	}
 	config := net.ListenConfig{KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
-		return cfg.address.checkLocalhost(resolved)
+		return spec.address.checkLocalhost(resolved)
 	}}
 	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (dropConnections).
-	listener, err := config.Listen(context.Background(), cfg.address.network, cfg.address.name)
+	listener, err := config.Listen(context.Background(), spec.address.network, spec.address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: %w", errSocketInUse, err)
 	}
@@ -47,13 +56,13 @@ func listen(cfg *readerConfig) (net.Listener, *socketFile, error) {
 // listenFile makes the socket file with its mode and owner. Until both are right, nobody may connect
 // who may not afterwards: it is bound with no more than its mode, and with no permission at all if
 // its owner is still to change.
-func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
-	where, name := cfg.address.split()
+func listenFile(spec listenSpec) (net.Listener, *socketFile, error) {
+	where, name := spec.address.split()
 	folder, err := openFolder(where, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	listener, made, err := listenIn(folder, name, cfg)
+	listener, made, err := listenIn(folder, name, spec)
 	if err != nil {
 		folder.close()
 		return nil, nil, err
@@ -63,8 +72,8 @@ func listenFile(cfg *readerConfig) (net.Listener, *socketFile, error) {
 
 // listenIn makes the socket file in folder. It is bound by its path, which is the name that peers and tools
 // see; all else that is done to it is done in folder.
-func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *entry, error) {
-	path := cfg.address.name
+func listenIn(folder *folder, name string, spec listenSpec) (net.Listener, *entry, error) {
+	path := spec.address.name
 	unlock, err := folder.lock(name)
 	if err != nil {
 		return nil, nil, err
@@ -73,8 +82,8 @@ func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *en
 	if err := removeStale(folder, name, path); err != nil {
 		return nil, nil, err
 	}
-	mode := cfg.socketMode
-	if cfg.ownerSet() {
+	mode := spec.mode
+	if spec.ownerSet() {
 		mode = 0
 	}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -90,7 +99,7 @@ func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *en
 	if unix, ok := listener.(*net.UnixListener); ok {
 		unix.SetUnlinkOnClose(false) // It would remove whatever lies at the path by then.
 	}
-	made, err := finishNew(folder, name, cfg)
+	made, err := finishNew(folder, name, spec)
 	if err != nil {
 		return nil, nil, firstError(err, listener.Close())
 	}
@@ -98,19 +107,19 @@ func listenIn(folder *folder, name string, cfg *readerConfig) (net.Listener, *en
 }
 
 // finishNew finishes the socket that was just bound, or removes it.
-func finishNew(folder *folder, name string, cfg *readerConfig) (*entry, error) {
+func finishNew(folder *folder, name string, spec listenSpec) (*entry, error) {
 	bound, err := folder.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errSocketInUse, cfg.address.name, err)
+		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errSocketInUse, spec.address.name, err)
 	}
 	if err != nil {
 		return nil, firstError(err, folder.remove(name))
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()
-		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errInvalidSocketPath, cfg.address.name)
+		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errInvalidSocketPath, spec.address.name)
 	}
-	if err := finishFile(bound, cfg); err != nil {
+	if err := finishFile(bound, spec); err != nil {
 		bound.close()
 		return nil, firstError(err, folder.remove(name))
 	}
@@ -119,92 +128,18 @@ func finishNew(folder *folder, name string, cfg *readerConfig) (*entry, error) {
 
 // finishFile gives the socket, which is bound, its owner and then its mode, of which the umask may
 // have taken a part.
-func finishFile(bound *entry, cfg *readerConfig) error {
-	if cfg.ownerSet() {
-		if err := bound.chown(cfg.socketUID, cfg.socketGID); err != nil {
-			return fmt.Errorf("giving the socket to %d:%d (WithSocketOwner): %w", cfg.socketUID, cfg.socketGID, err)
+func finishFile(bound *entry, spec listenSpec) error {
+	if spec.ownerSet() {
+		if err := bound.chown(spec.uid, spec.gid); err != nil {
+			return fmt.Errorf("giving the socket to %d:%d (WithSocketOwner): %w", spec.uid, spec.gid, err)
 		}
 	}
-	if bound.info.Mode().Perm() != cfg.socketMode {
-		if err := bound.chmod(cfg.socketMode); err != nil {
-			return fmt.Errorf("setting the socket's mode to %#o (WithSocketMode): %w", uint32(cfg.socketMode), err)
+	if bound.info.Mode().Perm() != spec.mode {
+		if err := bound.chmod(spec.mode); err != nil {
+			return fmt.Errorf("setting the socket's mode to %#o (WithSocketMode): %w", uint32(spec.mode), err)
 		}
 	}
 	return nil
-}
-
-// removeStale makes way at path: nothing may lie there but a socket on which nobody listens. It is called
-// under the folder's lock.
-func removeStale(folder *folder, name, path string) error {
-	found, err := folder.find(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer found.close()
-	if found.info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", errInvalidSocketPath, path, describe(found.info))
-	}
-	err = found.knock(path)
-	if errors.Is(err, fs.ErrPermission) && ownerOf(found.info) == os.Geteuid() {
-		err = found.knockWithPermission(path)
-	}
-	switch {
-	case err == nil:
-		return fmt.Errorf("%w: somebody listens at %s", errSocketInUse, path)
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", errSocketInUse, path, err)
-	}
-	removed, err := folder.removeSame(name, found)
-	if err == nil && !removed {
-		err = fmt.Errorf("%w: somebody replaced %s at this very moment", errSocketInUse, path)
-	}
-	return err
-}
-
-// knock connects to the socket at path, and says how that went.
-func knock(path string) error {
-	conn, err := net.DialTimeout(networkUnix, path, time.Second)
-	if err == nil {
-		_ = conn.Close()
-	}
-	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		return op.Err // Without the path, which is one of this process's descriptor.
-	}
-	return err
-}
-
-// knockWithPermission is knock at a socket of this user's whose mode keeps its owner out: because of WithSocketMode, or
-// because a Reader was killed before it had set the mode. The owner may change that, and does for this moment.
-func (e *entry) knockWithPermission(path string) error {
-	mode := e.info.Mode().Perm()
-	if err := e.chmod(mode | 0o200); err != nil {
-		return err
-	}
-	return firstError(e.knock(path), e.chmod(mode))
-}
-
-// removeSame takes a name away, if what has it is still the same file.
-func (f *folder) removeSame(name string, same *entry) (removed bool, err error) {
-	found, err := f.look(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if !os.SameFile(same.info, found) {
-		return false, nil
-	}
-	err = f.remove(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // remove takes the socket away, if it is still the one that was made. It must be called before the socket
@@ -235,8 +170,8 @@ func (f *socketFile) identity() fileIdentity {
 }
 
 // find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
-func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
-	where, name := cfg.address.split()
+func (f fileIdentity) find(spec listenSpec) (*socketFile, error) {
+	where, name := spec.address.split()
 	folder, err := openFolder(where, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -257,9 +192,19 @@ func (f fileIdentity) find(cfg *readerConfig) (*socketFile, error) {
 		file.leave()
 		return nil, nil // Whoever connects comes to somebody else now.
 	}
-	if err := finishFile(bound, cfg); err != nil {
+	if err := finishFile(bound, spec); err != nil {
 		file.leave()
 		return nil, err
 	}
 	return file, nil
+}
+
+// outOfResources reports whether what failed with err will work again once others have given something back.
+func outOfResources(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

@@ -8,7 +8,6 @@ package udsipc
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"os"
 	"strconv"
@@ -53,9 +52,7 @@ type bound struct {
 }
 
 func boundTo(file fileIdentity, where address) bound {
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(where.String())) // Never fails (hash.Hash).
-	return bound{file: file, address: hash.Sum64()}
+	return bound{file: file, address: where.hash()}
 }
 
 // slots and slotNames are what this process has left with systemd, which counts too but does not answer.

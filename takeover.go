@@ -81,9 +81,9 @@ func (l *legacy) readState(left *stored) (err error) {
 	return err
 }
 
-// takeListener returns the listener that an earlier process has left, if whoever connects to the address of cfg still
+// takeListener returns the listener that an earlier process has left, if whoever connects to the address of spec still
 // comes to it. Otherwise, or if the Reader has one, it is spare. After an error it may be called again.
-func (l *legacy) takeListener(cfg *readerConfig, needed bool) (listener net.Listener, file *socketFile, err error) {
+func (l *legacy) takeListener(spec listenSpec, needed bool) (listener net.Listener, file *socketFile, err error) {
 	if left := l.listener; left != nil {
 		l.listener = nil
 		l.bound = left.bound
@@ -96,12 +96,12 @@ func (l *legacy) takeListener(cfg *readerConfig, needed bool) (listener net.List
 		return nil, nil, nil
 	}
 	listener = l.spare
-	same := l.bound.address == boundTo(l.bound.file, cfg.address).address || listener.Addr().String() == cfg.address.name
+	same := l.bound.address == boundTo(l.bound.file, spec.address).address || spec.address.matches(listener.Addr())
 	if !same {
 		return nil, nil, nil
 	}
-	if cfg.address.file() {
-		if file, err = l.bound.file.find(cfg); file == nil || err != nil {
+	if spec.address.isFile() {
+		if file, err = l.bound.file.find(spec); file == nil || err != nil {
 			return nil, nil, err
 		}
 	}
@@ -117,7 +117,7 @@ func (r *Reader) inheritLocked() error {
 	if r.legacy == nil {
 		r.legacy = takeLegacy(r.storeKey())
 	}
-	listener, file, err := r.legacy.takeListener(&r.cfg, r.listener == nil)
+	listener, file, err := r.legacy.takeListener(r.cfg.listenSpec(), r.listener == nil)
 	if listener != nil {
 		r.listener, r.file = listener, file
 	}
