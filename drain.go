@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // One write takes as many chunks as a batch may have bytes. No constant of type uint64 is negative.
@@ -30,13 +29,7 @@ func (l *loop) run() {
 // runConn sends over a connection until it ends, and accounts for that end.
 func (l *loop) runConn(o *outbound) {
 	go o.watch(l.queue.signal) // Ends with the connection; runConn waits for it.
-	release := context.AfterFunc(l.life.context(), func() {
-		if written := o.bytes.Load(); o.arrived() {
-			o.forced.Store(written)
-		}
-		o.leave()
-		closeNow(o.conn)
-	})
+	release := context.AfterFunc(l.life.context(), o.force)
 	defer release()
 	o.onWait(l.stillWriting)
 
@@ -51,13 +44,13 @@ func (l *loop) runConn(o *outbound) {
 	} else {
 		l.onDisconnect(o, err)
 	}
-	<-o.ended
+	o.watched()
 }
 
 // send writes what is queued to o. It returns errStopped when everything is delivered and the loop is stopping, nil
 // when the peer closed the connection, and otherwise why a write failed.
 func (l *loop) send(o *outbound) error {
-	for !o.leaving.Load() {
+	for !o.isLeaving() {
 		bufs := l.queue.take(l.bufs[:0], batchSize)
 		if len(bufs) == 0 {
 			l.reportDropped()
@@ -81,14 +74,12 @@ func (l *loop) send(o *outbound) error {
 		if l.life.forced() {
 			return errStopped
 		}
-		if !isTimeout(err) || !o.resumable() {
+		waited, err := o.afterTimeout(n, err)
+		if err != nil {
 			return err
 		}
-		if o.poked.Swap(false) {
+		if !waited {
 			continue
-		}
-		if n == 0 && time.Since(o.armed) < min(o.timeout, atOnce) {
-			return fmt.Errorf("%w: a write fails by a timeout before its time: %v", errConnectionClosed, err) // And so will all.
 		}
 		l.counts.backpressure.Add(1)
 		l.events.report(opWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errBackpressure, n, l.cfg.writeTimeout))
@@ -108,7 +99,7 @@ func (l *loop) stillWriting() {
 // waitForWork waits until there is something to write. It reports whether the connection ends, and what send returns
 // then.
 func (l *loop) waitForWork(o *outbound) (ended bool, err error) {
-	if o.back != nil {
+	if o.isSession() {
 		return l.waitForWorkInSession(o)
 	}
 	if l.life.isStopping() {
@@ -126,13 +117,10 @@ func (l *loop) waitUntilRead(o *outbound) error {
 	}
 	read := false
 	pollUntil(l.life.context(), func() bool {
-		read = o.consumed(o.bytes.Load())
-		return read || o.leaving.Load()
+		read = o.allRead()
+		return read || o.isLeaving()
 	})
-	switch {
-	case read:
-		o.settled = o.messages // Known now; once the peer has closed its end, nobody could tell.
-	case !l.life.forced():
+	if !read && !l.life.forced() {
 		return nil
 	}
 	return errStopped
@@ -140,12 +128,12 @@ func (l *loop) waitUntilRead(o *outbound) error {
 
 // closeConn ends a connection without an error. Without a session it waits for what the peer reports of the messages.
 func (l *loop) closeConn(o *outbound) {
-	if o.back == nil {
+	if !o.isSession() {
 		end := o.part(l.life.context().Done())
 		l.noteUnread(end)
 		l.reportEnd(o, end)
 	}
-	_ = o.conn.Close()
+	o.close()
 	l.queue.rewind()
 	l.clearCurrent()
 }
@@ -163,12 +151,12 @@ func (l *loop) onDisconnect(o *outbound, writeErr error) {
 	l.counts.lostConnections.Add(1)
 	l.noteUnread(end)
 	l.reportEnd(o, end)
-	if !errors.Is(end.cause, errRenumber) && (o.messages > 0 || !l.queue.empty()) { // An idle one had no chance to prove anything.
+	if !errors.Is(end.cause, errRenumber) && (o.wroteMessages() || !l.queue.empty()) { // An idle one had no chance to prove anything.
 		l.life.failures = o.failures(l.life.failures)
 	}
 	partial, size := l.queue.rewind()
-	if o.back == nil {
-		l.giveUpHead(partial, l.headRetry.blame(end, partial, size, o.messages > 0))
+	if !o.isSession() {
+		l.giveUpHead(partial, l.headRetry.blame(end, partial, size, o.wroteMessages()))
 	}
 	l.limit.Store(l.cfg.messageLimit) // The next reader may accept more than this one.
 	l.clearCurrent()
@@ -183,7 +171,7 @@ func (l *loop) reportEnd(o *outbound, end ending) {
 	} else if end.reason.rejects() {
 		l.events.report(opDial, end.cause)
 	}
-	if o.back != nil && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errPeerSilent)) {
+	if o.isSession() && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errPeerSilent)) {
 		l.events.report(opSession, end.cause)
 	}
 }

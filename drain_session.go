@@ -16,16 +16,14 @@ func (l *loop) openSession(o *outbound) error {
 	seq := l.queue.sequence()
 	l.epoch++
 	h := hello{writer: l.cfg.writer, attempt: l.epoch, first: seq.acked + 1, sent: seq.highest}
-	o.back = &backChannel{queue: l.queue}
-	if o.kind != unixSocket {
-		h.silence = l.cfg.heartbeatTimeout
-		o.back.silence = h.silence
-	}
-	release := context.AfterFunc(l.life.context(), func() { closeNow(o.conn) })
+	release := context.AfterFunc(l.life.context(), o.closeNow)
 	defer release()
 	l.setHandshaking(o)
 	defer l.setHandshaking(nil)
-	answer, err := o.greet(h, greeter{patience: l.cfg.writeTimeout, waiting: l.stillWaiting, giveUp: l.finished})
+	answer, err := o.greet(h, greeter{
+		silence: l.cfg.heartbeatTimeout, acknowledge: l.queue.acknowledge,
+		patience: l.cfg.writeTimeout, waiting: l.stillWaiting, giveUp: l.finished,
+	})
 	if err != nil {
 		return err
 	}
@@ -34,8 +32,9 @@ func (l *loop) openSession(o *outbound) error {
 		return err
 	}
 	l.limit.Store(min(l.cfg.messageLimit, answer.limit))
-	o.back.progress.Store(released > 0)
-	o.back.beat = answer.silence / beatsPerSilence
+	if released > 0 {
+		o.markProgress()
+	}
 	return nil
 }
 
@@ -51,7 +50,7 @@ func (l *loop) interruptHandshake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.handshaking != nil {
-		_ = l.handshaking.conn.SetReadDeadline(aLongTimeAgo)
+		l.handshaking.interruptGreeting()
 	}
 }
 
@@ -73,11 +72,12 @@ func (l *loop) waitForWorkInSession(o *outbound) (ended bool, err error) {
 	if l.finished() {
 		return true, errStopped
 	}
-	if o.back.beat == 0 {
+	interval := o.heartbeatInterval()
+	if interval == 0 {
 		<-l.queue.ready() // From push, acknowledge, watch, close, and stop.
 		return false, nil
 	}
-	timer := time.NewTimer(o.back.beat)
+	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	select {
 	case <-l.queue.ready():
@@ -87,8 +87,6 @@ func (l *loop) waitForWorkInSession(o *outbound) (ended bool, err error) {
 	if l.queue.unacknowledged() > 0 {
 		return false, nil // The reader is busy with that, and waits for nothing.
 	}
-	if err = o.sayAlive(); err != nil && !o.leaving.Load() {
-		_ = o.conn.Close() // Half a heartbeat may be on its way.
-	}
+	err = o.sayAlive()
 	return err != nil, err
 }

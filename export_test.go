@@ -108,7 +108,7 @@ func Acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err e
 		}
 	}
 	o := newOutbound(&pieceConn{pieces: [][]byte{b}}, time.Second)
-	o.back = &backChannel{queue: q}
+	o.back = &backChannel{acknowledge: q.acknowledge}
 	if err = o.listen(func() {}); err == io.EOF {
 		err = nil
 	}

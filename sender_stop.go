@@ -19,8 +19,8 @@ func (l *loop) flush(ctx context.Context) error {
 	l.mu.Lock()
 	conn := l.current
 	l.mu.Unlock()
-	if conn != nil && conn.back == nil {
-		target := conn.bytes.Load()
+	if conn != nil && !conn.isSession() {
+		target := conn.written()
 		read := func() bool { return conn.consumed(target) || !l.isCurrent(conn) }
 		if !pollUntil(ctx, read) {
 			return fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx))

@@ -23,10 +23,10 @@ const _ = uint64(minSilence/beatsPerSilence - pokeAfter) // An interrupted write
 
 // A backChannel is what comes from the reader of a session. greet reads it first, then watch.
 type backChannel struct {
-	queue    *queue
-	silence  time.Duration // The longest that the reader may say nothing; 0 for any.
-	beat     time.Duration // How often the reader wants to hear something; 0 for never.
-	progress atomic.Bool   // Something was acknowledged.
+	acknowledge func(handled uint64) (early bool, err error)
+	silence     time.Duration // The longest that the reader may say nothing; 0 for any.
+	beat        time.Duration // How often the reader wants to hear something; 0 for never.
+	progress    atomic.Bool   // Something was acknowledged.
 
 	buf  [backSize]byte // buf[r:w] was read and is not parsed yet.
 	r, w int
@@ -52,15 +52,21 @@ func (o *outbound) fillBack() error {
 	return err
 }
 
-// A greeter is told how the greeting goes.
+// A greeter is what a greeting needs to know, and is told how it goes.
 type greeter struct {
-	patience time.Duration // After so long, waiting is called.
-	waiting  func()
-	giveUp   func() bool // Asked whenever the wait was interrupted.
+	silence     time.Duration                                // The longest that the reader may say nothing, where the kernel does not tell of its end; 0 for any.
+	acknowledge func(handled uint64) (early bool, err error) // Called by watch. early: the message may still be in a write.
+	patience    time.Duration                                // After so long, waiting is called.
+	waiting     func()
+	giveUp      func() bool // Asked whenever the wait was interrupted.
 }
 
 // greet says hello and waits for the welcome. No message may be written before that.
 func (o *outbound) greet(h hello, g greeter) (welcome, error) {
+	o.back = &backChannel{acknowledge: g.acknowledge}
+	if o.kind != unixSocket {
+		h.silence, o.back.silence = g.silence, g.silence
+	}
 	if err := o.conn.SetWriteDeadline(time.Now().Add(o.timeout)); err != nil {
 		return welcome{}, err
 	}
@@ -73,6 +79,7 @@ func (o *outbound) greet(h hello, g greeter) (welcome, error) {
 	for {
 		w, size, err := o.back.welcome()
 		if err != nil || size > 0 {
+			o.back.beat = w.silence / beatsPerSilence
 			return w, err
 		}
 		// The deadline comes before the question: whoever ends the wait changes the answer first, then the deadline.
@@ -211,7 +218,7 @@ func (o *outbound) parseBack(wake func()) error {
 		return nil
 	}
 	b.progress.Store(true)
-	early, err := b.queue.acknowledge(last)
+	early, err := b.acknowledge(last)
 	if early {
 		o.poke()
 	}
@@ -234,5 +241,8 @@ func (o *outbound) sayAlive() error {
 		return err
 	}
 	_, err := o.conn.Write(heartbeat)
+	if err != nil && !o.leaving.Load() {
+		_ = o.conn.Close() // Half a heartbeat may be on its way.
+	}
 	return err
 }
