@@ -35,17 +35,12 @@ type Conn struct {
 
 	// What is sent.
 	queue    *queue
+	out      *inline
 	block    bool          // A message waits for room.
 	patience time.Duration // Of Close.
-	stall    time.Duration // How long the peer may take nothing; 0 for ever.
 	stalls   *atomic.Uint64
-	bound    writeBound
-	bufs     [][]byte                       // The rest is the drainer's: whoever found the queue idle.
-	attempt  func(fd uintptr) (waited bool) // tryWrite, bound once.
-	pending  []byte                         //
-	wrote    int                            //
-	wroteErr error                          //
-	sendErr  atomic.Pointer[OpError]        // Why nothing can be sent any more.
+	deadline writeDeadline
+	sendErr  atomic.Pointer[OpError] // Why nothing can be sent any more.
 
 	unsent chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
 
@@ -58,20 +53,23 @@ type Conn struct {
 	closed   chan struct{} // It is.
 }
 
-// newConn takes over what in reads from. shared may be nil.
+// newConn returns a Conn with a queue of its own over what in reads from. shared may be nil.
 func newConn(in *inbound, peer Peer, cfg *sharedConfig, shared *sharedRoom) *Conn {
 	limits := cfg.queueLimits()
 	limits.undrained, limits.shared = true, shared
+	return newQueueConn(in, peer, cfg, newQueue(limits))
+}
+
+// newQueueConn returns a Conn that sends the messages of q.
+func newQueueConn(in *inbound, peer Peer, cfg *sharedConfig, q *queue) *Conn {
 	c := &Conn{
 		conn: in.connection(), in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
-		queue:    newQueue(limits),
+		queue:    q,
 		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
 		patience: cfg.writeTimeout,
-		stall:    cfg.stallTimeout,
-		bufs:     make([][]byte, 0, maxVector),
 		closed:   make(chan struct{}),
 	}
-	c.attempt = c.tryWrite
+	c.out = newInline(inlineConfig{conn: c.conn, queue: q, stallTimeout: cfg.stallTimeout, closing: c.over.Load, failed: c.failSending})
 	in.keepOpenIf(c.inUse)
 	return c
 }
@@ -88,17 +86,21 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 	if cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0 || cfg.onState != nil {
 		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge and WithStateCallback are for a Writer")
 	}
-	return dialConn(ctx, &cfg)
+	in, peer, err := dialIn(ctx, &cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(in, peer, &cfg.sharedConfig, nil), nil
 }
 
-// dialConn is Dial with options that are checked.
-func dialConn(ctx context.Context, cfg *writerConfig) (*Conn, error) {
+// dialIn connects to a Listener, and returns what reads from the connection.
+func dialIn(ctx context.Context, cfg *writerConfig) (*inbound, Peer, error) {
 	conn, peer, err := cfg.connect(ctx, &dialed)
 	if err != nil {
-		return nil, asOpError(OpDial, cfg.where, err)
+		return nil, Peer{}, asOpError(OpDial, cfg.where, err)
 	}
 	limits := inLimits{maxMessageSize: cfg.maxMessageSize, readSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
-	return newConn(newInbound(conn, limits, &budget{limit: defaultReadMemory}), peer, &cfg.sharedConfig, nil), nil
+	return newInbound(conn, limits, &budget{limit: defaultReadMemory}), peer, nil
 }
 
 // dialed counts the connections of this process that Dial has made.
@@ -229,7 +231,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.limitTo(t) }
 // SetWriteDeadline ends the waits of WriteMessage for room in the queue at t, those under way included; a zero time is
 // never, the default. What is queued is written all the same.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.bound.set(t)
+	c.deadline.set(t)
 	return nil
 }
 

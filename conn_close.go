@@ -8,14 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 )
 
-const (
-	takenInterval = time.Millisecond // How often Close looks whether the peer's system has taken everything.
-	maxDiscards   = 64               // Reads in a row of what nobody wants.
-)
+// takenInterval is how often Close looks whether the peer's system has taken everything.
+const takenInterval = time.Millisecond
 
 // Close ends the connection. What is queued is written first; over TCP, it then waits until the peer's system has taken
 // everything. Both together take no longer than WithWriteTimeout, and the error tells how many messages were left, also if
@@ -51,7 +48,7 @@ func (c *Conn) CloseWrite() error {
 	if !ok {
 		return asOpError(OpWrite, c.where, errors.ErrUnsupported)
 	}
-	if beneath(c.conn) == c.conn {
+	if !isTLS(c.conn) {
 		return asOpError(OpWrite, c.where, half.CloseWrite())
 	}
 	ended := make(chan error, 1)
@@ -99,18 +96,13 @@ func (c *Conn) partGently(ctx context.Context) error {
 	}
 	endSending(c.conn)
 	var failed error
-	if kind, raw := inspect(beneath(c.conn)); kind == tcpSocket {
-		_ = c.await(ctx, func() bool {
-			bytes, ok := unread(raw)
-			if ok && bytes > 0 {
-				failed = pendingError(raw)
-			}
-			return !ok || bytes == 0 || failed != nil // Or there is no telling.
-		}, nil)
-	}
+	_ = c.await(ctx, func() (acknowledged bool) {
+		acknowledged, failed = acknowledgedByTCP(c.conn)
+		return acknowledged || failed != nil
+	}, nil)
 	switch {
 	case failed != nil:
-		return fmt.Errorf("%w before its system had taken everything: %w", ErrConnectionClosed, failed)
+		return failed
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", ErrBackpressure, c.patience)
 	}
@@ -122,9 +114,8 @@ func (c *Conn) partGently(ctx context.Context) error {
 func (c *Conn) await(ctx context.Context, fact func() bool, event <-chan struct{}) bool {
 	var tick <-chan time.Time
 	var scratch []byte
-	kind, raw := inspect(beneath(c.conn))
-	for !fact() {
-		if kind == tcpSocket && tick == nil {
+	for tcp := isTCP(c.conn); !fact(); {
+		if tcp && tick == nil {
 			ticker := time.NewTicker(takenInterval)
 			defer ticker.Stop()
 			tick, scratch = ticker.C, make([]byte, 16<<10)
@@ -132,7 +123,7 @@ func (c *Conn) await(ctx context.Context, fact func() bool, event <-chan struct{
 		select {
 		case <-event:
 		case <-tick:
-			c.discard(raw, scratch)
+			c.discard(scratch)
 		case <-ctx.Done():
 			return fact()
 		}
@@ -141,20 +132,14 @@ func (c *Conn) await(ctx context.Context, fact func() bool, event <-chan struct{
 }
 
 // discard throws away what lies in the socket, unless somebody reads it.
-func (c *Conn) discard(raw syscall.RawConn, scratch []byte) {
-	if !canTryRead || !c.reading.TryLock() {
+func (c *Conn) discard(scratch []byte) {
+	if !c.reading.TryLock() {
 		return
 	}
 	defer c.reading.Unlock()
-	_ = raw.Control(func(fd uintptr) { // Not Read: a read deadline may have passed.
-		for range maxDiscards {
-			n, err := readDescriptor(fd, scratch)
-			if n == 0 || err != nil {
-				return
-			}
-			c.over.Store(true) // What is missing cannot be read.
-		}
-	})
+	if discardUnread(c.conn, scratch) {
+		c.over.Store(true) // What is missing cannot be read.
+	}
 }
 
 // abandon ends the connection at once.

@@ -159,6 +159,9 @@ func (e *OpError) Unwrap() error { return e.Err }
 
 // asOpError wraps err once; an error that is an OpError already, and nil, stay what they are.
 func asOpError(op, addr string, err error) error {
+	if err == nil {
+		return nil // Before anything is allocated.
+	}
 	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
 		return err
 	}

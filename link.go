@@ -114,7 +114,7 @@ func (l *Link) writeQueued() {
 	l.mu.Lock()
 	conn := l.conn
 	l.mu.Unlock()
-	conn.drain()
+	conn.out.send()
 }
 
 // MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).

@@ -24,7 +24,7 @@ func (l *Link) partGently(ctx context.Context) error {
 		return nil
 	}
 	endSending(conn.conn)
-	if kind, _ := inspect(beneath(conn.conn)); kind != tcpSocket {
+	if !isTCP(conn.conn) {
 		return nil
 	}
 	select {
@@ -81,7 +81,7 @@ func (l *Link) converse(conn *Conn) {
 	defer release()
 	defer conn.abandon() // Also if the handler ends the goroutine.
 	began := time.Now()
-	conn.drain() // What has waited. From here on, whoever writes does.
+	conn.out.send() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
 	conn.abandon()
 	l.queue.reserve(conn.unsent) // Nobody writes any more.
@@ -128,11 +128,11 @@ func (l *Link) passOver(err error) bool {
 
 // dial makes a connection that sends from the queue of the Link.
 func (l *Link) dial() (*Conn, error) {
-	conn, err := dialConn(l.life.context(), &l.cfg)
+	in, peer, err := dialIn(l.life.context(), &l.cfg)
 	if err != nil {
 		return nil, err
 	}
-	conn.queue = l.queue
+	conn := newQueueConn(in, peer, &l.cfg.sharedConfig, l.queue)
 	conn.unsent = make(chan struct{})
 	return conn, nil
 }

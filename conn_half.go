@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a side that ends a connection may ask of it: whether the other direction can still be read, and
+// whether the peer's system has everything.
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// maxDiscards bounds the reads in a row of bytes that nobody wants.
+const maxDiscards = 64
+
+// isTLS reports whether conn speaks TLS.
+func isTLS(conn net.Conn) bool {
+	_, ok := conn.(*tls.Conn)
+	return ok
+}
+
+// isTCP reports whether conn is a TCP socket, or TLS over one.
+func isTCP(conn net.Conn) bool {
+	kind, _ := inspect(beneath(conn))
+	return kind == tcpSocket
+}
+
+// readableAfter reports whether bytes that the peer has sent can still be read after a write has failed.
+func readableAfter(conn net.Conn, writeErr error) bool {
+	kind, _ := inspect(beneath(conn))
+	return kind != otherConn && (errors.Is(writeErr, syscall.EPIPE) || errors.Is(writeErr, syscall.ECONNRESET))
+}
+
+// acknowledgedByTCP reports whether the peer's system has everything that was written to conn. It is true if the kernel
+// does not tell.
+func acknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
+	kind, raw := inspect(beneath(conn))
+	if kind != tcpSocket {
+		return true, nil
+	}
+	bytes, ok := unread(raw)
+	if !ok || bytes == 0 {
+		return true, nil
+	}
+	if err := pendingError(raw); err != nil {
+		return false, fmt.Errorf("%w before its system had taken everything: %w", errConnectionClosed, err)
+	}
+	return false, nil
+}
+
+// discardUnread reads what lies in the socket of conn into scratch, and reports whether there was anything. It does so
+// after a read deadline as well.
+func discardUnread(conn net.Conn, scratch []byte) (discarded bool) {
+	_, raw := inspect(beneath(conn))
+	if raw == nil || !canTryRead {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) { // Not Read: a read deadline may have passed.
+		for range maxDiscards {
+			n, err := readDescriptor(fd, scratch)
+			if n == 0 || err != nil {
+				return
+			}
+			discarded = true
+		}
+	})
+	return discarded
+}
