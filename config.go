@@ -214,6 +214,38 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	return c, nil
 }
 
+// server returns what a server needs of this: everything but what is done with the messages.
+func (c *readerConfig) server(memory *budget) serverConfig {
+	return serverConfig{
+		where: c.where,
+
+		listener: c.listener, systemdName: c.systemdName, withoutSystemd: c.withoutSystemd,
+		checkPassed: c.checkPassed, socket: c.listenSpec(), storeKey: c.storeKey(),
+
+		maxAcceptErrors: c.maxAcceptErrors, maxConnections: c.maxConnections, maxConnectionsPerUser: c.maxConnectionsPerUser,
+		maxWriters: c.maxWriters, writerMemory: c.writerMemory, maxRedeliveries: c.maxRedeliveries,
+		peerTimeout: c.peerTimeout, handshakeTimeout: c.handshakeTimeout,
+
+		in: c.inLimits(), memory: memory, tls: c.tls, authorizer: authorizePeer(c.authorizer),
+
+		report: c.onError.report,
+
+		withoutNotifications: c.withoutNotifications, withoutReady: c.withoutReady,
+		statusInterval: c.statusInterval, stuckAfter: c.stuckAfter,
+	}
+}
+
+// storeKey names what a Reader leaves for the next process, and takes.
+func (c *readerConfig) storeKey() string {
+	if c.systemdName != "" {
+		return c.systemdName
+	}
+	return c.address.String()
+}
+
+// newMemory returns the budget of all read buffers together.
+func (c *readerConfig) newMemory() *budget { return &budget{limit: int64(c.readMemory)} }
+
 // sendLimit is the bound of all queues of a Listener together.
 func (c *readerConfig) sendLimit() int64 {
 	if c.sendMemorySet {

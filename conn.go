@@ -51,6 +51,7 @@ type Conn struct {
 	closeErr error         // What Close returns.
 	over     atomic.Bool   // It is being closed.
 	closed   chan struct{} // It is.
+	ended    func()        // Called by Close in the end; may be nil.
 }
 
 // newConn returns a Conn with a queue of its own over what in reads from. shared may be nil.

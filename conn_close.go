@@ -34,6 +34,9 @@ func (c *Conn) Close() error {
 		c.in.drop()
 		c.reading.Unlock()
 		close(c.closed)
+		if c.ended != nil {
+			c.ended()
+		}
 	})
 	return c.closeErr
 }

@@ -32,3 +32,35 @@ type WriterID [16]byte
 
 // String returns the ID in hexadecimal.
 func (w WriterID) String() string { return id(w).String() }
+
+// A deliverer is the sink of one connection: it makes Deliveries for a handler and for dead letters.
+type deliverer struct {
+	handler    DeliveryHandler
+	deadLetter func(d *Delivery, err error)
+	peer       Peer
+	writer     WriterID
+	given      Delivery // For the callee to do with as it likes.
+}
+
+// newDeliverer returns the sink of a connection. Each of the callbacks may be nil.
+func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Delivery, err error)) sink {
+	d := &deliverer{handler: handler, deadLetter: deadLetter, peer: peer}
+	s := sink{session: func(writer id) { d.writer = WriterID(writer) }}
+	if handler != nil {
+		s.message = d.message
+	}
+	if deadLetter != nil {
+		s.deadLetter = d.bury
+	}
+	return s
+}
+
+func (d *deliverer) message(ctx context.Context, data []byte, seq uint64, redelivered bool) error {
+	d.given = Delivery{Data: data, Peer: d.peer, Writer: d.writer, Seq: seq, Redelivered: redelivered}
+	return d.handler(ctx, &d.given)
+}
+
+func (d *deliverer) bury(data []byte, seq uint64, err error) {
+	d.given = Delivery{Data: data, Peer: d.peer, Writer: d.writer, Seq: seq, Redelivered: true}
+	d.deadLetter(&d.given, err)
+}

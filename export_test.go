@@ -134,7 +134,7 @@ func ParseAddress(text string) (network, name, written string, file bool, err er
 	return a.network, a.name, a.String(), a.isFile(), err
 }
 
-// Decode does what a Reader's connection does (readerConn.serve) with pieces that come one at a time.
+// Decode does what a Reader's connection does (stream.serve) with pieces that come one at a time.
 // The error is the first one, io.ErrUnexpectedEOF at the end of the pieces in the middle of a message.
 func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, err error) {
 	return DecodeConn(limit, bufSize, &pieceConn{pieces: pieces})
@@ -290,9 +290,10 @@ func DiscardResumed(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	limits := r.cfg.inLimits()
+	s := r.server
+	limits := s.cfg.in
 	limits.inherited = true
-	c := &readerConn{reader: r, in: newInbound(conn, limits, &r.memory)}
+	c := &stream{connection: &connection{server: s, in: newInbound(conn, limits, s.cfg.memory)}}
 	err = c.in.fill()
 	c.in.halt()
 	c.discard()

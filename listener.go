@@ -9,12 +9,19 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // A Listener accepts connections for conversations. All methods may be called from any goroutine.
 type Listener struct {
-	reader *Reader
-	once   sync.Once
+	server  *server
+	cfg     *sharedConfig // Of each Conn.
+	memory  *budget       // Of all read buffers together.
+	queued  sharedRoom    // Of all queues together.
+	stalled atomic.Uint64 // Conns that were ended because of WithStallTimeout.
+
+	mu    sync.Mutex // Guards what follows.
+	conns map[*Conn]struct{}
 }
 
 // Listen listens at address, as a Reader does from its Start on, and with its options: those of the socket and of
@@ -45,62 +52,90 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	if cfg.stuckAfter != 0 {
 		return nil, fmt.Errorf("udsipc: WithStuckAfter(%v) is for a Reader: who converses on a Conn has no handler that could be looked at", cfg.stuckAfter)
 	}
-	r := newReaderWith(cfg)
-	r.conversations = make(chan *Conn)
-	r.queued.setLimit(cfg.sendLimit())
-	return &Listener{reader: r}, nil
+	memory := cfg.newMemory()
+	l := &Listener{server: newServer(cfg.server(memory)), cfg: &cfg.sharedConfig, memory: memory, conns: make(map[*Conn]struct{})}
+	l.queued.setLimit(cfg.sendLimit())
+	return l, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Close it returns ErrStopped.
-func (l *Listener) Start() error { return l.reader.Start() }
+func (l *Listener) Start() error { return public(l.server.start()) }
 
 // Accept returns the next connection, after its TLS handshake and once the authorizer has let it in; those that fail are
 // reported to WithReaderErrorCallback, and hold up nobody. The Conn is the caller's to close, also after the
 // Listener is. The error matches net.ErrClosed after Close, and is otherwise why accepting failed for good.
 func (l *Listener) Accept() (*Conn, error) {
-	select {
-	case conn := <-l.reader.conversations:
-		return conn, nil
-	case <-l.reader.drained:
+	offer := l.server.offers.next()
+	if offer != nil {
+		return l.newConn(offer), nil
 	}
-	if err := l.reader.Err(); err != nil {
+	if err := public(l.server.failure()); err != nil {
 		return nil, err
 	}
-	return nil, asOpError(OpAccept, l.reader.cfg.where, net.ErrClosed)
+	return nil, asOpError(OpAccept, l.cfg.where, net.ErrClosed)
+}
+
+// newConn makes a Conn of a connection that was offered.
+func (l *Listener) newConn(o *offer) *Conn {
+	conn := newConn(o.in, publicPeer(&o.peer), l.cfg, &l.queued)
+	conn.stalls = &l.stalled
+	conn.ended = func() {
+		l.mu.Lock()
+		delete(l.conns, conn)
+		l.mu.Unlock()
+		l.queued.removeQueue()
+		o.done()
+	}
+	l.queued.addQueue()
+	l.mu.Lock()
+	l.conns[conn] = struct{}{}
+	l.mu.Unlock()
+	return conn
 }
 
 // Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
-func (l *Listener) Addr() net.Addr { return l.reader.Addr() }
+func (l *Listener) Addr() net.Addr { return l.server.addr() }
 
 // Shutdown stops listening and removes the socket file, but those who had connected before are still served: Accept
 // returns them, and net.ErrClosed behind the last; the address is free then. Call Close after that. It waits for nothing, so
 // that a callback may call it.
 func (l *Listener) Shutdown() error {
-	if l.reader.neverStarted() {
+	if l.server.neverStarted() {
 		return nil
 	}
-	return asOpError(OpStop, l.reader.cfg.where, l.reader.stopListening())
+	return asOpError(OpStop, l.cfg.where, l.server.stopListening())
 }
 
 // Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
 // closed. The address is free when it returns, unless an error callback calls it, or runs: then soon after that. It may
 // be called again.
 func (l *Listener) Close() error {
-	l.once.Do(func() { close(l.reader.abandoned) })
+	l.server.offers.close()
 	err := l.Shutdown()
-	if !l.reader.calling.Load() {
-		<-l.reader.listened
+	if !l.server.calling.Load() {
+		<-l.server.listened
 	}
 	return err
 }
 
 // Report hands an error to WithReaderErrorCallback, for what is built on a Listener; peer is who it is about.
 func (l *Listener) Report(op string, peer Peer, err error) {
-	l.reader.report(op, l.reader.cfg.where+", "+peer.String(), err)
+	l.server.report(op, l.cfg.where+", "+peer.String(), err)
 }
 
 // Overflow returns what happens when the queue of a Conn is full (WithOverflow).
-func (l *Listener) Overflow() OverflowPolicy { return l.reader.cfg.overflow }
+func (l *Listener) Overflow() OverflowPolicy { return l.cfg.overflow }
 
 // Metrics returns a snapshot of the connections; what is about messages counts those that were read.
-func (l *Listener) Metrics() ReaderMetrics { return l.reader.Metrics() }
+func (l *Listener) Metrics() ReaderMetrics {
+	m := readerMetrics(l.server.snapshot())
+	m.setMemory(l.memory)
+	m.Stalled = l.stalled.Load()
+	m.Dropped = l.queued.droppedMessages()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn := range l.conns {
+		m.SendMemory += conn.queue.held()
+	}
+	return m
+}

@@ -147,72 +147,50 @@ type Times struct {
 	Max   time.Duration `json:"max_ns"`
 }
 
-// readerCounts are the counters of a Reader. Those that change with each message are kept by each
-// connection for itself, in connCounts, and added here when it ends.
-type readerCounts struct {
-	connCounts
-	tooSlow, stalled                atomic.Uint64
-	handlerErrors, panics, tooLarge atomic.Uint64
-	truncated, malformed, discarded atomic.Uint64
-	accepted, refused, idleClosed   atomic.Uint64
-	acceptErrors, errors            atomic.Uint64
-	sessions, redelivered           atomic.Uint64
-	duplicates, deadLetters         atomic.Uint64
-	unauthorized, handshakeErrors   atomic.Uint64
-	handedOver, takenOver           atomic.Uint64
-}
-
 // Metrics returns a snapshot. It may be called at any time.
 func (r *Reader) Metrics() ReaderMetrics {
-	var sum connCounts
-	handlerErrors, panics := r.counts.handlerErrors.Load(), r.counts.panics.Load() // Before Received: so there are not more of them.
-	r.mu.Lock()
-	sum.add(&r.counts.connCounts)
-	var sending uint64
-	for c := range r.conns {
-		sum.add(c.in.counted())
-		if conn := c.talk.Load(); conn != nil {
-			sending += conn.queue.held()
-		}
-	}
-	open := len(r.conns)
-	r.mu.Unlock()
+	m := readerMetrics(r.server.snapshot())
+	m.setMemory(r.memory)
+	return m
+}
+
+func readerMetrics(n serverCounts) ReaderMetrics {
 	return ReaderMetrics{
-		Received:      sum.received.Load(),
-		ReceivedBytes: sum.receivedBytes.Load(),
-		HandlerErrors: handlerErrors,
-		Panics:        panics,
-		TooSlow:       r.counts.tooSlow.Load(),
-		Stalled:       r.counts.stalled.Load(),
-		TooLarge:      r.counts.tooLarge.Load(),
-		Discarded:     r.counts.discarded.Load(),
-		Truncated:     r.counts.truncated.Load(),
-		Malformed:     r.counts.malformed.Load(),
+		Received:      n.received,
+		ReceivedBytes: n.receivedBytes,
+		HandlerErrors: n.handlerErrors,
+		Panics:        n.panics,
+		TooSlow:       n.tooSlow,
+		TooLarge:      n.tooLarge,
+		Discarded:     n.discarded,
+		Truncated:     n.truncated,
+		Malformed:     n.malformed,
 
-		Memory:      uint64(max(0, r.memory.used.Load())),
-		MemoryWaits: r.memory.waits.Load(),
-		SendMemory:  sending,
-		Dropped:     r.queued.droppedMessages(),
+		Writers:              uint64(n.writers),
+		Sessions:             n.sessions,
+		Acknowledged:         n.acknowledged,
+		Redelivered:          n.redelivered,
+		DuplicatesSuppressed: n.duplicates,
+		DeadLetters:          n.deadLetters,
 
-		Writers:              uint64(r.writers.count()),
-		Sessions:             r.counts.sessions.Load(),
-		Acknowledged:         sum.acknowledged.Load(),
-		Redelivered:          r.counts.redelivered.Load(),
-		DuplicatesSuppressed: r.counts.duplicates.Load(),
-		DeadLetters:          r.counts.deadLetters.Load(),
-
-		Connections:     uint64(open),
-		Accepted:        r.counts.accepted.Load(),
-		Refused:         r.counts.refused.Load(),
-		HandedOver:      r.counts.handedOver.Load(),
-		TakenOver:       r.counts.takenOver.Load(),
-		IdleClosed:      r.counts.idleClosed.Load(),
-		Unauthorized:    r.counts.unauthorized.Load(),
-		HandshakeErrors: r.counts.handshakeErrors.Load(),
-		AcceptErrors:    r.counts.acceptErrors.Load(),
-		Reads:           sum.reads.Load(),
-		Errors:          r.counts.errors.Load(),
+		Connections:     uint64(n.open),
+		Accepted:        n.accepted,
+		Refused:         n.refused,
+		HandedOver:      n.handedOver,
+		TakenOver:       n.takenOver,
+		IdleClosed:      n.idleClosed,
+		Unauthorized:    n.unauthorized,
+		HandshakeErrors: n.handshakeErrors,
+		AcceptErrors:    n.acceptErrors,
+		Reads:           n.reads,
+		Errors:          n.errors,
 	}
+}
+
+// setMemory notes what the read buffers have.
+func (m *ReaderMetrics) setMemory(memory *budget) {
+	m.Memory = uint64(max(0, memory.used.Load()))
+	m.MemoryWaits = memory.waits.Load()
 }
 
 // GetMetrics is the short form of Metrics: messages received, connections accepted so far, and

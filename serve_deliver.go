@@ -12,7 +12,7 @@ import (
 
 // deliver hands over what is buffered. A panic costs the message at which it happened, and so does a handler that ends
 // its goroutine: another one calls deliver again.
-func (c *readerConn) deliver() error {
+func (c *stream) deliver() error {
 	c.handling.Store(true)
 	defer c.handling.Store(false)
 	if c.acks != nil {
@@ -30,10 +30,10 @@ func (c *readerConn) deliver() error {
 	}
 }
 
-func (c *readerConn) deliverUntilPanic() (done bool, err error) {
+func (c *stream) deliverUntilPanic() (done bool, err error) {
 	defer func() {
 		if !done && !c.exited { // Else it was a message that was offered again, or a dead letter.
-			c.reader.counts.panics.Add(1)
+			c.server.counts.panics.Add(1)
 			c.failure = c.panicked(recover())
 		}
 	}()
@@ -43,7 +43,7 @@ func (c *readerConn) deliverUntilPanic() (done bool, err error) {
 
 // panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
 // handled so far.
-func (c *readerConn) panicked(value any) error {
+func (c *stream) panicked(value any) error {
 	err := fmt.Errorf("%w: panic: %v\n%s", errHandlerFailed, value, debug.Stack())
 	if value == nil {
 		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errHandlerFailed, debug.Stack())
@@ -52,32 +52,30 @@ func (c *readerConn) panicked(value any) error {
 	if c.acks != nil {
 		c.acks.markFailed()
 	}
-	c.reader.report(opHandle, c.where(), err)
+	c.server.report(opHandle, c.where(), err)
 	return err
 }
 
-func (c *readerConn) handleMessage(data []byte) {
-	if err := c.reader.message(data); err != nil {
+func (c *stream) handleMessage(data []byte) {
+	if err := c.server.cfg.message(data); err != nil {
 		c.failed(err)
 	}
 }
 
-func (c *readerConn) handleDelivery(data []byte) {
-	c.delivery.Data = data
-	c.delivery.Seq++
-	c.given = c.delivery
-	if err := c.reader.deliver(c.reader.handling, &c.given); err != nil {
+func (c *stream) handleDelivery(data []byte) {
+	c.seq++
+	if err := c.sink.message(c.server.handling, data, c.seq, c.redelivered); err != nil {
 		c.failed(err)
 	}
 }
 
 // failed accounts for a handler's error when a message is offered for the first time.
-func (c *readerConn) failed(err error) {
-	c.reader.counts.handlerErrors.Add(1)
+func (c *stream) failed(err error) {
+	c.server.counts.handlerErrors.Add(1)
 	c.blame(err)
 }
 
 // blame reports a handler's error.
-func (c *readerConn) blame(err error) {
-	c.reader.report(opHandle, c.where(), fmt.Errorf("%w: %w", errHandlerFailed, err))
+func (c *stream) blame(err error) {
+	c.server.report(opHandle, c.where(), fmt.Errorf("%w: %w", errHandlerFailed, err))
 }

@@ -34,7 +34,7 @@ const (
 
 // openSession greets a writer that asks for acknowledgements. It says no when that is the end of the
 // connection.
-func (c *readerConn) openSession() bool {
+func (c *stream) openSession() bool {
 	h, err := c.readHello()
 	if err == nil && c.in.isClosing() {
 		c.in.farewell() // No message may be sent before the welcome, so none is lost.
@@ -53,15 +53,15 @@ func (c *readerConn) openSession() bool {
 	case errors.Is(err, errStale):
 		c.in.rejectSession(statusStale)
 	default:
-		c.reader.counts.malformed.Add(1)
+		c.server.counts.malformed.Add(1)
 	}
-	c.reader.report(opSession, c.where(), err)
+	c.server.report(opSession, c.where(), err)
 	return false
 }
 
 // readHello waits for the whole hello. errEnded means that the connection ended before, which is
 // accounted for.
-func (c *readerConn) readHello() (hello, error) {
+func (c *stream) readHello() (hello, error) {
 	for {
 		h, whole, err := c.in.hello()
 		if whole {
@@ -74,24 +74,24 @@ func (c *readerConn) readHello() (hello, error) {
 }
 
 // welcome makes this connection the one that speaks for its writer, and says so.
-func (c *readerConn) welcome(h hello) error {
+func (c *stream) welcome(h hello) error {
 	c.fenced = make(chan struct{})
-	claim, err := c.reader.writers.claim(c.peer.identity(), h, c.fence)
+	claim, err := c.server.writers.claim(c.peer.identity(), h, c.fence)
 	if err != nil {
 		return err
 	}
 	c.claim = claim
 	beat := h.silence / beatsPerSilence
-	handled, repeats, failures, err := claim.wait(c.reader.handling, beat, c.in.sendHeartbeat)
+	handled, repeats, failures, err := claim.wait(c.server.handling, beat, c.in.sendHeartbeat)
 	if err != nil {
 		return err
 	}
 	if handled >= h.first {
-		c.reader.counts.duplicates.Add(handled - h.first + 1)
+		c.server.counts.duplicates.Add(handled - h.first + 1)
 	}
-	c.delivery.Writer = WriterID(h.writer)
+	c.writer = h.writer
 	c.tried = attempts{message: handled + 1, count: failures}
-	c.beginSession(handled, repeats, beat, c.in.heartbeatTimeout(c.reader.cfg.peerTimeout))
+	c.beginSession(handled, repeats, beat, c.in.heartbeatTimeout(c.server.cfg.peerTimeout))
 	c.acks.sendWelcome()
 	if c.in.isClosing() {
 		c.in.sayGoodbye() // What the writer sends until it hears that is handled.
@@ -100,23 +100,26 @@ func (c *readerConn) welcome(h hello) error {
 }
 
 // beginSession goes on behind the message handled; up to repeats, an earlier reader may have handled others.
-func (c *readerConn) beginSession(handled, repeats uint64, beat, silence time.Duration) {
+func (c *stream) beginSession(handled, repeats uint64, beat, silence time.Duration) {
 	c.acks = c.in.beginSession(handled, repeats, beat, silence)
-	c.delivery.Seq = handled
-	if c.handle = c.handleMessageAcked; c.reader.deliver != nil {
+	c.seq = handled
+	if c.sink.session != nil {
+		c.sink.session(c.writer)
+	}
+	if c.handle = c.handleMessageAcked; c.sink.message != nil {
 		c.handle = c.handleDeliveryAcked
 	}
-	c.reader.counts.sessions.Add(1)
+	c.server.counts.sessions.Add(1)
 }
 
 // fence ends the connection for a newer one of the same writer.
-func (c *readerConn) fence() {
+func (c *stream) fence() {
 	close(c.fenced)
 	c.in.halt()
 }
 
 // leaveSession lets go of the writer, once everything that can be said to it is said.
-func (c *readerConn) leaveSession() {
+func (c *stream) leaveSession() {
 	handled := uint64(0)
 	if c.legacy != nil {
 		handled = c.legacy.writer.handled
@@ -124,7 +127,7 @@ func (c *readerConn) leaveSession() {
 	if c.acks != nil {
 		handled = c.acks.handled()
 		if err := c.acks.close(); errors.Is(err, errBackpressure) {
-			c.reader.report(opSession, c.where(), err)
+			c.server.report(opSession, c.where(), err)
 		}
 	}
 	if c.claim != nil {
@@ -132,62 +135,59 @@ func (c *readerConn) leaveSession() {
 	}
 }
 
-func (c *readerConn) handleMessageAcked(data []byte) {
+func (c *stream) handleMessageAcked(data []byte) {
 	c.acks.count()
 	if c.acks.mayRepeat() {
 		c.flagRepeats()
 	}
-	if err := c.reader.message(data); err != nil {
+	if err := c.server.cfg.message(data); err != nil {
 		c.failed(err)
 		c.redeliver(data, err)
 	}
 }
 
-func (c *readerConn) handleDeliveryAcked(data []byte) {
-	c.delivery.Data = data
-	c.delivery.Seq++
+func (c *stream) handleDeliveryAcked(data []byte) {
+	c.seq++
 	c.acks.count()
 	if c.acks.mayRepeat() {
 		c.flagRepeats()
 	}
-	c.given = c.delivery
-	if err := c.reader.deliver(c.reader.handling, &c.given); err != nil {
+	if err := c.sink.message(c.server.handling, data, c.seq, c.redelivered); err != nil {
 		c.failed(err)
 		c.redeliver(data, err)
 	}
 }
 
 // flagRepeats marks what an earlier reader may have handled, as long as that may be.
-func (c *readerConn) flagRepeats() {
-	if c.delivery.Redelivered = c.acks.repeated(); c.delivery.Redelivered {
-		c.reader.counts.redelivered.Add(1)
+func (c *stream) flagRepeats() {
+	if c.redelivered = c.acks.repeated(); c.redelivered {
+		c.server.counts.redelivered.Add(1)
 	}
 }
 
 // redeliver offers a message again for which the handler failed with err, after growing pauses, and
 // makes it a dead letter in the end. The messages behind it wait. If the connection is ended meanwhile,
 // the message is not handled, and its attempts count on the next connection.
-func (c *readerConn) redeliver(data []byte, err error) {
+func (c *stream) redeliver(data []byte, err error) {
 	c.acks.markFailed()
-	first := c.delivery.Redelivered
-	c.delivery.Data = data
-	c.delivery.Seq = c.acks.seq()
-	c.delivery.Redelivered = true
-	defer func() { c.delivery.Redelivered = first }()
-	c.tried = attempts{message: c.delivery.Seq, count: c.tried.of(c.delivery.Seq) + 1}
-	for c.tried.count <= c.reader.cfg.maxRedeliveries {
+	first := c.redelivered
+	c.seq = c.acks.seq()
+	c.redelivered = true
+	defer func() { c.redelivered = first }()
+	c.tried = attempts{message: c.seq, count: c.tried.of(c.seq) + 1}
+	for c.tried.count <= c.server.cfg.maxRedeliveries {
 		if !c.pause(redeliveryPause(c.tried.count)) {
 			c.in.halt()
 			return
 		}
-		c.reader.counts.redelivered.Add(1)
-		if err = c.offer(); err == nil {
+		c.server.counts.redelivered.Add(1)
+		if err = c.offer(data); err == nil {
 			c.acks.markHandled()
 			return
 		}
 		c.tried.count++
 	}
-	c.bury(err)
+	c.bury(data, err)
 }
 
 // redeliveryPause is how long to wait after so many failures.
@@ -202,7 +202,7 @@ func redeliveryPause(failures int) time.Duration {
 }
 
 // pause waits, unless the connection is ended for a newer one, or the Reader for good.
-func (c *readerConn) pause(d time.Duration) bool {
+func (c *stream) pause(d time.Duration) bool {
 	c.handling.Store(false)
 	defer c.handling.Store(true)
 	timer := time.NewTimer(d)
@@ -211,13 +211,13 @@ func (c *readerConn) pause(d time.Duration) bool {
 	case <-timer.C:
 		return true
 	case <-c.fenced:
-	case <-c.reader.handling.Done():
+	case <-c.server.handling.Done():
 	}
 	return false
 }
 
 // offer calls the handler for a message that it has failed for.
-func (c *readerConn) offer() (err error) {
+func (c *stream) offer(data []byte) (err error) {
 	c.offers.Add(1)
 	returned := false
 	defer func() {
@@ -225,11 +225,10 @@ func (c *readerConn) offer() (err error) {
 			err = c.panicked(recover())
 		}
 	}()
-	c.given = c.delivery
-	if c.reader.deliver != nil {
-		err = c.reader.deliver(c.reader.handling, &c.given)
+	if c.sink.message != nil {
+		err = c.sink.message(c.server.handling, data, c.seq, c.redelivered)
 	} else {
-		err = c.reader.message(c.given.Data)
+		err = c.server.cfg.message(data)
 	}
 	if returned = true; err != nil {
 		c.blame(err)
@@ -238,12 +237,12 @@ func (c *readerConn) offer() (err error) {
 }
 
 // bury gives up on a message, which is handled by that.
-func (c *readerConn) bury(err error) {
+func (c *stream) bury(data []byte, err error) {
 	c.acks.markHandled()
-	c.reader.counts.deadLetters.Add(1)
-	c.reader.report(opHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
-		c.delivery.Seq, c.delivery.Writer, c.reader.cfg.maxRedeliveries, errHandlerFailed, err))
-	if c.reader.cfg.deadLetter == nil {
+	c.server.counts.deadLetters.Add(1)
+	c.server.report(opHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
+		c.seq, c.writer, c.server.cfg.maxRedeliveries, errHandlerFailed, err))
+	if c.sink.deadLetter == nil {
 		return
 	}
 	returned := false
@@ -254,7 +253,6 @@ func (c *readerConn) bury(err error) {
 			c.failure = nil
 		}
 	}()
-	c.given = c.delivery
-	c.reader.cfg.deadLetter(&c.given, err)
+	c.sink.deadLetter(data, c.seq, err)
 	returned = true
 }

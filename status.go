@@ -16,7 +16,7 @@ const (
 )
 
 // status says what the Readers do, if it is time and that is not what was said last.
-func (s *supervisor) status(d *duty, readers []*Reader) {
+func (s *supervisor) status(d *duty, readers []*server) {
 	interval := time.Duration(0)
 	for _, r := range readers {
 		if own := r.cfg.statusInterval; own > 0 && (interval == 0 || own < interval) {
@@ -52,7 +52,7 @@ func (s *supervisor) status(d *duty, readers []*Reader) {
 }
 
 // extend asks for more time to stop, as long as that gets on.
-func (s *supervisor) extend(d *duty, readers []*Reader) {
+func (s *supervisor) extend(d *duty, readers []*server) {
 	now := time.Now()
 	if now.Before(d.nextExtend) {
 		return
@@ -83,13 +83,13 @@ type activity struct {
 	progress    uint64 // Something else whenever anything has gone on.
 }
 
-func (r *Reader) activity() activity {
+func (r *server) activity() activity {
 	var sum connCounts
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := activity{connections: len(r.conns)}
+	a := activity{connections: len(r.conns.all)}
 	sum.add(&r.counts.connCounts)
-	for c := range r.conns {
+	for c := range r.conns.all {
 		sum.add(c.in.counted())
 		a.progress += c.offers.Load()
 		a.waiting += c.in.unreadBytes()

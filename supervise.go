@@ -22,7 +22,7 @@ var supervision supervisor
 // A supervisor speaks for the Readers of a process.
 type supervisor struct {
 	mu      sync.Mutex    // Guards what follows.
-	readers []*Reader     // Those that are started and have not ended.
+	readers []*server     // Those that are started and have not ended.
 	changed chan struct{} // One slot: they have changed. Closed with the last one.
 	failing bool          // The last thing could not be said.
 }
@@ -41,7 +41,7 @@ type duty struct {
 }
 
 // supervised says whether systemd is to know of r.
-func (r *Reader) supervised() bool {
+func (r *server) supervised() bool {
 	if r.cfg.withoutSystemd || r.cfg.withoutNotifications {
 		return false
 	}
@@ -50,7 +50,7 @@ func (r *Reader) supervised() bool {
 }
 
 // enroll has systemd hear of r from now on, before r does anything. The error is reported by announce.
-func (s *supervisor) enroll(r *Reader) {
+func (s *supervisor) enroll(r *server) {
 	if !r.supervised() {
 		return
 	}
@@ -67,7 +67,7 @@ func (s *supervisor) enroll(r *Reader) {
 }
 
 // announce says that r is ready.
-func (s *supervisor) announce(r *Reader) {
+func (s *supervisor) announce(r *server) {
 	if !r.supervised() {
 		return
 	}
@@ -80,7 +80,7 @@ func (s *supervisor) announce(r *Reader) {
 }
 
 // retire says that r stops, if no other Reader goes on.
-func (s *supervisor) retire(r *Reader) {
+func (s *supervisor) retire(r *server) {
 	if !r.supervised() {
 		return
 	}
@@ -101,7 +101,7 @@ func (s *supervisor) retire(r *Reader) {
 }
 
 // leave forgets r, which has ended.
-func (s *supervisor) leave(r *Reader) {
+func (s *supervisor) leave(r *server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, other := range s.readers {
@@ -117,7 +117,7 @@ func (s *supervisor) leave(r *Reader) {
 }
 
 // mourn says why r ended by itself.
-func (s *supervisor) mourn(r *Reader, why error) {
+func (s *supervisor) mourn(r *server, why error) {
 	if !r.supervised() {
 		return
 	}
@@ -135,10 +135,10 @@ func (s *supervisor) wakeLocked() {
 	}
 }
 
-func (s *supervisor) all() []*Reader {
+func (s *supervisor) all() []*server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]*Reader(nil), s.readers...)
+	return append([]*server(nil), s.readers...)
 }
 
 // say tells systemd. The first of several failures in a row is reported, to each Reader.
@@ -181,7 +181,7 @@ func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
 }
 
 // pause is how long there is nothing to do.
-func (d *duty) pause(readers []*Reader, now time.Time) time.Duration {
+func (d *duty) pause(readers []*server, now time.Time) time.Duration {
 	next := now.Add(time.Hour)
 	sooner := func(at time.Time) {
 		if at.Before(next) {

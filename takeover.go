@@ -112,18 +112,6 @@ func (l *legacy) takeListener(spec listenSpec, needed bool) (listener net.Listen
 	return listener, file, nil
 }
 
-// inheritLocked takes what an earlier process has left.
-func (r *Reader) inheritLocked() error {
-	if r.legacy == nil {
-		r.legacy = takeLegacy(r.storeKey())
-	}
-	listener, file, err := r.legacy.takeListener(r.cfg.listenSpec(), r.listener == nil)
-	if listener != nil {
-		r.listener, r.file = listener, file
-	}
-	return err
-}
-
 // forgetStored has systemd forget what was taken, once the Reader listens: if that failed, another process could
 // still take it.
 func (l *legacy) forgetStored() {
@@ -136,32 +124,32 @@ func (l *legacy) forgetStored() {
 }
 
 // adopt goes on with what an earlier process has left, before anybody else is accepted.
-func (r *Reader) adopt(l *legacy) {
+func (s *server) adopt(l *legacy) {
 	if l == nil {
 		return
 	}
 	for _, err := range l.errs {
-		r.report(opHandOver, r.cfg.where, err)
+		s.report(opHandOver, s.cfg.where, err)
 	}
-	r.writers.restore(l.state.writers, time.Now())
+	s.writers.restore(l.state.writers, time.Now())
 	for i := range l.conns {
 		left := &l.conns[i]
 		if left.kind == storeSession && left.session == nil {
-			r.report(opHandOver, r.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
+			s.report(opHandOver, s.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
 			_ = left.conn.Close() // Its writer sends again what was not acknowledged.
 			continue
 		}
-		r.counts.takenOver.Add(1)
-		r.admit(left.conn, left)
+		s.counts.takenOver.Add(1)
+		s.admit(left.conn, left)
 	}
 	if l.spare != nil {
-		r.report(opHandOver, r.cfg.where, fmt.Errorf("the listener at %v is not the one of %s any more, and is closed", l.spare.Addr(), r.cfg.where))
-		r.empty(l.spare)
+		s.report(opHandOver, s.cfg.where, fmt.Errorf("the listener at %v is not the one of %s any more, and is closed", l.spare.Addr(), s.cfg.where))
+		s.empty(l.spare)
 	}
 }
 
 // empty serves who waits in a listener, and closes it.
-func (r *Reader) empty(listener net.Listener) {
+func (s *server) empty(listener net.Listener) {
 	if unix, ok := listener.(*net.UnixListener); ok {
 		unix.SetUnlinkOnClose(false)
 		_ = shutListener(unix) // If it cannot be shut, who comes later is closed with it.
@@ -173,29 +161,29 @@ func (r *Reader) empty(listener net.Listener) {
 		if err != nil {
 			return
 		}
-		r.admit(conn, nil)
+		s.admit(conn, nil)
 	}
 }
 
 // reclaim makes a connection that an earlier process has left the one that speaks for its writer, before any other can.
-func (c *readerConn) reclaim(left *legacySession) {
+func (c *stream) reclaim(left *legacySession) {
 	c.legacy = left
 	c.fenced = make(chan struct{})
 	key := writerKey{who: c.peer.identity(), id: left.writer.key.id}
-	c.claim, c.stale = c.reader.writers.reclaim(key, left.writer, c.fence)
+	c.claim, c.stale = c.server.writers.reclaim(key, left.writer, c.fence)
 }
 
 // resume goes on with its session. It says no if that is not possible.
-func (c *readerConn) resume() bool {
+func (c *stream) resume() bool {
 	left := c.legacy
 	if c.stale != nil {
-		c.reader.report(opSession, c.where(), c.stale)
+		c.server.report(opSession, c.where(), c.stale)
 		return false
 	}
-	c.delivery.Writer = WriterID(left.writer.key.id)
+	c.writer = left.writer.key.id
 	c.tried = attempts{message: left.writer.handled + 1, count: left.writer.failures}
 	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
-	if left.limit > c.reader.cfg.maxMessageSize {
+	if left.limit > c.server.cfg.in.maxMessageSize {
 		c.in.requestClose(endOrderly) // Its next welcome tells the new limit.
 	}
 	return true

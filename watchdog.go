@@ -24,7 +24,7 @@ type pulse struct {
 }
 
 // limit is how long a handler of r may take; 0 for any time.
-func (d *duty) limit(r *Reader) time.Duration {
+func (d *duty) limit(r *server) time.Duration {
 	if r.cfg.stuckAfter == 0 {
 		return d.watchdog
 	}
@@ -32,7 +32,7 @@ func (d *duty) limit(r *Reader) time.Duration {
 }
 
 // look takes the pulse of each connection, and reports those that are stuck.
-func (d *duty) look(readers []*Reader, now time.Time) {
+func (d *duty) look(readers []*server, now time.Time) {
 	for _, r := range readers {
 		limit := d.limit(r)
 		if limit == 0 {
@@ -45,11 +45,11 @@ func (d *duty) look(readers []*Reader, now time.Time) {
 }
 
 // stuck returns the connections whose handlers have turned out to be stuck since the last look.
-func (r *Reader) stuck(now time.Time, limit time.Duration) (found []*readerConn) {
+func (r *server) stuck(now time.Time, limit time.Duration) (found []*connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stuckHandlers = 0
-	for c := range r.conns {
+	for c := range r.conns.all {
 		p := &c.pulse
 		beat := c.in.received() + c.offers.Load()
 		if !c.handling.Load() || beat != p.beat || p.since.IsZero() {
@@ -69,13 +69,13 @@ func (r *Reader) stuck(now time.Time, limit time.Duration) (found []*readerConn)
 }
 
 // ping feeds the watchdog, if it is time and every Reader lives.
-func (s *supervisor) ping(d *duty, readers []*Reader) {
+func (s *supervisor) ping(d *duty, readers []*server) {
 	if d.watchdog == 0 || time.Now().Before(d.nextPing) {
 		return
 	}
 	d.nextPing = time.Now().Add(d.watchdog / 2)
 	for _, r := range readers {
-		if !r.answers(min(maxAnswerWait, d.watchdog/4)) {
+		if !r.health.responds(min(maxAnswerWait, d.watchdog/4), r.stopping) {
 			r.report(opWatchdog, r.cfg.where, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errStuck))
 			return
 		}
@@ -87,42 +87,4 @@ func (s *supervisor) ping(d *duty, readers []*Reader) {
 		}
 	}
 	s.say(notifyAlive)
-}
-
-// answers knocks at the goroutine that accepts connections. One that cannot be woken, or is to end, is
-// believed to live.
-func (r *Reader) answers(within time.Duration) bool {
-	select {
-	case <-r.answered: // To an earlier knock, too late.
-	default:
-	}
-	if !r.knockAt() {
-		return true
-	}
-	timer := time.NewTimer(within)
-	defer timer.Stop()
-	select {
-	case <-r.answered:
-		return true
-	case <-r.stopping:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
-// knockAt wakes the goroutine that accepts connections, wherever it waits.
-func (r *Reader) knockAt() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	listener, wakes := r.listener.(deadliner)
-	if !wakes || r.phase != phaseStarted || listener.SetDeadline(aLongTimeAgo) != nil {
-		return false
-	}
-	r.knocked = true
-	select {
-	case r.knock <- struct{}{}:
-	default:
-	}
-	return true
 }

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is a server: everything between a listener and a handler. accept.go is where its connections come from,
+// serve.go what is done with each, reader_stop.go its end.
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// A server accepts connections and hands their messages to a handler, or offers the connections for conversations.
+type server struct {
+	cfg      serverConfig
+	counts   readerCounts
+	writers  *writerMemory // Those that ask for acknowledgements.
+	acceptor acceptor
+	health   healthCheck
+	store    handOverStore
+	offers   *acceptQueue // nil, unless it converses.
+
+	// Stopping.
+	handling context.Context // Ended when stop does not wait any longer.
+	giveUp   context.CancelFunc
+	calling  atomic.Bool   // The goroutine that accepts is in a callback, which may wait for it.
+	listened chan struct{} // Closed when no connection is accepted any more.
+	stopping chan struct{} // Closed when stop begins, or when accepting failed for good.
+	done     chan struct{} // Closed when all connections are gone, or stop does not wait for them.
+	wg       sync.WaitGroup
+
+	mu            sync.Mutex // Guards what follows, and what acceptor says of itself.
+	superviseErr  error      // Set before it is started.
+	phase         phase
+	ended         bool // done is closed.
+	err           error
+	conns         connTable
+	closing       bool // The connections are being ended,
+	forced        bool // or have been halted.
+	handingOver   bool // The next process is to have the listener and the connections.
+	stuckHandlers int  // When last looked at.
+}
+
+// newServer returns a server that does not listen yet.
+func newServer(cfg serverConfig) *server {
+	s := &server{
+		cfg:      cfg,
+		writers:  newWriterMemory(cfg.maxWriters, cfg.writerMemory),
+		health:   newHealthCheck(),
+		store:    newHandOverStore(cfg.storeKey),
+		conns:    newConnTable(cfg.maxConnections, cfg.maxConnectionsPerUser),
+		listened: make(chan struct{}),
+		stopping: make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	s.acceptor.server = s
+	if cfg.converses() {
+		s.offers = newAcceptQueue()
+	}
+	s.handling, s.giveUp = context.WithCancel(context.Background())
+	return s
+}
+
+// start listens and returns. It may be called again, also after an error; after stop it returns errStopped.
+func (s *server) start() error {
+	s.mu.Lock()
+	phase := s.phase
+	var err error
+	if phase == phaseNew {
+		err = s.startLocked()
+	}
+	s.mu.Unlock()
+	switch {
+	case phase == phaseStopped:
+		return errStopped
+	case phase == phaseNew && err == nil:
+		supervision.announce(s)
+	}
+	return err
+}
+
+func (s *server) startLocked() error {
+	if err := s.acceptor.listenLocked(); err != nil {
+		return err
+	}
+	s.acceptor.legacy.forgetStored()
+	s.phase = phaseStarted
+	s.health.begin(s.acceptor.listener)
+	supervision.enroll(s)
+	s.wg.Add(1)
+	go s.run() // Ends when the listener does; finish waits for it.
+	return nil
+}
+
+// addr returns the address that is listened on, or nil before the start.
+func (s *server) addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.acceptor.listener == nil {
+		return nil
+	}
+	return s.acceptor.listener.Addr()
+}
+
+// failure returns why the server ended by itself, or nil.
+func (s *server) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// run accepts until the listener ends, then waits for the connections.
+func (s *server) run() {
+	defer s.wg.Done()
+	s.adopt(s.acceptor.legacy)
+	if err := s.acceptor.accept(); err != nil {
+		s.mu.Lock()
+		s.err = withOp(opAccept, s.cfg.where, err)
+		s.mu.Unlock()
+		s.reportAccept(s.cfg.where, err)
+		supervision.mourn(s, err)
+		_ = s.stopListening() // The first error is the one that counts.
+	}
+	s.mu.Lock()
+	if !s.handingOver {
+		_ = s.acceptor.listener.Close() // Nobody is waiting in it any more.
+	}
+	if !s.acceptor.single() {
+		s.closeConnsLocked()
+	}
+	s.mu.Unlock()
+	s.acceptor.passed.release()
+	close(s.listened)
+	go s.finish() // Ends with the last connection.
+}
+
+// finish waits for the connections.
+func (s *server) finish() {
+	s.mu.Lock()
+	handingOver := s.handingOver
+	s.mu.Unlock()
+	if handingOver {
+		s.settleHandOver()
+	}
+	s.offers.finish()
+	s.wg.Wait()
+	s.giveUp()
+	s.end()
+}
+
+// awaitRoom waits while as many connections are being refused as may be open: those in the backlog
+// can wait longer. It says no when the Reader is given up.
+func (s *server) awaitRoom() bool {
+	for {
+		s.mu.Lock()
+		full := s.conns.refusing >= s.conns.max
+		s.mu.Unlock()
+		if !full {
+			return true
+		}
+		select {
+		case <-s.conns.room:
+		case <-s.health.asked:
+			s.health.reply()
+		case <-s.handling.Done():
+			return false
+		}
+	}
+}
+
+// reportAccept is report in the goroutine that accepts.
+func (s *server) reportAccept(addr string, err error) {
+	s.calling.Store(true)
+	defer s.calling.Store(false)
+	s.report(opAccept, addr, err)
+}
+
+// report tells of an error that no caller gets.
+func (s *server) report(op, addr string, err error) {
+	s.counts.errors.Add(1)
+	s.cfg.report(op, addr, err)
+}

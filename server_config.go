@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is all that a server knows of its options and of its user: plain values and functions.
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// A serverConfig is how a server works. Messages are handled by message, or by the sinks of open; without both,
+// connections are offered for conversations.
+type serverConfig struct {
+	where string // The address as it was given, for errors.
+
+	// Where connections come from.
+	listener       net.Listener // nil: systemd's, or one that is made.
+	systemdName    string
+	withoutSystemd bool
+	checkPassed    func(at net.Addr) error // Checks the address of a listener that systemd passed.
+	socket         listenSpec              // Of the listener that is made.
+	storeKey       string                  // Names what is left for the next process.
+
+	// Limits.
+	maxAcceptErrors       int
+	maxConnections        int
+	maxConnectionsPerUser int
+	maxWriters            int
+	writerMemory          time.Duration
+	maxRedeliveries       int
+	peerTimeout           time.Duration
+	handshakeTimeout      time.Duration
+
+	// A connection.
+	in         inLimits
+	memory     memoryLimit            // Of all read buffers together.
+	tls        *tls.Config            // nil: without TLS.
+	authorizer func(from *peer) error // nil: everybody is let in.
+
+	// What is done with its messages.
+	message func(data []byte) error // Handles each; not used where a sink has its own.
+	open    func(from *peer) sink   // Is called once for each connection that is let in; may be nil.
+
+	report func(op, addr string, err error) // Is told of each error that no caller gets.
+
+	// What systemd is told.
+	withoutNotifications bool
+	withoutReady         bool
+	statusInterval       time.Duration // 0: never.
+	stuckAfter           time.Duration // 0: as systemd's watchdog has it.
+}
+
+// converses reports whether connections are offered for conversations.
+func (c *serverConfig) converses() bool { return c.message == nil && c.open == nil }
+
+// A sink takes what comes on one connection. Its functions are called by one goroutine at a time; each may be nil.
+type sink struct {
+	session    func(writer id) // The messages that follow are those of this writer.
+	message    func(ctx context.Context, data []byte, seq uint64, redelivered bool) error
+	deadLetter func(data []byte, seq uint64, err error) // The handler has failed for this message too often.
+}
