@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is the goroutine of a loop: it connects (connect.go), sends the queue over the connection, and accounts
-// for each message when the connection ends.
+// This file is the goroutine of a loop: it connects (connect.go), sends the queue over the connection, and ends the
+// connection (sender_disconnect.go).
 
 import (
 	"context"
@@ -124,94 +124,4 @@ func (l *loop) waitUntilRead(o *outbound) error {
 		return nil
 	}
 	return errStopped
-}
-
-// closeConn ends a connection without an error. Without a session it waits for what the peer reports of the messages.
-func (l *loop) closeConn(o *outbound) {
-	if !o.isSession() {
-		end := o.part(l.life.context().Done())
-		l.noteUnread(end)
-		l.reportEnd(o, end)
-	}
-	o.close()
-	l.queue.rewind()
-	l.clearCurrent()
-}
-
-// noteUnread keeps for stop how many messages the peer had not read when it was forced.
-func (l *loop) noteUnread(end ending) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unreadAtStop = end.unread
-}
-
-// onDisconnect accounts for a connection that broke, or that the peer ended.
-func (l *loop) onDisconnect(o *outbound, writeErr error) {
-	end := o.finish(writeErr, l.life.context().Done())
-	l.counts.lostConnections.Add(1)
-	l.noteUnread(end)
-	l.reportEnd(o, end)
-	if !errors.Is(end.cause, errRenumber) && (o.wroteMessages() || !l.queue.empty()) { // An idle one had no chance to prove anything.
-		l.life.failures = o.failures(l.life.failures)
-	}
-	partial, size := l.queue.rewind()
-	if !o.isSession() {
-		l.giveUpHead(partial, l.headRetry.blame(end, partial, size, o.wroteMessages()))
-	}
-	l.limit.Store(l.cfg.messageLimit) // The next reader may accept more than this one.
-	l.clearCurrent()
-	l.life.setState(stateDisconnected, fmt.Errorf("%w: %w", errConnectionClosed, end.cause))
-}
-
-// reportEnd reports what is wrong with the end of a connection.
-func (l *loop) reportEnd(o *outbound, end ending) {
-	if end.lost > 0 {
-		l.counts.possiblyLost.Add(end.lost)
-		l.events.report(opWrite, &possibleLossError{Messages: end.lost, Err: end.cause})
-	} else if end.reason.rejects() {
-		l.events.report(opDial, end.cause)
-	}
-	if o.isSession() && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errPeerSilent)) {
-		l.events.report(opSession, end.cause)
-	}
-}
-
-// clearCurrent publishes that there is no connection, once its end is accounted for.
-func (l *loop) clearCurrent() {
-	l.mu.Lock()
-	l.current = nil
-	l.mu.Unlock()
-}
-
-// giveUpHead gives up the first message, if verdict is not nil and the message still has this number: its reader rejects
-// it, and it must not delay those behind it for ever. It may have been dropped meanwhile.
-func (l *loop) giveUpHead(number uint64, verdict error) {
-	if verdict == nil {
-		return
-	}
-	if data, ok := l.queue.setAside(number); ok {
-		l.returnUndelivered(data, verdict)
-	}
-}
-
-// returnUndelivered reports why a message cannot be delivered, and returns it to the program.
-func (l *loop) returnUndelivered(data []byte, why error) {
-	l.events.report(opWrite, why)
-	if l.events.undelivered != nil {
-		l.events.undelivered(data)
-	}
-}
-
-// reportDropped reports what the queue has dropped since the last time.
-func (l *loop) reportDropped() {
-	if !l.cfg.dropOldest && l.cfg.maxAge == 0 {
-		return
-	}
-	dropped, expired := l.reported.drops(l.queue)
-	if dropped > 0 {
-		l.events.report(opQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errBufferFull, dropped))
-	}
-	if expired > 0 {
-		l.events.report(opQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.maxAge))
-	}
 }

@@ -63,7 +63,7 @@ var mutants = []mutant{
 		more: []string{"|| now.Sub(s.since) < strikeTime", ""}},
 	{name: "no acknowledgement after a read that filled its buffer", file: "conn_read.go", scenarios: 1,
 		old: "func (in *inbound) readAny() error {\n\tin.tellHandled()\n", new: "func (in *inbound) readAny() error {\n\tif !in.filled {\n\t\tin.tellHandled()\n\t}\n"},
-	{name: "the limit of a reader that is gone sticks", file: "drain.go", scenarios: 1,
+	{name: "the limit of a reader that is gone sticks", file: "sender_disconnect.go", scenarios: 1,
 		old: "\tl.limit.Store(l.cfg.messageLimit) // The next reader may accept more than this one.\n", new: ""},
 	{name: "memory is taken out of turn", file: "budget.go", scenarios: 1,
 		old: "\t\tt := u.turns[0]\n", new: "\t\tt := u.turns[len(u.turns)-1]\n",

@@ -3,7 +3,8 @@
 package udsipc
 
 // This file is what a send loop is made of, and how much it has done. connect.go makes its connections, drain.go
-// empties the queue into them, drain_session.go does so in a session, sender_stop.go is its end.
+// empties the queue into them, drain_session.go does so in a session, sender_disconnect.go accounts for their ends,
+// sender_stop.go ends the loop.
 
 import (
 	"context"

@@ -2,9 +2,10 @@
 
 package udsipc
 
-// This file remembers which losses the program knows of, so that each is reported once.
+// This file reports what is not delivered, and remembers what it has reported, so that it does so once.
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -50,4 +51,26 @@ func (r *reported) rest(q *queue, possiblyLost *atomic.Uint64) (left, undelivere
 	left, rest = q.takeRest()
 	undelivered, lost = r.lossesLocked(q, possiblyLost)
 	return left, undelivered - left, lost, rest
+}
+
+// returnUndelivered reports why a message cannot be delivered, and returns it to the program.
+func (l *loop) returnUndelivered(data []byte, why error) {
+	l.events.report(opWrite, why)
+	if l.events.undelivered != nil {
+		l.events.undelivered(data)
+	}
+}
+
+// reportDropped reports what the queue has dropped since the last time.
+func (l *loop) reportDropped() {
+	if !l.cfg.dropOldest && l.cfg.maxAge == 0 {
+		return
+	}
+	dropped, expired := l.reported.drops(l.queue)
+	if dropped > 0 {
+		l.events.report(opQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errBufferFull, dropped))
+	}
+	if expired > 0 {
+		l.events.report(opQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.maxAge))
+	}
 }
