@@ -3,7 +3,7 @@
 package udsipc
 
 // This file is the goroutine that each connection of a server has: it finds out who is there and whether that one is
-// let in. What comes then is served by a stream (serve.go) or an offer (offer.go).
+// let in. What comes then is served by a stream (serve.go) or a conversation (offer.go).
 
 import (
 	"crypto/tls"
@@ -39,7 +39,7 @@ type service interface {
 // newService decides how a connection is served. The server's mutex is not held.
 func (s *server) newService(c *connection, from *legacyConn) service {
 	if s.offers != nil {
-		return newOffer(c, s.offers)
+		return newConversation(c, s.offers)
 	}
 	return newStream(c, from)
 }

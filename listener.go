@@ -65,9 +65,8 @@ func (l *Listener) Start() error { return public(l.server.start()) }
 // reported to WithReaderErrorCallback, and hold up nobody. The Conn is the caller's to close, also after the
 // Listener is. The error matches net.ErrClosed after Close, and is otherwise why accepting failed for good.
 func (l *Listener) Accept() (*Conn, error) {
-	offer := l.server.offers.next()
-	if offer != nil {
-		return l.newConn(offer), nil
+	if o := l.server.accept(); o != nil {
+		return l.newConn(o), nil
 	}
 	if err := public(l.server.failure()); err != nil {
 		return nil, err
@@ -99,22 +98,15 @@ func (l *Listener) Addr() net.Addr { return l.server.addr() }
 // Shutdown stops listening and removes the socket file, but those who had connected before are still served: Accept
 // returns them, and net.ErrClosed behind the last; the address is free then. Call Close after that. It waits for nothing, so
 // that a callback may call it.
-func (l *Listener) Shutdown() error {
-	if l.server.neverStarted() {
-		return nil
-	}
-	return asOpError(OpStop, l.cfg.where, l.server.stopListening())
-}
+func (l *Listener) Shutdown() error { return public(l.server.shutdown()) }
 
 // Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
 // closed. The address is free when it returns, unless an error callback calls it, or runs: then soon after that. It may
 // be called again.
 func (l *Listener) Close() error {
-	l.server.offers.close()
+	l.server.abandon()
 	err := l.Shutdown()
-	if !l.server.calling.Load() {
-		<-l.server.listened
-	}
+	l.server.awaitListened()
 	return err
 }
 

@@ -19,17 +19,20 @@ func newAcceptQueue() *acceptQueue {
 	return &acceptQueue{offers: make(chan *offer), abandoned: make(chan struct{}), drained: make(chan struct{})}
 }
 
-// next waits for an offer. It returns nil if none will come any more.
-func (q *acceptQueue) next() *offer {
+// accept waits for a connection. It returns nil if none will come any more; failure tells why, if not because of shutdown.
+func (s *server) accept() *offer {
 	select {
-	case o := <-q.offers:
+	case o := <-s.offers.offers:
 		return o
-	case <-q.drained:
+	case <-s.offers.drained:
 		return nil
 	}
 }
 
-// close drops the connections that nobody has accepted.
+// abandon closes the connections that nobody has accepted, and those to come.
+func (s *server) abandon() { s.offers.close() }
+
+// close says that nobody accepts any more.
 func (q *acceptQueue) close() { q.abandon.Do(func() { close(q.abandoned) }) }
 
 // finish waits until every connection is accepted or dropped. The queue may be nil.
@@ -40,49 +43,57 @@ func (q *acceptQueue) finish() {
 	}
 }
 
-// An offer is a connection for a conversation. Whoever accepts it owns in, and closes it.
+// An offer is a connection that may be accepted. Whoever accepts it owns in, and calls done.
 type offer struct {
-	*connection
-	queue *acceptQueue
+	in    *inbound
+	peer  peer
 	ended chan struct{}
 }
 
-// newOffer makes a connection one that is offered. The server's mutex is held.
-func newOffer(c *connection, queue *acceptQueue) *offer {
-	queue.waiting.Add(1)
-	return &offer{connection: c, queue: queue, ended: make(chan struct{})}
-}
-
-// done says that the connection is closed, and that nothing reads from it any more.
+// done says that the connection is closed, and that nothing reads from it any more. It is called once.
 func (o *offer) done() { close(o.ended) }
 
+// A conversation is a connection that is offered.
+type conversation struct {
+	*connection
+	queue *acceptQueue
+}
+
+// newConversation makes a connection one that is offered.
+func newConversation(c *connection, queue *acceptQueue) *conversation {
+	queue.waiting.Add(1)
+	return &conversation{connection: c, queue: queue}
+}
+
 // serve waits until somebody accepts the connection, and for its end.
-func (o *offer) serve() {
-	defer o.server.remove(o.connection)
-	if o.introduce() {
+func (c *conversation) serve() {
+	defer c.server.remove(c.connection)
+	if o := c.introduce(); o != nil {
 		<-o.ended
 	}
 }
 
-func (o *offer) introduce() (accepted bool) {
-	defer o.queue.waiting.Done()
-	if o.refused || !o.verify() {
-		return false
+// introduce returns nil if nobody has accepted the connection.
+func (c *conversation) introduce() *offer {
+	defer c.queue.waiting.Done()
+	if c.refused || !c.verify() {
+		return nil
 	}
+	o := &offer{in: c.in, peer: c.peer, ended: make(chan struct{})}
 	select {
-	case o.queue.offers <- o:
-		return true
-	case <-o.queue.abandoned:
-		o.in.release()
-		return false
+	case c.queue.offers <- o:
+		return o
+	case <-c.queue.abandoned:
+		c.in.release()
+		return nil
 	}
 }
 
-// A conversation ends when those who converse decide.
-func (o *offer) requestEnd() {}
+// requestEnd does nothing: those who converse decide when that ends.
+func (c *conversation) requestEnd() {}
 
 // reject says nothing: what a Reader tells a Writer is no message.
-func (o *offer) reject(endReason) {}
+func (c *conversation) reject(endReason) {}
 
 // release leaves everything to whoever has accepted the connection.
-func (o *offer) release() {}
+func (c *conversation) release() {}

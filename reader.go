@@ -96,7 +96,7 @@ func (r *Reader) Addr() net.Addr { return r.server.addr() }
 
 // Done returns a channel that is closed when the Reader has ended: because of Stop, or because
 // accepting failed for good; Err tells which.
-func (r *Reader) Done() <-chan struct{} { return r.server.done }
+func (r *Reader) Done() <-chan struct{} { return r.server.finished() }
 
 // Err returns why the Reader ended by itself, or nil.
 func (r *Reader) Err() error { return public(r.server.failure()) }

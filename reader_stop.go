@@ -39,6 +39,26 @@ func (s *server) stop(ctx context.Context) error {
 	return withOp(opStop, s.cfg.where, err)
 }
 
+// shutdown is stop without waiting for anything: who has connected before is still served.
+func (s *server) shutdown() error {
+	if s.neverStarted() {
+		return nil
+	}
+	return withOp(opStop, s.cfg.where, s.stopListening())
+}
+
+// awaitListened waits, after shutdown, until the address is free, unless an error callback is running that may wait for
+// the caller.
+func (s *server) awaitListened() {
+	if !s.calling.Load() {
+		<-s.listened
+	}
+}
+
+// finished returns a channel that is closed when the server has ended: because of stop, or because accepting failed for
+// good. failure tells which.
+func (s *server) finished() <-chan struct{} { return s.done }
+
 // neverStarted ends a server that was not started, and says whether it is one.
 func (s *server) neverStarted() bool {
 	s.mu.Lock()
