@@ -70,7 +70,9 @@ func newQueueConn(in *inbound, peer Peer, cfg *sharedConfig, q *queue) *Conn {
 		patience: cfg.writeTimeout,
 		closed:   make(chan struct{}),
 	}
-	c.out = newInline(inlineConfig{conn: c.conn, queue: q, stallTimeout: cfg.stallTimeout, closing: c.over.Load, failed: c.failSending})
+	c.out = newInline(inlineConfig{
+		conn: c.conn, queue: q, stallTimeout: cfg.stallTimeout, closeTimeout: cfg.writeTimeout, closing: c.over.Load, failed: c.failSending,
+	})
 	in.keepOpenIf(c.inUse)
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 )
 
 // maxDiscards bounds the reads in a row of bytes that nobody wants.
@@ -49,6 +50,23 @@ func acknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
 		return false, fmt.Errorf("%w before its system had taken everything: %w", errConnectionClosed, err)
 	}
 	return false, nil
+}
+
+// closeWriteWithin tells the peer that nothing more comes. Over TLS the notice may wait for a peer that does not read.
+func closeWriteWithin(conn net.Conn, timeout time.Duration) error {
+	if !isTLS(conn) {
+		return closeWrite(conn)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- closeWrite(conn) }() // Ends with the connection at the latest.
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", errBackpressure, timeout)
+	}
 }
 
 // discardUnread reads what lies in the socket of conn into scratch, and reports whether there was anything. It does so

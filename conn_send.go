@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is the sending direction of a Conn. sender_inline.go writes what is queued.
+// This file is the sending direction of a Conn, and its end. sender_inline.go writes what is queued.
 
 import (
 	"context"
@@ -98,7 +98,7 @@ func (c *Conn) failSending(err error) {
 		return
 	}
 	stalled := errors.Is(err, errBackpressure)
-	err = asOpError(OpWrite, c.where, fmt.Errorf("%w: %w", errConnectionClosed, err))
+	err = asOpError(OpWrite, c.where, err)
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)
 	}
@@ -109,4 +109,58 @@ func (c *Conn) failSending(err error) {
 		}
 		c.abandon() // Whoever reads is told.
 	}
+}
+
+// Close ends the connection. What is queued is written first; over TCP, it then waits until the peer's system has taken
+// everything. Both together take no longer than WithWriteTimeout, and the error tells how many messages were left, also if
+// writing had failed before. It wakes whoever reads or writes. It may be called again, and returns the same.
+//
+// What the peer sends meanwhile, and nobody reads, is thrown away over TCP, because a socket that is closed with bytes in
+// it takes back what it has sent (RFC 1122, 4.2.2.13). On a Unix socket it stays unread, and the peer is told that it was
+// (ECONNRESET on Linux). Over a net.Conn of another kind nothing is known of what becomes of the last messages: have the
+// peer answer them, and read that before Close.
+func (c *Conn) Close() error {
+	c.closing.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), c.patience)
+		defer cancel()
+		release := context.AfterFunc(ctx, c.abandon) // Whatever hangs ends with the connection.
+		c.closeErr = asOpError(OpStop, c.where, c.out.finish(ctx, c.discard))
+		release()
+		c.abandon()
+		c.reading.Lock()
+		c.in.drop()
+		c.reading.Unlock()
+		close(c.closed)
+		if c.ended != nil {
+			c.ended()
+		}
+	})
+	return c.closeErr
+}
+
+// CloseWrite refuses further messages and ends this side's direction: the peer reads io.EOF behind what was sent, and
+// this side may read on. What is still queued is not sent: call Flush before. The error is errors.ErrUnsupported for a
+// connection that cannot be ended in one direction, and ErrBackpressure for one over TLS whose peer has not made room
+// for the notice within WithWriteTimeout.
+func (c *Conn) CloseWrite() error {
+	c.queue.close()
+	return asOpError(OpWrite, c.where, closeWriteWithin(c.conn, c.patience))
+}
+
+// discard throws away what lies in the socket, unless somebody reads it.
+func (c *Conn) discard(scratch []byte) {
+	if !c.reading.TryLock() {
+		return
+	}
+	defer c.reading.Unlock()
+	if discardUnread(c.conn, scratch) {
+		c.over.Store(true) // What is missing cannot be read.
+	}
+}
+
+// abandon ends the connection at once.
+func (c *Conn) abandon() {
+	c.over.Store(true)
+	closeNow(c.conn)
+	c.in.leave()
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,8 +27,9 @@ type inlineConfig struct {
 	conn         net.Conn
 	queue        *queue
 	stallTimeout time.Duration   // How long the peer may take nothing; 0 for ever.
+	closeTimeout time.Duration   // Of finish, for its errors.
 	closing      func() bool     // Reports whether this side ends the connection.
-	failed       func(err error) // Called once nothing can be sent any more; matches errBackpressure after stallTimeout.
+	failed       func(err error) // Called once nothing can be sent any more; err matches errConnectionClosed, and errBackpressure after stallTimeout.
 }
 
 // An inline sends the messages of a queue over one connection. The goroutine that found the queue idle owns it until the
@@ -36,6 +38,7 @@ type inline struct {
 	inlineConfig
 	try  *tryWriter // nil if a write may wait.
 	bufs [][]byte
+	err  atomic.Pointer[error] // Why nothing can be sent any more.
 }
 
 func newInline(cfg inlineConfig) *inline {
@@ -61,7 +64,7 @@ func (s *inline) send() {
 			go s.sendWaiting() // Ends with the queue or the connection.
 			return
 		case err != nil:
-			s.failed(err)
+			s.fail(err)
 			return
 		}
 	}
@@ -78,7 +81,7 @@ func (s *inline) sendWaiting() {
 		n, err := s.writeWaiting(vector)
 		_, _ = s.queue.written(int(n))
 		if err != nil {
-			s.failed(err)
+			s.fail(err)
 			return
 		}
 	}
@@ -105,4 +108,19 @@ func (s *inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errBackpressure, s.stallTimeout)
 	}
 	return n, firstError(err, s.conn.SetWriteDeadline(time.Time{})) // For a write that does not wait.
+}
+
+// fail notes why nothing can be sent any more.
+func (s *inline) fail(cause error) {
+	err := fmt.Errorf("%w: %w", errConnectionClosed, cause)
+	s.err.CompareAndSwap(nil, &err)
+	s.failed(err)
+}
+
+// failure returns why nothing can be sent any more, or nil.
+func (s *inline) failure() error {
+	if err := s.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
