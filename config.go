@@ -77,8 +77,6 @@ type writerConfig struct {
 	acknowledgements bool
 	onError          ErrorCallback
 	onState          func(state State, cause error)
-	watch            func(state State, cause error)
-	tooLarge         func(*TooLargeError)
 	undelivered      func(data []byte)
 	dialer           func(ctx context.Context) (net.Conn, error)
 }
@@ -114,11 +112,8 @@ type readerConfig struct {
 	onError               ErrorCallback
 }
 
-// tellState calls the callbacks of a state.
+// tellState calls the callback of a state.
 func (c *writerConfig) tellState(state State, cause error) {
-	if c.watch != nil {
-		c.watch(state, cause)
-	}
 	if c.onState != nil {
 		c.onState(state, cause)
 	}

@@ -44,7 +44,7 @@ type Conn struct {
 
 	unsent chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
 
-	keep      func() bool // Of KeepOpen; nil without one.
+	keep      func() bool // Set by a connSeam; nil for nobody.
 	lastCount uint64      // Messages that were accepted when inUse last looked.
 
 	closing  sync.Once
@@ -197,20 +197,6 @@ func (c *Conn) CloseRead() error {
 	return nil
 }
 
-// ReturnReadMemory gives back what reading holds of WithReadMemory, for a caller that reads nothing for a while, and
-// returns how many bytes were read and not handed over yet. The last message is not valid any more.
-func (c *Conn) ReturnReadMemory() (kept int) {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	c.in.suspend()
-	return len(c.in.buffered())
-}
-
-// KeepOpen sets who is asked, by the goroutine that reads, before the connection ends for inactivity
-// (WithInactivityTimeout): it goes on if busy returns true. It goes on as well if something is queued, or was since
-// the last time. It must be called before the first ReadMessage.
-func (c *Conn) KeepOpen(busy func() bool) { c.keep = busy }
-
 // inUse says whether the connection is used although nothing comes.
 func (c *Conn) inUse() bool {
 	counts, _ := c.queue.snapshot()
@@ -221,9 +207,6 @@ func (c *Conn) inUse() bool {
 
 // Peer returns who is at the other end.
 func (c *Conn) Peer() Peer { return c.peer }
-
-// MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).
-func (c *Conn) MaxMessageSize() uint64 { return c.limit }
 
 // LocalAddr returns the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }

@@ -38,10 +38,7 @@ func (c *Conn) WriteMessage(data []byte) error {
 // TryWriteMessage is WriteMessage that never waits for room: it returns ErrBufferFull instead.
 func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.put) }
 
-// WriteControl is WriteMessage for what ends or frees something at the peer. The bounds of the queue do not hold for
-// it, so it neither waits nor is refused before the end of the connection. Its caller bounds how many there are.
-func (c *Conn) WriteControl(data []byte) error { return c.writeNow(data, c.queue.putControl) }
-
+// writeNow writes a message that put takes into the queue without waiting.
 func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) error {
 	if uint64(len(data)) > c.limit {
 		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
@@ -55,10 +52,6 @@ func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) err
 	}
 	return c.writeError(err)
 }
-
-// Room returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room again, or
-// the connection has ended.
-func (c *Conn) Room() <-chan struct{} { return c.queue.awaitRoom() }
 
 // writeError says why a message was not taken.
 func (c *Conn) writeError(err error) error {

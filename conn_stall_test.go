@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // overStallingConversations is overConversations over Unix sockets, TCP, and TLS over both, with options for the accepting side.
@@ -82,12 +83,13 @@ func TestControlMessages(t *testing.T) {
 		count := 0
 		for ; accepted.TryWriteMessage(make([]byte, 1<<20)) == nil; count++ {
 		}
-		room := accepted.Room()
+		inner := seam.OfConn(accepted)
+		room := inner.Room()
 		if room == nil {
 			t.Fatal("the queue is full, and has room")
 		}
 		for range 10 {
-			if err := accepted.WriteControl([]byte("control")); err != nil {
+			if err := inner.WriteControl([]byte("control")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -98,7 +100,7 @@ func TestControlMessages(t *testing.T) {
 			}
 		}
 		<-room
-		if accepted.Room() != nil {
+		if inner.Room() != nil {
 			t.Error("the queue is empty, and has no room")
 		}
 	})
@@ -110,7 +112,7 @@ func TestInactivityIsOfBothDirections(t *testing.T) {
 	path := socketPath(t)
 	_, accepted := converse(t, listen(t, path, udsipc.WithInactivityTimeout(idle)), path)
 	asked := 0
-	accepted.KeepOpen(func() bool { asked++; return asked <= 3 })
+	seam.OfConn(accepted).KeepOpen(func() bool { asked++; return asked <= 3 })
 	began := time.Now()
 	if _, err := accepted.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
@@ -175,7 +177,7 @@ func TestReturnReadMemory(t *testing.T) {
 		if data, err := accepted.ReadMessage(); err != nil || len(data) != size {
 			t.Fatalf("message %d: %d bytes, %v", n, len(data), err)
 		}
-		kept += accepted.ReturnReadMemory()
+		kept += seam.OfConn(accepted).ReturnReadMemory()
 		if used := l.Metrics().Memory; used != 0 {
 			t.Fatalf("%d bytes are on loan", used)
 		}
@@ -207,9 +209,9 @@ func TestControlMessagesOfALostConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range 100 { // More than the socket holds.
-			send := link.SendControl
+			send := seam.OfLink(link).SendControl
 			if ordinary && n == 99 {
-				send = link.SendAlways
+				send = seam.OfLink(link).SendUnbounded
 			}
 			if _, err := send(make([]byte, 50_000)); err != nil {
 				t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // A Link is one end of a conversation with whoever listens at an address: it connects by itself, again and again
@@ -18,7 +20,7 @@ import (
 // Stop. All methods may be called from any goroutine.
 //
 // Messages arrive in order. A message that the kernel has not taken to its last byte when the connection is lost is
-// sent on the next one; what became of those that it had taken, nobody can tell: Sent says which they are.
+// sent on the next one; what became of those that it had taken, nobody can tell.
 type Link struct {
 	cfg    writerConfig
 	handle func(data []byte)
@@ -26,6 +28,9 @@ type Link struct {
 	block  bool
 
 	life *lifecycle
+
+	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
+	onTooLarge   func(e *seam.TooLarge) // The same.
 
 	mu      sync.Mutex // Guards what follows.
 	conn    *Conn      // While connected.
@@ -53,8 +58,16 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 		queue:  newQueue(cfg.queueLimits()),
 		block:  cfg.overflow == OverflowBlock,
 	}
-	l.life = newLifecycle(cfg.maxBackoff, func(state state, cause error) { l.cfg.tellState(State(state), cause) })
+	l.life = newLifecycle(cfg.maxBackoff, l.onState)
 	return l, nil
+}
+
+// onState calls the callbacks of a state. It is called by the goroutine of the Link.
+func (l *Link) onState(state state, cause error) {
+	if state == stateDisconnected && l.onDisconnect != nil {
+		l.onDisconnect()
+	}
+	l.cfg.tellState(State(state), cause)
 }
 
 // Start begins to connect and returns at once. It may be called again; after Stop it returns ErrStopped.
@@ -64,12 +77,12 @@ func (l *Link) Start() error { return l.life.start(l.run) }
 // If the queue is full, WithOverflow says what happens: ErrBufferFull by default. It returns ErrMessageTooLarge,
 // and ErrStopped after Stop.
 func (l *Link) WriteMessage(data []byte) error {
-	_, err := l.Send(data)
+	_, err := l.send(data)
 	return err
 }
 
-// Send is WriteMessage; it also returns the number of the message, counting from 1, which Sent compares with.
-func (l *Link) Send(data []byte) (number uint64, err error) {
+// send is WriteMessage; it also returns the sequence number of the message.
+func (l *Link) send(data []byte) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
@@ -86,18 +99,7 @@ func (l *Link) Send(data []byte) (number uint64, err error) {
 	return number, nil
 }
 
-// SendControl is Send for what ends or frees something at the peer of the present connection. The bounds of the queue do not
-// hold for it, so it neither waits nor is refused before Stop. Its caller bounds how many there are. If the connection is
-// lost, and nothing else is queued, it is dropped.
-func (l *Link) SendControl(data []byte) (number uint64, err error) {
-	return l.sendBeyond(data, l.queue.putControl)
-}
-
-// SendAlways is Send for a message that the bounds of the queue do not hold for. Its caller bounds how many there are.
-func (l *Link) SendAlways(data []byte) (number uint64, err error) {
-	return l.sendBeyond(data, l.queue.putAlways)
-}
-
+// sendBeyond sends a message that the limits of the queue do not hold for.
 func (l *Link) sendBeyond(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
@@ -117,25 +119,11 @@ func (l *Link) writeQueued() {
 	conn.out.send()
 }
 
-// MaxMessageSize returns the largest message that this side sends and takes (WithMaxMessageSize).
-func (l *Link) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
-
-// Overflow returns what happens when the queue is full (WithOverflow).
-func (l *Link) Overflow() OverflowPolicy { return l.cfg.overflow }
-
-// Sent returns the number of the last message that a connection has taken to its last byte, or that was dropped; all
-// before it were as well. It does not change between the loss of a connection and the end of the state callback
-// that tells of it, unless OverflowDropOldest makes room meanwhile.
-func (l *Link) Sent() uint64 { return l.queue.passed() }
-
 // Dropped returns how many messages OverflowDropOldest has dropped.
 func (l *Link) Dropped() uint64 {
 	counts := l.queue.tally()
 	return counts.dropped - counts.needless
 }
-
-// Report hands an error to WithWriterErrorCallback, for what is built on a Link.
-func (l *Link) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.where, err) }
 
 // State returns what the connection is doing.
 func (l *Link) State() State { return State(l.life.state()) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // TestLinkStopIsBounded: a peer that does not read holds up Stop no longer than its context lasts.
@@ -189,17 +190,17 @@ func TestDroppedIsCounted(t *testing.T) {
 		} else if !errors.Is(err, udsipc.ErrBufferFull) { // What is being written is not dropped.
 			t.Fatal(err)
 		}
-		if _, err := link.Send([]byte("away")); err != nil {
+		if _, err := seam.OfLink(link).Send([]byte("away")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := link.Dropped(); n != messages-3 || link.Sent() != n {
-		t.Errorf("%d of the Link are dropped, and up to %d sent", n, link.Sent())
+	if n := link.Dropped(); n != messages-3 || seam.OfLink(link).SentSeq() != n {
+		t.Errorf("%d of the Link are dropped, and up to %d sent", n, seam.OfLink(link).SentSeq())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = link.Stop(ctx) // Nobody gets the rest.
-	if number, err := link.Send(nil); number != 0 || !errors.Is(err, udsipc.ErrStopped) {
+	if number, err := seam.OfLink(link).Send(nil); number != 0 || !errors.Is(err, udsipc.ErrStopped) {
 		t.Errorf("message %d, %v", number, err)
 	}
 	closed := make(chan error, 1)

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // partGently tells the peer that nothing more comes. The peer of a TCP connection may read what was sent before that is
@@ -120,8 +122,8 @@ func (l *Link) passOver(err error) bool {
 		return false
 	}
 	l.cfg.onError.report(OpRead, l.cfg.where, err)
-	if l.cfg.tooLarge != nil {
-		l.cfg.tooLarge(large)
+	if l.onTooLarge != nil {
+		l.onTooLarge((*seam.TooLarge)(large))
 	}
 	return true
 }

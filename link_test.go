@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // startLink returns a Link that was started and ends with the test.
@@ -107,11 +108,11 @@ func TestLinkStates(t *testing.T) {
 		if (cause != nil) != (state == udsipc.StateLost) {
 			t.Errorf("%v because of %v", state, cause)
 		}
-		events <- event{state, link.Sent()}
+		events <- event{state, seam.OfLink(link).SentSeq()}
 	}))
 	close(ready)
 	for n := uint64(1); n <= 3; n++ {
-		if number, err := link.Send([]byte("away")); err != nil || number != n {
+		if number, err := seam.OfLink(link).Send([]byte("away")); err != nil || number != n {
 			t.Errorf("number %d, %v", number, err)
 		}
 	}
@@ -196,7 +197,7 @@ func TestLinkIsCut(t *testing.T) {
 		var link *udsipc.Link
 		link, err = udsipc.NewLink(path, func([]byte) {}, udsipc.WithMaxBackoff(time.Millisecond), udsipc.WithStateCallback(func(state udsipc.State, _ error) {
 			if state == udsipc.StateLost {
-				lost <- link.Sent()
+				lost <- seam.OfLink(link).SentSeq()
 			}
 		}), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer

@@ -95,28 +95,15 @@ func (l *Listener) newConn(o *offer) *Conn {
 // Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
 func (l *Listener) Addr() net.Addr { return l.server.addr() }
 
-// Shutdown stops listening and removes the socket file, but those who had connected before are still served: Accept
-// returns them, and net.ErrClosed behind the last; the address is free then. Call Close after that. It waits for nothing, so
-// that a callback may call it.
-func (l *Listener) Shutdown() error { return public(l.server.shutdown()) }
-
 // Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
 // closed. The address is free when it returns, unless an error callback calls it, or runs: then soon after that. It may
 // be called again.
 func (l *Listener) Close() error {
 	l.server.abandon()
-	err := l.Shutdown()
+	err := public(l.server.shutdown())
 	l.server.awaitListened()
 	return err
 }
-
-// Report hands an error to WithReaderErrorCallback, for what is built on a Listener; peer is who it is about.
-func (l *Listener) Report(op string, peer Peer, err error) {
-	l.server.report(op, l.cfg.where+", "+peer.String(), err)
-}
-
-// Overflow returns what happens when the queue of a Conn is full (WithOverflow).
-func (l *Listener) Overflow() OverflowPolicy { return l.cfg.overflow }
 
 // Metrics returns a snapshot of the connections; what is about messages counts those that were read.
 func (l *Listener) Metrics() ReaderMetrics {

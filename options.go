@@ -189,18 +189,6 @@ func WithStateCallback(callback func(state State, cause error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onState = callback })
 }
 
-// WithStateWatch adds somebody who is told like WithStateCallback's function, and before it: for what is built on a Link,
-// and leaves the callback to its user.
-func WithStateWatch(watch func(state State, cause error)) WriterOption {
-	return writerOption(func(c *writerConfig) { c.watch = watch })
-}
-
-// WithTooLarge sets who is told of messages over WithMaxMessageSize that a Link receives, and passes over: for what is built
-// on a Link. They are reported as well.
-func WithTooLarge(callback func(*TooLargeError)) WriterOption {
-	return writerOption(func(c *writerConfig) { c.tooLarge = callback })
-}
-
 // An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
 type OverflowPolicy int
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // silent returns the Listener's end of a connection whose peer reads nothing, and the peer.
@@ -87,7 +88,7 @@ func TestSendMemoryIsWaitedFor(t *testing.T) {
 		}
 		conn, _ := silent(t, l)
 		fill(t, conn, large)
-		room := conn.Room() // nil where a smaller message still fits.
+		room := seam.OfConn(conn).Room() // nil where a smaller message still fits.
 		written := make(chan error, 1)
 		go func() { written <- conn.WriteMessage(make([]byte, large)) }()
 		for _, peer := range others {

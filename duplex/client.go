@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // receiveBuffer is how many messages wait for Receive before no more are read.
@@ -21,6 +22,7 @@ const receiveBuffer = 256
 // udsipc.WithStateCallback tells of each change: connecting, connected, lost, stopped.
 type Client struct {
 	link     *udsipc.Link
+	seam     seam.Link    // Of link.
 	received chan Message // nil with a handler.
 	once     sync.Once
 	stopped  chan struct{} // Closed when Stop begins: nobody waits for Receive any more.
@@ -47,12 +49,6 @@ func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.Wri
 	return newClient(address, handle, opts)
 }
 
-// NewWatchedClient is NewHandlerClient with somebody who is told of each state before udsipc.WithStateCallback is, and of
-// messages over udsipc.WithMaxMessageSize, for what is built on a Client.
-func NewWatchedClient(address string, handle func(m Message), watch func(state udsipc.State, cause error), tooLarge func(*udsipc.TooLargeError), opts ...udsipc.WriterOption) (*Client, error) {
-	return newClient(address, handle, append(slices.Clone(opts), udsipc.WithStateWatch(watch), udsipc.WithTooLarge(tooLarge)))
-}
-
 func newClient(address string, handle func(Message), opts []udsipc.WriterOption) (*Client, error) {
 	c := &Client{stopped: make(chan struct{})}
 	if handle == nil {
@@ -62,12 +58,12 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 	c.link, err = udsipc.NewLink(address, func(data []byte) {
 		m, err := parse(data)
 		if err != nil {
-			c.link.Report(udsipc.OpRead, err) // The frames are right, so what comes next is read.
+			c.seam.Report(udsipc.OpRead, err) // The frames are right, so what comes next is read.
 			return
 		}
 		defer func() {
 			if value := recover(); value != nil {
-				c.link.Report(udsipc.OpHandle, fmt.Errorf("%w: panic: %v\n%s", udsipc.ErrHandlerFailed, value, debug.Stack()))
+				c.seam.Report(udsipc.OpHandle, fmt.Errorf("%w: panic: %v\n%s", udsipc.ErrHandlerFailed, value, debug.Stack()))
 			}
 		}()
 		handle(m)
@@ -75,6 +71,7 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 	if err != nil {
 		return nil, err
 	}
+	c.seam = seam.OfLink(c.link)
 	return c, nil
 }
 
@@ -93,26 +90,6 @@ func (c *Client) Start() error { return c.link.Start() }
 // Send queues m, and writes it at once if the connection is idle; the caller may reuse m.Data. While the Client is
 // away, m waits. If the queue is full, udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default.
 func (c *Client) Send(m Message) error { return m.send(c.link.WriteMessage) }
-
-// SendBody is Send for a message that is a body already (Message.Append); the caller may reuse it at once. It returns
-// the number of the message, from 1, which Sent compares with.
-func (c *Client) SendBody(body []byte) (number uint64, err error) { return c.link.Send(body) }
-
-// SendControl is SendBody for what ends or frees something at the server: the bounds of the queue do not hold for it
-// (udsipc.Link.SendControl).
-func (c *Client) SendControl(body []byte) error {
-	_, err := c.link.SendControl(body)
-	return err
-}
-
-// SendAlways is SendBody for a message that the bounds of the queue do not hold for (udsipc.Link.SendAlways).
-func (c *Client) SendAlways(body []byte) error {
-	_, err := c.link.SendAlways(body)
-	return err
-}
-
-// Sent returns the number of the last message that a connection has taken whole (udsipc.Link.Sent).
-func (c *Client) Sent() uint64 { return c.link.Sent() }
 
 // Dropped returns how many messages udsipc.OverflowDropOldest has dropped.
 func (c *Client) Dropped() uint64 { return c.link.Dropped() }
@@ -154,12 +131,3 @@ func (c *Client) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.stopped) })
 	return c.link.Stop(ctx)
 }
-
-// MaxMessageSize returns the largest frame that the Client sends and takes: a message and its type.
-func (c *Client) MaxMessageSize() uint64 { return c.link.MaxMessageSize() }
-
-// Overflow returns what happens when the queue is full (udsipc.WithOverflow).
-func (c *Client) Overflow() udsipc.OverflowPolicy { return c.link.Overflow() }
-
-// Report hands an error to udsipc.WithWriterErrorCallback, for what is built on a Client.
-func (c *Client) Report(op string, err error) { c.link.Report(op, err) }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 func TestMain(m *testing.M) {
@@ -492,7 +493,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		again, err := duplex.Parse(m.Append(nil))
+		again, err := duplex.Parse(duplex.Append(nil, m))
 		if err != nil || again.Type != m.Type || !bytes.Equal(again.Data, m.Data) {
 			t.Errorf("% x: %+v, again %+v, %v", b, m, again, err)
 		}
@@ -584,14 +585,14 @@ func TestHandlersThatEndTheirGoroutine(t *testing.T) {
 	until(t, "its connection is gone", func() bool { return s.Metrics().Connections == 0 })
 }
 
-// TestHoldReading reads nothing more, and holds no read memory, until it is let go on.
-func TestHoldReading(t *testing.T) {
+// TestPauseReading reads nothing more, and holds no read memory, until it is let go on.
+func TestPauseReading(t *testing.T) {
 	address := path(t)
 	const messages = 20
 	ready, handled := make(chan struct{}), make(chan uint32, messages)
 	s := serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
 		if m.Type == 0 {
-			s.HoldReading(ready)
+			seam.OfSession(s).PauseReading(ready)
 		}
 		handled <- m.Type
 		return nil

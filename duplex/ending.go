@@ -20,10 +20,11 @@ const (
 // longAgo is a read deadline that wakes whoever reads.
 var longAgo = time.Unix(1, 0)
 
-// An ending is how far a session has come that ends because the Server stops, with a protocol that has words for it (OnStop):
+// An ending is how far a session has come that ends because the Server stops, with a protocol that has words for it
+// (seam.Server.OnStop):
 //
 //	asked     the client was told
-//	answered  the client begins nothing more (Finish); what is under way goes on, in both directions
+//	answered  the client begins nothing more (seam.Session.Finish); what is under way goes on, in both directions
 //	parted    everything was sent, and the client has to close
 //	refused   the client does not answer: what it sends is refused, and what it had sent is read
 type ending struct {
@@ -60,10 +61,8 @@ func (s *Session) refuse() (refused bool) {
 	return false
 }
 
-// Finish says that the client begins nothing more on this session, for the handler of a protocol that asks for that when the
-// Server stops (OnStop). When every Hold is released, what is queued is sent and the session ends; until then reading
-// goes on.
-func (s *Session) Finish() {
+// markFinished notes that the client begins nothing more on this session.
+func (s *Session) markFinished() {
 	s.end.mu.Lock()
 	defer s.end.mu.Unlock()
 	if !s.end.asked.Load() || s.end.answered {
@@ -144,13 +143,13 @@ func (s *Session) hasParted() bool {
 	return s.end.parted
 }
 
-// awaitResume waits while reading is held (HoldReading).
+// awaitResume waits while reading is held (seam.Session.PauseReading).
 func (s *Session) awaitResume() {
 	ready := s.resume
 	if s.resume = nil; ready == nil {
 		return
 	}
-	s.conn.ReturnReadMemory()
+	s.seam.ReturnReadMemory()
 	select {
 	case <-ready:
 	case <-s.ctx.Done():

@@ -2,5 +2,8 @@
 
 package duplex
 
-// Parse is all that the tests see of what is private.
+// Parse reads a message as it goes over the wire.
 var Parse = parse
+
+// Append writes one.
+func Append(dst []byte, m Message) []byte { return m.appendTo(dst) }

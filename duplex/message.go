@@ -35,8 +35,8 @@ type Message struct {
 // ErrInvalidMessage is reported when a peer sends a frame that does not begin with a type. Its connection is ended.
 var ErrInvalidMessage = errors.New("udsipc/duplex: invalid message")
 
-// Append appends the message to dst as it goes over the wire: what SendBody takes.
-func (m Message) Append(dst []byte) []byte {
+// appendTo appends the message to dst as it goes over the wire.
+func (m Message) appendTo(dst []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(m.Type)), m.Data...)
 }
 
@@ -58,7 +58,7 @@ var bodies = sync.Pool{New: func() any { return new([]byte) }}
 // send has write send m.
 func (m Message) send(write func(body []byte) error) error {
 	body := bodies.Get().(*[]byte)
-	*body = m.Append((*body)[:0])
+	*body = m.appendTo((*body)[:0])
 	err := write(*body)
 	if cap(*body) <= maxKept {
 		bodies.Put(body)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // maxQueued is what a session may have queued by default, in bytes: a slow client must not cost more. The largest
@@ -30,11 +31,14 @@ type Handler = func(ctx context.Context, s *Session, m Message) error
 // be called from any goroutine.
 type Server struct {
 	handler  Handler
-	tooLarge func(*Session, *udsipc.TooLargeError)
-	onStop   func(*Session) // nil: what clients send is refused at once.
 	listener *udsipc.Listener
+	seam     seam.Listener   // Of listener.
 	abort    context.Context // Ended when Stop does not wait any longer.
 	giveUp   context.CancelFunc
+
+	// Set by a serverSeam; nil for nobody.
+	onTooLarge func(*Session, *seam.TooLarge)
+	onStop     func(*Session) // nil: what clients send is refused at once.
 
 	accepted chan struct{} // Closed when no session is added any more.
 
@@ -57,22 +61,10 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{handler: handler, listener: listener, sessions: make(map[*Session]struct{}), accepted: make(chan struct{})}
+	s := &Server{handler: handler, listener: listener, seam: seam.OfListener(listener), sessions: make(map[*Session]struct{}), accepted: make(chan struct{})}
 	s.abort, s.giveUp = context.WithCancel(context.Background())
 	return s, nil
 }
-
-// OnTooLarge sets who is told of messages over udsipc.WithMaxMessageSize, which are passed over and reported. It must be
-// called before Start.
-func (s *Server) OnTooLarge(callback func(s *Session, e *udsipc.TooLargeError)) {
-	s.tooLarge = callback
-}
-
-// OnStop sets who is told of each session when the Server stops, for a protocol that has a word for that: the callback tells
-// the client that the Server ends, and must not wait. The session goes on until the client's answer (Finish), or the
-// end of its connection. A client that says nothing for a second, or has not answered after ten, is treated as
-// without OnStop: what it sends from then on is refused. OnStop must be called before Start.
-func (s *Server) OnStop(callback func(s *Session)) { s.onStop = callback }
 
 // Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
@@ -166,7 +158,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		accepted = nil
 	}
 	s.mu.Unlock()
-	err := s.listener.Shutdown()
+	err := s.seam.Shutdown()
 	if first && accepted != nil { // A client that is sent away earlier would be in the backlog again at once.
 		select {
 		case <-accepted:
@@ -203,9 +195,3 @@ func (s *Server) remove(session *Session) {
 	defer s.mu.Unlock()
 	delete(s.sessions, session)
 }
-
-// Overflow returns what happens when a session's queue is full (udsipc.WithOverflow).
-func (s *Server) Overflow() udsipc.OverflowPolicy { return s.listener.Overflow() }
-
-// Report hands an error about a peer to udsipc.WithReaderErrorCallback, for what is built on a Server.
-func (s *Server) Report(op string, peer udsipc.Peer, err error) { s.listener.Report(op, peer, err) }

@@ -13,12 +13,14 @@ import (
 	"sync/atomic"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // A Session is a Server's end of a connection. All methods may be called from any goroutine.
 type Session struct {
 	server *Server
 	conn   *udsipc.Conn
+	seam   seam.Conn // Of conn.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	input  context.Context // Ends when nothing more comes.
@@ -26,15 +28,15 @@ type Session struct {
 	ending atomic.Bool     // The server ends it: nothing more is to come.
 	held   sync.WaitGroup  // What still wants to send.
 	holds  atomic.Int64    // How much that is.
-	resume <-chan struct{} // Of HoldReading; nil without one. The reading goroutine's own.
+	resume <-chan struct{} // Of PauseReading; nil without one. The reading goroutine's own.
 	end    ending
 }
 
 func newSession(server *Server, conn *udsipc.Conn) *Session {
-	s := &Session{server: server, conn: conn}
+	s := &Session{server: server, conn: conn, seam: seam.OfConn(conn)}
 	s.ctx, s.cancel = context.WithCancelCause(server.abort)
 	s.input, s.silent = context.WithCancel(s.ctx)
-	conn.KeepOpen(func() bool { return s.holds.Load() > 0 })
+	s.seam.KeepOpen(func() bool { return s.holds.Load() > 0 })
 	return s
 }
 
@@ -43,40 +45,14 @@ func newSession(server *Server, conn *udsipc.Conn) *Session {
 // udsipc.ErrConnectionClosed.
 func (s *Session) Send(m Message) error { return m.send(s.conn.WriteMessage) }
 
-// SendBody is Send for a message that is a body already (Message.Append); the caller may reuse it at once.
-func (s *Session) SendBody(body []byte) error { return s.conn.WriteMessage(body) }
-
-// TrySendBody is SendBody that never waits: it returns udsipc.ErrBufferFull if the queue is full.
-func (s *Session) TrySendBody(body []byte) error { return s.conn.TryWriteMessage(body) }
-
-// SendControl is SendBody for what ends or frees something at the client: the bounds of the queue do not hold for it
-// (udsipc.Conn.WriteControl).
-func (s *Session) SendControl(body []byte) error { return s.conn.WriteControl(body) }
-
-// Room returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room, or the
-// connection has ended.
-func (s *Session) Room() <-chan struct{} { return s.conn.Room() }
-
-// HoldReading has the session read nothing more until ready is closed, for what is built on a Server and cannot take more
-// of this client's now. No read memory is held meanwhile. It must be called by a handler, and counts once that has
-// returned.
-func (s *Session) HoldReading(ready <-chan struct{}) { s.resume = ready }
-
 // Dropped returns how many messages udsipc.OverflowDropOldest has dropped on this session.
 func (s *Session) Dropped() uint64 { return s.conn.Dropped() }
-
-// MaxMessageSize returns the largest frame that the Server sends and takes: a message and its type.
-func (s *Session) MaxMessageSize() uint64 { return s.conn.MaxMessageSize() }
 
 // Peer returns who the client is. Its ID is the number of the session.
 func (s *Session) Peer() udsipc.Peer { return s.conn.Peer() }
 
 // Context returns a context that ends with the session.
 func (s *Session) Context() context.Context { return s.ctx }
-
-// Incoming returns a context that ends when nothing more comes from the client: with the session, or before it when the
-// Server stops and lets handlers finish.
-func (s *Session) Incoming() context.Context { return s.input }
 
 // Close ends the session. What is queued for the client is sent first, for up to udsipc.WithWriteTimeout. It may be
 // called from inside a handler.
@@ -85,18 +61,9 @@ func (s *Session) Close() error {
 	return s.conn.Close()
 }
 
-// Hold keeps the Server from closing the connection when it stops, until Release was called as often: for a handler
-// that returns before it has answered. A session that is held is not idle either (udsipc.WithInactivityTimeout). It must be
-// called by a handler.
-func (s *Session) Hold() {
-	s.holds.Add(1)
-	s.held.Add(1)
-}
-
-// Release undoes a Hold.
-func (s *Session) Release() {
-	s.holds.Add(-1)
-	s.held.Done()
+// reportError reports an error about the client.
+func (s *Session) reportError(op string, err error) {
+	s.server.seam.Report(op, s.Peer().String(), err)
 }
 
 // run handles what comes until the connection ends.
@@ -104,7 +71,7 @@ func (s *Session) run() {
 	returned := false
 	defer func() {
 		if !returned { // A handler has ended the goroutine, which costs its message alone.
-			s.server.listener.Report(udsipc.OpHandle, s.Peer(), fmt.Errorf("%w: it called runtime.Goexit", udsipc.ErrHandlerFailed))
+			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: it called runtime.Goexit", udsipc.ErrHandlerFailed))
 			s.server.wg.Go(s.run)
 		}
 	}()
@@ -126,7 +93,7 @@ func (s *Session) finish(err error) {
 	left := s.ctx.Err() != nil       // Whoever ended it, or whose client it is, was told.
 	s.cancel(udsipc.ErrStopped)
 	if err := s.conn.Close(); err != nil && !left {
-		s.server.listener.Report(udsipc.OpStop, s.Peer(), err)
+		s.reportError(udsipc.OpStop, err)
 	}
 }
 
@@ -144,11 +111,11 @@ func (s *Session) read() error {
 		}
 		m, err := parse(data)
 		if err != nil {
-			s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
+			s.reportError(udsipc.OpRead, err)
 			return err
 		}
 		if err := s.handle(m); err != nil {
-			s.server.listener.Report(udsipc.OpHandle, s.Peer(), fmt.Errorf("%w: %w", udsipc.ErrHandlerFailed, err))
+			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: %w", udsipc.ErrHandlerFailed, err))
 		}
 	}
 }
@@ -159,9 +126,9 @@ func (s *Session) passOver(err error) bool {
 	if !errors.As(err, &large) {
 		return false
 	}
-	s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
-	if s.server.tooLarge != nil {
-		s.server.tooLarge(s, large)
+	s.reportError(udsipc.OpRead, err)
+	if s.server.onTooLarge != nil {
+		s.server.onTooLarge(s, (*seam.TooLarge)(large))
 	}
 	return true
 }
@@ -171,7 +138,7 @@ func (s *Session) report(err error) {
 	switch {
 	case err == io.EOF, s.ctx.Err() != nil, s.ending.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
 	default:
-		s.server.listener.Report(udsipc.OpRead, s.Peer(), err)
+		s.reportError(udsipc.OpRead, err)
 	}
 }
 

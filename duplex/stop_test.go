@@ -13,6 +13,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // TestAnswerBeforeTheCallbackReturns: a client's answer to the word of the end counts as soon as that was sent.
@@ -21,7 +22,7 @@ func TestAnswerBeforeTheCallbackReturns(t *testing.T) {
 	address, answered := path(t), make(chan struct{})
 	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
 		if m.Type == answer {
-			s.Finish()
+			seam.OfSession(s).Finish()
 			close(answered)
 		}
 		return nil
@@ -29,7 +30,7 @@ func TestAnswerBeforeTheCallbackReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.OnStop(func(s *duplex.Session) {
+	seam.OfServer(s).(seam.Server[*duplex.Session]).OnStop(func(s *duplex.Session) {
 		if err := s.Send(duplex.Message{Type: end}); err != nil {
 			t.Error(err)
 		}

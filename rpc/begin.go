@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // handle takes one message of a session.
@@ -51,7 +51,7 @@ func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Messag
 }
 
 // refuse tells the caller that its request is over the limit.
-func (s *Server) refuse(from *duplex.Session, e *udsipc.TooLargeError) {
+func (s *Server) refuse(from *duplex.Session, e *seam.TooLarge) {
 	r := reader{rest: e.Head}
 	if kind := r.number(); r.bad || kind != typeRequest && kind != typeOpen && kind != typeData {
 		return
@@ -82,7 +82,7 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	}
 	if m.Type == typeOpen {
 		r := reader{rest: q.data}
-		c.stream = newStream(c.id, c, output{session.send, session.send, from.SendControl}, from.MaxMessageSize(), int(min(r.number(), maxWindow)))
+		c.stream = newStream(c.id, c, output{session.send, session.send, session.seam.SendControl}, session.limit, int(min(r.number(), maxWindow)))
 		c.stream.broke = func(error) { c.endContext(context.Canceled) }
 		c.stream.session = session
 	}
@@ -93,10 +93,10 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 		return nil
 	}
 	if pause == nil && session.unread.Swap(false) {
-		pause = from.Room()
+		pause = session.seam.Room()
 	}
 	if pause != nil {
-		from.HoldReading(pause)
+		session.seam.PauseReading(pause)
 	}
 	if q.timeout > 0 {
 		c.expire(q.timeout)
@@ -107,10 +107,10 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	if from.Context().Err() != nil {
 		c.cancel(context.Canceled) // The session has ended without it.
 	}
-	if c.stream != nil && from.Incoming().Err() != nil {
+	if c.stream != nil && session.seam.ReceiveContext().Err() != nil {
 		c.stream.endInput(true)
 	}
-	from.Hold()
+	session.seam.Hold()
 	select {
 	case s.work <- c:
 	default:

@@ -5,8 +5,6 @@ package rpc
 import (
 	"encoding/binary"
 	"sync"
-
-	"github.com/udsipc/udsipc/duplex"
 )
 
 // maxKept bounds the slices that are kept.
@@ -53,10 +51,13 @@ func keepBytes(b []byte) {
 // sendWith sends a message whose fields fill appends.
 func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byte) error {
 	b := pool.Get().(*[]byte)
-	*b = fill(duplex.Message{Type: kind}.Append((*b)[:0]))
+	*b = fill(appendType((*b)[:0], kind))
 	err := send(*b)
 	putBytes(b)
 	return err
 }
+
+// appendType appends what a message of package duplex begins with.
+func appendType(b []byte, kind uint32) []byte { return binary.AppendUvarint(b, uint64(kind)) }
 
 func appendID(b []byte, id uint64) []byte { return binary.AppendUvarint(b, id) }

@@ -73,13 +73,13 @@ func (c *call) run() {
 
 // finish sends what the handler has returned.
 func (c *call) finish(response []byte, err *Error) {
-	defer c.from.Release()
+	defer c.session.seam.Release()
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	last := getBytes(nil)
 	defer putBytes(last)
-	limit := c.from.MaxMessageSize()
+	limit := c.session.limit
 	ended := false // The client knows.
 	if c.stream != nil {
 		ended, err = c.stream.finish(err)
@@ -89,9 +89,9 @@ func (c *call) finish(response []byte, err *Error) {
 	case err != nil:
 		*last = appendFailure(*last, c.id, err, limit)
 	case c.stream != nil:
-		*last = append(appendID(duplex.Message{Type: typeEnd}.Append(*last), c.id), endOfHandler)
+		*last = append(appendID(appendType(*last, typeEnd), c.id), endOfHandler)
 	default:
-		*last = append(appendID(duplex.Message{Type: typeResponse}.Append(*last), c.id), response...)
+		*last = append(appendID(appendType(*last, typeResponse), c.id), response...)
 		if uint64(len(*last)) > limit {
 			*last = appendFailure(*last, c.id, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))}, limit)
 		}
@@ -120,7 +120,7 @@ func (c *call) leave() {
 func (c *call) invoke() (response []byte, failed *Error) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.server.duplex.Report(udsipc.OpHandle, c.from.Peer(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
+			c.server.seam.Report(udsipc.OpHandle, c.from.Peer().String(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
 			failed = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
 		}
 	}()

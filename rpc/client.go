@@ -11,6 +11,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // maxQueuedRequests is how many messages wait for the connection by default; udsipc.WithMaxBufferedBytes bounds them as well.
@@ -20,6 +21,7 @@ const maxQueuedRequests = 1 << 20
 // may be called from any goroutine.
 type Client struct {
 	duplex *duplex.Client
+	link   seam.Link // Of duplex.
 
 	mu       sync.Mutex // Guards what follows.
 	lastID   uint64
@@ -52,13 +54,16 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	c := &Client{calls: make(map[uint64]*pending)}
 	opts = append([]udsipc.WriterOption{udsipc.WithMaxBufferedWrites(maxQueuedRequests)}, opts...)
 	var err error
-	c.duplex, err = duplex.NewWatchedClient(address, c.handle, c.watch, c.refuse, opts...)
+	c.duplex, err = duplex.NewHandlerClient(address, c.handle, opts...)
 	if err != nil {
 		return nil, err
 	}
-	if c.duplex.Overflow() == udsipc.OverflowDropOldest {
+	c.link = seam.OfClient(c.duplex)
+	if udsipc.OverflowPolicy(c.link.Overflow()) == udsipc.OverflowDropOldest {
 		return nil, errDropOldest
 	}
+	c.link.OnDisconnect(c.onDisconnect)
+	c.link.OnTooLarge(c.refuse)
 	return c, nil
 }
 
@@ -266,19 +271,24 @@ func (c *Client) calmLocked() {
 }
 
 func (c *Client) send(body []byte) error {
-	_, err := c.duplex.SendBody(body)
+	_, err := c.link.Send(body)
+	return err
+}
+
+func (c *Client) sendControl(body []byte) error {
+	_, err := c.link.SendControl(body)
 	return err
 }
 
 func (c *Client) tellCanceled(id uint64) {
-	_ = sendWith(c.duplex.SendControl, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, this side has stopped.
+	_ = sendWith(c.sendControl, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, this side has stopped.
 }
 
 // post sends the first message of a call or a stream.
 func (c *Client) post(p *pending, q *request, kind uint32, method string, data []byte) error {
 	b := pool.Get().(*[]byte)
-	*b = q.append(duplex.Message{Type: kind}.Append((*b)[:0]), method, data)
-	number, err := c.duplex.SendBody(*b)
+	*b = q.append(appendType((*b)[:0], kind), method, data)
+	number, err := c.link.Send(*b)
 	putBytes(b)
 	c.posted(p, q.id, number, err)
 	return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // posted notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
@@ -27,13 +28,10 @@ func (c *Client) posted(p *pending, id, number uint64, err error) {
 	}
 }
 
-// watch is told of the connection's states. A lost connection costs the calls that it took: of the others it is certain that
+// onDisconnect is called when a connection has ended. That costs the calls that it took: of the others it is certain that
 // they were not handled, and they wait for the next.
-func (c *Client) watch(state udsipc.State, _ error) {
-	if state != udsipc.StateLost {
-		return
-	}
-	sent := c.duplex.Sent()
+func (c *Client) onDisconnect() {
+	sent := c.link.SentSeq()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.losses++
@@ -83,7 +81,7 @@ func (c *Client) failAll(why *Error) int {
 }
 
 // refuse ends the call whose response is over the limit.
-func (c *Client) refuse(e *udsipc.TooLargeError) {
+func (c *Client) refuse(e *seam.TooLarge) {
 	r := reader{rest: e.Head}
 	if kind := r.number(); r.bad || kind != typeResponse && kind != typeError && kind != typeData {
 		return
@@ -117,7 +115,7 @@ func (c *Client) handle(m duplex.Message) {
 	}
 	id, rest, err := parseID(m.Data)
 	if err != nil {
-		c.duplex.Report(udsipc.OpRead, err)
+		c.link.Report(udsipc.OpRead, err)
 		return
 	}
 	c.mu.Lock()
@@ -134,7 +132,7 @@ func (c *Client) handle(m duplex.Message) {
 		}
 		c.mu.Unlock()
 		if _, err := stream.take(m.Type, rest); err != nil { // If it has failed, the end of its context tells the server.
-			c.duplex.Report(udsipc.OpRead, err)
+			c.link.Report(udsipc.OpRead, err)
 		}
 		return
 	}

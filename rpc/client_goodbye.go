@@ -26,7 +26,7 @@ type farewell struct {
 // hearGoodbye has everything new wait, and answers as soon as what is not new is in the queue.
 func (c *Client) hearGoodbye(token []byte) {
 	if len(token) > maxToken {
-		c.duplex.Report(udsipc.OpRead, fmt.Errorf("%w: a goodbye with %d bytes", errMalformed, len(token)))
+		c.link.Report(udsipc.OpRead, fmt.Errorf("%w: a goodbye with %d bytes", errMalformed, len(token)))
 		return
 	}
 	c.mu.Lock()
@@ -59,7 +59,7 @@ func (c *Client) answerGoodbye(f *farewell, streams []*Stream, token string) {
 		s.stopSending(why)
 	}
 	// If it is not sent, this side has stopped.
-	_ = sendWith(c.duplex.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
+	_ = sendWith(c.sendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
 // postedLocked notes that a message is in the queue, or will not be.
@@ -85,7 +85,7 @@ func (c *Client) resumeLocked() (kept int) {
 func (c *Client) keepLocked(method string, data []byte) error {
 	f := c.farewell
 	body := slices.Clip(appendNotification([]byte{typeNotify}, method, data))
-	if uint64(len(body)) > c.duplex.MaxMessageSize() {
+	if uint64(len(body)) > c.link.MaxMessageSize() {
 		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a notification of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
 	}
 	if f.bytes+len(body) > maxKeptNotifications && len(f.kept) > 0 {
@@ -103,7 +103,7 @@ func (c *Client) sendKeptLocked() {
 		return
 	}
 	for _, body := range f.kept {
-		_ = c.duplex.SendAlways(body) // It is not refused, but by Stop.
+		_, _ = c.link.SendUnbounded(body) // It is not refused, but by Stop.
 	}
 	f.kept = nil
 }

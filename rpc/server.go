@@ -32,6 +32,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // A Handler answers a call. request is valid until it returns; the response may be a part of it, and is copied. ctx ends
@@ -56,6 +57,7 @@ const maxIdleWorkers = 256
 // A Server answers calls. It is made by NewServer, gets its handlers before Start, and ends with Stop.
 type Server struct {
 	duplex             *duplex.Server
+	seam               seam.Server[*duplex.Session] // Of duplex.
 	methods            map[string]*method
 	interceptors       []Interceptor
 	streamInterceptors []StreamInterceptor
@@ -87,9 +89,10 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.duplex.OnTooLarge(s.refuse)
-	s.duplex.OnStop(s.sayGoodbye)
-	switch s.duplex.Overflow() {
+	s.seam = seam.OfServer(s.duplex).(seam.Server[*duplex.Session])
+	s.seam.OnTooLarge(s.refuse)
+	s.seam.OnStop(s.sayGoodbye)
+	switch udsipc.OverflowPolicy(s.seam.Overflow()) {
 	case udsipc.OverflowDropOldest:
 		return nil, errDropOldest
 	case udsipc.OverflowRefuse:

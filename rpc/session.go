@@ -12,12 +12,15 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // A session is what a Server knows of a connection.
 type session struct {
 	server *Server
 	from   *duplex.Session
+	seam   seam.Session // Of from.
+	limit  uint64       // Of a message.
 	held   atomic.Int64 // Bytes of the server's memory.
 	unread atomic.Bool  // A response was let go since reading was held last.
 
@@ -34,7 +37,8 @@ func (s *Server) session(from *duplex.Session) *session {
 	if known, ok := s.sessions.Load(from); ok {
 		return known.(*session)
 	}
-	fresh := &session{server: s, from: from, calls: make(map[uint64]*call)}
+	fresh := &session{server: s, from: from, seam: seam.OfSession(from), calls: make(map[uint64]*call)}
+	fresh.limit = fresh.seam.MaxMessageSize()
 	if known, ok := s.sessions.LoadOrStore(from, fresh); ok {
 		return known.(*session) // Of the Stop that comes at the same time.
 	}
@@ -44,7 +48,7 @@ func (s *Server) session(from *duplex.Session) *session {
 		s.memory.sessions.Add(-1)
 		fresh.end()
 	})
-	context.AfterFunc(from.Incoming(), func() { fresh.endStreams(true) })
+	context.AfterFunc(fresh.seam.ReceiveContext(), func() { fresh.endStreams(true) })
 	return fresh
 }
 
@@ -88,7 +92,7 @@ func (s *Server) sayGoodbye(from *duplex.Session) {
 	session.asked = token
 	session.mu.Unlock()
 	// If it is not sent, the connection has ended.
-	_ = sendWith(from.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
+	_ = sendWith(session.seam.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
 // hearGoodbye takes the client's answer: it begins nothing more, and sends no more messages of streams.
@@ -101,18 +105,18 @@ func (s *session) hearGoodbye(token []byte) {
 		return // It answers an earlier connection.
 	}
 	s.endStreams(false)
-	s.from.Finish()
+	s.seam.Finish()
 }
 
 // refuse ends a call with an error, in the goroutine that reads. That never waits for the client: if its queue is full,
 // nothing more is read of it until there is room.
 func (s *session) refuse(id uint64, why *Error) {
 	b := getBytes(nil)
-	*b = appendFailure(*b, id, why, s.from.MaxMessageSize())
-	_ = s.from.SendControl(*b) // If not, the connection has ended.
+	*b = appendFailure(*b, id, why, s.limit)
+	_ = s.seam.SendControl(*b) // If not, the connection has ended.
 	putBytes(b)
-	if room := s.from.Room(); room != nil {
-		s.from.HoldReading(room)
+	if room := s.seam.Room(); room != nil {
+		s.seam.PauseReading(room)
 	}
 }
 
@@ -120,9 +124,9 @@ func (s *session) refuse(id uint64, why *Error) {
 // queue, and there must not be more of them than calls at once.
 func (s *session) refuseUnread(id uint64) {
 	b := getBytes(nil)
-	*b = appendFailure(*b, id, errUnread, s.from.MaxMessageSize())
+	*b = appendFailure(*b, id, errUnread, s.limit)
 	s.unread.Store(true)       // First: the call is not counted any more.
-	_ = s.from.SendControl(*b) // If not, the connection has ended.
+	_ = s.seam.SendControl(*b) // If not, the connection has ended.
 	putBytes(b)
 }
 
@@ -149,7 +153,7 @@ func (s *session) resumeLocked() {
 // send sends a message that the calls of a session wait for. If the queue is full, it waits for room, as long as the
 // client may have as much waiting.
 func (s *session) send(body []byte) error {
-	err := s.from.TrySendBody(body)
+	err := s.seam.TrySendEncoded(body)
 	if err != udsipc.ErrBufferFull {
 		return err
 	}
@@ -161,7 +165,7 @@ func (s *session) send(body []byte) error {
 	s.waiting++
 	s.mu.Unlock()
 	s.server.running.Add(1)
-	err = s.from.SendBody(body)
+	err = s.seam.SendEncoded(body)
 	s.server.running.Add(-1)
 	memory.give(&s.held, &memory.responses, len(body))
 	s.mu.Lock()

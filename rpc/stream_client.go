@@ -17,7 +17,7 @@ import (
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
-	s.Stream = newStream(0, own, output{c.send, c.duplex.SendControl, c.duplex.SendControl}, c.duplex.MaxMessageSize(), window)
+	s.Stream = newStream(0, own, output{c.send, c.sendControl, c.sendControl}, c.link.MaxMessageSize(), window)
 	s.broke = func(why error) { cancel(why) }
 	p := &pending{done: make(chan struct{}, 1), stream: s.Stream}
 	id, err := c.admit(ctx, p, method)

@@ -7,8 +7,6 @@ package rpc
 import (
 	"encoding/binary"
 	"fmt"
-
-	"github.com/udsipc/udsipc/duplex"
 )
 
 // Send sends a message; the caller may reuse data. It waits while the other side has not read enough of what was sent
@@ -31,7 +29,7 @@ func (s *Stream) Send(data []byte) error {
 		if cap(s.leaving) == 0 {
 			s.leaving = takeBytes()
 		}
-		s.leaving = appendID(duplex.Message{Type: typeData}.Append(s.leaving), s.id)
+		s.leaving = appendID(appendType(s.leaving, typeData), s.id)
 	}
 	s.leaving = append(binary.AppendUvarint(s.leaving, uint64(len(data))), data...)
 	flush := !s.flushing

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/udsipc/udsipc/duplex"
 )
 
 // The types of the messages of package duplex that this package sends. Each begins with the number of the call, which the
@@ -133,7 +131,7 @@ const maxErrorText = 1 << 10
 func appendFailure(b []byte, id uint64, e *Error, limit uint64) []byte {
 	text := e.Message
 	for {
-		b = appendError(duplex.Message{Type: typeError}.Append(b[:0]), id, &Error{Code: e.Code, Message: text})
+		b = appendError(appendType(b[:0], typeError), id, &Error{Code: e.Code, Message: text})
 		if text == "" || uint64(len(b)) <= limit {
 			return b
 		}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what package duplex needs of a Link, a Listener and a Conn, and users do not: the methods of package
+// seam, which stay out of the public ones.
+
+import "github.com/udsipc/udsipc/internal/seam"
+
+func init() {
+	seam.OfLink = func(link any) seam.Link { return linkSeam{link.(*Link)} }
+	seam.OfListener = func(listener any) seam.Listener { return listenerSeam{listener.(*Listener)} }
+	seam.OfConn = func(conn any) seam.Conn { return connSeam{conn.(*Conn)} }
+}
+
+// A linkSeam is a Link with the methods of seam.Link.
+type linkSeam struct{ *Link }
+
+func (l linkSeam) Send(data []byte) (seq uint64, err error) { return l.send(data) }
+
+func (l linkSeam) SendControl(data []byte) (seq uint64, err error) {
+	return l.sendBeyond(data, l.queue.putControl)
+}
+
+func (l linkSeam) SendUnbounded(data []byte) (seq uint64, err error) {
+	return l.sendBeyond(data, l.queue.putAlways)
+}
+
+func (l linkSeam) SentSeq() uint64 { return l.queue.passed() }
+
+func (l linkSeam) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
+
+func (l linkSeam) Overflow() int { return int(l.cfg.overflow) }
+
+func (l linkSeam) OnDisconnect(callback func()) { l.onDisconnect = callback }
+
+func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = callback }
+
+func (l linkSeam) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.where, err) }
+
+// A listenerSeam is a Listener with the methods of seam.Listener.
+type listenerSeam struct{ *Listener }
+
+func (l listenerSeam) Shutdown() error { return public(l.server.shutdown()) }
+
+func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
+
+func (l listenerSeam) Report(op, peer string, err error) {
+	l.server.report(op, l.cfg.where+", "+peer, err)
+}
+
+// A connSeam is a Conn with the methods of seam.Conn.
+type connSeam struct{ *Conn }
+
+func (c connSeam) WriteControl(data []byte) error { return c.writeNow(data, c.queue.putControl) }
+
+func (c connSeam) Room() <-chan struct{} { return c.queue.awaitRoom() }
+
+func (c connSeam) MaxMessageSize() uint64 { return c.limit }
+
+func (c connSeam) KeepOpen(busy func() bool) { c.keep = busy }
+
+func (c connSeam) ReturnReadMemory() (kept int) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.in.suspend()
+	return len(c.in.buffered())
+}
