@@ -199,6 +199,5 @@ func (a *acceptor) sleep(pause time.Duration) {
 
 // single reports whether there is but one connection, which systemd has accepted.
 func (a *acceptor) single() bool {
-	_, single := a.listener.(*passedConnection)
-	return single
+	return onlyConnection(a.listener) != nil
 }

@@ -23,9 +23,6 @@ const (
 	defaultMessageTimeout = 30 * time.Second
 )
 
-// minStatusInterval is the least that WithStatusInterval may be.
-const minStatusInterval = 100 * time.Millisecond
-
 type sharedConfig struct {
 	address          address
 	where            string // The address as it was given, for errors.
@@ -225,8 +222,10 @@ func (c *readerConfig) server(memory *budget) serverConfig {
 
 		report: c.onError.report,
 
-		withoutNotifications: c.withoutNotifications, withoutReady: c.withoutReady,
-		statusInterval: c.statusInterval, stuckAfter: c.stuckAfter,
+		notify: notifyConfig{
+			where: c.where, silent: c.withoutSystemd || c.withoutNotifications, withoutReady: c.withoutReady,
+			statusInterval: c.statusInterval, stuckAfter: c.stuckAfter,
+		},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // reservedSlots are for the memory of the writers and for the probe.
@@ -34,19 +35,19 @@ func (s *server) prepareHandOver() error {
 	case s.cfg.withoutSystemd || s.cfg.listener != nil || s.offers != nil:
 		return errors.New("neither with WithoutSystemd nor with WithListener")
 	}
-	if _, err := notifyAddress(); err != nil {
+	if err := checkNotify(); err != nil {
 		return err
 	}
 	if err := takeSlots(reservedSlots); err != nil {
 		return err
 	}
 	if !passed {
-		what, ok := listener.(descriptor)
+		what, ok := listener.(syscall.Conn)
 		if !ok {
 			return errors.New("a listener without a descriptor cannot be left with systemd")
 		}
 		if err := s.store.leave(listenerKind(boundTo(file.identity(), s.cfg.socket.address)), what); err != nil {
-			slots.Add(-reservedSlots)
+			freeSlots(reservedSlots)
 			return err
 		}
 	}
@@ -58,6 +59,11 @@ func (s *server) prepareHandOver() error {
 		s.store.forgetLeft()
 	}
 	return nil
+}
+
+// boundTo is what tells a listener from others.
+func boundTo(file fileIdentity, where address) bound {
+	return bound{device: file.device, inode: file.inode, address: where.hash()}
 }
 
 // handOver leaves a connection that is at rest with systemd, and waits until it is certain that it is kept. It says

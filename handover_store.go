@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -33,13 +34,13 @@ func newHandOverStore(key string) handOverStore {
 func (h *handOverStore) name(kind string) string { return storeName(kind, h.key) }
 
 // leave leaves a descriptor with systemd, if there is room.
-func (h *handOverStore) leave(kind string, what descriptor) error {
+func (h *handOverStore) leave(kind string, what syscall.Conn) error {
 	if err := takeSlots(1); err != nil {
 		return err
 	}
 	name := h.name(kind)
 	if err := store(name, what); err != nil {
-		slots.Add(-1)
+		freeSlots(1)
 		return err
 	}
 	h.noteLeft(name)
@@ -61,13 +62,8 @@ func (h *handOverStore) leaveState(writers *writerMemory) error {
 	state := legacyState{sessions: slices.Collect(maps.Values(h.sessions))}
 	h.mu.Unlock()
 	state.writers = writers.export(time.Now())
-	file, err := memoryFile(storePrefix+storeMemory, state.bytes())
-	if err != nil {
-		return err
-	}
-	defer file.Close()
 	name := h.name(storeMemory)
-	if err := store(name, file); err != nil {
+	if err := storeMemoryFile(name, state.bytes()); err != nil {
 		return err
 	}
 	h.noteLeft(name)
@@ -81,13 +77,12 @@ func (h *handOverStore) forgetLeft() {
 	left := h.left
 	h.left = nil
 	h.mu.Unlock()
-	slots.Add(-reservedSlots)
+	freeSlots(reservedSlots)
 	for name, n := range left {
 		if name != h.name(storeMemory) { // That has a reserved slot.
-			slots.Add(-int64(n))
+			freeSlots(int64(n))
 		}
-		slotNames.Add(-int64(n * (len(name) + 1)))
-		_ = notify(nil, notifyRemove, "FDNAME="+name) // If systemd cannot be told, it knows of nothing either.
+		_ = unstore(name, int64(n)) // If systemd cannot be told, it knows of nothing either.
 	}
 }
 

@@ -34,8 +34,8 @@ func (a *acceptor) checkPassedLocked() error {
 	}
 	err := a.server.cfg.checkPassed(a.listener.Addr())
 	if err != nil {
-		if single, ok := a.listener.(*passedConnection); ok {
-			closeNow(single.conn)
+		if conn := onlyConnection(a.listener); conn != nil {
+			closeNow(conn)
 		}
 		err = firstError(err, a.listener.Close())
 		a.passed.release()

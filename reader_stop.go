@@ -86,7 +86,7 @@ func (s *server) stopListening() error {
 	}
 	s.mu.Unlock()
 	if begins {
-		supervision.retire(s)
+		s.notifier.stopping()
 	}
 	return err
 }
@@ -154,7 +154,7 @@ func (s *server) force(ctx context.Context) error {
 
 // end closes done, once.
 func (s *server) end() {
-	supervision.leave(s)
+	s.notifier.unregister()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ended {

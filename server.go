@@ -19,6 +19,7 @@ type server struct {
 	writers  *writerMemory // Those that ask for acknowledgements.
 	acceptor acceptor
 	health   healthCheck
+	notifier *registration
 	store    handOverStore
 	offers   *acceptQueue // nil, unless it converses.
 
@@ -31,16 +32,14 @@ type server struct {
 	done     chan struct{} // Closed when all connections are gone, or stop does not wait for them.
 	wg       sync.WaitGroup
 
-	mu            sync.Mutex // Guards what follows, and what acceptor says of itself.
-	superviseErr  error      // Set before it is started.
-	phase         phase
-	ended         bool // done is closed.
-	err           error
-	conns         connTable
-	closing       bool // The connections are being ended,
-	forced        bool // or have been halted.
-	handingOver   bool // The next process is to have the listener and the connections.
-	stuckHandlers int  // When last looked at.
+	mu          sync.Mutex // Guards what follows, and what acceptor says of itself.
+	phase       phase
+	ended       bool // done is closed.
+	err         error
+	conns       connTable
+	closing     bool // The connections are being ended,
+	forced      bool // or have been halted.
+	handingOver bool // The next process is to have the listener and the connections.
 }
 
 // newServer returns a server that does not listen yet.
@@ -56,6 +55,7 @@ func newServer(cfg serverConfig) *server {
 		done:     make(chan struct{}),
 	}
 	s.acceptor.server = s
+	s.notifier = newRegistration(s, cfg.notify)
 	if cfg.converses() {
 		s.offers = newAcceptQueue()
 	}
@@ -76,7 +76,7 @@ func (s *server) start() error {
 	case phase == phaseStopped:
 		return errStopped
 	case phase == phaseNew && err == nil:
-		supervision.announce(s)
+		s.notifier.ready()
 	}
 	return err
 }
@@ -88,7 +88,7 @@ func (s *server) startLocked() error {
 	s.acceptor.legacy.forgetStored()
 	s.phase = phaseStarted
 	s.health.begin(s.acceptor.listener)
-	supervision.enroll(s)
+	s.notifier.register()
 	s.wg.Add(1)
 	go s.run() // Ends when the listener does; finish waits for it.
 	return nil
@@ -129,7 +129,7 @@ func (s *server) run() {
 		s.err = withOp(opAccept, s.cfg.where, err)
 		s.mu.Unlock()
 		s.reportAccept(s.cfg.where, err)
-		supervision.mourn(s, err)
+		s.notifier.failed(err)
 		_ = s.stopListening() // The first error is the one that counts.
 	}
 	s.mu.Lock()

@@ -47,10 +47,7 @@ type serverConfig struct {
 	report func(op, addr string, err error) // Is told of each error that no caller gets.
 
 	// What systemd is told.
-	withoutNotifications bool
-	withoutReady         bool
-	statusInterval       time.Duration // 0: never.
-	stuckAfter           time.Duration // 0: as systemd's watchdog has it.
+	notify notifyConfig
 }
 
 // converses reports whether connections are offered for conversations.

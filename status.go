@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is what systemd is told of the Readers' work: the status, and that stopping gets on.
+// This file is what systemd is told of the servers' work: the status, and that stopping gets on.
 
 import (
 	"fmt"
@@ -15,10 +15,13 @@ const (
 	extendInterval = time.Second      // How often.
 )
 
-// status says what the Readers do, if it is time and that is not what was said last.
-func (s *supervisor) status(d *duty, readers []*server) {
+// minStatusInterval is the least that WithStatusInterval may be.
+const minStatusInterval = 100 * time.Millisecond
+
+// status says what the servers do, if it is time and that is not what was said last.
+func (s *supervisor) status(d *duty, servers []*registration) {
 	interval := time.Duration(0)
-	for _, r := range readers {
+	for _, r := range servers {
 		if own := r.cfg.statusInterval; own > 0 && (interval == 0 || own < interval) {
 			interval = own
 		}
@@ -29,12 +32,12 @@ func (s *supervisor) status(d *duty, readers []*server) {
 	}
 	d.nextStatus = now.Add(interval)
 	connections, waiting, received, stopping := 0, 0, uint64(0), true
-	for _, r := range readers {
-		a := r.activity()
+	for _, r := range servers {
+		a := r.server.activity()
 		connections += a.connections
 		waiting += a.waiting
 		received += a.received
-		stopping = stopping && r.isStopping()
+		stopping = stopping && r.server.isStopping()
 	}
 	var rate float64
 	if elapsed := now.Sub(d.lastAt).Seconds(); elapsed > 0 && received >= d.lastReceived {
@@ -52,16 +55,16 @@ func (s *supervisor) status(d *duty, readers []*server) {
 }
 
 // extend asks for more time to stop, as long as that gets on.
-func (s *supervisor) extend(d *duty, readers []*server) {
+func (s *supervisor) extend(d *duty, servers []*registration) {
 	now := time.Now()
 	if now.Before(d.nextExtend) {
 		return
 	}
 	progress, stopping, patience := uint64(0), false, extension
-	for _, r := range readers {
-		if r.isStopping() {
+	for _, r := range servers {
+		if r.server.isStopping() {
 			stopping = true
-			progress += r.activity().progress
+			progress += r.server.activity().progress
 			patience = max(patience, extension+d.limit(r))
 		}
 	}
@@ -75,28 +78,12 @@ func (s *supervisor) extend(d *duty, readers []*server) {
 	}
 }
 
-// An activity is what a Reader does.
+// An activity is what a server does.
 type activity struct {
 	connections int
 	waiting     int    // Bytes in the sockets that were not read yet.
 	received    uint64 // Messages.
 	progress    uint64 // Something else whenever anything has gone on.
-}
-
-func (r *server) activity() activity {
-	var sum connCounts
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := activity{connections: len(r.conns.all)}
-	sum.add(&r.counts.connCounts)
-	for c := range r.conns.all {
-		sum.add(c.in.counted())
-		a.progress += c.offers.Load()
-		a.waiting += c.in.unreadBytes()
-	}
-	a.received = sum.received.Load()
-	a.progress += a.received + sum.receivedBytes.Load() - uint64(a.connections)
-	return a
 }
 
 func plural(n int, of string) string {

@@ -2,29 +2,25 @@
 
 package udsipc
 
-// This file keeps systemd informed, where a service is asked for it: one goroutine for all Readers of the
+// This file keeps systemd informed, where a service is asked for it: one goroutine for all servers of the
 // process, since they are one service. It says when they are ready and when they stop, what they do, that they
 // live, and that the end of them takes longer but goes on.
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
 // supervision is of the whole process, as systemd's is.
 var supervision supervisor
 
-// A supervisor speaks for the Readers of a process.
+// A supervisor speaks for the servers of a process.
 type supervisor struct {
-	mu      sync.Mutex    // Guards what follows.
-	readers []*server     // Those that are started and have not ended.
-	changed chan struct{} // One slot: they have changed. Closed with the last one.
-	failing bool          // The last thing could not be said.
+	mu      sync.Mutex      // Guards what follows.
+	servers []*registration // Those that are started and have not ended.
+	changed chan struct{}   // One slot: they have changed. Closed with the last one.
+	failing bool            // The last thing could not be said.
 }
 
 // A duty is what the goroutine of a supervisor has to do, and remembers of it.
@@ -40,75 +36,27 @@ type duty struct {
 	lastProgress uint64
 }
 
-// supervised says whether systemd is to know of r.
-func (r *server) supervised() bool {
-	if r.cfg.withoutSystemd || r.cfg.withoutNotifications {
-		return false
-	}
-	_, err := notifyAddress()
-	return !errors.Is(err, errNotSupervised)
-}
-
-// enroll has systemd hear of r from now on, before r does anything. The error is reported by announce.
-func (s *supervisor) enroll(r *server) {
-	if !r.supervised() {
-		return
-	}
-	watchdog, err := watchdogInterval()
-	r.superviseErr = err
+// add has systemd hear of a server from now on.
+func (s *supervisor) add(r *registration, watchdog time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.readers = append(s.readers, r)
-	if len(s.readers) == 1 {
+	s.servers = append(s.servers, r)
+	if len(s.servers) == 1 {
 		s.changed = make(chan struct{}, 1)
-		go s.run(s.changed, watchdog) // Ends when the last Reader has left.
+		go s.run(s.changed, watchdog) // Ends when the last server has left.
 	}
 	s.wakeLocked()
 }
 
-// announce says that r is ready.
-func (s *supervisor) announce(r *server) {
-	if !r.supervised() {
-		return
-	}
-	if r.superviseErr != nil {
-		r.report(opWatchdog, r.cfg.where, r.superviseErr)
-	}
-	if !r.cfg.withoutReady && !r.isStopping() {
-		s.say(notifyReady)
-	}
-}
-
-// retire says that r stops, if no other Reader goes on.
-func (s *supervisor) retire(r *server) {
-	if !r.supervised() {
-		return
-	}
-	going := 0
-	for _, other := range s.all() {
-		if !other.isStopping() {
-			going++
-		}
-	}
-	if going == 0 {
-		s.say(notifyStopping)
-	}
+// remove forgets a server, if it is there.
+func (s *supervisor) remove(r *registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.readers) > 0 {
-		s.wakeLocked()
-	}
-}
-
-// leave forgets r, which has ended.
-func (s *supervisor) leave(r *server) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, other := range s.readers {
+	for i, other := range s.servers {
 		if other == r {
-			s.readers = append(s.readers[:i:i], s.readers[i+1:]...)
+			s.servers = append(s.servers[:i:i], s.servers[i+1:]...)
 			s.wakeLocked()
-			if len(s.readers) == 0 {
+			if len(s.servers) == 0 {
 				close(s.changed)
 			}
 			return
@@ -116,16 +64,13 @@ func (s *supervisor) leave(r *server) {
 	}
 }
 
-// mourn says why r ended by itself.
-func (s *supervisor) mourn(r *server, why error) {
-	if !r.supervised() {
-		return
+// wake has the goroutine look at the servers, if there are any.
+func (s *supervisor) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.servers) > 0 {
+		s.wakeLocked()
 	}
-	state := []string{"STATUS=" + strings.ReplaceAll(why.Error(), "\n", " ")}
-	if errno := syscall.Errno(0); errors.As(why, &errno) {
-		state = append(state, "ERRNO="+strconv.Itoa(int(errno)))
-	}
-	s.say(state...)
 }
 
 func (s *supervisor) wakeLocked() {
@@ -135,13 +80,13 @@ func (s *supervisor) wakeLocked() {
 	}
 }
 
-func (s *supervisor) all() []*server {
+func (s *supervisor) all() []*registration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]*server(nil), s.readers...)
+	return append([]*registration(nil), s.servers...)
 }
 
-// say tells systemd. The first of several failures in a row is reported, to each Reader.
+// say tells systemd. The first of several failures in a row is reported, to each server.
 func (s *supervisor) say(state ...string) {
 	err := notify(nil, state...)
 	s.mu.Lock()
@@ -152,19 +97,19 @@ func (s *supervisor) say(state ...string) {
 		return
 	}
 	for _, r := range s.all() {
-		r.report(opNotify, r.cfg.where, fmt.Errorf("%s: %w", state[0], err))
+		r.server.report(opNotify, r.cfg.where, fmt.Errorf("%s: %w", state[0], err))
 	}
 }
 
-// run does what is due, until there is no Reader left.
+// run does what is due, until there is no server left.
 func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
 	now := time.Now()
 	d := duty{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now.Add(minStatusInterval), lastAt: now} // READY=1 comes first.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		readers := s.all()
-		timer.Reset(d.pause(readers, time.Now()))
+		servers := s.all()
+		timer.Reset(d.pause(servers, time.Now()))
 		select {
 		case <-timer.C:
 		case _, more := <-changed:
@@ -173,15 +118,15 @@ func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
 			}
 			continue
 		}
-		d.look(readers, time.Now())
-		s.ping(&d, readers)
-		s.status(&d, readers)
-		s.extend(&d, readers)
+		d.look(servers, time.Now())
+		s.ping(&d, servers)
+		s.status(&d, servers)
+		s.extend(&d, servers)
 	}
 }
 
 // pause is how long there is nothing to do.
-func (d *duty) pause(readers []*server, now time.Time) time.Duration {
+func (d *duty) pause(servers []*registration, now time.Time) time.Duration {
 	next := now.Add(time.Hour)
 	sooner := func(at time.Time) {
 		if at.Before(next) {
@@ -191,14 +136,14 @@ func (d *duty) pause(readers []*server, now time.Time) time.Duration {
 	if d.watchdog > 0 {
 		sooner(d.nextPing)
 	}
-	for _, r := range readers {
+	for _, r := range servers {
 		if limit := d.limit(r); limit > 0 {
 			sooner(now.Add(max(limit/looksPerLimit, minLook)))
 		}
 		if r.cfg.statusInterval > 0 {
 			sooner(d.nextStatus)
 		}
-		if r.isStopping() {
+		if r.server.isStopping() {
 			sooner(d.nextExtend)
 		}
 	}

@@ -35,33 +35,33 @@ const (
 // errNotSupervised is why nothing is said: NOTIFY_SOCKET is not set.
 var errNotSupervised = errors.New("systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
 
-// Notify tells systemd how this service is: each state is an assignment, such as "READY=1" or
-// "STATUS=reading the index" (sd_notify(3)). A Reader says by itself that it is ready, is stopping, lives, and what
-// it does; Notify is for what only the program knows. It does nothing in a process that was not asked to
-// (NOTIFY_SOCKET is not set), and returns an error if a state has a line break or no "=", or if nobody takes the
-// message, for which it waits up to 5 s.
-func Notify(state ...string) error {
+// tell tells systemd how the service is: each state is an assignment. It does nothing if systemd does not listen.
+func tell(state ...string) error {
 	for _, assignment := range state {
 		if name, _, found := strings.Cut(assignment, "="); !found || name == "" || strings.Contains(assignment, "\n") {
-			return asOpError(OpNotify, "", fmt.Errorf("%q is not one line of the form NAME=value", assignment))
+			return withOp(opNotify, "", fmt.Errorf("%q is not one line of the form NAME=value", assignment))
 		}
 	}
 	err := notify(nil, state...)
 	if errors.Is(err, errNotSupervised) {
 		return nil
 	}
-	return asOpError(OpNotify, os.Getenv("NOTIFY_SOCKET"), err)
+	return withOp(opNotify, os.Getenv("NOTIFY_SOCKET"), err)
 }
 
-// NotifyReloading tells systemd that the service reads its configuration again, and since when
-// (RELOADING=1 and MONOTONIC_USEC=, sd_notify(3)). Type=notify-reload wants it after each SIGHUP. Say
-// Notify("READY=1") when that is done.
-func NotifyReloading() error {
+// tellReloading tells systemd that the service reads its configuration again, and since when.
+func tellReloading() error {
 	state := []string{notifyReload}
 	if now, ok := monotonic(); ok {
 		state = append(state, "MONOTONIC_USEC="+strconv.FormatInt(now.Microseconds(), 10))
 	}
-	return Notify(state...)
+	return tell(state...)
+}
+
+// checkNotify returns why systemd cannot be told anything, or nil.
+func checkNotify() error {
+	_, err := notifyAddress()
+	return err
 }
 
 // notifyAddress is where systemd listens.
@@ -77,7 +77,7 @@ func notifyAddress() (*net.UnixAddr, error) {
 }
 
 // notify sends one message, with a descriptor if there is one (unix(7), SCM_RIGHTS).
-func notify(what descriptor, state ...string) error {
+func notify(what syscall.Conn, state ...string) error {
 	address, err := notifyAddress()
 	if err != nil {
 		return err
@@ -138,39 +138,3 @@ func barrier() error {
 	}
 	return nil // The end of the file.
 }
-
-// A descriptor is what has one: a socket, or a file.
-type descriptor interface {
-	SyscallConn() (syscall.RawConn, error)
-}
-
-// watchdogInterval is how often systemd wants to hear from this process; 0 for never
-// (sd_watchdog_enabled(3)).
-func watchdogInterval() (time.Duration, error) {
-	text := os.Getenv("WATCHDOG_USEC")
-	return parseWatchdog(os.Getpid(), text, os.Getenv("WATCHDOG_PID"))
-}
-
-// parseWatchdog reads the two variables for process pid.
-func parseWatchdog(pid int, interval, meant string) (time.Duration, error) {
-	if interval == "" {
-		return 0, nil
-	}
-	if meant != "" {
-		number, err := strconv.Atoi(meant)
-		if err != nil || number <= 0 {
-			return 0, fmt.Errorf("WATCHDOG_PID is %q, not the number of a process", meant)
-		}
-		if number != pid {
-			return 0, nil
-		}
-	}
-	usec, err := strconv.ParseUint(interval, 10, 64)
-	if err != nil || usec == 0 || usec > uint64(maxWatchdog/time.Microsecond) {
-		return 0, fmt.Errorf("WATCHDOG_USEC is %q, not a number of microseconds", interval)
-	}
-	return time.Duration(usec) * time.Microsecond, nil
-}
-
-// maxWatchdog is longer than anybody waits.
-const maxWatchdog = 100 * 365 * 24 * time.Hour

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -47,12 +48,8 @@ type stored struct {
 
 // A bound is what a listener is bound to: the file, if it is one, and the address as it was given.
 type bound struct {
-	file    fileIdentity
-	address uint64 // Its hash.
-}
-
-func boundTo(file fileIdentity, where address) bound {
-	return bound{file: file, address: where.hash()}
+	device, inode uint64 // Of the file; 0 for none.
+	address       uint64 // Its hash.
 }
 
 // slots and slotNames are what this process has left with systemd, which counts too but does not answer.
@@ -74,7 +71,7 @@ func storeName(kind, key string) string { return storePrefix + kind + "-" + esca
 
 // listenerKind is the kind of a listener.
 func listenerKind(b bound) string {
-	return fmt.Sprintf("%s.%x.%x.%x", storeListener, b.file.device, b.file.inode, b.address)
+	return fmt.Sprintf("%s.%x.%x.%x", storeListener, b.device, b.inode, b.address)
 }
 
 // parseStoreName takes a name apart. It says no if no Reader has given it.
@@ -88,7 +85,7 @@ func parseStoreName(name string) (kind string, to bound, key string, ok bool) {
 	case storeFresh, storePlain, storeSession, storeMemory, storeProbe:
 		return kind, to, key, true
 	}
-	if n, err := fmt.Sscanf(kind, storeListener+".%x.%x.%x", &to.file.device, &to.file.inode, &to.address); n != 3 || err != nil {
+	if n, err := fmt.Sscanf(kind, storeListener+".%x.%x.%x", &to.device, &to.inode, &to.address); n != 3 || err != nil {
 		return "", to, "", false
 	}
 	return storeListener, to, key, kind == listenerKind(to)
@@ -107,9 +104,31 @@ func escapeName(text string) string {
 	return name.String()
 }
 
+// freeSlots gives back room that takeSlots has set aside.
+func freeSlots(n int64) { slots.Add(-n) }
+
+// removeStored has systemd remove everything of this name from its store.
+func removeStored(name string) error { return notify(nil, notifyRemove, "FDNAME="+name) }
+
+// unstore is removeStored for n descriptors that this process has stored.
+func unstore(name string, n int64) error {
+	slotNames.Add(-n * int64(len(name)+1))
+	return removeStored(name)
+}
+
+// storeMemoryFile stores data, which takes one slot.
+func storeMemoryFile(name string, data []byte) error {
+	file, err := memoryFile(storePrefix+storeMemory, data)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return store(name, file)
+}
+
 // store leaves a descriptor with systemd, which passes it to the next process of the service. Room for it has been set
 // aside. FDPOLL=0: systemd is not to drop one whose peer has ended, because what lies in it is still to be read.
-func store(name string, what descriptor) error {
+func store(name string, what syscall.Conn) error {
 	if len(name) > maxStoreName {
 		return fmt.Errorf("the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)", name, maxStoreName)
 	}
@@ -149,7 +168,7 @@ func probeStore(name string) error {
 	if _, err := reading.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		return errStoreFull
 	}
-	return firstError(notify(nil, notifyRemove, "FDNAME="+name), barrier())
+	return firstError(removeStored(name), barrier())
 }
 
 // probeWait is how long the end of a pipe may take to be seen once it is there.

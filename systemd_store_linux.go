@@ -43,7 +43,7 @@ func memoryFile(name string, data []byte) (*os.File, error) {
 func unixRights(fd uintptr) []byte { return syscall.UnixRights(int(fd)) }
 
 // inodeOf tells which socket or file a descriptor is for.
-func inodeOf(what descriptor) (inode uint64, err error) {
+func inodeOf(what syscall.Conn) (inode uint64, err error) {
 	raw, err := what.SyscallConn()
 	if err != nil {
 		return 0, err

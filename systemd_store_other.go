@@ -9,6 +9,7 @@ package udsipc
 import (
 	"errors"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -18,7 +19,7 @@ func memoryFile(string, []byte) (*os.File, error) { return nil, errors.ErrUnsupp
 
 func unixRights(uintptr) []byte { return nil }
 
-func inodeOf(descriptor) (uint64, error) { return 0, errors.ErrUnsupported }
+func inodeOf(syscall.Conn) (uint64, error) { return 0, errors.ErrUnsupported }
 
 func openStored(string, *passedSocket) (stored, error) { return stored{}, errors.ErrUnsupported }
 

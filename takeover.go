@@ -96,12 +96,12 @@ func (l *legacy) takeListener(spec listenSpec, needed bool) (listener net.Listen
 		return nil, nil, nil
 	}
 	listener = l.spare
-	same := l.bound.address == boundTo(l.bound.file, spec.address).address || spec.address.matches(listener.Addr())
+	same := l.bound.address == spec.address.hash() || spec.address.matches(listener.Addr())
 	if !same {
 		return nil, nil, nil
 	}
 	if spec.address.isFile() {
-		if file, err = l.bound.file.find(spec); file == nil || err != nil {
+		if file, err = (fileIdentity{device: l.bound.device, inode: l.bound.inode}).find(spec); file == nil || err != nil {
 			return nil, nil, err
 		}
 	}
@@ -119,7 +119,7 @@ func (l *legacy) forgetStored() {
 		return
 	}
 	for name := range l.names {
-		l.note(notify(nil, notifyRemove, "FDNAME="+name))
+		l.note(removeStored(name))
 	}
 }
 

@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is how systemd's watchdog learns that the Readers live: the goroutine that accepts connections
+// This file is how systemd's watchdog learns that the servers live: the goroutine that accepts connections
 // answers, and no handler is stuck. Nothing is measured per message: connections are looked at now and then.
 
 import (
@@ -16,73 +16,41 @@ const (
 	minLook       = 5 * time.Millisecond
 )
 
-// A pulse is when a connection was last seen to get on.
-type pulse struct {
-	beat     uint64
-	since    time.Time
-	reported bool
-}
-
 // limit is how long a handler of r may take; 0 for any time.
-func (d *duty) limit(r *server) time.Duration {
+func (d *duty) limit(r *registration) time.Duration {
 	if r.cfg.stuckAfter == 0 {
 		return d.watchdog
 	}
 	return r.cfg.stuckAfter
 }
 
-// look takes the pulse of each connection, and reports those that are stuck.
-func (d *duty) look(readers []*server, now time.Time) {
-	for _, r := range readers {
+// look has each server look at its handlers, and reports those that are stuck.
+func (d *duty) look(servers []*registration, now time.Time) {
+	for _, r := range servers {
 		limit := d.limit(r)
 		if limit == 0 {
 			continue
 		}
-		for _, c := range r.stuck(now, limit) {
-			r.report(opWatchdog, c.where(), fmt.Errorf("%w: a handler has not returned for more than %v (WithStuckAfter)", errStuck, limit))
+		var found []string
+		found, r.hung = r.server.stuck(now, limit)
+		for _, where := range found {
+			r.server.report(opWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithStuckAfter)", errStuck, limit))
 		}
 	}
 }
 
-// stuck returns the connections whose handlers have turned out to be stuck since the last look.
-func (r *server) stuck(now time.Time, limit time.Duration) (found []*connection) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stuckHandlers = 0
-	for c := range r.conns.all {
-		p := &c.pulse
-		beat := c.in.received() + c.offers.Load()
-		if !c.handling.Load() || beat != p.beat || p.since.IsZero() {
-			*p = pulse{beat: beat, since: now}
-			continue
-		}
-		if now.Sub(p.since) <= limit {
-			continue
-		}
-		r.stuckHandlers++
-		if !p.reported {
-			p.reported = true
-			found = append(found, c)
-		}
-	}
-	return found
-}
-
-// ping feeds the watchdog, if it is time and every Reader lives.
-func (s *supervisor) ping(d *duty, readers []*server) {
+// ping feeds the watchdog, if it is time and every server lives.
+func (s *supervisor) ping(d *duty, servers []*registration) {
 	if d.watchdog == 0 || time.Now().Before(d.nextPing) {
 		return
 	}
 	d.nextPing = time.Now().Add(d.watchdog / 2)
-	for _, r := range readers {
-		if !r.health.responds(min(maxAnswerWait, d.watchdog/4), r.stopping) {
-			r.report(opWatchdog, r.cfg.where, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errStuck))
+	for _, r := range servers {
+		if !r.server.answers(min(maxAnswerWait, d.watchdog/4)) {
+			r.server.report(opWatchdog, r.cfg.where, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errStuck))
 			return
 		}
-		r.mu.Lock()
-		stuck := r.stuckHandlers
-		r.mu.Unlock()
-		if stuck > 0 {
+		if r.hung > 0 {
 			return // Reported already.
 		}
 	}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what a server tells of its work: what it does, whether it responds, and which of its handlers are stuck.
+// Nothing is measured per message: connections are looked at now and then.
+
+import "time"
+
+// A pulse is when a connection was last seen to get on.
+type pulse struct {
+	beat     uint64
+	since    time.Time
+	reported bool
+}
+
+// stuck looks at each connection. It returns where those are whose handlers have turned out to be stuck since the last
+// look, and how many are stuck in all.
+func (s *server) stuck(now time.Time, limit time.Duration) (found []string, total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns.all {
+		p := &c.pulse
+		beat := c.in.received() + c.offers.Load()
+		if !c.handling.Load() || beat != p.beat || p.since.IsZero() {
+			*p = pulse{beat: beat, since: now}
+			continue
+		}
+		if now.Sub(p.since) <= limit {
+			continue
+		}
+		total++
+		if !p.reported {
+			p.reported = true
+			found = append(found, c.where())
+		}
+	}
+	return found, total
+}
+
+// answers reports whether the goroutine that accepts connections responds in time.
+func (s *server) answers(within time.Duration) bool { return s.health.responds(within, s.stopping) }
+
+// activity returns what the server does.
+func (s *server) activity() activity {
+	var sum connCounts
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := activity{connections: len(s.conns.all)}
+	sum.add(&s.counts.connCounts)
+	for c := range s.conns.all {
+		sum.add(c.in.counted())
+		a.progress += c.offers.Load()
+		a.waiting += c.in.unreadBytes()
+	}
+	a.received = sum.received.Load()
+	a.progress += a.received + sum.receivedBytes.Load() - uint64(a.connections)
+	return a
+}
