@@ -3,7 +3,7 @@
 package udsipc
 
 // This file is a connection whose messages are handled, from the first byte to the last. serve_deliver.go is how a
-// handler gets them, serve_session.go what acknowledgements add.
+// handler gets them, serve_welcome.go and serve_session.go are what acknowledgements add.
 
 import (
 	"errors"
@@ -111,20 +111,33 @@ func (c *stream) discard() {
 	}
 }
 
+// serveMessages hands over what is buffered, reads, and so on, until the connection ends.
 func (c *stream) serveMessages() {
 	for {
-		err := c.deliver()
-		switch {
-		case err == errOpening && c.openSession(), err != nil && err != errOpening && c.refuse(err):
-			continue
-		case err != nil, c.server.handling.Err() != nil:
+		var goesOn bool
+		switch err := c.deliver(); {
+		case err == errOpening:
+			goesOn = c.openSession()
+		case err != nil:
+			goesOn = c.refuse(err)
+		default:
+			goesOn = c.server.handling.Err() == nil && c.read()
+		}
+		if !goesOn {
 			return
 		}
-		switch err := c.in.fill(); {
-		case err == nil:
-		case err == errHandOver && c.handOver(), err != errHandOver && !c.goesOn(err):
-			return
-		}
+	}
+}
+
+// read waits for bytes. It says no at the end of the connection.
+func (c *stream) read() (goesOn bool) {
+	switch err := c.in.fill(); err {
+	case nil:
+		return true
+	case errHandOver:
+		return !c.handOver()
+	default:
+		return c.goesOn(err)
 	}
 }
 

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is how a connection of a Reader hands messages to the handler, and what becomes of one that the
-// handler fails for. serve_session.go is what acknowledgements add.
+// This file is how a stream hands messages to the handler, and what becomes of one that the
+// handler fails for. In a session, serve_session.go goes on from there.
 
 import (
 	"fmt"
@@ -66,6 +66,36 @@ func (c *stream) handleDelivery(data []byte) {
 	c.seq++
 	if err := c.sink.message(c.server.handling, data, c.seq, c.redelivered); err != nil {
 		c.failed(err)
+	}
+}
+
+func (c *stream) handleMessageAcked(data []byte) {
+	c.acks.count()
+	if c.acks.mayRepeat() {
+		c.flagRepeats()
+	}
+	if err := c.server.cfg.message(data); err != nil {
+		c.failed(err)
+		c.redeliver(data, err)
+	}
+}
+
+func (c *stream) handleDeliveryAcked(data []byte) {
+	c.seq++
+	c.acks.count()
+	if c.acks.mayRepeat() {
+		c.flagRepeats()
+	}
+	if err := c.sink.message(c.server.handling, data, c.seq, c.redelivered); err != nil {
+		c.failed(err)
+		c.redeliver(data, err)
+	}
+}
+
+// flagRepeats marks what an earlier reader may have handled, as long as that may be.
+func (c *stream) flagRepeats() {
+	if c.redelivered = c.acks.repeated(); c.redelivered {
+		c.server.counts.redelivered.Add(1)
 	}
 }
 
