@@ -2,11 +2,6 @@
 
 package udsipc
 
-import (
-	"fmt"
-	"time"
-)
-
 // This file is the buffer of a receiving connection: it grows by what arrives, and is as small as what it
 // holds while the connection waits.
 
@@ -19,212 +14,142 @@ const (
 // What is moved for a wait ends in a buffer that costs nothing, or is large. No constant of type uint64 is negative.
 const _ = uint64(moveOnWait - freeSize)
 
-// holdPatience is how long a peer may bring nothing of a message that holds read memory while others wait for that.
-const holdPatience = 2 * time.Second
+// A readBuffer holds what was read and is not handed over yet: buf.b[r:w]. While the connection waits for bytes, buf is nil or
+// as small as what it holds.
+type readBuffer struct {
+	buf      *buffer
+	r, w     int
+	readSize int // Of a read.
+	need     int // The size of the frame at r, as far as it is known; more than w-r bytes.
+	last     int // The length of the last message that was handed over.
+	usual    int // The size of the last frame, if that was larger than readSize.
+	brought  int // What the last read brought.
 
-// maxHold is how long a message without WithMessageTimeout may hold read memory while others wait for that.
-const maxHold = 30 * time.Second
-
-// errHolding is why a message is not waited for any longer, if others wait for memory.
-var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", errTooSlow, holdPatience)
-
-// heldTooLong is when a message that is waited for from now on has held its memory for too long, if others want it then.
-func (in *inbound) heldTooLong(now time.Time) time.Time {
-	if in.frame == 0 && in.memory.Contested() && now.Sub(in.frameAt) > maxHold {
-		return now // Nobody keeps it for ever, a byte at a time.
-	}
-	return now.Add(holdPatience)
+	memory  memoryLimit
+	loan    loan   // For buf.
+	turnOf  uint64 // The number of the message that has waited for memory last.
+	granted bool   // It has just got some, and nothing was read since.
 }
 
 // lastMessage is the message that was handed over last, as long as nothing is read after it.
-func (in *inbound) lastMessage() []byte {
-	return in.buf.b[in.r-in.last : in.r : in.r]
+func (b *readBuffer) lastMessage() []byte {
+	return b.buf.b[b.r-b.last : b.r : b.r]
 }
 
-// midway returns how many bytes of an unfinished message there are.
-func (in *inbound) midway() int {
-	return in.w - in.r
-}
+// size returns how many bytes were read and are not handed over.
+func (b *readBuffer) size() int { return b.w - b.r }
 
 // space makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the size of
 // a read, or a larger one for a larger frame. That grows only when it is full, so a frame that is
 // announced and does not come costs nothing. It says no if there is no room, and the budget is used up: a
-// small buffer is always there.
-func (in *inbound) space() bool {
-	in.yield()
-	size := max(in.bufSize, in.usual)
-	if in.brought < freeSize && in.usual == 0 {
+// small buffer is always there. message is the number of the message that is read.
+func (b *readBuffer) space(message uint64) bool {
+	b.yield(message)
+	size := max(b.readSize, b.usual)
+	if b.brought < freeSize && b.usual == 0 {
 		size = min(size, freeSize)
 	}
-	have := in.w - in.r
+	have := b.w - b.r
 	switch {
-	case in.buf == nil:
-		if !in.memory.TryReserve(&in.loan, size) {
+	case b.buf == nil:
+		if !b.memory.TryReserve(&b.loan, size) {
 			size = min(size, freeSize)
 		}
-		in.buf, in.r, in.w = getBuffer(size), 0, 0
-	case len(in.buf.b) < size && in.memory.TryReserve(&in.loan, size):
-		in.move(size)
+		b.buf, b.r, b.w = getBuffer(size), 0, 0
+	case len(b.buf.b) < size && b.memory.TryReserve(&b.loan, size):
+		b.move(size)
 	case have == 0:
-		in.r, in.w = 0, 0
-	case have == len(in.buf.b):
-		size = in.larger()
-		if !in.memory.TryReserve(&in.loan, size) {
+		b.r, b.w = 0, 0
+	case have == len(b.buf.b):
+		size = b.larger()
+		if !b.memory.TryReserve(&b.loan, size) {
 			return false
 		}
-		in.move(size)
-	case in.r > 0 && (in.w == len(in.buf.b) || in.r+in.need > len(in.buf.b)):
-		copy(in.buf.b, in.buf.b[in.r:in.w])
-		in.r, in.w = 0, have
+		b.move(size)
+	case b.r > 0 && (b.w == len(b.buf.b) || b.r+b.need > len(b.buf.b)):
+		copy(b.buf.b, b.buf.b[b.r:b.w])
+		b.r, b.w = 0, have
 	}
 	return true
 }
 
 // larger is the size of the next buffer, once one is full.
-func (in *inbound) larger() int {
-	size := growthFactor * len(in.buf.b)
-	if in.need > 0 {
-		size = min(in.need, size)
+func (b *readBuffer) larger() int {
+	size := growthFactor * len(b.buf.b)
+	if b.need > 0 {
+		size = min(b.need, size)
 	}
-	if len(in.buf.b) < freeSize {
+	if len(b.buf.b) < freeSize {
 		size = min(size, freeSize)
 	}
-	return max(size, len(in.buf.b)+1)
-}
-
-// yield gives back, while others wait for memory, what the connection has beyond its message at hand. A message
-// that has waited for its turn keeps what it has, to its end.
-func (in *inbound) yield() {
-	if in.loan.bytes == 0 || !in.memory.Contested() || in.turnOf == in.counts.received.Load()+1 {
-		return
-	}
-	have := in.w - in.r
-	switch {
-	case have == 0:
-		in.release()
-	case price(have) < in.loan.bytes:
-		in.move(max(have, freeSize))
-		in.memory.TryReserve(&in.loan, have) // Less than before.
-	}
-}
-
-// awaitSpace is space for a connection that was told no. It waits for its turn, and keeps its place until the message
-// is there whole. A connection that is to be handed over waits no longer than for its peer. It says no at the end of
-// the connection.
-func (in *inbound) awaitSpace() bool {
-	in.tellHandled()
-	if next := in.counts.received.Load() + 1; in.turnOf != next {
-		in.turnOf = next
-		in.loan.settle()
-	}
-	size := in.larger()
-	granted := in.memory.Reserve(&in.loan, size)
-	var late <-chan time.Time
-	for {
-		if late == nil && in.handing.Load() && !in.closing.Load() {
-			in.beginHandOver()
-			timer := time.NewTimer(time.Until(in.handEnd))
-			defer timer.Stop()
-			late = timer.C
-		}
-		expired := in.untilLimit()
-		select {
-		case <-granted:
-			in.move(size)
-			in.granted = true
-			in.frameAt, in.waitAt, in.handEnd = time.Time{}, time.Time{}, time.Time{} // The peer is not to blame for the wait.
-			in.began = time.Now()
-			return true
-		case <-in.stirred:
-		case <-late:
-			in.tooLate()
-			late = nil
-		case <-expired:
-			in.memory.Cancel(&in.loan)
-			return false
-		case <-in.gone:
-			in.memory.Cancel(&in.loan)
-			return false
-		}
-	}
+	return max(size, len(b.buf.b)+1)
 }
 
 // ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
 // and no further, so that the next one begins at the start of the buffer and needs no copy.
-// Neither is any byte of the next one read that the next process is to have.
-func (in *inbound) ceiling() int {
-	if in.handing.Load() && !in.closing.Load() {
-		return min(len(in.buf.b), max(in.r+in.need, in.w+1))
+func (b *readBuffer) ceiling() int {
+	if b.need > b.readSize {
+		return min(len(b.buf.b), b.r+b.need)
 	}
-	if in.need > in.bufSize {
-		return min(len(in.buf.b), in.r+in.need)
-	}
-	return len(in.buf.b)
+	return len(b.buf.b)
+}
+
+// frameCeiling is ceiling for a connection of which the next process is to have all that follows the frame at r.
+func (b *readBuffer) frameCeiling() int {
+	return min(len(b.buf.b), max(b.r+b.need, b.w+1))
 }
 
 // move puts what is unread into another buffer of size bytes or more.
-func (in *inbound) move(size int) {
+func (b *readBuffer) move(size int) {
 	next := getBuffer(size)
-	have := copy(next.b, in.buf.b[in.r:in.w])
-	putBuffer(in.buf)
-	in.buf, in.r, in.w = next, 0, have
+	have := copy(next.b, b.buf.b[b.r:b.w])
+	putBuffer(b.buf)
+	b.buf, b.r, b.w = next, 0, have
 }
 
 // park makes the buffer as small as what it holds.
-func (in *inbound) park() {
-	have := in.w - in.r
+func (b *readBuffer) park() {
+	have := b.w - b.r
 	switch {
-	case in.buf == nil:
+	case b.buf == nil:
 	case have == 0:
-		in.release()
-	case have <= moveOnWait && 1<<bufferClass(have) < len(in.buf.b), maxSpareRatio*have < len(in.buf.b):
-		in.move(have)
-		in.memory.TryReserve(&in.loan, have) // Less than before.
+		b.release()
+	case have <= moveOnWait && 1<<bufferClass(have) < len(b.buf.b), maxSpareRatio*have < len(b.buf.b):
+		b.move(have)
+		b.memory.TryReserve(&b.loan, have) // Less than before.
 	}
 }
 
 // suspend is park for a wait that the peer decides on: what is unread stays, and no memory is on loan for it.
-func (in *inbound) suspend() {
-	have := in.w - in.r
+func (b *readBuffer) suspend() {
+	have := b.w - b.r
 	if have == 0 {
-		in.release()
+		b.release()
 		return
 	}
-	if 1<<bufferClass(have) < len(in.buf.b) {
-		in.move(have)
+	if 1<<bufferClass(have) < len(b.buf.b) {
+		b.move(have)
 	}
-	in.memory.Release(&in.loan, in.loan.bytes)
+	b.memory.Release(&b.loan, b.loan.bytes)
 }
 
 // release gives the buffer back.
-func (in *inbound) release() {
-	putBuffer(in.buf)
-	in.buf, in.r, in.w = nil, 0, 0
-	in.memory.Release(&in.loan, in.loan.bytes)
+func (b *readBuffer) release() {
+	putBuffer(b.buf)
+	b.buf, b.r, b.w = nil, 0, 0
+	b.memory.Release(&b.loan, b.loan.bytes)
 }
 
 // drop is release while somebody may still use the last message: the buffer is left to the collector.
-func (in *inbound) drop() {
-	in.buf, in.r, in.w = nil, 0, 0
-	in.memory.Release(&in.loan, in.loan.bytes)
+func (b *readBuffer) drop() {
+	b.buf, b.r, b.w = nil, 0, 0
+	b.memory.Release(&b.loan, b.loan.bytes)
 }
 
-// buffered is what was read and is not handed over yet.
-func (in *inbound) buffered() []byte {
-	if in.buf == nil {
+// bytes is what was read and is not handed over yet.
+func (b *readBuffer) bytes() []byte {
+	if b.buf == nil {
 		return nil
 	}
-	return in.buf.b[in.r:in.w]
-}
-
-// wholeMessages counts the whole messages among what is buffered.
-func (in *inbound) wholeMessages() (n uint64) {
-	for rest := in.buffered(); in.skip == 0; n++ {
-		length, header, err := parseHeader(rest)
-		if err != nil || header == 0 || length > uint64(len(rest)-header) {
-			return n
-		}
-		rest = rest[header+int(length):]
-	}
-	return n
+	return b.buf.b[b.r:b.w]
 }

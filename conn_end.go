@@ -6,6 +6,8 @@ package udsipc
 // what it has read.
 
 import (
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,23 +52,53 @@ func (g *grace) waitEnded(timedOut bool) {
 	g.over = g.over || timedOut || g.waited >= maxCloseGrace
 }
 
+// An inEnd is how far a connection is on its way to its end. It belongs to the goroutine that reads, but for the atomics
+// and what the connection's mu guards.
+type inEnd struct {
+	halted   atomic.Bool   // At once: what is buffered is not handled either.
+	closing  atomic.Bool   // Gracefully: no longer than it takes to handle what the peer has sent.
+	gone     chan struct{} // Closed when it is at an end, or will be at once.
+	goneOnce sync.Once
+
+	said     bool  // The goodbye was said.
+	reported bool  // The report was sent, or need not be.
+	sawEnd   bool  // The peer has ended its side, and everything was read.
+	grace    grace // The time that is left after the goodbye.
+
+	greeting bool      // The TLS handshake is not done. Guarded by mu,
+	shut     bool      // so is: the kernel refuses the peer's writes; end of file will come.
+	why      endReason // And so is why it is closing.
+}
+
+// leave wakes the reading goroutine if it waits for memory.
+func (in *inbound) leave() { in.end.goneOnce.Do(func() { close(in.end.gone) }) }
+
+// halt ends the connection as soon as the handler that runs has returned. Any goroutine may call it.
+func (in *inbound) halt() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.end.halted.Store(true)
+	in.leave()
+	_ = in.conn.SetReadDeadline(aLongTimeAgo)
+}
+
 // requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
 // and what it has written by then is handled. The first reason counts. Any goroutine may call it.
 func (in *inbound) requestClose(why endReason) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.closing.Load() {
+	if in.end.closing.Load() {
 		return
 	}
-	in.why = why
-	in.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
-	if in.greeting {
+	in.end.why = why
+	in.end.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
+	if in.end.greeting {
 		// Its writer may have finished, and be sending: it hears the goodbye after that.
 		_ = in.conn.SetReadDeadline(time.Now().Add(closeGrace))
 		return
 	}
-	in.shut = shutReceiving(in.conn)
-	if !in.shut {
+	in.end.shut = shutReceiving(in.conn)
+	if !in.end.shut {
 		_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which says goodbye.
 	}
 }
@@ -74,8 +106,8 @@ func (in *inbound) requestClose(why endReason) {
 // reject ends the connection at once, and tells the peer why. What it has sent is not read.
 func (in *inbound) reject(why endReason) {
 	in.mu.Lock()
-	if !in.closing.Swap(true) {
-		in.why = why
+	if !in.end.closing.Swap(true) {
+		in.end.why = why
 	}
 	in.mu.Unlock()
 	in.farewell()
@@ -84,25 +116,25 @@ func (in *inbound) reject(why endReason) {
 // over says goodbye where that is needed, and reports whether the time for an answer is over.
 func (in *inbound) over() bool {
 	in.mu.Lock()
-	shut := in.shut
+	shut := in.end.shut
 	in.mu.Unlock()
 	if shut {
 		return false
 	}
 	received := in.counts.receivedBytes.Load()
-	if !in.said {
-		in.grace.bytes = received
+	if !in.end.said {
+		in.end.grace.bytes = received
 		in.sayGoodbye()
 	}
-	return in.grace.over || received-in.grace.bytes > maxGraceBytes+in.limit
+	return in.end.grace.over || received-in.end.grace.bytes > maxGraceBytes+in.limit
 }
 
 // sayGoodbye asks the peer to end its side, once.
 func (in *inbound) sayGoodbye() {
-	if in.said {
+	if in.end.said {
 		return
 	}
-	in.said = true
+	in.end.said = true
 	in.tellHandled()
 	in.sayLast(goodbye)
 }
@@ -114,22 +146,22 @@ func (in *inbound) farewell() {
 		in.sayGoodbye()
 		return
 	}
-	if in.reported {
+	if in.end.reported {
 		return
 	}
-	in.reported = true
+	in.end.reported = true
 	var words []byte
-	if !in.said {
-		in.said = true
+	if !in.end.said {
+		in.end.said = true
 		words = goodbye
 	}
 	in.mu.Lock()
-	report := endReport{reason: in.why, skipped: in.skipped, limit: in.limit}
+	report := endReport{reason: in.end.why, skipped: in.oversize.skipped, limit: in.limit}
 	in.mu.Unlock()
 	if in.resumed { // What an earlier process has read of it is not known, but what is here and stays unhandled.
 		report.skipped += in.wholeMessages()
 	} else {
-		report.next = in.counts.received.Load() + in.skipped + 1
+		report.next = in.counts.received.Load() + in.oversize.skipped + 1
 	}
 	in.sayLast(appendReport(words[:len(words):len(words)], report))
 }
@@ -150,7 +182,7 @@ func (in *inbound) sayLast(words []byte) {
 	}
 	conn := in.conn
 	in.mu.Lock()
-	if in.why == endNotTLS {
+	if in.end.why == endNotTLS {
 		conn = beneath(conn)
 	}
 	in.mu.Unlock()
@@ -161,7 +193,7 @@ func (in *inbound) sayLast(words []byte) {
 // close closes the connection. TLS says its own last word only if the peer's bytes were read to the end:
 // a peer must not take a connection that was cut for one that ended in order.
 func (in *inbound) close() {
-	if in.sawEnd {
+	if in.end.sawEnd {
 		_ = in.conn.Close()
 	} else {
 		closeNow(in.conn)

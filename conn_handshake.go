@@ -32,7 +32,7 @@ func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *p
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.greeting = false
+	in.end.greeting = false
 	return nil
 }
 

@@ -63,6 +63,5 @@ func (c connSeam) KeepOpen(busy func() bool) { c.keep = busy }
 func (c connSeam) ReturnReadMemory() (kept int) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	c.in.suspend()
-	return len(c.in.buffered())
+	return c.in.suspend()
 }

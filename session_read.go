@@ -59,6 +59,35 @@ func (s *inSession) handled() uint64 {
 	return s.base + s.in.counts.received.Load() - s.undone
 }
 
+// sendWelcome tells the writer that the session goes on. If that fails, reading tells what became of the connection.
+func (s *inSession) sendWelcome() {
+	_ = s.send(appendWelcome(nil, welcome{handled: s.base, limit: s.in.limit, silence: s.in.wait.silence}))
+}
+
+// agreed returns what the two ends have told each other in the greeting.
+func (s *inSession) agreed() (limit uint64, silence, beat time.Duration) {
+	return s.in.limit, s.in.wait.silence, s.beat
+}
+
+// seq returns the sequence number of the last message that was handed over.
+func (s *inSession) seq() uint64 { return s.base + s.in.counts.received.Load() }
+
+// markFailed notes that the last message is not handled, markHandled that it is.
+func (s *inSession) markFailed()  { s.undone = 1 }
+func (s *inSession) markHandled() { s.undone = 0 }
+
+// mayRepeat reports whether an earlier reader may have handled this message or a later one.
+func (s *inSession) mayRepeat() bool { return s.repeat != 0 }
+
+// repeated reports whether an earlier reader may have handled the last message.
+func (s *inSession) repeated() bool {
+	if s.seq() <= s.repeat {
+		return true
+	}
+	s.repeat = 0
+	return false
+}
+
 // begin says that messages are about to be handled.
 func (s *inSession) begin() {
 	s.mu.Lock()

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file takes messages out of what was read, in place.
+
+import "slices"
+
+// tooLargeHead is how much of a message over the limit a tooLargeError has.
+const tooLargeHead = 32
+
+// The smallest buffer has room for it. No constant of type uint64 is negative.
+const _ = uint64(minBufferSize - tooLargeHead - maxHeaderSize)
+
+// An oversize is what is passed over because it is larger than the limit.
+type oversize struct {
+	heads   bool   // The error shows how the message begins.
+	skip    uint64 // Bytes of a frame that are still to come.
+	refused uint64 // Frames that are, or were, passed over.
+	skipped uint64 // Those of them that have come to their end.
+}
+
+// deliver hands every whole message that is buffered to handle, in order and without a copy: data is
+// valid until handle returns. The message counts as handed over before that, so that deliver may be
+// called again after a panic. The errors are those of next.
+func (in *inbound) deliver(handle func(data []byte)) error {
+	for {
+		data, ok, err := in.next()
+		if !ok {
+			return err
+		}
+		handle(data)
+	}
+}
+
+// next returns the next whole message that is buffered, without a copy: data is valid until something is read. It says
+// no if there is none. A message over the limit is an error; calling again goes on behind it. errOpening means that a
+// session begins.
+func (in *inbound) next() (data []byte, ok bool, err error) {
+	for in.input.r < in.input.w && !in.end.halted.Load() {
+		if in.oversize.skip > 0 {
+			n := min(in.oversize.skip, uint64(in.input.w-in.input.r))
+			in.input.r += int(n)
+			if in.oversize.skip -= n; in.oversize.skip == 0 {
+				in.oversize.skipped++
+			}
+			continue
+		}
+		b := in.input.buf.b[in.input.r:in.input.w]
+		length, header, err := parseHeader(b)
+		switch {
+		case err != nil && in.fresh() && opens(b):
+			return nil, false, errOpening
+		case err != nil:
+			return nil, false, err
+		case header == 0:
+			in.input.need = 0
+			return nil, false, nil
+		case length == 0 && header > 1 && in.session != nil:
+			in.input.r += header // A heartbeat.
+			continue
+		case length > in.limit && in.oversize.heads && len(b)-header < tooLargeHead && uint64(len(b)-header) < length:
+			in.input.need = header + int(min(length, tooLargeHead))
+			return nil, false, nil
+		case length > in.limit && in.oversize.heads:
+			in.input.need = 0
+			head := b[header:min(len(b), header+tooLargeHead)]
+			err := &tooLargeError{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
+			in.passOver(header, length)
+			return nil, false, err
+		case length > in.limit:
+			in.input.need = 0
+			in.passOver(header, length)
+			return nil, false, overLimit(length, in.limit)
+		}
+		end := header + int(length)
+		if end > len(b) {
+			in.input.need = end
+			return nil, false, nil
+		}
+		if in.input.usual = 0; end > in.input.readSize && end <= maxBufferSize { // A larger buffer is not pooled.
+			in.input.usual = end
+		}
+		in.input.r += end
+		in.input.last = int(length)
+		in.counts.received.Add(1)
+		return b[header:end:end], true, nil
+	}
+	in.input.need = 0
+	return nil, false, nil
+}
+
+// passOver has next go on behind the frame at r.
+func (in *inbound) passOver(header int, length uint64) {
+	in.oversize.refused++
+	if in.oversize.skip = uint64(header) + length; in.oversize.skip < length {
+		in.oversize.skip = length // Near 2^64: nobody lives to see the end of it.
+	}
+}
+
+// fresh says whether nothing has come but what is buffered.
+func (in *inbound) fresh() bool {
+	return in.session == nil && !in.resumed && in.counts.received.Load() == 0 && in.oversize.skip == 0 && in.counts.receivedBytes.Load() == uint64(in.input.w-in.input.r)
+}
+
+// wholeMessages counts the whole messages among what is buffered.
+func (in *inbound) wholeMessages() (n uint64) {
+	for rest := in.input.bytes(); in.oversize.skip == 0; n++ {
+		length, header, err := parseHeader(rest)
+		if err != nil || header == 0 || length > uint64(len(rest)-header) {
+			return n
+		}
+		rest = rest[header+int(length):]
+	}
+	return n
+}

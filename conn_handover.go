@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file brings a receiving connection to rest at the boundary of a message, for the next process.
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// errNotPlain is why a connection cannot be handed over.
+var errNotPlain = errors.New("only a connection over a bare socket can be handed over: not one with TLS, and none in memory")
+
+// A handOver is what becomes of a connection that the next process is to have.
+type handOver struct {
+	requested atomic.Bool           // From the next boundary of a message on.
+	deadline  time.Time             // When to wait for that no longer. The reading goroutine's own.
+	unfit     atomic.Pointer[error] // Why the next process does not get it.
+}
+
+// requestHandOver has the connection come to rest at the next boundary of a message, for the next process. What
+// cannot be handed over is ended gracefully. Any goroutine may call it.
+func (in *inbound) requestHandOver() {
+	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
+		in.handOver.unfit.Store(&errNotPlain)
+		in.requestClose(endOrderly)
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.handOver.requested.Load() || in.end.closing.Load() {
+		return
+	}
+	in.handOver.requested.Store(true)
+	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine,
+	in.wait.stir()                            // also if it waits for memory.
+}
+
+// beginHandOver notes since when the rest of a message is waited for.
+func (in *inbound) beginHandOver() {
+	if in.handOver.deadline.IsZero() {
+		in.handOver.deadline = time.Now().Add(closeGrace)
+	}
+}
+
+// tooLate ends a connection gracefully that does not come to rest.
+func (in *inbound) tooLate() {
+	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atRest() || in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
+		return
+	}
+	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", errTooSlow, closeGrace, in.midway())
+	in.handOver.unfit.Store(&why)
+	in.requestClose(endOrderly)
+}
+
+// handOverError returns why the next process does not get the connection; nil if nothing is in the way.
+func (in *inbound) handOverError() error {
+	if why := in.handOver.unfit.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// refuseHandOver ends the connection gracefully instead of handing it over.
+func (in *inbound) refuseHandOver(why error) {
+	if why != nil {
+		in.handOver.unfit.Store(&why)
+	}
+	in.requestClose(endOrderly)
+}
+
+// handOverSocket returns the socket of a connection that is at rest for a hand-over.
+func (in *inbound) handOverSocket() syscall.Conn { return in.conn.(syscall.Conn) }
