@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"os"
 	"runtime"
@@ -174,19 +173,6 @@ func unexpected(err error) error {
 	return err
 }
 
-// Messages returns what ReadMessage returns, one after the other, until the peer ends the connection. Any other
-// error is the last thing that it yields.
-func (c *Conn) Messages() iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		for {
-			data, err := c.ReadMessage()
-			if err == io.EOF || !yield(data, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
 // CloseRead refuses what the peer writes from now on; ReadMessage returns what the kernel has accepted by then, and
 // io.EOF behind it. That is what a Unix socket on Linux can do; elsewhere the error is errors.ErrUnsupported, and nothing
 // happens.
@@ -232,42 +218,3 @@ func (c *Conn) release() {
 	defer c.reading.Unlock()
 	c.in.release()
 }
-
-// Stream returns the connection as a stream of bytes, for what knows nothing of messages: each Write sends its bytes as
-// messages of up to WithMaxMessageSize, and Read returns the bytes of messages one after the other, whatever their
-// bounds. The peer uses it as well. Close closes the Conn.
-func (c *Conn) Stream() io.ReadWriteCloser { return &byteStream{conn: c} }
-
-// A byteStream is a Conn without bounds between messages.
-type byteStream struct {
-	conn *Conn
-	rest []byte // Of the last message; its reader's own.
-}
-
-func (s *byteStream) Read(b []byte) (int, error) {
-	for len(s.rest) == 0 {
-		if len(b) == 0 {
-			return 0, nil
-		}
-		var err error
-		if s.rest, err = s.conn.ReadMessage(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(b, s.rest)
-	s.rest = s.rest[n:]
-	return n, nil
-}
-
-func (s *byteStream) Write(b []byte) (n int, err error) {
-	for n < len(b) {
-		end := min(uint64(len(b)), uint64(n)+s.conn.limit)
-		if err := s.conn.WriteMessage(b[n:end]); err != nil {
-			return n, err
-		}
-		n = int(end)
-	}
-	return n, nil
-}
-
-func (s *byteStream) Close() error { return s.conn.Close() }

@@ -77,8 +77,13 @@
 // docs/PROTOCOL.md has both byte by byte, with test vectors.
 package udsipc
 
-// This file is the wire format as a user of the package meets it: how large a message may be, and what is said of one
-// that is larger. The frames themselves are formed and read in frame.go.
+// This file is the wire format as a user of the package meets it: how large a message may be, what is said of one that
+// is larger, and messages as a sequence or as a stream of bytes. The frames themselves are formed and read in frame.go.
+
+import (
+	"io"
+	"iter"
+)
 
 // maxMessageLimit bounds every message, whatever WithMaxMessageSize says: a length that no buffer can
 // hold, on a 32-bit system either, is never believed.
@@ -104,3 +109,55 @@ func (e *TooLargeError) Error() string { return (*tooLargeError)(e).Error() }
 
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLargeError) Unwrap() error { return ErrMessageTooLarge }
+
+// Messages returns what ReadMessage returns, one after the other, until the peer ends the connection. Any other
+// error is the last thing that it yields.
+func (c *Conn) Messages() iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for {
+			data, err := c.ReadMessage()
+			if err == io.EOF || !yield(data, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Stream returns the connection as a stream of bytes, for what knows nothing of messages: each Write sends its bytes as
+// messages of up to WithMaxMessageSize, and Read returns the bytes of messages one after the other, whatever their
+// bounds. The peer uses it as well. Close closes the Conn.
+func (c *Conn) Stream() io.ReadWriteCloser { return &byteStream{conn: c} }
+
+// A byteStream is a Conn without bounds between messages.
+type byteStream struct {
+	conn *Conn
+	rest []byte // Of the last message; its reader's own.
+}
+
+func (s *byteStream) Read(b []byte) (int, error) {
+	for len(s.rest) == 0 {
+		if len(b) == 0 {
+			return 0, nil
+		}
+		var err error
+		if s.rest, err = s.conn.ReadMessage(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *byteStream) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		end := min(uint64(len(b)), uint64(n)+s.conn.limit)
+		if err := s.conn.WriteMessage(b[n:end]); err != nil {
+			return n, err
+		}
+		n = int(end)
+	}
+	return n, nil
+}
+
+func (s *byteStream) Close() error { return s.conn.Close() }

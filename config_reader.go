@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file is what was set of a Reader and a Listener: the defaults, the checks, and what the receiver needs to know.
+
+import (
+	"fmt"
+	"io/fs"
+	"math"
+	"net"
+	"time"
+)
+
+// What a Conn has of Dial as well.
+const (
+	defaultReadBuffer     = 256 << 10
+	defaultReadMemory     = 64 << 20
+	defaultSendMemory     = 128 << 20
+	defaultMessageTimeout = 30 * time.Second
+)
+
+type readerConfig struct {
+	sharedConfig
+	inactivityTimeout     time.Duration
+	readBufferSize        uint32
+	maxAcceptErrors       int
+	maxConnections        int
+	maxConnectionsPerUser int // 0: as many as maxConnections.
+	firstMessageTimeout   time.Duration
+	messageTimeout        time.Duration
+	readMemory            uint64
+	sendMemory            uint64
+	sendMemorySet         bool
+	maxRedeliveries       int
+	deadLetter            func(d *Delivery, err error)
+	maxWriters            int
+	writerMemory          time.Duration
+	socketMode            fs.FileMode
+	socketModeSet         bool
+	socketUID             int
+	socketGID             int
+	systemdName           string
+	withoutSystemd        bool
+	withoutNotifications  bool
+	withoutReady          bool
+	statusInterval        time.Duration // 0: never.
+	stuckAfter            time.Duration // 0: as systemd's watchdog has it.
+	listener              net.Listener
+	listenerSet           bool
+	onError               ErrorCallback
+}
+
+func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
+	c := readerConfig{
+		sharedConfig:        sharedDefaults(text),
+		inactivityTimeout:   10 * time.Second,
+		readBufferSize:      defaultReadBuffer,
+		maxAcceptErrors:     10,
+		maxConnections:      1024,
+		firstMessageTimeout: 10 * time.Second,
+		messageTimeout:      defaultMessageTimeout,
+		readMemory:          defaultReadMemory,
+		maxRedeliveries:     3,
+		maxWriters:          4096,
+		writerMemory:        time.Hour,
+		statusInterval:      5 * time.Second,
+		socketMode:          0o600,
+		socketUID:           -1,
+		socketGID:           -1,
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt.applyReader(&c)
+		}
+	}
+	if err := c.check(text); err != nil {
+		return c, err
+	}
+	switch {
+	case c.inactivityTimeout < 0:
+		return c, invalidTimeout("WithInactivityTimeout", c.inactivityTimeout, "0, which is never, or more")
+	case c.readBufferSize == 0 || c.readBufferSize > maxMessageLimit:
+		return c, invalidSize("WithReadBufferSize", uint64(c.readBufferSize), "1 byte to 1 GiB")
+	case c.maxAcceptErrors < 0:
+		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
+	case c.maxConnections < 1:
+		return c, fmt.Errorf("udsipc: WithMaxConnections(%d): want 1 or more", c.maxConnections)
+	case c.socketMode&^0o777 != 0 || c.socketMode == 0:
+		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
+	case c.socketUID < -1 || c.socketGID < -1:
+		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
+	case (c.socketModeSet || c.listenSpec().ownerSet()) && (c.listener != nil || !c.address.isFile()):
+		return c, fmt.Errorf("udsipc: WithSocketMode(%#o), WithSocketOwner(%d, %d): %q has no socket file that this Reader makes; use WithAuthorizer or WithTLS",
+			uint32(c.socketMode), c.socketUID, c.socketGID, text)
+	case c.listenerSet && c.listener == nil:
+		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
+	case c.withoutSystemd && c.systemdName != "":
+		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
+	}
+	if err := c.checkLimits(); err != nil {
+		return c, err
+	}
+	if c.maxConnectionsPerUser == 0 {
+		c.maxConnectionsPerUser = c.maxConnections
+	}
+	if c.listener == nil {
+		return c, c.checkPlaintext(text)
+	}
+	return c, nil
+}
+
+// server returns what a server needs of this: everything but what is done with the messages.
+func (c *readerConfig) server(memory *budget) serverConfig {
+	return serverConfig{
+		where: c.where,
+
+		listener: c.listener, systemdName: c.systemdName, withoutSystemd: c.withoutSystemd,
+		checkPassed: c.checkPassed, socket: c.listenSpec(), storeKey: c.storeKey(),
+
+		maxAcceptErrors: c.maxAcceptErrors, maxConnections: c.maxConnections, maxConnectionsPerUser: c.maxConnectionsPerUser,
+		maxWriters: c.maxWriters, writerMemory: c.writerMemory, maxRedeliveries: c.maxRedeliveries,
+		peerTimeout: c.peerTimeout, handshakeTimeout: c.handshakeTimeout,
+
+		in: c.inLimits(), memory: memory, tls: c.tls, authorizer: authorizePeer(c.authorizer),
+
+		report: c.onError.report,
+
+		notify: notifyConfig{
+			where: c.where, silent: c.withoutSystemd || c.withoutNotifications, withoutReady: c.withoutReady,
+			statusInterval: c.statusInterval, stuckAfter: c.stuckAfter,
+		},
+	}
+}
+
+// storeKey names what a Reader leaves for the next process, and takes.
+func (c *readerConfig) storeKey() string {
+	if c.systemdName != "" {
+		return c.systemdName
+	}
+	return c.address.String()
+}
+
+// newMemory returns the budget of all read buffers together.
+func (c *readerConfig) newMemory() *budget { return &budget{limit: int64(c.readMemory)} }
+
+// sendLimit is the bound of all queues of a Listener together.
+func (c *readerConfig) sendLimit() int64 {
+	if c.sendMemorySet {
+		return int64(c.sendMemory)
+	}
+	return int64(max(defaultSendMemory, 2*min(c.queueBytes(), math.MaxInt64/4)))
+}
+
+// listenSpec is what the listener is to be like.
+func (c *readerConfig) listenSpec() listenSpec {
+	return listenSpec{address: c.address, mode: c.socketMode, uid: c.socketUID, gid: c.socketGID}
+}
+
+// checkLimits is for what a Reader puts up with.
+func (c *readerConfig) checkLimits() error {
+	switch {
+	case c.maxConnectionsPerUser < 0:
+		return fmt.Errorf("udsipc: WithMaxConnectionsPerUser(%d): want 1 or more, or 0 for as many as WithMaxConnections", c.maxConnectionsPerUser)
+	case c.firstMessageTimeout < 0:
+		return invalidTimeout("WithFirstMessageTimeout", c.firstMessageTimeout, "0, which is never, or more")
+	case c.messageTimeout < 0:
+		return invalidTimeout("WithMessageTimeout", c.messageTimeout, "0, which is never, or more")
+	case c.readMemory == 0 || c.readMemory > math.MaxInt64/2:
+		return invalidSize("WithReadMemory", c.readMemory, "1 byte or more")
+	case c.sendMemorySet && (c.sendMemory == 0 || c.sendMemory > math.MaxInt64/2):
+		return invalidSize("WithSendMemory", c.sendMemory, "1 byte or more")
+	case c.maxRedeliveries < 0:
+		return fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
+	case c.maxWriters < 1:
+		return fmt.Errorf("udsipc: WithMaxWriters(%d): want 1 or more", c.maxWriters)
+	case c.writerMemory <= 0:
+		return invalidTimeout("WithWriterMemory", c.writerMemory, "more than 0")
+	case c.statusInterval != 0 && c.statusInterval < minStatusInterval:
+		return invalidTimeout("WithStatusInterval", c.statusInterval, "0, which is never, or 100 ms or more")
+	case c.stuckAfter < 0:
+		return invalidTimeout("WithStuckAfter", c.stuckAfter, "0, which is as long as the watchdog's interval, or more")
+	}
+	return nil
+}
+
+// inLimits are those of each connection.
+func (c *readerConfig) inLimits() inLimits {
+	return inLimits{
+		maxMessageSize: c.maxMessageSize, readSize: int(c.readBufferSize), idleTimeout: c.inactivityTimeout,
+		firstMessageTimeout: c.firstMessageTimeout, messageTimeout: c.messageTimeout,
+	}
+}
