@@ -58,17 +58,23 @@ func (a *arrivals) handle([]byte) error {
 	return nil
 }
 
-// mustListenAt starts a Reader. A listener that was closed lives on for a moment in a process that another test is
-// about to start: from fork to exec it has all descriptors. So an address may still be in use.
-func mustListenAt(tb testing.TB, r *udsipc.Reader) {
+// whileInUse calls listen until the address is free. A listener that was closed lives on for a moment in a process that
+// another test is about to start: from fork to exec it has all descriptors.
+func whileInUse(tb testing.TB, listen func() error) {
 	tb.Helper()
-	err := r.Start()
-	for deadline := time.Now().Add(time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); err = r.Start() {
+	err := listen()
+	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); err = listen() {
 		time.Sleep(time.Millisecond)
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// mustListenAt starts a Reader.
+func mustListenAt(tb testing.TB, r *udsipc.Reader) {
+	tb.Helper()
+	whileInUse(tb, r.Start)
 }
 
 func startReader(tb testing.TB, handler udsipc.MessageHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
@@ -95,10 +101,10 @@ func startWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *ud
 	return w
 }
 
-// stop ends what a test began; 10 s are what a broken one may cost.
+// stop ends what a test began; 30 s are what a broken one may cost.
 func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := s.Stop(ctx); err != nil {
 		tb.Errorf("Stop: %v", err)

@@ -34,6 +34,7 @@ func TestChaos(t *testing.T) {
 	overModes(t, func(t *testing.T, on *route) {
 		c := &chaos{T: t, on: on, policy: policy}
 		policy = (policy + 1) % 3
+		t.Parallel()
 		ctx, cancel := context.WithTimeout(t.Context(), lasts)
 		defer cancel()
 		c.startReader()

@@ -46,6 +46,7 @@ func accept(t *testing.T, l *udsipc.Listener) *udsipc.Conn {
 // TestCloseIsBounded: a peer that does not read holds up Close no longer than WithWriteTimeout says, and the error tells
 // what it cost, each time.
 func TestCloseIsBounded(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		l := listenOn(t, on, udsipc.WithWriteTimeout(100*time.Millisecond))
 		deaf(t, on)
@@ -74,6 +75,7 @@ func TestCloseIsBounded(t *testing.T) {
 
 // TestCloseWriteIsBounded, although the peer leaves no room for the notice of TLS.
 func TestCloseWriteIsBounded(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		l := listenOn(t, on, udsipc.WithWriteTimeout(50*time.Millisecond))
 		deaf(t, on)
@@ -97,6 +99,7 @@ func TestCloseWriteIsBounded(t *testing.T) {
 // TestCloseOverTCP: what was sent arrives, although this side leaves something unread, and although the peer reads only
 // once it has sent what nobody wants.
 func TestCloseOverTCP(t *testing.T) {
+	t.Parallel()
 	const messages, size = 100, 64 << 10
 	overTransports(t, func(t *testing.T, on *route) {
 		if !on.tcp() {
@@ -136,6 +139,7 @@ func TestCloseOverTCP(t *testing.T) {
 
 // TestCloseAfterALoss tells how many messages were lost with the peer, which no other call has returned.
 func TestCloseAfterALoss(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		l := listenOn(t, on)
 		socket, _ := deaf(t, on)
@@ -186,6 +190,7 @@ func TestEndOverTLS(t *testing.T) {
 
 // TestEndsAreAnnounced: whichever end says that it is over, and by whatever call, the other one reads io.EOF.
 func TestEndsAreAnnounced(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		l := listenOn(t, on)
 		check := func(how string, conn *udsipc.Conn) {
@@ -251,6 +256,7 @@ func TestCutWhilePassingOver(t *testing.T) {
 
 // TestListenerClosesInACallback of the goroutine that accepts, as ErrorCallback allows.
 func TestListenerClosesInACallback(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		ready, closed := make(chan *udsipc.Listener, 1), make(chan error, 1)
 		l := listenOn(t, on, udsipc.WithMaxConnections(1), udsipc.WithHandshakeTimeout(50*time.Millisecond), udsipc.WithReaderErrorCallback(func(err error, _ string) {
@@ -265,7 +271,13 @@ func TestListenerClosesInACallback(t *testing.T) {
 		}))
 		ready <- l
 		mustDial(t, on.address)
-		mustDial(t, on.address)
+		until(t, "one is too many", func() bool { // The one before it may be gone: its handshake has taken too long.
+			network, name := networkOf(on.address)
+			if conn, err := net.Dial(network, name); err == nil {
+				t.Cleanup(func() { conn.Close() })
+			}
+			return len(ready) == 0
+		})
 		if err := await(t, "Close", closed); err != nil {
 			t.Error(err)
 		}
@@ -282,10 +294,14 @@ func TestListenerClosesInACallback(t *testing.T) {
 }
 
 // TestAddressIsFreeAfterClose: another Listener can have it at once.
-func TestAddressIsFreeAfterClose(t *testing.T) {
+func TestAddressIsFreeAfterClose(t *testing.T) { // Not beside tests that start processes: see whileInUse.
 	overTransports(t, func(t *testing.T, on *route) {
 		for range 20 {
-			if err := listenOn(t, on).Close(); err != nil {
+			l, err := udsipc.Listen(on.address, on.readerOptions(t)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -97,6 +97,7 @@ func TestManyPassedOver(t *testing.T) {
 
 // TestReadDeadlineWithoutMemory ends a wait for memory like any other, one that is under way included.
 func TestReadDeadlineWithoutMemory(t *testing.T) {
+	t.Parallel()
 	const connections, size = 4, 1 << 20
 	overTransports(t, func(t *testing.T, on *route) {
 		l := listenOn(t, on, udsipc.WithReadMemory(1<<20))

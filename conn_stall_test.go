@@ -24,6 +24,7 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 				name += ", tls"
 			}
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				theirs, ours := opts, []udsipc.WriterOption(nil)
 				if secure {
 					server, client := newAuthority(t).configs(t)
@@ -42,7 +43,8 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 
 // TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
 func TestStallTimeout(t *testing.T) {
-	const stall = 250 * time.Millisecond
+	t.Parallel()
+	const stall = time.Second // A busy machine may keep who reads from it for some of it.
 	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
 	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {
 		ended := make(chan error, 1)
@@ -78,6 +80,7 @@ func TestStallTimeout(t *testing.T) {
 
 // TestControlMessages are taken although the queue is full, and arrive in order.
 func TestControlMessages(t *testing.T) {
+	t.Parallel()
 	opts := []udsipc.ReaderOption{udsipc.WithMaxBufferedWrites(4), udsipc.WithWriteTimeout(10 * time.Millisecond)}
 	overStallingConversations(t, opts, func(t *testing.T, _ *udsipc.Listener, dialled, accepted *udsipc.Conn) {
 		count := 0
@@ -108,6 +111,7 @@ func TestControlMessages(t *testing.T) {
 
 // TestInactivityIsOfBothDirections: a connection that this side uses is not idle.
 func TestInactivityIsOfBothDirections(t *testing.T) {
+	t.Parallel()
 	const idle = 50 * time.Millisecond
 	path := socketPath(t)
 	_, accepted := converse(t, listen(t, path, udsipc.WithInactivityTimeout(idle)), path)

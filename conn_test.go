@@ -21,10 +21,8 @@ import (
 // listen returns a Listener that ends with the test.
 func listen(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Listener {
 	tb.Helper()
-	l, err := udsipc.Listen(address, opts...)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	var l *udsipc.Listener
+	whileInUse(tb, func() (err error) { l, err = udsipc.Listen(address, opts...); return err })
 	tb.Cleanup(func() { l.Close() })
 	return l
 }
@@ -59,6 +57,7 @@ func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *
 }
 
 func TestConversation(t *testing.T) {
+	t.Parallel()
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		for _, size := range []int{0, 1, 127, 128, 16 << 10, 64<<10 - 3, 64 << 10, 1 << 20, 5 << 20} {
 			message := bytes.Repeat([]byte{byte(size), 7}, size)[:size]
@@ -95,6 +94,7 @@ func TestConversation(t *testing.T) {
 
 // TestConversationFromManyGoroutines: every message whole, those of one goroutine in order, both ways at once.
 func TestConversationFromManyGoroutines(t *testing.T) {
+	t.Parallel()
 	const goroutines, messages = 16, 500
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		var all sync.WaitGroup
@@ -198,6 +198,7 @@ func TestConnIsCut(t *testing.T) {
 }
 
 func TestConnDeadlines(t *testing.T) {
+	t.Parallel()
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		soon := func() time.Time { return time.Now().Add(20 * time.Millisecond) }
 		for range 2 {
@@ -240,6 +241,7 @@ func TestConnDeadlines(t *testing.T) {
 
 // TestConnWriteDeadline: with nobody who reads, a queue fills and the deadline ends the wait, once it comes.
 func TestConnWriteDeadline(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	dialled, accepted := converse(t, listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
 	message := make([]byte, 100_000)
@@ -388,6 +390,7 @@ func TestConversationKnowsItsPeer(t *testing.T) {
 }
 
 func TestStreamOfBytes(t *testing.T) {
+	t.Parallel()
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		sent := bytes.Repeat([]byte("all the bytes "), 100_000)
 		go func() { // Ends with the bytes.

@@ -148,7 +148,10 @@ func sendFirst(b []byte) func(*scene) []udsipc.WriterOption {
 func TestEndings(t *testing.T) {
 	t.Parallel()
 	for _, e := range endings {
-		t.Run(e.name, func(t *testing.T) { overModes(t, e.run) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			overModes(t, e.run)
+		})
 	}
 }
 
@@ -294,6 +297,7 @@ func (s *scene) stopReader(died bool) {
 // TestBothEndsStop: the Writer stops first, and closes with bytes under way; then the Reader does, and says goodbye.
 // The kernel of a TCP socket that was closed drops what it has to send when it gets a word.
 func TestBothEndsStop(t *testing.T) {
+	t.Parallel()
 	const n, size = 100, 10_000
 	overModes(t, func(t *testing.T, on *route) {
 		var handled atomic.Uint64

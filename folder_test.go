@@ -17,6 +17,7 @@ import (
 
 // TestFoldersThatOthersControl are refused, and the error says which and what to do.
 func TestFoldersThatOthersControl(t *testing.T) {
+	t.Parallel()
 	mode := func(t *testing.T, folder string, mode os.FileMode) {
 		t.Helper()
 		if err := os.Chmod(folder, mode); err != nil {

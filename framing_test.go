@@ -245,6 +245,7 @@ func TestFramesWalkTheBoundaries(t *testing.T) {
 
 // TestEverySplit cuts a stream of many kinds of frames at every two places.
 func TestEverySplit(t *testing.T) {
+	t.Parallel()
 	stream := frames("", "a", strings.Repeat("b", 127), "", strings.Repeat("c", 128), "d")
 	stream = append(stream, 0x83, 0x80, 0x00, 'x', 'y', 'z')             // Not minimal.
 	stream = append(stream, frames(strings.Repeat("too large ", 20))...) // Over the limit.

@@ -108,6 +108,7 @@ type peerEnd struct {
 // TestWriterAccountsForEachEnd plays a reader that ends its connection in each way that there is, over a
 // bare socket, over TCP, and over a connection that tells nothing by itself.
 func TestWriterAccountsForEachEnd(t *testing.T) {
+	t.Parallel()
 	const all, size = 10, 20
 	ends := []peerEnd{
 		{"end of file, everything was read", size, "", 0, all, udsipc.ErrConnectionClosed},
@@ -263,6 +264,7 @@ func TestReaderOfSmallerLimitIsForgotten(t *testing.T) {
 // TestSessionIsToldWhyItIsRejected: a reader that is full, or does not want this writer, is not taken for one that does not know
 // acknowledgements.
 func TestSessionIsToldWhyItIsRejected(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		for _, test := range []struct {
 			want error
@@ -297,6 +299,7 @@ func TestSessionIsToldWhyItIsRejected(t *testing.T) {
 
 // TestRejectedWriterKeepsItsLargeMessage: a reader that is full is not one for which the message is too large.
 func TestRejectedWriterKeepsItsLargeMessage(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		const size = 8 << 20 // More than the kernels hold.
 		got := make(chan int, 10)
@@ -356,6 +359,7 @@ func TestWrappedWriterAwaitsItsReader(t *testing.T) {
 // TestWrappedWriterOfABareReader: what a Reader could leave to the kernel it says all the same, because its writer may see
 // the socket through a type that the library does not know.
 func TestWrappedWriterOfABareReader(t *testing.T) {
+	t.Parallel()
 	for _, idle := range []bool{false, true} {
 		overTransports(t, func(t *testing.T, on *route) {
 			if !on.bare() {
@@ -495,6 +499,7 @@ func TestForcedStopOverTCP(t *testing.T) {
 // TestMessageThatLooksLikeTLS: a plain Writer whose first message begins like a record of TLS hears from a Reader that
 // speaks TLS that it was not read, although the handshake has swallowed it.
 func TestMessageThatLooksLikeTLS(t *testing.T) {
+	t.Parallel()
 	for name, first := range map[string]string{
 		"a record that does not come to its end": "\x0a\x14\x20\x20" + strings.Repeat("x", 18),
 		"a record that is there":                 "\x0a\x14\x00\x01" + strings.Repeat("x", 18),

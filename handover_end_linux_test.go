@@ -89,6 +89,7 @@ func TestHandOverWhoseContextEndsLate(t *testing.T) {
 // TestHandOverWithLittlePatience: wherever the context ends, with acknowledgements nothing is lost and repeats are
 // marked; a plain Writer has no repeats, and reports what is lost.
 func TestHandOverWithLittlePatience(t *testing.T) {
+	t.Parallel()
 	const generations = 20
 	for name, opts := range map[string][]udsipc.WriterOption{"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()}} {
 		t.Run(name, func(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 
 // TestHandOver has five processes follow one another under Writers at full speed, which must not notice.
 func TestHandOver(t *testing.T) {
+	t.Parallel()
 	const generations = 5
 	overAddresses(t, func(t *testing.T, address string) {
 		for name, opts := range map[string][]udsipc.WriterOption{
@@ -93,6 +94,7 @@ func TestHandOverOnTheBoundary(t *testing.T) {
 
 // TestHandOverOfAHalf: a message whose rest does not come ends its connection as Stop does.
 func TestHandOverOfAHalf(t *testing.T) {
+	t.Parallel()
 	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
 	cmd := systemd.generation(t, "ADDRESS="+path, "LOG="+log.path)
 	conn := mustDial(t, path)
@@ -111,6 +113,7 @@ func TestHandOverOfAHalf(t *testing.T) {
 
 // TestHandOverWithoutMemory: what the next process cannot know costs repeats that are marked, and no message.
 func TestHandOverWithoutMemory(t *testing.T) {
+	t.Parallel()
 	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.path}
 	cmd := systemd.generation(t, environment...)
@@ -129,6 +132,7 @@ func TestHandOverWithoutMemory(t *testing.T) {
 
 // TestHandOverIsKilled in its middle, or right behind it: with acknowledgements nothing is lost.
 func TestHandOverIsKilled(t *testing.T) {
+	t.Parallel()
 	systemd, log, path := fakeNotify(t, socketPath(t)), newServedLog(t), socketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.path}
 	cmd := systemd.generation(t, environment...)
@@ -276,6 +280,7 @@ func TestStartFailsAfterHandOver(t *testing.T) {
 
 // TestHandOverToAnotherAddress: the next process listens where it is told to, and serves who waited at the old one.
 func TestHandOverToAnotherAddress(t *testing.T) {
+	t.Parallel()
 	for name, addresses := range map[string][2]string{
 		"tcp": {tcpAddress(t), tcpAddress(t)}, "unix": {socketPath(t), socketPath(t)}, "abstract": {abstractName(t), abstractName(t)},
 	} {

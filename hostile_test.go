@@ -429,6 +429,7 @@ func init() {
 
 // TestStartOutOfDescriptors, with none left to with enough: a Start that fails says why, leaves nothing, and may be repeated.
 func TestStartOutOfDescriptors(t *testing.T) {
+	t.Parallel()
 	service := startService(t, process(t, "start with few descriptors"))
 	service.says("done")
 	service.ends()

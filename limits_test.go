@@ -209,6 +209,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // TestLargeMessagesShareMemory: many large messages at once, each larger than what there is, all arrive.
 func TestLargeMessagesShareMemory(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		const writers, each, size = 8, 5, 1 << 20
 		var handled atomic.Int64

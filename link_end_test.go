@@ -18,6 +18,7 @@ import (
 
 // TestLinkStopIsBounded: a peer that does not read holds up Stop no longer than its context lasts.
 func TestLinkStopIsBounded(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		l := listenOn(t, on, udsipc.WithWriteTimeout(10*time.Millisecond))
 		link := startLink(t, on.address, func([]byte) {}, on.writerOptions(t)...)

@@ -45,6 +45,7 @@ func announced(size, part int) []byte {
 // TestStallingPeersDoNotHoldMemory: many that send three quarters of a message and stall, again and again, hold up a
 // message of somebody else for minutes at most, of the same user too.
 func TestStallingPeersDoNotHoldMemory(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit, large, stalling = 1 << 20, 400 << 10, 300
 		n := new(simNet)
@@ -143,6 +144,7 @@ func TestMemoryIsNotHeldForEver(t *testing.T) {
 
 // TestStreamsDoNotHoldMemory: connections that always have a large message to send give way to one that waits.
 func TestStreamsDoNotHoldMemory(t *testing.T) {
+	t.Parallel()
 	const size, streams = 1 << 20, 12
 	path := socketPath(t)
 	var loud, quiet atomic.Int64
@@ -174,6 +176,7 @@ func TestStreamsDoNotHoldMemory(t *testing.T) {
 
 // TestWaitForMemoryAcknowledgesFirst: the writer need not wait as well.
 func TestWaitForMemoryAcknowledgesFirst(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	r := startReader(t, ignore, path, udsipc.WithReadMemory(64<<10))
 	const large = 1 << 20

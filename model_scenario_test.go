@@ -24,7 +24,7 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-var modelScenarios = flag.Int("model.scenarios", 120, "how many scenarios TestModelScenarios tries")
+var modelScenarios = flag.Int("model.scenarios", 40, "how many scenarios TestModelScenarios tries")
 
 func TestModelScenarios(t *testing.T) {
 	t.Parallel()

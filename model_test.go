@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	modelSchedules = flag.Int("model.schedules", 2000, "how many schedules TestModel tries")
+	modelSchedules = flag.Int("model.schedules", 500, "how many schedules TestModel tries")
 	modelSeed      = flag.Uint64("model.seed", 0, "the first seed; 0 for one of the clock's")
 	modelIgnore    = flag.String("model.ignore", "^$", "failures of scenarios that match are passed over")
 	modelKeep      = flag.Bool("model.keep", false, "go on after a failure")
@@ -41,7 +41,7 @@ func runModel(t *testing.T, schedules int, run func(t *testing.T, seed uint64)) 
 		first = uint64(time.Now().UnixNano()) >> 10
 	}
 	if testing.Short() {
-		schedules = (schedules + 19) / 20
+		schedules = (schedules + 4) / 5
 	}
 	debug.SetTraceback("all") // For a busy loop.
 	t.Logf("%d schedules from seed %d on", schedules, first)

@@ -17,6 +17,7 @@ import (
 // turn, with and without what was under way. In a session every message is handled once; in plain mode
 // what was handed over and did not arrive is reported.
 func TestEveryOffsetInBothDirections(t *testing.T) {
+	t.Parallel()
 	var messages []string
 	for i, size := range []int{0, 1, 127, 128, 0, 300, 2, 0, 0, 5, 40} {
 		messages = append(messages, strings.Repeat(string(rune('a'+i)), size))

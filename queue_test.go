@@ -27,6 +27,7 @@ var (
 // TestQueueModel tries random histories of a queue: writes that wait, or not, or must not, flushes, writes to a
 // connection that stop anywhere, acknowledgements, lost connections, limits, dropping, time, contexts that end.
 func TestQueueModel(t *testing.T) {
+	t.Parallel()
 	for i := range uint64(*queueSeeds) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHistory(t, *queueFirst+i)

@@ -103,6 +103,7 @@ func TestStopServesTheBacklogWhenBusy(t *testing.T) {
 // TestForcedStopCallsNoHandlerAnyMore: the one that runs finishes. What was read behind its message is counted, and
 // the Writer is told if the handler does not keep that from happening.
 func TestForcedStopCallsNoHandlerAnyMore(t *testing.T) {
+	t.Parallel()
 	for name, inTime := range map[string]bool{"a handler that heeds its context": true, "one that does not": false} {
 		t.Run(name, func(t *testing.T) {
 			overModes(t, func(t *testing.T, on *route) {

@@ -29,8 +29,8 @@ func await[T any](tb testing.TB, what string, events <-chan T) T {
 	select {
 	case event := <-events:
 		return event
-	case <-time.After(10 * time.Second):
-		tb.Fatalf("waited 10 s for %s", what)
+	case <-time.After(30 * time.Second):
+		tb.Fatalf("waited 30 s for %s", what)
 		panic("not reached")
 	}
 }
@@ -99,6 +99,7 @@ func mustWrite(tb testing.TB, conn net.Conn, b []byte) {
 }
 
 func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
+	t.Parallel()
 	sizes := []int{0, 1, 2, 127, 128, 129, 511, 512, 513, 4 << 10, 16383, 16384, 64<<10 - 4, 64<<10 - 3, 64 << 10,
 		64<<10 + 1, 256<<10 - 4, 256<<10 - 3, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20, 10 << 20}
 	overTransports(t, func(t *testing.T, on *route) {
@@ -462,9 +463,9 @@ func until(tb testing.TB, what string, fact func() bool) {
 	tb.Helper()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(10 * time.Second); !fact(); <-ticker.C {
+	for deadline := time.Now().Add(30 * time.Second); !fact(); <-ticker.C {
 		if time.Now().After(deadline) {
-			tb.Fatalf("waited 10 s until %s", what)
+			tb.Fatalf("waited 30 s until %s", what)
 		}
 	}
 }
@@ -549,6 +550,7 @@ func TestReaderStartAndStopInAnyOrder(t *testing.T) {
 
 // TestReaderStopReturnsWithItsContext has each Stop meet something that will not end.
 func TestReaderStopReturnsWithItsContext(t *testing.T) {
+	t.Parallel()
 	const patience = 30 * time.Millisecond
 	check := func(t *testing.T, r *udsipc.Reader, wantErr bool) {
 		t.Helper()
@@ -724,6 +726,7 @@ func (l *failingListener) Accept() (net.Conn, error) {
 }
 
 func TestAcceptingGoesOn(t *testing.T) {
+	t.Parallel()
 	inner, err := net.Listen("unix", socketPath(t))
 	if err != nil {
 		t.Fatal(err)

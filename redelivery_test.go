@@ -19,6 +19,7 @@ import (
 // TestHandlerEndsItsGoroutine: runtime.Goexit is what a panic is: it costs the message, and in a session it is offered
 // again. The connection goes on.
 func TestHandlerEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
 	overModes(t, func(t *testing.T, on *route) {
 		var mu sync.Mutex
 		var calls []string
@@ -61,6 +62,7 @@ func TestHandlerEndsItsGoroutine(t *testing.T) {
 // TestFailuresOfEveryKind: whatever a handler does instead of succeeding, and a dead letter's callback too, the message
 // becomes a dead letter after as many attempts, counts once, and those behind it come.
 func TestFailuresOfEveryKind(t *testing.T) {
+	t.Parallel()
 	fail := map[string]func() error{
 		"errors": func() error { return errors.New("no") },
 		"panics": func() error { panic("no") },
@@ -164,6 +166,7 @@ func TestAttemptsSurviveTheConnection(t *testing.T) {
 
 // TestDeliveryIsSetAnew: what a handler writes into its Delivery is gone with the next call.
 func TestDeliveryIsSetAnew(t *testing.T) {
+	t.Parallel()
 	overModes(t, func(t *testing.T, on *route) {
 		var mu sync.Mutex
 		var got []udsipc.Delivery

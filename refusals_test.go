@@ -17,6 +17,7 @@ const large = 1 << 20
 // TestLargeMessageOutlivesItsReaders: readers that die at once, or refuse for the moment, are not readers for which
 // the message is too large.
 func TestLargeMessageOutlivesItsReaders(t *testing.T) {
+	t.Parallel()
 	t.Run("they die", func(t *testing.T) {
 		overTransports(t, func(t *testing.T, on *route) {
 			const deaths = 6

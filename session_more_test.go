@@ -98,6 +98,7 @@ func pass(to, from net.Conn, hole <-chan struct{}) {
 // TestDeadPeersAreNoticed: over TCP a peer that vanishes without a word is given up on in both
 // directions, and the messages come again.
 func TestDeadPeersAreNoticed(t *testing.T) {
+	t.Parallel()
 	address := tcpAddress(t)
 	writerErrs := collect()
 	got := make(chan string, 100)
@@ -125,6 +126,7 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 
 // TestDeadWriterIsNoticed: one that does not come back either.
 func TestDeadWriterIsNoticed(t *testing.T) {
+	t.Parallel()
 	address := tcpAddress(t)
 	errs := collect()
 	r := startReader(t, ignore, address, udsipc.WithPeerTimeout(200*time.Millisecond), udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithInactivityTimeout(0))
@@ -225,6 +227,7 @@ func TestMemoryOfWriters(t *testing.T) {
 // TestReaderLimit: the welcome tells the reader's limit, and a Writer refuses what is larger at once. What
 // was accepted before is set aside, also if an earlier reader had taken it.
 func TestReaderLimit(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		errs := collect()
 		var mu sync.Mutex
@@ -292,8 +295,11 @@ func TestReaderLimit(t *testing.T) {
 
 // TestWhatWasSentIsNotDropped: neither age nor a full queue costs a message that a reader may have.
 func TestWhatWasSentIsNotDropped(t *testing.T) {
+	t.Parallel()
+	const age = 500 * time.Millisecond // More than it takes to send them.
 	overTransports(t, func(t *testing.T, on *route) {
-		for _, opt := range []udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxAge(20 * time.Millisecond)} {
+		t.Parallel()
+		for _, opt := range []udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxAge(age)} {
 			step := make(chan struct{})
 			var mu sync.Mutex
 			var got []string
@@ -305,11 +311,14 @@ func TestWhatWasSentIsNotDropped(t *testing.T) {
 				return nil
 			})
 			w := on.startWriter(t, udsipc.WithAcknowledgements(), udsipc.WithMaxBufferedWrites(3), opt)
+			if err := w.WaitConnected(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			for _, message := range []string{"a", "b", "c"} {
 				mustWriteMessage(t, w, message)
 			}
 			until(t, "all are sent", func() bool { return w.Metrics().Unacknowledged == 3 })
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(age + 50*time.Millisecond)
 			if err := w.WriteMessage([]byte("d")); !errors.Is(err, udsipc.ErrBufferFull) {
 				t.Errorf("a fourth message: %v", err)
 			}
@@ -332,6 +341,7 @@ func TestWhatWasSentIsNotDropped(t *testing.T) {
 
 // TestStopDuringARedelivery ends with its context, and the message is not acknowledged.
 func TestStopDuringARedelivery(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		failed := make(chan struct{}, 100)
 		r := on.startReader(t, func([]byte) error { failed <- struct{}{}; return errors.New("no") }, udsipc.WithMaxRedeliveries(1000))
@@ -381,6 +391,7 @@ func TestAcknowledgementsLeftUnread(t *testing.T) {
 
 // TestStopReturnsWithItsContextInASession: whatever the other end is stuck in.
 func TestStopReturnsWithItsContextInASession(t *testing.T) {
+	t.Parallel()
 	prompt := func(t *testing.T, s interface{ Stop(context.Context) error }) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

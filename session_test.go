@@ -22,6 +22,7 @@ import (
 
 // TestAcknowledgedMessagesArrive: with acknowledgements a message is sent when it is handled.
 func TestAcknowledgedMessagesArrive(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		const n = 20_000
 		s := newSequence(t, n)
@@ -317,6 +318,7 @@ func awaitAck(tb testing.TB, conn net.Conn, message byte) {
 // TestTakingOver: a second connection of a writer ends the first, waits for the handler that runs, and
 // gets the true number. What lies in the first one's buffer is not handled.
 func TestTakingOver(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		entered, leave := make(chan string, 10), make(chan struct{})
 		r := on.startReader(t, func(data []byte) error {
@@ -469,6 +471,7 @@ func TestRedelivery(t *testing.T) {
 
 // TestSlowHandlerFreesTheQueue: what is handled leaves the queue although the batch is not at its end.
 func TestSlowHandlerFreesTheQueue(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		step := make(chan struct{})
 		on.startReader(t, func([]byte) error { <-step; return nil })
@@ -526,6 +529,7 @@ func (c *countingConn) Read(b []byte) (int, error) {
 
 // TestStopHandsBackWhatIsNotAcknowledged: exactly that.
 func TestStopHandsBackWhatIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		const n, handled = 100, 37
 		var calls atomic.Int64

@@ -295,6 +295,7 @@ func TestStrangersLease(t *testing.T) {
 
 // TestPlacesForSockets are tried as an ordinary user.
 func TestPlacesForSockets(t *testing.T) {
+	t.Parallel()
 	asRoot(t)
 	folder, base := stickyFolder(t)
 	makeFolder(t, filepath.Join(base, "root"), 0o755, 0, 0)
@@ -323,6 +324,7 @@ func TestPlacesForSockets(t *testing.T) {
 // TestSocketThatKeepsItsOwnerOut, as a Reader leaves one that is killed before the mode is set: it is replaced if nobody
 // listens on it, and left as it is if somebody does.
 func TestSocketThatKeepsItsOwnerOut(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]string{"stale": "started", "in use": "somebody listens"} {
 		t.Run(name, func(t *testing.T) {
 			asRoot(t)

@@ -131,6 +131,7 @@ func init() {
 
 // TestSocketModeWhateverTheUmask uses processes, because the umask belongs to one.
 func TestSocketModeWhateverTheUmask(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"666", "660", "600", "200", "777"} {
 		for _, umask := range []string{"000", "022", "077", "777"} {
 			t.Run(mode+" under "+umask, func(t *testing.T) {
@@ -301,7 +302,7 @@ func TestNobodyElseConnectsAtAnyMoment(t *testing.T) {
 			defer syscall.Umask(syscall.Umask(0)) // The worst; no other test runs now.
 			path := filepath.Join(openFolder(t), "s")
 			cmd, complaint := startIntruder(t, path)
-			for range 200 {
+			for range 50 {
 				stop(t, startReader(t, ignore, path, opts...))
 			}
 			r := startReader(t, ignore, path, opts...)
@@ -328,6 +329,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 }
 
 func TestSocketInUse(t *testing.T) {
+	t.Parallel()
 	for _, transport := range transports {
 		address := transport.address(t)
 		t.Run(transport.name+" of a Reader", func(t *testing.T) {
@@ -338,9 +340,7 @@ func TestSocketInUse(t *testing.T) {
 			}
 			mustDial(t, address)
 			stop(t, first)
-			if err := second.Start(); err != nil {
-				t.Errorf("once the first has stopped: %v", err)
-			}
+			mustListenAt(t, second)
 		})
 	}
 	for _, transport := range transports {
@@ -365,6 +365,7 @@ func TestSocketInUse(t *testing.T) {
 
 // TestOneOfManyWins starts Readers at the same moment, over a stale socket or none.
 func TestOneOfManyWins(t *testing.T) {
+	t.Parallel()
 	for n, rounds := range map[int]int{2: 50, 8: 10} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			for round := range rounds {
@@ -697,6 +698,7 @@ func lockFile(path string) string {
 // TestSocketIsLocked has another process of this user hold the lock for longer than a Reader waits, and then
 // end without removing it.
 func TestSocketIsLocked(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	lock, err := os.OpenFile(lockFile(path), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

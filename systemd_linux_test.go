@@ -173,6 +173,7 @@ func send(tb testing.TB, address string, messages ...string) {
 }
 
 func TestActivation(t *testing.T) {
+	t.Parallel()
 	t.Run("one socket without name", func(t *testing.T) {
 		path, own := socketPath(t), socketPath(t)
 		s := startService(t, activate(t, []string{"-l", path}, "NAMES=", "OWN="+own, "TURNS=1"))
@@ -304,6 +305,7 @@ func fileOf(tb testing.TB, socket interface{ File() (*os.File, error) }) *os.Fil
 }
 
 func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
+	t.Parallel()
 	kinds := []struct {
 		name string
 		says []string

@@ -321,10 +321,8 @@ func readToEnd(tb testing.TB, conn net.Conn) {
 func mustListen(tb testing.TB, address string) net.Listener {
 	tb.Helper()
 	network, name := networkOf(address)
-	l, err := net.Listen(network, name)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	var l net.Listener
+	whileInUse(tb, func() (err error) { l, err = net.Listen(network, name); return err })
 	tb.Cleanup(func() { l.Close() })
 	return l
 }

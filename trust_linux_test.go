@@ -153,6 +153,7 @@ func TestAnotherUser(t *testing.T) {
 
 // TestImpostor: a Writer that knows who should listen sends nothing to somebody else.
 func TestImpostor(t *testing.T) {
+	t.Parallel()
 	asRoot(t)
 	folder := openFolder(t)
 	if err := os.Chmod(folder, 0o777|os.ModeSticky); err != nil {

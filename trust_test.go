@@ -102,6 +102,7 @@ func TestReadyMadeAuthorizers(t *testing.T) {
 // TestUnauthorizedPeers: nothing of a refused writer is handled, and nothing is sent to a refused
 // reader.
 func TestUnauthorizedPeers(t *testing.T) {
+	t.Parallel()
 	deny := udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not on the list") })
 	fall := udsipc.WithAuthorizer(func(udsipc.Peer) error { panic("on the floor") })
 	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
@@ -199,6 +200,7 @@ func (a *authority) configs(tb testing.TB) (reader, writer *tls.Config) {
 // TestTLS: messages, large ones too, over each transport, plain and acknowledged, while the reader
 // restarts; the authorizers see the verified chain.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	readerTLS, writerTLS := a.configs(t)
 	seen := func(name string) udsipc.Option {
@@ -220,9 +222,7 @@ func TestTLS(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := r.Start(); err != nil {
-					t.Fatal(err)
-				}
+				mustListenAt(t, r)
 				for n := range uint64(each) {
 					if err := w.WriteMessage(number(i*each+n, int(n%100*300))); err != nil {
 						t.Fatal(err)
@@ -249,6 +249,7 @@ func TestTLS(t *testing.T) {
 // TestTLSFailures: a peer without a certificate, with one of another authority, without TLS, and one
 // that says nothing.
 func TestTLSFailures(t *testing.T) {
+	t.Parallel()
 	a, other := newAuthority(t), newAuthority(t)
 	readerTLS, writerTLS := a.configs(t)
 	_, strange := other.configs(t)

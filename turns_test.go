@@ -228,6 +228,7 @@ func TestProducersTakeTurns(t *testing.T) {
 
 // TestFlushesTellEachMessageOnce: however many Flushes run at once, together they tell of each message once.
 func TestFlushesTellEachMessageOnce(t *testing.T) {
+	t.Parallel()
 	w := newWriter(t, socketPath(t), udsipc.WithMaxAge(time.Nanosecond))
 	number := regexp.MustCompile(`(\d+) messages were not delivered`)
 	var told atomic.Uint64
@@ -322,6 +323,7 @@ func TestRefusalCostsNoCopy(t *testing.T) {
 // TestDropsAreReported: messages that are dropped or expire before the first write, before Start and at the end are
 // reported, and Stop tells of them.
 func TestDropsAreReported(t *testing.T) {
+	t.Parallel()
 	overAway(t, func(t *testing.T, newWriter func(...udsipc.WriterOption) *udsipc.Writer) {
 		for _, test := range []struct {
 			opts []udsipc.WriterOption

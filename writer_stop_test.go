@@ -19,6 +19,7 @@ import (
 // TestStopTellsWhatTheReaderRefuses: a Writer that stops as soon as everything is written still hears that its reader
 // did not handle it.
 func TestStopTellsWhatTheReaderRefuses(t *testing.T) {
+	t.Parallel()
 	const messages = 100
 	for _, test := range []struct {
 		name   string
@@ -62,6 +63,7 @@ func TestStopTellsWhatTheReaderRefuses(t *testing.T) {
 // TestStopTellsWhatIsUnread: when its context ends, Stop says that not everything was read yet, whatever the connection is
 // waiting for.
 func TestStopTellsWhatIsUnread(t *testing.T) {
+	t.Parallel()
 	const messages = 100
 	for _, test := range []struct {
 		name string
@@ -87,9 +89,10 @@ func TestStopTellsWhatIsUnread(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 				defer cancel()
-				err := w.Stop(ctx)
+				// The first returns at once, even if it has not heard yet what the connection says; the second waits for that.
+				err := errors.Join(w.Stop(ctx), w.Stop(t.Context()))
 				close(gate)
-				if err == nil || !strings.Contains(err.Error(), "not read by the peer yet: context deadline exceeded") {
+				if err == nil || !strings.Contains(err.Error(), "not read by the peer yet: ") {
 					t.Errorf("Stop: %v, want it to tell of unread messages", err)
 				}
 			})
@@ -122,6 +125,7 @@ func TestStopSendsWhatCameInACallback(t *testing.T) {
 // TestStopWaitsForAReaderThatLeavesNoRoom: where the end of TLS cannot be announced for minutes, the Writer ends what lies
 // beneath, and still hears what was read.
 func TestStopWaitsForAReaderThatLeavesNoRoom(t *testing.T) {
+	t.Parallel()
 	const takes = 30 * time.Second
 	for size := simCapacity - 100; size < simCapacity; size++ { // With one of them the connection is full to the last byte.
 		synctest.Test(t, func(t *testing.T) {
@@ -152,6 +156,7 @@ func TestWriterLeavesABrokenConnection(t *testing.T) {
 			continue
 		}
 		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
 			on := &route{transport: tr, address: tr.address(t)}
 			connect := on.connectSecurely(t)
 			gate := make(chan struct{})

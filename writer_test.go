@@ -53,7 +53,7 @@ func newWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsi
 // stopAndTell stops a Writer of which nobody has flushed: the error tells of what was lost, if anything was.
 func stopAndTell(tb testing.TB, w *udsipc.Writer) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	err := w.Stop(ctx)
 	m := w.Metrics()
@@ -341,6 +341,7 @@ func TestHopelessPeersAreLeftInPeace(t *testing.T) {
 
 // TestPoisonedMessageIsSetAside: the reader refuses one message for ever; the rest flows.
 func TestPoisonedMessageIsSetAside(t *testing.T) {
+	t.Parallel()
 	overAddresses(t, func(t *testing.T, address string) {
 		const limit, size = 1 << 10, 4 << 20
 		errs := collect()
@@ -523,6 +524,7 @@ func TestNoLossInSilence(t *testing.T) {
 
 // TestSlowIsNotGone: a consumer that is slower than the write timeout costs reports and nothing else.
 func TestSlowIsNotGone(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		const n = 3000 // Of 10 kB: more than any socket holds.
 		s := newSequence(t, n)
@@ -590,6 +592,7 @@ func TestMaxAge(t *testing.T) {
 }
 
 func TestFlush(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		var handled atomic.Int64
 		gate, entered := make(chan struct{}), make(chan struct{})
@@ -731,6 +734,7 @@ func TestStopHandsBackWhatIsLeft(t *testing.T) {
 
 // TestStopGoesOnTrying: there is no reader when Stop is called, but later.
 func TestStopGoesOnTrying(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		w := on.newWriter(t)
 		mustStart(t, w)
@@ -852,6 +856,7 @@ func TestEveryOffset(t *testing.T) {
 func TestMetricsInvariant(t *testing.T) {
 	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
+		t.Parallel()
 		var r *udsipc.Reader
 		for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
 			t.Run(policy.String(), func(t *testing.T) {
@@ -900,6 +905,7 @@ func TestMetricsInvariant(t *testing.T) {
 }
 
 func TestManyWritersKeepTheirOrder(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, on *route) {
 		const writers, messages = 8, 2000
 		var mu sync.Mutex
