@@ -11,9 +11,26 @@ type connCounts struct {
 	received, receivedBytes, reads, acknowledged atomic.Uint64
 }
 
-func (c *connCounts) add(other *connCounts) {
-	c.received.Add(other.received.Load())
-	c.receivedBytes.Add(other.receivedBytes.Load())
-	c.reads.Add(other.reads.Load())
-	c.acknowledged.Add(other.acknowledged.Load())
+// readCounts are the counters of one connection, or the sum of several.
+type readCounts struct {
+	received      uint64 // Messages that were handed over.
+	receivedBytes uint64
+	reads         uint64 // System calls.
+	acknowledged  uint64 // Messages.
+}
+
+// counted returns the counters. Any goroutine may ask.
+func (in *inbound) counted() readCounts {
+	return readCounts{
+		received: in.counts.received.Load(), receivedBytes: in.counts.receivedBytes.Load(),
+		reads: in.counts.reads.Load(), acknowledged: in.counts.acknowledged.Load(),
+	}
+}
+
+// add adds the counters of other connections.
+func (c *readCounts) add(other readCounts) {
+	c.received += other.received
+	c.receivedBytes += other.receivedBytes
+	c.reads += other.reads
+	c.acknowledged += other.acknowledged
 }

@@ -91,9 +91,6 @@ func (in *inbound) skipping() uint64 { return in.oversize.skip }
 // received returns how many messages were handed over. Any goroutine may ask.
 func (in *inbound) received() uint64 { return in.counts.received.Load() }
 
-// counted returns the counters. Any goroutine may ask.
-func (in *inbound) counted() *connCounts { return &in.counts }
-
 // unreadBytes returns how many bytes lie in the socket, where the kernel can tell. Any goroutine may ask.
 func (in *inbound) unreadBytes() int {
 	if in.raw == nil {

@@ -2,12 +2,73 @@
 
 package udsipc
 
-// This file is what a sender asks of a connection and tells it.
+// This file is a sending connection, what it is made of, and what a sender asks of it.
 
 import (
-	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
+
+const (
+	provenAfter  = 10 * time.Millisecond // A connection that lived shorter proves little.
+	trustedAfter = time.Second           // One that lived so long proves enough.
+)
+
+// An outbound connection belongs to the goroutine that writes, but for what is marked otherwise. Exactly
+// one other goroutine, watch, reads from it.
+type outbound struct {
+	conn    net.Conn
+	kind    connKind
+	raw     syscall.RawConn // nil for otherConn.
+	under   syscall.RawConn // Of the socket beneath TLS; nil without one.
+	timeout time.Duration   // Of one write.
+	vector  net.Buffers     // What WriteTo consumes; a field, so that it is not allocated.
+	began   time.Time
+	back    *backChannel // nil without a session.
+
+	bytes    atomic.Int64 // That were written. Any goroutine may read it.
+	messages uint64       // That were written to their last byte.
+	read     readMarks
+	stall    writeStall
+	end      outEnd
+
+	mu      sync.Mutex  // Guards the write deadline against leaving.
+	armed   time.Time   // When the write deadline was set.
+	poked   atomic.Bool // It was then set to the past, to interrupt a write.
+	leaving atomic.Bool // Nothing more should be written: the peer is going away, or gone.
+}
+
+// An outEnd is what is known of the end of a connection.
+type outEnd struct {
+	cut    bool          // A write was refused after a part of it was taken.
+	said   atomic.Bool   // The peer said goodbye.
+	last   lastWords     // What the peer said, without a session. Written by watch alone.
+	forced atomic.Int64  // How many bytes had been written, and had arrived, when the sender was told not to wait; else 0.
+	ended  chan struct{} // Closed by watch; cause and last are set before.
+	cause  error
+}
+
+// newOutbound takes over conn.
+func newOutbound(conn net.Conn, timeout time.Duration) *outbound {
+	o := &outbound{conn: conn, timeout: timeout, began: time.Now(), end: outEnd{ended: make(chan struct{})}}
+	o.kind, o.raw = inspect(conn)
+	if o.raw == nil {
+		_, o.under = inspect(beneath(conn))
+	}
+	if o.kind == unixSocket {
+		// The kernel lets a write in as long as the sum is below the limit, and prices each piece
+		// above its bytes; one piece is at most half of the buffer (unix_stream_sendmsg).
+		size := int64(sendBufferSize(o.raw))
+		o.read.window = size + size/2
+	}
+	return o
+}
+
+// secure says whether the connection speaks TLS.
+func (o *outbound) secure() bool { return isTLS(o.conn) }
 
 // isLeaving reports whether nothing more should be written: the peer is going away, or gone. Any goroutine may ask.
 func (o *outbound) isLeaving() bool { return o.leaving.Load() }
@@ -27,34 +88,10 @@ func (o *outbound) wroteMessages() bool { return o.messages > 0 }
 // markProgress notes that a message is acknowledged, so that the connection was of use.
 func (o *outbound) markProgress() { o.back.progress.Store(true) }
 
-// allRead reports whether the peer has read everything, where the kernel knows, and notes it: once the peer has closed its
-// end, nobody could tell.
-func (o *outbound) allRead() bool {
-	if !o.consumed(o.bytes.Load()) {
-		return false
-	}
-	o.settled = o.messages
-	return true
-}
-
-// afterTimeout reports whether the connection goes on after a write that took n bytes failed with err, and if so, whether
-// the peer has made it wait for the timeout.
-func (o *outbound) afterTimeout(n int, err error) (waited bool, _ error) {
-	switch {
-	case !isTimeout(err) || !o.resumable():
-		return false, err
-	case o.poked.Swap(false):
-		return false, nil
-	case n == 0 && time.Since(o.armed) < min(o.timeout, atOnce):
-		return false, fmt.Errorf("%w: a write fails by a timeout before its time: %v", errConnectionClosed, err) // And so will all.
-	}
-	return true, nil
-}
-
 // force ends the connection at once, and notes whether everything had arrived then. Any goroutine may call it.
 func (o *outbound) force() {
 	if written := o.bytes.Load(); o.arrived() {
-		o.forced.Store(written)
+		o.end.forced.Store(written)
 	}
 	o.leave()
 	closeNow(o.conn)
@@ -67,7 +104,26 @@ func (o *outbound) closeNow() { closeNow(o.conn) }
 func (o *outbound) close() { _ = o.conn.Close() }
 
 // watched waits until watch has returned.
-func (o *outbound) watched() { <-o.ended }
+func (o *outbound) watched() { <-o.end.ended }
 
 // interruptGreeting has greet ask whether to give up. Any goroutine may call it.
 func (o *outbound) interruptGreeting() { _ = o.conn.SetReadDeadline(aLongTimeAgo) }
+
+// failures returns how many connections in a row have failed, for the backoff, when so many had
+// before this one. None, if a message was read or the connection lived for long; in a session, if one was
+// acknowledged. One that lived for a moment only counts as the first failure all the same, so that a
+// reader that is full and sends its writers away is not called all the time.
+func (o *outbound) failures(before int) int {
+	lived := time.Since(o.began)
+	proven := o.read.settled > 0
+	if o.back != nil {
+		proven = o.back.progress.Load()
+	}
+	switch {
+	case o.back == nil && lived >= trustedAfter, proven && lived >= provenAfter:
+		return 0
+	case proven:
+		return 1
+	}
+	return before + 1
+}

@@ -24,6 +24,16 @@ func beneath(conn net.Conn) net.Conn {
 	return under
 }
 
+// newTLSServer returns the server's end of TLS over conn.
+func newTLSServer(conn net.Conn, config *tls.Config) net.Conn {
+	return tls.Server(&beneathTLS{Conn: conn}, config)
+}
+
+// newTLSClient returns the client's end of TLS over conn.
+func newTLSClient(conn net.Conn, config *tls.Config) net.Conn {
+	return tls.Client(&beneathTLS{Conn: conn}, config)
+}
+
 // A beneathTLS is a connection that TLS is spoken over. It notes whether it has ended by itself: for crypto/tls, such
 // an end between two records is io.EOF like the end that the peer announces. TLS writes nothing vectored, so a
 // wrapper costs nothing there.

@@ -77,7 +77,7 @@ type ending struct {
 func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	defer o.conn.Close()
 	switch {
-	case o.said.Load():
+	case o.end.said.Load():
 		o.endSide()
 	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, errInvalidSession):
 		_ = o.conn.Close() // So that watch ends.
@@ -85,16 +85,16 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 		_ = o.conn.SetReadDeadline(time.Now().Add(lastWordsWait)) // The peer may not know of it, and never end.
 	}
 	select {
-	case <-o.ended:
+	case <-o.end.ended:
 	case <-abort:
 		return o.unheard(o.arrived())
 	}
-	cause := o.cause
+	cause := o.end.cause
 	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
 		cause = writeErr
 	}
 	end := o.verdict(cause)
-	o.settled = o.messages - end.lost
+	o.read.settled = o.messages - end.lost
 	return end
 }
 
@@ -115,8 +115,8 @@ func (o *outbound) part(abort <-chan struct{}) ending {
 		late = timer.C
 	}
 	select {
-	case <-o.ended:
-		return o.verdict(o.cause)
+	case <-o.end.ended:
+		return o.verdict(o.end.cause)
 	case <-late:
 		return ending{}
 	case <-abort:
@@ -128,8 +128,8 @@ func (o *outbound) part(abort <-chan struct{}) ending {
 // be read.
 func (o *outbound) unheard(arrived bool) ending {
 	end := ending{cause: errEnded}
-	if o.back == nil && !arrived && o.forced.Load() != o.bytes.Load() {
-		end.unread = o.messages - o.settled
+	if o.back == nil && !arrived && o.end.forced.Load() != o.bytes.Load() {
+		end.unread = o.messages - o.read.settled
 	}
 	return end
 }
@@ -149,23 +149,23 @@ func (o *outbound) tellsRead() bool { return o.kind == unixSocket && canTellUnre
 
 // verdict says what an end for this cause means.
 func (o *outbound) verdict(cause error) ending {
-	end := ending{cause: cause, told: o.last.reported}
-	report := o.last.report // Zero if there was none.
-	if o.last.reported {
+	end := ending{cause: cause, told: o.end.last.reported}
+	report := o.end.last.report // Zero if there was none.
+	if o.end.last.reported {
 		end.reason, end.limit = report.reason, report.limit
 	}
 	if end.reason != endOrderly {
-		end.cause = end.reason.err()
+		end.cause = endError(end.reason)
 	}
 	switch {
 	case o.back != nil: // In a session nothing is lost: the rest is sent again.
-	case o.last.reported && report.next > 0:
+	case o.end.last.reported && report.next > 0:
 		end.lost = report.lost(o.messages)
-	case o.last.foreign:
+	case o.end.last.foreign:
 		end.lost = o.messages
-		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errConnectionClosed, o.last.buf[:1])
+		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errConnectionClosed, o.end.last.buf[:1])
 	case !o.clean(cause):
-		end.lost = o.messages - o.settled + min(report.skipped, o.settled)
+		end.lost = o.messages - o.read.settled + min(report.skipped, o.read.settled)
 	default:
 		end.lost = min(report.skipped, o.messages)
 	}
@@ -181,7 +181,7 @@ func (o *outbound) clean(cause error) bool {
 	}
 	switch o.kind {
 	case unixSocket:
-		return endOfFileMeansRead && (o.said.Load() || !o.cut) || o.settle()
+		return endOfFileMeansRead && (o.end.said.Load() || !o.end.cut) || o.settle()
 	case tcpSocket:
 		return o.acknowledged()
 	}
@@ -199,4 +199,25 @@ func (o *outbound) acknowledged() bool {
 			return true
 		}
 	}
+}
+
+// endError is what a sender reports of the reason that its peer has given for the end.
+func endError(reason endReason) error {
+	switch reason {
+	case endFull:
+		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errTooManyConnections)
+	case endUnauthorized:
+		return fmt.Errorf("%w: the reader's authorizer rejects this process", errUnauthorized)
+	case endTooLarge:
+		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errMessageTooLarge)
+	case endMalformed:
+		return fmt.Errorf("%w, says the reader", errInvalidLengthPrefix)
+	case endTooSlow:
+		return fmt.Errorf("%w: a message did not reach the reader in time", errTooSlow)
+	case endNotTLS:
+		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errHandshake)
+	case endOrderly:
+		return fmt.Errorf("%w by the reader", errConnectionClosed)
+	}
+	return fmt.Errorf("%w by the reader for reason %d", errConnectionClosed, uint64(reason))
 }

@@ -6,7 +6,6 @@ package udsipc
 // let in. What comes then is served by a stream (serve.go) or a conversation (offer.go).
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -51,7 +50,7 @@ func (s *server) admit(conn net.Conn, left *legacyConn) {
 	var unknown error
 	from.Credentials, unknown = identify(conn)
 	if s.cfg.tls != nil {
-		conn = tls.Server(&beneathTLS{Conn: conn}, s.cfg.tls)
+		conn = newTLSServer(conn, s.cfg.tls)
 	}
 	limits := s.cfg.in
 	limits.inherited = left != nil && left.kind != storeFresh
@@ -82,7 +81,7 @@ func (s *server) remove(c *connection) {
 	c.service.release()
 	s.mu.Lock()
 	s.conns.removeLocked(c)
-	s.counts.add(c.in.counted())
+	s.counts.read.add(c.in.counted())
 	handingOver := s.handingOver
 	s.mu.Unlock()
 	if why := c.in.handOverError(); handingOver && why != nil {

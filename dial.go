@@ -53,7 +53,7 @@ func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *peer) 
 		return conn, asOpError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
-		conn = tls.Client(&beneathTLS{Conn: conn}, cfg.clientTLS())
+		conn = newTLSClient(conn, cfg.clientTLS())
 	}
 	if err := handshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
 		return conn, asOpError(OpHandshake, cfg.where, err)

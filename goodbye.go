@@ -33,27 +33,6 @@ const (
 // message is to blame for that.
 func (r endReason) rejects() bool { return r == endFull || r == endUnauthorized || r == endNotTLS }
 
-// err is what a Writer reports for a reason.
-func (r endReason) err() error {
-	switch r {
-	case endFull:
-		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errTooManyConnections)
-	case endUnauthorized:
-		return fmt.Errorf("%w: the reader's authorizer rejects this process", errUnauthorized)
-	case endTooLarge:
-		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errMessageTooLarge)
-	case endMalformed:
-		return fmt.Errorf("%w, says the reader", errInvalidLengthPrefix)
-	case endTooSlow:
-		return fmt.Errorf("%w: a message did not reach the reader in time", errTooSlow)
-	case endNotTLS:
-		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errHandshake)
-	case endOrderly:
-		return fmt.Errorf("%w by the reader", errConnectionClosed)
-	}
-	return fmt.Errorf("%w by the reader for reason %d", errConnectionClosed, uint64(r))
-}
-
 // An endReport says what became of the messages of a connection.
 type endReport struct {
 	reason  endReason

@@ -43,17 +43,16 @@ func (s *server) answers(within time.Duration) bool { return s.health.responds(w
 
 // activity returns what the server does.
 func (s *server) activity() activity {
-	var sum connCounts
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := activity{connections: len(s.conns.all)}
-	sum.add(&s.counts.connCounts)
+	sum := s.counts.read
 	for c := range s.conns.all {
 		sum.add(c.in.counted())
 		a.progress += c.offers.Load()
 		a.waiting += c.in.unreadBytes()
 	}
-	a.received = sum.received.Load()
-	a.progress += a.received + sum.receivedBytes.Load() - uint64(a.connections)
+	a.received = sum.received
+	a.progress += a.received + sum.receivedBytes - uint64(a.connections)
 	return a
 }

@@ -7,9 +7,9 @@ package udsipc
 import "sync/atomic"
 
 // readerCounts are the counters of a server. Those that change with each message are kept by each
-// connection for itself, in connCounts, and added here when it ends.
+// connection for itself, and added here when it ends.
 type readerCounts struct {
-	connCounts
+	read                            readCounts // Of connections that have ended. Guarded by the server's mu.
 	tooSlow                         atomic.Uint64
 	handlerErrors, panics, tooLarge atomic.Uint64
 	truncated, malformed, discarded atomic.Uint64
@@ -42,8 +42,7 @@ func (s *server) snapshot() serverCounts {
 	c := &s.counts
 	n := serverCounts{handlerErrors: c.handlerErrors.Load(), panics: c.panics.Load()} // Before received: so there are not more of them.
 	sum, open := s.connCounts()
-	n.received, n.receivedBytes = sum.received.Load(), sum.receivedBytes.Load()
-	n.reads, n.acknowledged = sum.reads.Load(), sum.acknowledged.Load()
+	n.received, n.receivedBytes, n.reads, n.acknowledged = sum.received, sum.receivedBytes, sum.reads, sum.acknowledged
 	n.tooLarge, n.tooSlow = c.tooLarge.Load(), c.tooSlow.Load()
 	n.truncated, n.malformed, n.discarded = c.truncated.Load(), c.malformed.Load(), c.discarded.Load()
 	n.accepted, n.refused, n.idleClosed = c.accepted.Load(), c.refused.Load(), c.idleClosed.Load()
@@ -57,11 +56,10 @@ func (s *server) snapshot() serverCounts {
 }
 
 // connCounts returns what all connections have counted, and how many are open.
-func (s *server) connCounts() (sum *connCounts, open int) {
-	sum = new(connCounts)
+func (s *server) connCounts() (sum readCounts, open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum.add(&s.counts.connCounts)
+	sum = s.counts.read
 	for c := range s.conns.all {
 		sum.add(c.in.counted())
 	}

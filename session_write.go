@@ -129,7 +129,7 @@ func (b *backChannel) welcome() (w welcome, size int, err error) {
 	if bytes.HasPrefix(rest, goodbye) {
 		report, size, err := parseReport(rest[len(goodbye):])
 		if err == nil && size > 0 {
-			err = fmt.Errorf("before the welcome: %w", report.reason.err())
+			err = fmt.Errorf("before the welcome: %w", endError(report.reason))
 		}
 		return w, 0, err
 	}
@@ -149,7 +149,7 @@ func (b *backChannel) welcome() (w welcome, size int, err error) {
 func (b *backChannel) unanswered(err error) error {
 	switch {
 	case bytes.HasPrefix(b.buf[b.r:b.w], goodbye):
-		return fmt.Errorf("before the welcome: %w", endOrderly.err())
+		return fmt.Errorf("before the welcome: %w", endError(endOrderly))
 	case endsConnection(err):
 		return fmt.Errorf("%w: the reader ended the connection without an answer to the hello: %w", errAcksUnsupported, err)
 	}
