@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// A WriterOption sets something of a Writer.
+// A WriterOption configures a Writer.
 type WriterOption interface{ applyWriter(*writerConfig) }
 
-// A ReaderOption sets something of a Reader.
+// A ReaderOption configures a Reader.
 type ReaderOption interface{ applyReader(*readerConfig) }
 
-// An Option is usable as either.
+// An Option configures a Writer or a Reader.
 type Option interface {
 	WriterOption
 	ReaderOption
@@ -47,149 +47,162 @@ func (o bothOption) applyWriter(c *writerConfig) { o(&c.sharedConfig) }
 
 func (o bothOption) applyReader(c *readerConfig) { o(&c.sharedConfig) }
 
-// WithMaxMessageSize sets the largest message in bytes; the default is 10 MiB. A Writer returns
-// ErrMessageTooLarge for a larger one, a Reader refuses the connection that sends one. 0 is an error;
-// more than 1 GiB counts as 1 GiB.
+// WithMaxMessageSize sets the largest message in bytes. The default is 10 MiB. A Writer returns
+// ErrMessageTooLarge for a larger message; a Reader closes the connection of a larger message,
+// without losing other messages. 0 is an error; more than 1 GiB counts as 1 GiB.
 func WithMaxMessageSize(bytes uint64) Option {
 	return bothOption(func(c *sharedConfig) { c.maxMessageSize = bytes })
 }
 
-// WithPeerTimeout sets how long the other end of an acknowledged connection may be silent before the
-// connection is given up and made anew, over anything but a Unix socket, whose kernel tells when a
-// peer is gone; the default is 10 s, and 0 is never. Each side tells the other how long it waits, and
-// the other sends a heartbeat three times in that time. 100 ms is the least.
+// WithPeerTimeout sets how long a session's peer may send nothing before this side closes the
+// connection. The default is 10 s, the minimum 100 ms; 0 disables it. Each side announces its
+// timeout; the other sends three heartbeats in that time. It has no effect on a Unix socket without
+// TLS: there the kernel reports a lost peer.
 func WithPeerTimeout(d time.Duration) Option {
 	return bothOption(func(c *sharedConfig) { c.peerTimeout = d })
 }
 
-// WithAuthorizer sets who may be at the other end; by default whoever the socket's permissions let in.
-// An error refuses the peer: the connection is closed before one of its bytes is looked at or one is
-// sent to it, but for a TLS handshake, and ErrUnauthorized is reported with the error. AllowUIDs,
-// AllowGIDs and SameUser are ready-made; AllOf and AnyOf combine. It is called for each connection, from
-// its goroutine, so at once for several. A Writer uses it to make sure who listens; mind that under
-// socket activation that is systemd (Credentials).
+// WithAuthorizer sets a function that accepts or rejects each peer; calls are concurrent. By
+// default the permissions of the socket decide. An error closes the connection before a message
+// byte is read or written (a TLS handshake comes first), and ErrUnauthorized is reported. On a
+// Writer it checks the process that listens: under socket activation, systemd (PID 1, root).
+// AllowUIDs, AllowGIDs and SameUser are predefined; AllOf and AnyOf combine authorizers.
 func WithAuthorizer(authorize func(Peer) error) Option {
 	return bothOption(func(c *sharedConfig) { c.authorizer, c.authorizerSet = authorize, true })
 }
 
-// WithTLS has every connection speak TLS, over TCP and over Unix sockets alike: version 1.3 or later, unless the
-// configuration names another (MinVersion, or a MaxVersion below 1.3). The configuration is copied by the
-// constructor: what is changed in it later has no effect, but its callbacks (GetCertificate, GetClientCertificate,
-// GetConfigForClient) are asked at each connection, so certificates can be renewed. A Writer takes the
-// ServerName from a TCP address if none is set. Both sides need it; nil is an error.
+// WithTLS enables TLS on every connection, over TCP and over Unix sockets. Both sides need it; nil
+// is an error. The version is 1.3 or later, unless the configuration names another (MinVersion, or
+// a MaxVersion below 1.3).
+//
+// The constructor copies the configuration. Its callbacks (GetCertificate, GetClientCertificate,
+// GetConfigForClient) are called for each connection, so certificates can be renewed. If ServerName
+// is empty, a Writer uses the host of a TCP address.
 func WithTLS(config *tls.Config) Option {
 	return bothOption(func(c *sharedConfig) { c.tls, c.tlsSet = config, true })
 }
 
-// WithPlaintext allows a TCP address that is not loopback without TLS, which is an error otherwise, of Start if systemd
-// passes such a socket: everybody on the way may read the messages, and write others.
+// WithPlaintext allows a TCP address beyond loopback without TLS. By default that is an error of
+// the constructor, or of Start if systemd passes such a socket. Anyone on the network can read the
+// messages, and write others.
 func WithPlaintext() Option {
 	return bothOption(func(c *sharedConfig) { c.plaintext = true })
 }
 
-// WithHandshakeTimeout sets how long a TLS handshake may take; the default is 5 s. Not more than 0 is
-// an error.
+// WithHandshakeTimeout sets how long a TLS handshake may take. The default is 5 s. 0 or less is an
+// error.
 func WithHandshakeTimeout(d time.Duration) Option {
 	return bothOption(func(c *sharedConfig) { c.handshakeTimeout = d })
 }
 
-// WithMaxBufferedWrites bounds the queue in messages; the default is 10,000. 0 is an error.
+// WithMaxBufferedWrites sets the largest number of messages in the queue. The default is 10,000. 0
+// is an error.
 func WithMaxBufferedWrites(messages uint32) Option {
 	return sendOption("WithMaxBufferedWrites", func(c *sharedConfig) { c.maxBufferedWrites = uint64(messages) })
 }
 
-// WithMaxBufferedBytes bounds the queue in bytes, length prefixes included; the default is 64 MiB. The memory for them is
-// up to a half more. Producers that wait for room hold none.
-// A message that is larger by itself gets ErrMessageTooLarge from a Writer; a Conn or a Link has room for at least one
-// message of WithMaxMessageSize. 0 is an error.
+// WithMaxBufferedBytes sets the largest number of bytes in the queue, length prefixes included. The
+// default is 64 MiB. The memory for them is up to one and a half times as large. Producers that
+// wait for space use no memory of the queue.
+//
+// A Writer returns ErrMessageTooLarge for a message that is larger than the queue. The queue of a
+// Conn or a Link always has space for one message of WithMaxMessageSize. 0 is an error.
 func WithMaxBufferedBytes(bytes uint64) Option {
 	return sendOption("WithMaxBufferedBytes", func(c *sharedConfig) { c.maxBufferedBytes = bytes })
 }
 
-// WithWriteTimeout sets how long one write may wait before ErrBackpressure is reported; the default
-// is 1 s. The write then goes on: nothing is lost, and the connection stays. Of a Conn it sets how long Close waits for
-// what is still to be written. Not more than 0 is an error.
+// WithWriteTimeout sets how long one write may wait before ErrBackpressure is reported. The default
+// is 1 s. The write then continues: nothing is lost, and the connection stays. For a Conn, it sets
+// how long Close waits for queued messages. 0 or less is an error.
 func WithWriteTimeout(d time.Duration) Option {
 	return sendOption("WithWriteTimeout", func(c *sharedConfig) { c.writeTimeout = d })
 }
 
-// WithStallTimeout ends a connection of a Listener, of Dial or of a Link when something is queued for the peer and the peer
-// takes nothing of it for so long. The default is never; of a Server of packages duplex and rpc it is 30 s. A peer that takes
-// bytes slowly is kept, as far as this side can see it: the kernel frees a Unix socket in pieces of up to some 100 KiB, and
-// over TLS a record of 16 KiB has to be taken in that time. The end is reported as ErrBackpressure. A negative one is an error.
+// WithStallTimeout sets how long the peer of a Conn or a Link may read nothing of its queue before
+// the connection is closed. By default there is no limit; a Server of packages duplex and rpc has
+// 30 s. ErrBackpressure is reported.
+//
+// A slow peer stays connected, as far as this side can measure: the kernel frees a Unix socket in
+// pieces of up to about 100 KiB, and over TLS a record of 16 KiB must be read in that time. A
+// negative duration is an error.
 func WithStallTimeout(d time.Duration) Option {
 	return sendOption("WithStallTimeout", func(c *sharedConfig) { c.stallTimeout = d })
 }
 
-// WithDialTimeout sets how long one attempt to connect may take; the default is 1 s. Not more than 0
-// is an error.
+// WithDialTimeout sets how long one attempt to connect may take. The default is 1 s. 0 or less is
+// an error.
 func WithDialTimeout(d time.Duration) WriterOption {
 	return writerOption(func(c *writerConfig) { c.dialTimeout = d })
 }
 
-// WithMaxBackoff sets the longest delay between two attempts to connect; the default is 10 s. The
-// delays grow from 10 ms, each drawn at random from 0 to its bound. Not more than 0 is an error.
+// WithMaxBackoff sets the longest delay between two attempts to connect. The default is 10 s. The
+// bound of the delay grows from 10 ms; each delay is random, from 0 to its bound. 0 or less is an
+// error.
 func WithMaxBackoff(d time.Duration) WriterOption {
 	return writerOption(func(c *writerConfig) { c.maxBackoff = d })
 }
 
-// WithWriteBufferSize sets the kernel's send buffer in bytes (SO_SNDBUF, socket(7)); by default, and
-// for 0, the system's stays, which is the fastest on Linux. It also bounds what can be lost when a
-// reader is killed. Leave it alone unless you have measured. More than 1 GiB is an error.
+// WithWriteBufferSize sets the kernel's send buffer in bytes (SO_SNDBUF, socket(7)). By default,
+// and for 0, the system's size stays, which is the fastest on Linux. The size also bounds what is
+// lost when a reader is killed. Change it only after a measurement. More than 1 GiB is an error.
 func WithWriteBufferSize(bytes uint32) WriterOption {
 	return writerOption(func(c *writerConfig) { c.writeBufferSize = bytes })
 }
 
-// WithWriterErrorCallback sets who is told of errors that no caller gets; by default nobody.
+// WithWriterErrorCallback sets the function that is called for errors that no caller receives. By
+// default there is none.
 func WithWriterErrorCallback(callback ErrorCallback) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onError = callback })
 }
 
-// WithOverflow sets what happens when the queue is full; the default is OverflowRefuse for a Writer, and
-// OverflowBlock for a Conn. An unknown policy is an error.
+// WithOverflow sets what happens when the queue is full. The default is OverflowRefuse for a Writer
+// and OverflowBlock for a Conn. An unknown policy is an error.
 func WithOverflow(policy OverflowPolicy) Option {
 	return sendOption("WithOverflow", func(c *sharedConfig) { c.overflow, c.overflowSet = policy, true })
 }
 
-// WithUndelivered sets who gets the messages that Stop had to leave, and those that were set aside
-// because the reader refuses them. data is valid until the callback returns.
+// WithUndelivered sets a callback for messages that the Writer gives up: those left at Stop, and
+// those that the reader rejects. data is valid until it returns.
 func WithUndelivered(callback func(data []byte)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.undelivered = callback })
 }
 
-// WithAcknowledgements keeps each message in the queue until the reader's handler has returned for it,
-// and sends it again after a lost connection, so that neither a broken connection nor a killed reader costs
-// a message. Messages that are not acknowledged yet count against the bounds of the queue, and are not
-// dropped by OverflowDropOldest or WithMaxAge once they were sent. A reader that does not know
-// acknowledgements gets nothing, and ErrAcksUnsupported is reported.
+// WithAcknowledgements enables acknowledged mode: each message stays in the queue until the
+// reader's handler has returned. After a disconnect it is sent again, so neither a broken
+// connection nor a killed reader loses a message.
+//
+// Unacknowledged messages count against the limits of the queue. Once a message was sent, neither
+// OverflowDropOldest nor WithMaxAge drops it. A reader without support for acknowledgements gets no
+// message, and ErrAcksUnsupported is reported.
 func WithAcknowledgements() WriterOption {
 	return writerOption(func(c *writerConfig) { c.acknowledgements = true })
 }
 
-// WithDialer sets how to connect, instead of by the address, which then only names the peer in
-// errors. The context ends after WithDialTimeout, or when the Writer is stopped. A wrapper around a
-// socket costs the vectored write: one system call a chunk becomes one for each. It should have a CloseWrite method as
-// *net.TCPConn has: without one, what lies in a kernel when Stop closes the connection may be lost if the reader
-// says goodbye in that moment.
+// WithDialer sets a function that connects, instead of the address, which then only names the peer
+// in errors. The context ends after WithDialTimeout, or when the Writer stops.
+//
+// A type that wraps a socket loses the vectored write: one system call per batch becomes one per
+// chunk. It should have a CloseWrite method like *net.TCPConn. Without one, bytes in the kernel may
+// be lost at Stop, if the reader sends a goodbye at that moment.
 func WithDialer(dial func(ctx context.Context) (net.Conn, error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.dialer = dial })
 }
 
-// WithMaxAge drops messages that have waited longer in the queue, to within 1 ms or 1/64 of it,
-// counted as expired, whatever the Writer is waiting for. The default, 0, keeps them for ever. A negative one is an
-// error.
+// WithMaxAge sets how long a message may wait in the queue. Older messages are dropped and counted
+// as expired, with a precision of 1 ms or 1/64 of d, in every state of the Writer. The default, 0,
+// is no limit. A negative duration is an error.
 func WithMaxAge(d time.Duration) WriterOption {
 	return writerOption(func(c *writerConfig) { c.maxAge = d })
 }
 
-// WithStateCallback sets who is told when the connection changes: connecting, connected, lost,
-// stopped, in order, with the cause of a loss. It is called by the goroutine that writes, so it should
-// return soon; it may call Stop with a context that ends.
+// WithStateCallback sets a function that is called for each change of the connection: connecting,
+// connected, disconnected, stopped, in order, with the cause of a disconnect. It runs on the
+// goroutine that writes: return quickly. It may call Stop with a deadline.
 func WithStateCallback(callback func(state State, cause error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onState = callback })
 }
 
-// An OverflowPolicy says what WriteMessage does when the queue is at one of its bounds.
+// An OverflowPolicy is what WriteMessage does when the queue is full.
 type OverflowPolicy int
 
 // The policies of WithOverflow.

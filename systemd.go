@@ -45,42 +45,42 @@ func (d PassedDescriptor) Close() error {
 	return asOpError(OpActivate, d.Name, closeUnclaimed(d.FD, d.Name))
 }
 
-// WithSystemdName takes the socket that systemd passed under this name (FileDescriptorName=,
-// systemd.socket(5)). A process that systemd did not activate uses the address. It is also the name
-// under which HandOver leaves what the next process takes; that is the address by default.
+// WithSystemdName selects the socket that systemd passed under this name (FileDescriptorName=,
+// systemd.socket(5)). A process without socket activation uses the address. HandOver stores
+// descriptors under the same name; by default, under the address.
 func WithSystemdName(name string) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.systemdName = name })
 }
 
-// WithoutSystemd never takes a socket from systemd, and tells it nothing.
+// WithoutSystemd makes the Reader ignore systemd: it uses no passed socket and sends no
+// notification.
 func WithoutSystemd() ReaderOption {
 	return readerOption(func(c *readerConfig) { c.withoutSystemd = true })
 }
 
-// WithoutNotifications tells systemd nothing, although NOTIFY_SOCKET is set: for a program that does that
-// itself, its watchdog included.
+// WithoutNotifications makes the Reader send nothing to systemd, although NOTIFY_SOCKET is set: for
+// a program that sends the notifications itself, keep-alive pings included.
 func WithoutNotifications() ReaderOption {
 	return readerOption(func(c *readerConfig) { c.withoutNotifications = true })
 }
 
-// WithoutReady leaves READY=1 to the program, which says Notify("READY=1") once it is: for one that has more to
-// do at its start than to listen, several Readers for instance.
+// WithoutReady leaves READY=1 to the program, which calls Notify("READY=1"): for a program that
+// starts more than one Reader, for example.
 func WithoutReady() ReaderOption {
 	return readerOption(func(c *readerConfig) { c.withoutReady = true })
 }
 
-// WithStatusInterval sets how often systemd is told what the Reader does (STATUS=, which systemctl status
-// shows); the default is 5 s, and 0 is never. Of several Readers in a process the shortest counts. Less
-// than 100 ms is an error.
+// WithStatusInterval sets how often the Reader sends its status to systemd (STATUS=, shown by
+// systemctl status). The default is 5 s; 0 disables it. If a process has several Readers, the
+// shortest interval applies. Less than 100 ms is an error.
 func WithStatusInterval(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.statusInterval = d })
 }
 
-// WithStuckAfter sets how long a handler may take for one message until it counts as stuck; the default, 0, is the
-// interval of systemd's watchdog (WatchdogSec=, systemd.service(5)), and without a watchdog none ever is. While a
-// handler is stuck, the watchdog is not told that the process lives, so that systemd ends it. A
-// negative one is an error. It is for a Reader: a Listener, and what is built on one, refuses it, because there the
-// watchdog knows of no handlers.
+// WithStuckAfter sets how long a handler may take for one message before it counts as hung. The
+// default, 0, is systemd's watchdog interval (WatchdogSec=, systemd.service(5)); without a watchdog
+// there is no limit. A hung handler stops the keep-alive pings, so systemd kills the service. A
+// negative duration is an error. A Listener rejects it: there the watchdog cannot observe handlers.
 func WithStuckAfter(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.stuckAfter = d })
 }
