@@ -21,9 +21,10 @@ type Queue struct{ q *queue }
 
 // A QueueConfig is what a Queue is made of.
 type QueueConfig struct {
-	MaxMessages, MaxBytes uint64
-	DropOldest, Acks      bool
-	MaxAge                time.Duration
+	MaxMessages, MaxBytes       uint64
+	DropOldest, Acks, Undrained bool
+	MaxAge                      time.Duration
+	Shared                      *SharedRoom
 }
 
 // A QueueState is where the messages are.
@@ -32,22 +33,129 @@ type QueueState struct {
 }
 
 func NewQueue(c QueueConfig) Queue {
-	return Queue{newQueue(queueLimits{messages: c.MaxMessages, bytes: c.MaxBytes, dropOldest: c.DropOldest, acks: c.Acks, maxAge: c.MaxAge})}
+	limits := queueLimits{messages: c.MaxMessages, bytes: c.MaxBytes, dropOldest: c.DropOldest, acks: c.Acks, maxAge: c.MaxAge, undrained: c.Undrained}
+	if c.Shared != nil {
+		limits.shared = &c.Shared.s
+	}
+	return Queue{newQueue(limits)}
 }
 
 func (q Queue) Push(data []byte) error                          { return q.q.push(data) }
 func (q Queue) PushWait(ctx context.Context, data []byte) error { return q.q.pushWait(ctx, data) }
-func (q Queue) PushControl(data []byte) error                   { _, _, err := q.q.putControl(data); return err }
 func (q Queue) Flush(ctx context.Context) error                 { return q.q.flush(ctx) }
+func (q Queue) Flushed() <-chan struct{}                        { return q.q.flushed() }
 func (q Queue) Room() <-chan struct{}                           { return q.q.awaitRoom() }
-func (q Queue) Written(n int) error                             { _, err := q.q.written(n); return err }
-func (q Queue) Acknowledge(number uint64) error                 { _, err := q.q.acknowledge(number); return err }
-func (q Queue) Rewind() (partial uint64)                        { partial, _ = q.q.rewind(); return partial }
-func (q Queue) Resume(handled, limit uint64) error              { _, err := q.q.resume(handled, limit); return err }
+func (q Queue) Awake() <-chan struct{}                          { return q.q.awake() }
+func (q Queue) Reserve(failed <-chan struct{})                  { q.q.reserve(failed) }
+func (q Queue) Written(n int) (messages int, err error)         { return q.q.written(n) }
+func (q Queue) Acknowledge(number uint64) (early bool, e error) { return q.q.acknowledge(number) }
+func (q Queue) Unacknowledged() uint64                          { return q.q.unacknowledged() }
+func (q Queue) Rewind() (partial, size uint64)                  { return q.q.rewind() }
 func (q Queue) RefuseLarge() (data []byte, burnt bool)          { return q.q.refuseLarge() }
 func (q Queue) SetAside(number uint64) ([]byte, bool)           { return q.q.setAside(number) }
+func (q Queue) DropControl()                                    { q.q.dropControl() }
+func (q Queue) Given() error                                    { return q.q.given() }
+func (q Queue) Passed() uint64                                  { return q.q.passed() }
+func (q Queue) Empty() bool                                     { return q.q.empty() }
+func (q Queue) Held() uint64                                    { return q.q.held() }
 func (q Queue) Close()                                          { q.q.close() }
 func (q Queue) Seal(visit func([]byte)) uint64                  { return q.q.seal(visit) }
+
+// Put and its kin also return the number of the message, and whether the caller has to drain.
+func (q Queue) Put(data []byte) (number uint64, idle bool, err error) { return q.q.put(data) }
+func (q Queue) PutControl(data []byte) (number uint64, idle bool, err error) {
+	return q.q.putControl(data)
+}
+func (q Queue) PutAlways(data []byte) (number uint64, idle bool, err error) {
+	return q.q.putAlways(data)
+}
+
+func (q Queue) PutWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
+	return q.q.putWait(ctx, data)
+}
+
+// Resume is what a Writer does with a welcome.
+func (q Queue) Resume(handled, limit uint64) (released uint64, err error) {
+	return q.q.resume(handled, limit)
+}
+
+// A QueueTally is what the metrics know of a Queue.
+type QueueTally struct {
+	QueueState
+	Unacknowledged, Redelivered, Needless uint64
+}
+
+// Tally looks for messages that are too old, other than State.
+func (q Queue) Tally() QueueTally {
+	c := q.q.tally()
+	state := QueueState{c.accepted, c.refused, c.sent, c.dropped, c.expired, c.undelivered, c.queued, c.queuedBytes}
+	return QueueTally{state, c.unacknowledged, c.redelivered, c.needless}
+}
+
+// AckTimes says how long the acknowledgements took.
+func (q Queue) AckTimes() Times {
+	_, t := q.q.snapshot()
+	return Times(t)
+}
+
+// Promise keeps room for a frame of so many bytes, until Redeem copies a message into it.
+func (q Queue) Promise(size int) {
+	q.q.mu.Lock()
+	defer q.q.mu.Unlock()
+	q.q.promiseLocked(size)
+}
+
+func (q Queue) Redeem(data []byte) (number uint64, idle bool, err error) {
+	return q.q.redeem(data, frameSize(len(data)))
+}
+
+// Segments is how many pieces of memory the messages lie in, and whether a chunk is kept to be filled.
+func (q Queue) Segments() (n int, chunk bool) {
+	q.q.mu.Lock()
+	defer q.q.mu.Unlock()
+	return len(q.q.front.segs) + len(q.q.waiting.segs), q.q.tail != nil
+}
+
+// A SharedRoom is what the queues of a Listener hold together.
+type SharedRoom struct{ s sharedRoom }
+
+func NewSharedRoom(limit int64) *SharedRoom {
+	r := &SharedRoom{}
+	r.s.limitTo(limit)
+	return r
+}
+
+func (r *SharedRoom) Enter()          { r.s.enter() }
+func (r *SharedRoom) Leave()          { r.s.leave() }
+func (r *SharedRoom) Dropped() uint64 { return r.s.droppedMessages() }
+
+// Used is what all hold, and how many queues wait for others to get smaller.
+func (r *SharedRoom) Used() (bytes int64, waiting int) {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	if int64(len(r.s.line)) != r.s.waiting.Load() {
+		panic("the line is not as long as it says")
+	}
+	return r.s.used.Load(), len(r.s.line)
+}
+
+// SharedFits says whether a queue that counts for before may hold size bytes more than held, while all count for used.
+func SharedFits(limit, used, queues, before int64, held uint64, size int) bool {
+	var s sharedRoom
+	s.limitTo(limit)
+	s.used.Store(used)
+	s.queues.Store(queues)
+	return s.fits(before, held, size)
+}
+
+// Percentiles is what a histogram says of these times.
+func Percentiles(times []time.Duration) Times {
+	var h histogram
+	for _, d := range times {
+		h.add(d, 1)
+	}
+	return Times(h.summary())
+}
 
 // Age makes every message so much older.
 func (q Queue) Age(d time.Duration) { q.q.epoch = q.q.epoch.Add(-d) }
@@ -65,6 +173,9 @@ func (q Queue) Acked() uint64 { return q.q.sequence().acked }
 
 // Take returns what is to be written, about limit bytes, and at most slices of it.
 func (q Queue) Take(limit, slices int) [][]byte { return q.q.take(make([][]byte, 0, slices), limit) }
+
+// TakeInto is Take with the caller's memory.
+func (q Queue) TakeInto(bufs [][]byte, limit int) [][]byte { return q.q.take(bufs, limit) }
 
 // State does not look for messages that are too old, other than Metrics.
 func (q Queue) State() QueueState {

@@ -119,15 +119,6 @@ func Acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err e
 	return counts.sent, counts.queued, err
 }
 
-// Percentiles is what a histogram says of these times.
-func Percentiles(times []time.Duration) Times {
-	var h histogram
-	for _, d := range times {
-		h.add(d, 1)
-	}
-	return Times(h.summary())
-}
-
 // ParseAddress returns the parts of an address, and how it is written.
 func ParseAddress(text string) (network, name, written string, file bool, err error) {
 	a, err := parseAddress(text)

@@ -121,7 +121,8 @@ func (h *history) step() {
 		if h.rng.IntN(4) == 0 {
 			data := h.message()
 			h.ahead[h.last] = true
-			h.accepted(h.q.PushControl(data), true)
+			_, _, err := h.q.PutControl(data)
+			h.accepted(err, true)
 		}
 	case 23:
 		if room := h.q.Room(); room == nil && !h.q.CanFit(0) {
@@ -286,7 +287,7 @@ func (h *history) write() {
 	if len(bufs) == 0 {
 		return
 	}
-	if err := h.q.Written(n); err != nil {
+	if _, err := h.q.Written(n); err != nil {
 		h.failf("written: %v", err)
 	}
 }
@@ -350,14 +351,14 @@ func (h *history) acknowledge() {
 		return
 	}
 	h.acked += 1 + h.rng.Uint64N(top-h.acked)
-	if err := h.q.Acknowledge(h.acked); err != nil {
+	if _, err := h.q.Acknowledge(h.acked); err != nil {
 		h.failf("acknowledge %d: %v", h.acked, err)
 	}
 }
 
 // lose ends the connection and makes the next one.
 func (h *history) lose() {
-	partial := h.q.Rewind()
+	partial, _ := h.q.Rewind()
 	if !h.config.Acks && (partial > 0) != (len(h.stream) > 0) {
 		h.failf("%d bytes of a message were taken, its number is %d", len(h.stream), partial)
 	}
@@ -372,7 +373,7 @@ func (h *history) lose() {
 	if h.rng.IntN(3) == 0 {
 		h.limit = uint64(8 + h.rng.IntN(40_000))
 	}
-	if err := h.q.Resume(h.acked, h.limit); err != nil {
+	if _, err := h.q.Resume(h.acked, h.limit); err != nil {
 		h.failf("resume: %v", err)
 	}
 }
@@ -475,7 +476,7 @@ func TestDroppingIsNotQuadratic(t *testing.T) {
 		}
 		for range messages/2/64 + 1 {
 			n := len(bytes.Join(q.Take(1<<30, 64), nil))
-			if err := q.Written(n); err != nil {
+			if _, err := q.Written(n); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -551,10 +552,10 @@ func TestSetAsideTakesNoOther(t *testing.T) {
 	push("poison")
 	push("innocent")
 	q.Take(1<<20, 64)
-	if err := q.Written(3); err != nil {
+	if _, err := q.Written(3); err != nil {
 		t.Fatal(err)
 	}
-	partial := q.Rewind()
+	partial, _ := q.Rewind()
 	push("new")
 	if data, ok := q.SetAside(partial); ok {
 		t.Errorf("message %d is %q, and was set aside", partial, data)
