@@ -45,7 +45,7 @@ func (q Queue) PushWait(ctx context.Context, data []byte) error { return q.q.pus
 func (q Queue) Flush(ctx context.Context) error                 { return q.q.flush(ctx) }
 func (q Queue) Flushed() <-chan struct{}                        { return q.q.flushed() }
 func (q Queue) Room() <-chan struct{}                           { return q.q.awaitRoom() }
-func (q Queue) Awake() <-chan struct{}                          { return q.q.awake() }
+func (q Queue) Ready() <-chan struct{}                          { return q.q.ready() }
 func (q Queue) Reserve(failed <-chan struct{})                  { q.q.reserve(failed) }
 func (q Queue) Written(n int) (messages int, err error)         { return q.q.written(n) }
 func (q Queue) Acknowledge(number uint64) (early bool, e error) { return q.q.acknowledge(number) }
@@ -121,12 +121,12 @@ type SharedRoom struct{ s sharedRoom }
 
 func NewSharedRoom(limit int64) *SharedRoom {
 	r := &SharedRoom{}
-	r.s.limitTo(limit)
+	r.s.setLimit(limit)
 	return r
 }
 
-func (r *SharedRoom) Enter()          { r.s.enter() }
-func (r *SharedRoom) Leave()          { r.s.leave() }
+func (r *SharedRoom) Enter()          { r.s.addQueue() }
+func (r *SharedRoom) Leave()          { r.s.removeQueue() }
 func (r *SharedRoom) Dropped() uint64 { return r.s.droppedMessages() }
 
 // Used is what all hold, and how many queues wait for others to get smaller.
@@ -142,7 +142,7 @@ func (r *SharedRoom) Used() (bytes int64, waiting int) {
 // SharedFits says whether a queue that counts for before may hold size bytes more than held, while all count for used.
 func SharedFits(limit, used, queues, before int64, held uint64, size int) bool {
 	var s sharedRoom
-	s.limitTo(limit)
+	s.setLimit(limit)
 	s.used.Store(used)
 	s.queues.Store(queues)
 	return s.fits(before, held, size)

@@ -114,7 +114,7 @@ func tally(accepted, refused, sent, dropped, expired, undelivered, queued, bytes
 // wakes says whether the goroutine that drains was told to look.
 func (q testQueue) wakes() bool {
 	select {
-	case <-q.Awake():
+	case <-q.Ready():
 		return true
 	default:
 		return false

@@ -262,7 +262,7 @@ func TestSharedRoomOfManyQueues(t *testing.T) {
 				}
 				if n == 0 {
 					select {
-					case <-q.Awake():
+					case <-q.Ready():
 					case <-ctx.Done():
 					}
 				}
