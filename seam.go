@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is what package duplex needs of a Link, a Listener and a Conn, and users do not: the methods of package
-// seam, which stay out of the public ones.
+// This file is what package duplex needs of a Link, a Listener and a Conn, and users do not:
+// the methods of package seam, which stay out of the public ones.
 
 import "github.com/udsipc/udsipc/internal/seam"
 

@@ -2,8 +2,8 @@
 
 package duplex
 
-// This file is what package rpc needs of a Client, a Server and a Session, and users do not: the methods of package
-// seam, which stay out of the public ones.
+// This file is what package rpc needs of a Client, a Server and a Session, and users do not:
+// the methods of package seam, which stay out of the public ones.
 
 import (
 	"context"

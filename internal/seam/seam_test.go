@@ -12,10 +12,11 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// TestOf: each function is set, and returns what it says, for a value whose constructor has just returned.
+// TestOf: each function is set, and its interface is that of the value, once the constructor has returned.
 func TestOf(t *testing.T) {
 	address := "unix:" + t.TempDir() + "/s"
-	link, err := udsipc.NewLink(address, func([]byte) {}, udsipc.WithMaxMessageSize(1000), udsipc.WithOverflow(udsipc.OverflowDropOldest))
+	drop := udsipc.WithOverflow(udsipc.OverflowDropOldest)
+	link, err := udsipc.NewLink(address, func([]byte) {}, udsipc.WithMaxMessageSize(1000), drop)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +37,50 @@ func TestOf(t *testing.T) {
 	if inner := seam.OfListener(listener); udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowRefuse {
 		t.Errorf("a Listener with overflow %d", inner.Overflow())
 	}
-	server, err := duplex.NewServer(address, func(context.Context, *duplex.Session, duplex.Message) error { return nil }, udsipc.WithOverflow(udsipc.OverflowBlock))
+	handler := func(context.Context, *duplex.Session, duplex.Message) error { return nil }
+	server, err := duplex.NewServer(address, handler, udsipc.WithOverflow(udsipc.OverflowBlock))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if inner := seam.OfServer(server).(seam.Server[*duplex.Session]); udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowBlock {
+	inner := seam.OfServer(server).(seam.Server[*duplex.Session])
+	if udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowBlock {
 		t.Errorf("a Server with overflow %d", inner.Overflow())
+	}
+}
+
+// TestOnDisconnect is called once for the end of a connection, and before the state callback.
+func TestOnDisconnect(t *testing.T) {
+	address := "unix:" + t.TempDir() + "/s"
+	listener, err := udsipc.Listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := make(chan string, 10)
+	link, err := udsipc.NewLink(address, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+		events <- state.String()
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seam.OfLink(link).OnDisconnect(func() { events <- "OnDisconnect" })
+	if err := link.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := link.WaitConnected(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = conn.Close(), listener.Close()
+	for _, want := range []string{"connecting", "connected", "OnDisconnect", udsipc.StateLost.String(), "connecting"} {
+		if got := <-events; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if err := link.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
