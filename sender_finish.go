@@ -42,7 +42,7 @@ func (s *inline) finishQueue(ctx context.Context, discard func(scratch []byte)) 
 	if err == nil || ctx.Err() != nil {
 		err = errBackpressure
 	}
-	return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w", counts.undelivered, s.closeTimeout, err)
+	return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w", counts.undelivered, s.cfg.closeTimeout, err)
 }
 
 // finishConn tells the peer that nothing more comes and, over TCP, waits until its system has taken everything.
@@ -60,7 +60,7 @@ func (s *inline) finishConn(ctx context.Context, discard func(scratch []byte)) e
 	case failed != nil:
 		return failed
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", errBackpressure, s.closeTimeout)
+		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", errBackpressure, s.cfg.closeTimeout)
 	}
 	return nil
 }

@@ -35,14 +35,16 @@ type inlineConfig struct {
 // An inline sends the messages of a queue over one connection. The goroutine that found the queue idle owns it until the
 // queue is empty.
 type inline struct {
-	inlineConfig
-	try  *tryWriter // nil if a write may wait.
-	bufs [][]byte
-	err  atomic.Pointer[error] // Why nothing can be sent any more.
+	cfg   inlineConfig
+	queue *queue
+	conn  net.Conn
+	try   *tryWriter // nil if a write may wait.
+	bufs  [][]byte
+	err   atomic.Pointer[error] // Why nothing can be sent any more.
 }
 
 func newInline(cfg inlineConfig) *inline {
-	return &inline{inlineConfig: cfg, try: newTryWriter(cfg.conn), bufs: make([][]byte, 0, maxVector)}
+	return &inline{cfg: cfg, queue: cfg.queue, conn: cfg.conn, try: newTryWriter(cfg.conn), bufs: make([][]byte, 0, maxVector)}
 }
 
 // send writes what is queued, as long as that does not wait. A goroutine writes the rest.
@@ -89,13 +91,13 @@ func (s *inline) sendWaiting() {
 
 // writeWaiting writes some of vector, or all of it. It fails if the peer takes nothing for stallTimeout.
 func (s *inline) writeWaiting(vector net.Buffers) (n int64, err error) {
-	if s.stallTimeout == 0 {
+	if s.cfg.stallTimeout == 0 {
 		return vector.WriteTo(s.conn)
 	}
 	if s.try == nil { // A part that was taken does not show: a TLS connection is corrupt after a timeout.
 		vector = net.Buffers{vector[0][:min(len(vector[0]), stallPiece)]}
 	}
-	if err := s.conn.SetWriteDeadline(time.Now().Add(s.stallTimeout)); err != nil {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.cfg.stallTimeout)); err != nil {
 		return 0, err
 	}
 	n, err = vector.WriteTo(s.conn)
@@ -103,9 +105,9 @@ func (s *inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 	case !isTimeout(err):
 	case n > 0 && s.try != nil:
 		err = nil
-	case s.closing(): // TLS writes nothing more behind its end.
+	case s.cfg.closing(): // TLS writes nothing more behind its end.
 	default:
-		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errBackpressure, s.stallTimeout)
+		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errBackpressure, s.cfg.stallTimeout)
 	}
 	return n, firstError(err, s.conn.SetWriteDeadline(time.Time{})) // For a write that does not wait.
 }
@@ -114,7 +116,7 @@ func (s *inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 func (s *inline) fail(cause error) {
 	err := fmt.Errorf("%w: %w", errConnectionClosed, cause)
 	s.err.CompareAndSwap(nil, &err)
-	s.failed(err)
+	s.cfg.failed(err)
 }
 
 // failure returns why nothing can be sent any more, or nil.

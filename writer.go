@@ -39,6 +39,14 @@ const (
 	StateStopped                 // The end.
 )
 
+// A State is converted from the state of a loop by its number. These lines are errors of the compiler if they differ.
+var (
+	_ = [1]int{}[StateConnecting-State(stateConnecting)]
+	_ = [1]int{}[StateConnected-State(stateConnected)]
+	_ = [1]int{}[StateLost-State(stateDisconnected)]
+	_ = [1]int{}[StateStopped-State(stateStopped)]
+)
+
 func (s State) String() string {
 	switch s {
 	case StateNew:
