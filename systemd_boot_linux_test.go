@@ -5,10 +5,13 @@ package udsipc_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,11 +24,15 @@ import (
 // systemdRequired says that a test that needs systemd must not be skipped.
 const systemdRequired = "UDSIPC_TEST_SYSTEMD"
 
-// bootScript is what becomes process 1: it hides the machine's own /run and starts systemd with a target
+// joinScript moves itself into cgroups, its arguments up to --, and becomes the command behind that.
+const joinScript = `while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"`
+
+// bootScript is what becomes process 1: it hides the machine's own /run and cgroups, and starts systemd with a target
 // that wants nothing.
 const bootScript = `#!/bin/sh
 set -e
 mount --make-rprivate /
+%s
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/systemd/system
 printf '[Unit]\nDescription=Tests\nDefaultDependencies=no\n' >/run/systemd/system/udsipc-test.target
@@ -47,14 +54,17 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 	program := systemdProgram(tb)
 	folder := tb.TempDir()
 	script := filepath.Join(folder, "boot")
-	if err := os.WriteFile(script, []byte(bootScript), 0o755); err != nil {
+	cgroups, mounts := ownCgroups(tb)
+	if err := os.WriteFile(script, fmt.Appendf(nil, bootScript, mounts), 0o755); err != nil {
 		tb.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(folder, "log"))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cmd := exec.Command("unshare", "--fork", "--pid", "--mount", "--mount-proc", "--ipc", "--uts", "--cgroup", "--kill-child", script, program)
+	arguments := append([]string{"-c", joinScript, "sh"}, cgroups...)
+	arguments = append(arguments, "--", "unshare", "--fork", "--pid", "--mount", "--mount-proc", "--ipc", "--uts", "--cgroup", "--kill-child", script, program)
+	cmd := exec.Command("sh", arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	if err := cmd.Start(); err != nil {
@@ -80,6 +90,73 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 		return err == nil && strings.TrimSpace(output) == "active"
 	})
 	return s
+}
+
+// ownCgroups makes a cgroup in each hierarchy in which that is possible, below the one of this process, so that one systemd
+// does not see what another manages. They end with the test. The mounts put them where the hierarchies are.
+func ownCgroups(tb testing.TB) (folders []string, mounts string) {
+	tb.Helper()
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	mounted, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(own)) {
+		number, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, _ := strings.Cut(rest, ":")
+		root, point, ok := cgroupMount(string(mounted), number, controllers)
+		below, within := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
+		if !ok || !within || controllers == "cpuset" { // A cpuset takes no process before it is set up.
+			continue
+		}
+		folder, err := os.MkdirTemp(filepath.Join(point, below), "udsipc-test-")
+		if err != nil {
+			continue // What is read-only is nobody's.
+		}
+		tb.Cleanup(func() { removeCgroup(tb, folder) })
+		folders = append(folders, folder)
+		mounts += "mount --bind " + folder + " " + point + "\n"
+	}
+	return folders, mounts
+}
+
+// cgroupMount finds where a hierarchy is mounted, in the form of mountinfo (proc_pid_mountinfo(5)).
+func cgroupMount(mounted, number, controllers string) (root, point string, ok bool) {
+	for line := range strings.Lines(mounted) {
+		before, after, _ := strings.Cut(strings.TrimSpace(line), " - ")
+		fields, kind := strings.Fields(before), strings.Fields(after)
+		if len(fields) < 5 || len(kind) < 3 {
+			continue
+		}
+		switch {
+		case number == "0" && kind[0] == "cgroup2",
+			number != "0" && kind[0] == "cgroup" && strings.HasSuffix(","+kind[2], ","+controllers):
+			return fields[3], fields[4], true
+		}
+	}
+	return "", "", false
+}
+
+// removeCgroup removes a cgroup with those in it, once their processes are gone.
+func removeCgroup(tb testing.TB, folder string) {
+	tb.Helper()
+	until(tb, "the cgroup is removed", func() bool {
+		var below []string
+		_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				below = append(below, path)
+			}
+			return nil
+		})
+		for _, path := range slices.Backward(below) {
+			_ = os.Remove(path)
+		}
+		_, err := os.Lstat(folder)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // systemdProgram is the path of systemd itself. The test is skipped where none can run, unless it must run.
