@@ -194,7 +194,7 @@ func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 
 // LegacySeeds are what a Reader may leave for the next one.
 func LegacySeeds() [][]byte {
-	writer := legacyWriter{key: writerKey{who: "uid 0", id: id{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
+	writer := legacyWriter{key: writerKey{who: "uid 0", writer: id{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
 	session := legacySession{inode: 1 << 40, writer: writer, limit: 10 << 20, silence: 10 * time.Second, beat: time.Second}
 	return [][]byte{
 		(&legacyState{}).bytes(),
@@ -209,10 +209,10 @@ func Slots() int64 { return slots.Load() }
 // ReclaimAfterAnother has a writer connect again before what an earlier process has left of it is taken over.
 func ReclaimAfterAnother() error {
 	m := newWriterMemory(10, time.Hour)
-	key := writerKey{who: "uid 0", id: id{1}}
+	key := writerKey{who: "uid 0", writer: id{1}}
 	left := legacyWriter{key: key, attempt: 1, handled: 5}
 	m.restore([]legacyWriter{left}, time.Now())
-	c, err := m.claim(key.who, hello{writer: key.id, attempt: 2, first: 6, sent: 9}, func() {})
+	c, err := m.claim(key.who, hello{writer: key.writer, attempt: 2, first: 6, sent: 9}, func() {})
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,6 @@ import (
 	"syscall"
 )
 
-// reservedSlots are for the memory of the writers and for the probe.
-const reservedSlots = 2
-
 // handOver is stop for a process that another one is to follow at once.
 func (s *server) handOver(ctx context.Context) error {
 	if err := s.prepareHandOver(); err != nil {
@@ -35,10 +32,7 @@ func (s *server) prepareHandOver() error {
 	case s.cfg.withoutSystemd || s.cfg.listener != nil || s.offers != nil:
 		return errors.New("neither with WithoutSystemd nor with WithListener")
 	}
-	if err := checkNotify(); err != nil {
-		return err
-	}
-	if err := takeSlots(reservedSlots); err != nil {
+	if err := s.store.share.begin(); err != nil {
 		return err
 	}
 	if !passed {
@@ -46,8 +40,8 @@ func (s *server) prepareHandOver() error {
 		if !ok {
 			return errors.New("a listener without a descriptor cannot be left with systemd")
 		}
-		if err := s.store.leave(listenerKind(boundTo(file.identity(), s.cfg.socket.address)), what); err != nil {
-			freeSlots(reservedSlots)
+		if err := s.store.share.addListener(boundTo(file.identity(), s.cfg.socket.address), what); err != nil {
+			s.store.share.removeAll()
 			return err
 		}
 	}
@@ -56,7 +50,7 @@ func (s *server) prepareHandOver() error {
 	late := !s.handingOver
 	s.mu.Unlock()
 	if late {
-		s.store.forgetLeft()
+		s.store.share.removeAll()
 	}
 	return nil
 }
@@ -79,10 +73,7 @@ func (c *stream) handOver() bool {
 	}
 	in.tellHandled()
 	what := in.handOverSocket()
-	inode, err := inodeOf(what)
-	if err == nil {
-		err = s.store.leave(kind, what)
-	}
+	inode, err := s.store.share.addConn(kind, what)
 	if err != nil {
 		in.refuseHandOver(err)
 		return false
@@ -127,14 +118,14 @@ func (s *server) settleHandOver() {
 		err = s.store.leaveState(s.writers)
 	}
 	if err == nil {
-		err = probeStore(s.store.name(storeProbe))
+		err = s.store.share.confirm()
 	}
 	if err == nil {
 		_ = s.acceptor.listener.Close() // systemd has it.
 		s.acceptor.file.leave()
 	} else {
 		s.report(opHandOver, s.cfg.where, fmt.Errorf("ending as Stop does: %w", err))
-		s.store.forgetLeft()
+		s.store.share.removeAll()
 		s.stopAfterAll()
 	}
 	s.store.decide(err == nil)

@@ -25,8 +25,8 @@ const maxLegacyNames = 1 << 10
 
 // A writerKey names a writer together with who it is, so that nobody can take another's place.
 type writerKey struct {
-	who string
-	id  id
+	who    string
+	writer id
 }
 
 // A legacyState is all of it.
@@ -75,7 +75,7 @@ func (s *legacyState) bytes() []byte {
 
 func (w *legacyWriter) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(w.key.who)))
-	b = append(append(b, w.key.who...), w.key.id[:]...)
+	b = append(append(b, w.key.who...), w.key.writer[:]...)
 	for _, n := range []uint64{w.attempt, w.handled, w.repeats, uint64(w.failures), uint64(w.idle.Milliseconds())} {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -84,7 +84,7 @@ func (w *legacyWriter) append(b []byte) []byte {
 
 func (f *fields) legacyWriter() legacyWriter {
 	w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
-	copy(w.key.id[:], f.take(len(w.key.id)))
+	copy(w.key.writer[:], f.take(len(w.key.writer)))
 	w.attempt, w.handled, w.repeats = f.number(), f.number(), f.number()
 	w.failures, w.idle = int(min(f.number(), math.MaxInt32)), f.milliseconds()
 	return w

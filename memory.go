@@ -64,7 +64,7 @@ func (m *writerMemory) claim(who string, h hello, fence func()) (*claim, error) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetLocked(time.Now())
-	key := writerKey{who: who, id: h.writer}
+	key := writerKey{who: who, writer: h.writer}
 	w := m.writers[key]
 	if w == nil {
 		w = &remembered{key: key}
@@ -99,7 +99,7 @@ func (c *claim) wait(ctx context.Context, interval time.Duration, alive func()) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.fenced {
-		return 0, 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.key.id)
+		return 0, 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.key.writer)
 	}
 	c.welcome = true
 	if !w.known {
@@ -142,7 +142,7 @@ func (m *writerMemory) reclaim(key writerKey, left legacyWriter, fence func()) (
 	defer m.mu.Unlock()
 	w := m.writers[key]
 	if key != left.key || w != nil && (w.attempt > left.attempt || w.owner != nil) {
-		return nil, fmt.Errorf("%w: writer %v has connected again, or is another one now", errStale, key.id)
+		return nil, fmt.Errorf("%w: writer %v has connected again, or is another one now", errStale, key.writer)
 	}
 	if w == nil {
 		w = &remembered{key: key}

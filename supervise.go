@@ -88,7 +88,7 @@ func (s *supervisor) all() []*registration {
 
 // say tells systemd. The first of several failures in a row is reported, to each server.
 func (s *supervisor) say(state ...string) {
-	err := notify(nil, state...)
+	err := sendState(nil, state...)
 	s.mu.Lock()
 	before := s.failing
 	s.failing = err != nil

@@ -48,7 +48,8 @@ func newRegistration(server supervisedServer, cfg notifyConfig) *registration {
 
 // silent reports whether systemd is to know nothing of the server.
 func (r *registration) silent() bool {
-	return r.cfg.silent || errors.Is(checkNotify(), errNotSupervised)
+	_, err := notifyAddress()
+	return r.cfg.silent || errors.Is(err, errNotSupervised)
 }
 
 // register has systemd hear of the server from now on, before it does anything. An error is reported by ready.

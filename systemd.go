@@ -12,12 +12,12 @@ import "time"
 // it does; Notify is for what only the program knows. It does nothing in a process that was not asked to
 // (NOTIFY_SOCKET is not set), and returns an error if a state has a line break or no "=", or if nobody takes the
 // message, for which it waits up to 5 s.
-func Notify(state ...string) error { return public(tell(state...)) }
+func Notify(state ...string) error { return public(notify(state...)) }
 
 // NotifyReloading tells systemd that the service reads its configuration again, and since when
 // (RELOADING=1 and MONOTONIC_USEC=, sd_notify(3)). Type=notify-reload wants it after each SIGHUP. Say
 // Notify("READY=1") when that is done.
-func NotifyReloading() error { return public(tellReloading()) }
+func NotifyReloading() error { return public(notifyReloading()) }
 
 // A PassedDescriptor is a descriptor that systemd passed to this process.
 type PassedDescriptor struct {

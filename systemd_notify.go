@@ -35,33 +35,27 @@ const (
 // errNotSupervised is why nothing is said: NOTIFY_SOCKET is not set.
 var errNotSupervised = errors.New("systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
 
-// tell tells systemd how the service is: each state is an assignment. It does nothing if systemd does not listen.
-func tell(state ...string) error {
+// notify tells systemd how the service is: each state is an assignment. It does nothing if systemd does not listen.
+func notify(state ...string) error {
 	for _, assignment := range state {
 		if name, _, found := strings.Cut(assignment, "="); !found || name == "" || strings.Contains(assignment, "\n") {
 			return withOp(opNotify, "", fmt.Errorf("%q is not one line of the form NAME=value", assignment))
 		}
 	}
-	err := notify(nil, state...)
+	err := sendState(nil, state...)
 	if errors.Is(err, errNotSupervised) {
 		return nil
 	}
 	return withOp(opNotify, os.Getenv("NOTIFY_SOCKET"), err)
 }
 
-// tellReloading tells systemd that the service reads its configuration again, and since when.
-func tellReloading() error {
+// notifyReloading tells systemd that the service reads its configuration again, and since when.
+func notifyReloading() error {
 	state := []string{notifyReload}
 	if now, ok := monotonic(); ok {
 		state = append(state, "MONOTONIC_USEC="+strconv.FormatInt(now.Microseconds(), 10))
 	}
-	return tell(state...)
-}
-
-// checkNotify returns why systemd cannot be told anything, or nil.
-func checkNotify() error {
-	_, err := notifyAddress()
-	return err
+	return notify(state...)
 }
 
 // notifyAddress is where systemd listens.
@@ -76,8 +70,8 @@ func notifyAddress() (*net.UnixAddr, error) {
 	return nil, fmt.Errorf("NOTIFY_SOCKET is %q, neither an absolute path nor an @name", name)
 }
 
-// notify sends one message, with a descriptor if there is one (unix(7), SCM_RIGHTS).
-func notify(what syscall.Conn, state ...string) error {
+// sendState sends one message, with a descriptor if there is one (unix(7), SCM_RIGHTS).
+func sendState(what syscall.Conn, state ...string) error {
 	address, err := notifyAddress()
 	if err != nil {
 		return err
@@ -127,7 +121,7 @@ func barrier() error {
 		return err
 	}
 	defer reading.Close()
-	if err := firstError(notify(writing, notifyBarrier), writing.Close()); err != nil {
+	if err := firstError(sendState(writing, notifyBarrier), writing.Close()); err != nil {
 		return err
 	}
 	if err := reading.SetReadDeadline(time.Now().Add(notifyTimeout)); err != nil {

@@ -2,19 +2,14 @@
 
 package udsipc
 
-// This file leaves descriptors with systemd and takes those that an earlier process of the service has
-// left (FileDescriptorStoreMax=, systemd.service(5)). What they mean is in handover.go.
+// This file takes the descriptors that an earlier process of the service has left with systemd
+// (FileDescriptorStoreMax=, systemd.service(5)). systemd_share.go is how they are left.
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"strings"
-	"sync/atomic"
-	"syscall"
-	"time"
 )
 
 // The kinds of descriptors that are stored. The name of one is storePrefix, the kind, for a listener what it
@@ -29,14 +24,6 @@ const (
 	storeProbe    = "probe" // Whether there is room.
 )
 
-const (
-	maxStoreName  = 255       // The longest name that systemd takes (sd_notify(3), FDNAME=).
-	maxStoreNames = 120 << 10 // All together: they come in one variable, of 128 KiB at most (execve(2), MAX_ARG_STRLEN).
-)
-
-// errStoreFull is why a descriptor cannot be left with systemd.
-var errStoreFull = errors.New("the descriptor store is full, or there is none; raise FileDescriptorStoreMax= (systemd.service(5))")
-
 // A stored descriptor is one that an earlier process has left.
 type stored struct {
 	name  string
@@ -50,20 +37,6 @@ type stored struct {
 type bound struct {
 	device, inode uint64 // Of the file; 0 for none.
 	address       uint64 // Its hash.
-}
-
-// slots and slotNames are what this process has left with systemd, which counts too but does not answer.
-var slots, slotNames atomic.Int64
-
-// takeSlots sets aside room for n descriptors, as far as it is known how much there is (FDSTORE, systemd.exec(5),
-// since 254).
-func takeSlots(n int64) error {
-	limit, err := strconv.ParseInt(os.Getenv("FDSTORE"), 10, 64)
-	if slots.Add(n) > limit && err == nil {
-		slots.Add(-n)
-		return errStoreFull
-	}
-	return nil
 }
 
 // storeName is the name of what belongs to key.
@@ -104,75 +77,8 @@ func escapeName(text string) string {
 	return name.String()
 }
 
-// freeSlots gives back room that takeSlots has set aside.
-func freeSlots(n int64) { slots.Add(-n) }
-
 // removeStored has systemd remove everything of this name from its store.
-func removeStored(name string) error { return notify(nil, notifyRemove, "FDNAME="+name) }
-
-// unstore is removeStored for n descriptors that this process has stored.
-func unstore(name string, n int64) error {
-	slotNames.Add(-n * int64(len(name)+1))
-	return removeStored(name)
-}
-
-// storeMemoryFile stores data, which takes one slot.
-func storeMemoryFile(name string, data []byte) error {
-	file, err := memoryFile(storePrefix+storeMemory, data)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return store(name, file)
-}
-
-// store leaves a descriptor with systemd, which passes it to the next process of the service. Room for it has been set
-// aside. FDPOLL=0: systemd is not to drop one whose peer has ended, because what lies in it is still to be read.
-func store(name string, what syscall.Conn) error {
-	if len(name) > maxStoreName {
-		return fmt.Errorf("the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)", name, maxStoreName)
-	}
-	size := int64(len(name) + 1)
-	if slotNames.Add(size) > maxStoreNames {
-		slotNames.Add(-size)
-		return fmt.Errorf("the names of all descriptors together are longer than %d bytes; set a short one (WithSystemdName)", maxStoreNames)
-	}
-	err := notify(what, notifyStore, "FDNAME="+name, "FDPOLL=0")
-	if err != nil {
-		slotNames.Add(-size)
-	}
-	return err
-}
-
-// probeStore says whether systemd has kept everything that was stored before. It leaves one thing more, the writing end of a
-// pipe: if there was room for that, there was for all. One that systemd does not keep it closes.
-func probeStore(name string) error {
-	reading, writing, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer reading.Close()
-	err = store(name, writing)
-	if err == nil {
-		defer slotNames.Add(-int64(len(name) + 1))
-	}
-	if err = firstError(err, writing.Close()); err != nil {
-		return err
-	}
-	if err := barrier(); err != nil {
-		return err
-	}
-	if err := reading.SetReadDeadline(time.Now().Add(probeWait)); err != nil {
-		return err
-	}
-	if _, err := reading.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		return errStoreFull
-	}
-	return firstError(removeStored(name), barrier())
-}
-
-// probeWait is how long the end of a pipe may take to be seen once it is there.
-const probeWait = 5 * time.Millisecond
+func removeStored(name string) error { return sendState(nil, notifyRemove, "FDNAME="+name) }
 
 // takeStored returns what an earlier process has left for key. systemd still has it.
 func takeStored(key string) (list []stored, err error) {

@@ -169,7 +169,7 @@ func (s *server) empty(listener net.Listener) {
 func (c *stream) reclaim(left *legacySession) {
 	c.legacy = left
 	c.fenced = make(chan struct{})
-	key := writerKey{who: c.peer.identity(), id: left.writer.key.id}
+	key := writerKey{who: c.peer.identity(), writer: left.writer.key.writer}
 	c.claim, c.stale = c.server.writers.reclaim(key, left.writer, c.fence)
 }
 
@@ -180,7 +180,7 @@ func (c *stream) resume() bool {
 		c.server.report(opSession, c.where(), c.stale)
 		return false
 	}
-	c.writer = left.writer.key.id
+	c.writer = left.writer.key.writer
 	c.tried = attempts{message: left.writer.handled + 1, count: left.writer.failures}
 	c.beginSession(left.writer.handled, left.writer.repeats, left.beat, left.silence)
 	if left.limit > c.server.cfg.in.maxMessageSize {
