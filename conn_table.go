@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is the connections of a server: who is let in, and how many.
+// This file is the table of the open connections of a server, with their limits.
 
 import "fmt"
 
@@ -12,10 +12,10 @@ type connTable struct {
 	maxPerUser int
 
 	all      map[*connection]struct{}
-	refusing int            // How many of all are being refused.
-	users    map[string]int // How many of the others each user has.
+	refusing int            // Connections over a limit, which are being closed.
+	users    map[string]int // The number of the other connections, by user.
 	lastID   uint64
-	room     chan struct{} // One slot: a connection ended. Needs no mutex.
+	room     chan struct{} // One slot: a connection has ended. It needs no mutex.
 }
 
 func newConnTable(most, mostPerUser int) connTable {
@@ -25,7 +25,7 @@ func newConnTable(most, mostPerUser int) connTable {
 	}
 }
 
-// addLocked numbers a connection, and returns why it is to be refused, or nil.
+// addLocked adds a connection and gives it its number. The error is the limit that it exceeds.
 func (t *connTable) addLocked(c *connection) (full error) {
 	t.lastID++
 	c.peer.ID = t.lastID
@@ -39,7 +39,7 @@ func (t *connTable) addLocked(c *connection) (full error) {
 	return full
 }
 
-// fullLocked says why there is no room for one more connection of this user.
+// fullLocked returns the limit that one more connection of this user would exceed, or nil.
 func (t *connTable) fullLocked(user string) error {
 	switch {
 	case len(t.all)-t.refusing >= t.max:
@@ -59,7 +59,7 @@ func (t *connTable) removeLocked(c *connection) {
 	}
 }
 
-// signalRoom says that a connection has ended.
+// signalRoom wakes the accept loop if it waits for the end of a connection.
 func (t *connTable) signalRoom() {
 	select {
 	case t.room <- struct{}{}:

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is the goroutine that each connection of a server has: it finds out who is there and whether that one is
-// let in. What comes then is served by a stream (serve.go) or a conversation (offer.go).
+// This file is the beginning and the end of each connection of a server: it is admitted, its peer is
+// authenticated, and it is removed. In between a stream (serve.go) or a conversation (offer.go) serves it.
 
 import (
 	"fmt"
@@ -16,9 +16,9 @@ type connection struct {
 	server  *server
 	in      *inbound
 	peer    peer
-	user    string // Whose it counts as.
-	unknown error  // Why who it is could not be told.
-	refused bool   // It is one too many.
+	user    string // The identity that the limit for each user counts.
+	unknown error  // Why the credentials could not be read.
+	refused bool   // It is over a limit of connections.
 	service service
 
 	// For the watchdog.
@@ -27,15 +27,15 @@ type connection struct {
 	pulse    pulse         // Guarded by server.mu.
 }
 
-// A service is what is done with a connection that was admitted.
+// A service uses a connection that was admitted: a stream or a conversation.
 type service interface {
 	serve()               // Runs until the connection ends.
-	requestEnd()          // Has the connection end gracefully. The server's mutex is held.
-	reject(why endReason) // Tells a peer that is not let in why.
-	release()             // Gives back what the service holds of a connection that is closed.
+	requestEnd()          // Ends the connection gracefully. The server's mutex is held.
+	reject(why endReason) // Closes a connection that is not authorized, and reports the reason to the peer.
+	release()             // Returns the read buffer of a closed connection.
 }
 
-// newService decides how a connection is served. The server's mutex is not held.
+// newService returns what serves a connection. Nothing else depends on the mode of the server.
 func (s *server) newService(c *connection, from *legacyConn) service {
 	if s.offers != nil {
 		return newConversation(c, s.offers)
@@ -43,8 +43,8 @@ func (s *server) newService(c *connection, from *legacyConn) service {
 	return newStream(c, from)
 }
 
-// admit starts to serve conn, which is new, or which an earlier process has left. One too many is served as well, but
-// refused further bytes: what it sent before it could know is handled.
+// admit begins to serve conn, which is new or was inherited from an earlier process (left). A connection over a limit is
+// closed gracefully: what its peer has sent before that is handled.
 func (s *server) admit(conn net.Conn, left *legacyConn) {
 	from := peer{Addr: conn.RemoteAddr()}
 	var unknown error

@@ -29,7 +29,7 @@ func (s *server) prepareHandOver() error {
 	switch {
 	case phase != phaseStarted, s.acceptor.single():
 		return nil
-	case s.cfg.withoutSystemd || s.cfg.listener != nil || s.offers != nil:
+	case s.cfg.withoutSystemd || s.cfg.listener != nil:
 		return errors.New("neither with WithoutSystemd nor with WithListener")
 	}
 	if err := s.store.share.begin(); err != nil {

@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is how a server proves that it is alive: the goroutine that accepts connections responds.
+// This file checks the health of a server: its accept loop must respond.
 
 import (
 	"net"
@@ -13,8 +13,8 @@ import (
 // A deadliner is a listener whose Accept can be woken.
 type deadliner interface{ SetDeadline(time.Time) error }
 
-// A healthCheck asks the goroutine that accepts connections whether it responds. It wakes Accept by a deadline in the
-// past, which the goroutine clears with its reply.
+// A healthCheck checks whether the accept loop responds. It wakes Accept by a deadline in the past; the loop replies and
+// clears the deadline.
 type healthCheck struct {
 	asked    chan struct{} // One slot: pending was set.
 	answered chan struct{} // One slot: there was a reply.
@@ -28,22 +28,21 @@ func newHealthCheck() healthCheck {
 	return healthCheck{asked: make(chan struct{}, 1), answered: make(chan struct{}, 1)}
 }
 
-// begin allows checks: from now on somebody accepts.
+// begin enables checks once the accept loop runs.
 func (h *healthCheck) begin(listener net.Listener) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.listener, _ = listener.(deadliner)
 }
 
-// end leaves the deadline of the listener to the caller, for good.
+// end disables checks: the deadline of the listener belongs to the caller from now on.
 func (h *healthCheck) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.listener = nil
 }
 
-// responds reports whether the goroutine that accepts replies in time. One that cannot be woken, or is to end, is
-// believed to.
+// responds reports whether the accept loop replies in time. It returns true if the loop cannot be woken, or is to end.
 func (h *healthCheck) responds(within time.Duration, stopping <-chan struct{}) bool {
 	select {
 	case <-h.answered: // To an earlier check, too late.
@@ -64,7 +63,7 @@ func (h *healthCheck) responds(within time.Duration, stopping <-chan struct{}) b
 	}
 }
 
-// ask wakes the goroutine that accepts, wherever it waits.
+// ask wakes the accept loop.
 func (h *healthCheck) ask() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,7 +78,7 @@ func (h *healthCheck) ask() bool {
 	return true
 }
 
-// reply answers a check, if there is one, and lets Accept wait again. The goroutine that accepts calls it.
+// reply answers a pending check and clears the deadline. The accept loop calls it.
 func (h *healthCheck) reply() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

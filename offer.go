@@ -2,24 +2,24 @@
 
 package udsipc
 
-// This file is what a server does with a connection for conversations: it offers the connection to whoever accepts.
+// This file is the other way to serve a connection: it is offered to the program, which accepts it.
 
 import "sync"
 
-// An acceptQueue holds the connections that nobody has accepted yet.
+// An acceptQueue holds the connections that were not accepted yet.
 type acceptQueue struct {
 	offers    chan *offer
-	waiting   sync.WaitGroup // Connections that may still be offered, or are.
+	waiting   sync.WaitGroup // Connections that are offered, or will be.
 	abandon   sync.Once
-	abandoned chan struct{} // Closed when nobody accepts any more.
-	drained   chan struct{} // Closed when no offer will come any more.
+	abandoned chan struct{} // Closed when the program accepts no more connections.
+	drained   chan struct{} // Closed after the last offer.
 }
 
 func newAcceptQueue() *acceptQueue {
 	return &acceptQueue{offers: make(chan *offer), abandoned: make(chan struct{}), drained: make(chan struct{})}
 }
 
-// accept waits for a connection. It returns nil if none will come any more; failure tells why, if not because of shutdown.
+// accept waits for a connection. It returns nil after the last one; failure then returns the reason, or nil after shutdown.
 func (s *server) accept() *offer {
 	select {
 	case o := <-s.offers.offers:
@@ -32,7 +32,7 @@ func (s *server) accept() *offer {
 // abandon closes the connections that nobody has accepted, and those to come.
 func (s *server) abandon() { s.offers.close() }
 
-// close says that nobody accepts any more.
+// close ends the offers: the program accepts no more connections.
 func (q *acceptQueue) close() { q.abandon.Do(func() { close(q.abandoned) }) }
 
 // finish waits until every connection is accepted or dropped. The queue may be nil.
@@ -43,14 +43,14 @@ func (q *acceptQueue) finish() {
 	}
 }
 
-// An offer is a connection that may be accepted. Whoever accepts it owns in, and calls done.
+// An offer is a connection that the program may accept. It then owns in, and calls done in the end.
 type offer struct {
 	in    *inbound
 	peer  peer
 	ended chan struct{}
 }
 
-// done says that the connection is closed, and that nothing reads from it any more. It is called once.
+// done is called once, when the connection is closed and nothing reads from it any more.
 func (o *offer) done() { close(o.ended) }
 
 // A conversation is a connection that is offered.
@@ -65,7 +65,7 @@ func newConversation(c *connection, queue *acceptQueue) *conversation {
 	return &conversation{connection: c, queue: queue}
 }
 
-// serve waits until somebody accepts the connection, and for its end.
+// serve waits until the connection is accepted, and then until it is closed.
 func (c *conversation) serve() {
 	defer c.server.remove(c.connection)
 	if o := c.introduce(); o != nil {
@@ -73,7 +73,7 @@ func (c *conversation) serve() {
 	}
 }
 
-// introduce returns nil if nobody has accepted the connection.
+// introduce offers the connection. It returns nil if the connection was not accepted.
 func (c *conversation) introduce() *offer {
 	defer c.queue.waiting.Done()
 	if c.refused || !c.verify() {
@@ -89,11 +89,11 @@ func (c *conversation) introduce() *offer {
 	}
 }
 
-// requestEnd does nothing: those who converse decide when that ends.
+// requestEnd does nothing: the program decides when the connection ends.
 func (c *conversation) requestEnd() {}
 
-// reject says nothing: what a Reader tells a Writer is no message.
+// reject does nothing: the peer of a conversation expects messages, not reports.
 func (c *conversation) reject(endReason) {}
 
-// release leaves everything to whoever has accepted the connection.
+// release does nothing: the program that accepted the connection releases it.
 func (c *conversation) release() {}

@@ -12,16 +12,16 @@ import (
 	"sync/atomic"
 )
 
-// A server accepts connections and hands their messages to a handler, or offers the connections for conversations.
+// A server accepts connections and hands their messages to a handler, or offers the connections to the program.
 type server struct {
 	cfg      serverConfig
-	counts   readerCounts
+	counts   counters
 	writers  *writerMemory // Those that ask for acknowledgements.
 	acceptor acceptor
 	health   healthCheck
 	notifier *registration
 	store    handOverStore
-	offers   *acceptQueue // nil, unless it converses.
+	offers   *acceptQueue // nil: messages go to a handler.
 
 	// Stopping.
 	handling context.Context // Ended when stop does not wait any longer.

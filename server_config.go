@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is all that a server knows of its options and of its user: plain values and functions.
+// This file is all that a server knows of its options and of the program: plain values and functions.
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A serverConfig is how a server works. Messages are handled by message, or by the sinks of open; without both,
-// connections are offered for conversations.
+// A serverConfig sets what a server does. Messages are handled by message, or by the sinks of open. Without both
+// functions, connections are offered to the program.
 type serverConfig struct {
 	where string // The address as it was given, for errors.
 
@@ -50,10 +50,10 @@ type serverConfig struct {
 	notify notifyConfig
 }
 
-// converses reports whether connections are offered for conversations.
+// converses reports whether connections are offered to the program.
 func (c *serverConfig) converses() bool { return c.message == nil && c.open == nil }
 
-// A sink takes what comes on one connection. Its functions are called by one goroutine at a time; each may be nil.
+// A sink receives the messages of one connection. One goroutine at a time calls its functions; each may be nil.
 type sink struct {
 	session    func(writer id) // The messages that follow are those of this writer.
 	message    func(ctx context.Context, data []byte, seq uint64, redelivered bool) error

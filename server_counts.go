@@ -6,9 +6,9 @@ package udsipc
 
 import "sync/atomic"
 
-// readerCounts are the counters of a server. Those that change with each message are kept by each
+// counters are the counters of a server. Those that change with each message are kept by each
 // connection for itself, and added here when it ends.
-type readerCounts struct {
+type counters struct {
 	read                            readCounts // Of connections that have ended. Guarded by the server's mu.
 	tooSlow                         atomic.Uint64
 	handlerErrors, panics, tooLarge atomic.Uint64
