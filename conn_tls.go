@@ -24,6 +24,9 @@ func beneath(conn net.Conn) net.Conn {
 	return under
 }
 
+// closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls, Conn.Close).
+func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
+
 // newTLSServer returns the server's end of TLS over conn.
 func newTLSServer(conn net.Conn, config *tls.Config) net.Conn {
 	return tls.Server(&beneathTLS{Conn: conn}, config)

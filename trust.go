@@ -15,9 +15,6 @@ import (
 	"time"
 )
 
-// closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls, Conn.Close).
-func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
-
 // identify asks the system who is at the other end of conn.
 func identify(conn net.Conn) (*credentials, error) {
 	kind, raw := inspect(beneath(conn))
