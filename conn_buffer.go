@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is the buffer of a receiving connection: it grows by what arrives, and is as small as what it
-// holds while the connection waits.
+// This file is the buffer of a receiving connection: it grows by what arrives, and is as small as
+// what it holds while the connection waits.
 
 const (
 	moveOnWait    = 64 << 10 // Up to so many bytes are moved to a smaller buffer for a wait.
@@ -11,11 +11,12 @@ const (
 	maxSpareRatio = 16       // How much larger than its bytes a waiting buffer may be.
 )
 
-// What is moved for a wait ends in a buffer that costs nothing, or is large. No constant of type uint64 is negative.
+// What is moved for a wait ends in a buffer that costs nothing, or is large. No constant of type
+// uint64 is negative.
 const _ = uint64(moveOnWait - freeSize)
 
-// A readBuffer holds what was read and is not handed over yet: buf.b[r:w]. While the connection waits for bytes, buf is nil or
-// as small as what it holds.
+// A readBuffer holds what was read and is not handed over yet: buf.b[r:w]. While the connection
+// waits for bytes, buf is nil or as small as what it holds.
 type readBuffer struct {
 	buf      *buffer
 	r, w     int
@@ -39,10 +40,15 @@ func (b *readBuffer) lastMessage() []byte {
 // size returns how many bytes were read and are not handed over.
 func (b *readBuffer) size() int { return b.w - b.r }
 
-// space makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the size of
-// a read, or a larger one for a larger frame. That grows only when it is full, so a frame that is
-// announced and does not come costs nothing. It says no if there is no room, and the budget is used up: a
-// small buffer is always there. message is the number of the message that is read.
+// isHalfEmpty reports whether a buffer that costs something holds less than half of its bytes.
+func (b *readBuffer) isHalfEmpty() bool {
+	return len(b.buf.b) > freeSize && b.size() < len(b.buf.b)/2
+}
+
+// space makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the
+// size of a read, or a larger one for a larger frame. That grows only when it is full, so a frame
+// that is announced and does not come costs nothing. It says no if there is no room, and the budget
+// is used up: a small buffer is always there. message is the number of the message that is read.
 func (b *readBuffer) space(message uint64) bool {
 	b.yield(message)
 	size := max(b.readSize, b.usual)
@@ -94,7 +100,8 @@ func (b *readBuffer) ceiling() int {
 	return len(b.buf.b)
 }
 
-// frameCeiling is ceiling for a connection of which the next process is to have all that follows the frame at r.
+// frameCeiling is ceiling for a connection of which the next process is to have all that follows
+// the frame at r.
 func (b *readBuffer) frameCeiling() int {
 	return min(len(b.buf.b), max(b.r+b.need, b.w+1))
 }
@@ -120,7 +127,8 @@ func (b *readBuffer) park() {
 	}
 }
 
-// suspend is park for a wait that the peer decides on: what is unread stays, and no memory is on loan for it.
+// suspend is park for a wait that the peer decides on: what is unread stays, and no memory is on
+// loan for it.
 func (b *readBuffer) suspend() {
 	have := b.w - b.r
 	if have == 0 {

@@ -2,15 +2,16 @@
 
 package udsipc
 
-// This file is how much the peer of a sending connection has read for certain, as far as the kernel knows.
+// This file is how much the peer of a sending connection has read for certain, as far as the kernel
+// knows.
 
 import "time"
 
 // probeInterval is how often a busy connection asks whether everything was read.
 const probeInterval = 10 * time.Millisecond
 
-// readMarks are what the peer has read for certain. Unread bytes are within the last window ones, so all that
-// lies before the older of two marks, which are a window apart, was read.
+// readMarks are what the peer has read for certain. Unread bytes are within the last window ones,
+// so all that lies before the older of two marks, which are a window apart, was read.
 type readMarks struct {
 	settled      uint64 // Messages.
 	window       int64  // 0: not known.
@@ -73,9 +74,10 @@ func (o *outbound) consumed(first int64) bool {
 	return ok && (bytes == 0 || written-int64(bytes) >= first) && !hungUp(o.raw)
 }
 
-// arrived says whether the kernels know that everything is where a forced Stop may leave it: read by the peer on a Unix
-// socket, with the peer's kernel over TCP, also beneath TLS. Of a connection of unknown kind that can be asked for its end nothing is
-// known; any other has nothing but what was written.
+// arrived says whether the kernels know that everything is where a forced Stop may leave it: read
+// by the peer on a Unix socket, with the peer's kernel over TCP, also beneath TLS. Of a connection
+// of unknown kind that can be asked for its end nothing is known; any other has nothing but what
+// was written.
 func (o *outbound) arrived() bool {
 	if !o.consumed(o.bytes.Load()) {
 		return false
@@ -88,8 +90,8 @@ func (o *outbound) arrived() bool {
 	return o.raw != nil || !half
 }
 
-// allRead reports whether the peer has read everything, where the kernel knows, and notes it: once the peer has closed its
-// end, nobody could tell.
+// allRead reports whether the peer has read everything, where the kernel knows, and notes it: once
+// the peer has closed its end, nobody could tell.
 func (o *outbound) allRead() bool {
 	if !o.consumed(o.bytes.Load()) {
 		return false

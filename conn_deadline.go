@@ -6,8 +6,8 @@ package udsipc
 
 import "time"
 
-// attemptTime is left for an attempt to read after a deadline that had passed before one was made: behind a deadline
-// none is made at all, and the wait would never come to an end.
+// attemptTime is left for an attempt to read after a deadline that had passed before one was made:
+// behind a deadline none is made at all, and the wait would never come to an end.
 const attemptTime = 5 * time.Millisecond
 
 // arm sets the deadline of the next wait.
@@ -61,8 +61,8 @@ func (in *inbound) limitTo(deadline time.Time) error {
 	return in.conn.SetReadDeadline(earliest(in.wait.armed, deadline)) // Of a wait that is over, armed does no harm: the next one sets its own.
 }
 
-// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is busy for the peer, or
-// whether nobody wants the memory that a message has held meanwhile.
+// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is
+// busy for the peer, or whether nobody wants the memory that a message has held meanwhile.
 func (in *inbound) inUse() bool {
 	if in.wait.reason == errHolding {
 		return !in.input.memory.Contested()
@@ -74,7 +74,8 @@ func (in *inbound) inUse() bool {
 	return true
 }
 
-// pastArmed says whether the present wait has lasted too long. If not, another deadline has ended it that was changed since.
+// pastArmed says whether the present wait has lasted too long. If not, another deadline has ended
+// it that was changed since.
 func (in *inbound) pastArmed() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()

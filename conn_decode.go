@@ -33,9 +33,9 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 	}
 }
 
-// next returns the next whole message that is buffered, without a copy: data is valid until something is read. It says
-// no if there is none. A message over the limit is an error; calling again goes on behind it. errOpening means that a
-// session begins.
+// next returns the next whole message that is buffered, without a copy: data is valid until
+// something is read. It says no if there is none. A message over the limit is an error; calling
+// again goes on behind it. errOpening means that a session begins.
 func (in *inbound) next() (data []byte, ok bool, err error) {
 	for in.input.r < in.input.w && !in.end.halted.Load() {
 		if in.oversize.skip > 0 {
@@ -100,7 +100,8 @@ func (in *inbound) passOver(header int, length uint64) {
 
 // fresh says whether nothing has come but what is buffered.
 func (in *inbound) fresh() bool {
-	return in.session == nil && !in.resumed && in.counts.received.Load() == 0 && in.oversize.skip == 0 && in.counts.receivedBytes.Load() == uint64(in.input.w-in.input.r)
+	return in.session == nil && !in.resumed && in.counts.received.Load() == 0 && in.oversize.skip == 0 &&
+		in.counts.receivedBytes.Load() == uint64(in.input.size())
 }
 
 // wholeMessages counts the whole messages among what is buffered.

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is how a Reader ends a connection: it lets the peer finish, handles what came, and reports
-// what it has read.
+// This file is how a Reader ends a connection: it lets the peer finish, handles what came, and
+// reports what it has read.
 
 import (
 	"sync"
@@ -19,8 +19,8 @@ const (
 	goodbyeWait   = 100 * time.Millisecond // How long the goodbye itself may take.
 )
 
-// What a Writer has written before it hears the goodbye is within what a Reader puts up with. No constant of type uint64
-// is negative.
+// What a Writer has written before it hears the goodbye is within what a Reader puts up with. No
+// constant of type uint64 is negative.
 const _ = uint64(maxGraceBytes - 2*batchSize)
 
 // A grace is the time that a peer has to end its side after the goodbye. Only time that is spent
@@ -52,8 +52,8 @@ func (g *grace) waitEnded(timedOut bool) {
 	g.over = g.over || timedOut || g.waited >= maxCloseGrace
 }
 
-// An inEnd is how far a connection is on its way to its end. It belongs to the goroutine that reads, but for the atomics
-// and what the connection's mu guards.
+// An inEnd is how far a connection is on its way to its end. It belongs to the goroutine that
+// reads, but for the atomics and what the connection's mu guards.
 type inEnd struct {
 	halted   atomic.Bool   // At once: what is buffered is not handled either.
 	closing  atomic.Bool   // Gracefully: no longer than it takes to handle what the peer has sent.
@@ -80,6 +80,11 @@ func (in *inbound) halt() {
 	in.end.halted.Store(true)
 	in.leave()
 	_ = in.conn.SetReadDeadline(aLongTimeAgo)
+}
+
+// isEnding reports whether the end of the connection, or of its use by this process, was requested.
+func (in *inbound) isEnding() bool {
+	return in.end.closing.Load() || in.end.halted.Load() || in.handOver.requested.Load()
 }
 
 // requestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
@@ -139,8 +144,8 @@ func (in *inbound) sayGoodbye() {
 	in.sayLast(goodbye)
 }
 
-// farewell is the last word, once: the goodbye, if that was not said, and the report. A session needs no
-// report, because the next welcome tells.
+// farewell is the last word, once: the goodbye, if that was not said, and the report. A session
+// needs no report, because the next welcome tells.
 func (in *inbound) farewell() {
 	if in.session != nil {
 		in.sayGoodbye()
@@ -166,16 +171,16 @@ func (in *inbound) farewell() {
 	in.sayLast(appendReport(words[:len(words):len(words)], report))
 }
 
-// answerEnd tells a plain writer that has ended its side what was read: it may wait for that, over a connection that tells
-// nothing by itself.
+// answerEnd tells a plain writer that has ended its side what was read: it may wait for that, over
+// a connection that tells nothing by itself.
 func (in *inbound) answerEnd() {
 	if in.session == nil {
 		in.farewell()
 	}
 }
 
-// sayLast writes what a Reader says to a plain writer. A peer that cannot be told is treated like one that
-// was.
+// sayLast writes what a Reader says to a plain writer. A peer that cannot be told is treated like
+// one that was.
 func (in *inbound) sayLast(words []byte) {
 	if len(words) == 0 {
 		return
@@ -190,8 +195,8 @@ func (in *inbound) sayLast(words []byte) {
 	_, _ = conn.Write(words)
 }
 
-// close closes the connection. TLS says its own last word only if the peer's bytes were read to the end:
-// a peer must not take a connection that was cut for one that ended in order.
+// close closes the connection. TLS says its own last word only if the peer's bytes were read to the
+// end: a peer must not take a connection that was cut for one that ended in order.
 func (in *inbound) close() {
 	if in.end.sawEnd {
 		_ = in.conn.Close()

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is what a side that ends a connection may ask of it: whether the other direction can still be read, and
-// whether the peer's system has everything.
+// This file is what a side that ends a connection may ask of it: whether the other direction can
+// still be read, and whether the peer's system has everything.
 
 import (
 	"crypto/tls"
@@ -29,14 +29,15 @@ func isTCP(conn net.Conn) bool {
 	return kind == tcpSocket
 }
 
-// readableAfter reports whether bytes that the peer has sent can still be read after a write has failed.
+// readableAfter reports whether bytes that the peer has sent can still be read after a write has
+// failed.
 func readableAfter(conn net.Conn, writeErr error) bool {
 	kind, _ := inspect(beneath(conn))
 	return kind != otherConn && (errors.Is(writeErr, syscall.EPIPE) || errors.Is(writeErr, syscall.ECONNRESET))
 }
 
-// acknowledgedByTCP reports whether the peer's system has everything that was written to conn. It is true if the kernel
-// does not tell.
+// acknowledgedByTCP reports whether the peer's system has everything that was written to conn. It
+// is true if the kernel does not tell.
 func acknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
 	kind, raw := inspect(beneath(conn))
 	if kind != tcpSocket {
@@ -52,7 +53,8 @@ func acknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
 	return false, nil
 }
 
-// closeWriteWithin tells the peer that nothing more comes. Over TLS the notice may wait for a peer that does not read.
+// closeWriteWithin tells the peer that nothing more comes. Over TLS the notice may wait for a peer
+// that does not read.
 func closeWriteWithin(conn net.Conn, timeout time.Duration) error {
 	if !isTLS(conn) {
 		return closeWrite(conn)
@@ -69,8 +71,8 @@ func closeWriteWithin(conn net.Conn, timeout time.Duration) error {
 	}
 }
 
-// discardUnread reads what lies in the socket of conn into scratch, and reports whether there was anything. It does so
-// after a read deadline as well.
+// discardUnread reads what lies in the socket of conn into scratch, and reports whether there was
+// anything. It does so after a read deadline as well.
 func discardUnread(conn net.Conn, scratch []byte) (discarded bool) {
 	_, raw := inspect(beneath(conn))
 	if raw == nil || !canTryRead {

@@ -22,8 +22,8 @@ type handOver struct {
 	unfit     atomic.Pointer[error] // Why the next process does not get it.
 }
 
-// requestHandOver has the connection come to rest at the next boundary of a message, for the next process. What
-// cannot be handed over is ended gracefully. Any goroutine may call it.
+// requestHandOver has the connection come to rest at the next boundary of a message, for the next
+// process. What cannot be handed over is ended gracefully. Any goroutine may call it.
 func (in *inbound) requestHandOver() {
 	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
 		in.handOver.unfit.Store(&errNotPlain)
@@ -49,7 +49,10 @@ func (in *inbound) beginHandOver() {
 
 // tooLate ends a connection gracefully that does not come to rest.
 func (in *inbound) tooLate() {
-	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atRest() || in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
+	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atRest() {
+		return
+	}
+	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
 		return
 	}
 	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", errTooSlow, closeGrace, in.midway())
@@ -57,7 +60,8 @@ func (in *inbound) tooLate() {
 	in.requestClose(endOrderly)
 }
 
-// handOverError returns why the next process does not get the connection; nil if nothing is in the way.
+// handOverError returns why the next process does not get the connection; nil if nothing is in the
+// way.
 func (in *inbound) handOverError() error {
 	if why := in.handOver.unfit.Load(); why != nil {
 		return *why

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// handshake makes the TLS handshake, if the connection speaks it, and notes what is known of the peer then.
+// handshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
+// peer then.
 func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *peer) error {
 	secure, ok := in.conn.(*tls.Conn)
 	if !ok {
@@ -36,8 +37,8 @@ func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *p
 	return nil
 }
 
-// mayBePlain reports whether a peer with which the handshake failed may have sent messages: what looks like TLS may be
-// the beginning of one. A peer that speaks TLS does not mind to be told.
+// mayBePlain reports whether a peer with which the handshake failed may have sent messages: what
+// looks like TLS may be the beginning of one. A peer that speaks TLS does not mind to be told.
 func (in *inbound) mayBePlain(failed error) bool {
 	plain := tls.RecordHeaderError{}
 	return errors.As(failed, &plain) || !spokeTLS(in.conn)

@@ -6,8 +6,8 @@ package udsipc
 
 import "time"
 
-// hello returns the hello at the beginning of a session, once it is there whole. An error that is not errVersion
-// means that the bytes are no hello.
+// hello returns the hello at the beginning of a session, once it is there whole. An error that is
+// not errVersion means that the bytes are no hello.
 func (in *inbound) hello() (h hello, whole bool, err error) {
 	h, size, err := parseHello(in.input.bytes())
 	if err != nil || size > 0 {
@@ -18,7 +18,8 @@ func (in *inbound) hello() (h hello, whole bool, err error) {
 	return h, false, nil
 }
 
-// heartbeatTimeout returns the longest silence that is asked of the writer; 0 where the kernel tells of its end.
+// heartbeatTimeout returns the longest silence that is asked of the writer; 0 where the kernel
+// tells of its end.
 func (in *inbound) heartbeatTimeout(configured time.Duration) time.Duration {
 	if in.kind == unixSocket {
 		return 0
@@ -34,14 +35,16 @@ func (in *inbound) rejectSession(status welcomeStatus) {
 // sendHeartbeat tells a writer that waits for the welcome that this side lives.
 func (in *inbound) sendHeartbeat() { in.sendBrief(heartbeat) }
 
-// sendBrief writes what a peer either takes at once or need not know: the end of the connection tells it.
+// sendBrief writes what a peer either takes at once or need not know: the end of the connection
+// tells it.
 func (in *inbound) sendBrief(b []byte) {
 	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
 	_, _ = in.conn.Write(b)
 }
 
-// beginSession begins to acknowledge: handled is the last message that was handled before, up to mayRepeat an earlier
-// reader may have handled others. The writer wants a heartbeat after each beat, and sends one in silence, 0 for never.
+// beginSession begins to acknowledge: handled is the last message that was handled before, up to
+// mayRepeat an earlier reader may have handled others. The writer wants a heartbeat after each
+// beat, and sends one in silence, 0 for never.
 func (in *inbound) beginSession(handled, mayRepeat uint64, beat, silence time.Duration) *inSession {
 	in.wait.silence = silence
 	in.replays.Store(true)

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// An inbound connection belongs to the goroutine that reads it, but for the methods that say otherwise.
+// An inbound connection belongs to the goroutine that reads it, but for the methods that say
+// otherwise.
 type inbound struct {
 	conn     net.Conn
 	kind     connKind
@@ -68,8 +69,8 @@ func (in *inbound) connection() net.Conn { return in.conn }
 // identifiedAs sets the user to whom the read memory of the connection counts.
 func (in *inbound) identifiedAs(identity string) { in.input.loan.user = identity }
 
-// keepOpenIf sets who is asked before the connection ends for inactivity, and has errors about messages over the limit
-// show how those begin. It must be called before the first fill.
+// keepOpenIf sets who is asked before the connection ends for inactivity, and has errors about
+// messages over the limit show how those begin. It must be called before the first fill.
 func (in *inbound) keepOpenIf(busy func() bool) {
 	in.oversize.heads = true
 	in.busy = busy
@@ -81,8 +82,8 @@ func (in *inbound) isClosing() bool { return in.end.closing.Load() }
 // isHalted reports whether halt was called. Any goroutine may ask.
 func (in *inbound) isHalted() bool { return in.end.halted.Load() }
 
-// isAcknowledged reports whether a session has begun, so that a message that is not handled is sent again. Any
-// goroutine may ask.
+// isAcknowledged reports whether a session has begun, so that a message that is not handled is sent
+// again. Any goroutine may ask.
 func (in *inbound) isAcknowledged() bool { return in.replays.Load() }
 
 // skipping returns how many bytes of a message over the limit are still to come.
@@ -91,7 +92,8 @@ func (in *inbound) skipping() uint64 { return in.oversize.skip }
 // received returns how many messages were handed over. Any goroutine may ask.
 func (in *inbound) received() uint64 { return in.counts.received.Load() }
 
-// unreadBytes returns how many bytes lie in the socket, where the kernel can tell. Any goroutine may ask.
+// unreadBytes returns how many bytes lie in the socket, where the kernel can tell. Any goroutine
+// may ask.
 func (in *inbound) unreadBytes() int {
 	if in.raw == nil {
 		return 0
@@ -108,7 +110,8 @@ func (in *inbound) lastMessage() []byte { return in.input.lastMessage() }
 // midway returns how many bytes of an unfinished message there are.
 func (in *inbound) midway() int { return in.input.size() }
 
-// suspend gives back the read memory before a wait that the peer decides on, and returns how many bytes stay.
+// suspend gives back the read memory before a wait that the peer decides on, and returns how many
+// bytes stay.
 func (in *inbound) suspend() (kept int) {
 	in.input.suspend()
 	return in.input.size()

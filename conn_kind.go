@@ -3,7 +3,8 @@
 package udsipc
 
 // This file is what all connections share: which kind one is, what the kernel can tell of it.
-// conn_write.go and conn_read.go are the two directions, conn_linux.go and its siblings the system calls.
+// conn_write.go and conn_read.go are the two directions, conn_linux.go and its siblings the system
+// calls.
 
 import (
 	"errors"

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is what a receiving connection knows of the limit on the memory of all read buffers, and how it waits for
-// memory.
+// This file is what a receiving connection knows of the limit on the memory of all read buffers,
+// and how it waits for memory.
 
 import (
 	"fmt"
@@ -14,19 +14,22 @@ import (
 // messages never wait for large ones.
 const freeSize = 16 << 10
 
-// It is the size of a class. No constant of type uint64 is negative: a false condition is an error of the compiler.
+// It is the size of a class. No constant of type uint64 is negative: a false condition is an error
+// of the compiler.
 const (
 	_ = uint64(0 - freeSize&(freeSize-1))
 	_ = uint64(freeSize - minBufferSize)
 )
 
-// A memoryLimit bounds the read buffers of many connections together. It is asked once for each read at most. A
-// connection that waits leaves its loan alone until the wait is over.
+// A memoryLimit bounds the read buffers of many connections together. It is asked once for each
+// read at most. A connection that waits leaves its loan alone until the wait is over.
 type memoryLimit interface {
-	// TryReserve changes l to the price of size bytes. It returns false if there is not as much, or others wait.
+	// TryReserve changes l to the price of size bytes. It returns false if there is not as much, or
+	// others wait.
 	TryReserve(l *loan, size int) bool
 
-	// Reserve has l wait for its turn to get the price of size bytes. The channel is closed once l has it.
+	// Reserve has l wait for its turn to get the price of size bytes. The channel is closed once l
+	// has it.
 	Reserve(l *loan, size int) <-chan struct{}
 
 	// Cancel ends the wait of l. What l got at the same moment it keeps.
@@ -39,8 +42,8 @@ type memoryLimit interface {
 	Contested() bool
 }
 
-// A loan is what one connection has of a memoryLimit. It belongs to the goroutine that reads the connection, and while that
-// waits, to the memoryLimit.
+// A loan is what one connection has of a memoryLimit. It belongs to the goroutine that reads the
+// connection, and while that waits, to the memoryLimit.
 type loan struct {
 	bytes  int64
 	user   string // Whose it is; empty for anybody.
@@ -58,17 +61,19 @@ func price(size int) int64 {
 	return int64(1) << bufferClass(size)
 }
 
-// holdPatience is how long a peer may bring nothing of a message that holds read memory while others wait for that.
+// holdPatience is how long a peer may bring nothing of a message that holds read memory while
+// others wait for that.
 const holdPatience = 2 * time.Second
 
-// maxHold is how long a message without WithMessageTimeout may hold read memory while others wait for that.
+// maxHold is how long a message without WithMessageTimeout may hold read memory while others wait
+// for that.
 const maxHold = 30 * time.Second
 
 // errHolding is why a message is not waited for any longer, if others wait for memory.
 var errHolding = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithReadMemory)", errTooSlow, holdPatience)
 
-// yield gives back, while others wait for memory, what the connection has beyond its message at hand. A message
-// that has waited for its turn keeps what it has, to its end.
+// yield gives back, while others wait for memory, what the connection has beyond its message at
+// hand. A message that has waited for its turn keeps what it has, to its end.
 func (b *readBuffer) yield(message uint64) {
 	if b.loan.bytes == 0 || !b.memory.Contested() || b.turnOf == message {
 		return
@@ -83,9 +88,9 @@ func (b *readBuffer) yield(message uint64) {
 	}
 }
 
-// awaitSpace is space for a connection that was told no. It waits for its turn, and keeps its place until the message
-// is there whole. A connection that is to be handed over waits no longer than for its peer. It says no at the end of
-// the connection.
+// awaitSpace is space for a connection that was told no. It waits for its turn, and keeps its place
+// until the message is there whole. A connection that is to be handed over waits no longer than for
+// its peer. It says no at the end of the connection.
 func (in *inbound) awaitSpace() bool {
 	in.tellHandled()
 	if next := in.counts.received.Load() + 1; in.input.turnOf != next {

@@ -17,8 +17,8 @@ const (
 	trustedAfter = time.Second           // One that lived so long proves enough.
 )
 
-// An outbound connection belongs to the goroutine that writes, but for what is marked otherwise. Exactly
-// one other goroutine, watch, reads from it.
+// An outbound connection belongs to the goroutine that writes, but for what is marked otherwise.
+// Exactly one other goroutine, watch, reads from it.
 type outbound struct {
 	conn    net.Conn
 	kind    connKind
@@ -70,7 +70,8 @@ func newOutbound(conn net.Conn, timeout time.Duration) *outbound {
 // secure says whether the connection speaks TLS.
 func (o *outbound) secure() bool { return isTLS(o.conn) }
 
-// isLeaving reports whether nothing more should be written: the peer is going away, or gone. Any goroutine may ask.
+// isLeaving reports whether nothing more should be written: the peer is going away, or gone. Any
+// goroutine may ask.
 func (o *outbound) isLeaving() bool { return o.leaving.Load() }
 
 // isSession reports whether the peer acknowledges.
@@ -88,7 +89,8 @@ func (o *outbound) wroteMessages() bool { return o.messages > 0 }
 // markProgress notes that a message is acknowledged, so that the connection was of use.
 func (o *outbound) markProgress() { o.back.progress.Store(true) }
 
-// force ends the connection at once, and notes whether everything had arrived then. Any goroutine may call it.
+// force ends the connection at once, and notes whether everything had arrived then. Any goroutine
+// may call it.
 func (o *outbound) force() {
 	if written := o.bytes.Load(); o.arrived() {
 		o.end.forced.Store(written)
@@ -110,9 +112,9 @@ func (o *outbound) watched() { <-o.end.ended }
 func (o *outbound) interruptGreeting() { _ = o.conn.SetReadDeadline(aLongTimeAgo) }
 
 // failures returns how many connections in a row have failed, for the backoff, when so many had
-// before this one. None, if a message was read or the connection lived for long; in a session, if one was
-// acknowledged. One that lived for a moment only counts as the first failure all the same, so that a
-// reader that is full and sends its writers away is not called all the time.
+// before this one. None, if a message was read or the connection lived for long; in a session, if
+// one was acknowledged. One that lived for a moment only counts as the first failure all the same,
+// so that a reader that is full and sends its writers away is not called all the time.
 func (o *outbound) failures(before int) int {
 	lived := time.Since(o.began)
 	proven := o.read.settled > 0

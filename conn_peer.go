@@ -31,8 +31,8 @@ func (p *peer) String() string {
 	return text
 }
 
-// identity names the peer for as long as it is the same one: its user, or the key of its certificate. It
-// is empty if nothing is known.
+// identity names the peer for as long as it is the same one: its user, or the key of its
+// certificate. It is empty if nothing is known.
 func (p *peer) identity() string {
 	switch {
 	case p.TLS != nil && len(p.TLS.PeerCertificates) > 0:

@@ -23,10 +23,10 @@ type attempt struct {
 }
 
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
-// nothing came for too long, errPeerSilent when not even a heartbeat came, errTooSlow when the rest of a
-// message did not, or errEnded when the end was decided on: at once, or when the time to end gracefully
-// is over. errHandOver means that the connection is at the boundary of a message, from where the next process
-// goes on.
+// nothing came for too long, errPeerSilent when not even a heartbeat came, errTooSlow when the rest
+// of a message did not, or errEnded when the end was decided on: at once, or when the time to end
+// gracefully is over. errHandOver means that the connection is at the boundary of a message, from
+// where the next process goes on.
 func (in *inbound) fill() error {
 	in.wait.waitAt, in.attempt.missed = time.Time{}, false
 	for {
@@ -63,11 +63,12 @@ func (in *inbound) fill() error {
 			return err
 		case in.pastLimit():
 			return err
-		case in.attempt.tried && !in.end.closing.Load() && !in.end.halted.Load() && !in.handOver.requested.Load() && in.pastArmed() && !in.inUse():
+		case in.attempt.tried && !in.isEnding() && in.pastArmed() && !in.inUse():
 			return firstError(in.wait.reason, err)
 		}
 		in.tooLate()
-		// The deadline is that of an earlier wait, or of requestClose, or it passed before the attempt.
+		// The deadline is that of an earlier wait, or of requestClose, or it passed before the
+		// attempt.
 		in.attempt.missed = !in.attempt.tried
 		if err := in.arm(); err != nil {
 			return err
@@ -114,15 +115,15 @@ func (in *inbound) tryRead(fd uintptr) bool {
 	return in.attempt.err != nil
 }
 
-// readAny reads from a connection that offers no way to wait without a buffer: a small one has to do
-// until it turns out to be too small. A read may wait, so what is handled is acknowledged before each,
-// and no large buffer is held for a few bytes.
+// readAny reads from a connection that offers no way to wait without a buffer: a small one has to
+// do until it turns out to be too small. A read may wait, so what is handled is acknowledged before
+// each, and no large buffer is held for a few bytes.
 func (in *inbound) readAny() error {
 	in.tellHandled()
 	if err := in.arm(); err != nil {
 		return err
 	}
-	if have := in.input.w - in.input.r; !in.input.granted && (!in.attempt.filled || len(in.input.buf.b) > freeSize && have < len(in.input.buf.b)/2) {
+	if !in.input.granted && (!in.attempt.filled || in.input.isHalfEmpty()) {
 		in.attempt.filled = false
 		in.input.park()
 		if in.input.buf == nil {

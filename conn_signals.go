@@ -2,12 +2,14 @@
 
 package udsipc
 
-// This file has the errors that are no failures: why a connection's loop ends although nothing went wrong.
+// This file has the errors that are no failures: why a connection's loop ends although nothing went
+// wrong.
 
 import "errors"
 
 var (
-	// errEnded is why a connection ended that nothing went wrong with: told to, by this side or the other.
+	// errEnded is why a connection ended that nothing went wrong with: told to, by this side or the
+	// other.
 	errEnded = errors.New("udsipc: connection ended")
 
 	// errOpening is no error: a session begins.

@@ -24,7 +24,8 @@ func beneath(conn net.Conn) net.Conn {
 	return under
 }
 
-// closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls, Conn.Close).
+// closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls,
+// Conn.Close).
 func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
 
 // newTLSServer returns the server's end of TLS over conn.
@@ -37,9 +38,9 @@ func newTLSClient(conn net.Conn, config *tls.Config) net.Conn {
 	return tls.Client(&beneathTLS{Conn: conn}, config)
 }
 
-// A beneathTLS is a connection that TLS is spoken over. It notes whether it has ended by itself: for crypto/tls, such
-// an end between two records is io.EOF like the end that the peer announces. TLS writes nothing vectored, so a
-// wrapper costs nothing there.
+// A beneathTLS is a connection that TLS is spoken over. It notes whether it has ended by itself:
+// for crypto/tls, such an end between two records is io.EOF like the end that the peer announces.
+// TLS writes nothing vectored, so a wrapper costs nothing there.
 type beneathTLS struct {
 	net.Conn
 	last  bool // The end came with the last bytes. The reading goroutine's.
@@ -85,7 +86,8 @@ func (b *beneathTLS) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// endedInOrder says whether the end of file of conn is one that the peer has announced, as far as it must.
+// endedInOrder says whether the end of file of conn is one that the peer has announced, as far as
+// it must.
 func endedInOrder(conn net.Conn) bool {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
@@ -95,8 +97,9 @@ func endedInOrder(conn net.Conn) bool {
 	return !ok || !under.ended.Load()
 }
 
-// endSending tells the peer that nothing more comes: by close_notify over TLS, and on TCP by ending the sending side. The
-// notice may wait for a peer that does not read, until the connection is closed.
+// endSending tells the peer that nothing more comes: by close_notify over TLS, and on TCP by ending
+// the sending side. The notice may wait for a peer that does not read, until the connection is
+// closed.
 func endSending(conn net.Conn) {
 	under := beneath(conn)
 	if under != conn {

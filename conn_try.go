@@ -30,8 +30,8 @@ func newTryWriter(conn net.Conn) *tryWriter {
 	return w
 }
 
-// write writes bufs, or a part of them, and returns how many bytes that were. full reports that the socket takes no
-// more at present.
+// write writes bufs, or a part of them, and returns how many bytes that were. full reports that the
+// socket takes no more at present.
 func (w *tryWriter) write(bufs [][]byte) (n int, full bool, err error) {
 	for _, w.pending = range bufs {
 		for len(w.pending) > 0 {

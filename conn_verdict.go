@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is the end of a connection as the Writer sees it: what the peer said last, how many messages
-// it may not have read.
+// This file is the end of a connection as the Writer sees it: what the peer said last, how many
+// messages it may not have read.
 
 import (
 	"errors"
@@ -18,8 +18,8 @@ const (
 	lastWordsWait  = 200 * time.Millisecond // How long the last words are waited for after a failed write.
 )
 
-// The goodbye comes sooner than the wait for it ends, and the last words fit their buffer. No constant of type uint64 is
-// negative.
+// The goodbye comes sooner than the wait for it ends, and the last words fit their buffer. No
+// constant of type uint64 is negative.
 const (
 	_ = uint64(lastWordsWait - goodbyeWait)
 	_ = uint64(len(lastWords{}.buf) - 1 - maxHeaderSize - maxGreeting)
@@ -71,9 +71,9 @@ type ending struct {
 	limit  uint64    // The largest message that the peer accepts, if it said so; else 0.
 }
 
-// finish ends the connection after a write failed with writeErr, or after the peer left (nil). It waits
-// for the peer, which may be handling what it has: to reconnect earlier would let the new connection
-// overtake the old one. abort ends the wait.
+// finish ends the connection after a write failed with writeErr, or after the peer left (nil). It
+// waits for the peer, which may be handling what it has: to reconnect earlier would let the new
+// connection overtake the old one. abort ends the wait.
 func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	defer o.conn.Close()
 	switch {
@@ -98,9 +98,10 @@ func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
 	return end
 }
 
-// part ends this side, once everything is written, and waits for the peer's end: a peer that has rejected this side, or a
-// message, says so there. One that the kernel says has read everything is waited for a moment only, because a handler
-// may hold it up, and so is one that cannot be asked for its end. abort ends the wait.
+// part ends this side, once everything is written, and waits for the peer's end: a peer that has
+// rejected this side, or a message, says so there. One that the kernel says has read everything is
+// waited for a moment only, because a handler may hold it up, and so is one that cannot be asked
+// for its end. abort ends the wait.
 func (o *outbound) part(abort <-chan struct{}) ending {
 	select {
 	case <-abort:
@@ -124,8 +125,8 @@ func (o *outbound) part(abort <-chan struct{}) ending {
 	}
 }
 
-// unheard is the end of a connection whose peer was not waited for. Its sockets live on: what has not arrived can still
-// be read.
+// unheard is the end of a connection whose peer was not waited for. Its sockets live on: what has
+// not arrived can still be read.
 func (o *outbound) unheard(arrived bool) ending {
 	end := ending{cause: errEnded}
 	if o.back == nil && !arrived && o.end.forced.Load() != o.bytes.Load() {
@@ -134,8 +135,9 @@ func (o *outbound) unheard(arrived bool) ending {
 	return end
 }
 
-// endSide closes the sending side, and says whether the peer can see that. TLS has no time to announce it to a peer that
-// leaves no room for that (crypto/tls, Conn.CloseWrite): then what lies beneath ends.
+// endSide closes the sending side, and says whether the peer can see that. TLS has no time to
+// announce it to a peer that leaves no room for that (crypto/tls, Conn.CloseWrite): then what lies
+// beneath ends.
 func (o *outbound) endSide() bool {
 	err := closeWrite(o.conn)
 	if err != nil && o.secure() {

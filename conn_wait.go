@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// The waits of a connection: how long each may last, and since when it does. They belong to the goroutine that reads.
+// The waits of a connection: how long each may last, and since when it does. They belong to the
+// goroutine that reads.
 type waits struct {
 	idle    time.Duration // 0: for ever.
 	silence time.Duration // In a session, the longest that the writer may say nothing; 0 for any.
@@ -17,7 +18,8 @@ type waits struct {
 	frame   time.Duration // From the first byte of a message to its last; 0 for any.
 	began   time.Time     // Since when the first message is waited for.
 
-	// The wait of fill: since when. A deadline that comes in between, and is not the end, does not begin it anew.
+	// The wait of fill: since when. A deadline that comes in between, and is not the end, does not
+	// begin it anew.
 	waitAt time.Time
 
 	// The wait of a session: when the last message came, as far as that was looked at, and which.
@@ -95,7 +97,8 @@ func (w *waits) tooLong(now time.Time, at readState) (deadline time.Time) {
 	return deadline
 }
 
-// heldTooLong is when a message that is waited for from now on has held its memory for too long, if others want it then.
+// heldTooLong is when a message that is waited for from now on has held its memory for too long, if
+// others want it then.
 func (w *waits) heldTooLong(now time.Time, at readState) time.Time {
 	if w.frame == 0 && at.contested && now.Sub(w.frameAt) > maxHold {
 		return now // Nobody keeps it for ever, a byte at a time.

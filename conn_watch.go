@@ -23,8 +23,9 @@ func (o *outbound) watch(wake func()) {
 	}
 }
 
-// hearGoodbye has the drain goroutine close the sending side. A write that is under way is interrupted,
-// but not one of TLS, which could not even say that it ends after that; the peer reads on for it.
+// hearGoodbye has the drain goroutine close the sending side. A write that is under way is
+// interrupted, but not one of TLS, which could not even say that it ends after that; the peer reads
+// on for it.
 func (o *outbound) hearGoodbye(wake func()) {
 	o.end.said.Store(true)
 	if o.secure() {

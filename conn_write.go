@@ -62,8 +62,8 @@ func (o *outbound) write(bufs [][]byte) (int, error) {
 // then (crypto/tls, Conn.SetWriteDeadline).
 func (o *outbound) resumable() bool { return !o.secure() && !o.leaving.Load() }
 
-// onWait has tell called whenever a write has waited for its timeout again, if the connection speaks TLS. The others
-// return from their write.
+// onWait has tell called whenever a write has waited for its timeout again, if the connection
+// speaks TLS. The others return from their write.
 func (o *outbound) onWait(tell func()) {
 	if !o.secure() {
 		return
@@ -83,8 +83,8 @@ func (o *outbound) onWait(tell func()) {
 	o.stall.timer.Stop()
 }
 
-// afterTimeout reports whether the connection goes on after a write that took n bytes failed with err, and if so, whether
-// the peer has made it wait for the timeout.
+// afterTimeout reports whether the connection goes on after a write that took n bytes failed with
+// err, and if so, whether the peer has made it wait for the timeout.
 func (o *outbound) afterTimeout(n int, err error) (waited bool, _ error) {
 	switch {
 	case !isTimeout(err) || !o.resumable():

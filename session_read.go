@@ -2,7 +2,8 @@
 
 package udsipc
 
-// This file is the reader's end of a session: when what was handled is acknowledged, and the heartbeats.
+// This file is the reader's end of a session: when what was handled is acknowledged, and the
+// heartbeats.
 
 import (
 	"encoding/binary"
@@ -41,7 +42,8 @@ type inSession struct {
 	scratch [maxHeaderSize]byte
 }
 
-// newInSession begins a session that goes on behind the message handled. The welcome is still to be sent.
+// newInSession begins a session that goes on behind the message handled. The welcome is still to be
+// sent.
 func newInSession(in *inbound, handled, repeat uint64, beat time.Duration) *inSession {
 	s := &inSession{in: in, base: handled, acked: handled, repeat: repeat, beat: beat}
 	s.mu.Lock() // The timers look at themselves.
@@ -59,7 +61,8 @@ func (s *inSession) handled() uint64 {
 	return s.base + s.in.counts.received.Load() - s.undone
 }
 
-// sendWelcome tells the writer that the session goes on. If that fails, reading tells what became of the connection.
+// sendWelcome tells the writer that the session goes on. If that fails, reading tells what became
+// of the connection.
 func (s *inSession) sendWelcome() {
 	_ = s.send(appendWelcome(nil, welcome{handled: s.base, limit: s.in.limit, silence: s.in.wait.silence}))
 }

@@ -32,7 +32,8 @@ type backChannel struct {
 	r, w int
 }
 
-// backSize has room for whatever cannot be parsed before it is whole: a welcome, or a goodbye with its report.
+// backSize has room for whatever cannot be parsed before it is whole: a welcome, or a goodbye with
+// its report.
 const backSize = 1 + maxHeaderSize + maxGreeting
 
 const _ = uint64(backSize - maxHeaderSize - maxGreeting) // No constant of type uint64 is negative.
@@ -54,11 +55,15 @@ func (o *outbound) fillBack() error {
 
 // A greeter is what a greeting needs to know, and is told how it goes.
 type greeter struct {
-	silence     time.Duration                                // The longest that the reader may say nothing, where the kernel does not tell of its end; 0 for any.
-	acknowledge func(handled uint64) (early bool, err error) // Called by watch. early: the message may still be in a write.
-	patience    time.Duration                                // After so long, waiting is called.
-	waiting     func()
-	giveUp      func() bool // Asked whenever the wait was interrupted.
+	// silence is the longest that the reader may say nothing, where the kernel does not tell of its end; 0 for any.
+	silence time.Duration
+
+	// acknowledge is called by watch. early means that the message may still be in a write.
+	acknowledge func(handled uint64) (early bool, err error)
+
+	patience time.Duration // After so long, waiting is called.
+	waiting  func()
+	giveUp   func() bool // Asked whenever the wait was interrupted.
 }
 
 // greet says hello and waits for the welcome. No message may be written before that.
@@ -82,7 +87,8 @@ func (o *outbound) greet(h hello, g greeter) (welcome, error) {
 			o.back.beat = w.silence / beatsPerSilence
 			return w, err
 		}
-		// The deadline comes before the question: whoever ends the wait changes the answer first, then the deadline.
+		// The deadline comes before the question: whoever ends the wait changes the answer first,
+		// then the deadline.
 		if err := o.conn.SetReadDeadline(o.greetDeadline(patience, heard)); err != nil {
 			return w, err
 		}
@@ -107,8 +113,8 @@ func (o *outbound) greet(h hello, g greeter) (welcome, error) {
 	}
 }
 
-// greetDeadline is when the wait for the welcome is interrupted: to say that it takes long, or because
-// the reader says nothing at all.
+// greetDeadline is when the wait for the welcome is interrupted: to say that it takes long, or
+// because the reader says nothing at all.
 func (o *outbound) greetDeadline(patience, heard time.Time) time.Time {
 	if o.back.silence == 0 {
 		return patience
@@ -119,8 +125,8 @@ func (o *outbound) greetDeadline(patience, heard time.Time) time.Time {
 	return patience
 }
 
-// welcome parses what has come so far. The reader may have sent heartbeats before the welcome, or end the
-// connection instead.
+// welcome parses what has come so far. The reader may have sent heartbeats before the welcome, or
+// end the connection instead.
 func (b *backChannel) welcome() (w welcome, size int, err error) {
 	for bytes.HasPrefix(b.buf[b.r:b.w], heartbeat) {
 		b.r += len(heartbeat)

@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is what happens on a connection before the first byte of a message: who is there, TLS, and
-// whether that one may be there.
+// This file is what happens on a connection before the first byte of a message: who is there, TLS,
+// and whether that one may be there.
 
 import (
 	"context"
@@ -50,9 +50,9 @@ var errNotTLS = errors.New("the peer does not speak TLS")
 // firstOfTLS is the first byte of a TLS handshake (RFC 8446, 5.1).
 const firstOfTLS = 22
 
-// awaitTLS waits for the first byte of a client and leaves it unread. A client that does not speak TLS is
-// told so, or sees by a reset that nothing of what it sent was read. Where the byte cannot be seen
-// without taking it, the handshake tells.
+// awaitTLS waits for the first byte of a client and leaves it unread. A client that does not speak
+// TLS is told so, or sees by a reset that nothing of what it sent was read. Where the byte cannot
+// be seen without taking it, the handshake tells.
 func awaitTLS(ctx context.Context, conn net.Conn) error {
 	_, raw := inspect(conn)
 	if raw == nil || !canTryRead {
