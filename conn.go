@@ -18,11 +18,12 @@ import (
 	"time"
 )
 
-// A Conn is a connection on which both ends send messages: what Dial returns at one end, and a Listener at the
-// other. Each direction is a stream of frames, like that of a Writer to a Reader. One goroutine may read at a time;
-// everything else may be called from any goroutine.
+// A Conn is a full-duplex connection: what Dial and Listener.Accept return. Each direction is a
+// stream of frames, as from a Writer to a Reader. One goroutine may read at a time; all other
+// methods are safe for concurrent use.
 //
-// A Conn is lost with its connection, and says so: it neither connects again nor sends anything twice.
+// A Conn ends with its connection, and returns that as an error: it does not reconnect, and sends
+// no message twice.
 type Conn struct {
 	conn  net.Conn
 	in    *inbound
@@ -76,10 +77,11 @@ func newQueueConn(in *inbound, peer Peer, cfg *sharedConfig, q *queue) *Conn {
 	return c
 }
 
-// Dial connects to a Listener: at a path, unix:PATH, @name (Linux) or tcp://HOST:PORT. ctx bounds the whole of it,
-// WithDialTimeout and WithHandshakeTimeout a part each. Errors match ErrNoConsumer, ErrHandshake or ErrUnauthorized,
-// beside the cause. Of the options of a Writer those count that are about connecting, WithMaxMessageSize, and those that
-// bound what is queued; one that only a Writer knows is an error.
+// Dial connects to a Listener at a path, unix:PATH, @name (Linux) or tcp://HOST:PORT. ctx limits
+// the whole call, WithDialTimeout and WithHandshakeTimeout a part each. The error matches
+// ErrNoConsumer, ErrHandshake or ErrUnauthorized, and its cause. Dial accepts the options for
+// connecting and for the send queue, and WithMaxMessageSize. WithAcknowledgements, WithUndelivered,
+// WithMaxAge and WithStateCallback are errors.
 func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, error) {
 	cfg, err := newWriterConfig(address, opts)
 	if err != nil {
@@ -108,16 +110,18 @@ func dialIn(ctx context.Context, cfg *writerConfig) (*inbound, Peer, error) {
 // dialed counts the connections of this process that Dial has made.
 var dialed atomic.Uint64
 
-// ReadMessage returns the next message; data is valid until the next call, and may be changed until then.
-// It waits until there is one, or until the read deadline or WithInactivityTimeout, which errors.Is tells by
-// os.ErrDeadlineExceeded; reading may go on after that. io.EOF means that the peer has ended the connection between two
-// messages; over TLS, that it has said so (close_notify), so that nobody between the two can pretend it. Everything
-// else is an *OpError: ErrConnectionClosed for an end by this side, in the middle of a message (also of one that is
-// passed over) or, over TLS, without notice (with io.ErrUnexpectedEOF); ErrMessageTooLarge (a *TooLargeError; the
-// message is passed over, and reading may go on), ErrInvalidLengthPrefix, ErrTooSlow, or what the system says.
+// ReadMessage returns the next message; data is valid until the next call, and the caller may
+// change it. It returns io.EOF when the peer closed the connection between messages; with TLS, only
+// if the peer has announced it (close_notify), so an attacker cannot forge it. Reading may continue
+// after os.ErrDeadlineExceeded (a read deadline, or WithInactivityTimeout) and after *TooLargeError
+// (that message is skipped).
 //
-// Of a *tls.Conn that WithDialer or WithListener brings, crypto/tls does not tell how it ended: io.EOF may be an
-// attacker's there. Leave TLS to WithTLS.
+// Other errors are final; each is an *OpError. ErrConnectionClosed means an end by this side,
+// within a message, or, with TLS, without notice (then io.ErrUnexpectedEOF matches as well). The
+// others are ErrInvalidLengthPrefix, ErrTooSlow, and errors of the system.
+//
+// For a *tls.Conn of WithDialer or WithListener, crypto/tls does not report how it ended: io.EOF
+// may come from an attacker. Use WithTLS.
 func (c *Conn) ReadMessage() (data []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -173,9 +177,9 @@ func unexpected(err error) error {
 	return err
 }
 
-// CloseRead refuses what the peer writes from now on; ReadMessage returns what the kernel has accepted by then, and
-// io.EOF behind it. That is what a Unix socket on Linux can do; elsewhere the error is errors.ErrUnsupported, and nothing
-// happens.
+// CloseRead closes the receiving side: further writes of the peer fail. ReadMessage returns the
+// messages that the kernel has already accepted, then io.EOF. Only a Unix socket on Linux supports
+// this; otherwise the error is errors.ErrUnsupported, and nothing happens.
 func (c *Conn) CloseRead() error {
 	if !shutReceiving(c.conn) {
 		return asOpError(OpRead, c.where, errors.ErrUnsupported)
@@ -191,23 +195,25 @@ func (c *Conn) inUse() bool {
 	return sent || counts.queued > 0 || c.keep != nil && c.keep()
 }
 
-// Peer returns who is at the other end.
+// Peer returns the other end of the connection.
 func (c *Conn) Peer() Peer { return c.peer }
 
 // LocalAddr returns the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 
-// SetReadDeadline ends the waits of ReadMessage at t, the present one included; a zero time is never, the default.
+// SetReadDeadline sets the time after which ReadMessage fails, also in a running call. A zero time,
+// the default, is no deadline.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.limitTo(t) }
 
-// SetWriteDeadline ends the waits of WriteMessage for room in the queue at t, those under way included; a zero time is
-// never, the default. What is queued is written all the same.
+// SetWriteDeadline sets the time after which WriteMessage stops waiting for space in the queue,
+// also in a running call. A zero time, the default, is no deadline. Queued messages are still
+// written.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.deadline.set(t)
 	return nil
 }
 
-// SetDeadline sets both.
+// SetDeadline sets the read and the write deadline.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return firstError(c.SetWriteDeadline(t), c.SetReadDeadline(t))
 }

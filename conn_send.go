@@ -11,13 +11,15 @@ import (
 	"net"
 )
 
-// WriteMessage copies data and returns; the caller may reuse it at once. On an idle socket the message is with
-// the kernel by then, but not over TLS or a net.Conn of another kind; on a busy one it goes out with what others send, in as few system calls as possible. If the queue is at
-// one of its bounds (WithMaxBufferedWrites, WithMaxBufferedBytes), WithOverflow says what happens: by default it waits
-// for room, until the write deadline.
+// WriteMessage copies data and returns; the caller may reuse it at once. On an idle socket, the
+// kernel has the message when it returns (not with TLS or another kind of net.Conn). On a busy one,
+// the message is sent together with others, in as few system calls as possible. If the queue is
+// full (WithMaxBufferedWrites, WithMaxBufferedBytes), WithOverflow applies: by default WriteMessage
+// waits for space until the write deadline.
 //
-// A nil error does not mean that the peer has the message. The errors are ErrMessageTooLarge; ErrBufferFull, with
-// os.ErrDeadlineExceeded if a deadline passed; and ErrConnectionClosed with its cause, for good.
+// A nil error does not mean that the peer has the message. The errors are ErrMessageTooLarge;
+// ErrBufferFull, with os.ErrDeadlineExceeded after a deadline; and ErrConnectionClosed with its
+// cause, which is final.
 func (c *Conn) WriteMessage(data []byte) error {
 	if uint64(len(data)) > c.limit {
 		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
@@ -35,7 +37,7 @@ func (c *Conn) WriteMessage(data []byte) error {
 	return c.writeError(err)
 }
 
-// TryWriteMessage is WriteMessage that never waits for room: it returns ErrBufferFull instead.
+// TryWriteMessage is WriteMessage, but never waits for space: it returns ErrBufferFull.
 func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.put) }
 
 // writeNow writes a message that put takes into the queue without waiting.
@@ -64,13 +66,13 @@ func (c *Conn) writeError(err error) error {
 	return asOpError(OpWrite, c.where, err)
 }
 
-// Dropped returns how many messages OverflowDropOldest has dropped.
+// Dropped returns the number of messages that OverflowDropOldest has dropped.
 func (c *Conn) Dropped() uint64 {
 	counts, _ := c.queue.snapshot()
 	return counts.dropped
 }
 
-// Flush waits until the kernel has taken everything that was written before, or until ctx ends.
+// Flush blocks until the kernel has taken all earlier messages, or ctx ends.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := c.queue.flush(ctx); err != nil {
 		return asOpError(OpFlush, c.where, err)
@@ -104,14 +106,15 @@ func (c *Conn) failSending(err error) {
 	}
 }
 
-// Close ends the connection. What is queued is written first; over TCP, it then waits until the peer's system has taken
-// everything. Both together take no longer than WithWriteTimeout, and the error tells how many messages were left, also if
-// writing had failed before. It wakes whoever reads or writes. It may be called again, and returns the same.
+// Close ends the connection. It first writes the queued messages; over TCP, it then waits until the
+// peer's kernel has all bytes. Both together take at most WithWriteTimeout. The error has the
+// number of unsent messages, also if an earlier write had failed. Close unblocks running reads and
+// writes. It may be called again, and returns the same error.
 //
-// What the peer sends meanwhile, and nobody reads, is thrown away over TCP, because a socket that is closed with bytes in
-// it takes back what it has sent (RFC 1122, 4.2.2.13). On a Unix socket it stays unread, and the peer is told that it was
-// (ECONNRESET on Linux). Over a net.Conn of another kind nothing is known of what becomes of the last messages: have the
-// peer answer them, and read that before Close.
+// Over TCP, messages that the peer sends meanwhile and that no call reads are discarded, because
+// closing a socket with unread bytes discards sent bytes (RFC 1122, 4.2.2.13). On a Unix socket
+// they stay unread, and the peer sees that (ECONNRESET on Linux). For another kind of net.Conn, the
+// fate of the last messages is unknown: let the peer reply, and read the reply before Close.
 func (c *Conn) Close() error {
 	c.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), c.patience)
@@ -131,10 +134,10 @@ func (c *Conn) Close() error {
 	return c.closeErr
 }
 
-// CloseWrite refuses further messages and ends this side's direction: the peer reads io.EOF behind what was sent, and
-// this side may read on. What is still queued is not sent: call Flush before. The error is errors.ErrUnsupported for a
-// connection that cannot be ended in one direction, and ErrBackpressure for one over TLS whose peer has not made room
-// for the notice within WithWriteTimeout.
+// CloseWrite closes the sending side: the peer reads io.EOF after the messages that were sent, and
+// this side may still read. Queued messages are not sent: call Flush before. The error is
+// errors.ErrUnsupported for a connection without half-close, and ErrBackpressure for TLS if the
+// peer makes no space for the notice within WithWriteTimeout.
 func (c *Conn) CloseWrite() error {
 	c.queue.close()
 	return asOpError(OpWrite, c.where, closeWriteWithin(c.conn, c.patience))

@@ -6,19 +6,21 @@ package udsipc
 
 import "context"
 
-// A MessageHandler handles one message. data is valid until it returns; a handler that keeps it must
-// copy it. It may change data only if it then returns nil: what is offered again is the same memory. An error, a panic,
-// or the end of its goroutine (runtime.Goexit) is counted and reported, and the connection goes on; if the writer
-// asks for acknowledgements, the message is offered again first (WithMaxRedeliveries). Handlers of
-// different connections run at once, messages of one connection in order.
+// A MessageHandler handles one message. data is valid until it returns; copy it to keep it. A
+// handler that returns an error must not change data, because a redelivery uses the same memory.
+//
+// An error, a panic, or the end of its goroutine (runtime.Goexit) is counted and reported, and the
+// connection continues; in acknowledged mode the message is redelivered first
+// (WithMaxRedeliveries). Handlers of different connections run concurrently, messages of one
+// connection in order.
 type MessageHandler func(data []byte) error
 
-// A DeliveryHandler is a MessageHandler that is told more. ctx ends when a Stop does not wait any
-// longer. d, its Data included, is valid until the handler returns, and its fields may be changed; what its Peer points
-// to may not.
+// A DeliveryHandler is a MessageHandler that also receives the origin of the message. ctx ends with
+// a forced stop. d and its Data are valid until the handler returns. The handler may change the
+// fields of d, but not the values that its Peer points to.
 type DeliveryHandler func(ctx context.Context, d *Delivery) error
 
-// A Delivery is a message and where it comes from.
+// A Delivery is a message and its origin.
 type Delivery struct {
 	Data        []byte
 	Peer        Peer
@@ -27,7 +29,7 @@ type Delivery struct {
 	Redelivered bool     // It may have been handled before: by an earlier reader, or by a handler that failed.
 }
 
-// A WriterID names a Writer for as long as it lives, over all of its connections.
+// A WriterID identifies a Writer on all of its connections.
 type WriterID [16]byte
 
 // String returns the ID in hexadecimal.

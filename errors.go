@@ -92,8 +92,8 @@ var (
 	ErrTooManyConnections = errTooManyConnections
 )
 
-// An OpError is an error with what was being done and where. Every error that reaches an
-// ErrorCallback is one.
+// An OpError is an error with its operation and address. Every error that reaches an ErrorCallback
+// is one.
 type OpError struct {
 	Op   string // One of the Op constants.
 	Addr string // The address as it was given, or the peer; may be empty.
@@ -181,8 +181,8 @@ func public(err error) error {
 	return err
 }
 
-// A PossibleLossError says that a connection broke while bytes that the kernel had taken may have
-// lain unread, so that messages that count as sent may not have been handled.
+// A PossibleLossError reports that a connection broke while bytes in the kernel may have been
+// unread. Messages that count as sent may not have been handled.
 type PossibleLossError struct {
 	Messages uint64 // Upper bound: no more than so many are lost.
 	Err      error  // Why the connection broke. ErrConnectionClosed is matched as well.
@@ -193,9 +193,9 @@ func (e *PossibleLossError) Error() string { return (*possibleLossError)(e).Erro
 // Unwrap returns ErrConnectionClosed and the cause.
 func (e *PossibleLossError) Unwrap() []error { return (*possibleLossError)(e).Unwrap() }
 
-// An ErrorCallback is told of everything that went wrong and was not returned to a caller. err is an
-// *OpError; context is its Op in words. It is called from the goroutine in which the error arose, so
-// it should return soon; it may call Stop with a context that ends.
+// An ErrorCallback is called for each error that no caller receives. err is an *OpError; context
+// describes its Op. It runs on the goroutine that met the error: return quickly. It may call Stop
+// with a deadline.
 type ErrorCallback func(err error, context string)
 
 // report calls the callback, if there is one, with an OpError.

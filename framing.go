@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package udsipc streams messages from many processes on one machine to one, over Unix sockets or
+// Package udsipc streams messages from many processes to one on the same machine, over Unix sockets or
 // TCP, without a broker.
 //
 // # Model
 //
-// A [Writer] lives in each program that sends. WriteMessage copies the message into a bounded queue
-// and returns; one goroutine drains the queue in large vectored writes, connects by itself, again
-// and again if it must, and sends what a broken connection did not take. A [Reader] lives in the
-// program that receives. It listens on a socket of its own or on one that systemd passed, and hands
-// each message to a callback, out of pooled buffers.
+// A [Writer] is part of each program that sends. WriteMessage copies the message into a bounded queue and
+// returns. One goroutine drains the queue with large vectored writes, connects, reconnects, and resends
+// what a broken connection did not take. A [Reader] is part of the program that receives. It listens on
+// its own socket, or on one that systemd passed, and passes each message to a handler, from pooled buffers.
 //
 //	writer, err := udsipc.NewWriter("/run/app/collector.sock")
 //	reader, err := udsipc.NewReader(func(data []byte) error { … }, "/run/app/collector.sock")
@@ -18,63 +17,64 @@
 //
 // # Guarantees
 //
-// Every message for which WriteMessage returned nil is delivered, or counted and reported as not
-// delivered. Messages of one Writer arrive in order; those of one connection are handled one after
-// another, those of different connections at once.
+// Every message for which WriteMessage returned nil is delivered, or counted as not delivered. Messages of
+// one Writer arrive in order. Those of one connection are handled one after another, those of different
+// connections concurrently.
 //
-// Without acknowledgements a message counts as sent when the kernel has taken its last byte; with
-// [WithAcknowledgements], when the reader's handler has returned for it. What becomes of the messages:
+// In plain mode a message counts as sent when the kernel has taken its last byte; in acknowledged mode
+// ([WithAcknowledgements]), when the reader's handler has returned. The outcome of each event:
 //
-//	                    plain                                        acknowledged
-//	connection cut      what the kernel had not taken whole is       nothing is lost or repeated
-//	                    sent again, from a frame boundary; what
-//	                    it had taken is reported as possible loss,
+//	                    plain mode                                   acknowledged mode
+//	connection cut      messages that the kernel had not             nothing is lost or repeated
+//	                    completely taken are sent again; the
+//	                    others are reported as a possible loss,
 //	                    with an upper bound (PossibleLossError)
-//	reader stopped      on a Unix socket nothing is lost, repeated   nothing is lost; repeated only if a
-//	                    or reordered: the reader handles all that    connection broke in that moment, and
-//	                    the kernel had accepted                      marked (Delivery.Redelivered)
-//	reader killed       what lay unread is lost, and reported as     nothing is lost; what was handled since
-//	                    possible loss; what it had read and not      the last acknowledgement comes again,
-//	                    handled is lost                              marked
-//	writer stopped      Stop drains; what is left when its context   the same; what is handed back is what
-//	                    ends is handed back (WithUndelivered)        was not acknowledged
-//	writer killed       what the kernel had taken is delivered;      the same
-//	                    what was still queued is lost
-//	host lost           all that was not handled is lost             the same
+//	reader stopped      on a Unix socket nothing is lost, repeated   nothing is lost; a message is repeated
+//	                    or reordered: the reader handles all         only if the connection broke at that
+//	                    messages that the kernel had accepted        moment (Delivery.Redelivered)
+//	reader killed       unread messages are lost, and reported as    nothing is lost; messages handled since
+//	                    a possible loss; messages that it had read   the last acknowledgement are delivered
+//	                    and not handled are lost                     again (Delivery.Redelivered)
+//	writer stopped      Stop drains the queue; messages left when    the same, for unacknowledged messages
+//	                    its context ends are returned
+//	                    (WithUndelivered)
+//	writer killed       messages that the kernel had taken are       the same
+//	                    delivered; queued ones are lost
+//	host failed         unhandled messages are lost                  the same
 //
-// A Reader remembers 4,096 writers ([WithMaxWriters]), and each for an hour after its last connection
-// ([WithWriterMemory]). To a writer that it has forgotten it is a new reader: what it has handled and
-// not acknowledged comes again, marked.
+// A Reader keeps the states of 4,096 writers ([WithMaxWriters]), each for an hour after its last connection
+// ([WithWriterMemory]). A writer without state retransmits its unacknowledged messages, with Redelivered set.
 //
 // # Trust
 //
-// A socket file has its final mode, 0600 by default, from its first moment on. [WithAuthorizer] decides
-// by who the peer is, on either side; [WithTLS] works over every transport, and plaintext over a network
-// is refused unless [WithPlaintext] asks for it. A Reader bounds the connections, the memory and the time
-// of its peers (docs/SECURITY.md).
+// A socket file has its final mode, 0600 by default, from its first moment on. [WithAuthorizer] accepts or
+// rejects the peer, on either side. [WithTLS] works over every transport; plaintext beyond loopback is an
+// error without [WithPlaintext]. A Reader limits the connections, the memory and the time of its peers
+// (docs/SECURITY.md).
 //
 // # systemd
 //
-// A Reader takes the socket that systemd passed, says when it is ready and what it does, and feeds the watchdog, if the
-// service asks for it. [Reader.HandOver] leaves the listener and the connections to the next process, so that
-// writers notice nothing of a restart (docs/SYSTEMD.md).
+// A Reader supports socket activation, and sends readiness, status and keep-alive pings if the service asks
+// for them. [Reader.HandOver] hands the listener and the connections to the next process, so that writers
+// stay connected during a restart (docs/SYSTEMD.md).
 //
-// # Conversations
+// # Full-duplex connections
 //
-// [Dial] and [Listen] give a [Conn], messages in both directions; a [Link] is one that connects again by itself. Packages
-// duplex, rpc and codec stand on them: typed messages, calls, and values instead of bytes.
+// [Dial] and [Listen] give a [Conn] with messages in both directions; a [Link] is a connection that
+// reconnects. The packages duplex, rpc and codec build on them: typed messages, calls, and values instead
+// of bytes.
 //
 // # Bytes
 //
-// WriteMessage never keeps the caller's slice. What a handler gets is valid until it returns, and
-// appending to it cannot touch a neighbour.
+// WriteMessage never keeps the caller's slice. A handler's data is valid until it returns, and appending to
+// it cannot change other data.
 //
 // # Wire format
 //
-// A stream of frames, each an unsigned varint (as of encoding/binary) with the length of the message
-// in bytes, then the message. A length of 0 is a message of no bytes. Whatever writes that, in any
-// language, is a writer. Acknowledgements cost a greeting on each connection, and no byte per message;
-// docs/PROTOCOL.md has both byte by byte, with test vectors.
+// The wire format is a stream of frames: an unsigned varint (as in encoding/binary) with the length of the
+// message in bytes, then the message. A length of 0 is an empty message. Any program that writes this is a
+// writer. A session adds a handshake to each connection, and no byte per message. docs/PROTOCOL.md
+// specifies both byte by byte, with test vectors.
 package udsipc
 
 // This file is the wire format as a user of the package meets it: how large a message may be, what is said of one that
@@ -99,7 +99,8 @@ const (
 	_ = uint64(maxHeaderRoom - maxHeaderSize)
 )
 
-// A TooLargeError is what a Conn and a Link say of a message over their limit. Reading goes on behind it.
+// A TooLargeError is the error of a Conn or a Link for a received message over its limit. The
+// message is skipped, and reading continues.
 type TooLargeError struct {
 	Size, Limit uint64
 	Head        []byte // Its first bytes, up to 32.

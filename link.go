@@ -14,13 +14,12 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// A Link is one end of a conversation with whoever listens at an address: it connects by itself, again and again
-// with backoff, sends what is written, and hands what comes to a handler. What is written while it is away waits in a
-// bounded queue. It is made by NewLink, takes messages at once, connects after Start, and ends with
-// Stop. All methods may be called from any goroutine.
+// A Link is a client connection that reconnects. It sends queued messages in order and calls a
+// handler for each received one. NewLink creates it; it accepts messages at once, connects after
+// Start, and ends with Stop. All methods are safe for concurrent use.
 //
-// Messages arrive in order. A message that the kernel has not taken to its last byte when the connection is lost is
-// sent on the next one; what became of those that it had taken, nobody can tell.
+// After a disconnect it resends the message that was written only in part. Whether the peer read
+// the messages before it is unknown.
 type Link struct {
 	cfg    writerConfig
 	handle func(data []byte)
@@ -37,10 +36,10 @@ type Link struct {
 	parting bool       // Stop has looked for the connection to end.
 }
 
-// NewLink returns a Link to the Listener at address, with the options of a Writer but for WithAcknowledgements,
-// WithUndelivered and WithMaxAge. handle gets what comes, one message after the other; data is valid until it
-// returns. With WithStateCallback the program is told of connections and their loss: before the next connection is
-// made, and after the last message of the lost one was handled.
+// NewLink returns a Link to the Listener at address. It accepts the options of a Writer except
+// WithAcknowledgements, WithUndelivered and WithMaxAge. handle is called for each received message,
+// one after the other; data is valid until it returns. WithStateCallback reports a disconnect after
+// the last message of that connection was handled, and before the next connection.
 func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*Link, error) {
 	cfg, err := newWriterConfig(address, opts)
 	if err != nil {
@@ -70,12 +69,13 @@ func (l *Link) onState(state state, cause error) {
 	l.cfg.tellState(State(state), cause)
 }
 
-// Start begins to connect and returns at once. It may be called again; after Stop it returns ErrStopped.
+// Start begins to connect and returns at once. It may be called again; after Stop it returns
+// ErrStopped.
 func (l *Link) Start() error { return l.life.start(l.run) }
 
-// WriteMessage copies data into the queue, and writes it at once if the connection is idle; the caller may reuse data.
-// If the queue is full, WithOverflow says what happens: ErrBufferFull by default. It returns ErrMessageTooLarge,
-// and ErrStopped after Stop.
+// WriteMessage copies data into the queue, and writes it at once if the connection is idle; the
+// caller may reuse data. If the queue is full, WithOverflow applies: the default is ErrBufferFull.
+// The other errors are ErrMessageTooLarge, and ErrStopped after Stop.
 func (l *Link) WriteMessage(data []byte) error {
 	_, err := l.send(data)
 	return err
@@ -119,17 +119,17 @@ func (l *Link) writeQueued() {
 	conn.out.send()
 }
 
-// Dropped returns how many messages OverflowDropOldest has dropped.
+// Dropped returns the number of messages that OverflowDropOldest has dropped.
 func (l *Link) Dropped() uint64 {
 	counts := l.queue.tally()
 	return counts.dropped - counts.needless
 }
 
-// State returns what the connection is doing.
+// State returns the state of the connection.
 func (l *Link) State() State { return State(l.life.state()) }
 
-// WaitConnected waits until there is a connection. It returns an error that matches ErrNotConnected and the
-// context's when ctx ends first, and ErrStopped after Stop.
+// WaitConnected blocks until there is a connection. If ctx ends first, the error matches
+// ErrNotConnected and the error of ctx; after Stop it is ErrStopped.
 func (l *Link) WaitConnected(ctx context.Context) error {
 	err := l.life.waitConnected(ctx, nil)
 	if err == ErrStopped {
@@ -138,7 +138,7 @@ func (l *Link) WaitConnected(ctx context.Context) error {
 	return asOpError(OpConnect, l.cfg.where, err)
 }
 
-// Peer returns who is at the other end, and false while there is no connection.
+// Peer returns the other end, and false without a connection.
 func (l *Link) Peer() (Peer, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -148,7 +148,7 @@ func (l *Link) Peer() (Peer, bool) {
 	return l.conn.peer, true
 }
 
-// Flush waits until connections have taken everything that was written before, or until ctx ends.
+// Flush blocks until connections have taken all earlier messages, or ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
 	if err := l.queue.flush(ctx); err != nil {
 		return asOpError(OpFlush, l.cfg.where, err)
@@ -156,10 +156,11 @@ func (l *Link) Flush(ctx context.Context) error {
 	return asOpError(OpFlush, l.cfg.where, l.queue.given())
 }
 
-// Stop refuses further messages, sends those that are queued, and closes the connection; one over TCP when the peer has
-// ended its side, having read everything. When ctx ends first, it closes the connection and returns at once, with an
-// error that says how many messages were left, or that the handler had not returned. It may be called before Start,
-// again, and from several goroutines; from inside the handler or a callback it can only end with ctx.
+// Stop rejects new messages, sends the queued ones, and closes the connection; over TCP, it first
+// waits until the peer has read everything and closed its side. When ctx ends first, Stop closes
+// the connection and returns at once. The error has the number of unsent messages, or says that the
+// handler has not returned. Stop may be called before Start, again, and concurrently. Within the
+// handler or a callback it returns only when ctx ends.
 func (l *Link) Stop(ctx context.Context) error {
 	l.queue.close()
 	if l.life.stop() {

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 )
 
-// A Listener accepts connections for conversations. All methods may be called from any goroutine.
+// A Listener accepts full-duplex connections. All methods are safe for concurrent use.
 type Listener struct {
 	server  *server
 	cfg     *sharedConfig // Of each Conn.
@@ -24,11 +24,11 @@ type Listener struct {
 	conns map[*Conn]struct{}
 }
 
-// Listen listens at address, as a Reader does from its Start on, and with its options: those of the socket and of
-// systemd, the limits of connections and of memory, WithTLS, WithAuthorizer, WithMaxMessageSize. Beside those it takes the ones
-// that bound what a Conn has queued (WithMaxBufferedWrites, WithMaxBufferedBytes, WithOverflow, WithWriteTimeout), and
-// what all have together (WithSendMemory).
-// Connections may be idle for ever unless WithInactivityTimeout is given. It returns what Reader.Start returns.
+// Listen listens at address like a Reader after Start, and returns the same errors. It accepts the
+// options of a Reader for the socket, systemd, connections, memory, TLS and authorization, and
+// WithMaxMessageSize. It also accepts the queue options (WithMaxBufferedWrites,
+// WithMaxBufferedBytes, WithOverflow, WithWriteTimeout, WithStallTimeout, WithSendMemory).
+// Connections may be idle without a limit, unless WithInactivityTimeout is set.
 func Listen(address string, opts ...ReaderOption) (*Listener, error) {
 	l, err := NewListener(address, opts...)
 	if err != nil {
@@ -40,7 +40,7 @@ func Listen(address string, opts ...ReaderOption) (*Listener, error) {
 	return l, nil
 }
 
-// NewListener is Listen in two steps: it checks the options, and Start listens.
+// NewListener checks the options and returns a Listener that listens after Start. Listen does both.
 func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	cfg, err := newReaderConfig(address, append([]ReaderOption{WithInactivityTimeout(0), WithFirstMessageTimeout(0)}, opts...))
 	if err != nil {
@@ -58,12 +58,14 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	return l, nil
 }
 
-// Start listens and returns. It may be called again, also after an error; after Close it returns ErrStopped.
+// Start listens and returns. It may be called again, also after an error; after Close it returns
+// ErrStopped.
 func (l *Listener) Start() error { return public(l.server.start()) }
 
-// Accept returns the next connection, after its TLS handshake and once the authorizer has let it in; those that fail are
-// reported to WithReaderErrorCallback, and hold up nobody. The Conn is the caller's to close, also after the
-// Listener is. The error matches net.ErrClosed after Close, and is otherwise why accepting failed for good.
+// Accept returns the next connection after its TLS handshake and authorization. Connections that
+// fail are reported to WithReaderErrorCallback, and delay no other. The caller must close the Conn;
+// it stays open when the Listener closes. After Close the error matches net.ErrClosed; otherwise it
+// is a permanent accept error.
 func (l *Listener) Accept() (*Conn, error) {
 	if o := l.server.accept(); o != nil {
 		return l.newConn(o), nil
@@ -92,12 +94,13 @@ func (l *Listener) newConn(o *offer) *Conn {
 	return conn
 }
 
-// Addr returns the address that is listened on; for tcp://HOST:0 it has the port that the system chose.
+// Addr returns the address that the Listener listens on; for tcp://HOST:0 it has the port that the
+// system chose.
 func (l *Listener) Addr() net.Addr { return l.server.addr() }
 
-// Close stops listening and removes the socket file. Connections that were accepted stay open; those that were not are
-// closed. The address is free when it returns, unless an error callback calls it, or runs: then soon after that. It may
-// be called again.
+// Close stops listening, removes the socket file, and closes the connections that were not
+// accepted. Accepted connections stay open. When Close returns, the address is free; if an error
+// callback calls Close, or runs meanwhile, soon afterwards. It may be called again.
 func (l *Listener) Close() error {
 	l.server.abandon()
 	err := public(l.server.shutdown())
@@ -105,7 +108,7 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// Metrics returns a snapshot of the connections; what is about messages counts those that were read.
+// Metrics returns a snapshot of the connections; the message counters count received messages.
 func (l *Listener) Metrics() ReaderMetrics {
 	m := readerMetrics(l.server.snapshot())
 	m.setMemory(l.memory)

@@ -21,15 +21,15 @@ type Peer struct {
 	TLS         *tls.ConnectionState // With WithTLS, after the handshake; else nil.
 }
 
-// Credentials are those of the process at the other end of a Unix socket, as the kernel noted them: of
-// the one that connected, at that time, or of the one that called listen. They do not change when
-// the process does (setuid(2)) or hands its descriptor on. Under socket activation the one that
-// called listen is systemd, so a Writer sees PID 1 and root.
+// Credentials are those of the process at the other end of a Unix socket, as recorded by the
+// kernel: of the process that called connect, at that time, or of the process that called listen.
+// They do not change when the process changes its own (setuid(2)) or passes its descriptor on.
+// Under socket activation, systemd calls listen, so a Writer sees PID 1 and root.
 //
-// The numbers are translated into the user and PID namespace of the one who asks: an id that has no
-// name there is the overflow id, 65534, and a PID is 0. A PID may be used again once its process has
-// ended; do not decide by it. Sources: SO_PEERCRED and SO_PEERGROUPS, unix(7) and
-// user_namespaces(7) on Linux; LOCAL_PEERCRED, unix(4), on Darwin and FreeBSD.
+// IDs are translated to the namespaces of this process. An ID without a mapping is 65534, a PID
+// without one is 0. PIDs are reused: do not authorize by PID. Sources: SO_PEERCRED and
+// SO_PEERGROUPS, unix(7) and user_namespaces(7) on Linux; LOCAL_PEERCRED, unix(4), on Darwin and
+// FreeBSD.
 type Credentials struct {
 	UID    int   `json:"uid"`
 	GID    int   `json:"gid"`
@@ -64,7 +64,7 @@ func authorizePeer(authorizer func(Peer) error) func(*peer) error {
 // errNoCredentials is what the ready-made authorizers say where the kernel names nobody.
 var errNoCredentials = errors.New("its transport does not tell who it is")
 
-// AllowUIDs returns an authorizer that takes peers that run as one of these users.
+// AllowUIDs returns an authorizer that accepts peers of these users.
 func AllowUIDs(uids ...int) func(Peer) error {
 	uids = slices.Clone(uids)
 	return func(p Peer) error {
@@ -78,8 +78,8 @@ func AllowUIDs(uids ...int) func(Peer) error {
 	}
 }
 
-// AllowGIDs returns an authorizer that takes peers of one of these groups: as their group, or, where
-// the system tells them, as one of their supplementary groups.
+// AllowGIDs returns an authorizer that accepts peers of one of these groups: as their group, or, if
+// the system reports them, as a supplementary group.
 func AllowGIDs(gids ...int) func(Peer) error {
 	gids = slices.Clone(gids)
 	return func(p Peer) error {
@@ -95,14 +95,14 @@ func AllowGIDs(gids ...int) func(Peer) error {
 	}
 }
 
-// SameUser returns an authorizer that takes peers that run as the user of this process, as its
-// effective user id is at each connection.
+// SameUser returns an authorizer that accepts peers of this process's user: the effective user ID
+// at each connection.
 func SameUser() func(Peer) error {
 	return func(p Peer) error { return AllowUIDs(os.Geteuid())(p) }
 }
 
-// AllOf returns an authorizer that takes whom all of these take, and says why the first does not.
-// Without any it takes everybody: mind that where the list is made by a program.
+// AllOf returns an authorizer that accepts peers that all of these accept, and otherwise returns
+// the first error. Without authorizers it accepts every peer.
 func AllOf(authorizers ...func(Peer) error) func(Peer) error {
 	authorizers = slices.Clone(authorizers)
 	return func(p Peer) error {
@@ -115,8 +115,8 @@ func AllOf(authorizers ...func(Peer) error) func(Peer) error {
 	}
 }
 
-// AnyOf returns an authorizer that takes whom at least one of these takes, and says why none does.
-// Without any it takes nobody.
+// AnyOf returns an authorizer that accepts peers that at least one of these accepts, and otherwise
+// returns all errors. Without authorizers it accepts no peer.
 func AnyOf(authorizers ...func(Peer) error) func(Peer) error {
 	authorizers = slices.Clone(authorizers)
 	return func(p Peer) error {

@@ -10,17 +10,18 @@ import (
 	"net"
 )
 
-// A Reader accepts connections and hands their messages to a handler. It is made by NewReader or
-// NewDeliveryReader, listens from Start on, and ends with Stop; it cannot be started again then. All
-// methods may be called from any goroutine.
+// A Reader accepts connections and passes their messages to a handler. NewReader or
+// NewDeliveryReader creates it; it listens after Start, and ends with Stop. It cannot be started
+// again. All methods are safe for concurrent use.
 type Reader struct {
 	server *server
 	memory *budget // Of all read buffers together.
 }
 
-// NewReader returns a Reader that hands the messages that come to address to handler: a path,
-// unix:PATH, @name (Linux) or tcp://HOST:PORT. Under systemd's socket activation it takes the socket
-// that was passed instead. The error names the option or the part of the address that makes no sense.
+// NewReader returns a Reader that passes the messages sent to address to handler. address is a
+// path, unix:PATH, @name (Linux) or tcp://HOST:PORT. Under socket activation the Reader uses the
+// socket that systemd passed. The error names the invalid option or the invalid part of the
+// address.
 func NewReader(handler MessageHandler, address string, opts ...ReaderOption) (*Reader, error) {
 	if handler == nil {
 		return nil, ErrHandlerNil
@@ -28,7 +29,7 @@ func NewReader(handler MessageHandler, address string, opts ...ReaderOption) (*R
 	return newReader(handler, nil, address, opts)
 }
 
-// NewDeliveryReader is NewReader for a handler that wants to know where a message comes from.
+// NewDeliveryReader is NewReader for a handler that also receives the origin of each message.
 func NewDeliveryReader(handler DeliveryHandler, address string, opts ...ReaderOption) (*Reader, error) {
 	if handler == nil {
 		return nil, ErrHandlerNil
@@ -56,47 +57,44 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 }
 
 // Start listens and returns. It may be called again, also after an error; after Stop it returns
-// ErrStopped. ErrSocketInUse means that somebody listens there already, ErrInvalidSocketPath that
-// what lies at the path is no socket.
+// ErrStopped. ErrSocketInUse means that another process listens at the address,
+// ErrInvalidSocketPath that the file at the path is not a socket.
 func (r *Reader) Start() error { return public(r.server.start()) }
 
-// Stop ends the Reader without losing a message. It refuses new connections, serves those that are
-// waiting, keeps every peer from writing more, handles all that the kernel has accepted by then, and
-// removes its socket. Where the kernel cannot refuse a peer's writes (anything but a Unix socket on
-// Linux), it asks the peer to end, and waits a second for that.
+// Stop ends the Reader without losing a message. It rejects new connections, serves the backlog,
+// closes the receiving side of each connection, handles all bytes that the kernel has accepted
+// before, and removes its socket file. If a receiving side cannot be closed (anything but a Unix
+// socket on Linux), it asks the peer to end with a goodbye, and waits for one second without bytes.
 //
-// ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
-// When ctx ends first, connections are closed and Stop returns at once with an error that says how
-// many were still busy. Handlers that run are left behind, and none is called any more: what was read and is not
-// handled comes again in a session. Otherwise it is reported and counted (Discarded), and the writer is told of it, unless a
-// handler that does not return keeps that from happening. It may be called before Start,
-// again, and from several goroutines. From inside a handler it can only end with ctx.
+// ctx limits only Stop: use a new context, because the one that ended the program has already
+// ended. When ctx ends first, Stop closes the connections and returns at once with an error that
+// has the number of busy ones. It leaves running handlers behind and calls no other. Messages that
+// were read and not handled are sent again in a session. In plain mode they are counted (Discarded)
+// and reported, and the writer gets a report, unless a hung handler prevents it. Stop may be called
+// before Start, again, and concurrently. Within a handler it returns only when ctx ends.
 func (r *Reader) Stop(ctx context.Context) error { return public(r.server.stop(ctx)) }
 
-// HandOver is Stop for a process that another one is to follow at once: under systemd, with
-// FileDescriptorStoreMax= in the service (systemd.service(5)), the listener, unless systemd has made it, and the
-// connections are left with systemd, and the Reader that the next process starts with the same name
-// (WithSystemdName, or else the address) goes on with them. Writers keep their connections; nothing is
-// lost, repeated or reordered, and with acknowledgements the next Reader knows all that this one knew.
+// HandOver stops the Reader and stores its listener and connections in systemd's descriptor store
+// (FileDescriptorStoreMax=). The next process's Reader with the same name (WithSystemdName, else
+// the address) inherits them. Writers stay connected; nothing is lost, repeated or reordered.
 //
-// Each connection is read to the end of the message that it is in. One whose peer takes longer than a second for that,
-// one with TLS, and one that the store has no room for, is ended as Stop does, and reported with OpHandOver. The
-// others stay open here until systemd has shown that it keeps them all; if it does not, because there is no store or
-// it is too small, they are ended as Stop does as well, and so without systemd at all: nothing is lost by trying.
+// Each connection is first paused at a frame boundary. It is closed as by Stop, and reported with
+// OpHandOver, if a message stays incomplete for a second, with TLS, or if the store is full. Unless
+// systemd confirms the store, HandOver acts like Stop.
 //
-// Call it only where a next process comes: what nobody takes is closed by systemd, and of plain writers that is
-// a possible loss, which they report. If the name changes from one version to the next, nobody reads the connections
-// any more until they are closed: PassedDescriptors lists them. RestartKillSignal= (systemd.kill(5)) tells a restart from
-// a stop. FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
+// Use it only if a next process starts: systemd closes what nobody inherits, and plain writers
+// report a possible loss. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop. If the
+// name changes between two versions, PassedDescriptors lists the stored connections.
+// FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
 func (r *Reader) HandOver(ctx context.Context) error { return public(r.server.handOver(ctx)) }
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has
 // the port that the system chose.
 func (r *Reader) Addr() net.Addr { return r.server.addr() }
 
-// Done returns a channel that is closed when the Reader has ended: because of Stop, or because
-// accepting failed for good; Err tells which.
+// Done returns a channel that is closed when the Reader has ended, because of Stop or a permanent
+// accept error; Err returns the latter.
 func (r *Reader) Done() <-chan struct{} { return r.server.finished() }
 
-// Err returns why the Reader ended by itself, or nil.
+// Err returns the error that ended the Reader, or nil.
 func (r *Reader) Err() error { return public(r.server.failure()) }

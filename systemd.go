@@ -7,16 +7,16 @@ package udsipc
 
 import "time"
 
-// Notify tells systemd how this service is: each state is an assignment, such as "READY=1" or
-// "STATUS=reading the index" (sd_notify(3)). A Reader says by itself that it is ready, is stopping, lives, and what
-// it does; Notify is for what only the program knows. It does nothing in a process that was not asked to
-// (NOTIFY_SOCKET is not set), and returns an error if a state has a line break or no "=", or if nobody takes the
-// message, for which it waits up to 5 s.
+// Notify sends states of this service to systemd. Each state is an assignment, such as "READY=1" or
+// "STATUS=reading the index" (sd_notify(3)). A Reader sends readiness, stopping, keep-alive pings
+// and status itself; Notify is for states that only the program knows. It does nothing without
+// NOTIFY_SOCKET. It returns an error for a state with a line break or without "=", and if systemd
+// does not accept the message within 5 s.
 func Notify(state ...string) error { return public(notify(state...)) }
 
-// NotifyReloading tells systemd that the service reads its configuration again, and since when
-// (RELOADING=1 and MONOTONIC_USEC=, sd_notify(3)). Type=notify-reload wants it after each SIGHUP. Say
-// Notify("READY=1") when that is done.
+// NotifyReloading notifies systemd that the service reloads its configuration, with the time
+// (RELOADING=1 and MONOTONIC_USEC=, sd_notify(3)). Type=notify-reload requires it after each
+// SIGHUP. Call Notify("READY=1") when the reload is done.
 func NotifyReloading() error { return public(notifyReloading()) }
 
 // A PassedDescriptor is a descriptor that systemd passed to this process.
@@ -25,11 +25,11 @@ type PassedDescriptor struct {
 	Name string // FileDescriptorName= (systemd.socket(5)), FDNAME= (sd_notify(3)), or "unknown".
 }
 
-// PassedDescriptors returns those descriptors that systemd passed to this process and that no Reader
-// has taken, or that were given back by a Reader that stopped. They belong to the program: call it once all Readers
-// are started, and report or Close what should not be there. Connections among them are those that HandOver left for
-// a Reader of another name or address; nobody reads them, and their writers wait. It returns none in a
-// process that systemd did not start, and an error if what systemd says makes no sense.
+// PassedDescriptors returns the descriptors that systemd passed and no running Reader uses. They
+// belong to the program. Call it after all Readers have started; Close those you do not expect. A
+// connection in the list was stored by HandOver under another name or address: nobody reads it, and
+// its writer waits. A process that systemd did not start gets none. The error reports invalid
+// variables of systemd.
 func PassedDescriptors() ([]PassedDescriptor, error) {
 	unclaimed, err := unclaimedDescriptors()
 	var list []PassedDescriptor
@@ -39,8 +39,9 @@ func PassedDescriptors() ([]PassedDescriptor, error) {
 	return list, asOpError(OpActivate, "", err)
 }
 
-// Close closes the descriptor, and has systemd forget it if it is in its store (FDSTOREREMOVE=1, sd_notify(3)). It
-// does nothing if a Reader has taken the descriptor since, or it is closed already.
+// Close closes the descriptor, and removes it from the descriptor store if it is stored
+// (FDSTOREREMOVE=1, sd_notify(3)). It does nothing if a Reader uses the descriptor, or if it is
+// closed already.
 func (d PassedDescriptor) Close() error {
 	return asOpError(OpActivate, d.Name, closeUnclaimed(d.FD, d.Name))
 }

@@ -14,11 +14,11 @@ import (
 	"sync/atomic"
 )
 
-// A Writer streams messages to the Reader at an address. It is made by NewWriter, takes messages at
-// once, connects after Start, and ends with Stop. All methods may be called from any goroutine.
+// A Writer streams messages to the Reader at an address. NewWriter creates it; it accepts messages
+// at once, connects after Start, and ends with Stop. All methods are safe for concurrent use.
 //
 // The Writer never blocks its program on I/O: messages wait in a bounded queue while the reader is
-// slow or away. WithOverflow says what happens when the queue is full.
+// slow or disconnected. WithOverflow sets what happens when the queue is full.
 type Writer struct {
 	cfg    writerConfig
 	queue  *queue
@@ -27,7 +27,7 @@ type Writer struct {
 	dialed atomic.Uint64 // Connections that were made, those that were given up at once included.
 }
 
-// A State is what a Writer's connection is doing, as a state callback gets it.
+// A State is the state of a connection, as a state callback gets it.
 type State int
 
 // The states of a Writer, in the order in which they first occur.
@@ -64,7 +64,7 @@ func (s State) String() string {
 }
 
 // NewWriter returns a Writer for the Reader at address: a path, unix:PATH, @name (Linux) or
-// tcp://HOST:PORT. The error names the option or the part of the address that makes no sense.
+// tcp://HOST:PORT. The error names the invalid option or the invalid part of the address.
 func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	cfg, err := newWriterConfig(address, opts)
 	if err != nil {
@@ -118,11 +118,11 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 // returns ErrStopped.
 func (w *Writer) Start() error { return w.loop.start() }
 
-// WriteMessage copies data into the queue; the caller may reuse it at once. A message of no bytes is
-// a message. A nil error means that the message will be delivered, or counted as not delivered.
+// WriteMessage copies data into the queue; the caller may reuse it at once. An empty message is a
+// message. A nil error means that the message will be delivered, or counted as not delivered.
 //
-// It returns ErrMessageTooLarge for a message over WithMaxMessageSize, ErrStopped after Stop, and,
-// when the queue is full, what WithOverflow says: ErrBufferFull by default.
+// It returns ErrMessageTooLarge for a message over WithMaxMessageSize, and ErrStopped after Stop.
+// If the queue is full, WithOverflow applies: the default is ErrBufferFull.
 func (w *Writer) WriteMessage(data []byte) error {
 	if uint64(len(data)) > w.loop.messageLimit() {
 		return w.tooLarge(data)
@@ -133,10 +133,10 @@ func (w *Writer) WriteMessage(data []byte) error {
 	return w.countTooLarge(w.queue.push(data))
 }
 
-// WriteMessageContext is WriteMessage, but when the queue is full it waits for room until ctx ends,
-// whatever WithOverflow says, and then returns an error that matches ErrBufferFull and the
-// context's. With OverflowDropOldest there is nearly always room. Those who wait are served in the order in which
-// they came, and as long as there are any the queue is full for everybody else.
+// WriteMessageContext is WriteMessage, but if the queue is full it waits for space until ctx ends,
+// whatever WithOverflow is. Then the error matches ErrBufferFull and the error of ctx. Waiting
+// producers are served in order; while any waits, the queue is full for all other producers. With
+// OverflowDropOldest there is nearly always space.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 	if uint64(len(data)) > w.loop.messageLimit() {
 		return w.tooLarge(data)
@@ -164,33 +164,35 @@ func (w *Writer) tooLarge(data []byte) error {
 	return overLimit(uint64(len(data)), limit)
 }
 
-// Stop refuses further messages, sends those that are queued (connecting again as often as it takes)
-// and waits until they are acknowledged. Without acknowledgements it waits on a Unix socket on Linux until the peer has read
-// them; elsewhere it ends its side and waits until the peer has ended the connection, which a Reader does once it has handled
-// them. Then it closes the connection. A nil error means that everything was delivered, but for
-// what a Flush has told of: the error says how many messages were dropped, set aside, or may have been lost.
+// Stop rejects new messages, sends the queued ones, reconnecting as often as necessary, and waits
+// until they are acknowledged. In plain mode it waits on a Unix socket on Linux until the peer has
+// read them. Elsewhere it closes its sending side and waits until the peer has closed the
+// connection, which a Reader does when it has handled them. Then it closes the connection. The
+// error has the number of messages that were dropped, given up or possibly lost, and that no Flush
+// has reported.
 //
-// ctx bounds Stop alone: give it one of its own, because the one that told the program to end has ended.
-// When ctx ends first, Stop returns at once with an error that says how many messages were left,
-// after it has handed each of them to the WithUndelivered callback. It may be called before Start,
-// again, and from several goroutines: the first context that ends ends them all, and only one call
-// reports what was left. From inside one of the Writer's own callbacks it can only end with ctx.
+// ctx limits only Stop: use a new context, because the one that ended the program has already
+// ended. When ctx ends first, Stop gives up the messages that are left, returns each to the
+// WithUndelivered callback, and returns at once with an error that has their number. Stop may be
+// called before Start, again, and concurrently. The first context that ends applies to all calls,
+// and one call reports the messages that are left. Within a callback of the Writer, Stop returns
+// only when ctx ends.
 func (w *Writer) Stop(ctx context.Context) error {
 	return asOpError(OpStop, w.cfg.where, w.loop.stop(ctx))
 }
 
-// Flush waits until everything written before it has been delivered: with WithAcknowledgements, handled
-// by the reader; else taken by the kernel and, on Linux, over a Unix socket, read by the peer; over
-// TCP, acknowledged by the peer's kernel. It
-// returns the context's error if that ends first. If messages were dropped, too old, or set aside, or may have been
-// lost, and no Flush has told of them yet, the error says how many, and matches ErrStopped if
-// the Writer is being stopped, else ErrConnectionClosed. Of several at once, each message is told by one.
+// Flush blocks until every earlier message is delivered, or ctx ends. Delivered means: in
+// acknowledged mode, handled; on Linux, read by the peer (Unix socket) or acknowledged by its
+// kernel (TCP); otherwise, and with TLS, accepted by the local kernel. The error counts messages
+// that were dropped or possibly lost since the last completed Flush; it matches ErrStopped while
+// the Writer stops, else ErrConnectionClosed. If several calls run concurrently, one of them
+// reports each message.
 func (w *Writer) Flush(ctx context.Context) error {
 	return asOpError(OpFlush, w.cfg.where, w.loop.flush(ctx))
 }
 
-// WaitConnected waits until there is a connection. It makes an idle Writer connect. When ctx ends
-// first, the error matches ErrNotConnected and the context's; after Stop it is ErrStopped.
+// WaitConnected blocks until there is a connection. An idle Writer connects. If ctx ends first, the
+// error matches ErrNotConnected and the error of ctx; after Stop it is ErrStopped.
 func (w *Writer) WaitConnected(ctx context.Context) error {
 	err := w.loop.waitConnected(ctx)
 	if err == ErrStopped {
