@@ -13,68 +13,14 @@ import (
 )
 
 var (
-	AppendFrame     = appendFrame
-	ParseHeader     = parseHeader
-	WholeFrames     = wholeFrames
-	HeaderSize      = headerSize
-	FrameSize       = frameSize
 	MaxSocketPath   = maxSocketPath
 	ParseActivation = parseActivation
 	ParseWatchdog   = parseWatchdog
 	ErrStoreFull    = errStoreFull
 )
 
-// A Hello and a Welcome with their fields in the open.
-type (
-	Hello struct {
-		Writer               WriterID
-		Attempt, First, Sent uint64
-		Silence              time.Duration
-	}
-	Welcome struct {
-		Status, Handled, Limit uint64
-		Silence                time.Duration
-	}
-)
-
-// Bytes returns the opening and the hello.
-func (h Hello) Bytes() []byte {
-	return appendHello(nil, hello{writer: id(h.Writer), attempt: h.Attempt, first: h.First, sent: h.Sent, silence: h.Silence})
-}
-
-// Bytes returns the welcome.
-func (w Welcome) Bytes() []byte {
-	return appendWelcome(nil, welcome{status: welcomeStatus(w.Status), handled: w.Handled, limit: w.Limit, silence: w.Silence})
-}
-
-func ParseHello(b []byte) (Hello, int, error) {
-	h, size, err := parseHello(b)
-	return Hello{Writer: WriterID(h.writer), Attempt: h.attempt, First: h.first, Sent: h.sent, Silence: h.silence}, size, err
-}
-
-func ParseWelcome(b []byte) (Welcome, int, error) {
-	w, size, err := parseWelcome(b)
-	return Welcome{Status: uint64(w.status), Handled: w.handled, Limit: w.limit, Silence: w.silence}, size, err
-}
-
-// ParseBack is what a reader sends after the welcome.
-var ParseBack = parseBack
-
 // CanTellUnread says that the kernel knows what a peer has read.
 const CanTellUnread = canTellUnread
-
-// An EndReport is what a Reader says at the end.
-type EndReport struct{ Reason, Next, Skipped, Limit uint64 }
-
-func (r EndReport) internal() endReport {
-	return endReport{reason: endReason(r.Reason), next: r.Next, skipped: r.Skipped, limit: r.Limit}
-}
-
-// Bytes are the report as it is written.
-func (r EndReport) Bytes() []byte { return appendReport(nil, r.internal()) }
-
-// Lost is how many of so many messages the report says are lost.
-func (r EndReport) Lost(written uint64) uint64 { return r.internal().lost(written) }
 
 // LastWords is what a Writer makes of b, which its reader sent in pieces of size bytes.
 func LastWords(b []byte, size int) (heard bool, report EndReport, foreign bool) {
@@ -192,17 +138,6 @@ func (c *pieceConn) Write(b []byte) (int, error)      { return len(b), nil }
 func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 
-// LegacySeeds are what a Reader may leave for the next one.
-func LegacySeeds() [][]byte {
-	writer := legacyWriter{key: writerKey{who: "uid 0", writer: id{1, 2, 3}}, attempt: 2, handled: 300, repeats: 7, idle: time.Minute}
-	session := legacySession{inode: 1 << 40, writer: writer, limit: 10 << 20, silence: 10 * time.Second, beat: time.Second}
-	return [][]byte{
-		(&legacyState{}).bytes(),
-		(&legacyState{writers: []legacyWriter{writer}}).bytes(),
-		(&legacyState{writers: []legacyWriter{writer, {key: writerKey{}}}, sessions: []legacySession{session, session}}).bytes(),
-	}
-}
-
 // Slots is how many descriptors this process has left with systemd.
 func Slots() int64 { return slots.Load() }
 
@@ -219,12 +154,6 @@ func ReclaimAfterAnother() error {
 	c.release(9, 0)
 	_, err = m.reclaim(key, left, func() {})
 	return err
-}
-
-// ParseLegacy reads what a Reader has left, and writes it again.
-func ParseLegacy(b []byte) ([]byte, error) {
-	s, err := parseLegacy(b)
-	return s.bytes(), err
 }
 
 // MemoryTurns has one connection of each of these users wait for memory, one after the other, while all of it is taken.
