@@ -39,15 +39,14 @@ func (w WriterID) String() string { return id(w).String() }
 type deliverer struct {
 	handler    DeliveryHandler
 	deadLetter func(d *Delivery, err error)
-	peer       Peer
-	writer     WriterID
-	given      Delivery // For the callee to do with as it likes.
+	known      Delivery // Peer and Writer are set.
+	given      Delivery // A copy, which the callback may change.
 }
 
 // newDeliverer returns the sink of a connection. Each of the callbacks may be nil.
 func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Delivery, err error)) sink {
-	d := &deliverer{handler: handler, deadLetter: deadLetter, peer: peer}
-	s := sink{session: func(writer id) { d.writer = WriterID(writer) }}
+	d := &deliverer{handler: handler, deadLetter: deadLetter, known: Delivery{Peer: peer}}
+	s := sink{session: func(writer id) { d.known.Writer = WriterID(writer) }}
 	if handler != nil {
 		s.message = d.message
 	}
@@ -58,11 +57,16 @@ func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Deliver
 }
 
 func (d *deliverer) message(ctx context.Context, data []byte, seq uint64, redelivered bool) error {
-	d.given = Delivery{Data: data, Peer: d.peer, Writer: d.writer, Seq: seq, Redelivered: redelivered}
+	d.give(data, seq, redelivered)
 	return d.handler(ctx, &d.given)
 }
 
 func (d *deliverer) bury(data []byte, seq uint64, err error) {
-	d.given = Delivery{Data: data, Peer: d.peer, Writer: d.writer, Seq: seq, Redelivered: true}
+	d.give(data, seq, true)
 	d.deadLetter(&d.given, err)
+}
+
+func (d *deliverer) give(data []byte, seq uint64, redelivered bool) {
+	d.given = d.known
+	d.given.Data, d.given.Seq, d.given.Redelivered = data, seq, redelivered
 }
