@@ -73,11 +73,11 @@ var mutants = []mutant{
 	{name: "messages are dropped although that makes no room", file: "queue_drop.go", scenarios: 455,
 		old: "\treturn messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.sharedFitsLocked(bytes, size)\n",
 		new: "\treturn messages+bytes >= 0 && len(q.front.segs)+len(q.waiting.segs) > 0\n"},
-	{name: "time alone drops nothing", file: "queue_wait.go", scenarios: 1,
+	{name: "time alone drops nothing", file: "queue_drop.go", scenarios: 1,
 		old: "\tif q.maxAge == 0 || q.armed {\n", new: "\tif true {\n"},
 	{name: "a flush does not hear of what is dropped", file: "queue_wait.go", scenarios: 1,
 		old: "\tpassed := q.passedLocked()\n", new: "\tpassed := q.counts.sent\n"},
-	{name: "a flush that is given up stays in line", file: "queue_wait.go", scenarios: 1,
+	{name: "a flush that is given up stays in line", file: "queue_flush.go", scenarios: 1,
 		old: "\tif f.who.sharers--; f.who.sharers == 0 {\n\t\tq.flushers.leave(f)\n\t}\n", new: ""},
 }
 

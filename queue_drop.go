@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// minExpiry is the least time between two looks for messages that are too old.
+const minExpiry = time.Millisecond
+
 // makeRoomLocked says whether there is room for a frame of size bytes, once what is too old is gone and, with
 // OverflowDropOldest, what is oldest. Nothing is dropped if that could not make room.
 func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
@@ -125,4 +128,41 @@ func (q *queue) expireFromLocked(list *segmentList, first int, now time.Duration
 		end++
 	}
 	q.removeLocked(list, first, max(0, end-first))
+}
+
+// armLocked has tick called when the oldest message is too old that may be dropped.
+func (q *queue) armLocked(now time.Duration) {
+	if q.maxAge == 0 || q.armed {
+		return
+	}
+	var oldest *segment
+	if first := q.firstIdleLocked(); first < len(q.front.segs) {
+		oldest = &q.front.segs[first]
+	} else if len(q.waiting.segs) > 0 {
+		oldest = &q.waiting.segs[0]
+	} else {
+		return
+	}
+	q.armed = true
+	wait := max(oldest.at+q.maxAge-now+1, minExpiry)
+	if q.timer == nil {
+		q.timer = time.AfterFunc(wait, q.tick)
+	} else {
+		q.timer.Reset(wait)
+	}
+}
+
+// tick drops what is too old, whatever the drain goroutine is waiting for.
+func (q *queue) tick() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.armed = false
+	if q.sealed {
+		return
+	}
+	now := q.ageLocked()
+	if q.expireLocked(now) {
+		q.leftLocked()
+	}
+	q.armLocked(now)
 }

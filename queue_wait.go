@@ -2,20 +2,11 @@
 
 package udsipc
 
-// This file is who waits for the queue: for room, or for messages to leave it. Both wait in line, first come
-// first served. Whatever can end a wait looks at the line: what leaves the queue for any reason, the time,
-// and the end.
-
-import (
-	"context"
-	"time"
-)
+// This file is who waits for room in the queue: in line, first come first served. Whatever can end a wait looks at the
+// line: what leaves the queue for any reason, the time, and the end.
 
 // maxSpareWaiters is how many places of producers a queue keeps to use them again.
 const maxSpareWaiters = 16
-
-// minExpiry is the least time between two looks for messages that are too old.
-const minExpiry = time.Millisecond
 
 // A line is those who wait. Whoever does not wait any longer leaves it from where it is.
 type line[T any] struct{ first, last *place[T] }
@@ -39,13 +30,6 @@ type putResult struct {
 	number uint64 // Its number; 0 if there is room for it, and it has to be copied yet.
 	idle   bool   // Nobody drains: whoever put it has to.
 	err    error
-}
-
-// A flusher waits until no message up to target is queued. Those with the same target share it.
-type flusher struct {
-	target  uint64
-	sharers int
-	done    chan struct{} // Closed when none is.
 }
 
 func (l *line[T]) join(p *place[T]) {
@@ -169,107 +153,4 @@ func (q *queue) serveLocked() {
 		q.room.leave(p)
 		w.served <- struct{}{}
 	}
-}
-
-// flush waits until every message accepted so far has left the queue, or ctx ends, and returns its cause.
-func (q *queue) flush(ctx context.Context) error {
-	q.mu.Lock()
-	f := q.joinFlushLocked()
-	q.mu.Unlock()
-	if f == nil {
-		return nil
-	}
-	select {
-	case <-f.who.done:
-		return nil
-	case <-ctx.Done():
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	select {
-	case <-f.who.done:
-		return nil
-	default:
-	}
-	if f.who.sharers--; f.who.sharers == 0 {
-		q.flushers.leave(f)
-	}
-	return context.Cause(ctx)
-}
-
-// flushed returns a channel that is closed when every message accepted so far has left the queue. Whoever may
-// lose patience uses flush.
-func (q *queue) flushed() <-chan struct{} {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if f := q.joinFlushLocked(); f != nil {
-		return f.who.done
-	}
-	done := make(chan struct{})
-	close(done)
-	return done
-}
-
-// joinFlushLocked returns where to wait, nil if nothing is queued.
-func (q *queue) joinFlushLocked() *place[flusher] {
-	target := q.counts.accepted // Those that are served now were not accepted before.
-	if q.expireLocked(q.ageLocked()) {
-		q.leftLocked()
-	}
-	if q.passedLocked() >= target {
-		return nil
-	}
-	f := q.flushers.last
-	if f == nil || f.who.target != target {
-		f = &place[flusher]{who: flusher{target: target, done: make(chan struct{})}}
-		q.flushers.join(f)
-	}
-	f.who.sharers++
-	return f
-}
-
-// passedLocked returns the number of the last message that is not queued any more, nor any before it.
-func (q *queue) passedLocked() uint64 {
-	head := q.headLocked()
-	if len(head.segs) == 0 {
-		return q.counts.accepted
-	}
-	return head.segs[0].first + uint64(q.spent) - 1
-}
-
-// armLocked has tick called when the oldest message is too old that may be dropped.
-func (q *queue) armLocked(now time.Duration) {
-	if q.maxAge == 0 || q.armed {
-		return
-	}
-	var oldest *segment
-	if first := q.firstIdleLocked(); first < len(q.front.segs) {
-		oldest = &q.front.segs[first]
-	} else if len(q.waiting.segs) > 0 {
-		oldest = &q.waiting.segs[0]
-	} else {
-		return
-	}
-	q.armed = true
-	wait := max(oldest.at+q.maxAge-now+1, minExpiry)
-	if q.timer == nil {
-		q.timer = time.AfterFunc(wait, q.tick)
-	} else {
-		q.timer.Reset(wait)
-	}
-}
-
-// tick drops what is too old, whatever the drain goroutine is waiting for.
-func (q *queue) tick() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.armed = false
-	if q.sealed {
-		return
-	}
-	now := q.ageLocked()
-	if q.expireLocked(now) {
-		q.leftLocked()
-	}
-	q.armLocked(now)
 }
