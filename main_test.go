@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 		os.Exit(play(role))
 	}
 	// Tests that run beside others mostly wait: for time to pass, or for other processes.
-	// Under the race detector they work.
-	if !raceEnabled {
+	// Under the race detector and in an emulator they work.
+	if !raceEnabled && os.Getenv("UDSIPC_TEST_EMULATED") == "" {
 		if err := flag.Set("test.parallel", "8"); err != nil {
 			panic(err)
 		}

@@ -28,7 +28,11 @@ var (
 // connection that stop anywhere, acknowledgements, lost connections, limits, dropping, time, contexts that end.
 func TestQueueModel(t *testing.T) {
 	t.Parallel()
-	for i := range uint64(*queueSeeds) {
+	seeds := uint64(*queueSeeds)
+	if testing.Short() {
+		seeds = (seeds + 4) / 5
+	}
+	for i := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHistory(t, *queueFirst+i)
 			for step := 0; step < 100 && !t.Failed(); step++ {

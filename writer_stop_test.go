@@ -127,6 +127,9 @@ func TestStopSendsWhatCameInACallback(t *testing.T) {
 func TestStopWaitsForAReaderThatLeavesNoRoom(t *testing.T) {
 	t.Parallel()
 	const takes = 30 * time.Second
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	for size := simCapacity - 100; size < simCapacity; size++ { // With one of them the connection is full to the last byte.
 		synctest.Test(t, func(t *testing.T) {
 			on := &route{transport: memories[2], address: "memory", net: new(simNet)}
