@@ -116,6 +116,9 @@ func (q Queue) Segments() (n int, chunk bool) {
 	return len(q.q.front.segs) + len(q.q.waiting.segs), q.q.tail != nil
 }
 
+// HasTimer says whether time alone may drop messages.
+func (q Queue) HasTimer() bool { return q.q.timer != nil }
+
 // A SharedRoom is what the queues of a Listener hold together.
 type SharedRoom struct{ s sharedRoom }
 

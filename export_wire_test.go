@@ -21,8 +21,12 @@ var (
 	MaxGreeting   = maxGreeting
 	SessionOpens  = opening
 	SessionLives  = heartbeat
+	SessionEnds   = goodbye
 	WelcomeStatus = func(n uint64) string { return welcomeStatus(n).String() }
 )
+
+// BeatsPerSilence is how many heartbeats are sent in the time in which one must arrive.
+const BeatsPerSilence = beatsPerSilence
 
 // A Hello and a Welcome with their fields in the open.
 type (

@@ -83,7 +83,7 @@ func (w *legacyWriter) append(b []byte) []byte {
 }
 
 func (f *fields) legacyWriter() legacyWriter {
-	w := legacyWriter{key: writerKey{who: string(f.take(int(min(f.number(), maxLegacyNames))))}}
+	w := legacyWriter{key: writerKey{who: f.name()}}
 	copy(w.key.writer[:], f.take(len(w.key.writer)))
 	w.attempt, w.handled, w.repeats = f.number(), f.number(), f.number()
 	w.failures, w.idle = int(min(f.number(), math.MaxInt32)), f.milliseconds()
@@ -108,6 +108,15 @@ func parseLegacy(b []byte) (s legacyState, err error) {
 		return legacyState{}, err
 	}
 	return s, nil
+}
+
+// name reads a length and a name.
+func (f *fields) name() string {
+	length := f.number()
+	if length > maxLegacyNames {
+		f.err = fmt.Errorf("%w: a name of %d bytes, the limit is %d", f.what, length, maxLegacyNames)
+	}
+	return string(f.take(int(min(length, maxLegacyNames))))
 }
 
 // count reads how many of something follow, each of at least a byte.

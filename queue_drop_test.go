@@ -261,11 +261,27 @@ func TestQueueExpiryIsSeenAtOnce(t *testing.T) {
 	})
 }
 
+// TestQueueTimer runs for messages that age, however little, and for no others.
+func TestQueueTimer(t *testing.T) {
+	for _, age := range []time.Duration{0, 1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			q := queueOf(t, udsipc.QueueConfig{MaxAge: age})
+			q.push("a")
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if s := q.State(); q.HasTimer() != (age > 0) || s.Expired == 0 != (age == 0) {
+				t.Errorf("an age of %v: timer %v, %+v", age, q.HasTimer(), s)
+			}
+		})
+	}
+}
+
 // TestQueueGrain: messages share a piece if their times differ by less than a 64th of the age limit, or a millisecond.
 func TestQueueGrain(t *testing.T) {
 	for _, test := range []struct{ age, grain time.Duration }{{64 * time.Second, time.Millisecond}, {64_000_000, time.Millisecond}, {6400, 100}} {
 		synctest.Test(t, func(t *testing.T) {
 			q := queueOf(t, udsipc.QueueConfig{MaxAge: test.age})
+			time.Sleep(time.Hour)
 			q.push("a")
 			time.Sleep(test.grain)
 			q.push("b")

@@ -233,6 +233,64 @@ func TestSharedRoomDrops(t *testing.T) {
 	})
 }
 
+// TestSharedRoomIsParted among the queues that are entered, beyond the limit: each has a part, but no more than a sixteenth.
+func TestSharedRoomIsParted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 320_000
+		room, a, b := sharing(t, limit, udsipc.QueueConfig{})
+		for range 30 {
+			room.Enter()
+		}
+		a.push(sized(freeBytes + limit))
+		b.push(sized(freeBytes), sized(limit/32))
+		b.refused("", udsipc.ErrBufferFull)
+		for range 16 {
+			room.Leave()
+		}
+		b.push(sized(limit/16 - limit/32))
+		b.refused("", udsipc.ErrBufferFull)
+		for range 10 {
+			room.Leave()
+		}
+		b.refused("", udsipc.ErrBufferFull)
+	})
+}
+
+// TestSharedRoomOfOneByte: the least that another queue can leave is told.
+func TestSharedRoomOfOneByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room, a, b := sharing(t, 100_000, udsipc.QueueConfig{})
+		a.push(sized(freeBytes + 195_000))
+		a.Take(1, 1)
+		b.push(sized(freeBytes), "")
+		wantUsed(t, room, 195_001, 0)
+		done := make(chan error, 1)
+		c := queueOf(t, udsipc.QueueConfig{Shared: room})
+		c.push(sized(freeBytes))
+		go func() { done <- c.PushWait(t.Context(), []byte(sized(5000))) }()
+		wantUsed(t, room, 195_001, 1)
+		b.Take(1, 1)
+		b.written(freeBytes, 1)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		wantUsed(t, room, 200_000, 0)
+	})
+}
+
+// TestSharedRoomIsNotAwaitedByWhoIsFull: a queue that has no byte left by its own bound does not wait for others.
+func TestSharedRoomIsNotAwaitedByWhoIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room, _, b := sharing(t, 100_000, udsipc.QueueConfig{MaxBytes: 100})
+		b.push(sized(100))
+		offered := b.Room()
+		b.refused("", udsipc.ErrBufferFull)
+		wantUsed(t, room, 0, 0)
+		b.sends(1)
+		<-offered
+	})
+}
+
 // TestSharedRoomOfManyQueues: whatever they do at once, all get through, and nothing is counted in the end.
 func TestSharedRoomOfManyQueues(t *testing.T) {
 	const queues, messages = 8, 60

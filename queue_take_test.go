@@ -268,6 +268,18 @@ func TestQueueEarlyAcknowledgements(t *testing.T) {
 	q.acknowledges(4)
 }
 
+// TestQueueEarlyAcknowledgementOfTheFirst message there is.
+func TestQueueEarlyAcknowledgementOfTheFirst(t *testing.T) {
+	q := queueOf(t, udsipc.QueueConfig{Acks: true})
+	q.push("a")
+	q.takes(frame("a"))
+	if early, err := q.Acknowledge(1); !early || err != nil {
+		t.Errorf("acknowledge 1: %v, %v", early, err)
+	}
+	q.written(2, 1)
+	q.tallies(tally(1, 0, 1, 0, 0, 0, 0, 0, 0))
+}
+
 // TestQueueEarlyAcknowledgementOfSeveralPieces counts all that is being written, and nothing behind.
 func TestQueueEarlyAcknowledgementOfSeveralPieces(t *testing.T) {
 	q := queueOf(t, udsipc.QueueConfig{Acks: true})

@@ -66,7 +66,9 @@ func TestLegacyRefused(t *testing.T) {
 		{"as many writers as bytes", []byte{2, 1, 0}, "it ends too early"},
 		{"a short inode", []byte{2, 0, 1, 1, 2, 3, 4, 5, 6, 7}, "it ends too early"},
 		{"something behind", []byte{2, 0, 0, 7, 7}, "2 bytes too many"},
-		{"a long name", append(append([]byte{2, 1}, numbers(1025)...), make([]byte, 1024)...), "it ends too early"},
+		{"a name that is cut", append(append([]byte{2, 1}, numbers(1024)...), make([]byte, 1023)...), "it ends too early"},
+		{"a long name", append(append([]byte{2, 1}, numbers(1025)...), make([]byte, 2000)...), "a name of 1025 bytes, the limit is 1024"},
+		{"a name that is no number", []byte{2, 1, 0x80}, "80 is no number of up to 63 bits"},
 		{"half a writer", append([]byte{2, 1}, writer...), " is no number of up to 63 bits"},
 	} {
 		got, err := udsipc.ReadLegacy(test.b)

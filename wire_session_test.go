@@ -69,28 +69,33 @@ func TestHelloRefused(t *testing.T) {
 		b     []byte
 		match error
 		text  string
+		whole bool
 	}{
-		{"another opening", []byte("\xf5\xe4x"), udsipc.ErrInvalidSession, "malformed greeting: it begins with f5 e4 78"},
-		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"), udsipc.ErrInvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78"},
-		{"no body", helloOf(), udsipc.ErrInvalidSession, "malformed greeting: 0 bytes, want 1 to 128"},
-		{"too long", helloOf(make([]byte, 129)), udsipc.ErrInvalidSession, "malformed greeting: 129 bytes, want 1 to 128"},
-		{"a broken prefix", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), udsipc.ErrInvalidLengthPrefix, "is longer than 64 bits"},
-		{"another version", helloOf([]byte{2}), udsipc.ErrVersion, "unknown version: the writer speaks 2, this reader 1"},
-		{"no version", helloOf([]byte{0}), udsipc.ErrVersion, "the writer speaks 0, this reader 1"},
-		{"a version that is no number", helloOf([]byte{0x80}), udsipc.ErrInvalidSession, "malformed greeting: 80 is no number of up to 63 bits"},
-		{"a short ID", helloOf([]byte{1}, id[:15]), udsipc.ErrInvalidSession, "malformed greeting: it ends too early"},
-		{"no numbers", helloOf([]byte{1}, id), udsipc.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits"},
-		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), udsipc.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits"},
-		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), udsipc.ErrInvalidSession, "malformed greeting: 2 bytes too many"},
-		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), udsipc.ErrInvalidSession, "malformed greeting: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits"},
-		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), udsipc.ErrInvalidSession, "malformed greeting: attempt 0, messages 1 to 0 cannot be"},
-		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), udsipc.ErrInvalidSession, "malformed greeting: attempt 1, messages 0 to 7 cannot be"},
-		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), udsipc.ErrInvalidSession, "malformed greeting: attempt 1, messages 9 to 7 cannot be"},
+		{"another opening", []byte("\xf5\xe4x"), udsipc.ErrInvalidSession, "malformed greeting: it begins with f5 e4 78", false},
+		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"), udsipc.ErrInvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78", false},
+		{"no body", helloOf(), udsipc.ErrInvalidSession, "malformed greeting: 0 bytes, want 1 to 128", false},
+		{"too long", helloOf(make([]byte, 129)), udsipc.ErrInvalidSession, "malformed greeting: 129 bytes, want 1 to 128", false},
+		{"a broken prefix", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), udsipc.ErrInvalidLengthPrefix, "is longer than 64 bits", false},
+		{"another version", helloOf([]byte{2}), udsipc.ErrVersion, "unknown version: the writer speaks 2, this reader 1", false},
+		{"no version", helloOf([]byte{0}), udsipc.ErrVersion, "the writer speaks 0, this reader 1", false},
+		{"a version that is no number", helloOf([]byte{0x80}), udsipc.ErrInvalidSession, "malformed greeting: 80 is no number of up to 63 bits", true},
+		{"a short ID", helloOf([]byte{1}, id[:15]), udsipc.ErrInvalidSession, "malformed greeting: it ends too early", true},
+		{"no numbers", helloOf([]byte{1}, id), udsipc.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
+		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), udsipc.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
+		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), udsipc.ErrInvalidSession, "malformed greeting: 2 bytes too many", true},
+		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), udsipc.ErrInvalidSession, "malformed greeting: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits", true},
+		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), udsipc.ErrInvalidSession, "malformed greeting: attempt 0, messages 1 to 0 cannot be", true},
+		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), udsipc.ErrInvalidSession, "malformed greeting: attempt 1, messages 0 to 7 cannot be", true},
+		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), udsipc.ErrInvalidSession, "malformed greeting: attempt 1, messages 9 to 7 cannot be", true},
 	} {
-		_, size, err := udsipc.ParseHello(test.b)
+		h, size, err := udsipc.ParseHello(test.b)
 		wantWireError(t, test.what, err, test.match, test.text)
-		if errors.Is(err, udsipc.ErrVersion) != (test.match == udsipc.ErrVersion) || test.match != udsipc.ErrInvalidSession && size != 0 {
-			t.Errorf("%s: %d bytes, %v", test.what, size, err)
+		want := 0
+		if test.whole {
+			want = len(test.b) - len("behind")
+		}
+		if errors.Is(err, udsipc.ErrVersion) != (test.match == udsipc.ErrVersion) || size != want || max(h.First, h.Sent) > math.MaxInt64 {
+			t.Errorf("%s: %+v, %d bytes, %v", test.what, h, size, err)
 		}
 	}
 	for _, sent := range []uint64{8, 9, math.MaxInt64} {
@@ -174,6 +179,22 @@ func TestGreetingOfEachSize(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "want 1 to") {
 			t.Errorf("%d bytes: %v", size, err)
 		}
+	}
+}
+
+// TestSignsOfLife are what docs/PROTOCOL.md says, byte by byte.
+func TestSignsOfLife(t *testing.T) {
+	for name, test := range map[string]struct{ got, want []byte }{
+		"opening": {udsipc.SessionOpens, []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4")},
+		"beat":    {udsipc.SessionLives, []byte{0x80, 0}},
+		"goodbye": {udsipc.SessionEnds, []byte{0}},
+	} {
+		if !bytes.Equal(test.got, test.want) {
+			t.Errorf("%s: % x, want % x", name, test.got, test.want)
+		}
+	}
+	if udsipc.BeatsPerSilence != 3 {
+		t.Errorf("%d heartbeats in the time in which one must arrive", udsipc.BeatsPerSilence)
 	}
 }
 

@@ -26,7 +26,7 @@ func (e equivalents) has(m mutant) bool {
 	return e[key(m.name, m.function, m.before, m.after)] || e[key(m.name, m.function, m.before, "*")] || e[key(m.name, m.function, "*", "*")]
 }
 
-// parseEquivalents reads blocks with an empty line between: file and function, then a line that is changed (-) and what it
+// parseEquivalents reads blocks with an empty line between: file (or several, with commas) and function, then a line that is changed (-) and what it
 // becomes (+), each as it is printed, once or more, and the reason. A * stands for any change. Lines with # are comments.
 func parseEquivalents(text string) (equivalents, error) {
 	e := equivalents{}
@@ -50,7 +50,9 @@ func (e equivalents) parse(block string) error {
 		case mark == "-" && reason == "":
 			before = rest
 		case mark == "+" && reason == "" && before != "":
-			e[key(file, function, before, rest)] = true
+			for name := range strings.SplitSeq(file, ",") {
+				e[key(name, function, before, rest)] = true
+			}
 			entries++
 		default:
 			reason += line

@@ -98,7 +98,7 @@ func mutate(ctx context.Context, o options, pattern string) error {
 		}
 		return nil
 	}
-	fmt.Printf("%s: %d of %d mutants, seed %d, %d equivalent ones left out\n", p.path, len(chosen), len(p.mutants), o.seed, skipped)
+	fmt.Printf("%s: %d of %d mutants, seed %d, %d left out, see equivalent.txt\n", p.path, len(chosen), len(p.mutants), o.seed, skipped)
 	r, err := newRunner(ctx, p, o)
 	if err != nil {
 		return err

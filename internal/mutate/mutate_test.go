@@ -130,7 +130,7 @@ func TestSum(t *testing.T) {
 }
 
 func TestEquivalents(t *testing.T) {
-	e, err := parseEquivalents("# About.\n\na.go Take\n- x < y {\n+ x <= y {\nBecause.\n\nb.go warm\n- *\n+ *\nSpeed.\n\nc.go put\n- z++\n+ *\nFor now.\n")
+	e, err := parseEquivalents("# About.\n\na.go Take\n- x < y {\n+ x <= y {\nBecause.\n\nb.go,d/b.go warm\n- *\n+ *\nSpeed.\n\nc.go put\n- z++\n+ *\nFor now.\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +142,7 @@ func TestEquivalents(t *testing.T) {
 		{mutant{name: "a.go", function: "take", before: "x < y {", after: "x >= y {"}, false},
 		{mutant{name: "a.go", function: "give", before: "x < y {", after: "x <= y {"}, false},
 		{mutant{name: "b.go", function: "warm", before: "q", after: "r"}, true},
+		{mutant{name: "d/b.go", function: "warm", before: "q", after: "r"}, true},
 		{mutant{name: "c.go", function: "put", before: "z++", after: "z--"}, true},
 		{mutant{name: "c.go", function: "put", before: "y++", after: "y--"}, false},
 	} {
