@@ -13,7 +13,7 @@ import (
 )
 
 // errNotPlain is why a connection cannot be handed over.
-var errNotPlain = errors.New("only a connection over a bare socket can be handed over: not one with TLS, and none in memory")
+var errNotPlain = errors.New("not a plain Unix or TCP socket (TLS or in-memory)")
 
 // A handOver is what becomes of a connection that the next process is to have.
 type handOver struct {
@@ -55,7 +55,7 @@ func (in *inbound) tooLate() {
 	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
 		return
 	}
-	why := fmt.Errorf("%w: a message is not there whole after %v, but %d bytes of it", errTooSlow, closeGrace, in.midway())
+	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errTooSlow, closeGrace, in.midway())
 	in.handOver.unfit.Store(&why)
 	in.requestClose(endOrderly)
 }

@@ -114,14 +114,14 @@ func (w *waits) late(at readState) error {
 	if at.partial == 0 && at.skip == 0 {
 		return nil // It has been idle ever since.
 	}
-	return fmt.Errorf("%w: its first message is not there whole after %v (WithFirstMessageTimeout)", errTooSlow, w.first)
+	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errTooSlow, w.first)
 }
 
 func (w *waits) slow(at readState) error {
 	if at.skip > 0 {
 		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errTooSlow, w.frame, at.skip)
 	}
-	return fmt.Errorf("%w: a message is not there whole %v after its first byte, but %d bytes of it (WithMessageTimeout)", errTooSlow, w.frame, at.partial)
+	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errTooSlow, w.frame, at.partial)
 }
 
 // restart begins the waits anew, after a wait for something else than the peer.

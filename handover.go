@@ -30,7 +30,7 @@ func (s *server) prepareHandOver() error {
 	case phase != phaseStarted, s.acceptor.single():
 		return nil
 	case s.cfg.withoutSystemd || s.cfg.listener != nil:
-		return errors.New("neither with WithoutSystemd nor with WithListener")
+		return errors.New("not possible with WithoutSystemd or WithListener")
 	}
 	if err := s.store.share.begin(); err != nil {
 		return err

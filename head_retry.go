@@ -50,5 +50,5 @@ func (s *strike) blame(end ending, message uint64, size uint64, progress bool) (
 	}
 	count := s.count
 	*s = strike{}
-	return fmt.Errorf("%w for the reader: a message of %d bytes broke %d connections in a row and is set aside", errMessageTooLarge, size, count)
+	return fmt.Errorf("%w for the reader: gave up a message of %d bytes: %d connections failed while it was sent; is it over the reader's limit?", errMessageTooLarge, size, count)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // errStale is why a connection is refused whose writer has connected again since.
-var errStale = fmt.Errorf("%w: late connection", errInvalidSession)
+var errStale = fmt.Errorf("%w: old epoch", errInvalidSession)
 
 // A writerMemory is bounded: of the writers that are not connected, the one whose last connection
 // ended first is forgotten first.
@@ -71,7 +71,7 @@ func (m *writerMemory) claim(who string, h hello, fence func()) (*claim, error) 
 		m.writers[key] = w
 	}
 	if h.attempt <= w.attempt {
-		return nil, fmt.Errorf("%w: connection %d of writer %v came after its connection %d", errStale, h.attempt, h.writer, w.attempt)
+		return nil, fmt.Errorf("%w %d of writer %v, current epoch %d", errStale, h.attempt, h.writer, w.attempt)
 	}
 	w.attempt = h.attempt
 	c := &claim{memory: m, writer: w, hello: h, before: w.owner, fence: fence, done: make(chan struct{})}

@@ -166,7 +166,7 @@ func (s *inSession) sendLocked(b []byte) {
 	}
 	_ = s.in.conn.SetWriteDeadline(time.Now().Add(ackTimeout))
 	if _, s.err = s.in.conn.Write(b); isTimeout(s.err) {
-		s.err = fmt.Errorf("%w: it leaves its acknowledgements unread for %v", errBackpressure, ackTimeout)
+		s.err = fmt.Errorf("%w: writing an acknowledgement timed out after %v", errBackpressure, ackTimeout)
 		s.in.halt()
 	}
 }

@@ -157,7 +157,7 @@ func (b *backChannel) unanswered(err error) error {
 	case bytes.HasPrefix(b.buf[b.r:b.w], goodbye):
 		return fmt.Errorf("before the welcome: %w", endError(endOrderly))
 	case endsConnection(err):
-		return fmt.Errorf("%w: the reader ended the connection without an answer to the hello: %w", errAcksUnsupported, err)
+		return fmt.Errorf("%w: no welcome: the reader does not support acknowledgements, or was killed: %w", errAcksUnsupported, err)
 	}
 	return err
 }

@@ -135,7 +135,7 @@ func (s *server) adopt(l *legacy) {
 	for i := range l.conns {
 		left := &l.conns[i]
 		if left.kind == storeSession && left.session == nil {
-			s.report(opHandOver, s.cfg.where, fmt.Errorf("%w: a connection with acknowledgements is not in it, and is closed", errLegacy))
+			s.report(opHandOver, s.cfg.where, fmt.Errorf("%w: no entry for a session; connection closed", errLegacy))
 			_ = left.conn.Close() // Its writer sends again what was not acknowledged.
 			continue
 		}

@@ -16,10 +16,11 @@ import (
 // receiveBuffer is how many messages wait for Receive before no more are read.
 const receiveBuffer = 256
 
-// A Client is connected to a Server, again and again. It is made by NewClient or NewHandlerClient, takes messages at once,
-// connects after Start, and ends with Stop. All methods may be called from any goroutine.
+// A Client is a connection to a Server that reconnects. NewClient or NewHandlerClient creates it;
+// it accepts messages at once, connects after Start, and ends with Stop. All methods are safe for
+// concurrent use.
 //
-// udsipc.WithStateCallback tells of each change: connecting, connected, lost, stopped.
+// udsipc.WithStateCallback reports each change: connecting, connected, disconnected, stopped.
 type Client struct {
 	link     *udsipc.Link
 	seam     seam.Link    // Of link.
@@ -87,16 +88,18 @@ func (c *Client) keep(m Message) {
 // Start begins to connect and returns at once. It may be called again; after Stop it returns udsipc.ErrStopped.
 func (c *Client) Start() error { return c.link.Start() }
 
-// Send queues m, and writes it at once if the connection is idle; the caller may reuse m.Data. While the Client is
-// away, m waits. If the queue is full, udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default.
+// Send queues m, and writes it at once if the connection is idle; the caller may reuse m.Data.
+// While the Client is disconnected, m waits. If the queue is full, udsipc.WithOverflow applies: the
+// default is udsipc.ErrBufferFull.
 func (c *Client) Send(m Message) error { return m.send(c.link.WriteMessage) }
 
 // Dropped returns how many messages udsipc.OverflowDropOldest has dropped.
 func (c *Client) Dropped() uint64 { return c.link.Dropped() }
 
-// Receive returns the next message, which is the caller's. It waits until there is one or ctx ends. After Stop it returns
-// what had come by then, and then udsipc.ErrStopped. While nobody receives, 256 messages wait here and the rest in the
-// socket.
+// Receive returns the next message, which belongs to the caller. It blocks until there is one or
+// ctx ends. After Stop it returns the messages that have already arrived, then udsipc.ErrStopped.
+// While the program does not receive, 256 messages wait here and the rest in the socket:
+// backpressure reaches the server.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	select {
 	case m := <-c.received: // What is there comes before any end.

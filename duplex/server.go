@@ -123,8 +123,9 @@ func (s *Server) all() []*Session {
 	return list
 }
 
-// Broadcast sends m to every session, and waits for none, also with OverflowBlock: one whose queue is full does not get it,
-// and counts as udsipc.ErrBufferFull. It returns how many took it, and an error that names those that did not and why.
+// Broadcast sends m to every session. It never waits, also with OverflowBlock: a session with a
+// full queue does not get m. It returns the number of sessions that got m, and an error that names
+// the others with their reasons.
 func (s *Server) Broadcast(m Message) (reached int, err error) {
 	var errs []error
 	err = m.send(func(body []byte) error {
@@ -146,11 +147,12 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Metrics returns a snapshot of the connections and of the messages that were received.
 func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 
-// Stop stops listening and ends every session: what its client has sent is handled (on a Unix socket on Linux; elsewhere
-// what was read by then), and what is queued for it is sent, for as long as ctx lasts; of a client that
-// does not take it, which ends by udsipc.WithStallTimeout, what was not sent is reported. When ctx ends first, the connections are closed, the contexts
-// of the handlers end, and Stop returns the context's error at once. It may be called before Start and again. From
-// inside a handler it can only end with ctx.
+// Stop stops listening and closes every session. It handles the messages that the client has sent
+// (all on a Unix socket on Linux; elsewhere those that were read), and sends the queued ones, as
+// long as ctx allows. Unsent messages of a client that does not read (udsipc.WithStallTimeout) are
+// reported. When ctx ends first, the connections are closed, the contexts of the handlers end, and
+// Stop returns the error of ctx at once. It may be called before Start and again. Within a handler
+// it returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	first, accepted := !s.stopping, s.accepted

@@ -16,7 +16,7 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// A Session is a Server's end of a connection. All methods may be called from any goroutine.
+// A Session is the server's end of a connection. All methods are safe for concurrent use.
 type Session struct {
 	server *Server
 	conn   *udsipc.Conn

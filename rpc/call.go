@@ -206,7 +206,7 @@ type CallInfo struct {
 	Session *duplex.Session // Which connection it came on.
 }
 
-// CallFrom returns what a handler's context says of the call; false for any other context.
+// CallFrom returns the call of a handler's context; false for any other context.
 func CallFrom(ctx context.Context) (CallInfo, bool) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -215,7 +215,7 @@ func CallFrom(ctx context.Context) (CallInfo, bool) {
 	return CallInfo{Method: c.method.name, ID: c.id, Session: c.from}, true
 }
 
-// PeerFrom returns who makes the call of a handler's context; false for any other context.
+// PeerFrom returns the caller of a handler's context; false for any other context.
 func PeerFrom(ctx context.Context) (udsipc.Peer, bool) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {

@@ -76,14 +76,15 @@ func (c *Client) WaitConnected(ctx context.Context) error { return c.duplex.Wait
 // Peer returns who the server is, and false while there is no connection.
 func (c *Client) Peer() (udsipc.Peer, bool) { return c.duplex.Peer() }
 
-// Call calls a method and returns its response, which is the caller's; request may be reused then. ctx bounds the wait; its
-// end, and its deadline, reach the handler. The error is always an *Error.
+// Call calls a method and returns its response, which belongs to the caller; then request may be
+// reused. ctx limits the call; its cancellation and its deadline reach the handler. The error is
+// always an *Error.
 func (c *Client) Call(ctx context.Context, method string, request []byte) (response []byte, err error) {
 	return c.call(ctx, method, request, false)
 }
 
-// CallIdempotent is Call for a method that may be handled more than once with the same outcome: instead of failing with
-// CodeLost it is sent again, up to three times.
+// CallIdempotent is Call for an idempotent method: after a disconnect it is sent again, up to three
+// times, instead of failing with CodeLost.
 func (c *Client) CallIdempotent(ctx context.Context, method string, request []byte) (response []byte, err error) {
 	return c.call(ctx, method, request, true)
 }
@@ -158,8 +159,8 @@ func timeoutOf(ctx context.Context) time.Duration {
 	return max(time.Until(deadline), time.Microsecond)
 }
 
-// Notify calls a method without waiting for it: what becomes of it only the server knows. The handlers of the notifications of one
-// client run one after the other, in order, and before what is sent behind them is looked at; so they should return soon.
+// Notify sends a request without a response. The server handles a client's notifications in order,
+// and reads nothing else from it meanwhile: keep handlers short.
 func (c *Client) Notify(method string, data []byte) error {
 	c.mu.Lock()
 	switch {
@@ -182,9 +183,9 @@ func (c *Client) Notify(method string, data []byte) error {
 	return nil
 }
 
-// Stop refuses new calls, waits for those under way, and closes the connection. When ctx ends first, they fail with
-// CodeStopped, and Stop returns at once with an error that says how many. It may be called before Start, again, and
-// from several goroutines.
+// Stop rejects new calls, waits for calls in flight, and closes the connection. When ctx ends
+// first, they fail with CodeStopped, and Stop returns at once with an error that has their number.
+// It may be called before Start, again, and concurrently.
 func (c *Client) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopping = true

@@ -35,10 +35,10 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// A Handler answers a call. request is valid until it returns; the response may be a part of it, and is copied. ctx ends
-// with the call: when the caller's context does, or the connection; it carries what CallFrom and PeerFrom return.
-// Handlers run at once. An error reaches the caller as an *Error: with its Code if it is one, and as CodeUnknown with its
-// text otherwise.
+// A Handler handles a call. request is valid until it returns; the response may be a part of it,
+// and is copied. ctx ends with the call, when the caller's context or the connection ends; it
+// carries the values of CallFrom and PeerFrom. Handlers run concurrently. The caller receives an
+// error as an *Error: with its Code if it is one, else as CodeUnknown with its text.
 type Handler func(ctx context.Context, request []byte) (response []byte, err error)
 
 // An Interceptor is put around handlers, for logging, metrics or authorization: it returns a Handler that calls next, or
@@ -103,8 +103,8 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 
 // Why a constructor fails: what is dropped or refused would be waited for.
 var (
-	errDropOldest = errors.New("udsipc/rpc: WithOverflow(drop oldest) would leave calls without an end")
-	errRefuse     = errors.New("udsipc/rpc: WithOverflow(refuse) would leave calls of a Server without an end")
+	errDropOldest = errors.New("udsipc/rpc: WithOverflow(OverflowDropOldest) is not supported: a dropped call would never complete")
+	errRefuse     = errors.New("udsipc/rpc: WithOverflow(OverflowRefuse) is not supported by a Server: a refused response would never arrive")
 )
 
 // Handle sets what answers calls of a method. It panics if the Server was started, or the method has a handler.
@@ -148,11 +148,11 @@ func (s *Server) UseStream(interceptors ...StreamInterceptor) {
 	s.streamInterceptors = append(s.streamInterceptors, interceptors...)
 }
 
-// LimitCalls bounds the calls and streams that are under way at once, those whose response waits for a slow client
-// included: of one connection (16,384 by default) and of all (65,536). Beyond the limit of all, a connection may still have its
-// share of it, until there are twice as many, and always one. One more fails with CodeTooManyCalls. From a client that
-// has as many under way and does not read their responses, nothing more is read. Less than 1, and a Server that
-// was started, panic.
+// LimitCalls limits calls and streams in flight: per connection (default 16,384) and in total
+// (65,536). Calls whose responses wait for a slow client count. Beyond the total, each connection
+// may still use its share, up to twice the total, and always one call. A call over a limit fails
+// with CodeTooManyCalls. While a client has its limit in flight and leaves responses unread,
+// nothing is read from it. LimitCalls panics below 1 and after Start.
 func (s *Server) LimitCalls(ofConnection, ofAll int) {
 	if ofConnection < 1 || ofAll < 1 || s.started.Load() {
 		panic(fmt.Sprintf("udsipc/rpc: LimitCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
@@ -160,12 +160,12 @@ func (s *Server) LimitCalls(ofConnection, ofAll int) {
 	s.sessionCalls, s.serverCalls = ofConnection, int64(ofAll)
 }
 
-// LimitMemory bounds what the Server holds for its clients, in bytes, 128 MiB by default: requests of calls under way, responses
-// that wait for room in the queue of their connection, and messages of streams that no handler has received. One
-// connection may have half of it. When all of it is used, another may still have a share, so that nobody's calls are refused for
-// what somebody else does: a sixteenth, or with more connections as many parts, until twice the limit is reached;
-// and each may always have a thousandth. What is beyond fails with CodeTooManyCalls: a call, a stream, or a response whose
-// handler has run. Less than 1, and a Server that was started, panic.
+// LimitMemory limits the memory that the Server uses for its clients, in bytes; the default is 128
+// MiB. It counts requests of calls in flight, responses that wait for space in the queue, and
+// stream messages that no handler has received. One connection may use half. At the limit, another
+// connection may use a sixteenth, or less with more than 16 connections, up to twice the limit;
+// each may always use a thousandth. Calls, streams and responses beyond that fail with
+// CodeTooManyCalls. LimitMemory panics below 1 and after Start.
 func (s *Server) LimitMemory(bytes int64) {
 	if bytes < 1 || s.started.Load() {
 		panic(fmt.Sprintf("udsipc/rpc: LimitMemory(%d): want 1 or more, before Start", bytes))
@@ -226,9 +226,10 @@ func (s *Server) Metrics() ServerMetrics {
 	}
 }
 
-// Stop refuses new connections, finishes the calls under way, sends their responses, and closes the connections. When ctx
-// ends first, the contexts of the handlers end, the connections are closed, and Stop returns at once. It may be called before
-// Start and again. From inside a handler it can only end with ctx.
+// Stop rejects new connections, completes the calls in flight, sends their responses, and closes
+// the connections. When ctx ends first, the contexts of the handlers end, the connections are
+// closed, and Stop returns at once. It may be called before Start and again. Within a handler it
+// returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.duplex.Stop(ctx)
 	s.dismiss()

@@ -16,10 +16,11 @@ const (
 	maxOverhead = 32       // What a message of a stream has besides its bytes, at the most.
 )
 
-// A StreamHandler serves a stream until it returns: nil ends it in order, once everything was sent; an error reaches the
-// client's Receive as an *Error, behind the messages that were sent before. ctx ends with the stream, also when that fails
-// at either side: one message too large for instance. When the server stops, Receive returns what the client had sent
-// by then, and then an error with CodeLost; Send goes on, and the client reads to the end.
+// A StreamHandler serves a stream until it returns. Returning nil ends the stream in order, after
+// all messages were sent; the client's Receive returns an error as an *Error, after the messages
+// sent before it. ctx ends with the stream, also if either side fails, for example with a message
+// over the limit. When the server stops, Receive returns the messages that the client had sent,
+// then an error with CodeLost; Send continues, and the client reads to the end.
 type StreamHandler func(ctx context.Context, s *Stream) error
 
 // A StreamInterceptor is put around the handlers of streams: it returns a StreamHandler that calls next, or does not.
@@ -30,10 +31,9 @@ func (s *Server) HandleStream(name string, handler StreamHandler) {
 	s.add(&method{name: name, stream: handler}, handler == nil)
 }
 
-// A Stream is messages in both directions under one name: what a client opens with OpenStream, and a StreamHandler
-// serves. Each direction has a window of 1 MiB: Send waits while the other side has that much unread, so that a
-// stream that nobody reads costs a bounded amount and holds up nothing else. One goroutine may send and one may receive at a
-// time.
+// A Stream carries messages both ways for one method: OpenStream opens it, a StreamHandler serves
+// it. Each direction has a flow-control window of 1 MiB: Send blocks while the peer has that much
+// unread. One goroutine may send and one may receive at a time.
 type Stream struct {
 	id      uint64
 	ctx     context.Context

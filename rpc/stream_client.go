@@ -10,10 +10,13 @@ import (
 	"errors"
 )
 
-// OpenStream opens a stream of a method. ctx is that of the whole stream: when it ends, the stream does, at both ends.
-// Close must be called. What goes wrong at the other side, an unknown method for instance, is what Receive and Send return.
-// A stream is lost with its connection: Receive returns what has come, and then an error with CodeLost, or io.EOF if
-// the other side had ended in order. When the server stops, Send fails with CodeLost, and Receive goes on to the end.
+// OpenStream opens a stream of a method. ctx applies to the whole stream: when it ends, both ends
+// of the stream end. The caller must call Close. Receive and Send return errors of the peer, such
+// as an unknown method.
+//
+// A stream ends with its connection: Receive returns the received messages, then an error with
+// CodeLost, or io.EOF if the peer had already ended it. When the server stops, Send fails with
+// CodeLost, and Receive continues to the end.
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}

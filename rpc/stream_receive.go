@@ -10,8 +10,8 @@ import (
 	"io"
 )
 
-// Receive returns the next message; data is valid until the next call. io.EOF means that the other side has sent
-// everything, and all of it was received; any other error is an *Error.
+// Receive returns the next message; data is valid until the next call. io.EOF means that the peer
+// has sent everything, and that all of it was received; any other error is an *Error.
 func (s *Stream) Receive() (data []byte, err error) {
 	if len(s.reading) == 0 {
 		if err := s.refill(); err != nil {
@@ -111,7 +111,7 @@ func (s *Stream) takeDataLocked(data []byte) (why *Error, err error) {
 	}
 	cost, ok := costOf(data, s.allowed)
 	if !ok {
-		why = &Error{Code: CodeUnknown, Message: "the other side sends what is no messages, or more than the window"}
+		why = &Error{Code: CodeUnknown, Message: "flow-control violation or malformed stream data"}
 		return why, fmt.Errorf("%w: the data of a stream", errMalformed)
 	}
 	arrived := append(s.arrived, data...)

@@ -9,8 +9,8 @@ import (
 	"fmt"
 )
 
-// Send sends a message; the caller may reuse data. It waits while the other side has not read enough of what was sent
-// before. After CloseSend, and once the stream has ended, it returns an *Error that says why.
+// Send sends a message; the caller may reuse data. It blocks while the peer has the window unread.
+// After CloseSend, and after the end of the stream, it returns an *Error with the reason.
 func (s *Stream) Send(data []byte) error {
 	size := len(data) + maxOverhead
 	if size > s.limit {
@@ -86,8 +86,8 @@ func (s *Stream) flush() {
 	}
 }
 
-// CloseSend tells the other side that nothing more comes: its Receive returns io.EOF behind what was sent. This side may
-// receive on.
+// CloseSend ends the sending direction: Receive of the peer returns io.EOF after the messages that
+// were sent. This side may still receive.
 func (s *Stream) CloseSend() error {
 	s.mu.Lock()
 	s.endSendingLocked()
