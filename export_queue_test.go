@@ -116,6 +116,9 @@ func (q Queue) Segments() (n int, chunk bool) {
 	return len(q.q.front.segs) + len(q.q.waiting.segs), q.q.tail != nil
 }
 
+// Spare is how many places in line are kept to be used again.
+func (q Queue) Spare() int { return len(q.q.spare) }
+
 // HasTimer says whether time alone may drop messages.
 func (q Queue) HasTimer() bool { return q.q.timer != nil }
 

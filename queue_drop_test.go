@@ -52,6 +52,16 @@ func TestQueueDropsBehindWhatIsSent(t *testing.T) {
 	q.takes(frame("d"), frame("e"))
 }
 
+// TestQueueFillsOnAfterADrop: what is dropped before it does not end the piece that is being filled.
+func TestQueueFillsOnAfterADrop(t *testing.T) {
+	q := queueOf(t, udsipc.QueueConfig{MaxMessages: 3, DropOldest: true})
+	q.push(sized(70_000), "b", "c", "d", "e")
+	if n, _ := q.Segments(); n != 1 {
+		t.Errorf("%d pieces", n)
+	}
+	q.takes(frame("c"), frame("d"), frame("e"))
+}
+
 // TestQueueDropsWhileWriting: what is being written stays, and what makes no room is not dropped.
 func TestQueueDropsWhileWriting(t *testing.T) {
 	q := queueOf(t, udsipc.QueueConfig{MaxMessages: 3, MaxBytes: 100, DropOldest: true})

@@ -179,9 +179,31 @@ func TestQueuePutWaitIsServed(t *testing.T) {
 				if err := q.Check(); err != nil {
 					t.Error(err)
 				}
+				if n := q.Spare(); n != 1 {
+					t.Errorf("%d places in line are kept", n)
+				}
 			})
 		}
 	}
+}
+
+// TestQueueKeepsSomePlaces in line to use them again, and no more.
+func TestQueueKeepsSomePlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(t, udsipc.QueueConfig{MaxMessages: 1})
+		q.push("a")
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 20 {
+			go func() { _ = q.PushWait(ctx, nil) }() // Ends with ctx.
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if n := q.Spare(); n != 16 {
+			t.Errorf("%d places in line are kept", n)
+		}
+		q.tallies(tally(1, 20, 0, 0, 0, 0, 1, 2, 0))
+	})
 }
 
 // TestQueuePushWaitWakes: the one who was served wakes the goroutine that drains, if that has found nothing.

@@ -291,6 +291,31 @@ func TestSharedRoomIsNotAwaitedByWhoIsFull(t *testing.T) {
 	})
 }
 
+// TestSharedRoomIsAwaitedForOneByte: by its own bound the queue has one byte left, and it waits for others.
+func TestSharedRoomIsAwaitedForOneByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room, a, b := sharing(t, 100_000, udsipc.QueueConfig{MaxBytes: 300_000})
+		a.push(sized(freeBytes + 200_000))
+		c := queueOf(t, udsipc.QueueConfig{MaxBytes: freeBytes + 1, Shared: room})
+		c.push(sized(freeBytes))
+		offered := c.Room()
+		wantUsed(t, room, 200_000, 1)
+		a.sends(1)
+		<-offered
+		wantUsed(t, room, 0, 0)
+		// The same, when its own bound is what held it up at first.
+		c.sends(1)
+		c.push(sized(freeBytes), "")
+		offered = c.Room()
+		wantUsed(t, room, 1, 0)
+		b.push(sized(freeBytes + 199_999))
+		a.push(sized(freeBytes))
+		c.Take(1, 1)
+		c.written(freeBytes, 1)
+		<-offered
+	})
+}
+
 // TestSharedRoomOfManyQueues: whatever they do at once, all get through, and nothing is counted in the end.
 func TestSharedRoomOfManyQueues(t *testing.T) {
 	const queues, messages = 8, 60
