@@ -21,15 +21,15 @@ const (
 
 // An acceptor is where the connections of a server come from. The server's mutex guards what changes at the end.
 type acceptor struct {
-	server    *server
-	listener  net.Listener
-	file      *socketFile
-	passed    *passedSocket
-	legacy    *legacy                   // What an earlier process has left, until it is adopted.
-	accepting atomic.Pointer[time.Time] // Since when it waits in Accept; nil if it does not.
-	shut      bool                      // The listener refuses new connections.
-	empties   bool                      // The listener is emptied before it is closed.
-	filtered  bool                      // It does not answer new connections.
+	server        *server
+	listener      net.Listener
+	file          *socketFile
+	passed        *passedSocket
+	inherited     *inheritedState           // What an earlier process has left, until it is adopted.
+	acceptSince   atomic.Pointer[time.Time] // Since when it waits in Accept; nil if it does not.
+	halfClosed    bool                      // The listener refuses new connections.
+	servesBacklog bool                      // The listener is emptied before it is closed.
+	filtered      bool                      // It does not answer new connections.
 }
 
 // quiesceLocked refuses new connections and lets accept come to the end of those that wait already.
@@ -43,13 +43,13 @@ func (a *acceptor) quiesceLocked() error {
 	case a.passed != nil, a.server.handingOver:
 		return listener.SetDeadline(aLongTimeAgo)
 	}
-	a.empties = true
+	a.servesBacklog = true
 	err := a.file.remove() // First: one that is shut looks stale to others.
 	switch listener := a.listener.(type) {
 	case *net.UnixListener:
-		a.shut = a.server.cfg.listener == nil && shutListener(listener)
+		a.halfClosed = a.server.cfg.listener == nil && halfCloseListener(listener)
 	case *net.TCPListener:
-		a.filtered = dropConnections(listener)
+		a.filtered = filterNewConnections(listener)
 	}
 	return firstError(listener.SetDeadline(time.Now().Add(backlogWait)), err)
 }
@@ -57,10 +57,10 @@ func (a *acceptor) quiesceLocked() error {
 // closeListener closes a listener without a deadline, whose Accept returns with its end alone, once Accept has found
 // nothing for a moment: Close would drop who has connected and written.
 func (a *acceptor) closeListener(latest time.Time) {
-	since := a.accepting.Load()
+	since := a.acceptSince.Load()
 	now := time.Now()
 	switch {
-	case a.server.handling.Err() != nil: // Stop does not wait any longer, and has closed it.
+	case a.server.forceCtx.Err() != nil: // Stop does not wait any longer, and has closed it.
 	case since != nil && (now.Sub(*since) >= backlogWait || now.After(latest)):
 		_ = a.listener.Close()
 	default:
@@ -68,45 +68,45 @@ func (a *acceptor) closeListener(latest time.Time) {
 	}
 }
 
-// moreWaiting says, once Accept has failed while the Reader is stopping, whether to try it again. A
+// backlogNotEmpty says, once Accept has failed while the Reader is stopping, whether to try it again. A
 // deadline that has passed fails Accept before it looks at the backlog, so when there were
 // connections until then there may be more. It ends with latest, because others may join them; nobody does if
-// the listener is shut or filtered, and nextWaiting has told then.
-func (a *acceptor) moreWaiting(err error, admitted int, latest time.Time) bool {
+// the listener is shut or filtered, and acceptFromBacklog has told then.
+func (a *acceptor) backlogNotEmpty(err error, admitted int, latest time.Time) bool {
 	a.server.mu.Lock()
-	open := a.empties && !a.shut && !a.filtered
+	open := a.servesBacklog && !a.halfClosed && !a.filtered
 	a.server.mu.Unlock()
 	listener, ok := a.listener.(deadliner)
 	return ok && open && admitted > 0 && isTimeout(err) && time.Now().Before(latest) &&
 		listener.SetDeadline(time.Now().Add(backlogWait)) == nil
 }
 
-// nextWaiting returns a connection out of the backlog, once Accept has failed while the Reader is stopping, or nil.
+// acceptFromBacklog returns a connection out of the backlog, once Accept has failed while the Reader is stopping, or nil.
 // A deadline that has passed fails Accept before it looks, so this looks without one. Nobody can join
 // the backlog, so it comes to an end.
-func (a *acceptor) nextWaiting() net.Conn {
+func (a *acceptor) acceptFromBacklog() net.Conn {
 	a.server.mu.Lock()
-	closed := a.shut || a.filtered
+	closed := a.halfClosed || a.filtered
 	a.server.mu.Unlock()
 	if !closed {
 		return nil
 	}
 	for {
-		conn, err := acceptNow(a.listener, a.awaitDescriptor)
+		conn, err := acceptNow(a.listener, a.waitForDescriptor)
 		if err == nil {
 			return conn
 		}
-		if !a.awaitDescriptor(err) {
+		if !a.waitForDescriptor(err) {
 			return nil
 		}
 	}
 }
 
-// awaitDescriptor says, once something has failed because descriptors or memory have run out while the Reader is
+// waitForDescriptor says, once something has failed because descriptors or memory have run out while the Reader is
 // stopping, whether to try it again: as long as there are connections, whose end gives some back.
-func (a *acceptor) awaitDescriptor(err error) bool {
+func (a *acceptor) waitForDescriptor(err error) bool {
 	a.server.mu.Lock()
-	again := a.shut && len(a.server.conns.all) > 0
+	again := a.halfClosed && len(a.server.conns.all) > 0
 	a.server.mu.Unlock()
 	if !again || !outOfResources(err) {
 		return false
@@ -114,9 +114,9 @@ func (a *acceptor) awaitDescriptor(err error) bool {
 	timer := time.NewTimer(minAcceptPause)
 	defer timer.Stop()
 	select {
-	case <-a.server.conns.room:
+	case <-a.server.conns.connEnded:
 	case <-timer.C:
-	case <-a.server.handling.Done():
+	case <-a.server.forceCtx.Done():
 		return false
 	}
 	return true
@@ -130,7 +130,7 @@ func (a *acceptor) accept() error {
 	var latest time.Time
 	pause := minAcceptPause
 	for {
-		if !a.server.awaitRoom() {
+		if !a.server.waitForSlot() {
 			return nil
 		}
 		conn, err := a.acceptOne()
@@ -140,18 +140,18 @@ func (a *acceptor) accept() error {
 			a.server.admit(conn, nil)
 			continue
 		}
-		if a.single() {
+		if a.isSingle() {
 			return nil // It was the only one.
 		}
 		if a.server.isStopping() {
-			if conn := a.nextWaiting(); conn != nil {
+			if conn := a.acceptFromBacklog(); conn != nil {
 				a.server.admit(conn, nil)
 				continue
 			}
 			if latest.IsZero() {
 				latest = time.Now().Add(maxBacklogWait)
 			}
-			if a.moreWaiting(err, admitted, latest) {
+			if a.backlogNotEmpty(err, admitted, latest) {
 				admitted = 0
 				continue
 			}
@@ -167,7 +167,7 @@ func (a *acceptor) accept() error {
 		if failures > a.server.cfg.maxAcceptErrors || errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("giving up after %d errors in a row: %w", failures, err)
 		}
-		a.server.reportAccept(a.server.cfg.where, err)
+		a.server.reportAccept(a.server.cfg.addrText, err)
 		a.sleep(pause)
 		pause = min(2*pause, maxAcceptPause)
 	}
@@ -176,8 +176,8 @@ func (a *acceptor) accept() error {
 // acceptOne is the listener's Accept. It notes since when it waits.
 func (a *acceptor) acceptOne() (net.Conn, error) {
 	now := time.Now()
-	a.accepting.Store(&now)
-	defer a.accepting.Store(nil)
+	a.acceptSince.Store(&now)
+	defer a.acceptSince.Store(nil)
 	return a.listener.Accept()
 }
 
@@ -197,7 +197,7 @@ func (a *acceptor) sleep(pause time.Duration) {
 	}
 }
 
-// single reports whether there is but one connection, which systemd has accepted.
-func (a *acceptor) single() bool {
+// isSingle reports whether there is but one connection, which systemd has accepted.
+func (a *acceptor) isSingle() bool {
 	return onlyConnection(a.listener) != nil
 }

@@ -25,9 +25,9 @@ const (
 
 // An address is where a Reader listens and a Writer connects.
 type address struct {
-	network string // networkUnix or networkTCP.
-	name    string // As net.Dial takes it: a path, @name, or host:port.
-	private bool   // What is sent there may not leave the machine.
+	network      string // networkUnix or networkTCP.
+	name         string // As net.Dial takes it: a path, @name, or host:port.
+	loopbackOnly bool   // What is sent there may not leave the machine.
 }
 
 func (a address) String() string {
@@ -47,7 +47,7 @@ func (a address) isFile() bool {
 
 // keptOnMachine is the address of a connection that may not leave the machine: localhost is checked once it is resolved.
 func (a address) keptOnMachine() address {
-	a.private = true
+	a.loopbackOnly = true
 	return a
 }
 
@@ -135,18 +135,18 @@ func (a address) host() string {
 	return host
 }
 
-// loopback says whether nothing that is sent there leaves the machine. Of names only localhost is believed,
+// isLoopback says whether nothing that is sent there leaves the machine. Of names only localhost is believed,
 // and not before it is resolved (checkLocalhost). NAME.localhost is what the name server says: no resolver
 // has to know better (RFC 6761, section 6.3), and Go's does not.
-func (a address) loopback() bool {
-	if a.network != networkTCP || a.localhost() {
+func (a address) isLoopback() bool {
+	if a.network != networkTCP || a.isLocalhost() {
 		return true
 	}
 	ip, err := netip.ParseAddr(a.host())
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-func (a address) localhost() bool {
+func (a address) isLocalhost() bool {
 	return strings.TrimSuffix(strings.ToLower(a.host()), ".") == "localhost"
 }
 
@@ -154,7 +154,7 @@ func (a address) localhost() bool {
 // sent there could be read on the way. It is for the Control function of a dialer or a listener, which gets
 // the address before a packet is sent.
 func (a address) checkLocalhost(resolved string) error {
-	if !a.private || !a.localhost() {
+	if !a.loopbackOnly || !a.isLocalhost() {
 		return nil
 	}
 	if to, err := netip.ParseAddrPort(resolved); err == nil && to.Addr().Unmap().IsLoopback() {

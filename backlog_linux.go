@@ -13,9 +13,9 @@ import (
 	"unsafe"
 )
 
-// shutListener refuses further connections to a Unix listener; those in its backlog can still be
+// halfCloseListener refuses further connections to a Unix listener; those in its backlog can still be
 // accepted (unix_stream_connect, unix_accept). A wait in Accept goes on.
-func shutListener(listener *net.UnixListener) bool {
+func halfCloseListener(listener *net.UnixListener) bool {
 	raw, err := listener.SyscallConn()
 	if err != nil {
 		return false
@@ -35,11 +35,11 @@ var firstPacketFilter = [...]syscall.SockFilter{
 	{Code: 0x06, K: math.MaxUint32}, // else all.
 }
 
-// dropConnections keeps a TCP listener from answering new connections; those in its backlog, and those of which the
+// filterNewConnections keeps a TCP listener from answering new connections; those in its backlog, and those of which the
 // handshake has begun, can still be accepted. The peers of others try again after a second, and are refused once
 // the listener is closed. It is a socket filter (socket(7), SO_ATTACH_FILTER), which a multipath listener, as net.Listen
 // makes it, does not take.
-func dropConnections(listener *net.TCPListener) bool {
+func filterNewConnections(listener *net.TCPListener) bool {
 	raw, err := listener.SyscallConn()
 	if err != nil {
 		return false

@@ -11,7 +11,7 @@ import (
 	"net"
 )
 
-func shutListener(*net.UnixListener) bool   { return false }
-func dropConnections(*net.TCPListener) bool { return false }
+func halfCloseListener(*net.UnixListener) bool   { return false }
+func filterNewConnections(*net.TCPListener) bool { return false }
 
 func acceptNow(net.Listener, func(error) bool) (net.Conn, error) { return nil, errors.ErrUnsupported }

@@ -41,7 +41,7 @@ func (b *backoff) attemptFailed() { b.failures++ }
 func (b *backoff) connectionEnded(useful bool, lived time.Duration) {
 	b.failures++
 	switch {
-	case lived >= trustedAfter:
+	case lived >= resetBackoffAfter:
 		b.failures = 0
 	case useful:
 		b.failures = min(b.failures, maxBriefFailures)

@@ -13,49 +13,49 @@ import (
 	"sync/atomic"
 )
 
-// A budget counts bytes. It is the memoryLimit of the connections of a Reader.
-type budget struct {
-	limit   int64
-	used    atomic.Int64
-	waits   atomic.Uint64        // How often somebody had to wait.
-	waiting atomic.Int64         // How many wait now.
-	over    atomic.Pointer[loan] // Who may have more than there is; set and cleared under mu.
+// A readMemory counts bytes. It is the memoryLimit of the connections of a Reader.
+type readMemory struct {
+	limit     int64
+	used      atomic.Int64
+	waits     atomic.Uint64               // How often somebody had to wait.
+	waiting   atomic.Int64                // How many wait now.
+	exceeding atomic.Pointer[reservation] // Who may have more than there is; set and cleared under mu.
 
-	mu      sync.Mutex // Guards what follows.
-	tickets uint64
-	users   map[string]*userTurns // Those of whom somebody waits.
-	next    []*userTurns          // The same, in the order in which it is their turn.
+	mu        sync.Mutex // Guards what follows.
+	tickets   uint64
+	users     map[string]*userWaiters // Those of whom somebody waits.
+	nextUsers []*userWaiters          // The same, in the order in which it is their turn.
 }
 
-// A userTurns are the waits of one user, in the order of their tickets.
-type userTurns struct {
-	user  string
-	turns []*turn
+// A userWaiters are the waits of one user, in the order of their tickets.
+type userWaiters struct {
+	user    string
+	waiters []*memoryWaiter
 }
 
-// A turn is the wait of one connection.
-type turn struct {
-	loan    *loan
-	more    int64
-	granted chan struct{} // Closed once the loan has it.
+// A memoryWaiter is the wait of one connection.
+type memoryWaiter struct {
+	reservation *reservation
+	more        int64
+	granted     chan struct{} // Closed once the loan has it.
 }
 
 // TryReserve changes l to the price of size bytes, if there is as much, and nobody waits.
-func (b *budget) TryReserve(l *loan, size int) bool {
-	more := price(size) - l.bytes
+func (b *readMemory) TryReserve(l *reservation, size int) bool {
+	more := countedSize(size) - l.bytes
 	switch {
 	case more <= 0:
 		b.Release(l, -more)
 	case b.waiting.Load() == 0 && b.add(more):
 		l.bytes += more
 	default:
-		return b.overdraw(l, more)
+		return b.reserveExcess(l, more)
 	}
 	return true
 }
 
 // add counts bytes as used, if there are as many.
-func (b *budget) add(bytes int64) bool {
+func (b *readMemory) add(bytes int64) bool {
 	for {
 		used := b.used.Load()
 		if used+bytes > b.limit {
@@ -67,14 +67,14 @@ func (b *budget) add(bytes int64) bool {
 	}
 }
 
-// overdraw takes more for the one that may have it.
-func (b *budget) overdraw(l *loan, more int64) bool {
-	if b.over.Load() != l {
+// reserveExcess takes more for the one that may have it.
+func (b *readMemory) reserveExcess(l *reservation, more int64) bool {
+	if b.exceeding.Load() != l {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over.Load() != l { // Enough was given back.
+	if b.exceeding.Load() != l { // Enough was given back.
 		return false
 	}
 	b.used.Add(more)
@@ -83,12 +83,12 @@ func (b *budget) overdraw(l *loan, more int64) bool {
 }
 
 // Contested reports whether a connection waits.
-func (b *budget) Contested() bool { return b.waiting.Load() > 0 }
+func (b *readMemory) Contested() bool { return b.waiting.Load() > 0 }
 
 // Reserve has l wait for its turn to get the price of size bytes. Its goroutine leaves l alone until the channel is
 // closed, or until it has called Cancel.
-func (b *budget) Reserve(l *loan, size int) <-chan struct{} {
-	t := &turn{loan: l, more: max(0, price(size)-l.bytes), granted: make(chan struct{})}
+func (b *readMemory) Reserve(l *reservation, size int) <-chan struct{} {
+	t := &memoryWaiter{reservation: l, more: max(0, countedSize(size)-l.bytes), granted: make(chan struct{})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l.ticket == 0 {
@@ -97,20 +97,20 @@ func (b *budget) Reserve(l *loan, size int) <-chan struct{} {
 	}
 	u := b.users[l.user]
 	if u == nil {
-		u = &userTurns{user: l.user}
+		u = &userWaiters{user: l.user}
 		if b.users == nil {
-			b.users = make(map[string]*userTurns)
+			b.users = make(map[string]*userWaiters)
 		}
 		b.users[l.user] = u
-		b.next = append(b.next, u)
+		b.nextUsers = append(b.nextUsers, u)
 	}
-	at, _ := slices.BinarySearchFunc(u.turns, l.ticket, func(t *turn, ticket uint64) int {
-		if t.loan.ticket < ticket {
+	at, _ := slices.BinarySearchFunc(u.waiters, l.ticket, func(t *memoryWaiter, ticket uint64) int {
+		if t.reservation.ticket < ticket {
 			return -1
 		}
 		return 1
 	})
-	u.turns = slices.Insert(u.turns, at, t)
+	u.waiters = slices.Insert(u.waiters, at, t)
 	b.waiting.Add(1) // Before used is looked at: whoever gives back does it the other way round.
 	b.grantLocked()
 	select {
@@ -122,66 +122,66 @@ func (b *budget) Reserve(l *loan, size int) <-chan struct{} {
 }
 
 // Cancel ends the wait of l. What was granted at the same moment is in l.
-func (b *budget) Cancel(l *loan) {
+func (b *readMemory) Cancel(l *reservation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	u := b.users[l.user]
 	if u == nil {
 		return
 	}
-	at := slices.IndexFunc(u.turns, func(t *turn) bool { return t.loan == l })
+	at := slices.IndexFunc(u.waiters, func(t *memoryWaiter) bool { return t.reservation == l })
 	if at < 0 {
 		return
 	}
-	u.turns = slices.Delete(u.turns, at, at+1)
+	u.waiters = slices.Delete(u.waiters, at, at+1)
 	b.waiting.Add(-1)
-	if len(u.turns) == 0 {
-		b.next = slices.DeleteFunc(b.next, func(other *userTurns) bool { return other == u })
+	if len(u.waiters) == 0 {
+		b.nextUsers = slices.DeleteFunc(b.nextUsers, func(other *userWaiters) bool { return other == u })
 		delete(b.users, u.user)
 	}
 	b.grantLocked() // It may have been the first, and wanted more than the next.
 }
 
 // grantLocked serves those whose turn it is. Nobody is passed over: a large message would wait for ever.
-func (b *budget) grantLocked() {
-	for len(b.next) > 0 {
-		u := b.next[0]
-		t := u.turns[0]
+func (b *readMemory) grantLocked() {
+	for len(b.nextUsers) > 0 {
+		u := b.nextUsers[0]
+		t := u.waiters[0]
 		switch {
 		case b.add(t.more):
-		case b.over.Load() == nil:
-			b.over.Store(t.loan)
+		case b.exceeding.Load() == nil:
+			b.exceeding.Store(t.reservation)
 			b.used.Add(t.more)
 		default:
 			return
 		}
-		u.turns = slices.Delete(u.turns, 0, 1)
-		b.next = slices.Delete(b.next, 0, 1)
-		if len(u.turns) > 0 {
-			b.next = append(b.next, u)
+		u.waiters = slices.Delete(u.waiters, 0, 1)
+		b.nextUsers = slices.Delete(b.nextUsers, 0, 1)
+		if len(u.waiters) > 0 {
+			b.nextUsers = append(b.nextUsers, u)
 		} else {
 			delete(b.users, u.user)
 		}
-		t.loan.bytes += t.more
+		t.reservation.bytes += t.more
 		b.waiting.Add(-1)
 		close(t.granted)
 	}
 }
 
 // Release gives so many bytes back, and serves those who wait.
-func (b *budget) Release(l *loan, bytes int64) {
+func (b *readMemory) Release(l *reservation, bytes int64) {
 	if bytes == 0 {
 		return
 	}
 	l.bytes -= bytes
 	b.used.Add(-bytes)
-	if b.over.Load() == nil && b.waiting.Load() == 0 {
+	if b.exceeding.Load() == nil && b.waiting.Load() == 0 {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.used.Load() <= b.limit {
-		b.over.Store(nil) // Nobody has more than there is any more, whoever gave back.
+		b.exceeding.Store(nil) // Nobody has more than there is any more, whoever gave back.
 	}
 	b.grantLocked()
 }

@@ -75,7 +75,7 @@ func (c *chaos) startReader() {
 			return errors.New("now and then")
 		}
 		return nil
-	}, udsipc.WithInactivityTimeout(5*time.Millisecond), udsipc.WithMaxWriters(2), udsipc.WithReadMemory(1<<20))
+	}, udsipc.WithInactivityTimeout(5*time.Millisecond), udsipc.WithMaxWriterStates(2), udsipc.WithMaxReadMemory(1<<20))
 	c.reader.Store(r)
 }
 

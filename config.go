@@ -16,9 +16,9 @@ import (
 
 type sharedConfig struct {
 	address          address
-	where            string // The address as it was given, for errors.
+	addrText         string // The address as it was given, for errors.
 	maxMessageSize   uint64
-	peerTimeout      time.Duration
+	heartbeatTimeout time.Duration
 	authorizer       func(Peer) error
 	authorizerSet    bool
 	tls              *tls.Config
@@ -33,12 +33,12 @@ type sharedConfig struct {
 	stallTimeout      time.Duration // 0: never.
 	overflow          OverflowPolicy
 	overflowSet       bool
-	sending           string // The last option of these that was set.
+	sendOnlyOption    string // The last option of these that was set.
 }
 
 // queueBytes is the bound of a conversation's queue: the largest message always fits.
 func (c *sharedConfig) queueBytes() uint64 {
-	return max(c.maxBufferedBytes, c.maxMessageSize+maxHeaderRoom)
+	return max(c.maxBufferedBytes, c.maxMessageSize+prefixAllowance)
 }
 
 // queueLimits are those of a conversation's queue.
@@ -51,7 +51,7 @@ func (c *sharedConfig) queueLimits() queueLimits {
 // sharedDefaults are those of both sides.
 func sharedDefaults(text string) sharedConfig {
 	return sharedConfig{
-		where: text, maxMessageSize: 10 << 20, peerTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second,
+		addrText: text, maxMessageSize: 10 << 20, heartbeatTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second,
 		maxBufferedWrites: 10_000, maxBufferedBytes: 64 << 20, writeTimeout: time.Second,
 	}
 }
@@ -128,7 +128,7 @@ func (c *sharedConfig) check(text string) error {
 		return invalidTimeout("WithHandshakeTimeout", c.handshakeTimeout, "more than 0")
 	}
 	if c.tlsSet {
-		c.tls = withLeastTLS(c.tls)
+		c.tls = withMinTLS(c.tls)
 	}
 	switch {
 	case c.maxBufferedWrites == 0:
@@ -141,8 +141,8 @@ func (c *sharedConfig) check(text string) error {
 		return invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
 	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
 		return fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
-	case c.peerTimeout != 0 && c.peerTimeout < minSilence:
-		return invalidTimeout("WithPeerTimeout", c.peerTimeout, "0, which is never, or 100 ms or more")
+	case c.heartbeatTimeout != 0 && c.heartbeatTimeout < minHeartbeatTimeout:
+		return invalidTimeout("WithHeartbeatTimeout", c.heartbeatTimeout, "0, which is never, or 100 ms or more")
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (c *sharedConfig) checkPlaintext(text string) error {
 	if c.tlsSet || c.plaintext {
 		return nil
 	}
-	if c.address = c.address.keptOnMachine(); c.address.loopback() {
+	if c.address = c.address.keptOnMachine(); c.address.isLoopback() {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)
@@ -167,9 +167,9 @@ func (c *sharedConfig) checkPassed(at net.Addr) error {
 	return fmt.Errorf("%w: systemd passed a socket at %v, which is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, tcp)
 }
 
-// withLeastTLS returns a copy of config that asks for TLS 1.3 at least, unless config names another version.
+// withMinTLS returns a copy of config that asks for TLS 1.3 at least, unless config names another version.
 // So do the configurations that it chooses for single clients.
-func withLeastTLS(config *tls.Config) *tls.Config {
+func withMinTLS(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	if config.MinVersion == 0 && (config.MaxVersion == 0 || config.MaxVersion >= tls.VersionTLS13) {
 		config.MinVersion = tls.VersionTLS13
@@ -180,7 +180,7 @@ func withLeastTLS(config *tls.Config) *tls.Config {
 			if chosen == nil || err != nil {
 				return nil, err
 			}
-			return withLeastTLS(chosen), nil
+			return withMinTLS(chosen), nil
 		}
 	}
 	return config

@@ -29,13 +29,13 @@ type readerConfig struct {
 	maxConnectionsPerUser int // 0: as many as maxConnections.
 	firstMessageTimeout   time.Duration
 	messageTimeout        time.Duration
-	readMemory            uint64
-	sendMemory            uint64
-	sendMemorySet         bool
+	maxReadMemory         uint64
+	maxSendMemory         uint64
+	maxSendMemorySet      bool
 	maxRedeliveries       int
 	deadLetter            func(d *Delivery, err error)
-	maxWriters            int
-	writerMemory          time.Duration
+	maxWriterStates       int
+	writerRetention       time.Duration
 	socketMode            fs.FileMode
 	socketModeSet         bool
 	socketUID             int
@@ -45,7 +45,7 @@ type readerConfig struct {
 	withoutNotifications  bool
 	withoutReady          bool
 	statusInterval        time.Duration // 0: never.
-	stuckAfter            time.Duration // 0: as systemd's watchdog has it.
+	hungTimeout           time.Duration // 0: as systemd's watchdog has it.
 	listener              net.Listener
 	listenerSet           bool
 	onError               ErrorCallback
@@ -60,10 +60,10 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		maxConnections:      1024,
 		firstMessageTimeout: 10 * time.Second,
 		messageTimeout:      defaultMessageTimeout,
-		readMemory:          defaultReadMemory,
+		maxReadMemory:       defaultReadMemory,
 		maxRedeliveries:     3,
-		maxWriters:          4096,
-		writerMemory:        time.Hour,
+		maxWriterStates:     4096,
+		writerRetention:     time.Hour,
 		statusInterval:      5 * time.Second,
 		socketMode:          0o600,
 		socketUID:           -1,
@@ -111,24 +111,24 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 }
 
 // server returns what a server needs of this: everything but what is done with the messages.
-func (c *readerConfig) server(memory *budget) serverConfig {
+func (c *readerConfig) server(memory *readMemory) serverConfig {
 	return serverConfig{
-		where: c.where,
+		addrText: c.addrText,
 
 		listener: c.listener, systemdName: c.systemdName, withoutSystemd: c.withoutSystemd,
 		checkPassed: c.checkPassed, socket: c.listenSpec(), storeKey: c.storeKey(),
 
 		maxAcceptErrors: c.maxAcceptErrors, maxConnections: c.maxConnections, maxConnectionsPerUser: c.maxConnectionsPerUser,
-		maxWriters: c.maxWriters, writerMemory: c.writerMemory, maxRedeliveries: c.maxRedeliveries,
-		peerTimeout: c.peerTimeout, handshakeTimeout: c.handshakeTimeout,
+		maxWriterStates: c.maxWriterStates, writerRetention: c.writerRetention, maxRedeliveries: c.maxRedeliveries,
+		heartbeatTimeout: c.heartbeatTimeout, handshakeTimeout: c.handshakeTimeout,
 
-		in: c.inLimits(), memory: memory, tls: c.tls, authorizer: authorizePeer(c.authorizer),
+		in: c.inLimits(), readMemory: memory, tls: c.tls, authorizer: authorizePeer(c.authorizer),
 
 		report: c.onError.report,
 
 		notify: notifyConfig{
-			where: c.where, silent: c.withoutSystemd || c.withoutNotifications, withoutReady: c.withoutReady,
-			statusInterval: c.statusInterval, stuckAfter: c.stuckAfter,
+			addrText: c.addrText, disabled: c.withoutSystemd || c.withoutNotifications, withoutReady: c.withoutReady,
+			statusInterval: c.statusInterval, hungTimeout: c.hungTimeout,
 		},
 	}
 }
@@ -142,12 +142,12 @@ func (c *readerConfig) storeKey() string {
 }
 
 // newMemory returns the budget of all read buffers together.
-func (c *readerConfig) newMemory() *budget { return &budget{limit: int64(c.readMemory)} }
+func (c *readerConfig) newMemory() *readMemory { return &readMemory{limit: int64(c.maxReadMemory)} }
 
 // sendLimit is the bound of all queues of a Listener together.
 func (c *readerConfig) sendLimit() int64 {
-	if c.sendMemorySet {
-		return int64(c.sendMemory)
+	if c.maxSendMemorySet {
+		return int64(c.maxSendMemory)
 	}
 	return int64(max(defaultSendMemory, 2*min(c.queueBytes(), math.MaxInt64/4)))
 }
@@ -166,20 +166,20 @@ func (c *readerConfig) checkLimits() error {
 		return invalidTimeout("WithFirstMessageTimeout", c.firstMessageTimeout, "0, which is never, or more")
 	case c.messageTimeout < 0:
 		return invalidTimeout("WithMessageTimeout", c.messageTimeout, "0, which is never, or more")
-	case c.readMemory == 0 || c.readMemory > math.MaxInt64/2:
-		return invalidSize("WithReadMemory", c.readMemory, "1 byte or more")
-	case c.sendMemorySet && (c.sendMemory == 0 || c.sendMemory > math.MaxInt64/2):
-		return invalidSize("WithSendMemory", c.sendMemory, "1 byte or more")
+	case c.maxReadMemory == 0 || c.maxReadMemory > math.MaxInt64/2:
+		return invalidSize("WithMaxReadMemory", c.maxReadMemory, "1 byte or more")
+	case c.maxSendMemorySet && (c.maxSendMemory == 0 || c.maxSendMemory > math.MaxInt64/2):
+		return invalidSize("WithMaxSendMemory", c.maxSendMemory, "1 byte or more")
 	case c.maxRedeliveries < 0:
 		return fmt.Errorf("udsipc: WithMaxRedeliveries(%d): want 0 or more", c.maxRedeliveries)
-	case c.maxWriters < 1:
-		return fmt.Errorf("udsipc: WithMaxWriters(%d): want 1 or more", c.maxWriters)
-	case c.writerMemory <= 0:
-		return invalidTimeout("WithWriterMemory", c.writerMemory, "more than 0")
+	case c.maxWriterStates < 1:
+		return fmt.Errorf("udsipc: WithMaxWriterStates(%d): want 1 or more", c.maxWriterStates)
+	case c.writerRetention <= 0:
+		return invalidTimeout("WithWriterRetention", c.writerRetention, "more than 0")
 	case c.statusInterval != 0 && c.statusInterval < minStatusInterval:
 		return invalidTimeout("WithStatusInterval", c.statusInterval, "0, which is never, or 100 ms or more")
-	case c.stuckAfter < 0:
-		return invalidTimeout("WithStuckAfter", c.stuckAfter, "0, which is as long as the watchdog's interval, or more")
+	case c.hungTimeout < 0:
+		return invalidTimeout("WithHungTimeout", c.hungTimeout, "0, which is as long as the watchdog's interval, or more")
 	}
 	return nil
 }

@@ -34,28 +34,28 @@ type Conn struct {
 	reading sync.Mutex // Held while a message is read; guards in.
 
 	// What is sent.
-	queue    *queue
-	out      *inline
-	block    bool          // A message waits for room.
-	patience time.Duration // Of Close.
-	stalls   *atomic.Uint64
-	deadline writeDeadline
-	sendErr  atomic.Pointer[OpError] // Why nothing can be sent any more.
+	queue         *queue
+	out           *inline
+	blockWhenFull bool          // A message waits for room.
+	closeTimeout  time.Duration // Of Close.
+	stalledCount  *atomic.Uint64
+	writeDeadline writeDeadline
+	sendErr       atomic.Pointer[OpError] // Why nothing can be sent any more.
 
-	unsent chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
+	sendFailed chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
 
-	keep      func() bool // Set by a connSeam; nil for nobody.
-	lastCount uint64      // Messages that were accepted when inUse last looked.
+	keepOpenFunc func() bool // Set by a connSeam; nil for nobody.
+	lastAccepted uint64      // Messages that were accepted when inUse last looked.
 
-	closing  sync.Once
-	closeErr error         // What Close returns.
-	over     atomic.Bool   // It is being closed.
-	closed   chan struct{} // It is.
-	ended    func()        // Called by Close in the end; may be nil.
+	closing   sync.Once
+	closeErr  error         // What Close returns.
+	isClosing atomic.Bool   // It is being closed.
+	closed    chan struct{} // It is.
+	ended     func()        // Called by Close in the end; may be nil.
 }
 
 // newConn returns a Conn with a queue of its own over what in reads from. shared may be nil.
-func newConn(in *inbound, peer Peer, cfg *sharedConfig, shared *sharedRoom) *Conn {
+func newConn(in *inbound, peer Peer, cfg *sharedConfig, shared *sharedLimit) *Conn {
 	limits := cfg.queueLimits()
 	limits.undrained, limits.shared = true, shared
 	return newQueueConn(in, peer, cfg, newQueue(limits))
@@ -64,14 +64,14 @@ func newConn(in *inbound, peer Peer, cfg *sharedConfig, shared *sharedRoom) *Con
 // newQueueConn returns a Conn that sends the messages of q.
 func newQueueConn(in *inbound, peer Peer, cfg *sharedConfig, q *queue) *Conn {
 	c := &Conn{
-		conn: in.connection(), in: in, peer: peer, where: cfg.where, limit: cfg.maxMessageSize,
-		queue:    q,
-		block:    cfg.overflow == OverflowBlock || !cfg.overflowSet,
-		patience: cfg.writeTimeout,
-		closed:   make(chan struct{}),
+		conn: in.connection(), in: in, peer: peer, where: cfg.addrText, limit: cfg.maxMessageSize,
+		queue:         q,
+		blockWhenFull: cfg.overflow == OverflowBlock || !cfg.overflowSet,
+		closeTimeout:  cfg.writeTimeout,
+		closed:        make(chan struct{}),
 	}
 	c.out = newInline(inlineConfig{
-		conn: c.conn, queue: q, stallTimeout: cfg.stallTimeout, closeTimeout: cfg.writeTimeout, closing: c.over.Load, failed: c.failSending,
+		conn: c.conn, queue: q, stallTimeout: cfg.stallTimeout, closeTimeout: cfg.writeTimeout, closing: c.isClosing.Load, failed: c.failSending,
 	})
 	in.keepOpenIf(c.inUse)
 	return c
@@ -99,16 +99,16 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 
 // dialIn connects to a Listener, and returns what reads from the connection.
 func dialIn(ctx context.Context, cfg *writerConfig) (*inbound, Peer, error) {
-	conn, peer, err := cfg.connect(ctx, &dialed)
+	conn, peer, err := cfg.connect(ctx, &lastDialID)
 	if err != nil {
-		return nil, Peer{}, asOpError(OpDial, cfg.where, err)
+		return nil, Peer{}, asOpError(OpDial, cfg.addrText, err)
 	}
 	limits := inLimits{maxMessageSize: cfg.maxMessageSize, readSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
-	return newInbound(conn, limits, &budget{limit: defaultReadMemory}), peer, nil
+	return newInbound(conn, limits, &readMemory{limit: defaultReadMemory}), peer, nil
 }
 
-// dialed counts the connections of this process that Dial has made.
-var dialed atomic.Uint64
+// lastDialID counts the connections of this process that Dial has made.
+var lastDialID atomic.Uint64
 
 // ReadMessage returns the next message; data is valid until the next call, and the caller may
 // change it. It returns io.EOF when the peer closed the connection between messages; with TLS, only
@@ -125,7 +125,7 @@ var dialed atomic.Uint64
 func (c *Conn) ReadMessage() (data []byte, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	if c.over.Load() {
+	if c.isClosing.Load() {
 		return nil, c.readError(net.ErrClosed)
 	}
 	for {
@@ -133,7 +133,7 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 		switch {
 		case ok:
 			return data, nil
-		case err == errOpening:
+		case err == errSessionPreface:
 			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
 		}
 		if err != nil {
@@ -149,17 +149,17 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 // readError says what the end of reading means.
 func (c *Conn) readError(err error) error {
 	why := c.sendErr.Load()
-	switch n := c.in.midway(); {
-	case c.over.Load() && why != nil:
+	switch n := c.in.partialBytes(); {
+	case c.isClosing.Load() && why != nil:
 		err = why.Err // Why this side ended it.
-	case c.over.Load(), errors.Is(err, errEnded):
+	case c.isClosing.Load(), errors.Is(err, errGracefulEnd):
 		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ErrTooSlow):
 	case n > 0:
 		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, unexpected(err))
 	case c.in.skipping() > 0:
 		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.skipping(), unexpected(err))
-	case err == io.EOF && endedInOrder(c.conn):
+	case err == io.EOF && endedByNotify(c.conn):
 		return io.EOF
 	case err == io.EOF:
 		err = fmt.Errorf("%w without the notice that TLS asks for: %w", ErrConnectionClosed, io.ErrUnexpectedEOF)
@@ -181,7 +181,7 @@ func unexpected(err error) error {
 // messages that the kernel has already accepted, then io.EOF. Only a Unix socket on Linux supports
 // this; otherwise the error is errors.ErrUnsupported, and nothing happens.
 func (c *Conn) CloseRead() error {
-	if !shutReceiving(c.conn) {
+	if !closeRead(c.conn) {
 		return asOpError(OpRead, c.where, errors.ErrUnsupported)
 	}
 	return nil
@@ -190,9 +190,9 @@ func (c *Conn) CloseRead() error {
 // inUse says whether the connection is used although nothing comes.
 func (c *Conn) inUse() bool {
 	counts, _ := c.queue.snapshot()
-	sent := counts.accepted != c.lastCount
-	c.lastCount = counts.accepted
-	return sent || counts.queued > 0 || c.keep != nil && c.keep()
+	sent := counts.accepted != c.lastAccepted
+	c.lastAccepted = counts.accepted
+	return sent || counts.queued > 0 || c.keepOpenFunc != nil && c.keepOpenFunc()
 }
 
 // Peer returns the other end of the connection.
@@ -203,13 +203,13 @@ func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 
 // SetReadDeadline sets the time after which ReadMessage fails, also in a running call. A zero time,
 // the default, is no deadline.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.limitTo(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.setUserDeadline(t) }
 
 // SetWriteDeadline sets the time after which WriteMessage stops waiting for space in the queue,
 // also in a running call. A zero time, the default, is no deadline. Queued messages are still
 // written.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.deadline.set(t)
+	c.writeDeadline.set(t)
 	return nil
 }
 
@@ -218,9 +218,9 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return firstError(c.SetWriteDeadline(t), c.SetReadDeadline(t))
 }
 
-// release gives back what reading holds, once nobody reads.
-func (c *Conn) release() {
+// releaseRead gives back what reading holds, once nobody reads.
+func (c *Conn) releaseRead() {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	c.in.release()
+	c.in.releaseBuffer()
 }

@@ -13,28 +13,28 @@ const (
 
 // What is moved for a wait ends in a buffer that costs nothing, or is large. No constant of type
 // uint64 is negative.
-const _ = uint64(moveOnWait - freeSize)
+const _ = uint64(moveOnWait - uncountedSize)
 
 // A readBuffer holds what was read and is not handed over yet: buf.b[r:w]. While the connection
 // waits for bytes, buf is nil or as small as what it holds.
 type readBuffer struct {
-	buf      *buffer
-	r, w     int
-	readSize int // Of a read.
-	need     int // The size of the frame at r, as far as it is known; more than w-r bytes.
-	last     int // The length of the last message that was handed over.
-	usual    int // The size of the last frame, if that was larger than readSize.
-	brought  int // What the last read brought.
+	buf            *buffer
+	r, w           int
+	readSize       int // Of a read.
+	wantBytes      int // The size of the frame at r, as far as it is known; more than w-r bytes.
+	lastLength     int // The length of the last message that was handed over.
+	largeFrameSize int // The size of the last frame, if that was larger than readSize.
+	lastRead       int // What the last read brought.
 
-	memory  memoryLimit
-	loan    loan   // For buf.
-	turnOf  uint64 // The number of the message that has waited for memory last.
-	granted bool   // It has just got some, and nothing was read since.
+	memory      memoryLimit
+	reserved    reservation // For buf.
+	waitedFor   uint64      // The number of the message that has waited for memory last.
+	justGranted bool        // It has just got some, and nothing was read since.
 }
 
 // lastMessage is the message that was handed over last, as long as nothing is read after it.
 func (b *readBuffer) lastMessage() []byte {
-	return b.buf.b[b.r-b.last : b.r : b.r]
+	return b.buf.b[b.r-b.lastLength : b.r : b.r]
 }
 
 // size returns how many bytes were read and are not handed over.
@@ -42,68 +42,68 @@ func (b *readBuffer) size() int { return b.w - b.r }
 
 // isHalfEmpty reports whether a buffer that costs something holds less than half of its bytes.
 func (b *readBuffer) isHalfEmpty() bool {
-	return len(b.buf.b) > freeSize && b.size() < len(b.buf.b)/2
+	return len(b.buf.b) > uncountedSize && b.size() < len(b.buf.b)/2
 }
 
-// space makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the
+// ensureBuffer makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the
 // size of a read, or a larger one for a larger frame. That grows only when it is full, so a frame
 // that is announced and does not come costs nothing. It says no if there is no room, and the budget
 // is used up: a small buffer is always there. message is the number of the message that is read.
-func (b *readBuffer) space(message uint64) bool {
-	b.yield(message)
-	size := max(b.readSize, b.usual)
-	if b.brought < freeSize && b.usual == 0 {
-		size = min(size, freeSize)
+func (b *readBuffer) ensureBuffer(message uint64) bool {
+	b.yieldMemory(message)
+	size := max(b.readSize, b.largeFrameSize)
+	if b.lastRead < uncountedSize && b.largeFrameSize == 0 {
+		size = min(size, uncountedSize)
 	}
 	have := b.w - b.r
 	switch {
 	case b.buf == nil:
-		if !b.memory.TryReserve(&b.loan, size) {
-			size = min(size, freeSize)
+		if !b.memory.TryReserve(&b.reserved, size) {
+			size = min(size, uncountedSize)
 		}
 		b.buf, b.r, b.w = getBuffer(size), 0, 0
-	case len(b.buf.b) < size && b.memory.TryReserve(&b.loan, size):
+	case len(b.buf.b) < size && b.memory.TryReserve(&b.reserved, size):
 		b.move(size)
 	case have == 0:
 		b.r, b.w = 0, 0
 	case have == len(b.buf.b):
-		size = b.larger()
-		if !b.memory.TryReserve(&b.loan, size) {
+		size = b.nextBufferSize()
+		if !b.memory.TryReserve(&b.reserved, size) {
 			return false
 		}
 		b.move(size)
-	case b.r > 0 && (b.w == len(b.buf.b) || b.r+b.need > len(b.buf.b)):
+	case b.r > 0 && (b.w == len(b.buf.b) || b.r+b.wantBytes > len(b.buf.b)):
 		copy(b.buf.b, b.buf.b[b.r:b.w])
 		b.r, b.w = 0, have
 	}
 	return true
 }
 
-// larger is the size of the next buffer, once one is full.
-func (b *readBuffer) larger() int {
+// nextBufferSize is the size of the next buffer, once one is full.
+func (b *readBuffer) nextBufferSize() int {
 	size := growthFactor * len(b.buf.b)
-	if b.need > 0 {
-		size = min(b.need, size)
+	if b.wantBytes > 0 {
+		size = min(b.wantBytes, size)
 	}
-	if len(b.buf.b) < freeSize {
-		size = min(size, freeSize)
+	if len(b.buf.b) < uncountedSize {
+		size = min(size, uncountedSize)
 	}
 	return max(size, len(b.buf.b)+1)
 }
 
-// ceiling is how far the buffer may be filled. A frame that is larger than a read is read to its end
+// readEnd is how far the buffer may be filled. A frame that is larger than a read is read to its end
 // and no further, so that the next one begins at the start of the buffer and needs no copy.
-func (b *readBuffer) ceiling() int {
-	if b.need > b.readSize {
-		return min(len(b.buf.b), b.r+b.need)
+func (b *readBuffer) readEnd() int {
+	if b.wantBytes > b.readSize {
+		return min(len(b.buf.b), b.r+b.wantBytes)
 	}
 	return len(b.buf.b)
 }
 
-// frameCeiling is ceiling for a connection of which the next process is to have all that follows
+// frameEnd is ceiling for a connection of which the next process is to have all that follows
 // the frame at r.
-func (b *readBuffer) frameCeiling() int {
-	return min(len(b.buf.b), max(b.r+b.need, b.w+1))
+func (b *readBuffer) frameEnd() int {
+	return min(len(b.buf.b), max(b.r+b.wantBytes, b.w+1))
 }
 
 // move puts what is unread into another buffer of size bytes or more.
@@ -114,8 +114,8 @@ func (b *readBuffer) move(size int) {
 	b.buf, b.r, b.w = next, 0, have
 }
 
-// park makes the buffer as small as what it holds.
-func (b *readBuffer) park() {
+// shrinkForWait makes the buffer as small as what it holds.
+func (b *readBuffer) shrinkForWait() {
 	have := b.w - b.r
 	switch {
 	case b.buf == nil:
@@ -123,13 +123,13 @@ func (b *readBuffer) park() {
 		b.release()
 	case have <= moveOnWait && 1<<bufferClass(have) < len(b.buf.b), maxSpareRatio*have < len(b.buf.b):
 		b.move(have)
-		b.memory.TryReserve(&b.loan, have) // Less than before.
+		b.memory.TryReserve(&b.reserved, have) // Less than before.
 	}
 }
 
-// suspend is park for a wait that the peer decides on: what is unread stays, and no memory is on
+// releaseForPause is park for a wait that the peer decides on: what is unread stays, and no memory is on
 // loan for it.
-func (b *readBuffer) suspend() {
+func (b *readBuffer) releaseForPause() {
 	have := b.w - b.r
 	if have == 0 {
 		b.release()
@@ -138,20 +138,20 @@ func (b *readBuffer) suspend() {
 	if 1<<bufferClass(have) < len(b.buf.b) {
 		b.move(have)
 	}
-	b.memory.Release(&b.loan, b.loan.bytes)
+	b.memory.Release(&b.reserved, b.reserved.bytes)
 }
 
 // release gives the buffer back.
 func (b *readBuffer) release() {
 	putBuffer(b.buf)
 	b.buf, b.r, b.w = nil, 0, 0
-	b.memory.Release(&b.loan, b.loan.bytes)
+	b.memory.Release(&b.reserved, b.reserved.bytes)
 }
 
-// drop is release while somebody may still use the last message: the buffer is left to the collector.
-func (b *readBuffer) drop() {
+// abandon is release while somebody may still use the last message: the buffer is left to the collector.
+func (b *readBuffer) abandon() {
 	b.buf, b.r, b.w = nil, 0, 0
-	b.memory.Release(&b.loan, b.loan.bytes)
+	b.memory.Release(&b.reserved, b.reserved.bytes)
 }
 
 // bytes is what was read and is not handed over yet.

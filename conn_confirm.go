@@ -13,23 +13,23 @@ const probeInterval = 10 * time.Millisecond
 // readMarks are what the peer has read for certain. Unread bytes are within the last window ones,
 // so all that lies before the older of two marks, which are a window apart, was read.
 type readMarks struct {
-	settled      uint64 // Messages.
-	window       int64  // 0: not known.
-	older, newer mark
-	probed       time.Time
+	confirmed                      uint64 // Messages.
+	maxUnread                      int64  // 0: not known.
+	prevCheckpoint, lastCheckpoint checkpoint
+	lastProbe                      time.Time
 }
 
-// A mark is how far a connection was.
-type mark struct {
+// A checkpoint is how far a connection was.
+type checkpoint struct {
 	bytes    int64
 	messages uint64
 }
 
 // advance notes that so many bytes and messages were written.
 func (r *readMarks) advance(bytes int64, messages uint64) {
-	if r.window > 0 && bytes-r.newer.bytes > r.window {
-		r.older, r.newer = r.newer, mark{bytes: bytes, messages: messages}
-		r.settled = max(r.settled, r.older.messages)
+	if r.maxUnread > 0 && bytes-r.lastCheckpoint.bytes > r.maxUnread {
+		r.prevCheckpoint, r.lastCheckpoint = r.lastCheckpoint, checkpoint{bytes: bytes, messages: messages}
+		r.confirmed = max(r.confirmed, r.prevCheckpoint.messages)
 	}
 }
 
@@ -41,29 +41,29 @@ func (o *outbound) completed(messages int) {
 
 // probe asks the kernel now and then whether the peer has read everything.
 func (o *outbound) probe(now time.Time) {
-	if o.kind != unixSocket || o.back != nil || o.read.settled == o.messages || now.Sub(o.read.probed) < probeInterval {
+	if o.kind != unixSocket || o.back != nil || o.read.confirmed == o.messages || now.Sub(o.read.lastProbe) < probeInterval {
 		return
 	}
-	o.read.probed = now
-	o.settle()
+	o.read.lastProbe = now
+	o.confirmAllRead()
 }
 
-// settle says whether the peer has read everything for certain.
-func (o *outbound) settle() bool {
+// confirmAllRead says whether the peer has read everything for certain.
+func (o *outbound) confirmAllRead() bool {
 	if o.kind == unixSocket {
 		if bytes, ok := unread(o.raw); ok && bytes == 0 && !hungUp(o.raw) {
-			o.read.settled = o.messages
+			o.read.confirmed = o.messages
 		}
 	}
-	return o.read.settled == o.messages
+	return o.read.confirmed == o.messages
 }
 
-// consumed says whether the peer has read the first bytes that were written; on TCP, whether its
+// peerHasRead says whether the peer has read the first bytes that were written; on TCP, whether its
 // kernel has them. Where the kernel cannot tell, to have written them must do. It says no of a
 // connection that is at its end: what was unread is gone with it, and finish will tell. Any goroutine
 // may ask.
-func (o *outbound) consumed(first int64) bool {
-	if o.leaving.Load() {
+func (o *outbound) peerHasRead(first int64) bool {
+	if o.writeStopped.Load() {
 		return false
 	}
 	if o.raw == nil || !canTellUnread {
@@ -74,16 +74,16 @@ func (o *outbound) consumed(first int64) bool {
 	return ok && (bytes == 0 || written-int64(bytes) >= first) && !hungUp(o.raw)
 }
 
-// arrived says whether the kernels know that everything is where a forced Stop may leave it: read
+// allArrived says whether the kernels know that everything is where a forced Stop may leave it: read
 // by the peer on a Unix socket, with the peer's kernel over TCP, also beneath TLS. Of a connection
 // of unknown kind that can be asked for its end nothing is known; any other has nothing but what
 // was written.
-func (o *outbound) arrived() bool {
-	if !o.consumed(o.bytes.Load()) {
+func (o *outbound) allArrived() bool {
+	if !o.peerHasRead(o.bytes.Load()) {
 		return false
 	}
-	if o.under != nil && canTellUnread {
-		bytes, ok := unread(o.under)
+	if o.underlying != nil && canTellUnread {
+		bytes, ok := unread(o.underlying)
 		return ok && bytes == 0
 	}
 	_, half := o.conn.(interface{ CloseWrite() error })
@@ -93,9 +93,9 @@ func (o *outbound) arrived() bool {
 // allRead reports whether the peer has read everything, where the kernel knows, and notes it: once
 // the peer has closed its end, nobody could tell.
 func (o *outbound) allRead() bool {
-	if !o.consumed(o.bytes.Load()) {
+	if !o.peerHasRead(o.bytes.Load()) {
 		return false
 	}
-	o.read.settled = o.messages
+	o.read.confirmed = o.messages
 	return true
 }

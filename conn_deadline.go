@@ -6,101 +6,103 @@ package udsipc
 
 import "time"
 
-// attemptTime is left for an attempt to read after a deadline that had passed before one was made:
+// minAttemptTime is left for an attempt to read after a deadline that had passed before one was made:
 // behind a deadline none is made at all, and the wait would never come to an end.
-const attemptTime = 5 * time.Millisecond
+const minAttemptTime = 5 * time.Millisecond
 
-// arm sets the deadline of the next wait.
-func (in *inbound) arm() error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
+// setWaitDeadline sets the deadline of the next wait.
+func (in *inbound) setWaitDeadline() error {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
 	var deadline time.Time
 	switch {
 	case in.end.halted.Load():
 		deadline = aLongTimeAgo
-	case in.end.shut:
-	case in.end.closing.Load() && !in.end.said:
+	case in.end.readClosed:
+	case in.end.closing.Load() && !in.end.goodbyeSent:
 		deadline = aLongTimeAgo // requestClose came in between: the goodbye is still to be said.
 	case in.end.closing.Load():
-		deadline = in.end.grace.wait(time.Now(), in.counts.receivedBytes.Load())
-	case in.handOver.requested.Load() && in.atRest():
+		deadline = in.end.grace.deadline(time.Now(), in.counts.receivedBytes.Load())
+	case in.handOver.requested.Load() && in.atFrameBoundary():
 		deadline = aLongTimeAgo // requestHandOver came in between.
 	case in.handOver.requested.Load():
 		in.beginHandOver()
 		deadline = in.handOver.deadline
 	default:
 		now := time.Now()
-		in.wait.armed = in.wait.tooLong(now, in.state())
-		deadline = in.wait.armed
-		if soonest := now.Add(attemptTime); in.attempt.missed && !in.attempt.tried && !deadline.IsZero() && deadline.Before(soonest) {
+		in.wait.lastWaitDeadline = in.wait.waitDeadline(now, in.state())
+		deadline = in.wait.lastWaitDeadline
+		if soonest := now.Add(minAttemptTime); in.attempt.attemptMissed && !in.attempt.attempted && !deadline.IsZero() && deadline.Before(soonest) {
 			deadline = soonest
 		}
-		deadline = earliest(deadline, in.wait.limited)
+		deadline = earliest(deadline, in.wait.userDeadline)
 	}
 	return in.conn.SetReadDeadline(deadline)
 }
 
 // state is how far the connection is.
 func (in *inbound) state() readState {
-	holding := in.input.loan.bytes > 0
+	holding := in.input.reserved.bytes > 0
 	return readState{
-		received: in.counts.received.Load(), refused: in.oversize.refused, skip: in.oversize.skip, partial: in.midway(),
-		untried: in.session == nil && !in.resumed, holding: holding, contested: holding && in.input.memory.Contested(),
+		received: in.counts.received.Load(), skippedFrames: in.oversize.skippedFrames, skipBytes: in.oversize.skipBytes, partial: in.partialBytes(),
+		isNewPlain: in.session == nil && !in.inherited, holding: holding, contested: holding && in.input.memory.Contested(),
 	}
 }
 
-// limitTo sets the deadline of a Conn. Any goroutine may call it.
-func (in *inbound) limitTo(deadline time.Time) error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.wait.limited = deadline
-	in.wait.stir()
+// setUserDeadline sets the deadline of a Conn. Any goroutine may call it.
+func (in *inbound) setUserDeadline(deadline time.Time) error {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	in.wait.userDeadline = deadline
+	in.wait.signalRecheck()
 	if in.end.closing.Load() || in.end.halted.Load() {
 		return nil
 	}
-	return in.conn.SetReadDeadline(earliest(in.wait.armed, deadline)) // Of a wait that is over, armed does no harm: the next one sets its own.
+	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline)) // Of a wait that is over, armed does no harm: the next one sets its own.
 }
 
 // inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is
 // busy for the peer, or whether nobody wants the memory that a message has held meanwhile.
 func (in *inbound) inUse() bool {
-	if in.wait.reason == errHolding {
+	if in.wait.timeoutErr == errHoldsMemory {
 		return !in.input.memory.Contested()
 	}
-	if in.wait.reason != nil || in.busy == nil || !in.busy() {
+	if in.wait.timeoutErr != nil || in.keepOpen == nil || !in.keepOpen() {
 		return false
 	}
-	in.wait.waitAt = time.Time{}
+	in.wait.waitStart = time.Time{}
 	return true
 }
 
-// pastArmed says whether the present wait has lasted too long. If not, another deadline has ended
+// waitDeadlinePassed says whether the present wait has lasted too long. If not, another deadline has ended
 // it that was changed since.
-func (in *inbound) pastArmed() bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return !in.wait.armed.IsZero() && !time.Now().Before(in.wait.armed)
+func (in *inbound) waitDeadlinePassed() bool {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	return !in.wait.lastWaitDeadline.IsZero() && !time.Now().Before(in.wait.lastWaitDeadline)
 }
 
-// untilLimit returns a channel that tells of the deadline of a Conn; nil for none.
-func (in *inbound) untilLimit() <-chan time.Time {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.wait.limited.IsZero() {
+// userDeadlineTimer returns a channel that tells of the deadline of a Conn; nil for none.
+func (in *inbound) userDeadlineTimer() <-chan time.Time {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	if in.wait.userDeadline.IsZero() {
 		return nil
 	}
-	return time.After(time.Until(in.wait.limited))
+	return time.After(time.Until(in.wait.userDeadline))
 }
 
-// pastLimit says whether the deadline of a Conn has passed.
-func (in *inbound) pastLimit() bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return !in.wait.limited.IsZero() && !time.Now().Before(in.wait.limited)
+// userDeadlinePassed says whether the deadline of a Conn has passed.
+func (in *inbound) userDeadlinePassed() bool {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	return !in.wait.userDeadline.IsZero() && !time.Now().Before(in.wait.userDeadline)
 }
 
-// atRest says whether the connection is at the boundary of a message.
-func (in *inbound) atRest() bool { return in.midway() == 0 && in.oversize.skip == 0 }
+// atFrameBoundary says whether the connection is at the boundary of a message.
+func (in *inbound) atFrameBoundary() bool {
+	return in.partialBytes() == 0 && in.oversize.skipBytes == 0
+}
 
-// untouched says whether nothing was ever read from it.
-func (in *inbound) untouched() bool { return !in.resumed && in.counts.receivedBytes.Load() == 0 }
+// neverRead says whether nothing was ever read from it.
+func (in *inbound) neverRead() bool { return !in.inherited && in.counts.receivedBytes.Load() == 0 }

@@ -100,7 +100,7 @@ func TestReadDeadlineWithoutMemory(t *testing.T) {
 	t.Parallel()
 	const connections, size = 4, 1 << 20
 	overTransports(t, func(t *testing.T, on *route) {
-		l := listenOn(t, on, udsipc.WithReadMemory(1<<20))
+		l := listenOn(t, on, udsipc.WithMaxReadMemory(1<<20))
 		var conns []*udsipc.Conn
 		ended := make(chan error, 2*connections)
 		var peers sync.WaitGroup
@@ -120,7 +120,7 @@ func TestReadDeadlineWithoutMemory(t *testing.T) {
 				}
 			}()
 		}
-		until(t, "some wait for memory", func() bool { return l.Metrics().MemoryWaits > 0 })
+		until(t, "some wait for memory", func() bool { return l.Metrics().ReadMemoryWaits > 0 })
 		for _, conn := range conns {
 			if err := conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 				t.Fatal(err)

@@ -10,14 +10,14 @@ import "slices"
 const tooLargeHead = 32
 
 // The smallest buffer has room for it. No constant of type uint64 is negative.
-const _ = uint64(minBufferSize - tooLargeHead - maxHeaderSize)
+const _ = uint64(minBufferSize - tooLargeHead - maxPrefixSize)
 
 // An oversize is what is passed over because it is larger than the limit.
 type oversize struct {
-	heads   bool   // The error shows how the message begins.
-	skip    uint64 // Bytes of a frame that are still to come.
-	refused uint64 // Frames that are, or were, passed over.
-	skipped uint64 // Those of them that have come to their end.
+	wantHead        bool   // The error shows how the message begins.
+	skipBytes       uint64 // Bytes of a frame that are still to come.
+	skippedFrames   uint64 // Frames that are, or were, passed over.
+	skippedMessages uint64 // Those of them that have come to their end.
 }
 
 // deliver hands every whole message that is buffered to handle, in order and without a copy: data is
@@ -35,79 +35,79 @@ func (in *inbound) deliver(handle func(data []byte)) error {
 
 // next returns the next whole message that is buffered, without a copy: data is valid until
 // something is read. It says no if there is none. A message over the limit is an error; calling
-// again goes on behind it. errOpening means that a session begins.
+// again goes on behind it. errSessionPreface means that a session begins.
 func (in *inbound) next() (data []byte, ok bool, err error) {
 	for in.input.r < in.input.w && !in.end.halted.Load() {
-		if in.oversize.skip > 0 {
-			n := min(in.oversize.skip, uint64(in.input.w-in.input.r))
+		if in.oversize.skipBytes > 0 {
+			n := min(in.oversize.skipBytes, uint64(in.input.w-in.input.r))
 			in.input.r += int(n)
-			if in.oversize.skip -= n; in.oversize.skip == 0 {
-				in.oversize.skipped++
+			if in.oversize.skipBytes -= n; in.oversize.skipBytes == 0 {
+				in.oversize.skippedMessages++
 			}
 			continue
 		}
 		b := in.input.buf.b[in.input.r:in.input.w]
-		length, header, err := parseHeader(b)
+		length, header, err := parsePrefix(b)
 		switch {
-		case err != nil && in.fresh() && opens(b):
-			return nil, false, errOpening
+		case err != nil && in.atStreamStart() && hasPreface(b):
+			return nil, false, errSessionPreface
 		case err != nil:
 			return nil, false, err
 		case header == 0:
-			in.input.need = 0
+			in.input.wantBytes = 0
 			return nil, false, nil
 		case length == 0 && header > 1 && in.session != nil:
 			in.input.r += header // A heartbeat.
 			continue
-		case length > in.limit && in.oversize.heads && len(b)-header < tooLargeHead && uint64(len(b)-header) < length:
-			in.input.need = header + int(min(length, tooLargeHead))
+		case length > in.limit && in.oversize.wantHead && len(b)-header < tooLargeHead && uint64(len(b)-header) < length:
+			in.input.wantBytes = header + int(min(length, tooLargeHead))
 			return nil, false, nil
-		case length > in.limit && in.oversize.heads:
-			in.input.need = 0
+		case length > in.limit && in.oversize.wantHead:
+			in.input.wantBytes = 0
 			head := b[header:min(len(b), header+tooLargeHead)]
 			err := &tooLargeError{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
-			in.passOver(header, length)
+			in.startSkip(header, length)
 			return nil, false, err
 		case length > in.limit:
-			in.input.need = 0
-			in.passOver(header, length)
+			in.input.wantBytes = 0
+			in.startSkip(header, length)
 			return nil, false, overLimit(length, in.limit)
 		}
 		end := header + int(length)
 		if end > len(b) {
-			in.input.need = end
+			in.input.wantBytes = end
 			return nil, false, nil
 		}
-		if in.input.usual = 0; end > in.input.readSize && end <= maxBufferSize { // A larger buffer is not pooled.
-			in.input.usual = end
+		if in.input.largeFrameSize = 0; end > in.input.readSize && end <= maxBufferSize { // A larger buffer is not pooled.
+			in.input.largeFrameSize = end
 		}
 		in.input.r += end
-		in.input.last = int(length)
+		in.input.lastLength = int(length)
 		in.counts.received.Add(1)
 		return b[header:end:end], true, nil
 	}
-	in.input.need = 0
+	in.input.wantBytes = 0
 	return nil, false, nil
 }
 
-// passOver has next go on behind the frame at r.
-func (in *inbound) passOver(header int, length uint64) {
-	in.oversize.refused++
-	if in.oversize.skip = uint64(header) + length; in.oversize.skip < length {
-		in.oversize.skip = length // Near 2^64: nobody lives to see the end of it.
+// startSkip has next go on behind the frame at r.
+func (in *inbound) startSkip(header int, length uint64) {
+	in.oversize.skippedFrames++
+	if in.oversize.skipBytes = uint64(header) + length; in.oversize.skipBytes < length {
+		in.oversize.skipBytes = length // Near 2^64: nobody lives to see the end of it.
 	}
 }
 
-// fresh says whether nothing has come but what is buffered.
-func (in *inbound) fresh() bool {
-	return in.session == nil && !in.resumed && in.counts.received.Load() == 0 && in.oversize.skip == 0 &&
+// atStreamStart says whether nothing has come but what is buffered.
+func (in *inbound) atStreamStart() bool {
+	return in.session == nil && !in.inherited && in.counts.received.Load() == 0 && in.oversize.skipBytes == 0 &&
 		in.counts.receivedBytes.Load() == uint64(in.input.size())
 }
 
 // wholeMessages counts the whole messages among what is buffered.
 func (in *inbound) wholeMessages() (n uint64) {
-	for rest := in.input.bytes(); in.oversize.skip == 0; n++ {
-		length, header, err := parseHeader(rest)
+	for rest := in.input.bytes(); in.oversize.skipBytes == 0; n++ {
+		length, header, err := parsePrefix(rest)
 		if err != nil || header == 0 || length > uint64(len(rest)-header) {
 			return n
 		}

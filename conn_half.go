@@ -25,21 +25,21 @@ func isTLS(conn net.Conn) bool {
 
 // isTCP reports whether conn is a TCP socket, or TLS over one.
 func isTCP(conn net.Conn) bool {
-	kind, _ := inspect(beneath(conn))
+	kind, _ := kindOf(underlyingConn(conn))
 	return kind == tcpSocket
 }
 
 // readableAfter reports whether bytes that the peer has sent can still be read after a write has
 // failed.
 func readableAfter(conn net.Conn, writeErr error) bool {
-	kind, _ := inspect(beneath(conn))
+	kind, _ := kindOf(underlyingConn(conn))
 	return kind != otherConn && (errors.Is(writeErr, syscall.EPIPE) || errors.Is(writeErr, syscall.ECONNRESET))
 }
 
 // acknowledgedByTCP reports whether the peer's system has everything that was written to conn. It
 // is true if the kernel does not tell.
 func acknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
-	kind, raw := inspect(beneath(conn))
+	kind, raw := kindOf(underlyingConn(conn))
 	if kind != tcpSocket {
 		return true, nil
 	}
@@ -74,7 +74,7 @@ func closeWriteWithin(conn net.Conn, timeout time.Duration) error {
 // discardUnread reads what lies in the socket of conn into scratch, and reports whether there was
 // anything. It does so after a read deadline as well.
 func discardUnread(conn net.Conn, scratch []byte) (discarded bool) {
-	_, raw := inspect(beneath(conn))
+	_, raw := kindOf(underlyingConn(conn))
 	if raw == nil || !canTryRead {
 		return false
 	}

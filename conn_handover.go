@@ -12,32 +12,32 @@ import (
 	"time"
 )
 
-// errNotPlain is why a connection cannot be handed over.
-var errNotPlain = errors.New("not a plain Unix or TCP socket (TLS or in-memory)")
+// errNotSocket is why a connection cannot be handed over.
+var errNotSocket = errors.New("not a plain Unix or TCP socket (TLS or in-memory)")
 
 // A handOver is what becomes of a connection that the next process is to have.
 type handOver struct {
-	requested atomic.Bool           // From the next boundary of a message on.
-	deadline  time.Time             // When to wait for that no longer. The reading goroutine's own.
-	unfit     atomic.Pointer[error] // Why the next process does not get it.
+	requested   atomic.Bool           // From the next boundary of a message on.
+	deadline    time.Time             // When to wait for that no longer. The reading goroutine's own.
+	handOverErr atomic.Pointer[error] // Why the next process does not get it.
 }
 
 // requestHandOver has the connection come to rest at the next boundary of a message, for the next
 // process. What cannot be handed over is ended gracefully. Any goroutine may call it.
 func (in *inbound) requestHandOver() {
 	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
-		in.handOver.unfit.Store(&errNotPlain)
-		in.requestClose(endOrderly)
+		in.handOver.handOverErr.Store(&errNotSocket)
+		in.requestClose(closeOrderly)
 		return
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
 	if in.handOver.requested.Load() || in.end.closing.Load() {
 		return
 	}
 	in.handOver.requested.Store(true)
 	_ = in.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine,
-	in.wait.stir()                            // also if it waits for memory.
+	in.wait.signalRecheck()                   // also if it waits for memory.
 }
 
 // beginHandOver notes since when the rest of a message is waited for.
@@ -47,23 +47,23 @@ func (in *inbound) beginHandOver() {
 	}
 }
 
-// tooLate ends a connection gracefully that does not come to rest.
-func (in *inbound) tooLate() {
-	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atRest() {
+// expireHandOver ends a connection gracefully that does not come to rest.
+func (in *inbound) expireHandOver() {
+	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atFrameBoundary() {
 		return
 	}
 	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
 		return
 	}
-	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errTooSlow, closeGrace, in.midway())
-	in.handOver.unfit.Store(&why)
-	in.requestClose(endOrderly)
+	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errTooSlow, closeGrace, in.partialBytes())
+	in.handOver.handOverErr.Store(&why)
+	in.requestClose(closeOrderly)
 }
 
 // handOverError returns why the next process does not get the connection; nil if nothing is in the
 // way.
 func (in *inbound) handOverError() error {
-	if why := in.handOver.unfit.Load(); why != nil {
+	if why := in.handOver.handOverErr.Load(); why != nil {
 		return *why
 	}
 	return nil
@@ -72,9 +72,9 @@ func (in *inbound) handOverError() error {
 // refuseHandOver ends the connection gracefully instead of handing it over.
 func (in *inbound) refuseHandOver(why error) {
 	if why != nil {
-		in.handOver.unfit.Store(&why)
+		in.handOver.handOverErr.Store(&why)
 	}
-	in.requestClose(endOrderly)
+	in.requestClose(closeOrderly)
 }
 
 // handOverSocket returns the socket of a connection that is at rest for a hand-over.

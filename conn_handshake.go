@@ -12,28 +12,28 @@ import (
 	"time"
 )
 
-// handshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
+// tlsHandshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
 // peer then.
-func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *peer) error {
+func (in *inbound) tlsHandshake(ctx context.Context, timeout time.Duration, peer *peer) error {
 	secure, ok := in.conn.(*tls.Conn)
 	if !ok {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := awaitTLS(ctx, secure.NetConn()); err != nil {
+	if err := awaitTLSRecord(ctx, secure.NetConn()); err != nil {
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
-	if under, ok := secure.NetConn().(*beneathTLS); ok {
-		under.keeps.Store(true) // The peer is told why.
-		defer under.keeps.Store(false)
+	if under, ok := secure.NetConn().(*underTLS); ok {
+		under.keepOpen.Store(true) // The peer is told why.
+		defer under.keepOpen.Store(false)
 	}
-	if err := handshake(ctx, secure, timeout, peer); err != nil {
+	if err := tlsHandshake(ctx, secure, timeout, peer); err != nil {
 		return err
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.end.greeting = false
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	in.end.tlsPending = false
 	return nil
 }
 
@@ -41,5 +41,5 @@ func (in *inbound) handshake(ctx context.Context, timeout time.Duration, peer *p
 // looks like TLS may be the beginning of one. A peer that speaks TLS does not mind to be told.
 func (in *inbound) mayBePlain(failed error) bool {
 	plain := tls.RecordHeaderError{}
-	return errors.As(failed, &plain) || !spokeTLS(in.conn)
+	return errors.As(failed, &plain) || !wroteTLS(in.conn)
 }

@@ -14,13 +14,13 @@ func (in *inbound) hello() (h hello, whole bool, err error) {
 		in.input.r += size
 		return h, true, err
 	}
-	in.input.need = in.midway() + 1
+	in.input.wantBytes = in.partialBytes() + 1
 	return h, false, nil
 }
 
-// heartbeatTimeout returns the longest silence that is asked of the writer; 0 where the kernel
+// requiredHeartbeatTimeout returns the longest silence that is asked of the writer; 0 where the kernel
 // tells of its end.
-func (in *inbound) heartbeatTimeout(configured time.Duration) time.Duration {
+func (in *inbound) requiredHeartbeatTimeout(configured time.Duration) time.Duration {
 	if in.kind == unixSocket {
 		return 0
 	}
@@ -38,16 +38,16 @@ func (in *inbound) sendHeartbeat() { in.sendBrief(heartbeat) }
 // sendBrief writes what a peer either takes at once or need not know: the end of the connection
 // tells it.
 func (in *inbound) sendBrief(b []byte) {
-	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWait))
+	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout))
 	_, _ = in.conn.Write(b)
 }
 
 // beginSession begins to acknowledge: handled is the last message that was handled before, up to
 // mayRepeat an earlier reader may have handled others. The writer wants a heartbeat after each
 // beat, and sends one in silence, 0 for never.
-func (in *inbound) beginSession(handled, mayRepeat uint64, beat, silence time.Duration) *inSession {
-	in.wait.silence = silence
-	in.replays.Store(true)
-	in.session = newInSession(in, handled, mayRepeat, beat)
+func (in *inbound) beginSession(handled, mayRepeat uint64, beat, silence time.Duration) *ackSender {
+	in.wait.heartbeatTimeout = silence
+	in.peerRetransmits.Store(true)
+	in.session = newAckSender(in, handled, mayRepeat, beat)
 	return in.session
 }

@@ -16,23 +16,23 @@ import (
 // An inbound connection belongs to the goroutine that reads it, but for the methods that say
 // otherwise.
 type inbound struct {
-	conn     net.Conn
-	kind     connKind
-	raw      syscall.RawConn // nil for otherConn.
-	limit    uint64          // The largest message.
-	resumed  bool            // An earlier process has read from it.
-	busy     func() bool     // Asked before the end for inactivity; nil for no.
-	session  *inSession      // nil without one.
-	replays  atomic.Bool     // In a session: what is not handled comes again.
-	counts   connCounts
-	input    readBuffer
-	oversize oversize
-	attempt  attempt
-	wait     waits
-	end      inEnd
-	handOver handOver
+	conn            net.Conn
+	kind            connKind
+	raw             syscall.RawConn // nil for otherConn.
+	limit           uint64          // The largest message.
+	inherited       bool            // An earlier process has read from it.
+	keepOpen        func() bool     // Asked before the end for inactivity; nil for no.
+	session         *ackSender      // nil without one.
+	peerRetransmits atomic.Bool     // In a session: what is not handled comes again.
+	counts          connCounts
+	input           readBuffer
+	oversize        oversize
+	attempt         attempt
+	wait            waits
+	end             inEnd
+	handOver        handOver
 
-	mu sync.Mutex // Guards the read deadline, and the fields of wait and end that say so.
+	deadlineMu sync.Mutex // Guards the read deadline, and the fields of wait and end that say so.
 }
 
 // inLimits are what a receiving connection puts up with, and what is known of it at the beginning.
@@ -47,33 +47,33 @@ type inLimits struct {
 
 // newInbound takes over conn.
 func newInbound(conn net.Conn, limits inLimits, memory memoryLimit) *inbound {
-	in := &inbound{conn: conn, limit: limits.maxMessageSize, resumed: limits.inherited}
-	in.kind, in.raw = inspect(conn)
+	in := &inbound{conn: conn, limit: limits.maxMessageSize, inherited: limits.inherited}
+	in.kind, in.raw = kindOf(conn)
 	if !canTryRead {
 		in.raw = nil
 	}
-	_, in.end.greeting = conn.(*tls.Conn)
-	in.end.gone = make(chan struct{})
+	_, in.end.tlsPending = conn.(*tls.Conn)
+	in.end.cancelled = make(chan struct{})
 	in.input = readBuffer{memory: memory, readSize: 1 << bufferClass(limits.readSize)}
 	in.wait = waits{
-		idle: limits.idleTimeout, first: limits.firstMessageTimeout, frame: limits.messageTimeout,
-		began: time.Now(), stirred: make(chan struct{}, 1),
+		idleTimeout: limits.idleTimeout, firstMessageTimeout: limits.firstMessageTimeout, messageTimeout: limits.messageTimeout,
+		startedAt: time.Now(), recheck: make(chan struct{}, 1),
 	}
-	in.attempt.try = in.tryRead
+	in.attempt.tryFunc = in.tryRead
 	return in
 }
 
 // connection returns the connection that it reads from, with TLS if that speaks it.
 func (in *inbound) connection() net.Conn { return in.conn }
 
-// identifiedAs sets the user to whom the read memory of the connection counts.
-func (in *inbound) identifiedAs(identity string) { in.input.loan.user = identity }
+// setUser sets the user to whom the read memory of the connection counts.
+func (in *inbound) setUser(identity string) { in.input.reserved.user = identity }
 
 // keepOpenIf sets who is asked before the connection ends for inactivity, and has errors about
 // messages over the limit show how those begin. It must be called before the first fill.
 func (in *inbound) keepOpenIf(busy func() bool) {
-	in.oversize.heads = true
-	in.busy = busy
+	in.oversize.wantHead = true
+	in.keepOpen = busy
 }
 
 // isClosing reports whether requestClose or reject was called. Any goroutine may ask.
@@ -84,10 +84,10 @@ func (in *inbound) isHalted() bool { return in.end.halted.Load() }
 
 // isAcknowledged reports whether a session has begun, so that a message that is not handled is sent
 // again. Any goroutine may ask.
-func (in *inbound) isAcknowledged() bool { return in.replays.Load() }
+func (in *inbound) isAcknowledged() bool { return in.peerRetransmits.Load() }
 
 // skipping returns how many bytes of a message over the limit are still to come.
-func (in *inbound) skipping() uint64 { return in.oversize.skip }
+func (in *inbound) skipping() uint64 { return in.oversize.skipBytes }
 
 // received returns how many messages were handed over. Any goroutine may ask.
 func (in *inbound) received() uint64 { return in.counts.received.Load() }
@@ -98,7 +98,7 @@ func (in *inbound) unreadBytes() int {
 	if in.raw == nil {
 		return 0
 	}
-	return waitingBytes(in.raw)
+	return readableBytes(in.raw)
 }
 
 // closeNow closes the connection without a goodbye. Any goroutine may call it.
@@ -107,16 +107,16 @@ func (in *inbound) closeNow() { closeNow(in.conn) }
 // lastMessage is the message that was handed over last, as long as nothing is read after it.
 func (in *inbound) lastMessage() []byte { return in.input.lastMessage() }
 
-// midway returns how many bytes of an unfinished message there are.
-func (in *inbound) midway() int { return in.input.size() }
+// partialBytes returns how many bytes of an unfinished message there are.
+func (in *inbound) partialBytes() int { return in.input.size() }
 
-// suspend gives back the read memory before a wait that the peer decides on, and returns how many
+// releaseForPause gives back the read memory before a wait that the peer decides on, and returns how many
 // bytes stay.
-func (in *inbound) suspend() (kept int) {
-	in.input.suspend()
+func (in *inbound) releaseForPause() (kept int) {
+	in.input.releaseForPause()
 	return in.input.size()
 }
 
-// release gives the buffer back. drop does so while somebody may still use the last message.
-func (in *inbound) release() { in.input.release() }
-func (in *inbound) drop()    { in.input.drop() }
+// releaseBuffer gives the buffer back. drop does so while somebody may still use the last message.
+func (in *inbound) releaseBuffer() { in.input.release() }
+func (in *inbound) abandonBuffer() { in.input.abandon() }

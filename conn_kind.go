@@ -29,9 +29,9 @@ const (
 	tcpSocket                  // A *net.TCPConn, and nothing around it.
 )
 
-// inspect returns the kind of conn, and its descriptor for system calls; nil for otherConn. A type
+// kindOf returns the kind of conn, and its descriptor for system calls; nil for otherConn. A type
 // that merely embeds a socket is otherConn, because its own methods may do more.
-func inspect(conn net.Conn) (connKind, syscall.RawConn) {
+func kindOf(conn net.Conn) (connKind, syscall.RawConn) {
 	var kind connKind
 	var raw syscall.RawConn
 	var err error

@@ -29,8 +29,8 @@ func unread(raw syscall.RawConn) (bytes int, ok bool) {
 	return int(value), err == nil && errno == 0
 }
 
-// waitingBytes returns how many bytes lie in a socket to be read (FIONREAD: tcp(7), unix(7)).
-func waitingBytes(raw syscall.RawConn) (bytes int) {
+// readableBytes returns how many bytes lie in a socket to be read (FIONREAD: tcp(7), unix(7)).
+func readableBytes(raw syscall.RawConn) (bytes int) {
 	var value int32
 	_ = raw.Control(func(fd uintptr) {
 		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&value)))
@@ -74,10 +74,10 @@ func pendingError(raw syscall.RawConn) (pending error) {
 	return firstError(pending, err)
 }
 
-// shutReceiving refuses whatever the peer writes from now on; what the kernel has accepted can still
+// closeRead refuses whatever the peer writes from now on; what the kernel has accepted can still
 // be read, and end of file comes after it (unix_shutdown, unix_stream_sendmsg). Other systems throw
 // the accepted bytes away (sorflush), and TCP refuses nothing.
-func shutReceiving(conn net.Conn) bool {
+func closeRead(conn net.Conn) bool {
 	unix, ok := conn.(*net.UnixConn)
 	return ok && unix.CloseRead() == nil
 }

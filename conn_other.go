@@ -18,8 +18,8 @@ const (
 )
 
 func unread(syscall.RawConn) (bytes int, ok bool) { return 0, false }
-func waitingBytes(syscall.RawConn) (bytes int)    { return 0 }
+func readableBytes(syscall.RawConn) (bytes int)   { return 0 }
 func hungUp(syscall.RawConn) bool                 { return false }
 func sendBufferSize(syscall.RawConn) (bytes int)  { return 0 }
 func pendingError(syscall.RawConn) error          { return nil }
-func shutReceiving(net.Conn) bool                 { return false }
+func closeRead(net.Conn) bool                     { return false }

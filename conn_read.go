@@ -14,63 +14,63 @@ import (
 
 // An attempt is one attempt to read.
 type attempt struct {
-	try    func(fd uintptr) bool // tryRead, bound once.
-	missed bool                  // The attempt before was not made, because its deadline had passed.
-	tried  bool
-	n      int
-	err    error
-	filled bool // The last read filled its buffer, so that a larger one pays; otherConn only.
+	tryFunc       func(fd uintptr) bool // tryRead, bound once.
+	attemptMissed bool                  // The attempt before was not made, because its deadline had passed.
+	attempted     bool
+	n             int
+	err           error
+	bufferFilled  bool // The last read filled its buffer, so that a larger one pays; otherConn only.
 }
 
 // fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
-// nothing came for too long, errPeerSilent when not even a heartbeat came, errTooSlow when the rest
-// of a message did not, or errEnded when the end was decided on: at once, or when the time to end
+// nothing came for too long, errHeartbeatTimeout when not even a heartbeat came, errTooSlow when the rest
+// of a message did not, or errGracefulEnd when the end was decided on: at once, or when the time to end
 // gracefully is over. errHandOver means that the connection is at the boundary of a message, from
 // where the next process goes on.
 func (in *inbound) fill() error {
-	in.wait.waitAt, in.attempt.missed = time.Time{}, false
+	in.wait.waitStart, in.attempt.attemptMissed = time.Time{}, false
 	for {
-		if in.end.halted.Load() || in.end.closing.Load() && in.over() {
-			return errEnded
+		if in.end.halted.Load() || in.end.closing.Load() && in.gracePeriodOver() {
+			return errGracefulEnd
 		}
 		if in.handOver.requested.Load() && !in.end.closing.Load() {
-			if in.atRest() {
-				in.input.park() // Others may need the memory to come to rest.
+			if in.atFrameBoundary() {
+				in.input.shrinkForWait() // Others may need the memory to come to rest.
 				return errHandOver
 			}
 			in.beginHandOver()
 		}
 		err := in.read()
-		in.end.grace.waitEnded(in.attempt.tried && isTimeout(err))
+		in.end.grace.waitEnded(in.attempt.attempted && isTimeout(err))
 		switch {
 		case err == nil:
-			in.input.brought = in.attempt.n
+			in.input.lastRead = in.attempt.n
 			in.counts.receivedBytes.Add(uint64(in.attempt.n))
 			return nil
-		case err == errNoSpace && in.awaitSpace():
+		case err == errNoMemory && in.waitForMemory():
 			continue
-		case err == errNoSpace && in.pastLimit():
+		case err == errNoMemory && in.userDeadlinePassed():
 			return os.ErrDeadlineExceeded
-		case err == errNoSpace:
-			return errEnded
+		case err == errNoMemory:
+			return errGracefulEnd
 		case err == io.EOF:
-			in.end.sawEnd = true
+			in.end.sawEOF = true
 			if in.end.closing.Load() {
-				in.farewell() // A write that was refused midway leaves a Writer in doubt otherwise.
+				in.sendReport() // A write that was refused midway leaves a Writer in doubt otherwise.
 			}
 			return err
 		case !isTimeout(err):
 			return err
-		case in.pastLimit():
+		case in.userDeadlinePassed():
 			return err
-		case in.attempt.tried && !in.isEnding() && in.pastArmed() && !in.inUse():
-			return firstError(in.wait.reason, err)
+		case in.attempt.attempted && !in.isEnding() && in.waitDeadlinePassed() && !in.inUse():
+			return firstError(in.wait.timeoutErr, err)
 		}
-		in.tooLate()
+		in.expireHandOver()
 		// The deadline is that of an earlier wait, or of requestClose, or it passed before the
 		// attempt.
-		in.attempt.missed = !in.attempt.tried
-		if err := in.arm(); err != nil {
+		in.attempt.attemptMissed = !in.attempt.attempted
+		if err := in.setWaitDeadline(); err != nil {
 			return err
 		}
 	}
@@ -78,11 +78,11 @@ func (in *inbound) fill() error {
 
 // read makes one attempt, which waits if it must.
 func (in *inbound) read() error {
-	in.attempt.tried = false
+	in.attempt.attempted = false
 	if in.raw == nil {
 		return in.readAny()
 	}
-	if err := in.raw.Read(in.attempt.try); err != nil {
+	if err := in.raw.Read(in.attempt.tryFunc); err != nil {
 		return err
 	}
 	switch {
@@ -99,19 +99,19 @@ func (in *inbound) read() error {
 // goes back to the pool, and the deadline is set. It is called by RawConn.Read, which does the
 // waiting; no other wait has so little in hand (net, syscall.RawConn).
 func (in *inbound) tryRead(fd uintptr) bool {
-	in.attempt.tried = true
-	if !in.input.space(in.counts.received.Load() + 1) {
-		in.attempt.err = errNoSpace
+	in.attempt.attempted = true
+	if !in.input.ensureBuffer(in.counts.received.Load() + 1) {
+		in.attempt.err = errNoMemory
 		return true
 	}
-	in.attempt.n, in.attempt.err = readDescriptor(fd, in.input.buf.b[in.input.w:in.ceiling()])
+	in.attempt.n, in.attempt.err = readDescriptor(fd, in.input.buf.b[in.input.w:in.readEnd()])
 	in.counts.reads.Add(1)
 	if !errors.Is(in.attempt.err, syscall.EAGAIN) {
 		return true
 	}
-	in.tellHandled()
-	in.input.park()
-	in.attempt.err = in.arm()
+	in.sendAck()
+	in.input.shrinkForWait()
+	in.attempt.err = in.setWaitDeadline()
 	return in.attempt.err != nil
 }
 
@@ -119,26 +119,26 @@ func (in *inbound) tryRead(fd uintptr) bool {
 // do until it turns out to be too small. A read may wait, so what is handled is acknowledged before
 // each, and no large buffer is held for a few bytes.
 func (in *inbound) readAny() error {
-	in.tellHandled()
-	if err := in.arm(); err != nil {
+	in.sendAck()
+	if err := in.setWaitDeadline(); err != nil {
 		return err
 	}
-	if !in.input.granted && (!in.attempt.filled || in.input.isHalfEmpty()) {
-		in.attempt.filled = false
-		in.input.park()
+	if !in.input.justGranted && (!in.attempt.bufferFilled || in.input.isHalfEmpty()) {
+		in.attempt.bufferFilled = false
+		in.input.shrinkForWait()
 		if in.input.buf == nil {
 			in.input.buf, in.input.r, in.input.w = getBuffer(minBufferSize), 0, 0
 		}
 	}
-	in.attempt.tried = true
-	if (in.attempt.filled || in.input.w == len(in.input.buf.b)) && !in.input.space(in.counts.received.Load()+1) {
-		return errNoSpace
+	in.attempt.attempted = true
+	if (in.attempt.bufferFilled || in.input.w == len(in.input.buf.b)) && !in.input.ensureBuffer(in.counts.received.Load()+1) {
+		return errNoMemory
 	}
-	in.input.granted = false
+	in.input.justGranted = false
 	var err error
-	in.attempt.n, err = in.conn.Read(in.input.buf.b[in.input.w:in.ceiling()])
+	in.attempt.n, err = in.conn.Read(in.input.buf.b[in.input.w:in.readEnd()])
 	in.counts.reads.Add(1)
-	in.attempt.filled = in.input.w+in.attempt.n == len(in.input.buf.b)
+	in.attempt.bufferFilled = in.input.w+in.attempt.n == len(in.input.buf.b)
 	in.input.w += in.attempt.n
 	if in.attempt.n > 0 {
 		return nil // An error will come again.
@@ -146,17 +146,17 @@ func (in *inbound) readAny() error {
 	return err
 }
 
-// tellHandled acknowledges, before a wait, what is handled.
-func (in *inbound) tellHandled() {
+// sendAck acknowledges, before a wait, what is handled.
+func (in *inbound) sendAck() {
 	if in.session != nil {
 		in.session.acknowledge()
 	}
 }
 
-// ceiling is how far the buffer may be filled.
-func (in *inbound) ceiling() int {
+// readEnd is how far the buffer may be filled.
+func (in *inbound) readEnd() int {
 	if in.handOver.requested.Load() && !in.end.closing.Load() {
-		return in.input.frameCeiling()
+		return in.input.frameEnd()
 	}
-	return in.input.ceiling()
+	return in.input.readEnd()
 }

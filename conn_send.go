@@ -24,9 +24,9 @@ func (c *Conn) WriteMessage(data []byte) error {
 	if uint64(len(data)) > c.limit {
 		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
 	}
-	_, idle, err := c.queue.put(data)
-	for c.block && (err == errBufferFull || errors.Is(err, errDeadlineChanged)) {
-		_, idle, err = c.queue.putWait(c.deadline.context(), data)
+	_, idle, err := c.queue.enqueue(data)
+	for c.blockWhenFull && (err == errBufferFull || errors.Is(err, errDeadlineChanged)) {
+		_, idle, err = c.queue.enqueueWait(c.writeDeadline.context(), data)
 	}
 	if idle {
 		c.out.send()
@@ -38,7 +38,7 @@ func (c *Conn) WriteMessage(data []byte) error {
 }
 
 // TryWriteMessage is WriteMessage, but never waits for space: it returns ErrBufferFull.
-func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.put) }
+func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.enqueue) }
 
 // writeNow writes a message that put takes into the queue without waiting.
 func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) error {
@@ -80,16 +80,16 @@ func (c *Conn) Flush(ctx context.Context) error {
 	if why := c.sendErr.Load(); why != nil {
 		return why
 	}
-	return asOpError(OpFlush, c.where, c.queue.given())
+	return asOpError(OpFlush, c.where, c.queue.undeliveredErr())
 }
 
 // failSending notes why nothing can be sent any more.
 func (c *Conn) failSending(err error) {
-	if c.unsent != nil {
+	if c.sendFailed != nil {
 		if !readableAfter(c.conn, err) {
-			c.abandon()
+			c.forceClose()
 		} // Else what the peer has sent can still be read, and after that its end.
-		close(c.unsent)
+		close(c.sendFailed)
 		return
 	}
 	stalled := errors.Is(err, errBackpressure)
@@ -97,12 +97,12 @@ func (c *Conn) failSending(err error) {
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)
 	}
-	c.queue.seal(nil)
+	c.queue.discardAll(nil)
 	if stalled {
-		if c.stalls != nil {
-			c.stalls.Add(1)
+		if c.stalledCount != nil {
+			c.stalledCount.Add(1)
 		}
-		c.abandon() // Whoever reads is told.
+		c.forceClose() // Whoever reads is told.
 	}
 }
 
@@ -117,14 +117,14 @@ func (c *Conn) failSending(err error) {
 // fate of the last messages is unknown: let the peer reply, and read the reply before Close.
 func (c *Conn) Close() error {
 	c.closing.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), c.patience)
+		ctx, cancel := context.WithTimeout(context.Background(), c.closeTimeout)
 		defer cancel()
-		release := context.AfterFunc(ctx, c.abandon) // Whatever hangs ends with the connection.
-		c.closeErr = asOpError(OpStop, c.where, c.out.finish(ctx, c.discard))
+		release := context.AfterFunc(ctx, c.forceClose) // Whatever hangs ends with the connection.
+		c.closeErr = asOpError(OpStop, c.where, c.out.finish(ctx, c.discardInput))
 		release()
-		c.abandon()
+		c.forceClose()
 		c.reading.Lock()
-		c.in.drop()
+		c.in.abandonBuffer()
 		c.reading.Unlock()
 		close(c.closed)
 		if c.ended != nil {
@@ -140,23 +140,23 @@ func (c *Conn) Close() error {
 // peer makes no space for the notice within WithWriteTimeout.
 func (c *Conn) CloseWrite() error {
 	c.queue.close()
-	return asOpError(OpWrite, c.where, closeWriteWithin(c.conn, c.patience))
+	return asOpError(OpWrite, c.where, closeWriteWithin(c.conn, c.closeTimeout))
 }
 
-// discard throws away what lies in the socket, unless somebody reads it.
-func (c *Conn) discard(scratch []byte) {
+// discardInput throws away what lies in the socket, unless somebody reads it.
+func (c *Conn) discardInput(scratch []byte) {
 	if !c.reading.TryLock() {
 		return
 	}
 	defer c.reading.Unlock()
 	if discardUnread(c.conn, scratch) {
-		c.over.Store(true) // What is missing cannot be read.
+		c.isClosing.Store(true) // What is missing cannot be read.
 	}
 }
 
-// abandon ends the connection at once.
-func (c *Conn) abandon() {
-	c.over.Store(true)
+// forceClose ends the connection at once.
+func (c *Conn) forceClose() {
+	c.isClosing.Store(true)
 	closeNow(c.conn)
-	c.in.leave()
+	c.in.cancelWait()
 }

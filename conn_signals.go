@@ -8,19 +8,19 @@ package udsipc
 import "errors"
 
 var (
-	// errEnded is why a connection ended that nothing went wrong with: told to, by this side or the
+	// errGracefulEnd is why a connection ended that nothing went wrong with: told to, by this side or the
 	// other.
-	errEnded = errors.New("udsipc: connection ended")
+	errGracefulEnd = errors.New("udsipc: connection ended")
 
-	// errOpening is no error: a session begins.
-	errOpening = errors.New("udsipc: opening of a session")
+	// errSessionPreface is no error: a session begins.
+	errSessionPreface = errors.New("udsipc: opening of a session")
 
 	// errHandOver is why a connection is at rest: the next process is to have it.
 	errHandOver = errors.New("udsipc: connection can be handed over")
 
-	// errNoSpace is why nothing is read: the memory of the Reader is used up.
-	errNoSpace = errors.New("udsipc: no memory left")
+	// errNoMemory is why nothing is read: the memory of the Reader is used up.
+	errNoMemory = errors.New("udsipc: no memory left")
 
-	// errRenumber is why a Writer ends a session: the next message has not the next number.
-	errRenumber = errors.New("udsipc: a message was set aside")
+	// errRestartSequence is why a Writer ends a session: the next message has not the next number.
+	errRestartSequence = errors.New("udsipc: a message was set aside")
 )

@@ -182,7 +182,7 @@ func TestReturnReadMemory(t *testing.T) {
 			t.Fatalf("message %d: %d bytes, %v", n, len(data), err)
 		}
 		kept += seam.OfConn(accepted).ReturnReadMemory()
-		if used := l.Metrics().Memory; used != 0 {
+		if used := l.Metrics().ReadMemory; used != 0 {
 			t.Fatalf("%d bytes are on loan", used)
 		}
 	}
@@ -198,7 +198,7 @@ func TestControlMessagesOfALostConnection(t *testing.T) {
 		l := listen(t, path)
 		lost := make(chan struct{}, 10)
 		link, err := udsipc.NewLink(path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, _ error) {
-			if state == udsipc.StateLost {
+			if state == udsipc.StateDisconnected {
 				lost <- struct{}{}
 			}
 		}))

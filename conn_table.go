@@ -11,17 +11,17 @@ type connTable struct {
 	max        int
 	maxPerUser int
 
-	all      map[*connection]struct{}
-	refusing int            // Connections over a limit, which are being closed.
-	users    map[string]int // The number of the other connections, by user.
-	lastID   uint64
-	room     chan struct{} // One slot: a connection has ended. It needs no mutex.
+	all       map[*connection]struct{}
+	rejecting int            // Connections over a limit, which are being closed.
+	users     map[string]int // The number of the other connections, by user.
+	lastID    uint64
+	connEnded chan struct{} // One slot: a connection has ended. It needs no mutex.
 }
 
 func newConnTable(most, mostPerUser int) connTable {
 	return connTable{
 		max: most, maxPerUser: mostPerUser,
-		all: make(map[*connection]struct{}), users: make(map[string]int), room: make(chan struct{}, 1),
+		all: make(map[*connection]struct{}), users: make(map[string]int), connEnded: make(chan struct{}, 1),
 	}
 }
 
@@ -30,8 +30,8 @@ func (t *connTable) addLocked(c *connection) (full error) {
 	t.lastID++
 	c.peer.ID = t.lastID
 	if full = t.fullLocked(c.user); full != nil {
-		c.refused = true
-		t.refusing++
+		c.rejected = true
+		t.rejecting++
 	} else {
 		t.users[c.user]++
 	}
@@ -42,7 +42,7 @@ func (t *connTable) addLocked(c *connection) (full error) {
 // fullLocked returns the limit that one more connection of this user would exceed, or nil.
 func (t *connTable) fullLocked(user string) error {
 	switch {
-	case len(t.all)-t.refusing >= t.max:
+	case len(t.all)-t.rejecting >= t.max:
 		return fmt.Errorf("%w: %d are open (WithMaxConnections)", errTooManyConnections, t.max)
 	case user != "" && t.users[user] >= t.maxPerUser:
 		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", errTooManyConnections, t.maxPerUser, user)
@@ -52,17 +52,17 @@ func (t *connTable) fullLocked(user string) error {
 
 func (t *connTable) removeLocked(c *connection) {
 	delete(t.all, c)
-	if c.refused {
-		t.refusing--
+	if c.rejected {
+		t.rejecting--
 	} else if t.users[c.user]--; t.users[c.user] == 0 {
 		delete(t.users, c.user)
 	}
 }
 
-// signalRoom wakes the accept loop if it waits for the end of a connection.
-func (t *connTable) signalRoom() {
+// signalConnEnded wakes the accept loop if it waits for the end of a connection.
+func (t *connTable) signalConnEnded() {
 	select {
-	case t.room <- struct{}{}:
+	case t.connEnded <- struct{}{}:
 	default:
 	}
 }

@@ -496,8 +496,8 @@ func BenchmarkPingPong(b *testing.B) {
 // TestListenerRefusesWhatIsForReaders: an option that would do nothing is an error that names it.
 func TestListenerRefusesWhatIsForReaders(t *testing.T) {
 	for name, opt := range map[string]udsipc.ReaderOption{
-		"WithDeadLetter": udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {}),
-		"WithStuckAfter": udsipc.WithStuckAfter(time.Second),
+		"WithDeadLetter":  udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {}),
+		"WithHungTimeout": udsipc.WithHungTimeout(time.Second),
 	} {
 		if _, err := udsipc.NewListener(socketPath(t), opt); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)

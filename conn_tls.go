@@ -11,14 +11,14 @@ import (
 	"sync/atomic"
 )
 
-// beneath returns the connection that TLS is spoken over, or conn itself.
-func beneath(conn net.Conn) net.Conn {
+// underlyingConn returns the connection that TLS is spoken over, or conn itself.
+func underlyingConn(conn net.Conn) net.Conn {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return conn
 	}
 	under := secure.NetConn()
-	if watched, ok := under.(*beneathTLS); ok {
+	if watched, ok := under.(*underTLS); ok {
 		return watched.Conn
 	}
 	return under
@@ -26,86 +26,86 @@ func beneath(conn net.Conn) net.Conn {
 
 // closeNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls,
 // Conn.Close).
-func closeNow(conn net.Conn) { _ = beneath(conn).Close() }
+func closeNow(conn net.Conn) { _ = underlyingConn(conn).Close() }
 
 // newTLSServer returns the server's end of TLS over conn.
 func newTLSServer(conn net.Conn, config *tls.Config) net.Conn {
-	return tls.Server(&beneathTLS{Conn: conn}, config)
+	return tls.Server(&underTLS{Conn: conn}, config)
 }
 
 // newTLSClient returns the client's end of TLS over conn.
 func newTLSClient(conn net.Conn, config *tls.Config) net.Conn {
-	return tls.Client(&beneathTLS{Conn: conn}, config)
+	return tls.Client(&underTLS{Conn: conn}, config)
 }
 
-// A beneathTLS is a connection that TLS is spoken over. It notes whether it has ended by itself:
+// A underTLS is a connection that TLS is spoken over. It notes whether it has ended by itself:
 // for crypto/tls, such an end between two records is io.EOF like the end that the peer announces.
 // TLS writes nothing vectored, so a wrapper costs nothing there.
-type beneathTLS struct {
+type underTLS struct {
 	net.Conn
-	last  bool // The end came with the last bytes. The reading goroutine's.
-	ended atomic.Bool
-	spoke atomic.Bool // TLS has written something.
-	keeps atomic.Bool // Close only interrupts: a handshake that takes too long would close it (crypto/tls, Conn.HandshakeContext).
+	pendingEOF bool // The end came with the last bytes. The reading goroutine's.
+	rawEOF     atomic.Bool
+	wrote      atomic.Bool // TLS has written something.
+	keepOpen   atomic.Bool // Close only interrupts: a handshake that takes too long would close it (crypto/tls, Conn.HandshakeContext).
 }
 
-func (b *beneathTLS) Close() error {
-	if b.keeps.Load() {
+func (b *underTLS) Close() error {
+	if b.keepOpen.Load() {
 		return b.Conn.SetDeadline(aLongTimeAgo)
 	}
 	return b.Conn.Close()
 }
 
-func (b *beneathTLS) Write(p []byte) (int, error) {
-	b.spoke.Store(true)
+func (b *underTLS) Write(p []byte) (int, error) {
+	b.wrote.Store(true)
 	return b.Conn.Write(p)
 }
 
-// spokeTLS says whether this end of conn has said anything in TLS, as far as that is known.
-func spokeTLS(conn net.Conn) bool {
+// wroteTLS says whether this end of conn has said anything in TLS, as far as that is known.
+func wroteTLS(conn net.Conn) bool {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return false
 	}
-	under, ok := secure.NetConn().(*beneathTLS)
-	return ok && under.spoke.Load()
+	under, ok := secure.NetConn().(*underTLS)
+	return ok && under.wrote.Load()
 }
 
-func (b *beneathTLS) Read(p []byte) (n int, err error) {
-	if !b.last {
+func (b *underTLS) Read(p []byte) (n int, err error) {
+	if !b.pendingEOF {
 		n, err = b.Conn.Read(p)
 	}
 	switch {
-	case b.last, n == 0 && err == io.EOF:
-		b.ended.Store(true)
+	case b.pendingEOF, n == 0 && err == io.EOF:
+		b.rawEOF.Store(true)
 		return 0, io.EOF
 	case err == io.EOF:
-		b.last = true // TLS may find its own end in these bytes, and not ask again.
+		b.pendingEOF = true // TLS may find its own end in these bytes, and not ask again.
 		return n, nil
 	}
 	return n, err
 }
 
-// endedInOrder says whether the end of file of conn is one that the peer has announced, as far as
+// endedByNotify says whether the end of file of conn is one that the peer has announced, as far as
 // it must.
-func endedInOrder(conn net.Conn) bool {
+func endedByNotify(conn net.Conn) bool {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return true
 	}
-	under, ok := secure.NetConn().(*beneathTLS)
-	return !ok || !under.ended.Load()
+	under, ok := secure.NetConn().(*underTLS)
+	return !ok || !under.rawEOF.Load()
 }
 
 // endSending tells the peer that nothing more comes: by close_notify over TLS, and on TCP by ending
 // the sending side. The notice may wait for a peer that does not read, until the connection is
 // closed.
 func endSending(conn net.Conn) {
-	under := beneath(conn)
+	under := underlyingConn(conn)
 	if under != conn {
 		_ = closeWrite(conn) // Closing it whole comes next and tells more.
 	}
-	if kind, _ := inspect(under); kind == tcpSocket {
+	if kind, _ := kindOf(under); kind == tcpSocket {
 		_ = closeWrite(under)
 	}
 }

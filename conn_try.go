@@ -21,7 +21,7 @@ type tryWriter struct {
 
 // newTryWriter returns nil if a write to conn may wait.
 func newTryWriter(conn net.Conn) *tryWriter {
-	_, raw := inspect(conn)
+	_, raw := kindOf(conn)
 	if raw == nil || !canTryRead {
 		return nil
 	}

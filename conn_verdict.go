@@ -14,184 +14,184 @@ import (
 )
 
 const (
-	tcpVerdictWait = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
-	lastWordsWait  = 200 * time.Millisecond // How long the last words are waited for after a failed write.
+	tcpVerdictWait     = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
+	goodbyeReadTimeout = 200 * time.Millisecond // How long the last words are waited for after a failed write.
 )
 
 // The goodbye comes sooner than the wait for it ends, and the last words fit their buffer. No
 // constant of type uint64 is negative.
 const (
-	_ = uint64(lastWordsWait - goodbyeWait)
-	_ = uint64(len(lastWords{}.buf) - 1 - maxHeaderSize - maxGreeting)
+	_ = uint64(goodbyeReadTimeout - goodbyeWriteTimeout)
+	_ = uint64(len(goodbyeReader{}.buf) - 1 - maxPrefixSize - maxHandshakeBody)
 )
 
-// lastWords are what a peer sends without a session: the goodbye and the report, or nothing.
-type lastWords struct {
-	buf      [1 + maxHeaderSize + maxGreeting]byte
-	n        int  // buf[:n] has come.
-	foreign  bool // Something else has come: the peer does not speak this protocol.
-	reported bool // report is there.
-	report   endReport
+// goodbyeReader are what a peer sends without a session: the goodbye and the report, or nothing.
+type goodbyeReader struct {
+	buf         [1 + maxPrefixSize + maxHandshakeBody]byte
+	n           int  // buf[:n] has come.
+	notProtocol bool // Something else has come: the peer does not speak this protocol.
+	complete    bool // report is there.
+	report      closeReport
 }
 
-// space is where the next bytes go. What follows the report, or is foreign, is dropped.
-func (l *lastWords) space() []byte {
-	if l.foreign || l.reported || l.n == len(l.buf) {
+// free is where the next bytes go. What follows the report, or is foreign, is dropped.
+func (l *goodbyeReader) free() []byte {
+	if l.notProtocol || l.complete || l.n == len(l.buf) {
 		l.n = 1
 	}
 	return l.buf[l.n:]
 }
 
 // add takes note of n bytes more, and reports whether the goodbye begins with them.
-func (l *lastWords) add(n int) (goodbye bool) {
+func (l *goodbyeReader) add(n int) (goodbye bool) {
 	first := l.n == 0 && n > 0
 	l.n += n
-	if l.n == 0 || l.foreign || l.reported {
+	if l.n == 0 || l.notProtocol || l.complete {
 		return false
 	}
 	if l.buf[0] != 0 {
-		l.foreign = true
+		l.notProtocol = true
 		return false
 	}
 	report, size, err := parseReport(l.buf[1:l.n])
-	l.foreign = err != nil
+	l.notProtocol = err != nil
 	if err == nil && size > 0 {
-		l.report, l.reported = report, true
+		l.report, l.complete = report, true
 	}
 	return first
 }
 
-// An ending is what is known of a connection that has ended.
-type ending struct {
-	lost   uint64 // Messages that the peer may not have read, or has not handled: at most so many.
-	unread uint64 // The same, if the peer was not waited for to the end: it may read them yet.
-	cause  error
-	reason endReason // What the peer gave for it.
-	told   bool      // The peer has sent a report.
-	limit  uint64    // The largest message that the peer accepts, if it said so; else 0.
+// An outcome is what is known of a connection that has ended.
+type outcome struct {
+	lost        uint64 // Messages that the peer may not have read, or has not handled: at most so many.
+	unread      uint64 // The same, if the peer was not waited for to the end: it may read them yet.
+	cause       error
+	reason      closeReason // What the peer gave for it.
+	reported    bool        // The peer has sent a report.
+	readerLimit uint64      // The largest message that the peer accepts, if it said so; else 0.
 }
 
-// finish ends the connection after a write failed with writeErr, or after the peer left (nil). It
+// closeAndAccount ends the connection after a write failed with writeErr, or after the peer left (nil). It
 // waits for the peer, which may be handling what it has: to reconnect earlier would let the new
 // connection overtake the old one. abort ends the wait.
-func (o *outbound) finish(writeErr error, abort <-chan struct{}) ending {
+func (o *outbound) closeAndAccount(writeErr error, abort <-chan struct{}) outcome {
 	defer o.conn.Close()
 	switch {
-	case o.end.said.Load():
-		o.endSide()
-	case errors.Is(writeErr, errRenumber), errors.Is(writeErr, errInvalidSession):
+	case o.end.goodbyeReceived.Load():
+		o.halfClose()
+	case errors.Is(writeErr, errRestartSequence), errors.Is(writeErr, errInvalidSession):
 		_ = o.conn.Close() // So that watch ends.
-	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, errEnded) && !endsConnection(writeErr):
-		_ = o.conn.SetReadDeadline(time.Now().Add(lastWordsWait)) // The peer may not know of it, and never end.
+	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, errGracefulEnd) && !isConnectionEnd(writeErr):
+		_ = o.conn.SetReadDeadline(time.Now().Add(goodbyeReadTimeout)) // The peer may not know of it, and never end.
 	}
 	select {
-	case <-o.end.ended:
+	case <-o.end.done:
 	case <-abort:
-		return o.unheard(o.arrived())
+		return o.unconfirmed(o.allArrived())
 	}
 	cause := o.end.cause
-	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errEnded) && !errors.Is(writeErr, syscall.EPIPE) {
+	if writeErr != nil && !isTimeout(writeErr) && !errors.Is(writeErr, errGracefulEnd) && !errors.Is(writeErr, syscall.EPIPE) {
 		cause = writeErr
 	}
-	end := o.verdict(cause)
-	o.read.settled = o.messages - end.lost
+	end := o.outcomeOf(cause)
+	o.read.confirmed = o.messages - end.lost
 	return end
 }
 
-// part ends this side, once everything is written, and waits for the peer's end: a peer that has
+// closeGracefully ends this side, once everything is written, and waits for the peer's end: a peer that has
 // rejected this side, or a message, says so there. One that the kernel says has read everything is
 // waited for a moment only, because a handler may hold it up, and so is one that cannot be asked
 // for its end. abort ends the wait.
-func (o *outbound) part(abort <-chan struct{}) ending {
+func (o *outbound) closeGracefully(abort <-chan struct{}) outcome {
 	select {
 	case <-abort:
-		return o.unheard(o.arrived())
+		return o.unconfirmed(o.allArrived())
 	default:
 	}
-	arrived := o.arrived() // Before this side ends: TCP counts the end as one more byte that its peer has to acknowledge.
+	arrived := o.allArrived() // Before this side ends: TCP counts the end as one more byte that its peer has to acknowledge.
 	var late <-chan time.Time
-	if asked := o.endSide(); !asked || o.tellsRead() {
-		timer := time.NewTimer(lastWordsWait)
+	if asked := o.halfClose(); !asked || o.canConfirmRead() {
+		timer := time.NewTimer(goodbyeReadTimeout)
 		defer timer.Stop()
 		late = timer.C
 	}
 	select {
-	case <-o.end.ended:
-		return o.verdict(o.end.cause)
+	case <-o.end.done:
+		return o.outcomeOf(o.end.cause)
 	case <-late:
-		return ending{}
+		return outcome{}
 	case <-abort:
-		return o.unheard(arrived || o.arrived())
+		return o.unconfirmed(arrived || o.allArrived())
 	}
 }
 
-// unheard is the end of a connection whose peer was not waited for. Its sockets live on: what has
+// unconfirmed is the end of a connection whose peer was not waited for. Its sockets live on: what has
 // not arrived can still be read.
-func (o *outbound) unheard(arrived bool) ending {
-	end := ending{cause: errEnded}
-	if o.back == nil && !arrived && o.end.forced.Load() != o.bytes.Load() {
-		end.unread = o.messages - o.read.settled
+func (o *outbound) unconfirmed(arrived bool) outcome {
+	end := outcome{cause: errGracefulEnd}
+	if o.back == nil && !arrived && o.end.bytesAtForcedStop.Load() != o.bytes.Load() {
+		end.unread = o.messages - o.read.confirmed
 	}
 	return end
 }
 
-// endSide closes the sending side, and says whether the peer can see that. TLS has no time to
+// halfClose closes the sending side, and says whether the peer can see that. TLS has no time to
 // announce it to a peer that leaves no room for that (crypto/tls, Conn.CloseWrite): then what lies
 // beneath ends.
-func (o *outbound) endSide() bool {
+func (o *outbound) halfClose() bool {
 	err := closeWrite(o.conn)
-	if err != nil && o.secure() {
-		err = closeWrite(beneath(o.conn))
+	if err != nil && o.isTLS() {
+		err = closeWrite(underlyingConn(o.conn))
 	}
 	return err == nil || o.raw != nil
 }
 
-// tellsRead says whether the kernel tells what the peer has read.
-func (o *outbound) tellsRead() bool { return o.kind == unixSocket && canTellUnread }
+// canConfirmRead says whether the kernel tells what the peer has read.
+func (o *outbound) canConfirmRead() bool { return o.kind == unixSocket && canTellUnread }
 
-// verdict says what an end for this cause means.
-func (o *outbound) verdict(cause error) ending {
-	end := ending{cause: cause, told: o.end.last.reported}
-	report := o.end.last.report // Zero if there was none.
-	if o.end.last.reported {
-		end.reason, end.limit = report.reason, report.limit
+// outcomeOf says what an end for this cause means.
+func (o *outbound) outcomeOf(cause error) outcome {
+	end := outcome{cause: cause, reported: o.end.goodbye.complete}
+	report := o.end.goodbye.report // Zero if there was none.
+	if o.end.goodbye.complete {
+		end.reason, end.readerLimit = report.reason, report.limit
 	}
-	if end.reason != endOrderly {
+	if end.reason != closeOrderly {
 		end.cause = endError(end.reason)
 	}
 	switch {
 	case o.back != nil: // In a session nothing is lost: the rest is sent again.
-	case o.end.last.reported && report.next > 0:
+	case o.end.goodbye.complete && report.firstUnread > 0:
 		end.lost = report.lost(o.messages)
-	case o.end.last.foreign:
+	case o.end.goodbye.notProtocol:
 		end.lost = o.messages
-		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errConnectionClosed, o.end.last.buf[:1])
-	case !o.clean(cause):
-		end.lost = o.messages - o.read.settled + min(report.skipped, o.read.settled)
+		end.cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errConnectionClosed, o.end.goodbye.buf[:1])
+	case !o.endedCleanly(cause):
+		end.lost = o.messages - o.read.confirmed + min(report.skipped, o.read.confirmed)
 	default:
 		end.lost = min(report.skipped, o.messages)
 	}
 	return end
 }
 
-// clean says whether the peer had read everything when the connection ended for this cause. An error
+// endedCleanly says whether the peer had read everything when the connection ended for this cause. An error
 // is told once: a write that is cut short by it returns its count instead, and leaves nothing behind
 // but EPIPE for the next write and end of file for the next read (sock_alloc_send_pskb).
-func (o *outbound) clean(cause error) bool {
+func (o *outbound) endedCleanly(cause error) bool {
 	if !errors.Is(cause, io.EOF) {
 		return false
 	}
 	switch o.kind {
 	case unixSocket:
-		return endOfFileMeansRead && (o.end.said.Load() || !o.end.cut) || o.settle()
+		return endOfFileMeansRead && (o.end.goodbyeReceived.Load() || !o.end.cutShort) || o.confirmAllRead()
 	case tcpSocket:
-		return o.acknowledged()
+		return o.waitTCPAcked()
 	}
 	return false // TLS and what a user brings along say nothing: only a report tells.
 }
 
-// acknowledged waits until a TCP peer that has closed its side has taken or refused the rest.
-func (o *outbound) acknowledged() bool {
+// waitTCPAcked waits until a TCP peer that has closed its side has taken or refused the rest.
+func (o *outbound) waitTCPAcked() bool {
 	for deadline := time.Now().Add(tcpVerdictWait); ; time.Sleep(time.Millisecond) {
 		bytes, ok := unread(o.raw)
 		if !ok || pendingError(o.raw) != nil || time.Now().After(deadline) {
@@ -204,21 +204,21 @@ func (o *outbound) acknowledged() bool {
 }
 
 // endError is what a sender reports of the reason that its peer has given for the end.
-func endError(reason endReason) error {
+func endError(reason closeReason) error {
 	switch reason {
-	case endFull:
+	case closeFull:
 		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errTooManyConnections)
-	case endUnauthorized:
+	case closeUnauthorized:
 		return fmt.Errorf("%w: the reader's authorizer rejects this process", errUnauthorized)
-	case endTooLarge:
+	case closeTooLarge:
 		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errMessageTooLarge)
-	case endMalformed:
+	case closeMalformed:
 		return fmt.Errorf("%w, says the reader", errInvalidLengthPrefix)
-	case endTooSlow:
+	case closeTooSlow:
 		return fmt.Errorf("%w: a message did not reach the reader in time", errTooSlow)
-	case endNotTLS:
+	case closeNotTLS:
 		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errHandshake)
-	case endOrderly:
+	case closeOrderly:
 		return fmt.Errorf("%w by the reader", errConnectionClosed)
 	}
 	return fmt.Errorf("%w by the reader for reason %d", errConnectionClosed, uint64(reason))

@@ -12,128 +12,128 @@ import (
 // The waits of a connection: how long each may last, and since when it does. They belong to the
 // goroutine that reads.
 type waits struct {
-	idle    time.Duration // 0: for ever.
-	silence time.Duration // In a session, the longest that the writer may say nothing; 0 for any.
-	first   time.Duration // From the beginning to the end of the first message; 0 for any.
-	frame   time.Duration // From the first byte of a message to its last; 0 for any.
-	began   time.Time     // Since when the first message is waited for.
+	idleTimeout         time.Duration // 0: for ever.
+	heartbeatTimeout    time.Duration // In a session, the longest that the writer may say nothing; 0 for any.
+	firstMessageTimeout time.Duration // From the beginning to the end of the first message; 0 for any.
+	messageTimeout      time.Duration // From the first byte of a message to its last; 0 for any.
+	startedAt           time.Time     // Since when the first message is waited for.
 
 	// The wait of fill: since when. A deadline that comes in between, and is not the end, does not
 	// begin it anew.
-	waitAt time.Time
+	waitStart time.Time
 
 	// The wait of a session: when the last message came, as far as that was looked at, and which.
-	lastAt  time.Time
-	lastWas uint64
+	lastMessageAt    time.Time
+	lastMessageCount uint64
 
 	// The wait for the rest of a message: since when, and which one. And what a wait that lasts too
 	// long means; nil for inactivity.
-	frameAt  time.Time
-	frameWas uint64
-	reason   error
+	frameStart      time.Time
+	frameStartCount uint64
+	timeoutErr      error
 
-	limited time.Time     // Of a Conn: its reader's own deadline; zero for none. Guarded by the connection's mu.
-	armed   time.Time     // When the last wait would have lasted too long, without that; zero for never. Guarded by mu.
-	stirred chan struct{} // One slot: limited was set, or a hand-over was requested.
+	userDeadline     time.Time     // Of a Conn: its reader's own deadline; zero for none. Guarded by the connection's mu.
+	lastWaitDeadline time.Time     // When the last wait would have lasted too long, without that; zero for never. Guarded by mu.
+	recheck          chan struct{} // One slot: limited was set, or a hand-over was requested.
 }
 
 // A readState is how far a connection is when it waits.
 type readState struct {
-	received  uint64 // Messages that were handed over.
-	refused   uint64 // Frames that are, or were, passed over.
-	skip      uint64 // Bytes of such a frame that are still to come.
-	partial   int    // Bytes of an incomplete message.
-	untried   bool   // It has no session, and no earlier process has read from it.
-	holding   bool   // The incomplete message holds read memory,
-	contested bool   // for which others wait.
+	received      uint64 // Messages that were handed over.
+	skippedFrames uint64 // Frames that are, or were, passed over.
+	skipBytes     uint64 // Bytes of such a frame that are still to come.
+	partial       int    // Bytes of an incomplete message.
+	isNewPlain    bool   // It has no session, and no earlier process has read from it.
+	holding       bool   // The incomplete message holds read memory,
+	contested     bool   // for which others wait.
 }
 
-// tooLong is when a wait that begins now, or goes on, has lasted too long, and notes for what.
-func (w *waits) tooLong(now time.Time, at readState) (deadline time.Time) {
-	w.reason = nil
+// waitDeadline is when a wait that begins now, or goes on, has lasted too long, and notes for what.
+func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
+	w.timeoutErr = nil
 	until := func(end time.Time, reason func(readState) error) {
 		if deadline.IsZero() || end.Before(deadline) {
 			deadline = end
-			if w.reason = nil; reason != nil {
-				w.reason = reason(at)
+			if w.timeoutErr = nil; reason != nil {
+				w.timeoutErr = reason(at)
 			}
 		}
 	}
-	if w.waitAt.IsZero() {
-		w.waitAt = now
+	if w.waitStart.IsZero() {
+		w.waitStart = now
 	}
-	if at.received != w.lastWas || w.lastAt.IsZero() {
-		w.lastAt, w.lastWas = now, at.received
+	if at.received != w.lastMessageCount || w.lastMessageAt.IsZero() {
+		w.lastMessageAt, w.lastMessageCount = now, at.received
 	}
 	switch {
-	case w.idle > 0 && w.silence > 0:
-		until(w.lastAt.Add(w.idle), nil) // Heartbeats do not count.
-	case w.idle > 0:
-		until(w.waitAt.Add(w.idle), nil)
+	case w.idleTimeout > 0 && w.heartbeatTimeout > 0:
+		until(w.lastMessageAt.Add(w.idleTimeout), nil) // Heartbeats do not count.
+	case w.idleTimeout > 0:
+		until(w.waitStart.Add(w.idleTimeout), nil)
 	}
-	if w.silence > 0 {
-		until(w.waitAt.Add(w.silence), w.silent)
+	if w.heartbeatTimeout > 0 {
+		until(w.waitStart.Add(w.heartbeatTimeout), w.heartbeatTimeoutErr)
 	}
-	frames := at.received + at.refused // That came, or have begun to be passed over.
-	if w.first > 0 && (frames == 0 || frames == 1 && at.skip > 0) && at.untried {
-		until(w.began.Add(w.first), w.late)
+	frames := at.received + at.skippedFrames // That came, or have begun to be passed over.
+	if w.firstMessageTimeout > 0 && (frames == 0 || frames == 1 && at.skipBytes > 0) && at.isNewPlain {
+		until(w.startedAt.Add(w.firstMessageTimeout), w.firstMessageTimeoutErr)
 	}
-	if at.partial == 0 && at.skip == 0 {
-		w.frameAt = time.Time{}
+	if at.partial == 0 && at.skipBytes == 0 {
+		w.frameStart = time.Time{}
 		return deadline
 	}
-	if at.skip > 0 {
+	if at.skipBytes > 0 {
 		frames-- // It is the one that is still to come.
 	}
-	if w.frameAt.IsZero() || frames != w.frameWas {
-		w.frameAt, w.frameWas = now, frames
+	if w.frameStart.IsZero() || frames != w.frameStartCount {
+		w.frameStart, w.frameStartCount = now, frames
 	}
-	if w.frame > 0 {
-		until(w.frameAt.Add(w.frame), w.slow)
+	if w.messageTimeout > 0 {
+		until(w.frameStart.Add(w.messageTimeout), w.messageTimeoutErr)
 	}
 	if at.holding {
-		until(w.heldTooLong(now, at), func(readState) error { return errHolding })
+		until(w.memoryHoldDeadline(now, at), func(readState) error { return errHoldsMemory })
 	}
 	return deadline
 }
 
-// heldTooLong is when a message that is waited for from now on has held its memory for too long, if
+// memoryHoldDeadline is when a message that is waited for from now on has held its memory for too long, if
 // others want it then.
-func (w *waits) heldTooLong(now time.Time, at readState) time.Time {
-	if w.frame == 0 && at.contested && now.Sub(w.frameAt) > maxHold {
+func (w *waits) memoryHoldDeadline(now time.Time, at readState) time.Time {
+	if w.messageTimeout == 0 && at.contested && now.Sub(w.frameStart) > maxHold {
 		return now // Nobody keeps it for ever, a byte at a time.
 	}
-	return now.Add(holdPatience)
+	return now.Add(maxMemoryHold)
 }
 
-func (w *waits) silent(readState) error {
-	return fmt.Errorf("%w: nothing came for %v (WithPeerTimeout)", errPeerSilent, w.silence)
+func (w *waits) heartbeatTimeoutErr(readState) error {
+	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errHeartbeatTimeout, w.heartbeatTimeout)
 }
 
-func (w *waits) late(at readState) error {
-	if at.partial == 0 && at.skip == 0 {
+func (w *waits) firstMessageTimeoutErr(at readState) error {
+	if at.partial == 0 && at.skipBytes == 0 {
 		return nil // It has been idle ever since.
 	}
-	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errTooSlow, w.first)
+	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errTooSlow, w.firstMessageTimeout)
 }
 
-func (w *waits) slow(at readState) error {
-	if at.skip > 0 {
-		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errTooSlow, w.frame, at.skip)
+func (w *waits) messageTimeoutErr(at readState) error {
+	if at.skipBytes > 0 {
+		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errTooSlow, w.messageTimeout, at.skipBytes)
 	}
-	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errTooSlow, w.frame, at.partial)
+	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errTooSlow, w.messageTimeout, at.partial)
 }
 
 // restart begins the waits anew, after a wait for something else than the peer.
 func (w *waits) restart() {
-	w.frameAt, w.waitAt = time.Time{}, time.Time{}
-	w.began = time.Now()
+	w.frameStart, w.waitStart = time.Time{}, time.Time{}
+	w.startedAt = time.Now()
 }
 
-// stir has a wait for memory look again what ends it.
-func (w *waits) stir() {
+// signalRecheck has a wait for memory look again what ends it.
+func (w *waits) signalRecheck() {
 	select {
-	case w.stirred <- struct{}{}:
+	case w.recheck <- struct{}{}:
 	default:
 	}
 }

@@ -4,42 +4,42 @@ package udsipc
 
 // This file reads what comes back on a sending connection.
 
-// watch reads the back channel until the connection ends, then calls wake. The Writer starts it and
+// readLoop reads the back channel until the connection ends, then calls wake. The Writer starts it and
 // waits for it through ended.
-func (o *outbound) watch(wake func()) {
+func (o *outbound) readLoop(wake func()) {
 	defer wake()
-	defer close(o.end.ended)
-	defer o.leave()
+	defer close(o.end.done)
+	defer o.stopWriting()
 	if o.back != nil {
-		o.end.cause = o.listen(wake)
+		o.end.cause = o.readAcks(wake)
 		return
 	}
 	for o.end.cause == nil {
 		var n int
-		n, o.end.cause = o.conn.Read(o.end.last.space())
-		if o.end.last.add(n) {
-			o.hearGoodbye(wake)
+		n, o.end.cause = o.conn.Read(o.end.goodbye.free())
+		if o.end.goodbye.add(n) {
+			o.onGoodbye(wake)
 		}
 	}
 }
 
-// hearGoodbye has the drain goroutine close the sending side. A write that is under way is
+// onGoodbye has the drain goroutine close the sending side. A write that is under way is
 // interrupted, but not one of TLS, which could not even say that it ends after that; the peer reads
 // on for it.
-func (o *outbound) hearGoodbye(wake func()) {
-	o.end.said.Store(true)
-	if o.secure() {
-		o.leaving.Store(true)
+func (o *outbound) onGoodbye(wake func()) {
+	o.end.goodbyeReceived.Store(true)
+	if o.isTLS() {
+		o.writeStopped.Store(true)
 	} else {
-		o.leave()
+		o.stopWriting()
 	}
 	wake()
 }
 
-// leave lets a write that is under way return.
-func (o *outbound) leave() {
+// stopWriting lets a write that is under way return.
+func (o *outbound) stopWriting() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.leaving.Store(true)
+	o.writeStopped.Store(true)
 	_ = o.conn.SetWriteDeadline(aLongTimeAgo)
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// atOnce bounds the time of a write that has not waited at all: it times out of its own accord.
-const atOnce = 10 * time.Millisecond
+// minWriteWait bounds the time of a write that has not waited at all: it times out of its own accord.
+const minWriteWait = 10 * time.Millisecond
 
 // A writeStall watches writes that cannot have a deadline, because they speak TLS.
 type writeStall struct {
@@ -21,15 +21,15 @@ type writeStall struct {
 	writing atomic.Bool
 }
 
-// arm sets the deadline of one write, unless the connection is being left.
-func (o *outbound) arm(now time.Time) error {
+// setDeadline sets the deadline of one write, unless the connection is being left.
+func (o *outbound) setDeadline(now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.leaving.Load() {
-		return errEnded
+	if o.writeStopped.Load() {
+		return errGracefulEnd
 	}
-	o.armed = now
-	if o.secure() {
+	o.deadlineSetAt = now
+	if o.isTLS() {
 		return o.conn.SetWriteDeadline(time.Time{}) // A TLS connection is corrupt after a timeout: it waits.
 	}
 	return o.conn.SetWriteDeadline(now.Add(o.timeout))
@@ -40,7 +40,7 @@ func (o *outbound) arm(now time.Time) error {
 func (o *outbound) write(bufs [][]byte) (int, error) {
 	now := time.Now()
 	o.probe(now)
-	if err := o.arm(now); err != nil {
+	if err := o.setDeadline(now); err != nil {
 		return 0, err
 	}
 	if o.stall.timer != nil {
@@ -54,23 +54,23 @@ func (o *outbound) write(bufs [][]byte) (int, error) {
 		o.stall.timer.Stop()
 	}
 	o.bytes.Add(n)
-	o.end.cut = n > 0 && errors.Is(err, syscall.EPIPE)
+	o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
 	return int(n), err
 }
 
 // resumable says whether the connection goes on after a write timed out. A TLS connection is corrupt
 // then (crypto/tls, Conn.SetWriteDeadline).
-func (o *outbound) resumable() bool { return !o.secure() && !o.leaving.Load() }
+func (o *outbound) resumable() bool { return !o.isTLS() && !o.writeStopped.Load() }
 
-// onWait has tell called whenever a write has waited for its timeout again, if the connection
+// onSlowWrite has tell called whenever a write has waited for its timeout again, if the connection
 // speaks TLS. The others return from their write.
-func (o *outbound) onWait(tell func()) {
-	if !o.secure() {
+func (o *outbound) onSlowWrite(tell func()) {
+	if !o.isTLS() {
 		return
 	}
 	o.stall.timer = time.AfterFunc(time.Hour, func() {
 		o.mu.Lock()
-		waited := time.Since(o.armed)
+		waited := time.Since(o.deadlineSetAt)
 		o.mu.Unlock()
 		if !o.stall.writing.Load() {
 			return
@@ -89,9 +89,9 @@ func (o *outbound) afterTimeout(n int, err error) (waited bool, _ error) {
 	switch {
 	case !isTimeout(err) || !o.resumable():
 		return false, err
-	case o.poked.Swap(false):
+	case o.interrupted.Swap(false):
 		return false, nil
-	case n == 0 && time.Since(o.armed) < min(o.timeout, atOnce):
+	case n == 0 && time.Since(o.deadlineSetAt) < min(o.timeout, minWriteWait):
 		return false, fmt.Errorf("%w: a write fails by a timeout before its time: %v", errConnectionClosed, err) // And so will all.
 	}
 	return true, nil

@@ -45,7 +45,7 @@ func (l *loop) open() (o *outbound, op string, err error) {
 	}
 	if o, err = l.establish(conn); err != nil {
 		closeNow(conn)
-		return nil, opSession, err
+		return nil, opOpenSession, err
 	}
 	return o, "", nil
 }

@@ -37,10 +37,10 @@ func (w WriterID) String() string { return id(w).String() }
 
 // A deliverer is the sink of one connection: it makes Deliveries for a handler and for dead letters.
 type deliverer struct {
-	handler    DeliveryHandler
-	deadLetter func(d *Delivery, err error)
-	known      Delivery // Peer and Writer are set.
-	given      Delivery // A copy, which the callback may change.
+	handler         DeliveryHandler
+	deadLetter      func(d *Delivery, err error)
+	known           Delivery // Peer and Writer are set.
+	handlerDelivery Delivery // A copy, which the callback may change.
 }
 
 // newDeliverer returns the sink of a connection. Each of the callbacks may be nil.
@@ -51,22 +51,22 @@ func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Deliver
 		s.message = d.message
 	}
 	if deadLetter != nil {
-		s.deadLetter = d.bury
+		s.deadLetter = d.toDeadLetter
 	}
 	return s
 }
 
 func (d *deliverer) message(ctx context.Context, data []byte, seq uint64, redelivered bool) error {
 	d.give(data, seq, redelivered)
-	return d.handler(ctx, &d.given)
+	return d.handler(ctx, &d.handlerDelivery)
 }
 
-func (d *deliverer) bury(data []byte, seq uint64, err error) {
+func (d *deliverer) toDeadLetter(data []byte, seq uint64, err error) {
 	d.give(data, seq, true)
-	d.deadLetter(&d.given, err)
+	d.deadLetter(&d.handlerDelivery, err)
 }
 
 func (d *deliverer) give(data []byte, seq uint64, redelivered bool) {
-	d.given = d.known
-	d.given.Data, d.given.Seq, d.given.Redelivered = data, seq, redelivered
+	d.handlerDelivery = d.known
+	d.handlerDelivery.Data, d.handlerDelivery.Seq, d.handlerDelivery.Redelivered = data, seq, redelivered
 }

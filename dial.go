@@ -21,7 +21,7 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 		return nil, Peer{}, err
 	}
 	peer := peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
-	if conn, err = cfg.verify(ctx, conn, &peer); err != nil {
+	if conn, err = cfg.authenticate(ctx, conn, &peer); err != nil {
 		closeNow(conn)
 		return nil, Peer{}, err
 	}
@@ -45,21 +45,21 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	return conn, nil
 }
 
-// verify makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
+// authenticate makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
 // connection.
-func (cfg *writerConfig) verify(ctx context.Context, conn net.Conn, peer *peer) (net.Conn, error) {
+func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *peer) (net.Conn, error) {
 	var err error
-	if peer.Credentials, err = identify(conn); err != nil && cfg.authorizer != nil {
-		return conn, asOpError(OpAuthorize, cfg.where, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
+	if peer.Credentials, err = readCredentials(conn); err != nil && cfg.authorizer != nil {
+		return conn, asOpError(OpAuthorize, cfg.addrText, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
 		conn = newTLSClient(conn, cfg.clientTLS())
 	}
-	if err := handshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
-		return conn, asOpError(OpHandshake, cfg.where, err)
+	if err := tlsHandshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
+		return conn, asOpError(OpHandshake, cfg.addrText, err)
 	}
-	if err := permit(authorizePeer(cfg.authorizer), peer); err != nil {
-		return conn, asOpError(OpAuthorize, cfg.where+", "+peer.String(), err)
+	if err := authorize(authorizePeer(cfg.authorizer), peer); err != nil {
+		return conn, asOpError(OpAuthorize, cfg.addrText+", "+peer.String(), err)
 	}
 	return conn, nil
 }

@@ -28,10 +28,10 @@ func (l *loop) run() {
 
 // runConn sends over a connection until it ends, and accounts for that end.
 func (l *loop) runConn(o *outbound) {
-	go o.watch(l.queue.signal) // Ends with the connection; runConn waits for it.
-	release := context.AfterFunc(l.life.context(), o.force)
+	go o.readLoop(l.queue.signal) // Ends with the connection; runConn waits for it.
+	release := context.AfterFunc(l.life.context(), o.forceClose)
 	defer release()
-	o.onWait(l.stillWriting)
+	o.onSlowWrite(l.reportSlowWrite)
 
 	l.mu.Lock()
 	l.current = o
@@ -44,14 +44,14 @@ func (l *loop) runConn(o *outbound) {
 	} else {
 		l.onDisconnect(o, err)
 	}
-	o.watched()
+	o.waitReadLoop()
 }
 
 // send writes what is queued to o. It returns errStopped when everything is delivered and the loop is stopping, nil
 // when the peer closed the connection, and otherwise why a write failed.
 func (l *loop) send(o *outbound) error {
-	for !o.isLeaving() {
-		bufs := l.queue.take(l.bufs[:0], batchSize)
+	for !o.isWriteStopped() {
+		bufs := l.queue.nextBatch(l.bufs[:0], batchSize)
 		if len(bufs) == 0 {
 			l.reportDropped()
 			if ended, err := l.waitForWork(o); ended {
@@ -60,7 +60,7 @@ func (l *loop) send(o *outbound) error {
 			continue
 		}
 		n, err := o.write(bufs)
-		messages, invalid := l.queue.written(n)
+		messages, invalid := l.queue.markWritten(n)
 		if invalid != nil {
 			return invalid
 		}
@@ -90,8 +90,8 @@ func (l *loop) send(o *outbound) error {
 	return nil
 }
 
-// stillWriting reports a write of TLS that waits. It is called while the loop's goroutine is in that write.
-func (l *loop) stillWriting() {
+// reportSlowWrite reports a write of TLS that waits. It is called while the loop's goroutine is in that write.
+func (l *loop) reportSlowWrite() {
 	l.counts.backpressure.Add(1)
 	l.events.report(opWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errBackpressure, l.cfg.writeTimeout))
 }
@@ -112,13 +112,13 @@ func (l *loop) waitForWork(o *outbound) (ended bool, err error) {
 // waitUntilRead waits, at the end, until the peer has read everything, where the kernel knows. It returns nil if the
 // peer closed the connection.
 func (l *loop) waitUntilRead(o *outbound) error {
-	if !o.tellsRead() {
+	if !o.canConfirmRead() {
 		return errStopped // The end of the connection tells.
 	}
 	read := false
 	pollUntil(l.life.context(), func() bool {
 		read = o.allRead()
-		return read || o.isLeaving()
+		return read || o.isWriteStopped()
 	})
 	if !read && !l.life.forced() {
 		return nil

@@ -15,19 +15,19 @@ import (
 func (l *loop) openSession(o *outbound) error {
 	seq := l.queue.sequence()
 	l.epoch++
-	h := hello{writer: l.cfg.writer, attempt: l.epoch, first: seq.acked + 1, sent: seq.highest}
+	h := hello{writer: l.cfg.writer, epoch: l.epoch, firstSeq: seq.acked + 1, lastSentSeq: seq.highestSent}
 	release := context.AfterFunc(l.life.context(), o.closeNow)
 	defer release()
 	l.setHandshaking(o)
 	defer l.setHandshaking(nil)
-	answer, err := o.greet(h, greeter{
-		silence: l.cfg.heartbeatTimeout, acknowledge: l.queue.acknowledge,
-		patience: l.cfg.writeTimeout, waiting: l.stillWaiting, giveUp: l.finished,
+	answer, err := o.sessionHandshake(h, handshakeHooks{
+		heartbeatTimeout: l.cfg.heartbeatTimeout, acknowledge: l.queue.acknowledge,
+		slowAfter: l.cfg.writeTimeout, onSlow: l.reportSlowWelcome, cancelled: l.finished,
 	})
 	if err != nil {
 		return err
 	}
-	released, err := l.queue.resume(answer.handled, answer.limit)
+	released, err := l.queue.applyWelcome(answer.handled, answer.limit)
 	if err != nil {
 		return err
 	}
@@ -50,24 +50,24 @@ func (l *loop) interruptHandshake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.handshaking != nil {
-		l.handshaking.interruptGreeting()
+		l.handshaking.interruptHandshake()
 	}
 }
 
-// stillWaiting reports that the welcome takes long: the reader may be busy with the messages of an earlier connection.
-func (l *loop) stillWaiting() {
+// reportSlowWelcome reports that the welcome takes long: the reader may be busy with the messages of an earlier connection.
+func (l *loop) reportSlowWelcome() {
 	l.counts.backpressure.Add(1)
 	l.reportDropped()
-	l.events.report(opSession, fmt.Errorf("%w: no welcome within %v, waiting", errBackpressure, l.cfg.writeTimeout))
+	l.events.report(opOpenSession, fmt.Errorf("%w: no welcome within %v, waiting", errBackpressure, l.cfg.writeTimeout))
 }
 
 // waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and it gives up a message
 // that the reader would reject.
 func (l *loop) waitForWorkInSession(o *outbound) (ended bool, err error) {
-	if data, burnt := l.queue.refuseLarge(); data != nil {
+	if data, burnt := l.queue.removeOversized(); data != nil {
 		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
 			errMessageTooLarge, len(data), l.limit.Load()))
-		return burnt, errRenumber
+		return burnt, errRestartSequence
 	}
 	if l.finished() {
 		return true, errStopped
@@ -87,6 +87,6 @@ func (l *loop) waitForWorkInSession(o *outbound) (ended bool, err error) {
 	if l.queue.unacknowledged() > 0 {
 		return false, nil // The reader is busy with that, and waits for nothing.
 	}
-	err = o.sayAlive()
+	err = o.sendHeartbeat()
 	return err != nil, err
 }

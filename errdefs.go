@@ -28,34 +28,34 @@ var (
 	errSocketInUse         = errors.New("udsipc: socket is in use")
 	errAcksUnsupported     = errors.New("udsipc: reader does not acknowledge")
 	errInvalidSession      = errors.New("udsipc: invalid session")
-	errPeerSilent          = errors.New("udsipc: peer is silent")
+	errHeartbeatTimeout    = errors.New("udsipc: peer is silent")
 	errUnauthorized        = errors.New("udsipc: peer is not authorized")
 	errHandshake           = errors.New("udsipc: TLS handshake failed")
 	errPlaintext           = errors.New("udsipc: plaintext over a network")
 	errTooSlow             = errors.New("udsipc: peer is too slow")
-	errStuck               = errors.New("udsipc: stuck")
+	errHung                = errors.New("udsipc: stuck")
 	errTooManyConnections  = errors.New("udsipc: too many connections")
 )
 
 // The operations of an opError.
 const (
-	opListen    = "listen"
-	opAccept    = "accept"
-	opRead      = "read"
-	opHandle    = "handle"
-	opDial      = "dial"
-	opSession   = "open session"
-	opAuthorize = "authorize"
-	opHandshake = "handshake"
-	opWrite     = "write"
-	opQueue     = "queue"
-	opFlush     = "flush"
-	opStop      = "stop"
-	opActivate  = "activate"
-	opConnect   = "wait connected"
-	opNotify    = "notify systemd"
-	opWatchdog  = "watchdog"
-	opHandOver  = "hand over"
+	opListen        = "listen"
+	opAccept        = "accept"
+	opRead          = "read"
+	opHandle        = "handle"
+	opDial          = "dial"
+	opOpenSession   = "open session"
+	opAuthorize     = "authorize"
+	opHandshake     = "handshake"
+	opWrite         = "write"
+	opQueue         = "queue"
+	opFlush         = "flush"
+	opStop          = "stop"
+	opActivate      = "activate"
+	opWaitConnected = "wait connected"
+	opNotify        = "notify systemd"
+	opWatchdog      = "watchdog"
+	opHandOver      = "hand over"
 )
 
 // An opError is an error with the operation during which it arose, and where.

@@ -66,8 +66,8 @@ var (
 	// malformed hello, welcome or acknowledgement, or the number of a message that was never sent.
 	ErrInvalidSession = errInvalidSession
 
-	// ErrPeerSilent is reported when nothing came from a peer for longer than WithPeerTimeout.
-	ErrPeerSilent = errPeerSilent
+	// ErrHeartbeatTimeout is reported when nothing came from a peer for longer than WithHeartbeatTimeout.
+	ErrHeartbeatTimeout = errHeartbeatTimeout
 
 	// ErrUnauthorized is reported when the authorizer refuses a peer.
 	ErrUnauthorized = errUnauthorized
@@ -82,10 +82,10 @@ var (
 	// ErrTooSlow is reported when a peer takes longer for a message than a Reader allows.
 	ErrTooSlow = errTooSlow
 
-	// ErrStuck is reported when a handler has not returned for longer than WithStuckAfter, or the
+	// ErrHung is reported when a handler has not returned for longer than WithHungTimeout, or the
 	// goroutine that accepts connections does not answer, so that systemd's watchdog is not told that the
 	// process lives.
-	ErrStuck = errStuck
+	ErrHung = errHung
 
 	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections
 	// or WithMaxConnectionsPerUser.
@@ -102,54 +102,54 @@ type OpError struct {
 
 // The operations of an OpError.
 const (
-	OpListen    = "listen"
-	OpAccept    = "accept"
-	OpRead      = "read"
-	OpHandle    = "handle"
-	OpDial      = "dial"
-	OpSession   = "open session"
-	OpAuthorize = "authorize"
-	OpHandshake = "handshake"
-	OpWrite     = "write"
-	OpQueue     = "queue"
-	OpFlush     = "flush"
-	OpStop      = "stop"
-	OpActivate  = "activate"
-	OpConnect   = "wait connected"
-	OpNotify    = "notify systemd"
-	OpWatchdog  = "watchdog"
-	OpHandOver  = "hand over"
+	OpListen        = "listen"
+	OpAccept        = "accept"
+	OpRead          = "read"
+	OpHandle        = "handle"
+	OpDial          = "dial"
+	OpOpenSession   = "open session"
+	OpAuthorize     = "authorize"
+	OpHandshake     = "handshake"
+	OpWrite         = "write"
+	OpQueue         = "queue"
+	OpFlush         = "flush"
+	OpStop          = "stop"
+	OpActivate      = "activate"
+	OpWaitConnected = "wait connected"
+	OpNotify        = "notify systemd"
+	OpWatchdog      = "watchdog"
+	OpHandOver      = "hand over"
 )
 
 // The mechanism names them alike: a key that is there twice is an error of the compiler.
 var _ = map[bool]struct{}{
 	false: {},
 	OpListen == opListen && OpAccept == opAccept && OpRead == opRead && OpHandle == opHandle &&
-		OpDial == opDial && OpSession == opSession && OpAuthorize == opAuthorize && OpHandshake == opHandshake &&
+		OpDial == opDial && OpOpenSession == opOpenSession && OpAuthorize == opAuthorize && OpHandshake == opHandshake &&
 		OpWrite == opWrite && OpQueue == opQueue && OpFlush == opFlush && OpStop == opStop &&
-		OpActivate == opActivate && OpConnect == opConnect && OpNotify == opNotify && OpWatchdog == opWatchdog &&
+		OpActivate == opActivate && OpWaitConnected == opWaitConnected && OpNotify == opNotify && OpWatchdog == opWatchdog &&
 		OpHandOver == opHandOver: {},
 }
 
 // opWords are the second argument of an ErrorCallback.
 var opWords = map[string]string{
-	OpListen:    "failed to listen",
-	OpAccept:    "failed to accept a connection",
-	OpRead:      "failed to read a message",
-	OpHandle:    "handler failed to process a message",
-	OpDial:      "failed to connect",
-	OpAuthorize: "peer refused",
-	OpHandshake: "failed to agree on TLS",
-	OpSession:   "failed to open an acknowledged session",
-	OpWrite:     "write failure",
-	OpQueue:     "queue could not keep a message",
-	OpFlush:     "failed to flush",
-	OpStop:      "failed to stop cleanly",
-	OpActivate:  "failed to take a socket from systemd",
-	OpConnect:   "no connection",
-	OpNotify:    "failed to tell systemd",
-	OpWatchdog:  "the watchdog is not told that the Reader lives",
-	OpHandOver:  "failed to hand over to the next process",
+	OpListen:        "failed to listen",
+	OpAccept:        "failed to accept a connection",
+	OpRead:          "failed to read a message",
+	OpHandle:        "handler failed to process a message",
+	OpDial:          "failed to connect",
+	OpAuthorize:     "peer refused",
+	OpHandshake:     "failed to agree on TLS",
+	OpOpenSession:   "failed to open an acknowledged session",
+	OpWrite:         "write failure",
+	OpQueue:         "queue could not keep a message",
+	OpFlush:         "failed to flush",
+	OpStop:          "failed to stop cleanly",
+	OpActivate:      "failed to take a socket from systemd",
+	OpWaitConnected: "no connection",
+	OpNotify:        "failed to tell systemd",
+	OpWatchdog:      "the watchdog is not told that the Reader lives",
+	OpHandOver:      "failed to hand over to the next process",
 }
 
 func (e *OpError) Error() string { return (*opError)(e).Error() }
@@ -165,14 +165,14 @@ func asOpError(op, addr string, err error) error {
 	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
 		return err
 	}
-	return public(withOp(op, addr, err))
+	return publicError(withOp(op, addr, err))
 }
 
-// public returns err with the types of this package in place of those that the mechanism has of its own.
-func public(err error) error {
+// publicError returns err with the types of this package in place of those that the mechanism has of its own.
+func publicError(err error) error {
 	switch e := err.(type) {
 	case *opError:
-		return &OpError{Op: e.Op, Addr: e.Addr, Err: public(e.Err)}
+		return &OpError{Op: e.Op, Addr: e.Addr, Err: publicError(e.Err)}
 	case *possibleLossError:
 		return (*PossibleLossError)(e)
 	case *tooLargeError:

@@ -40,43 +40,45 @@ func NewQueue(c QueueConfig) Queue {
 	return Queue{newQueue(limits)}
 }
 
-func (q Queue) Push(data []byte) error                          { return q.q.push(data) }
-func (q Queue) PushWait(ctx context.Context, data []byte) error { return q.q.pushWait(ctx, data) }
+func (q Queue) Push(data []byte) error { return q.q.enqueueAndWake(data) }
+func (q Queue) PushWait(ctx context.Context, data []byte) error {
+	return q.q.enqueueWaitAndWake(ctx, data)
+}
 func (q Queue) Flush(ctx context.Context) error                 { return q.q.flush(ctx) }
 func (q Queue) Flushed() <-chan struct{}                        { return q.q.flushed() }
-func (q Queue) Room() <-chan struct{}                           { return q.q.awaitRoom() }
+func (q Queue) Room() <-chan struct{}                           { return q.q.notifySpace() }
 func (q Queue) Ready() <-chan struct{}                          { return q.q.ready() }
-func (q Queue) Reserve(failed <-chan struct{})                  { q.q.reserve(failed) }
-func (q Queue) Written(n int) (messages int, err error)         { return q.q.written(n) }
+func (q Queue) Reserve(failed <-chan struct{})                  { q.q.waitIdle(failed) }
+func (q Queue) Written(n int) (messages int, err error)         { return q.q.markWritten(n) }
 func (q Queue) Acknowledge(number uint64) (early bool, e error) { return q.q.acknowledge(number) }
 func (q Queue) Unacknowledged() uint64                          { return q.q.unacknowledged() }
 func (q Queue) Rewind() (partial, size uint64)                  { return q.q.rewind() }
-func (q Queue) RefuseLarge() (data []byte, burnt bool)          { return q.q.refuseLarge() }
-func (q Queue) SetAside(number uint64) ([]byte, bool)           { return q.q.setAside(number) }
+func (q Queue) RefuseLarge() (data []byte, burnt bool)          { return q.q.removeOversized() }
+func (q Queue) SetAside(number uint64) ([]byte, bool)           { return q.q.removeHead(number) }
 func (q Queue) DropControl()                                    { q.q.dropControl() }
-func (q Queue) Given() error                                    { return q.q.given() }
-func (q Queue) Passed() uint64                                  { return q.q.passed() }
+func (q Queue) Given() error                                    { return q.q.undeliveredErr() }
+func (q Queue) Passed() uint64                                  { return q.q.removedThrough() }
 func (q Queue) Empty() bool                                     { return q.q.empty() }
-func (q Queue) Held() uint64                                    { return q.q.held() }
+func (q Queue) Held() uint64                                    { return q.q.heldBytes() }
 func (q Queue) Close()                                          { q.q.close() }
-func (q Queue) Seal(visit func([]byte)) uint64                  { return q.q.seal(visit) }
+func (q Queue) Seal(visit func([]byte)) uint64                  { return q.q.discardAll(visit) }
 
 // Put and its kin also return the number of the message, and whether the caller has to drain.
-func (q Queue) Put(data []byte) (number uint64, idle bool, err error) { return q.q.put(data) }
+func (q Queue) Put(data []byte) (number uint64, idle bool, err error) { return q.q.enqueue(data) }
 func (q Queue) PutControl(data []byte) (number uint64, idle bool, err error) {
-	return q.q.putControl(data)
+	return q.q.enqueueControl(data)
 }
 func (q Queue) PutAlways(data []byte) (number uint64, idle bool, err error) {
-	return q.q.putAlways(data)
+	return q.q.enqueueUnbounded(data)
 }
 
 func (q Queue) PutWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
-	return q.q.putWait(ctx, data)
+	return q.q.enqueueWait(ctx, data)
 }
 
 // Resume is what a Writer does with a welcome.
 func (q Queue) Resume(handled, limit uint64) (released uint64, err error) {
-	return q.q.resume(handled, limit)
+	return q.q.applyWelcome(handled, limit)
 }
 
 // A QueueTally is what the metrics know of a Queue.
@@ -87,26 +89,26 @@ type QueueTally struct {
 
 // Tally looks for messages that are too old, other than State.
 func (q Queue) Tally() QueueTally {
-	c := q.q.tally()
+	c := q.q.readCounts()
 	state := QueueState{c.accepted, c.refused, c.sent, c.dropped, c.expired, c.undelivered, c.queued, c.queuedBytes}
-	return QueueTally{state, c.unacknowledged, c.redelivered, c.needless}
+	return QueueTally{state, c.unacknowledged, c.retransmitted, c.droppedControl}
 }
 
 // AckTimes says how long the acknowledgements took.
-func (q Queue) AckTimes() Times {
+func (q Queue) AckTimes() LatencySummary {
 	_, t := q.q.snapshot()
-	return Times(t)
+	return LatencySummary(t)
 }
 
 // Promise keeps room for a frame of so many bytes, until Redeem copies a message into it.
 func (q Queue) Promise(size int) {
 	q.q.mu.Lock()
 	defer q.q.mu.Unlock()
-	q.q.promiseLocked(size)
+	q.q.reserveLocked(size)
 }
 
 func (q Queue) Redeem(data []byte) (number uint64, idle bool, err error) {
-	return q.q.redeem(data, frameSize(len(data)))
+	return q.q.enqueueReserved(data, frameSize(len(data)))
 }
 
 // Segments is how many pieces of memory the messages lie in, and whether a chunk is kept to be filled.
@@ -117,13 +119,13 @@ func (q Queue) Segments() (n int, chunk bool) {
 }
 
 // Spare is how many places in line are kept to be used again.
-func (q Queue) Spare() int { return len(q.q.spare) }
+func (q Queue) Spare() int { return len(q.q.spareWaiters) }
 
 // HasTimer says whether time alone may drop messages.
-func (q Queue) HasTimer() bool { return q.q.timer != nil }
+func (q Queue) HasTimer() bool { return q.q.expiryTimer != nil }
 
 // A SharedRoom is what the queues of a Listener hold together.
-type SharedRoom struct{ s sharedRoom }
+type SharedRoom struct{ s sharedLimit }
 
 func NewSharedRoom(limit int64) *SharedRoom {
 	r := &SharedRoom{}
@@ -139,15 +141,15 @@ func (r *SharedRoom) Dropped() uint64 { return r.s.droppedMessages() }
 func (r *SharedRoom) Used() (bytes int64, waiting int) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	if int64(len(r.s.line)) != r.s.waiting.Load() {
+	if int64(len(r.s.waiters)) != r.s.waiterCount.Load() {
 		panic("the line is not as long as it says")
 	}
-	return r.s.used.Load(), len(r.s.line)
+	return r.s.used.Load(), len(r.s.waiters)
 }
 
 // SharedFits says whether a queue that counts for before may hold size bytes more than held, while all count for used.
 func SharedFits(limit, used, queues, before int64, held uint64, size int) bool {
-	var s sharedRoom
+	var s sharedLimit
 	s.setLimit(limit)
 	s.used.Store(used)
 	s.queues.Store(queues)
@@ -155,16 +157,16 @@ func SharedFits(limit, used, queues, before int64, held uint64, size int) bool {
 }
 
 // Percentiles is what a histogram says of these times.
-func Percentiles(times []time.Duration) Times {
+func Percentiles(times []time.Duration) LatencySummary {
 	var h histogram
 	for _, d := range times {
 		h.add(d, 1)
 	}
-	return Times(h.summary())
+	return LatencySummary(h.summary())
 }
 
 // Age makes every message so much older.
-func (q Queue) Age(d time.Duration) { q.q.epoch = q.q.epoch.Add(-d) }
+func (q Queue) Age(d time.Duration) { q.q.startTime = q.q.startTime.Add(-d) }
 
 // CanFit says whether a message of so many bytes fits, once all is dropped that may be.
 func (q Queue) CanFit(size int) bool {
@@ -178,10 +180,12 @@ func (q Queue) CanFit(size int) bool {
 func (q Queue) Acked() uint64 { return q.q.sequence().acked }
 
 // Take returns what is to be written, about limit bytes, and at most slices of it.
-func (q Queue) Take(limit, slices int) [][]byte { return q.q.take(make([][]byte, 0, slices), limit) }
+func (q Queue) Take(limit, slices int) [][]byte {
+	return q.q.nextBatch(make([][]byte, 0, slices), limit)
+}
 
 // TakeInto is Take with the caller's memory.
-func (q Queue) TakeInto(bufs [][]byte, limit int) [][]byte { return q.q.take(bufs, limit) }
+func (q Queue) TakeInto(bufs [][]byte, limit int) [][]byte { return q.q.nextBatch(bufs, limit) }
 
 // State does not look for messages that are too old, other than Metrics.
 func (q Queue) State() QueueState {
@@ -195,7 +199,7 @@ func (q Queue) State() QueueState {
 func (q Queue) Waiting() (producers, flushes int) {
 	q.q.mu.Lock()
 	defer q.q.mu.Unlock()
-	for p := q.q.room.first; p != nil; p = p.next {
+	for p := q.q.producers.first; p != nil; p = p.next {
 		producers++
 	}
 	for f := q.q.flushers.first; f != nil; f = f.next {
@@ -239,27 +243,27 @@ func (q Queue) Check() error {
 		return fmt.Errorf("message %d of %d is queued", next, q.q.counts.accepted)
 	case q.q.next > q.q.taken && q.q.taken > 0, q.q.taken > len(q.q.front.segs), q.q.next > len(q.q.front.segs):
 		return fmt.Errorf("%d written and %d taken of %d segments", q.q.next, q.q.taken, len(q.q.front.segs))
-	case s.acked > s.sent, s.sent > s.highest:
+	case s.acked > s.sent, s.sent > s.highestSent:
 		return fmt.Errorf("%+v", s)
-	case q.q.promised != 0 || q.q.promisedBytes != 0:
-		return fmt.Errorf("room for %d messages is promised while nobody writes", q.q.promised)
-	case q.q.room.first != nil && q.q.closed:
+	case q.q.reserved != 0 || q.q.reservedBytes != 0:
+		return fmt.Errorf("room for %d messages is promised while nobody writes", q.q.reserved)
+	case q.q.producers.first != nil && q.q.closed:
 		return fmt.Errorf("somebody waits for room in a queue that is closed")
 	}
-	if f := q.q.flushers.first; f != nil && f.who.target <= q.q.passedLocked() {
-		return fmt.Errorf("a flush waits for message %d, which has left", f.who.target)
+	if f := q.q.flushers.first; f != nil && f.value.target <= q.q.removedThroughLocked() {
+		return fmt.Errorf("a flush waits for message %d, which has left", f.value.target)
 	}
 	waits := len(q.q.waiting.segs) > 0
 	if q.q.maxAge > 0 && waits {
-		if age := q.q.ageLocked() - q.q.waiting.segs[0].at; age > q.q.maxAge+minExpiry {
+		if age := q.q.ageLocked() - q.q.waiting.segs[0].queuedAt; age > q.q.maxAge+minExpiryInterval {
 			return fmt.Errorf("a message has waited for %v, and may for %v", age, q.q.maxAge)
 		}
 	}
-	if q.q.maxAge > 0 && (waits || q.q.firstIdleLocked() < len(q.q.front.segs)) && !q.q.armed {
+	if q.q.maxAge > 0 && (waits || q.q.firstDroppableLocked() < len(q.q.front.segs)) && !q.q.timerSet {
 		return fmt.Errorf("no timer runs for what gets too old")
 	}
-	if p := q.q.room.first; p != nil && q.q.fitsLocked(p.who.size) {
-		return fmt.Errorf("a producer waits for room for %d bytes, which there is", p.who.size)
+	if p := q.q.producers.first; p != nil && q.q.fitsLocked(p.value.size) {
+		return fmt.Errorf("a producer waits for room for %d bytes, which there is", p.value.size)
 	}
 	return nil
 }

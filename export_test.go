@@ -24,14 +24,14 @@ const CanTellUnread = canTellUnread
 
 // LastWords is what a Writer makes of b, which its reader sent in pieces of size bytes.
 func LastWords(b []byte, size int) (heard bool, report EndReport, foreign bool) {
-	var l lastWords
+	var l goodbyeReader
 	for len(b) > 0 {
-		n := copy(l.space(), b[:min(size, len(b))])
+		n := copy(l.free(), b[:min(size, len(b))])
 		heard = l.add(n) || heard
 		b = b[n:]
 	}
 	r := l.report
-	return heard, EndReport{uint64(r.reason), r.next, r.skipped, r.limit}, l.foreign
+	return heard, EndReport{uint64(r.reason), r.firstUnread, r.skipped, r.limit}, l.notProtocol
 }
 
 // Acknowledge hands b, which a reader sent after the welcome, to a queue of so many messages, of which so
@@ -39,23 +39,23 @@ func LastWords(b []byte, size int) (heard bool, report EndReport, foreign bool) 
 func Acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err error) {
 	q := newQueue(queueLimits{messages: 1000, bytes: 1 << 20, acks: true})
 	for range messages {
-		if err := q.push([]byte("message")); err != nil {
+		if err := q.enqueueAndWake([]byte("message")); err != nil {
 			return 0, 0, err
 		}
 	}
-	bufs := q.take(make([][]byte, 0, maxVector), batchSize)
+	bufs := q.nextBatch(make([][]byte, 0, maxVector), batchSize)
 	if len(bufs) > 0 {
 		half := 0
 		if sent < messages {
 			half = 3
 		}
-		if _, err := q.written(8*sent + half); err != nil {
+		if _, err := q.markWritten(8*sent + half); err != nil {
 			return 0, 0, err
 		}
 	}
 	o := newOutbound(&pieceConn{pieces: [][]byte{b}}, time.Second)
 	o.back = &backChannel{acknowledge: q.acknowledge}
-	if err = o.listen(func() {}); err == io.EOF {
+	if err = o.readAcks(func() {}); err == io.EOF {
 		err = nil
 	}
 	counts, _ := q.snapshot()
@@ -80,8 +80,8 @@ func Decode(limit uint64, bufSize uint32, pieces [][]byte) (messages [][]byte, e
 // DecodeConn is Decode with what comes from conn, which stays open.
 func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte, err error) {
 	limits := inLimits{maxMessageSize: min(limit, maxMessageLimit), readSize: int(bufSize)}
-	in := newInbound(conn, limits, &budget{limit: 1 << 30})
-	defer in.release()
+	in := newInbound(conn, limits, &readMemory{limit: 1 << 30})
+	defer in.releaseBuffer()
 	for {
 		refused := in.deliver(func(data []byte) {
 			messages = append(messages, append([]byte{}, data...))
@@ -94,11 +94,11 @@ func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte,
 			return messages, err
 		}
 		if refused != nil {
-			in.requestClose(endOrderly)
+			in.requestClose(closeOrderly)
 			continue
 		}
 		if ended := in.fill(); ended != nil {
-			if ended == io.EOF && in.midway() > 0 {
+			if ended == io.EOF && in.partialBytes() > 0 {
 				ended = io.ErrUnexpectedEOF
 			}
 			if ended != io.EOF {
@@ -111,7 +111,7 @@ func DecodeConn(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte,
 
 // HasRead says whether the peer of conn has read everything, as far as the kernel can tell.
 func HasRead(conn net.Conn) bool {
-	_, raw := inspect(conn)
+	_, raw := kindOf(conn)
 	bytes, ok := unread(raw)
 	return !ok || bytes == 0
 }
@@ -139,20 +139,20 @@ func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 
 // Slots is how many descriptors this process has left with systemd.
-func Slots() int64 { return slots.Load() }
+func Slots() int64 { return storedCount.Load() }
 
 // ReclaimAfterAnother has a writer connect again before what an earlier process has left of it is taken over.
 func ReclaimAfterAnother() error {
-	m := newWriterMemory(10, time.Hour)
-	key := writerKey{who: "uid 0", writer: id{1}}
-	left := legacyWriter{key: key, attempt: 1, handled: 5}
-	m.restore([]legacyWriter{left}, time.Now())
-	c, err := m.claim(key.who, hello{writer: key.writer, attempt: 2, first: 6, sent: 9}, func() {})
+	m := newWriterStates(10, time.Hour)
+	key := writerKey{identity: "uid 0", writer: id{1}}
+	left := writerSnapshot{key: key, epoch: 1, handled: 5}
+	m.restore([]writerSnapshot{left}, time.Now())
+	c, err := m.acquire(key.identity, hello{writer: key.writer, epoch: 2, firstSeq: 6, lastSentSeq: 9}, func() {})
 	if err != nil {
 		return err
 	}
 	c.release(9, 0)
-	_, err = m.reclaim(key, left, func() {})
+	_, err = m.acquireInherited(key, left, func() {})
 	return err
 }
 
@@ -161,11 +161,11 @@ func ReclaimAfterAnother() error {
 // were served.
 func MemoryTurns(users []string, steps int) (order []int) {
 	const size = 1 << 20
-	b := budget{limit: size}
-	var first, second loan
+	b := readMemory{limit: size}
+	var first, second reservation
 	b.TryReserve(&first, size)
 	b.Reserve(&second, size) // Beyond the limit.
-	loans, turns, left := make([]loan, len(users)), make([]<-chan struct{}, len(users)), make([]int, len(users))
+	loans, turns, left := make([]reservation, len(users)), make([]<-chan struct{}, len(users)), make([]int, len(users))
 	for i, user := range users {
 		loans[i].user, left[i] = user, steps
 		turns[i] = b.Reserve(&loans[i], size)
@@ -213,11 +213,11 @@ func DiscardResumed(conn net.Conn) error {
 	s := r.server
 	limits := s.cfg.in
 	limits.inherited = true
-	c := &stream{connection: &connection{server: s, in: newInbound(conn, limits, s.cfg.memory)}}
+	c := &stream{connection: &connection{server: s, in: newInbound(conn, limits, s.cfg.readMemory)}}
 	err = c.in.fill()
 	c.in.halt()
-	c.discard()
-	c.in.release()
+	c.discardUnhandled()
+	c.in.releaseBuffer()
 	c.in.close()
 	return err
 }

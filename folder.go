@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// folderMode is the mode of the directories that are made.
-	folderMode = 0o750
+	// directoryMode is the mode of the directories that are made.
+	directoryMode = 0o750
 	// maxSymlinks is how many symbolic links may lie on the way, as in path_resolution(7).
 	maxSymlinks = 40
 )

@@ -24,8 +24,8 @@ func checkPath(folder string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	trust := trusted(root)
-	if err := trust.checkFolder("/", root); err != nil {
+	trust := newTrustedUIDs(root)
+	if err := trust.checkDirectory("/", root); err != nil {
 		return nil, err
 	}
 	rest := strings.Split(folder, "/")
@@ -42,7 +42,7 @@ func checkPath(folder string) (fs.FileInfo, error) {
 			return nil, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
-			if err := trust.checkFolder(next, info); err != nil {
+			if err := trust.checkDirectory(next, info); err != nil {
 				return nil, err
 			}
 			at, found = next, info

@@ -22,10 +22,10 @@ const (
 	atEmptyPath = 0x1000
 )
 
-// A folder is an open directory that no stranger can change.
-type folder struct {
-	dir  *os.File
-	path string // As it was found, without symbolic links.
+// A directory is an open directory that no stranger can change.
+type directory struct {
+	handle *os.File
+	path   string // As it was found, without symbolic links.
 }
 
 // An entry is something in a folder, which stays what it is when its name is given to something else.
@@ -34,9 +34,9 @@ type entry struct {
 	info fs.FileInfo
 }
 
-// openFolder opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
+// openDirectory opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
 // If create is set, it makes the directories that are missing.
-func openFolder(path string, create bool) (*folder, error) {
+func openDirectory(path string, create bool) (*directory, error) {
 	path, err := fromRoot(path)
 	if err != nil {
 		return nil, err
@@ -56,14 +56,14 @@ func openFolder(path string, create bool) (*folder, error) {
 			rest = append(strings.Split(target, "/"), rest...)
 		}
 	}
-	return &folder{dir: w.at, path: w.where}, nil
+	return &directory{handle: w.at, path: w.path}, nil
 }
 
-func (f *folder) close() { _ = f.dir.Close() }
+func (f *directory) close() { _ = f.handle.Close() }
 
 // find returns what has that name, without following it.
-func (f *folder) find(name string) (*entry, error) {
-	file, err := openAt(f.dir, name, filepath.Join(f.path, name), oPath|syscall.O_NOFOLLOW, 0)
+func (f *directory) find(name string) (*entry, error) {
+	file, err := openAt(f.handle, name, filepath.Join(f.path, name), oPath|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (f *folder) find(name string) (*entry, error) {
 }
 
 // look returns what is known of that name, also if there is no descriptor left to open it with.
-func (f *folder) look(name string) (info fs.FileInfo, err error) {
+func (f *directory) look(name string) (info fs.FileInfo, err error) {
 	found, err := f.find(name)
 	if err == nil {
 		found.close()
@@ -85,7 +85,7 @@ func (f *folder) look(name string) (info fs.FileInfo, err error) {
 	if !outOfResources(err) {
 		return nil, err
 	}
-	lookErr := control(f.dir, func(fd int) error {
+	lookErr := control(f.handle, func(fd int) error {
 		info, err = os.Lstat(filepath.Join(ownPath(fd), name))
 		return nil
 	})
@@ -94,13 +94,13 @@ func (f *folder) look(name string) (info fs.FileInfo, err error) {
 
 // create opens a regular file, or makes it for its owner alone. It does not wait: a stranger who has made the file may
 // have a lease on it (fcntl(2)).
-func (f *folder) create(name string) (*os.File, error) {
-	return openAt(f.dir, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+func (f *directory) create(name string) (*os.File, error) {
+	return openAt(f.handle, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
 // remove takes a name away.
-func (f *folder) remove(name string) error {
-	err := control(f.dir, func(at int) error { return syscall.Unlinkat(at, name) })
+func (f *directory) remove(name string) error {
+	err := control(f.handle, func(at int) error { return syscall.Unlinkat(at, name) })
 	if err != nil {
 		return &fs.PathError{Op: "remove", Path: filepath.Join(f.path, name), Err: err}
 	}
@@ -130,11 +130,11 @@ func (e *entry) chmod(mode fs.FileMode) error {
 	})
 }
 
-// knock connects to the socket, and says how that went. Where /proc is not mounted it has to go by the path.
-func (e *entry) knock(path string) error {
-	err := control(e.file, func(fd int) error { return knock(ownPath(fd)) })
+// tryConnect connects to the socket, and says how that went. Where /proc is not mounted it has to go by the path.
+func (e *entry) tryConnect(path string) error {
+	err := control(e.file, func(fd int) error { return tryConnect(ownPath(fd)) })
 	if errors.Is(err, fs.ErrNotExist) {
-		return knock(path)
+		return tryConnect(path)
 	}
 	return err
 }

@@ -16,25 +16,25 @@ import (
 	"path/filepath"
 )
 
-// A folder is an open directory that no stranger can change.
-type folder struct {
-	dir  *os.Root
-	path string
+// A directory is an open directory that no stranger can change.
+type directory struct {
+	handle *os.Root
+	path   string
 }
 
 // An entry is something in a folder, as it was found.
 type entry struct {
-	folder *folder
-	name   string
-	info   fs.FileInfo
+	directory *directory
+	name      string
+	info      fs.FileInfo
 }
 
-// openFolder opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
+// openDirectory opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
 // If create is set, it makes the directories that are missing.
-func openFolder(path string, create bool) (*folder, error) {
+func openDirectory(path string, create bool) (*directory, error) {
 	checked, err := checkPath(path)
 	if create && errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(path, folderMode); err != nil {
+		if err := os.MkdirAll(path, directoryMode); err != nil {
 			return nil, fmt.Errorf("making the socket's directory: %w", err)
 		}
 		checked, err = checkPath(path)
@@ -53,39 +53,39 @@ func openFolder(path string, create bool) (*folder, error) {
 	if err != nil {
 		return nil, firstError(err, dir.Close())
 	}
-	return &folder{dir: dir, path: path}, nil
+	return &directory{handle: dir, path: path}, nil
 }
 
-func (f *folder) close() { _ = f.dir.Close() }
+func (f *directory) close() { _ = f.handle.Close() }
 
 // find returns what has that name, without following it.
-func (f *folder) find(name string) (*entry, error) {
-	info, err := f.dir.Lstat(name)
+func (f *directory) find(name string) (*entry, error) {
+	info, err := f.handle.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
-	return &entry{folder: f, name: name, info: info}, nil
+	return &entry{directory: f, name: name, info: info}, nil
 }
 
 // look returns what is known of that name.
-func (f *folder) look(name string) (fs.FileInfo, error) { return f.dir.Lstat(name) }
+func (f *directory) look(name string) (fs.FileInfo, error) { return f.handle.Lstat(name) }
 
 // create opens a regular file, or makes it for its owner alone.
-func (f *folder) create(name string) (*os.File, error) {
-	return f.dir.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+func (f *directory) create(name string) (*os.File, error) {
+	return f.handle.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
 // remove takes a name away.
-func (f *folder) remove(name string) error { return f.dir.Remove(name) }
+func (f *directory) remove(name string) error { return f.handle.Remove(name) }
 
 func (e *entry) close() {}
 
 // chown gives the file away.
-func (e *entry) chown(uid, gid int) error { return e.folder.dir.Lchown(e.name, uid, gid) }
+func (e *entry) chown(uid, gid int) error { return e.directory.handle.Lchown(e.name, uid, gid) }
 
 // chmod sets the file's mode. It follows symbolic links, though not out of the directory; who could put one
 // there has been refused.
-func (e *entry) chmod(mode fs.FileMode) error { return e.folder.dir.Chmod(e.name, mode) }
+func (e *entry) chmod(mode fs.FileMode) error { return e.directory.handle.Chmod(e.name, mode) }
 
-// knock connects to the socket, and says how that went.
-func (e *entry) knock(string) error { return knock(filepath.Join(e.folder.path, e.name)) }
+// tryConnect connects to the socket, and says how that went.
+func (e *entry) tryConnect(string) error { return tryConnect(filepath.Join(e.directory.path, e.name)) }

@@ -15,13 +15,13 @@ import (
 	"syscall"
 )
 
-// A trust is the users who may control the way to a socket: root, this process's user, and the owner of
+// A trustedUIDs is the users who may control the way to a socket: root, this process's user, and the owner of
 // the root directory. The last is root as well, but in a user namespace root may have no number of its own
 // (user_namespaces(7)), and there it is the only one who owns what root owns.
-type trust []int
+type trustedUIDs []int
 
-// trusted takes what is known of the root directory.
-func trusted(root fs.FileInfo) trust { return trust{0, os.Geteuid(), ownerOf(root)} }
+// newTrustedUIDs takes what is known of the root directory.
+func newTrustedUIDs(root fs.FileInfo) trustedUIDs { return trustedUIDs{0, os.Geteuid(), ownerOf(root)} }
 
 // fromRoot is filepath.Abs without its Clean, for which "link/.." is where it began.
 func fromRoot(path string) (string, error) {
@@ -40,10 +40,10 @@ func ownerOf(info fs.FileInfo) int {
 	return -1
 }
 
-// checkFolder refuses a directory in which another user could replace what lies on the way: its owner, or,
+// checkDirectory refuses a directory in which another user could replace what lies on the way: its owner, or,
 // unless the sticky bit is set, its group and everybody else, if they may write to it (inode(7)). The
 // group's bit stands for the entries of an access control list too (acl(5)).
-func (t trust) checkFolder(path string, info fs.FileInfo) error {
+func (t trustedUIDs) checkDirectory(path string, info fs.FileInfo) error {
 	const others = 0o022
 	mode := info.Mode()
 	switch {
@@ -63,7 +63,7 @@ func (t trust) checkFolder(path string, info fs.FileInfo) error {
 }
 
 // checkLink refuses a symbolic link whose owner may change where it leads.
-func (t trust) checkLink(path string, info fs.FileInfo) error {
+func (t trustedUIDs) checkLink(path string, info fs.FileInfo) error {
 	if !slices.Contains(t, ownerOf(info)) {
 		return fmt.Errorf("%w: the symbolic link %s belongs to uid %d, who may change where it leads; use a path without it",
 			errInvalidSocketPath, path, ownerOf(info))

@@ -17,8 +17,8 @@ import (
 // A walk goes from one directory to the next.
 type walk struct {
 	at     *os.File // The directory that it has come to.
-	where  string   // Its path, for people.
-	trust  trust
+	path   string   // Its path, for people.
+	trust  trustedUIDs
 	links  int
 	create bool
 }
@@ -31,8 +31,8 @@ func (w *walk) restart() error {
 	}
 	info, err := root.Stat()
 	if err == nil {
-		w.trust = trusted(info)
-		err = w.trust.checkFolder("/", info)
+		w.trust = newTrustedUIDs(info)
+		err = w.trust.checkDirectory("/", info)
 	}
 	if err != nil {
 		_ = root.Close()
@@ -46,7 +46,7 @@ func (w *walk) goTo(dir *os.File, where string) {
 	if w.at != nil {
 		_ = w.at.Close()
 	}
-	w.at, w.where = dir, where
+	w.at, w.path = dir, where
 }
 
 // step goes on to name. If that is a symbolic link, it returns where it leads.
@@ -54,7 +54,7 @@ func (w *walk) step(name string) (target string, err error) {
 	if name == "" || name == "." {
 		return "", nil
 	}
-	where := filepath.Join(w.where, name)
+	where := filepath.Join(w.path, name)
 	next, err := w.open(name, where)
 	if err != nil {
 		return "", err
@@ -66,7 +66,7 @@ func (w *walk) step(name string) (target string, err error) {
 		target, err = w.follow(next, where, info)
 		return target, firstError(err, next.Close())
 	default:
-		err = w.trust.checkFolder(where, info)
+		err = w.trust.checkDirectory(where, info)
 	}
 	if err != nil {
 		_ = next.Close()
@@ -82,7 +82,7 @@ func (w *walk) open(name, where string) (*os.File, error) {
 	if !w.create || !errors.Is(err, fs.ErrNotExist) {
 		return next, err
 	}
-	err = control(w.at, func(at int) error { return syscall.Mkdirat(at, name, folderMode) })
+	err = control(w.at, func(at int) error { return syscall.Mkdirat(at, name, directoryMode) })
 	if err != nil && !errors.Is(err, fs.ErrExist) { // Another Reader may have made it.
 		return nil, fmt.Errorf("making the socket's directory: %w", &fs.PathError{Op: "mkdir", Path: where, Err: err})
 	}

@@ -11,17 +11,17 @@ import (
 	"math/bits"
 )
 
-// maxHeaderSize is the longest length prefix: 64 bits in groups of seven.
-const maxHeaderSize = binary.MaxVarintLen64
+// maxPrefixSize is the longest length prefix: 64 bits in groups of seven.
+const maxPrefixSize = binary.MaxVarintLen64
 
-// headerSize returns the length in bytes of the prefix of a message of n bytes.
-func headerSize(n int) int {
+// prefixSize returns the length in bytes of the prefix of a message of n bytes.
+func prefixSize(n int) int {
 	return (bits.Len64(uint64(n)|1) + 6) / 7
 }
 
 // frameSize returns the length in bytes of the frame of a message of n bytes.
 func frameSize(n int) int {
-	return headerSize(n) + n
+	return prefixSize(n) + n
 }
 
 // appendFrame appends the frame of data to dst. It keeps neither.
@@ -30,15 +30,15 @@ func appendFrame(dst, data []byte) []byte {
 	return append(dst, data...)
 }
 
-// parseHeader reads the length prefix at the start of b: the message's length, and the prefix's own.
+// parsePrefix reads the length prefix at the start of b: the message's length, and the prefix's own.
 // A prefix that is not there whole yet has the size 0; one that overflows 64 bits is an error.
-func parseHeader(b []byte) (length uint64, size int, err error) {
+func parsePrefix(b []byte) (length uint64, size int, err error) {
 	if len(b) > 0 && b[0] < 0x80 {
 		return uint64(b[0]), 1, nil
 	}
 	length, size = binary.Uvarint(b)
 	if size < 0 {
-		return 0, 0, fmt.Errorf("%w: % x… is longer than 64 bits", errInvalidLengthPrefix, b[:maxHeaderSize])
+		return 0, 0, fmt.Errorf("%w: % x… is longer than 64 bits", errInvalidLengthPrefix, b[:maxPrefixSize])
 	}
 	return length, size, nil
 }
@@ -47,7 +47,7 @@ func parseHeader(b []byte) (length uint64, size int, err error) {
 // It returns how many lie in b to their last byte, and where the last of those ends.
 func wholeFrames(b []byte) (count, end int) {
 	for end < len(b) {
-		length, size, err := parseHeader(b[end:])
+		length, size, err := parsePrefix(b[end:])
 		if err != nil || size == 0 || uint64(len(b)-end-size) < length {
 			break
 		}
@@ -60,7 +60,7 @@ func wholeFrames(b []byte) (count, end int) {
 // framesSize returns the length in bytes of the first count frames in b, which were made by appendFrame.
 func framesSize(b []byte, count int) (size int) {
 	for range count {
-		length, header, _ := parseHeader(b[size:])
+		length, header, _ := parsePrefix(b[size:])
 		size += header + int(length)
 	}
 	return size

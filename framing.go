@@ -42,8 +42,8 @@
 //	                    delivered; queued ones are lost
 //	host failed         unhandled messages are lost                  the same
 //
-// A Reader keeps the states of 4,096 writers ([WithMaxWriters]), each for an hour after its last connection
-// ([WithWriterMemory]). A writer without state retransmits its unacknowledged messages, with Redelivered set.
+// A Reader keeps the states of 4,096 writers ([WithMaxWriterStates]), each for an hour after its last connection
+// ([WithWriterRetention]). A writer without state retransmits its unacknowledged messages, with Redelivered set.
 //
 // # Trust
 //
@@ -89,14 +89,14 @@ import (
 // hold, on a 32-bit system either, is never believed.
 const maxMessageLimit = 1 << 30
 
-// maxHeaderRoom is more than any prefix of a message takes.
-const maxHeaderRoom = 16
+// prefixAllowance is more than any prefix of a message takes.
+const prefixAllowance = 16
 
 // A length that is believed fits an int of 32 bits with its prefix, and a queue has room for the prefix of its largest
 // message: otherwise these lines are errors of the compiler.
 const (
-	_ = int32(maxMessageLimit + maxHeaderSize)
-	_ = uint64(maxHeaderRoom - maxHeaderSize)
+	_ = int32(maxMessageLimit + maxPrefixSize)
+	_ = uint64(prefixAllowance - maxPrefixSize)
 )
 
 // A TooLargeError is the error of a Conn or a Link for a received message over its limit. The

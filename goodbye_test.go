@@ -165,7 +165,7 @@ func checkPeerEnd(t *testing.T, way string, end peerEnd, messages int) {
 	ended := make(chan struct{}, 100)
 	w := newWriter(t, address, append(opts, udsipc.WithWriterErrorCallback(errs.callback),
 		udsipc.WithStateCallback(func(s udsipc.State, _ error) {
-			if s == udsipc.StateLost {
+			if s == udsipc.StateDisconnected {
 				ended <- struct{}{}
 			}
 		}))...)

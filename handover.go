@@ -16,7 +16,7 @@ import (
 // handOver is stop for a process that another one is to follow at once.
 func (s *server) handOver(ctx context.Context) error {
 	if err := s.prepareHandOver(); err != nil {
-		s.report(opHandOver, s.cfg.where, err)
+		s.report(opHandOver, s.cfg.addrText, err)
 	}
 	return s.stop(ctx)
 }
@@ -27,7 +27,7 @@ func (s *server) prepareHandOver() error {
 	phase, listener, passed, file := s.phase, s.acceptor.listener, s.acceptor.passed != nil, s.acceptor.file
 	s.mu.Unlock()
 	switch {
-	case phase != phaseStarted, s.acceptor.single():
+	case phase != phaseStarted, s.acceptor.isSingle():
 		return nil
 	case s.cfg.withoutSystemd || s.cfg.listener != nil:
 		return errors.New("not possible with WithoutSystemd or WithListener")
@@ -40,7 +40,7 @@ func (s *server) prepareHandOver() error {
 		if !ok {
 			return errors.New("a listener without a descriptor cannot be left with systemd")
 		}
-		if err := s.store.share.addListener(boundTo(file.identity(), s.cfg.socket.address), what); err != nil {
+		if err := s.store.share.addListener(identityOfListener(file.identity(), s.cfg.socket.address), what); err != nil {
 			s.store.share.removeAll()
 			return err
 		}
@@ -55,9 +55,9 @@ func (s *server) prepareHandOver() error {
 	return nil
 }
 
-// boundTo is what tells a listener from others.
-func boundTo(file fileIdentity, where address) bound {
-	return bound{device: file.device, inode: file.inode, address: where.hash()}
+// identityOfListener is what tells a listener from others.
+func identityOfListener(file fileIdentity, where address) listenerIdentity {
+	return listenerIdentity{device: file.device, inode: file.inode, address: where.hash()}
 }
 
 // handOver leaves a connection that is at rest with systemd, and waits until it is certain that it is kept. It says
@@ -68,17 +68,17 @@ func (c *stream) handOver() bool {
 	switch {
 	case c.acks != nil:
 		kind = storeSession
-	case in.untouched():
-		kind = storeFresh
+	case in.neverRead():
+		kind = storeUnread
 	}
-	in.tellHandled()
+	in.sendAck()
 	what := in.handOverSocket()
 	inode, err := s.store.share.addConn(kind, what)
 	if err != nil {
 		in.refuseHandOver(err)
 		return false
 	}
-	if !s.store.awaitVerdict(c, c.rest(inode)) {
+	if !s.store.waitDecision(c, c.snapshotSession(inode)) {
 		in.refuseHandOver(nil)
 		return false
 	}
@@ -86,59 +86,59 @@ func (c *stream) handOver() bool {
 	return true
 }
 
-// rest is what the next process has to know of a session; nil without one.
-func (c *stream) rest(inode uint64) *legacySession {
+// snapshotSession is what the next process has to know of a session; nil without one.
+func (c *stream) snapshotSession(inode uint64) *sessionSnapshot {
 	if c.acks == nil {
 		return nil
 	}
-	limit, silence, beat := c.acks.agreed()
+	limit, silence, beat := c.acks.negotiated()
 	handled := c.acks.handled()
-	return &legacySession{
-		inode: inode, writer: c.claim.is(handled, c.tried.of(handled+1)), limit: limit, silence: silence, beat: beat,
+	return &sessionSnapshot{
+		inode: inode, writer: c.ownership.snapshot(handled, c.attempts.countFor(handled+1)), limit: limit, heartbeatTimeout: silence, heartbeatInterval: beat,
 	}
 }
 
-func (s *server) allAtRest() bool {
+func (s *server) allPaused() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.store.restingIs(len(s.conns.all))
+	return s.store.pausedIs(len(s.conns.all))
 }
 
-// settleHandOver waits until every connection is at rest or has ended, leaves what is known beside them, and makes
+// completeHandOver waits until every connection is at rest or has ended, leaves what is known beside them, and makes
 // sure that systemd has it all. If it has not, this becomes a mere Stop.
-func (s *server) settleHandOver() {
-	for !s.allAtRest() && s.handling.Err() == nil {
+func (s *server) completeHandOver() {
+	for !s.allPaused() && s.forceCtx.Err() == nil {
 		select {
-		case <-s.store.rested:
-		case <-s.handling.Done():
+		case <-s.store.pauseChanged:
+		case <-s.forceCtx.Done():
 		}
 	}
-	err := s.handling.Err()
+	err := s.forceCtx.Err()
 	if err == nil {
-		err = s.store.leaveState(s.writers)
+		err = s.store.addState(s.writerStates)
 	}
 	if err == nil {
 		err = s.store.share.confirm()
 	}
 	if err == nil {
 		_ = s.acceptor.listener.Close() // systemd has it.
-		s.acceptor.file.leave()
+		s.acceptor.file.close()
 	} else {
-		s.report(opHandOver, s.cfg.where, fmt.Errorf("ending as Stop does: %w", err))
+		s.report(opHandOver, s.cfg.addrText, fmt.Errorf("ending as Stop does: %w", err))
 		s.store.share.removeAll()
-		s.stopAfterAll()
+		s.fallBackToStop()
 	}
 	s.store.decide(err == nil)
 }
 
-// stopAfterAll ends the listener as Stop does.
-func (s *server) stopAfterAll() {
+// fallBackToStop ends the listener as Stop does.
+func (s *server) fallBackToStop() {
 	s.mu.Lock()
 	s.handingOver = false
 	err := s.acceptor.quiesceLocked()
 	s.mu.Unlock()
 	if err != nil {
-		s.report(opStop, s.cfg.where, err)
+		s.report(opStop, s.cfg.addrText, err)
 	}
 	_ = s.acceptor.accept() // Those in the backlog; it is stopping.
 	_ = s.acceptor.listener.Close()

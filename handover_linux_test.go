@@ -48,7 +48,7 @@ func TestHandOver(t *testing.T) {
 				}
 				torrent.progress(t)
 				count := torrent.end(t)
-				if m := torrent.w.Metrics(); m.Connections != 1 || m.Redelivered != 0 {
+				if m := torrent.w.Metrics(); m.Connections != 1 || m.Retransmitted != 0 {
 					t.Errorf("%+v", m)
 				}
 				if m := idle.Metrics(); m.Connections != 1 || m.LostConnections != 0 {

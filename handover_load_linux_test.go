@@ -21,8 +21,8 @@ func TestHandOverOfLargeMessages(t *testing.T) {
 		opts              []udsipc.ReaderOption
 	}{
 		"defaults":     {10, 9 << 20, nil},
-		"small memory": {6, 1 << 20, []udsipc.ReaderOption{udsipc.WithReadMemory(2 << 20)}},
-		"many buffers": {100, 1000, []udsipc.ReaderOption{udsipc.WithReadMemory(1 << 20)}},
+		"small memory": {6, 1 << 20, []udsipc.ReaderOption{udsipc.WithMaxReadMemory(2 << 20)}},
+		"many buffers": {100, 1000, []udsipc.ReaderOption{udsipc.WithMaxReadMemory(1 << 20)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			systemd := fakeNotify(t, socketPath(t))
@@ -39,7 +39,7 @@ func TestHandOverOfLargeMessages(t *testing.T) {
 			if err := r.HandOver(ctx); err != nil {
 				t.Error(err)
 			}
-			if m := r.Metrics(); m.HandedOver != uint64(test.connections) || m.Memory != 0 {
+			if m := r.Metrics(); m.HandedOver != uint64(test.connections) || m.ReadMemory != 0 {
 				t.Errorf("%d of %d connections were handed over: %+v", m.HandedOver, test.connections, m)
 			}
 		})
@@ -92,7 +92,7 @@ func TestFailedHandOverUnderLoad(t *testing.T) {
 			damaged.Add(1)
 		}
 		return nil
-	}, path, udsipc.WithReadMemory(4<<20), udsipc.WithReaderErrorCallback(errs.callback))
+	}, path, udsipc.WithMaxReadMemory(4<<20), udsipc.WithReaderErrorCallback(errs.callback))
 	f := startFlood(t, path, connections, size)
 	until(t, "it flows", func() bool { return handled.Load() > 3*connections && r.Metrics().Connections == connections })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

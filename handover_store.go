@@ -14,68 +14,68 @@ import (
 
 // A handOverStore is the share of a server in systemd's descriptor store.
 type handOverStore struct {
-	share   *storeShare
-	rested  chan struct{} // One slot: a connection is at rest, or has ended.
-	verdict chan struct{} // Closed when it is certain what becomes of those at rest.
+	share        *storeShare
+	pauseChanged chan struct{} // One slot: a connection is at rest, or has ended.
+	decided      chan struct{} // Closed when it is certain what becomes of those at rest.
 
-	mu       sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
-	resting  int        // How many connections were, and wait whether that is for good.
-	sessions map[*stream]legacySession
-	kept     bool // It is for good; verdict is closed.
+	mu          sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
+	pausedConns int        // How many connections were, and wait whether that is for good.
+	sessions    map[*stream]sessionSnapshot
+	confirmed   bool // It is for good; verdict is closed.
 }
 
 func newHandOverStore(key string) handOverStore {
-	return handOverStore{share: newStoreShare(key), rested: make(chan struct{}, 1), verdict: make(chan struct{}), sessions: make(map[*stream]legacySession)}
+	return handOverStore{share: newStoreShare(key), pauseChanged: make(chan struct{}, 1), decided: make(chan struct{}), sessions: make(map[*stream]sessionSnapshot)}
 }
 
-// leaveState leaves what is known of the writers, and of the connections at rest. It has a reserved slot.
-func (h *handOverStore) leaveState(writers *writerMemory) error {
+// addState leaves what is known of the writers, and of the connections at rest. It has a reserved slot.
+func (h *handOverStore) addState(writers *writerStates) error {
 	h.mu.Lock()
-	state := legacyState{sessions: slices.Collect(maps.Values(h.sessions))}
+	state := handOverState{sessions: slices.Collect(maps.Values(h.sessions))}
 	h.mu.Unlock()
 	state.writers = writers.export(time.Now())
-	return h.share.addState(state.bytes())
+	return h.share.addState(state.encode())
 }
 
-// awaitVerdict is called by a connection at rest. It returns whether systemd keeps everything. Only settleHandOver
+// waitDecision is called by a connection at rest. It returns whether systemd keeps everything. Only completeHandOver
 // decides that, also after a stop that does not wait: a connection that is told its end must not be with systemd.
 //
 // A newer connection of the same writer cannot come to rest before this one has let go of the writer. Then this one
 // ends; the next process closes it, because nothing is known of its session.
-func (h *handOverStore) awaitVerdict(c *stream, session *legacySession) bool {
+func (h *handOverStore) waitDecision(c *stream, session *sessionSnapshot) bool {
 	h.mu.Lock()
-	h.resting++
+	h.pausedConns++
 	if session != nil {
 		h.sessions[c] = *session
 	}
 	h.mu.Unlock()
-	h.signalRest()
+	h.signalPaused()
 	fenced := false
 	select {
-	case <-h.verdict:
+	case <-h.decided:
 	case <-c.fenced: // nil without a session.
 		fenced = true
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.resting--
+	h.pausedConns--
 	if fenced {
 		delete(h.sessions, c)
 	}
-	return h.kept && !fenced
+	return h.confirmed && !fenced
 }
 
-// restingIs reports whether so many connections are at rest.
-func (h *handOverStore) restingIs(n int) bool {
+// pausedIs reports whether so many connections are at rest.
+func (h *handOverStore) pausedIs(n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.resting == n
+	return h.pausedConns == n
 }
 
-// signalRest has whoever waits look again whether all connections are at rest.
-func (h *handOverStore) signalRest() {
+// signalPaused has whoever waits look again whether all connections are at rest.
+func (h *handOverStore) signalPaused() {
 	select {
-	case h.rested <- struct{}{}:
+	case h.pauseChanged <- struct{}{}:
 	default:
 	}
 }
@@ -83,7 +83,7 @@ func (h *handOverStore) signalRest() {
 // decide tells the connections at rest whether systemd keeps everything.
 func (h *handOverStore) decide(kept bool) {
 	h.mu.Lock()
-	h.kept = kept
+	h.confirmed = kept
 	h.mu.Unlock()
-	close(h.verdict)
+	close(h.decided)
 }

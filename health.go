@@ -16,8 +16,8 @@ type deadliner interface{ SetDeadline(time.Time) error }
 // A healthCheck checks whether the accept loop responds. It wakes Accept by a deadline in the past; the loop replies and
 // clears the deadline.
 type healthCheck struct {
-	asked    chan struct{} // One slot: pending was set.
-	answered chan struct{} // One slot: there was a reply.
+	asked   chan struct{} // One slot: pending was set.
+	replied chan struct{} // One slot: there was a reply.
 
 	mu       sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
 	listener deadliner  // nil: Accept cannot be woken, or is to end.
@@ -25,7 +25,7 @@ type healthCheck struct {
 }
 
 func newHealthCheck() healthCheck {
-	return healthCheck{asked: make(chan struct{}, 1), answered: make(chan struct{}, 1)}
+	return healthCheck{asked: make(chan struct{}, 1), replied: make(chan struct{}, 1)}
 }
 
 // begin enables checks once the accept loop runs.
@@ -45,7 +45,7 @@ func (h *healthCheck) end() {
 // responds reports whether the accept loop replies in time. It returns true if the loop cannot be woken, or is to end.
 func (h *healthCheck) responds(within time.Duration, stopping <-chan struct{}) bool {
 	select {
-	case <-h.answered: // To an earlier check, too late.
+	case <-h.replied: // To an earlier check, too late.
 	default:
 	}
 	if !h.ask() {
@@ -54,7 +54,7 @@ func (h *healthCheck) responds(within time.Duration, stopping <-chan struct{}) b
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
-	case <-h.answered:
+	case <-h.replied:
 		return true
 	case <-stopping:
 		return true
@@ -90,7 +90,7 @@ func (h *healthCheck) reply() bool {
 		_ = h.listener.SetDeadline(time.Time{}) // If not, Accept tells.
 	}
 	select {
-	case h.answered <- struct{}{}:
+	case h.replied <- struct{}{}:
 	default:
 	}
 	return true

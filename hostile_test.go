@@ -272,7 +272,7 @@ func TestHostileClients(t *testing.T) {
 	if v.bad != nil || v.next != sent {
 		t.Errorf("%d honest messages came, %d were sent: %v", v.next, sent, v.bad)
 	}
-	if m := v.writer.Metrics(); m.Redelivered > 0 || m.LostConnections > 0 {
+	if m := v.writer.Metrics(); m.Retransmitted > 0 || m.LostConnections > 0 {
 		t.Errorf("the honest writer: %+v", m)
 	}
 }

@@ -122,7 +122,7 @@ func TestSilenceWithinALargeMessage(t *testing.T) {
 				}
 				mustWrite(t, conn, announced(1<<20, 40<<10))
 				time.Sleep(9 * time.Second)
-				if m := r.Metrics(); m.Memory == 0 || m.Connections != 1 {
+				if m := r.Metrics(); m.ReadMemory == 0 || m.Connections != 1 {
 					t.Errorf("after 9 s: %+v", m)
 				}
 				time.Sleep(4 * time.Second) // The goodbye takes one.
@@ -154,7 +154,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 			return nil
 		}
-		r := startReader(t, handler, "x", udsipc.WithListener(n.listen()), udsipc.WithReadMemory(limit), udsipc.WithInactivityTimeout(0))
+		r := startReader(t, handler, "x", udsipc.WithListener(n.listen()), udsipc.WithMaxReadMemory(limit), udsipc.WithInactivityTimeout(0))
 		dial := func() net.Conn {
 			conn, err := n.dial(t.Context())
 			if err != nil {
@@ -174,7 +174,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		used := r.Metrics().Memory
+		used := r.Metrics().ReadMemory
 		if used > limit+1<<19 {
 			t.Errorf("%d bytes are used, the limit is %d and one message more", used, limit)
 		}
@@ -195,7 +195,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("%d small messages passed, want %d", small, stalled+100)
 		}
 		time.Sleep(20 * time.Minute)
-		if m := r.Metrics(); got[1].Load() != 1 || got[2].Load() != 0 || m.TooSlow != stalled || m.MemoryWaits == 0 || m.Memory != 0 {
+		if m := r.Metrics(); got[1].Load() != 1 || got[2].Load() != 0 || m.TooSlow != stalled || m.ReadMemoryWaits == 0 || m.ReadMemory != 0 {
 			t.Errorf("%d large messages passed, %d damaged, %+v", got[1].Load(), got[2].Load(), m)
 		}
 		honest.Close()
@@ -219,7 +219,7 @@ func TestLargeMessagesShareMemory(t *testing.T) {
 			}
 			handled.Add(1)
 			return nil
-		}, udsipc.WithReadMemory(1<<19))
+		}, udsipc.WithMaxReadMemory(1<<19))
 		data := make([]byte, size)
 		for range writers {
 			w := on.startWriter(t)
@@ -230,6 +230,6 @@ func TestLargeMessagesShareMemory(t *testing.T) {
 			}
 		}
 		until(t, "all are handled", func() bool { return handled.Load() == writers*each })
-		until(t, "the memory is given back", func() bool { return r.Metrics().Memory == 0 })
+		until(t, "the memory is given back", func() bool { return r.Metrics().ReadMemory == 0 })
 	})
 }

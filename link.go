@@ -21,19 +21,19 @@ import (
 // After a disconnect it resends the message that was written only in part. Whether the peer read
 // the messages before it is unknown.
 type Link struct {
-	cfg    writerConfig
-	handle func(data []byte)
-	queue  *queue
-	block  bool
+	cfg           writerConfig
+	handle        func(data []byte)
+	queue         *queue
+	blockWhenFull bool
 
 	life *lifecycle
 
 	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
 	onTooLarge   func(e *seam.TooLarge) // The same.
 
-	mu      sync.Mutex // Guards what follows.
-	conn    *Conn      // While connected.
-	parting bool       // Stop has looked for the connection to end.
+	mu          sync.Mutex // Guards what follows.
+	conn        *Conn      // While connected.
+	refuseConns bool       // Stop has looked for the connection to end.
 }
 
 // NewLink returns a Link to the Listener at address. It accepts the options of a Writer except
@@ -52,10 +52,10 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 		return nil, errors.New("udsipc: NewLink: WithAcknowledgements, WithUndelivered and WithMaxAge are for a Writer")
 	}
 	l := &Link{
-		cfg:    cfg,
-		handle: handle,
-		queue:  newQueue(cfg.queueLimits()),
-		block:  cfg.overflow == OverflowBlock,
+		cfg:           cfg,
+		handle:        handle,
+		queue:         newQueue(cfg.queueLimits()),
+		blockWhenFull: cfg.overflow == OverflowBlock,
 	}
 	l.life = newLifecycle(cfg.maxBackoff, l.onState)
 	return l, nil
@@ -86,9 +86,9 @@ func (l *Link) send(data []byte) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
-	number, idle, err := l.queue.put(data)
-	for l.block && err == ErrBufferFull {
-		number, idle, err = l.queue.putWait(l.life.context(), data)
+	number, idle, err := l.queue.enqueue(data)
+	for l.blockWhenFull && err == ErrBufferFull {
+		number, idle, err = l.queue.enqueueWait(l.life.context(), data)
 	}
 	if idle {
 		l.writeQueued()
@@ -99,8 +99,8 @@ func (l *Link) send(data []byte) (number uint64, err error) {
 	return number, nil
 }
 
-// sendBeyond sends a message that the limits of the queue do not hold for.
-func (l *Link) sendBeyond(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
+// sendUnbounded sends a message that the limits of the queue do not hold for.
+func (l *Link) sendUnbounded(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
@@ -121,8 +121,8 @@ func (l *Link) writeQueued() {
 
 // Dropped returns the number of messages that OverflowDropOldest has dropped.
 func (l *Link) Dropped() uint64 {
-	counts := l.queue.tally()
-	return counts.dropped - counts.needless
+	counts := l.queue.readCounts()
+	return counts.dropped - counts.droppedControl
 }
 
 // State returns the state of the connection.
@@ -135,7 +135,7 @@ func (l *Link) WaitConnected(ctx context.Context) error {
 	if err == ErrStopped {
 		return err
 	}
-	return asOpError(OpConnect, l.cfg.where, err)
+	return asOpError(OpWaitConnected, l.cfg.addrText, err)
 }
 
 // Peer returns the other end, and false without a connection.
@@ -151,9 +151,9 @@ func (l *Link) Peer() (Peer, bool) {
 // Flush blocks until connections have taken all earlier messages, or ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
 	if err := l.queue.flush(ctx); err != nil {
-		return asOpError(OpFlush, l.cfg.where, err)
+		return asOpError(OpFlush, l.cfg.addrText, err)
 	}
-	return asOpError(OpFlush, l.cfg.where, l.queue.given())
+	return asOpError(OpFlush, l.cfg.addrText, l.queue.undeliveredErr())
 }
 
 // Stop rejects new messages, sends the queued ones, and closes the connection; over TCP, it first
@@ -171,20 +171,20 @@ func (l *Link) Stop(ctx context.Context) error {
 		}
 	}
 	defer context.AfterFunc(ctx, l.life.force)() // Whatever hangs ends with the connection.
-	gentle := l.partGently(ctx)
+	gentle := l.halfClose(ctx)
 	l.life.force()
 	select {
 	case <-l.life.done():
 	case <-ctx.Done():
-		gentle = firstError(l.stillBusy(ctx), gentle)
+		gentle = firstError(l.busyErr(ctx), gentle)
 	}
-	left := l.queue.seal(nil)
+	left := l.queue.discardAll(nil)
 	if left == 0 {
-		return asOpError(OpStop, l.cfg.where, gentle)
+		return asOpError(OpStop, l.cfg.addrText, gentle)
 	}
 	cause := context.Cause(ctx)
 	if cause == nil {
 		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
 	}
-	return asOpError(OpStop, l.cfg.where, fmt.Errorf("%d messages were not sent: %w", left, cause))
+	return asOpError(OpStop, l.cfg.addrText, fmt.Errorf("%d messages were not sent: %w", left, cause))
 }

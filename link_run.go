@@ -14,12 +14,12 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// partGently tells the peer that nothing more comes. The peer of a TCP connection may read what was sent before that is
+// halfClose tells the peer that nothing more comes. The peer of a TCP connection may read what was sent before that is
 // closed: reading goes on until the peer has ended its side, because what a peer sends to a closed socket costs it what
 // it has not read yet. A forced stop ends whatever hangs.
-func (l *Link) partGently(ctx context.Context) error {
+func (l *Link) halfClose(ctx context.Context) error {
 	l.mu.Lock()
-	l.parting = true
+	l.refuseConns = true
 	conn := l.conn
 	l.mu.Unlock()
 	if conn == nil {
@@ -37,8 +37,8 @@ func (l *Link) partGently(ctx context.Context) error {
 	}
 }
 
-// stillBusy is the error of a goroutine that does not end, although only its handler or a callback can delay it.
-func (l *Link) stillBusy(ctx context.Context) error {
+// busyErr is the error of a goroutine that does not end, although only its handler or a callback can delay it.
+func (l *Link) busyErr(ctx context.Context) error {
 	if l.life.awaitForced() {
 		return nil
 	}
@@ -64,33 +64,33 @@ func (l *Link) run() {
 				return
 			}
 			l.life.attemptFailed()
-			l.cfg.onError.report(OpDial, l.cfg.where, err)
+			l.cfg.onError.report(OpDial, l.cfg.addrText, err)
 			continue
 		}
-		l.converse(conn)
+		l.runConn(conn)
 	}
 }
 
-// converse uses a connection until it is lost.
-func (l *Link) converse(conn *Conn) {
+// runConn uses a connection until it is lost.
+func (l *Link) runConn(conn *Conn) {
 	if !l.publish(conn) {
 		endSending(conn.conn)
-		conn.abandon()
+		conn.forceClose()
 		return
 	}
 	l.life.setState(stateConnected, nil)
-	release := context.AfterFunc(l.life.context(), conn.abandon)
+	release := context.AfterFunc(l.life.context(), conn.forceClose)
 	defer release()
-	defer conn.abandon() // Also if the handler ends the goroutine.
+	defer conn.forceClose() // Also if the handler ends the goroutine.
 	began := time.Now()
 	conn.out.send() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
-	conn.abandon()
-	l.queue.reserve(conn.unsent) // Nobody writes any more.
+	conn.forceClose()
+	l.queue.waitIdle(conn.sendFailed) // Nobody writes any more.
 	l.queue.rewind()
 	l.queue.dropControl()
 	l.life.connectionEnded(received > 0, time.Since(began))
-	conn.release()
+	conn.releaseRead()
 	if !l.life.forced() {
 		l.publish(nil)
 		l.life.setState(stateDisconnected, err)
@@ -105,7 +105,7 @@ func (l *Link) read(conn *Conn) (received int, err error) {
 			err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
 		}
 		if err != nil {
-			if l.passOver(err) {
+			if l.skipTooLarge(err) {
 				continue
 			}
 			return received, err
@@ -115,13 +115,13 @@ func (l *Link) read(conn *Conn) (received int, err error) {
 	}
 }
 
-// passOver says whether reading goes on after err: behind a message that was too large.
-func (l *Link) passOver(err error) bool {
+// skipTooLarge says whether reading goes on after err: behind a message that was too large.
+func (l *Link) skipTooLarge(err error) bool {
 	var large *TooLargeError
 	if !errors.As(err, &large) {
 		return false
 	}
-	l.cfg.onError.report(OpRead, l.cfg.where, err)
+	l.cfg.onError.report(OpRead, l.cfg.addrText, err)
 	if l.onTooLarge != nil {
 		l.onTooLarge((*seam.TooLarge)(large))
 	}
@@ -135,7 +135,7 @@ func (l *Link) dial() (*Conn, error) {
 		return nil, err
 	}
 	conn := newQueueConn(in, peer, &l.cfg.sharedConfig, l.queue)
-	conn.unsent = make(chan struct{})
+	conn.sendFailed = make(chan struct{})
 	return conn, nil
 }
 
@@ -144,7 +144,7 @@ func (l *Link) dial() (*Conn, error) {
 func (l *Link) publish(conn *Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.parting && conn != nil {
+	if l.refuseConns && conn != nil {
 		return false
 	}
 	l.conn = conn

@@ -105,7 +105,7 @@ func TestLinkStates(t *testing.T) {
 	ready := make(chan struct{})
 	link = startLink(t, path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, cause error) {
 		<-ready
-		if (cause != nil) != (state == udsipc.StateLost) {
+		if (cause != nil) != (state == udsipc.StateDisconnected) {
 			t.Errorf("%v because of %v", state, cause)
 		}
 		events <- event{state, seam.OfLink(link).SentSeq()}
@@ -131,7 +131,7 @@ func TestLinkStates(t *testing.T) {
 	}
 	l.Close()
 	conn.Close()
-	for _, want := range []event{{udsipc.StateConnecting, 0}, {udsipc.StateConnected, 0}, {udsipc.StateLost, 3}, {udsipc.StateConnecting, 3}} {
+	for _, want := range []event{{udsipc.StateConnecting, 0}, {udsipc.StateConnected, 0}, {udsipc.StateDisconnected, 3}, {udsipc.StateConnecting, 3}} {
 		if got := await(t, want.state.String(), events); got.state != want.state || got.sent != want.sent {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
@@ -196,7 +196,7 @@ func TestLinkIsCut(t *testing.T) {
 		lost := make(chan uint64, 10)
 		var link *udsipc.Link
 		link, err = udsipc.NewLink(path, func([]byte) {}, udsipc.WithMaxBackoff(time.Millisecond), udsipc.WithStateCallback(func(state udsipc.State, _ error) {
-			if state == udsipc.StateLost {
+			if state == udsipc.StateDisconnected {
 				lost <- seam.OfLink(link).SentSeq()
 			}
 		}), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {

@@ -12,19 +12,19 @@ func (a *acceptor) listenLocked() (err error) {
 	}
 	if !a.server.cfg.withoutSystemd {
 		if a.listener, a.passed, err = takePassed(a.server.cfg.systemdName); err != nil {
-			return withOp(opActivate, a.server.cfg.where, err)
+			return withOp(opActivate, a.server.cfg.addrText, err)
 		}
 		if err := a.checkPassedLocked(); err != nil {
-			return withOp(opActivate, a.server.cfg.where, err)
+			return withOp(opActivate, a.server.cfg.addrText, err)
 		}
 		if err := a.inheritLocked(); err != nil {
-			return withOp(opListen, a.server.cfg.where, err)
+			return withOp(opListen, a.server.cfg.addrText, err)
 		}
 	}
 	if a.listener == nil {
 		a.listener, a.file, err = listen(a.server.cfg.socket)
 	}
-	return withOp(opListen, a.server.cfg.where, err)
+	return withOp(opListen, a.server.cfg.addrText, err)
 }
 
 // checkPassedLocked gives a socket that systemd passed back if what comes there could be read on the way.
@@ -46,10 +46,10 @@ func (a *acceptor) checkPassedLocked() error {
 
 // inheritLocked takes what an earlier process has left.
 func (a *acceptor) inheritLocked() error {
-	if a.legacy == nil {
-		a.legacy = takeLegacy(a.server.cfg.storeKey)
+	if a.inherited == nil {
+		a.inherited = loadInherited(a.server.cfg.storeKey)
 	}
-	listener, file, err := a.legacy.takeListener(a.server.cfg.socket, a.listener == nil)
+	listener, file, err := a.inherited.takeListener(a.server.cfg.socket, a.listener == nil)
 	if listener != nil {
 		a.listener, a.file = listener, file
 	}

@@ -14,11 +14,11 @@ import (
 
 // A Listener accepts full-duplex connections. All methods are safe for concurrent use.
 type Listener struct {
-	server  *server
-	cfg     *sharedConfig // Of each Conn.
-	memory  *budget       // Of all read buffers together.
-	queued  sharedRoom    // Of all queues together.
-	stalled atomic.Uint64 // Conns that were ended because of WithStallTimeout.
+	server     *server
+	cfg        *sharedConfig // Of each Conn.
+	readMemory *readMemory   // Of all read buffers together.
+	sendMemory sharedLimit   // Of all queues together.
+	stalled    atomic.Uint64 // Conns that were ended because of WithStallTimeout.
 
 	mu    sync.Mutex // Guards what follows.
 	conns map[*Conn]struct{}
@@ -27,7 +27,7 @@ type Listener struct {
 // Listen listens at address like a Reader after Start, and returns the same errors. It accepts the
 // options of a Reader for the socket, systemd, connections, memory, TLS and authorization, and
 // WithMaxMessageSize. It also accepts the queue options (WithMaxBufferedWrites,
-// WithMaxBufferedBytes, WithOverflow, WithWriteTimeout, WithStallTimeout, WithSendMemory).
+// WithMaxBufferedBytes, WithOverflow, WithWriteTimeout, WithStallTimeout, WithMaxSendMemory).
 // Connections may be idle without a limit, unless WithInactivityTimeout is set.
 func Listen(address string, opts ...ReaderOption) (*Listener, error) {
 	l, err := NewListener(address, opts...)
@@ -49,18 +49,18 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	if cfg.deadLetter != nil {
 		return nil, fmt.Errorf("udsipc: WithDeadLetter is for a Reader")
 	}
-	if cfg.stuckAfter != 0 {
-		return nil, fmt.Errorf("udsipc: WithStuckAfter(%v) is for a Reader: who converses on a Conn has no handler that could be looked at", cfg.stuckAfter)
+	if cfg.hungTimeout != 0 {
+		return nil, fmt.Errorf("udsipc: WithHungTimeout(%v) is for a Reader: who converses on a Conn has no handler that could be looked at", cfg.hungTimeout)
 	}
 	memory := cfg.newMemory()
-	l := &Listener{server: newServer(cfg.server(memory)), cfg: &cfg.sharedConfig, memory: memory, conns: make(map[*Conn]struct{})}
-	l.queued.setLimit(cfg.sendLimit())
+	l := &Listener{server: newServer(cfg.server(memory)), cfg: &cfg.sharedConfig, readMemory: memory, conns: make(map[*Conn]struct{})}
+	l.sendMemory.setLimit(cfg.sendLimit())
 	return l, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Close it returns
 // ErrStopped.
-func (l *Listener) Start() error { return public(l.server.start()) }
+func (l *Listener) Start() error { return publicError(l.server.start()) }
 
 // Accept returns the next connection after its TLS handshake and authorization. Connections that
 // fail are reported to WithReaderErrorCallback, and delay no other. The caller must close the Conn;
@@ -70,24 +70,24 @@ func (l *Listener) Accept() (*Conn, error) {
 	if o := l.server.accept(); o != nil {
 		return l.newConn(o), nil
 	}
-	if err := public(l.server.failure()); err != nil {
+	if err := publicError(l.server.failure()); err != nil {
 		return nil, err
 	}
-	return nil, asOpError(OpAccept, l.cfg.where, net.ErrClosed)
+	return nil, asOpError(OpAccept, l.cfg.addrText, net.ErrClosed)
 }
 
 // newConn makes a Conn of a connection that was offered.
 func (l *Listener) newConn(o *offer) *Conn {
-	conn := newConn(o.in, publicPeer(&o.peer), l.cfg, &l.queued)
-	conn.stalls = &l.stalled
+	conn := newConn(o.in, publicPeer(&o.peer), l.cfg, &l.sendMemory)
+	conn.stalledCount = &l.stalled
 	conn.ended = func() {
 		l.mu.Lock()
 		delete(l.conns, conn)
 		l.mu.Unlock()
-		l.queued.removeQueue()
-		o.done()
+		l.sendMemory.removeQueue()
+		o.connClosed()
 	}
-	l.queued.addQueue()
+	l.sendMemory.addQueue()
 	l.mu.Lock()
 	l.conns[conn] = struct{}{}
 	l.mu.Unlock()
@@ -103,7 +103,7 @@ func (l *Listener) Addr() net.Addr { return l.server.addr() }
 // callback calls Close, or runs meanwhile, soon afterwards. It may be called again.
 func (l *Listener) Close() error {
 	l.server.abandon()
-	err := public(l.server.shutdown())
+	err := publicError(l.server.shutdown())
 	l.server.awaitListened()
 	return err
 }
@@ -111,13 +111,13 @@ func (l *Listener) Close() error {
 // Metrics returns a snapshot of the connections; the message counters count received messages.
 func (l *Listener) Metrics() ReaderMetrics {
 	m := readerMetrics(l.server.snapshot())
-	m.setMemory(l.memory)
+	m.setMemory(l.readMemory)
 	m.Stalled = l.stalled.Load()
-	m.Dropped = l.queued.droppedMessages()
+	m.Dropped = l.sendMemory.droppedMessages()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for conn := range l.conns {
-		m.SendMemory += conn.queue.held()
+		m.SendMemory += conn.queue.heldBytes()
 	}
 	return m
 }

@@ -13,107 +13,107 @@ import (
 	"time"
 )
 
-// errStale is why a connection is refused whose writer has connected again since.
-var errStale = fmt.Errorf("%w: old epoch", errInvalidSession)
+// errOldEpoch is why a connection is refused whose writer has connected again since.
+var errOldEpoch = fmt.Errorf("%w: old epoch", errInvalidSession)
 
-// A writerMemory is bounded: of the writers that are not connected, the one whose last connection
+// A writerStates is bounded: of the writers that are not connected, the one whose last connection
 // ended first is forgotten first.
-type writerMemory struct {
-	max  int
-	keep time.Duration
+type writerStates struct {
+	max       int
+	retention time.Duration
 
-	mu      sync.Mutex // Guards what follows.
-	writers map[writerKey]*remembered
-	idle    list.List // Of *remembered, in the order in which their last connections ended.
+	mu     sync.Mutex // Guards what follows.
+	states map[writerKey]*writerState
+	idle   list.List // Of *remembered, in the order in which their last connections ended.
 }
 
-// A remembered is a writer.
-type remembered struct {
-	key      writerKey
-	attempt  uint64 // The newest that was seen.
-	known    bool   // It was welcome once; the next two are set.
-	handled  uint64 // The last message that is handled; while a connection lives, as of its beginning.
-	repeats  uint64 // Up to here an earlier reader, or a handler that failed, may have handled messages.
-	failures int    // How often the handler has failed for the message behind handled.
+// A writerState is a writer.
+type writerState struct {
+	key                 writerKey
+	epoch               uint64 // The newest that was seen.
+	known               bool   // It was welcome once; the next two are set.
+	handled             uint64 // The last message that is handled; while a connection lives, as of its beginning.
+	maybeHandledThrough uint64 // Up to here an earlier reader, or a handler that failed, may have handled messages.
+	failures            int    // How often the handler has failed for the message behind handled.
 
-	owner *claim        // The newest connection, nil if there is none.
+	owner *ownership    // The newest connection, nil if there is none.
 	since time.Time     // When the last one ended.
 	entry *list.Element // In idle, nil if it is not.
 }
 
-// A claim is what one connection has to do with its writer. It must be released.
-type claim struct {
-	memory *writerMemory
-	writer *remembered
-	hello  hello
-	before *claim        // The connection that it takes over from.
-	fence  func()        // Makes the connection end soon.
-	done   chan struct{} // Closed by release.
+// A ownership is what one connection has to do with its writer. It must be released.
+type ownership struct {
+	states   *writerStates
+	state    *writerState
+	hello    hello
+	previous *ownership    // The connection that it takes over from.
+	fence    func()        // Makes the connection end soon.
+	done     chan struct{} // Closed by release.
 
-	fenced  bool // A newer connection took over. Guarded by memory.mu.
-	welcome bool // It speaks for the writer. Guarded by memory.mu.
+	fenced bool // A newer connection took over. Guarded by memory.mu.
+	active bool // It speaks for the writer. Guarded by memory.mu.
 }
 
-func newWriterMemory(max int, keep time.Duration) *writerMemory {
-	return &writerMemory{max: max, keep: keep, writers: make(map[writerKey]*remembered)}
+func newWriterStates(max int, keep time.Duration) *writerStates {
+	return &writerStates{max: max, retention: keep, states: make(map[writerKey]*writerState)}
 }
 
-// claim makes a new connection the one that speaks for its writer, and fences the older one. A
+// acquire makes a new connection the one that speaks for its writer, and fences the older one. A
 // connection that is not newer than all before it gets an error, and nothing is changed.
-func (m *writerMemory) claim(who string, h hello, fence func()) (*claim, error) {
+func (m *writerStates) acquire(who string, h hello, fence func()) (*ownership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forgetLocked(time.Now())
-	key := writerKey{who: who, writer: h.writer}
-	w := m.writers[key]
+	m.evictLocked(time.Now())
+	key := writerKey{identity: who, writer: h.writer}
+	w := m.states[key]
 	if w == nil {
-		w = &remembered{key: key}
-		m.writers[key] = w
+		w = &writerState{key: key}
+		m.states[key] = w
 	}
-	if h.attempt <= w.attempt {
-		return nil, fmt.Errorf("%w %d of writer %v, current epoch %d", errStale, h.attempt, h.writer, w.attempt)
+	if h.epoch <= w.epoch {
+		return nil, fmt.Errorf("%w %d of writer %v, current epoch %d", errOldEpoch, h.epoch, h.writer, w.epoch)
 	}
-	w.attempt = h.attempt
-	c := &claim{memory: m, writer: w, hello: h, before: w.owner, fence: fence, done: make(chan struct{})}
+	w.epoch = h.epoch
+	c := &ownership{states: m, state: w, hello: h, previous: w.owner, fence: fence, done: make(chan struct{})}
 	w.owner = c
 	if w.entry != nil {
 		m.idle.Remove(w.entry)
 		w.entry = nil
 	}
-	if c.before != nil {
-		c.before.fenced = true
-		c.before.fence()
+	if c.previous != nil {
+		c.previous.fenced = true
+		c.previous.fence()
 	}
-	m.forgetLocked(time.Now())
+	m.evictLocked(time.Now())
 	return c, nil
 }
 
-// wait waits until the older connection is at rest, and calls alive now and then meanwhile. It
+// waitForPrevious waits until the older connection is at rest, and calls alive now and then meanwhile. It
 // returns the last message that is handled, up to which one an earlier reader may have handled
 // others, and how often the handler has failed for the next one. The claim speaks for its writer then, unless it was fenced itself.
-func (c *claim) wait(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
-	if err := c.awaitBefore(ctx, interval, alive); err != nil {
+func (c *ownership) waitForPrevious(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
+	if err := c.awaitRelease(ctx, interval, alive); err != nil {
 		return 0, 0, 0, err
 	}
-	m, w := c.memory, c.writer
+	m, w := c.states, c.state
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.fenced {
-		return 0, 0, 0, fmt.Errorf("%w: writer %v has connected again", errStale, w.key.writer)
+		return 0, 0, 0, fmt.Errorf("%w: writer %v has connected again", errOldEpoch, w.key.writer)
 	}
-	c.welcome = true
+	c.active = true
 	if !w.known {
 		w.known = true
-		w.handled, w.repeats = c.hello.first-1, c.hello.sent
+		w.handled, w.maybeHandledThrough = c.hello.firstSeq-1, c.hello.lastSentSeq
 	}
-	if w.handled < c.hello.first-1 {
-		w.handled, w.failures = c.hello.first-1, 0 // What the writer has set aside will not come.
+	if w.handled < c.hello.firstSeq-1 {
+		w.handled, w.failures = c.hello.firstSeq-1, 0 // What the writer has set aside will not come.
 	}
-	return w.handled, w.repeats, w.failures, nil
+	return w.handled, w.maybeHandledThrough, w.failures, nil
 }
 
-func (c *claim) awaitBefore(ctx context.Context, interval time.Duration, alive func()) error {
-	if c.before == nil {
+func (c *ownership) awaitRelease(ctx context.Context, interval time.Duration, alive func()) error {
+	if c.previous == nil {
 		return nil
 	}
 	var ticks <-chan time.Time
@@ -124,110 +124,110 @@ func (c *claim) awaitBefore(ctx context.Context, interval time.Duration, alive f
 	}
 	for {
 		select {
-		case <-c.before.done:
-			c.before = nil // It may be forgotten.
+		case <-c.previous.done:
+			c.previous = nil // It may be forgotten.
 			return nil
 		case <-ticks:
 			alive()
 		case <-ctx.Done():
-			return errEnded
+			return errGracefulEnd
 		}
 	}
 }
 
-// reclaim is claim and wait for a connection that an earlier process has left, of which everything is known. The writer
+// acquireInherited is claim and wait for a connection that an earlier process has left, of which everything is known. The writer
 // must not have connected again since, and be the same one as then.
-func (m *writerMemory) reclaim(key writerKey, left legacyWriter, fence func()) (*claim, error) {
+func (m *writerStates) acquireInherited(key writerKey, left writerSnapshot, fence func()) (*ownership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	w := m.writers[key]
-	if key != left.key || w != nil && (w.attempt > left.attempt || w.owner != nil) {
-		return nil, fmt.Errorf("%w: writer %v has connected again, or is another one now", errStale, key.writer)
+	w := m.states[key]
+	if key != left.key || w != nil && (w.epoch > left.epoch || w.owner != nil) {
+		return nil, fmt.Errorf("%w: writer %v has connected again, or is another one now", errOldEpoch, key.writer)
 	}
 	if w == nil {
-		w = &remembered{key: key}
-		m.writers[key] = w
+		w = &writerState{key: key}
+		m.states[key] = w
 	} else if w.entry != nil {
 		m.idle.Remove(w.entry)
 		w.entry = nil
 	}
-	w.attempt, w.known, w.handled, w.repeats, w.failures = left.attempt, true, left.handled, left.repeats, left.failures
-	w.owner = &claim{memory: m, writer: w, fence: fence, done: make(chan struct{}), welcome: true}
+	w.epoch, w.known, w.handled, w.maybeHandledThrough, w.failures = left.epoch, true, left.handled, left.maybeHandledThrough, left.failures
+	w.owner = &ownership{states: m, state: w, fence: fence, done: make(chan struct{}), active: true}
 	return w.owner, nil
 }
 
 // export returns what is known for certain of the writers that nobody speaks for at the moment.
-func (m *writerMemory) export(now time.Time) (list []legacyWriter) {
+func (m *writerStates) export(now time.Time) (list []writerSnapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for entry := m.idle.Front(); entry != nil; entry = entry.Next() {
-		if w := entry.Value.(*remembered); w.known {
-			list = append(list, legacyWriter{key: w.key, attempt: w.attempt, handled: w.handled, repeats: w.repeats, failures: w.failures, idle: now.Sub(w.since)})
+		if w := entry.Value.(*writerState); w.known {
+			list = append(list, writerSnapshot{key: w.key, epoch: w.epoch, handled: w.handled, maybeHandledThrough: w.maybeHandledThrough, failures: w.failures, idle: now.Sub(w.since)})
 		}
 	}
 	return list
 }
 
 // restore remembers what another process has exported, at the beginning.
-func (m *writerMemory) restore(list []legacyWriter, now time.Time) {
+func (m *writerStates) restore(list []writerSnapshot, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, known := range list {
-		if m.writers[known.key] != nil {
+		if m.states[known.key] != nil {
 			continue
 		}
-		w := &remembered{key: known.key, attempt: known.attempt, known: true, handled: known.handled, repeats: known.repeats, failures: known.failures, since: now.Add(-known.idle)}
-		m.writers[w.key] = w
+		w := &writerState{key: known.key, epoch: known.epoch, known: true, handled: known.handled, maybeHandledThrough: known.maybeHandledThrough, failures: known.failures, since: now.Add(-known.idle)}
+		m.states[w.key] = w
 		w.entry = m.idle.PushBack(w)
 	}
 }
 
-// is returns what another process has to know of the claim's writer, once so many messages of it are handled, and the
+// snapshot returns what another process has to know of the claim's writer, once so many messages of it are handled, and the
 // handler has failed for the next one so often.
-func (c *claim) is(handled uint64, failures int) legacyWriter {
-	c.memory.mu.Lock()
-	defer c.memory.mu.Unlock()
-	w := c.writer
-	return legacyWriter{key: w.key, attempt: w.attempt, handled: handled, repeats: w.repeats, failures: failures}
+func (c *ownership) snapshot(handled uint64, failures int) writerSnapshot {
+	c.states.mu.Lock()
+	defer c.states.mu.Unlock()
+	w := c.state
+	return writerSnapshot{key: w.key, epoch: w.epoch, handled: handled, maybeHandledThrough: w.maybeHandledThrough, failures: failures}
 }
 
 // release ends the claim, and remembers the last message that its connection handled, and how often the handler has
 // failed for the next one.
-func (c *claim) release(handled uint64, failures int) {
-	m, w := c.memory, c.writer
+func (c *ownership) release(handled uint64, failures int) {
+	m, w := c.states, c.state
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c.welcome {
+	if c.active {
 		w.handled, w.failures = handled, failures
 		if failures > 0 {
-			w.repeats = max(w.repeats, handled+1)
+			w.maybeHandledThrough = max(w.maybeHandledThrough, handled+1)
 		}
 	}
 	if w.owner == c {
 		w.owner = nil
 		w.since = time.Now()
 		w.entry = m.idle.PushBack(w)
-		m.forgetLocked(w.since)
+		m.evictLocked(w.since)
 	}
 	close(c.done)
 }
 
-// forgetLocked forgets the writers that are too old or too many.
-func (m *writerMemory) forgetLocked(now time.Time) {
+// evictLocked forgets the writers that are too old or too many.
+func (m *writerStates) evictLocked(now time.Time) {
 	for front := m.idle.Front(); front != nil; front = m.idle.Front() {
-		w := front.Value.(*remembered)
-		if len(m.writers) <= m.max && now.Sub(w.since) < m.keep {
+		w := front.Value.(*writerState)
+		if len(m.states) <= m.max && now.Sub(w.since) < m.retention {
 			return
 		}
 		m.idle.Remove(front)
-		delete(m.writers, w.key)
+		delete(m.states, w.key)
 	}
 }
 
 // count returns how many writers are remembered.
-func (m *writerMemory) count() int {
+func (m *writerStates) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forgetLocked(time.Now())
-	return len(m.writers)
+	m.evictLocked(time.Now())
+	return len(m.states)
 }

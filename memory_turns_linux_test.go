@@ -39,10 +39,10 @@ func TestMemoryTurnsOfUsers(t *testing.T) {
 	path := filepath.Join(folder, "s")
 	var got atomic.Int64
 	r := startReader(t, func([]byte) error { got.Add(1); return nil }, path, udsipc.WithSocketMode(0o666),
-		udsipc.WithReadMemory(1<<20), udsipc.WithMessageTimeout(100*time.Millisecond))
+		udsipc.WithMaxReadMemory(1<<20), udsipc.WithMessageTimeout(100*time.Millisecond))
 	_, says := asNobody(t, folder, "staller", "SOCKET="+path)
 	says.Scan()
-	until(t, "most wait for memory", func() bool { return r.Metrics().MemoryWaits >= stallers/2 })
+	until(t, "most wait for memory", func() bool { return r.Metrics().ReadMemoryWaits >= stallers/2 })
 	before := r.Metrics().TooSlow
 	go mustDial(t, path).Write(announced(1<<20, 1<<20))
 	until(t, "the message is handled", func() bool { return got.Load() == 1 })

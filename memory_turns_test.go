@@ -50,7 +50,7 @@ func TestStallingPeersDoNotHoldMemory(t *testing.T) {
 		const limit, large, stalling = 1 << 20, 400 << 10, 300
 		n := new(simNet)
 		var got atomic.Int64
-		r := startReader(t, func([]byte) error { got.Add(1); return nil }, "x", udsipc.WithListener(n.listen()), udsipc.WithReadMemory(limit))
+		r := startReader(t, func([]byte) error { got.Add(1); return nil }, "x", udsipc.WithListener(n.listen()), udsipc.WithMaxReadMemory(limit))
 		ctx, cancel := context.WithCancel(t.Context())
 		for range stalling {
 			go func() { // Ends with ctx, or with the Reader.
@@ -95,7 +95,7 @@ func TestMemoryIsNotHeldForEver(t *testing.T) {
 				n := new(simNet)
 				var got atomic.Int64
 				errs := collect()
-				r := startReader(t, func([]byte) error { got.Add(1); return nil }, "x", udsipc.WithListener(n.listen()), udsipc.WithReadMemory(256<<10),
+				r := startReader(t, func([]byte) error { got.Add(1); return nil }, "x", udsipc.WithListener(n.listen()), udsipc.WithMaxReadMemory(256<<10),
 					udsipc.WithInactivityTimeout(0), udsipc.WithFirstMessageTimeout(0), udsipc.WithMessageTimeout(0), udsipc.WithReaderErrorCallback(errs.callback))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -116,7 +116,7 @@ func TestMemoryIsNotHeldForEver(t *testing.T) {
 					}
 				}()
 				time.Sleep(10 * time.Minute)
-				if m := r.Metrics(); m.TooSlow != 0 || m.Memory == 0 {
+				if m := r.Metrics(); m.TooSlow != 0 || m.ReadMemory == 0 {
 					t.Errorf("ended although nobody waits: %+v", m)
 				}
 				other, err := n.dial(ctx)
@@ -155,7 +155,7 @@ func TestStreamsDoNotHoldMemory(t *testing.T) {
 			loud.Add(1)
 		}
 		return nil
-	}, path, udsipc.WithReadMemory(2<<20))
+	}, path, udsipc.WithMaxReadMemory(2<<20))
 	f := startFlood(t, path, streams, size)
 	until(t, "the streams flow", func() bool { return loud.Load() > 100 })
 	fewest := int64(1 << 30)
@@ -171,21 +171,21 @@ func TestStreamsDoNotHoldMemory(t *testing.T) {
 		t.Errorf("%d messages of %d streams came before it", fewest, streams)
 	}
 	f.end()
-	until(t, "all memory is given back", func() bool { return r.Metrics().Memory == 0 })
+	until(t, "all memory is given back", func() bool { return r.Metrics().ReadMemory == 0 })
 }
 
 // TestWaitForMemoryAcknowledgesFirst: the writer need not wait as well.
 func TestWaitForMemoryAcknowledgesFirst(t *testing.T) {
 	t.Parallel()
 	path := socketPath(t)
-	r := startReader(t, ignore, path, udsipc.WithReadMemory(64<<10))
+	r := startReader(t, ignore, path, udsipc.WithMaxReadMemory(64<<10))
 	const large = 1 << 20
 	mustWrite(t, mustDial(t, path), announced(large, 100<<10))
-	until(t, "all memory is taken", func() bool { return r.Metrics().Memory > 64<<10 })
+	until(t, "all memory is taken", func() bool { return r.Metrics().ReadMemory > 64<<10 })
 	conn, _ := openSession(t, path, udsipc.Hello{Writer: udsipc.WriterID{1}, Attempt: 1, First: 1})
 	mustWrite(t, conn, append(frames("a"), announced(large, 50<<10)...))
 	awaitAck(t, conn, 1)
-	if m := r.Metrics(); m.TooSlow != 0 || m.MemoryWaits == 0 {
+	if m := r.Metrics(); m.TooSlow != 0 || m.ReadMemoryWaits == 0 {
 		t.Errorf("acknowledged only when there was memory again: %+v", m)
 	}
 }

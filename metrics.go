@@ -29,10 +29,10 @@ type WriterMetrics struct {
 	PossiblyLost uint64 `json:"possibly_lost"` // Upper bound of the messages in Sent that were never read.
 
 	// With acknowledgements; otherwise 0.
-	Acknowledged   uint64 `json:"acknowledged"`   // Messages that a handler has returned for; the same as Sent.
-	Unacknowledged uint64 `json:"unacknowledged"` // Messages of Queued that the present connection has taken.
-	Redelivered    uint64 `json:"redelivered"`    // Messages that had to be sent again, each time counted.
-	AckTime        Times  `json:"ack_time"`       // From the write that took a message along to its acknowledgement.
+	Acknowledged   uint64         `json:"acknowledged"`   // Messages that a handler has returned for; the same as Sent.
+	Unacknowledged uint64         `json:"unacknowledged"` // Messages of Queued that the present connection has taken.
+	Retransmitted  uint64         `json:"retransmitted"`  // Messages that had to be sent again, each time counted.
+	AckTime        LatencySummary `json:"ack_time"`       // From the write that took a message along to its acknowledgement.
 
 	Connected       bool   `json:"connected"`
 	Connections     uint64 `json:"connections"`      // Connections made.
@@ -75,8 +75,8 @@ func (w *Writer) Metrics() WriterMetrics {
 
 		Acknowledged:   acknowledged,
 		Unacknowledged: queued.unacknowledged,
-		Redelivered:    queued.redelivered,
-		AckTime:        Times(ackTime),
+		Retransmitted:  queued.retransmitted,
+		AckTime:        LatencySummary(ackTime),
 
 		Connected:       connected,
 		Connections:     loop.connections,
@@ -112,13 +112,13 @@ type ReaderMetrics struct {
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
 	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or greeting.
 
-	Memory      uint64 `json:"memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithReadMemory).
-	MemoryWaits uint64 `json:"memory_waits"` // How often a connection had to wait for some.
-	SendMemory  uint64 `json:"send_memory"`  // Of a Listener: bytes that are queued for its peers now (WithSendMemory).
-	Dropped     uint64 `json:"dropped"`      // Of a Listener: messages for its peers that OverflowDropOldest dropped.
+	ReadMemory      uint64 `json:"read_memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithMaxReadMemory).
+	ReadMemoryWaits uint64 `json:"read_memory_waits"` // How often a connection had to wait for some.
+	SendMemory      uint64 `json:"send_memory"`       // Of a Listener: bytes that are queued for its peers now (WithMaxSendMemory).
+	Dropped         uint64 `json:"dropped"`           // Of a Listener: messages for its peers that OverflowDropOldest dropped.
 
 	// Of writers that ask for acknowledgements.
-	Writers              uint64 `json:"writers"`               // Remembered now (WithMaxWriters).
+	WriterStates         uint64 `json:"writer_states"`         // Remembered now (WithMaxWriterStates).
 	Sessions             uint64 `json:"sessions"`              // Connections that were welcome.
 	Acknowledged         uint64 `json:"acknowledged"`          // Messages that writers were told are handled.
 	Redelivered          uint64 `json:"redelivered"`           // Messages handed to the handler with Redelivered set.
@@ -128,7 +128,7 @@ type ReaderMetrics struct {
 	Connections     uint64 `json:"connections"`      // Open now.
 	Accepted        uint64 `json:"accepted"`         // Connections accepted or taken over, refused ones included.
 	HandedOver      uint64 `json:"handed_over"`      // Connections left for the next process (HandOver).
-	TakenOver       uint64 `json:"taken_over"`       // Connections that an earlier process has left.
+	Inherited       uint64 `json:"inherited"`        // Connections that an earlier process has left.
 	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections or WithMaxConnectionsPerUser.
 	IdleClosed      uint64 `json:"idle_closed"`      // Connections ended because of WithInactivityTimeout.
 	Unauthorized    uint64 `json:"unauthorized"`     // Connections that the authorizer refused.
@@ -138,9 +138,9 @@ type ReaderMetrics struct {
 	Errors          uint64 `json:"errors"` // Calls of the error callback, had there been one.
 }
 
-// Times is a summary of how long something took. Percentiles are exact to a quarter of their value,
+// LatencySummary is a summary of how long something took. Percentiles are exact to a quarter of their value,
 // and never below the true one.
-type Times struct {
+type LatencySummary struct {
 	Count uint64        `json:"count"` // Messages.
 	P50   time.Duration `json:"p50_ns"`
 	P99   time.Duration `json:"p99_ns"`
@@ -150,7 +150,7 @@ type Times struct {
 // Metrics returns a snapshot. It may be called at any time.
 func (r *Reader) Metrics() ReaderMetrics {
 	m := readerMetrics(r.server.snapshot())
-	m.setMemory(r.memory)
+	m.setMemory(r.readMemory)
 	return m
 }
 
@@ -166,7 +166,7 @@ func readerMetrics(n serverCounts) ReaderMetrics {
 		Truncated:     n.truncated,
 		Malformed:     n.malformed,
 
-		Writers:              uint64(n.writers),
+		WriterStates:         uint64(n.writerStates),
 		Sessions:             n.sessions,
 		Acknowledged:         n.acknowledged,
 		Redelivered:          n.redelivered,
@@ -177,7 +177,7 @@ func readerMetrics(n serverCounts) ReaderMetrics {
 		Accepted:        n.accepted,
 		Refused:         n.refused,
 		HandedOver:      n.handedOver,
-		TakenOver:       n.takenOver,
+		Inherited:       n.inherited,
 		IdleClosed:      n.idleClosed,
 		Unauthorized:    n.unauthorized,
 		HandshakeErrors: n.handshakeErrors,
@@ -188,9 +188,9 @@ func readerMetrics(n serverCounts) ReaderMetrics {
 }
 
 // setMemory notes what the read buffers have.
-func (m *ReaderMetrics) setMemory(memory *budget) {
-	m.Memory = uint64(max(0, memory.used.Load()))
-	m.MemoryWaits = memory.waits.Load()
+func (m *ReaderMetrics) setMemory(memory *readMemory) {
+	m.ReadMemory = uint64(max(0, memory.used.Load()))
+	m.ReadMemoryWaits = memory.waits.Load()
 }
 
 // GetMetrics is the short form of Metrics: messages received, connections accepted so far, and

@@ -93,7 +93,7 @@ func (s *scenario) reported(w *scenarioWriter, err error) {
 	if m := toldExpired.FindStringSubmatch(err.Error()); m != nil {
 		w.told.expired += toNumber(m[1])
 	}
-	if !s.unsure && (errors.Is(err, udsipc.ErrAcksUnsupported) || errors.Is(err, udsipc.ErrPeerSilent)) {
+	if !s.unsure && (errors.Is(err, udsipc.ErrAcksUnsupported) || errors.Is(err, udsipc.ErrHeartbeatTimeout)) {
 		s.errorf("reported: %v", err) // The reader is there, and alive.
 	}
 }

@@ -181,12 +181,12 @@ func (s *scenario) startReader(odd bool) {
 	}
 	opts := []udsipc.ReaderOption{
 		udsipc.WithListener(s.net.listen()), udsipc.WithMaxMessageSize(life.limit), udsipc.WithMaxConnections(life.connections),
-		udsipc.WithInactivityTimeout(pick(s.rng, 0, time.Second, 10*time.Second)), udsipc.WithPeerTimeout(pick(s.rng, 0, modelTimeout)),
+		udsipc.WithInactivityTimeout(pick(s.rng, 0, time.Second, 10*time.Second)), udsipc.WithHeartbeatTimeout(pick(s.rng, 0, modelTimeout)),
 		udsipc.WithReadBufferSize(pick[uint32](s.rng, 512, 4<<10, 16<<10, 64<<10, 256<<10)), udsipc.WithMaxRedeliveries(pick(s.rng, 2, 6)),
 		udsipc.WithAuthorizer(s.authorize), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) { s.done(life, d) }),
 	}
 	if s.memory > 0 {
-		opts = append(opts, udsipc.WithReadMemory(s.memory))
+		opts = append(opts, udsipc.WithMaxReadMemory(s.memory))
 	}
 	if s.secure {
 		opts = append(opts, udsipc.WithTLS(s.readerTLS))
@@ -231,7 +231,7 @@ func (s *scenario) newWriter(overflow udsipc.OverflowPolicy, maxAge time.Duratio
 		w.maxBytes = 100 << 10
 	}
 	opts := []udsipc.WriterOption{
-		udsipc.WithDialer(s.net.dial), udsipc.WithPeerTimeout(pick(s.rng, 0, modelTimeout)), udsipc.WithMaxBackoff(pick(s.rng, 100*time.Millisecond, 5*time.Second)),
+		udsipc.WithDialer(s.net.dial), udsipc.WithHeartbeatTimeout(pick(s.rng, 0, modelTimeout)), udsipc.WithMaxBackoff(pick(s.rng, 100*time.Millisecond, 5*time.Second)),
 		udsipc.WithWriteTimeout(50 * time.Millisecond), udsipc.WithOverflow(w.overflow), udsipc.WithMaxAge(w.maxAge),
 		udsipc.WithMaxBufferedWrites(messages), udsipc.WithMaxBufferedBytes(w.maxBytes),
 		udsipc.WithUndelivered(func(data []byte) { s.undelivered(w, data) }),

@@ -142,7 +142,7 @@ func (s *schedule) errorf(format string, arguments ...any) {
 }
 
 func (s *schedule) startWriter(index byte) {
-	w, err := udsipc.NewWriter("memory", udsipc.WithDialer(s.net.dial), udsipc.WithAcknowledgements(), udsipc.WithPeerTimeout(modelTimeout),
+	w, err := udsipc.NewWriter("memory", udsipc.WithDialer(s.net.dial), udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(modelTimeout),
 		udsipc.WithMaxBufferedWrites(modelQueue), udsipc.WithMaxBackoff(100*time.Millisecond), udsipc.WithWriteTimeout(50*time.Millisecond))
 	if err != nil {
 		s.t.Fatal(err)
@@ -163,7 +163,7 @@ func (s *schedule) startReader(clean bool) {
 	life := &life{number: number, clean: clean}
 	s.life = life
 	handler := func(ctx context.Context, d *udsipc.Delivery) error { return s.handle(ctx, life, d) }
-	r, err := udsipc.NewDeliveryReader(handler, "memory", udsipc.WithListener(s.net.listen()), udsipc.WithPeerTimeout(modelTimeout),
+	r, err := udsipc.NewDeliveryReader(handler, "memory", udsipc.WithListener(s.net.listen()), udsipc.WithHeartbeatTimeout(modelTimeout),
 		udsipc.WithInactivityTimeout(time.Duration(s.rng.IntN(2))*time.Second), udsipc.WithReadBufferSize(uint32(512<<s.rng.IntN(5))),
 		udsipc.WithMaxRedeliveries(2), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) { s.done(life, d) }))
 	if err != nil {
@@ -392,8 +392,8 @@ func (s *schedule) check() {
 			s.errorf("the queue: %+v", m)
 		}
 	}
-	if m := s.reader.Metrics(); m.Writers > uint64(len(s.writers)) {
-		s.errorf("%d writers are remembered", m.Writers)
+	if m := s.reader.Metrics(); m.WriterStates > uint64(len(s.writers)) {
+		s.errorf("%d writers are remembered", m.WriterStates)
 	}
 }
 

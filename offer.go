@@ -10,13 +10,13 @@ import "sync"
 type acceptQueue struct {
 	offers    chan *offer
 	waiting   sync.WaitGroup // Connections that are offered, or will be.
-	abandon   sync.Once
-	abandoned chan struct{} // Closed when the program accepts no more connections.
-	drained   chan struct{} // Closed after the last offer.
+	closeOnce sync.Once
+	closed    chan struct{} // Closed when the program accepts no more connections.
+	finished  chan struct{} // Closed after the last offer.
 }
 
 func newAcceptQueue() *acceptQueue {
-	return &acceptQueue{offers: make(chan *offer), abandoned: make(chan struct{}), drained: make(chan struct{})}
+	return &acceptQueue{offers: make(chan *offer), closed: make(chan struct{}), finished: make(chan struct{})}
 }
 
 // accept waits for a connection. It returns nil after the last one; failure then returns the reason, or nil after shutdown.
@@ -24,7 +24,7 @@ func (s *server) accept() *offer {
 	select {
 	case o := <-s.offers.offers:
 		return o
-	case <-s.offers.drained:
+	case <-s.offers.finished:
 		return nil
 	}
 }
@@ -33,13 +33,13 @@ func (s *server) accept() *offer {
 func (s *server) abandon() { s.offers.close() }
 
 // close ends the offers: the program accepts no more connections.
-func (q *acceptQueue) close() { q.abandon.Do(func() { close(q.abandoned) }) }
+func (q *acceptQueue) close() { q.closeOnce.Do(func() { close(q.closed) }) }
 
 // finish waits until every connection is accepted or dropped. The queue may be nil.
 func (q *acceptQueue) finish() {
 	if q != nil {
 		q.waiting.Wait()
-		close(q.drained)
+		close(q.finished)
 	}
 }
 
@@ -50,50 +50,50 @@ type offer struct {
 	ended chan struct{}
 }
 
-// done is called once, when the connection is closed and nothing reads from it any more.
-func (o *offer) done() { close(o.ended) }
+// connClosed is called once, when the connection is closed and nothing reads from it any more.
+func (o *offer) connClosed() { close(o.ended) }
 
-// A conversation is a connection that is offered.
-type conversation struct {
+// A offeredConn is a connection that is offered.
+type offeredConn struct {
 	*connection
 	queue *acceptQueue
 }
 
-// newConversation makes a connection one that is offered.
-func newConversation(c *connection, queue *acceptQueue) *conversation {
+// newOfferedConn makes a connection one that is offered.
+func newOfferedConn(c *connection, queue *acceptQueue) *offeredConn {
 	queue.waiting.Add(1)
-	return &conversation{connection: c, queue: queue}
+	return &offeredConn{connection: c, queue: queue}
 }
 
 // serve waits until the connection is accepted, and then until it is closed.
-func (c *conversation) serve() {
+func (c *offeredConn) serve() {
 	defer c.server.remove(c.connection)
-	if o := c.introduce(); o != nil {
+	if o := c.waitAccepted(); o != nil {
 		<-o.ended
 	}
 }
 
-// introduce offers the connection. It returns nil if the connection was not accepted.
-func (c *conversation) introduce() *offer {
+// waitAccepted offers the connection. It returns nil if the connection was not accepted.
+func (c *offeredConn) waitAccepted() *offer {
 	defer c.queue.waiting.Done()
-	if c.refused || !c.verify() {
+	if c.rejected || !c.authenticate() {
 		return nil
 	}
 	o := &offer{in: c.in, peer: c.peer, ended: make(chan struct{})}
 	select {
 	case c.queue.offers <- o:
 		return o
-	case <-c.queue.abandoned:
-		c.in.release()
+	case <-c.queue.closed:
+		c.in.releaseBuffer()
 		return nil
 	}
 }
 
 // requestEnd does nothing: the program decides when the connection ends.
-func (c *conversation) requestEnd() {}
+func (c *offeredConn) requestEnd() {}
 
 // reject does nothing: the peer of a conversation expects messages, not reports.
-func (c *conversation) reject(endReason) {}
+func (c *offeredConn) reject(closeReason) {}
 
 // release does nothing: the program that accepted the connection releases it.
-func (c *conversation) release() {}
+func (c *offeredConn) release() {}

@@ -34,7 +34,7 @@ type (
 // sendOption is for whoever sends: a Writer, and a Conn of either side. A Reader refuses it by its name.
 func sendOption(name string, set func(*sharedConfig)) Option {
 	return bothOption(func(c *sharedConfig) {
-		c.sending = name
+		c.sendOnlyOption = name
 		set(c)
 	})
 }
@@ -54,12 +54,12 @@ func WithMaxMessageSize(bytes uint64) Option {
 	return bothOption(func(c *sharedConfig) { c.maxMessageSize = bytes })
 }
 
-// WithPeerTimeout sets how long a session's peer may send nothing before this side closes the
+// WithHeartbeatTimeout sets how long a session's peer may send nothing before this side closes the
 // connection. The default is 10 s, the minimum 100 ms; 0 disables it. Each side announces its
 // timeout; the other sends three heartbeats in that time. It has no effect on a Unix socket without
 // TLS: there the kernel reports a lost peer.
-func WithPeerTimeout(d time.Duration) Option {
-	return bothOption(func(c *sharedConfig) { c.peerTimeout = d })
+func WithHeartbeatTimeout(d time.Duration) Option {
+	return bothOption(func(c *sharedConfig) { c.heartbeatTimeout = d })
 }
 
 // WithAuthorizer sets a function that accepts or rejects each peer; calls are concurrent. By

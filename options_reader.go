@@ -74,7 +74,7 @@ func WithMessageTimeout(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.messageTimeout = d })
 }
 
-// WithReadMemory limits the memory of all read buffers, in bytes. The default is 64 MiB. A buffer
+// WithMaxReadMemory limits the memory of all read buffers, in bytes. The default is 64 MiB. A buffer
 // of up to 16 KiB is not counted: small messages never wait. Other connections wait for memory:
 // users (Credentials, or the key of a certificate) in turn, and the connections of one user in
 // order. One connection at a time may exceed the limit by its message, so that two cannot block
@@ -83,11 +83,11 @@ func WithMessageTimeout(d time.Duration) ReaderOption {
 // While a connection waits, each other one returns its memory after each message. A connection with
 // an incomplete message is closed if it receives nothing for 2 s, or, if WithMessageTimeout is 0,
 // if the message is incomplete after 30 s.
-func WithReadMemory(bytes uint64) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.readMemory = bytes })
+func WithMaxReadMemory(bytes uint64) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxReadMemory = bytes })
 }
 
-// WithSendMemory limits the queues of all peers of a Listener together, in bytes. The default is
+// WithMaxSendMemory limits the queues of all peers of a Listener together, in bytes. The default is
 // 128 MiB, or twice the limit of one queue (WithMaxBufferedBytes) if that is more. Up to 64 KiB per
 // connection are not counted: small messages never wait for other peers. A Reader rejects this
 // option; 0 is an error.
@@ -96,8 +96,10 @@ func WithReadMemory(bytes uint64) ReaderOption {
 // or less with more than 16 connections, up to twice the limit. A connection without queued
 // messages may always queue one, also up to twice the limit, or alone. Beyond that its queue counts
 // as full (WithOverflow).
-func WithSendMemory(bytes uint64) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.sendMemory, c.sendMemorySet, c.sending = bytes, true, "WithSendMemory" })
+func WithMaxSendMemory(bytes uint64) ReaderOption {
+	return readerOption(func(c *readerConfig) {
+		c.maxSendMemory, c.maxSendMemorySet, c.sendOnlyOption = bytes, true, "WithMaxSendMemory"
+	})
 }
 
 // WithMaxRedeliveries sets how often a message of an acknowledged connection is redelivered after
@@ -108,18 +110,18 @@ func WithMaxRedeliveries(n int) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.maxRedeliveries = n })
 }
 
-// WithMaxWriters sets how many writer states a Reader keeps. The default is 4,096 (about 300 bytes
+// WithMaxWriterStates sets how many writer states a Reader keeps. The default is 4,096 (about 300 bytes
 // each). States of connected writers count and stay; of the others, the one that disconnected first
 // is evicted. A writer without state retransmits its unacknowledged messages, with Redelivered set.
 // Less than 1 is an error.
-func WithMaxWriters(n int) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.maxWriters = n })
+func WithMaxWriterStates(n int) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.maxWriterStates = n })
 }
 
-// WithWriterMemory sets how long a Reader keeps the state of a disconnected writer. The default is
+// WithWriterRetention sets how long a Reader keeps the state of a disconnected writer. The default is
 // 1 h. 0 or less is an error.
-func WithWriterMemory(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.writerMemory = d })
+func WithWriterRetention(d time.Duration) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.writerRetention = d })
 }
 
 // WithSocketMode sets the permissions of the socket file, regardless of the umask. The default is

@@ -33,28 +33,28 @@ const warmStep = 4 << 10
 //	front[taken:]      to be written again, or on: a connection broke, or took only a part
 //	waiting            never taken; the last one grows while open
 //
-// Of front[next] the present connection has taken part bytes, and partCount whole frames with them.
+// Of front[next] the present connection has taken part bytes, and writtenFrames whole frames with them.
 type queue struct {
 	maxMessages, maxBytes uint64
 	dropOldest            bool
 	acks                  bool
 	maxAge                time.Duration
-	epoch                 time.Time
-	wake                  chan struct{}         // One slot: there is something to look at.
-	spare                 chan *place[producer] // Places in line that are not in use.
+	startTime             time.Time
+	wake                  chan struct{}               // One slot: there is something to look at.
+	spareWaiters          chan *fifoElement[producer] // Places in line that are not in use.
 
 	mu                     sync.Mutex // Guards what follows.
 	front                  segmentList
 	waiting                segmentList
 	next                   int
 	taken                  int
-	part                   int
-	partCount              int
-	spent                  int    // Messages of front[0] that have left the queue, though not its memory.
-	early                  uint64 // An acknowledgement of what is being written.
+	writtenBytes           int
+	writtenFrames          int
+	releasedInFirst        int    // Messages of front[0] that have left the queue, though not its memory.
+	earlyAck               uint64 // An acknowledgement of what is being written.
 	seq                    sequence
-	controlFrom, controlTo uint64 // The last run of messages of putControl.
-	limit                  uint64 // The largest message that the reader takes, 0 if that is not known.
+	controlFrom, controlTo uint64 // The last run of messages of enqueueControl.
+	readerLimit            uint64 // The largest message that the reader takes, 0 if that is not known.
 	largest                uint64 // The largest message that was ever accepted.
 	ackTimes               histogram
 	open                   bool
@@ -62,22 +62,22 @@ type queue struct {
 	filled                 int
 	warm                   int // Up to where tail was touched.
 	counts                 queueCounts
-	sleeping               bool // The drain goroutine waits for wake; without one, nobody drains.
-	watched                bool // Somebody wants to know when nobody drains.
+	senderIdle             bool // The drain goroutine waits for wake; without one, nobody drains.
+	notifyIdle             bool // Somebody wants to know when nobody drains.
 	closed                 bool // No message is accepted any more.
-	sealed                 bool // What was left was taken out.
+	discarded              bool // What was left was taken out.
 
-	shared  *sharedRoom
-	charged int64 // Of shared.used.
-	inLine  bool  // It waits for others to get smaller.
+	shared       *sharedLimit
+	charged      int64 // Of shared.used.
+	inSharedList bool  // It waits for others to get smaller.
 
-	promised      uint64 // Messages that have room, and are being copied outside the lock,
-	promisedBytes uint64 // and the bytes of their frames.
-	room          line[producer]
-	roomy         chan struct{} // Closed when there is room for anybody; nil when nobody asked.
-	flushers      line[flusher] // In the order of their targets.
-	timer         *time.Timer   // Has what is too old dropped; with maxAge only.
-	armed         bool
+	reserved      uint64 // Messages that have room, and are being copied outside the lock,
+	reservedBytes uint64 // and the bytes of their frames.
+	producers     fifo[producer]
+	spaceFreed    chan struct{} // Closed when there is room for anybody; nil when nobody asked.
+	flushers      fifo[flusher] // In the order of their targets.
+	expiryTimer   *time.Timer   // Has what is too old dropped; with maxAge only.
+	timerSet      bool
 }
 
 // queueCounts say where each message is: accepted = sent + dropped + expired + undelivered + queued.
@@ -85,8 +85,8 @@ type queueCounts struct {
 	accepted, refused                   uint64
 	sent, dropped, expired, undelivered uint64
 	queued, queuedBytes                 uint64 // In a snapshot only.
-	unacknowledged, redelivered         uint64 // The first in a snapshot only.
-	needless                            uint64 // Of dropped: messages about a connection that was lost.
+	unacknowledged, retransmitted       uint64 // The first in a snapshot only.
+	droppedControl                      uint64 // Of dropped: messages about a connection that was lost.
 }
 
 // queueLimits are what a queue is made of.
@@ -96,21 +96,21 @@ type queueLimits struct {
 	dropOldest      bool          // A full queue makes room for a new message.
 	acks            bool          // Messages stay until they are acknowledged.
 	undrained       bool          // No goroutine waits for ready: the first put finds the queue idle.
-	shared          *sharedRoom   // What several queues hold together; nil without others.
+	shared          *sharedLimit  // What several queues hold together; nil without others.
 }
 
 func newQueue(limits queueLimits) *queue {
 	return &queue{
-		maxMessages: limits.messages,
-		maxBytes:    limits.bytes,
-		dropOldest:  limits.dropOldest,
-		acks:        limits.acks,
-		maxAge:      limits.maxAge,
-		epoch:       time.Now(),
-		wake:        make(chan struct{}, 1),
-		spare:       make(chan *place[producer], maxSpareWaiters),
-		sleeping:    limits.undrained,
-		shared:      limits.shared,
+		maxMessages:  limits.messages,
+		maxBytes:     limits.bytes,
+		dropOldest:   limits.dropOldest,
+		acks:         limits.acks,
+		maxAge:       limits.maxAge,
+		startTime:    time.Now(),
+		wake:         make(chan struct{}, 1),
+		spareWaiters: make(chan *fifoElement[producer], maxSpareWaiters),
+		senderIdle:   limits.undrained,
+		shared:       limits.shared,
 	}
 }
 
@@ -126,7 +126,9 @@ func (q *queue) signal() {
 }
 
 // queuedLocked returns how many messages are queued.
-func (q *queue) queuedLocked() uint64 { return uint64(q.front.count + q.waiting.count - q.spent) }
+func (q *queue) queuedLocked() uint64 {
+	return uint64(q.front.count + q.waiting.count - q.releasedInFirst)
+}
 
 // queuedBytesLocked returns the bytes of all segments.
 func (q *queue) queuedBytesLocked() uint64 { return uint64(q.front.bytes + q.waiting.bytes) }
@@ -160,7 +162,7 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 		q.filled = len(appendFrame(q.tail.b[:from], data))
 		if q.open {
 			last := &q.waiting.segs[len(q.waiting.segs)-1]
-			if now-last.at <= q.grain() {
+			if now-last.queuedAt <= q.ageResolution() {
 				last.to = q.filled
 				last.count++
 				q.waiting.count++
@@ -170,9 +172,9 @@ func (q *queue) appendLocked(data []byte, size int, own *buffer, now time.Durati
 		}
 	}
 	chunk.refs++
-	q.waiting.add(segment{chunk: chunk, from: from, to: from + size, count: 1, first: q.counts.accepted, at: now})
+	q.waiting.add(segment{chunk: chunk, from: from, to: from + size, count: 1, first: q.counts.accepted, queuedAt: now})
 	q.open = own == nil
-	q.armLocked(now)
+	q.setExpiryTimerLocked(now)
 }
 
 // warmLocked brings the bytes behind the end of the tail into this processor's cache, a step at a

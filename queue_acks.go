@@ -13,9 +13,9 @@ import (
 // A sequence numbers messages in the order in which they are first sent, so that one that is dropped
 // before that leaves no gap: the number that a reader has to know them by.
 type sequence struct {
-	acked   uint64 // All up to here have left the queue.
-	sent    uint64 // All up to here are with the present connection, to their last byte.
-	highest uint64 // All up to here were with some connection.
+	acked       uint64 // All up to here have left the queue.
+	sent        uint64 // All up to here are with the present connection, to their last byte.
+	highestSent uint64 // All up to here were with some connection.
 }
 
 // sequence returns the numbers for the hello of the next connection.
@@ -32,25 +32,25 @@ func (q *queue) unacknowledged() uint64 {
 	return q.seq.sent - q.seq.acked
 }
 
-// resume begins a connection with what its reader said in the welcome: the last message that it has
+// applyWelcome begins a connection with what its reader said in the welcome: the last message that it has
 // handled leaves the queue, with all before it, and take goes on behind it, or at the oldest one.
-func (q *queue) resume(handled, limit uint64) (released uint64, err error) {
+func (q *queue) applyWelcome(handled, limit uint64) (released uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.sealed {
+	if q.discarded {
 		return 0, errStopped
 	}
-	if handled > q.seq.highest {
-		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errInvalidSession, handled, q.seq.highest)
+	if handled > q.seq.highestSent {
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errInvalidSession, handled, q.seq.highestSent)
 	}
-	q.limit = limit
+	q.readerLimit = limit
 	if handled > q.seq.acked {
 		released = handled - q.seq.acked
 		q.releaseLocked(handled)
 		q.trimLocked()
 		q.seq.sent = handled
 	}
-	q.counts.redelivered += q.seq.highest - q.seq.acked
+	q.counts.retransmitted += q.seq.highestSent - q.seq.acked
 	return released, nil
 }
 
@@ -59,19 +59,19 @@ func (q *queue) resume(handled, limit uint64) (released uint64, err error) {
 func (q *queue) acknowledge(number uint64) (early bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.sealed {
+	if q.discarded {
 		return false, nil
 	}
-	if number <= q.early {
-		return false, fmt.Errorf("%w: message %d after message %d", errAcknowledgement, number, q.early)
+	if number <= q.earlyAck {
+		return false, fmt.Errorf("%w: message %d after message %d", errAcknowledgement, number, q.earlyAck)
 	}
 	if number > q.seq.sent && q.taken > 0 {
 		underWay := uint64(0)
 		for _, seg := range q.front.segs[q.next:q.taken] {
 			underWay += uint64(seg.count)
 		}
-		if number <= q.seq.sent-uint64(q.partCount)+underWay {
-			q.early = number
+		if number <= q.seq.sent-uint64(q.writtenFrames)+underWay {
+			q.earlyAck = number
 			return true, nil
 		}
 	}
@@ -83,34 +83,34 @@ func (q *queue) acknowledgeLocked(number uint64) error {
 		return fmt.Errorf("%w: message %d, want one of %d to %d", errAcknowledgement, number, q.seq.acked+1, q.seq.sent)
 	}
 	q.releaseLocked(number)
-	if q.emptyLocked() && q.sleeping {
-		q.restLocked() // The chunk that was kept for its neighbours goes back.
+	if q.emptyLocked() && q.senderIdle {
+		q.markIdleLocked() // The chunk that was kept for its neighbours goes back.
 	}
-	if q.closed || q.limit > 0 && q.largest > q.limit {
+	if q.closed || q.readerLimit > 0 && q.largest > q.readerLimit {
 		q.signal() // The drain goroutine may wait for the last one.
 	}
 	return nil
 }
 
-// refuseLarge removes the next message if it is over the reader's limit and nothing before it is
+// removeOversized removes the next message if it is over the reader's limit and nothing before it is
 // under way, and returns a copy of it. burnt says that it had a number already, because an earlier reader
 // took it: then the connection has to be made anew, from the number behind.
-func (q *queue) refuseLarge() (data []byte, burnt bool) {
+func (q *queue) removeOversized() (data []byte, burnt bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.trimLocked()
 	head := q.headLocked()
-	if q.limit == 0 || q.seq.sent != q.seq.acked || q.part > 0 || len(head.segs) == 0 || q.allowedLocked(&head.segs[0]) > head.segs[0].from {
+	if q.readerLimit == 0 || q.seq.sent != q.seq.acked || q.writtenBytes > 0 || len(head.segs) == 0 || q.sendableEndLocked(&head.segs[0]) > head.segs[0].from {
 		return nil, false
 	}
 	data, _ = head.message(0)
 	data = slices.Clone(data)
 	q.dropMessageLocked(head, 0)
 	q.counts.undelivered++
-	if burnt = q.seq.highest > q.seq.acked; burnt {
+	if burnt = q.seq.highestSent > q.seq.acked; burnt {
 		q.seq.acked++
 		q.seq.sent++
 	}
-	q.leftLocked()
+	q.serveWaitersLocked()
 	return data, burnt
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// minExpiry is the least time between two looks for messages that are too old.
-const minExpiry = time.Millisecond
+// minExpiryInterval is the least time between two looks for messages that are too old.
+const minExpiryInterval = time.Millisecond
 
-// makeRoomLocked says whether there is room for a frame of size bytes, once what is too old is gone and, with
+// makeSpaceLocked says whether there is room for a frame of size bytes, once what is too old is gone and, with
 // OverflowDropOldest, what is oldest. Nothing is dropped if that could not make room.
-func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
+func (q *queue) makeSpaceLocked(size int, now time.Duration) bool {
 	if q.fitsLocked(size) {
 		return true
 	}
@@ -21,7 +21,7 @@ func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
 	if !q.dropOldest || !q.canDropLocked(size) {
 		return q.fitsLocked(size)
 	}
-	for first := q.firstIdleLocked(); !q.fitsLocked(size); q.counts.dropped++ {
+	for first := q.firstDroppableLocked(); !q.fitsLocked(size); q.counts.dropped++ {
 		switch {
 		case first < len(q.front.segs):
 			q.dropMessageLocked(&q.front, first)
@@ -39,42 +39,42 @@ func (q *queue) makeRoomLocked(size int, now time.Duration) bool {
 
 // fitsLocked says whether there is room for a frame of size bytes.
 func (q *queue) fitsLocked(size int) bool {
-	return q.ownFitsLocked(size) && (q.shared == nil || q.sharedFitsLocked(q.heldLocked(), size))
+	return q.fitsOwnLimitsLocked(size) && (q.shared == nil || q.fitsSharedLimitLocked(q.heldBytesLocked(), size))
 }
 
-// ownFitsLocked is fitsLocked without a look at other queues.
-func (q *queue) ownFitsLocked(size int) bool {
-	return q.queuedLocked()+q.promised < q.maxMessages && q.queuedBytesLocked()+q.promisedBytes+uint64(size) <= q.maxBytes
+// fitsOwnLimitsLocked is fitsLocked without a look at other queues.
+func (q *queue) fitsOwnLimitsLocked(size int) bool {
+	return q.queuedLocked()+q.reserved < q.maxMessages && q.queuedBytesLocked()+q.reservedBytes+uint64(size) <= q.maxBytes
 }
 
 // canDropLocked says whether a frame of size bytes fits once all is dropped that may be.
 func (q *queue) canDropLocked(size int) bool {
-	messages, bytes := q.promised, q.promisedBytes
+	messages, bytes := q.reserved, q.reservedBytes
 	if q.acks {
-		messages += uint64(q.front.count - q.spent)
+		messages += uint64(q.front.count - q.releasedInFirst)
 		bytes += uint64(q.front.bytes)
 	} else { // These are no more than one batch.
-		for _, seg := range q.front.segs[:q.firstIdleLocked()] {
+		for _, seg := range q.front.segs[:q.firstDroppableLocked()] {
 			messages += uint64(seg.count)
 			bytes += uint64(seg.to - seg.from)
 		}
 	}
-	return messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.sharedFitsLocked(bytes, size)
+	return messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.fitsSharedLimitLocked(bytes, size)
 }
 
-// grain is how far apart the messages of one segment may be in time: a message is dropped for its
+// ageResolution is how far apart the messages of one segment may be in time: a message is dropped for its
 // age at most that much too early.
-func (q *queue) grain() time.Duration {
+func (q *queue) ageResolution() time.Duration {
 	return min(q.maxAge/64, time.Millisecond)
 }
 
-// firstIdleLocked is the first segment of front that may be dropped: no byte of it is under way and, with
+// firstDroppableLocked is the first segment of front that may be dropped: no byte of it is under way and, with
 // acks, none ever was. All that waits may be dropped.
-func (q *queue) firstIdleLocked() int {
+func (q *queue) firstDroppableLocked() int {
 	if q.acks {
 		return len(q.front.segs)
 	}
-	if q.part > 0 {
+	if q.writtenBytes > 0 {
 		return max(q.taken, 1)
 	}
 	return q.taken
@@ -83,26 +83,26 @@ func (q *queue) firstIdleLocked() int {
 // dropMessageLocked removes the first message of segment i of a list.
 func (q *queue) dropMessageLocked(list *segmentList, i int) {
 	_, size := list.message(i)
-	list.forget(i, 1, size)
+	list.trimFront(i, 1, size)
 	if list.segs[i].count == 0 {
 		q.removeLocked(list, i, 1)
 	}
 }
 
-// dropControl drops all that is queued, if that is nothing but messages of putControl: they are about a connection that is lost.
+// dropControl drops all that is queued, if that is nothing but messages of enqueueControl: they are about a connection that is lost.
 // Nothing may be under way.
 func (q *queue) dropControl() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.emptyLocked() || q.controlTo != q.counts.accepted || q.passedLocked()+1 < q.controlFrom {
+	if q.emptyLocked() || q.controlTo != q.counts.accepted || q.removedThroughLocked()+1 < q.controlFrom {
 		return
 	}
 	for !q.emptyLocked() {
 		q.dropMessageLocked(q.headLocked(), 0)
 		q.counts.dropped++
-		q.counts.needless++
+		q.counts.droppedControl++
 	}
-	q.leftLocked()
+	q.serveWaitersLocked()
 }
 
 // expireLocked drops the messages that are older than maxAge, and says whether there were any. The drain
@@ -112,7 +112,7 @@ func (q *queue) expireLocked(now time.Duration) bool {
 		return false
 	}
 	before := q.counts.expired
-	q.expireFromLocked(&q.front, q.firstIdleLocked(), now)
+	q.expireFromLocked(&q.front, q.firstDroppableLocked(), now)
 	q.expireFromLocked(&q.waiting, 0, now)
 	if q.counts.expired == before {
 		return false
@@ -123,46 +123,46 @@ func (q *queue) expireLocked(now time.Duration) bool {
 
 func (q *queue) expireFromLocked(list *segmentList, first int, now time.Duration) {
 	end := first
-	for end < len(list.segs) && now-list.segs[end].at > q.maxAge {
+	for end < len(list.segs) && now-list.segs[end].queuedAt > q.maxAge {
 		q.counts.expired += uint64(list.segs[end].count)
 		end++
 	}
 	q.removeLocked(list, first, max(0, end-first))
 }
 
-// armLocked has tick called when the oldest message is too old that may be dropped.
-func (q *queue) armLocked(now time.Duration) {
-	if q.maxAge == 0 || q.armed {
+// setExpiryTimerLocked has tick called when the oldest message is too old that may be dropped.
+func (q *queue) setExpiryTimerLocked(now time.Duration) {
+	if q.maxAge == 0 || q.timerSet {
 		return
 	}
 	var oldest *segment
-	if first := q.firstIdleLocked(); first < len(q.front.segs) {
+	if first := q.firstDroppableLocked(); first < len(q.front.segs) {
 		oldest = &q.front.segs[first]
 	} else if len(q.waiting.segs) > 0 {
 		oldest = &q.waiting.segs[0]
 	} else {
 		return
 	}
-	q.armed = true
-	wait := max(oldest.at+q.maxAge-now+1, minExpiry)
-	if q.timer == nil {
-		q.timer = time.AfterFunc(wait, q.tick)
+	q.timerSet = true
+	wait := max(oldest.queuedAt+q.maxAge-now+1, minExpiryInterval)
+	if q.expiryTimer == nil {
+		q.expiryTimer = time.AfterFunc(wait, q.onExpiryTimer)
 	} else {
-		q.timer.Reset(wait)
+		q.expiryTimer.Reset(wait)
 	}
 }
 
-// tick drops what is too old, whatever the drain goroutine is waiting for.
-func (q *queue) tick() {
+// onExpiryTimer drops what is too old, whatever the drain goroutine is waiting for.
+func (q *queue) onExpiryTimer() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.armed = false
-	if q.sealed {
+	q.timerSet = false
+	if q.discarded {
 		return
 	}
 	now := q.ageLocked()
 	if q.expireLocked(now) {
-		q.leftLocked()
+		q.serveWaitersLocked()
 	}
-	q.armLocked(now)
+	q.setExpiryTimerLocked(now)
 }

@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// given returns an error if messages were given up.
-func (q *queue) given() error {
+// undeliveredErr returns an error if messages were given up.
+func (q *queue) undeliveredErr() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.counts.undelivered > 0 {
@@ -19,11 +19,11 @@ func (q *queue) given() error {
 	return nil
 }
 
-// passed returns the number of the last message that is not queued any more, nor any before it.
-func (q *queue) passed() uint64 {
+// removedThrough returns the number of the last message that is not queued any more, nor any before it.
+func (q *queue) removedThrough() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.passedLocked()
+	return q.removedThroughLocked()
 }
 
 // empty says whether nothing is queued, once what is stale is gone. If so, the next push wakes.
@@ -31,9 +31,9 @@ func (q *queue) empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.expireLocked(q.ageLocked()) {
-		q.leftLocked()
+		q.serveWaitersLocked()
 	}
-	q.restLocked()
+	q.markIdleLocked()
 	return q.emptyLocked()
 }
 
@@ -44,15 +44,15 @@ func (q *queue) snapshot() (queueCounts, latencySummary) {
 	return q.countsLocked(), q.ackTimes.summary()
 }
 
-// held returns the bytes that are queued or have their room.
-func (q *queue) held() uint64 {
+// heldBytes returns the bytes that are queued or have their room.
+func (q *queue) heldBytes() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.heldLocked()
+	return q.heldBytesLocked()
 }
 
-// tally is snapshot without the times.
-func (q *queue) tally() queueCounts {
+// readCounts is snapshot without the times.
+func (q *queue) readCounts() queueCounts {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.countsLocked()
@@ -60,19 +60,19 @@ func (q *queue) tally() queueCounts {
 
 func (q *queue) countsLocked() queueCounts {
 	if q.expireLocked(q.ageLocked()) {
-		q.leftLocked()
+		q.serveWaitersLocked()
 	}
 	counts := q.counts
 	counts.queued, counts.queuedBytes = q.queuedLocked(), q.queuedBytesLocked()
-	if q.acks && !q.sealed {
+	if q.acks && !q.discarded {
 		counts.unacknowledged = q.seq.sent - q.seq.acked
 	}
 	return counts
 }
 
-// setAside removes the oldest message, as undelivered, and returns a copy of it, if it has this number.
+// removeHead removes the oldest message, as undelivered, and returns a copy of it, if it has this number.
 // Otherwise it is gone already: it was dropped, or too old.
-func (q *queue) setAside(number uint64) (data []byte, ok bool) {
+func (q *queue) removeHead(number uint64) (data []byte, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	head := q.headLocked()
@@ -83,7 +83,7 @@ func (q *queue) setAside(number uint64) (data []byte, ok bool) {
 	data = slices.Clone(data)
 	q.dropMessageLocked(head, 0)
 	q.counts.undelivered++
-	q.leftLocked()
+	q.serveWaitersLocked()
 	return data, true
 }
 
@@ -91,49 +91,49 @@ func (q *queue) setAside(number uint64) (data []byte, ok bool) {
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
-	q.leftLocked()
+	q.serveWaitersLocked()
 	q.mu.Unlock()
 }
 
-// seal closes the queue and takes all that is left out of it, as undelivered. Each message is handed
+// discardAll closes the queue and takes all that is left out of it, as undelivered. Each message is handed
 // to visit, which may be nil and must not keep it. It returns how many there were. The chunks are not
 // used again: a write that hangs may still read them.
-func (q *queue) seal(visit func(data []byte)) (left uint64) {
-	left, rest := q.takeRest()
+func (q *queue) discardAll(visit func(data []byte)) (left uint64) {
+	left, rest := q.takeUndelivered()
 	rest.visit(visit)
 	return left
 }
 
-// remains is what was left in a queue at its end.
-type remains [2][]segment
+// undelivered is what was left in a queue at its end.
+type undelivered [2][]segment
 
-// takeRest closes the queue and returns what is left in it.
-func (q *queue) takeRest() (left uint64, rest remains) {
+// takeUndelivered closes the queue and returns what is left in it.
+func (q *queue) takeUndelivered() (left uint64, rest undelivered) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
 	q.trimLocked()
-	rest = remains{q.front.segs, q.waiting.segs}
+	rest = undelivered{q.front.segs, q.waiting.segs}
 	left = q.queuedLocked()
 	q.counts.undelivered += left
-	q.front, q.waiting, q.open, q.tail, q.sealed = segmentList{}, segmentList{}, false, nil, true
-	q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0
-	if q.timer != nil {
-		q.timer.Stop()
+	q.front, q.waiting, q.open, q.tail, q.discarded = segmentList{}, segmentList{}, false, nil, true
+	q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0
+	if q.expiryTimer != nil {
+		q.expiryTimer.Stop()
 	}
-	q.leftLocked()
+	q.serveWaitersLocked()
 	return left, rest
 }
 
 // visit hands over each message, from the oldest to the newest. A nil visit is not called.
-func (r remains) visit(visit func(data []byte)) {
+func (r undelivered) visit(visit func(data []byte)) {
 	if visit == nil {
 		return
 	}
 	for _, segs := range r {
 		for _, seg := range segs {
 			for b := seg.chunk.b[seg.from:seg.to]; len(b) > 0; {
-				length, header, _ := parseHeader(b)
+				length, header, _ := parsePrefix(b)
 				end := header + int(length)
 				visit(b[header:end:end])
 				b = b[end:]

@@ -19,7 +19,7 @@ func TestPercentilesAreExactInClasses(t *testing.T) {
 		{1 << 40, 5<<38 - 1}, {1<<41 - 1, 1<<41 - 1}, {1 << 62, 5<<60 - 1}, {-5, 0}, {math.MinInt64, 0},
 	} {
 		got := udsipc.Percentiles([]time.Duration{test.time, test.time, large})
-		if want := (udsipc.Times{Count: 3, P50: test.end, P99: large, Max: large}); got != want {
+		if want := (udsipc.LatencySummary{Count: 3, P50: test.end, P99: large, Max: large}); got != want {
 			t.Errorf("%d: %+v, want %+v", test.time, got, want)
 		}
 	}
@@ -35,7 +35,7 @@ func TestPercentilesCount(t *testing.T) {
 		for range test.high {
 			all = append(all, 7)
 		}
-		want := udsipc.Times{Count: uint64(len(all)), P50: 7, P99: 7, Max: 7}
+		want := udsipc.LatencySummary{Count: uint64(len(all)), P50: 7, P99: 7, Max: 7}
 		if test.high == 0 {
 			want.Max = 1
 		}

@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// push copies data into the queue, or returns errBufferFull, errMessageTooLarge or errStopped.
-func (q *queue) push(data []byte) error {
-	_, idle, err := q.put(data)
+// enqueueAndWake copies data into the queue, or returns errBufferFull, errMessageTooLarge or errStopped.
+func (q *queue) enqueueAndWake(data []byte) error {
+	_, idle, err := q.enqueue(data)
 	if idle {
 		q.signal()
 	}
 	return err
 }
 
-// put is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
+// enqueue is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
 // has to. It also returns the number of the message.
-func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
+func (q *queue) enqueue(data []byte) (number uint64, idle bool, err error) {
 	size := frameSize(len(data))
 	q.lock()
 	now, err := q.admitLocked(size)
@@ -32,12 +32,12 @@ func (q *queue) put(data []byte) (number uint64, idle bool, err error) {
 		q.mu.Unlock()
 		return 0, false, err
 	}
-	return q.enterLocked(data, size, now)
+	return q.enqueueAndUnlock(data, size, now)
 }
 
-// putControl is put for a message that the bounds do not hold for, and that is about the present connection alone: it is
+// enqueueControl is put for a message that the bounds do not hold for, and that is about the present connection alone: it is
 // refused only once the queue is closed.
-func (q *queue) putControl(data []byte) (number uint64, idle bool, err error) {
+func (q *queue) enqueueControl(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()
@@ -50,59 +50,59 @@ func (q *queue) putControl(data []byte) (number uint64, idle bool, err error) {
 		}
 		q.controlTo = next
 	}
-	return q.enterLocked(data, size, q.ageLocked())
+	return q.enqueueAndUnlock(data, size, q.ageLocked())
 }
 
-// putAlways is put for a message that the bounds do not hold for.
-func (q *queue) putAlways(data []byte) (number uint64, idle bool, err error) {
+// enqueueUnbounded is put for a message that the bounds do not hold for.
+func (q *queue) enqueueUnbounded(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()
 		return 0, false, errStopped
 	}
-	return q.enterLocked(data, frameSize(len(data)), q.ageLocked())
+	return q.enqueueAndUnlock(data, frameSize(len(data)), q.ageLocked())
 }
 
-// pushWait is push, but waits for room until ctx ends.
-func (q *queue) pushWait(ctx context.Context, data []byte) error {
-	_, idle, err := q.putWait(ctx, data)
+// enqueueWaitAndWake is push, but waits for room until ctx ends.
+func (q *queue) enqueueWaitAndWake(ctx context.Context, data []byte) error {
+	_, idle, err := q.enqueueWait(ctx, data)
 	if idle {
 		q.signal()
 	}
 	return err
 }
 
-// putWait is put, but waits for room until ctx ends.
-func (q *queue) putWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
+// enqueueWait is put, but waits for room until ctx ends.
+func (q *queue) enqueueWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
 	size := frameSize(len(data))
 	q.lock()
 	now, err := q.admitLocked(size)
 	if err == nil {
-		return q.enterLocked(data, size, now)
+		return q.enqueueAndUnlock(data, size, now)
 	}
 	if err != errBufferFull {
 		q.mu.Unlock()
 		return 0, false, err
 	}
-	p := q.joinRoomLocked(data, size)
+	p := q.addProducerLocked(data, size)
 	if q.shared != nil {
-		q.leftLocked() // Which has it told of other queues.
+		q.serveWaitersLocked() // Which has it told of other queues.
 	}
 	q.mu.Unlock()
 
 	select {
-	case <-p.who.served:
+	case <-p.value.done:
 	case <-ctx.Done():
-		if q.leaveRoom(p) {
-			q.spareRoom(p)
+		if q.removeProducer(p) {
+			q.recycleProducer(p)
 			return 0, false, fmt.Errorf("%w: %w", errBufferFull, context.Cause(ctx))
 		}
-		<-p.who.served
+		<-p.value.done
 	}
-	result := p.who.result
-	q.spareRoom(p)
+	result := p.value.result
+	q.recycleProducer(p)
 	if result.number == 0 && result.err == nil {
-		return q.redeem(data, size)
+		return q.enqueueReserved(data, size)
 	}
 	return result.number, result.idle, result.err
 }
@@ -116,53 +116,53 @@ func (q *queue) admitLocked(size int) (now time.Duration, err error) {
 	if uint64(size) > q.maxBytes {
 		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", errMessageTooLarge, size, q.maxBytes)
 	}
-	if q.room.first != nil {
+	if q.producers.first != nil {
 		return 0, errBufferFull
 	}
 	now = q.ageLocked()
 	if q.fitsLocked(size) {
 		return now, nil
 	}
-	ok := q.makeRoomLocked(size, now)
-	q.leftLocked()
+	ok := q.makeSpaceLocked(size, now)
+	q.serveWaitersLocked()
 	if !ok {
 		return 0, errBufferFull
 	}
 	return now, nil
 }
 
-// enterLocked puts a message into the queue that was admitted, and unlocks it. One larger than a chunk is
+// enqueueAndUnlock puts a message into the queue that was admitted, and unlocks it. One larger than a chunk is
 // promised its room first, so that it is copied outside the lock, and not at all if it is refused.
-func (q *queue) enterLocked(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
+func (q *queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
 	if size > chunkSize {
-		q.promiseLocked(size)
+		q.reserveLocked(size)
 		q.mu.Unlock()
-		return q.redeem(data, size)
+		return q.enqueueReserved(data, size)
 	}
 	q.appendLocked(data, size, nil, now)
 	if q.shared != nil {
 		q.chargeLocked()
 	}
 	number = q.counts.accepted
-	idle, q.sleeping = q.sleeping, false
+	idle, q.senderIdle = q.senderIdle, false
 	q.mu.Unlock()
 	return number, idle, nil
 }
 
-// promiseLocked keeps room for a frame of size bytes until redeem.
-func (q *queue) promiseLocked(size int) {
-	q.promised++
-	q.promisedBytes += uint64(size)
+// reserveLocked keeps room for a frame of size bytes until redeem.
+func (q *queue) reserveLocked(size int) {
+	q.reserved++
+	q.reservedBytes += uint64(size)
 	q.chargeLocked()
 }
 
-// redeem puts a message into the queue that was promised its room.
-func (q *queue) redeem(data []byte, size int) (number uint64, idle bool, err error) {
+// enqueueReserved puts a message into the queue that was promised its room.
+func (q *queue) enqueueReserved(data []byte, size int) (number uint64, idle bool, err error) {
 	own := getBuffer(size)
 	appendFrame(own.b[:0], data)
 	q.lock()
-	q.promised--
-	q.promisedBytes -= uint64(size)
+	q.reserved--
+	q.reservedBytes -= uint64(size)
 	if q.closed {
 		q.chargeLocked()
 		q.mu.Unlock()
@@ -171,7 +171,7 @@ func (q *queue) redeem(data []byte, size int) (number uint64, idle bool, err err
 	}
 	q.appendLocked(data, size, own, q.ageLocked())
 	number = q.counts.accepted
-	idle, q.sleeping = q.sleeping, false
+	idle, q.senderIdle = q.senderIdle, false
 	q.mu.Unlock()
 	return number, idle, nil
 }

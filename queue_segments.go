@@ -15,16 +15,16 @@ type segment struct {
 	from, to int
 	count    int           // Frames in it, 1 or more.
 	first    uint64        // The number of its first message; the first that was accepted is 1.
-	at       time.Duration // When its first message came, since the queue's epoch; with maxAge only.
+	queuedAt time.Duration // When its first message came, since the queue's epoch; with maxAge only.
 	sentAt   time.Duration // When it was last taken, since the epoch; with acks only.
 }
 
 // A segmentList is a run of segments, in order, and the sums over them.
 type segmentList struct {
-	segs  []segment
-	store []segment // The memory of segs, from its beginning.
-	count int       // Frames in all of them,
-	bytes int       // and their bytes.
+	segs    []segment
+	backing []segment // The memory of segs, from its beginning.
+	count   int       // Frames in all of them,
+	bytes   int       // and their bytes.
 }
 
 // add appends seg, and first moves what there is to the beginning of its memory if that is half
@@ -32,14 +32,14 @@ type segmentList struct {
 func (l *segmentList) add(seg segment) {
 	l.count += seg.count
 	l.bytes += seg.to - seg.from
-	if full := len(l.segs) == cap(l.segs); full && 2*len(l.segs) < cap(l.store) {
-		moved := append(l.store[:0], l.segs...)
+	if full := len(l.segs) == cap(l.segs); full && 2*len(l.segs) < cap(l.backing) {
+		moved := append(l.backing[:0], l.segs...)
 		clear(moved[len(moved):cap(moved)])
 		l.segs = append(moved, seg)
 		return
 	} else if full {
 		l.segs = slices.Grow(l.segs, len(l.segs)+1)
-		l.store = l.segs[:0]
+		l.backing = l.segs[:0]
 	}
 	l.segs = append(l.segs, seg)
 }
@@ -55,8 +55,8 @@ func (l *segmentList) remove(i, n int) {
 	l.segs = l.segs[n:]
 }
 
-// forget takes count frames of size bytes off the front of segment i.
-func (l *segmentList) forget(i, count, size int) {
+// trimFront takes count frames of size bytes off the front of segment i.
+func (l *segmentList) trimFront(i, count, size int) {
 	seg := &l.segs[i]
 	seg.from += size
 	seg.count -= count
@@ -68,7 +68,7 @@ func (l *segmentList) forget(i, count, size int) {
 // message returns the first message of segment i, and the size of its frame.
 func (l *segmentList) message(i int) (data []byte, size int) {
 	seg := &l.segs[i]
-	length, header, _ := parseHeader(seg.chunk.b[seg.from:seg.to])
+	length, header, _ := parsePrefix(seg.chunk.b[seg.from:seg.to])
 	size = header + int(length)
 	return seg.chunk.b[seg.from+header : seg.from+size], size
 }

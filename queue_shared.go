@@ -12,76 +12,76 @@ import (
 	"sync/atomic"
 )
 
-// freeQueued is what every queue may hold whatever the others have, so that small messages never touch what is shared.
-const freeQueued = chunkSize
+// uncountedQueueBytes is what every queue may hold whatever the others have, so that small messages never touch what is shared.
+const uncountedQueueBytes = chunkSize
 
 // What one queue may have of the bytes that all have together.
 const (
-	mostOfShared = 2  // A part of the limit, as long as that is not reached.
-	partOfShared = 16 // Beyond it, up to twice the limit; with more queues, as many parts.
+	maxShareDivisor  = 2  // A part of the limit, as long as that is not reached.
+	fairShareDivisor = 16 // Beyond it, up to twice the limit; with more queues, as many parts.
 )
 
-// A sharedRoom counts what the queues of a Listener hold, the first freeQueued bytes of each aside.
-type sharedRoom struct {
-	limit   int64
-	used    atomic.Int64
-	queues  atomic.Int64 // Open connections.
-	waiting atomic.Int64 // The length of line.
-	dropped atomic.Uint64
-	wakes   atomic.Int64 // Since the goroutine that serves line has looked; it runs while this is not 0.
+// A sharedLimit counts what the queues of a Listener hold, the first uncountedQueueBytes bytes of each aside.
+type sharedLimit struct {
+	limit       int64
+	used        atomic.Int64
+	queues      atomic.Int64 // Open connections.
+	waiterCount atomic.Int64 // The length of line.
+	dropped     atomic.Uint64
+	wakes       atomic.Int64 // Since the goroutine that serves line has looked; it runs while this is not 0.
 
-	mu   sync.Mutex // Guards what follows. It is taken under the mutex of a queue, never the other way round.
-	line []*queue   // Those that have room by their own bounds, and not by this one.
+	mu      sync.Mutex // Guards what follows. It is taken under the mutex of a queue, never the other way round.
+	waiters []*queue   // Those that have room by their own bounds, and not by this one.
 }
 
 // setLimit sets how many bytes all queues may hold together. It is called before the first queue is made.
-func (s *sharedRoom) setLimit(bytes int64) { s.limit = bytes }
+func (s *sharedLimit) setLimit(bytes int64) { s.limit = bytes }
 
 // addQueue counts a connection that has one of the queues, until removeQueue.
-func (s *sharedRoom) addQueue() { s.queues.Add(1) }
+func (s *sharedLimit) addQueue() { s.queues.Add(1) }
 
-func (s *sharedRoom) removeQueue() { s.queues.Add(-1) }
+func (s *sharedLimit) removeQueue() { s.queues.Add(-1) }
 
 // droppedMessages returns how many messages were dropped to make room for newer ones.
-func (s *sharedRoom) droppedMessages() uint64 { return s.dropped.Load() }
+func (s *sharedLimit) droppedMessages() uint64 { return s.dropped.Load() }
 
-// charge is what a queue of so many bytes counts for.
-func charge(bytes uint64) int64 { return max(0, int64(bytes)-freeQueued) }
+// chargeFor is what a queue of so many bytes counts for.
+func chargeFor(bytes uint64) int64 { return max(0, int64(bytes)-uncountedQueueBytes) }
 
 // fits says whether a queue that is charged before may hold so many bytes and size more. One message fits into an empty
 // queue up to twice the limit, or if no other queue has anything.
-func (s *sharedRoom) fits(before int64, held uint64, size int) bool {
-	own := charge(held + uint64(size))
+func (s *sharedLimit) fits(before int64, held uint64, size int) bool {
+	own := chargeFor(held + uint64(size))
 	if own == 0 {
 		return true
 	}
 	others := s.used.Load() - before
 	switch all := others + own; {
-	case all <= s.limit && own <= s.limit/mostOfShared:
+	case all <= s.limit && own <= s.limit/maxShareDivisor:
 		return true
 	case all > 2*s.limit:
 		return held == 0 && others <= 0
 	default:
-		return held == 0 || own <= s.limit/max(partOfShared, s.queues.Load())
+		return held == 0 || own <= s.limit/max(fairShareDivisor, s.queues.Load())
 	}
 }
 
 // wake has those in line look again. Its caller may hold the mutex of a queue.
-func (s *sharedRoom) wake() {
-	if s.waiting.Load() > 0 && s.wakes.Add(1) == 1 {
-		go s.serve() // Ends when everybody has looked.
+func (s *sharedLimit) wake() {
+	if s.waiterCount.Load() > 0 && s.wakes.Add(1) == 1 {
+		go s.serveWaiters() // Ends when everybody has looked.
 	}
 }
 
-func (s *sharedRoom) serve() {
+func (s *sharedLimit) serveWaiters() {
 	for {
 		seen := s.wakes.Load()
 		s.mu.Lock()
-		line := slices.Clone(s.line)
+		line := slices.Clone(s.waiters)
 		s.mu.Unlock()
 		for _, q := range line {
 			q.mu.Lock()
-			q.leftLocked()
+			q.serveWaitersLocked()
 			q.mu.Unlock()
 		}
 		if s.wakes.Add(-seen) == 0 {
@@ -90,11 +90,11 @@ func (s *sharedRoom) serve() {
 	}
 }
 
-// heldLocked returns the bytes that are queued or have their room.
-func (q *queue) heldLocked() uint64 { return q.queuedBytesLocked() + q.promisedBytes }
+// heldBytesLocked returns the bytes that are queued or have their room.
+func (q *queue) heldBytesLocked() uint64 { return q.queuedBytesLocked() + q.reservedBytes }
 
-// sharedFitsLocked says whether the other queues leave room for size bytes more than held.
-func (q *queue) sharedFitsLocked(held uint64, size int) bool {
+// fitsSharedLimitLocked says whether the other queues leave room for size bytes more than held.
+func (q *queue) fitsSharedLimitLocked(held uint64, size int) bool {
 	return q.shared == nil || q.shared.fits(q.charged, held, size)
 }
 
@@ -103,42 +103,42 @@ func (q *queue) chargeLocked() {
 	if q.shared == nil {
 		return
 	}
-	now := charge(q.heldLocked())
+	now := chargeFor(q.heldBytesLocked())
 	more := now - q.charged
 	if more == 0 {
 		return
 	}
 	q.charged = now
-	q.shared.used.Add(more) // Before waiting is looked at: joinSharedLocked does it the other way round.
+	q.shared.used.Add(more) // Before waiting is looked at: addSharedWaiterLocked does it the other way round.
 	if more < 0 {
 		q.shared.wake()
 	}
 }
 
-// joinSharedLocked has the queue told when others get smaller, if nothing else keeps size bytes out. It says whether to look
+// addSharedWaiterLocked has the queue told when others get smaller, if nothing else keeps size bytes out. It says whether to look
 // once more, because they may have done so in this moment.
-func (q *queue) joinSharedLocked(size int) bool {
-	if q.shared == nil || q.inLine || !q.ownFitsLocked(size) {
+func (q *queue) addSharedWaiterLocked(size int) bool {
+	if q.shared == nil || q.inSharedList || !q.fitsOwnLimitsLocked(size) {
 		return false
 	}
-	q.inLine = true
+	q.inSharedList = true
 	s := q.shared
 	s.mu.Lock()
-	s.line = append(s.line, q)
-	s.waiting.Add(1)
+	s.waiters = append(s.waiters, q)
+	s.waiterCount.Add(1)
 	s.mu.Unlock()
 	return true
 }
 
-// leaveSharedLocked is for a queue in which nobody waits.
-func (q *queue) leaveSharedLocked() {
-	if !q.inLine || q.room.first != nil || q.roomy != nil {
+// removeSharedWaiterLocked is for a queue in which nobody waits.
+func (q *queue) removeSharedWaiterLocked() {
+	if !q.inSharedList || q.producers.first != nil || q.spaceFreed != nil {
 		return
 	}
-	q.inLine = false
+	q.inSharedList = false
 	s := q.shared
 	s.mu.Lock()
-	s.line = slices.DeleteFunc(s.line, func(other *queue) bool { return other == q })
-	s.waiting.Add(-1)
+	s.waiters = slices.DeleteFunc(s.waiters, func(other *queue) bool { return other == q })
+	s.waiterCount.Add(-1)
 	s.mu.Unlock()
 }

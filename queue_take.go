@@ -7,17 +7,17 @@ package udsipc
 
 import "time"
 
-// take appends to bufs what is to be written next, about limit bytes, never more slices than bufs
+// nextBatch appends to bufs what is to be written next, about limit bytes, never more slices than bufs
 // has room for. They stay untouched until written is called. Nothing there means that the caller
 // should wait for wake.
-func (q *queue) take(bufs [][]byte, limit int) [][]byte {
+func (q *queue) nextBatch(bufs [][]byte, limit int) [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.nowLocked()
 	if q.expireLocked(now) {
-		q.leftLocked()
+		q.serveWaitersLocked()
 	}
-	part := q.part
+	part := q.writtenBytes
 	q.taken = q.next
 	for bytes := 0; bytes < limit && len(bufs) < cap(bufs); {
 		list, i := &q.front, q.taken
@@ -27,12 +27,12 @@ func (q *queue) take(bufs [][]byte, limit int) [][]byte {
 		if i == len(list.segs) {
 			break
 		}
-		to := q.allowedLocked(&list.segs[i])
+		to := q.sendableEndLocked(&list.segs[i])
 		if to == list.segs[i].from+part {
 			break
 		}
 		if list == &q.waiting {
-			q.forwardLocked()
+			q.moveToFrontLocked()
 		}
 		seg := &q.front.segs[q.taken]
 		bufs = append(bufs, seg.chunk.b[seg.from+part:to])
@@ -44,12 +44,12 @@ func (q *queue) take(bufs [][]byte, limit int) [][]byte {
 			break
 		}
 	}
-	q.restLocked()
+	q.markIdleLocked()
 	return bufs
 }
 
-// forwardLocked moves the first segment that waits to the front.
-func (q *queue) forwardLocked() {
+// moveToFrontLocked moves the first segment that waits to the front.
+func (q *queue) moveToFrontLocked() {
 	q.front.add(q.waiting.segs[0])
 	q.waiting.remove(0, 1)
 	q.open = q.open && len(q.waiting.segs) > 0
@@ -60,7 +60,7 @@ func (q *queue) nowLocked() time.Duration {
 	if q.maxAge == 0 && !q.acks {
 		return 0
 	}
-	return time.Since(q.epoch)
+	return time.Since(q.startTime)
 }
 
 // ageLocked is the time since the epoch, if messages age.
@@ -68,18 +68,18 @@ func (q *queue) ageLocked() time.Duration {
 	if q.maxAge == 0 {
 		return 0
 	}
-	return time.Since(q.epoch)
+	return time.Since(q.startTime)
 }
 
-// allowedLocked is how far seg may be written: up to its first message over the reader's limit.
-func (q *queue) allowedLocked(seg *segment) int {
-	if q.limit == 0 || q.largest <= q.limit {
+// sendableEndLocked is how far seg may be written: up to its first message over the reader's limit.
+func (q *queue) sendableEndLocked(seg *segment) int {
+	if q.readerLimit == 0 || q.largest <= q.readerLimit {
 		return seg.to
 	}
 	to := seg.from
 	for to < seg.to {
-		length, header, _ := parseHeader(seg.chunk.b[to:seg.to])
-		if length > q.limit {
+		length, header, _ := parsePrefix(seg.chunk.b[to:seg.to])
+		if length > q.readerLimit {
 			break
 		}
 		to += header + int(length)
@@ -87,24 +87,24 @@ func (q *queue) allowedLocked(seg *segment) int {
 	return to
 }
 
-// restLocked makes the next push wake the drain goroutine, if there is nothing to write.
-func (q *queue) restLocked() {
-	q.sleeping = q.next == len(q.front.segs) && len(q.waiting.segs) == 0
-	if q.sleeping && q.watched {
+// markIdleLocked makes the next push wake the drain goroutine, if there is nothing to write.
+func (q *queue) markIdleLocked() {
+	q.senderIdle = q.next == len(q.front.segs) && len(q.waiting.segs) == 0
+	if q.senderIdle && q.notifyIdle {
 		q.signal()
 	}
-	if q.sleeping && q.tail != nil && q.tail.refs == 0 {
+	if q.senderIdle && q.tail != nil && q.tail.refs == 0 {
 		q.setTailLocked(nil)
 	}
 }
 
-// reserve waits until the goroutine that drains has found nothing more, or has given up, which failed says. From then on
+// waitIdle waits until the goroutine that drains has found nothing more, or has given up, which failed says. From then on
 // nobody is told to drain, until take finds nothing again.
-func (q *queue) reserve(failed <-chan struct{}) {
+func (q *queue) waitIdle(failed <-chan struct{}) {
 	for {
 		q.mu.Lock()
-		idle := q.sleeping
-		q.sleeping, q.watched = false, !idle
+		idle := q.senderIdle
+		q.senderIdle, q.notifyIdle = false, !idle
 		q.mu.Unlock()
 		if idle {
 			return
@@ -112,7 +112,7 @@ func (q *queue) reserve(failed <-chan struct{}) {
 		select {
 		case <-failed:
 			q.mu.Lock()
-			q.watched = false
+			q.notifyIdle = false
 			q.mu.Unlock()
 			return
 		case <-q.wake:
@@ -120,43 +120,43 @@ func (q *queue) reserve(failed <-chan struct{}) {
 	}
 }
 
-// written says that n bytes of what was taken are with the kernel. It returns how many messages that
+// markWritten says that n bytes of what was taken are with the kernel. It returns how many messages that
 // completes. Without acks those leave the queue as sent. The error is about an acknowledgement that
 // came before its message was sent.
-func (q *queue) written(n int) (messages int, err error) {
+func (q *queue) markWritten(n int) (messages int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.taken == 0 {
 		return 0, nil // Sealed in the meantime: what was taken is accounted for.
 	}
-	q.part += n
-	for q.part > 0 && q.next < q.taken {
+	q.writtenBytes += n
+	for q.writtenBytes > 0 && q.next < q.taken {
 		seg := &q.front.segs[q.next]
 		size := seg.to - seg.from
-		if q.part < size {
-			count, _ := wholeFrames(seg.chunk.b[seg.from : seg.from+q.part])
-			messages += count - q.partCount
-			q.partCount = count
+		if q.writtenBytes < size {
+			count, _ := wholeFrames(seg.chunk.b[seg.from : seg.from+q.writtenBytes])
+			messages += count - q.writtenFrames
+			q.writtenFrames = count
 			break
 		}
-		messages += seg.count - q.partCount
-		q.partCount = 0
-		q.part -= size
+		messages += seg.count - q.writtenFrames
+		q.writtenFrames = 0
+		q.writtenBytes -= size
 		q.next++
 	}
 	q.taken = 0
 	q.seq.sent += uint64(messages)
-	q.seq.highest = max(q.seq.highest, q.seq.sent)
+	q.seq.highestSent = max(q.seq.highestSent, q.seq.sent)
 	switch {
 	case !q.acks:
 		q.releaseLocked(q.seq.sent)
 		q.trimLocked() // A write that stopped midway is rare.
-	case q.early > 0:
-		early := q.early
-		q.early = 0
+	case q.earlyAck > 0:
+		early := q.earlyAck
+		q.earlyAck = 0
 		err = q.acknowledgeLocked(early)
 	}
-	q.armLocked(q.ageLocked()) // What was not taken whole may be too old soon.
+	q.setExpiryTimerLocked(q.ageLocked()) // What was not taken whole may be too old soon.
 	return messages, err
 }
 
@@ -171,36 +171,36 @@ func (q *queue) releaseLocked(number uint64) {
 	done := 0
 	for left > 0 {
 		seg := &q.front.segs[done]
-		count := min(left, uint64(seg.count-q.spent))
+		count := min(left, uint64(seg.count-q.releasedInFirst))
 		if q.acks {
 			q.ackTimes.add(now-seg.sentAt, count)
 		}
 		left -= count
-		if q.spent += int(count); q.spent == seg.count {
-			q.spent = 0
+		if q.releasedInFirst += int(count); q.releasedInFirst == seg.count {
+			q.releasedInFirst = 0
 			done++
 		}
 	}
 	q.next = max(0, q.next-done)
 	q.taken = max(0, q.taken-done)
 	q.removeLocked(&q.front, 0, done)
-	q.leftLocked()
+	q.serveWaitersLocked()
 }
 
 // trimLocked removes the messages that have left the first segment from its memory as well.
 func (q *queue) trimLocked() {
-	if q.spent == 0 {
+	if q.releasedInFirst == 0 {
 		return
 	}
 	seg := &q.front.segs[0]
-	size := framesSize(seg.chunk.b[seg.from:seg.to], q.spent)
-	if q.next == 0 && q.part > 0 {
-		q.part -= size
-		q.partCount -= q.spent
+	size := framesSize(seg.chunk.b[seg.from:seg.to], q.releasedInFirst)
+	if q.next == 0 && q.writtenBytes > 0 {
+		q.writtenBytes -= size
+		q.writtenFrames -= q.releasedInFirst
 	}
-	q.front.forget(0, q.spent, size)
-	q.spent = 0
-	q.leftLocked() // Their bytes have left now.
+	q.front.trimFront(0, q.releasedInFirst, size)
+	q.releasedInFirst = 0
+	q.serveWaitersLocked() // Their bytes have left now.
 }
 
 // rewind forgets what a lost connection took. It returns the number and the size of the first message if the
@@ -209,18 +209,18 @@ func (q *queue) rewind() (partial, size uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	partial, size = q.rewindLocked()
-	q.armLocked(q.ageLocked()) // What was under way may be too old soon.
+	q.setExpiryTimerLocked(q.ageLocked()) // What was under way may be too old soon.
 	return partial, size
 }
 
 func (q *queue) rewindLocked() (partial, size uint64) {
 	q.trimLocked()
-	if q.part > 0 {
+	if q.writtenBytes > 0 {
 		partial = q.front.segs[q.next].first
 		data, _ := q.front.message(q.next)
 		size = uint64(len(data))
 	}
-	q.next, q.taken, q.part, q.partCount, q.early = 0, 0, 0, 0, 0
+	q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0
 	q.seq.sent = q.seq.acked
 	return partial, size
 }

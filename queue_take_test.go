@@ -383,7 +383,7 @@ func TestQueueAckTimes(t *testing.T) {
 		plain := queueOf(t, udsipc.QueueConfig{})
 		plain.push("a")
 		plain.sends(1)
-		if got := plain.AckTimes(); got != (udsipc.Times{}) {
+		if got := plain.AckTimes(); got != (udsipc.LatencySummary{}) {
 			t.Errorf("%+v", got)
 		}
 	})

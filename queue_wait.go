@@ -8,31 +8,31 @@ package udsipc
 // maxSpareWaiters is how many places of producers a queue keeps to use them again.
 const maxSpareWaiters = 16
 
-// A line is those who wait. Whoever does not wait any longer leaves it from where it is.
-type line[T any] struct{ first, last *place[T] }
+// A fifo is those who wait. Whoever does not wait any longer leaves it from where it is.
+type fifo[T any] struct{ first, last *fifoElement[T] }
 
-// A place is somebody in a line.
-type place[T any] struct {
-	prev, next *place[T]
-	who        T
+// A fifoElement is somebody in a line.
+type fifoElement[T any] struct {
+	prev, next *fifoElement[T]
+	value      T
 }
 
 // A producer waits for room for one message. The one who makes room serves it.
 type producer struct {
 	data   []byte        // Its caller's, who waits.
 	size   int           // Of the frame.
-	served chan struct{} // One slot: the rest is set.
-	result putResult
+	done   chan struct{} // One slot: the rest is set.
+	result enqueueResult
 }
 
-// A putResult is what became of a message.
-type putResult struct {
+// A enqueueResult is what became of a message.
+type enqueueResult struct {
 	number uint64 // Its number; 0 if there is room for it, and it has to be copied yet.
 	idle   bool   // Nobody drains: whoever put it has to.
 	err    error
 }
 
-func (l *line[T]) join(p *place[T]) {
+func (l *fifo[T]) pushBack(p *fifoElement[T]) {
 	p.prev, p.next = l.last, nil
 	if l.last == nil {
 		l.first = p
@@ -42,7 +42,7 @@ func (l *line[T]) join(p *place[T]) {
 	l.last = p
 }
 
-func (l *line[T]) leave(p *place[T]) {
+func (l *fifo[T]) remove(p *fifoElement[T]) {
 	if p.prev == nil {
 		l.first = p.next
 	} else {
@@ -56,101 +56,101 @@ func (l *line[T]) leave(p *place[T]) {
 	p.prev, p.next = nil, nil
 }
 
-// joinRoomLocked waits in line for room for data.
-func (q *queue) joinRoomLocked(data []byte, size int) *place[producer] {
-	var p *place[producer]
+// addProducerLocked waits in line for room for data.
+func (q *queue) addProducerLocked(data []byte, size int) *fifoElement[producer] {
+	var p *fifoElement[producer]
 	select {
-	case p = <-q.spare:
+	case p = <-q.spareWaiters:
 	default:
-		p = &place[producer]{who: producer{served: make(chan struct{}, 1)}}
+		p = &fifoElement[producer]{value: producer{done: make(chan struct{}, 1)}}
 	}
-	p.who.data, p.who.size = data, size
-	q.room.join(p)
+	p.value.data, p.value.size = data, size
+	q.producers.pushBack(p)
 	return p
 }
 
-// spareRoom keeps a place that its producer has left.
-func (q *queue) spareRoom(p *place[producer]) {
-	p.who.data, p.who.result = nil, putResult{}
+// recycleProducer keeps a place that its producer has left.
+func (q *queue) recycleProducer(p *fifoElement[producer]) {
+	p.value.data, p.value.result = nil, enqueueResult{}
 	select {
-	case q.spare <- p:
+	case q.spareWaiters <- p:
 	default:
 	}
 }
 
-// leaveRoom is for a producer that does not wait any longer. It says no if it was served meanwhile.
-func (q *queue) leaveRoom(p *place[producer]) bool {
+// removeProducer is for a producer that does not wait any longer. It says no if it was served meanwhile.
+func (q *queue) removeProducer(p *fifoElement[producer]) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(p.who.served) > 0 {
+	if len(p.value.done) > 0 {
 		return false
 	}
-	q.room.leave(p)
+	q.producers.remove(p)
 	q.counts.refused++
-	q.leftLocked() // The next one may need less room.
+	q.serveWaitersLocked() // The next one may need less room.
 	return true
 }
 
-// awaitRoom returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room that
+// notifySpace returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room that
 // nobody in line has taken, or the queue is closed.
-func (q *queue) awaitRoom() <-chan struct{} {
+func (q *queue) notifySpace() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.roomyLocked() || q.joinSharedLocked(1) && q.roomyLocked() {
-		q.leaveSharedLocked()
+	if q.hasSpaceLocked() || q.addSharedWaiterLocked(1) && q.hasSpaceLocked() {
+		q.removeSharedWaiterLocked()
 		return nil
 	}
-	if q.roomy == nil {
-		q.roomy = make(chan struct{})
+	if q.spaceFreed == nil {
+		q.spaceFreed = make(chan struct{})
 	}
-	return q.roomy
+	return q.spaceFreed
 }
 
-func (q *queue) roomyLocked() bool { return q.closed || q.room.first == nil && q.fitsLocked(1) }
+func (q *queue) hasSpaceLocked() bool { return q.closed || q.producers.first == nil && q.fitsLocked(1) }
 
-// leftLocked is called whenever something has left the queue, or the line for room: it serves those who
+// serveWaitersLocked is called whenever something has left the queue, or the line for room: it serves those who
 // waited for it.
-func (q *queue) leftLocked() {
+func (q *queue) serveWaitersLocked() {
 	if q.shared != nil {
 		q.chargeLocked()
 	}
-	if q.room.first != nil {
-		q.serveLocked()
+	if q.producers.first != nil {
+		q.serveProducersLocked()
 	}
-	if q.roomy != nil && (q.roomyLocked() || q.room.first == nil && q.joinSharedLocked(1) && q.roomyLocked()) {
-		close(q.roomy)
-		q.roomy = nil
+	if q.spaceFreed != nil && (q.hasSpaceLocked() || q.producers.first == nil && q.addSharedWaiterLocked(1) && q.hasSpaceLocked()) {
+		close(q.spaceFreed)
+		q.spaceFreed = nil
 	}
-	if q.inLine {
-		q.leaveSharedLocked()
+	if q.inSharedList {
+		q.removeSharedWaiterLocked()
 	}
-	passed := q.passedLocked()
-	for f := q.flushers.first; f != nil && f.who.target <= passed; f = q.flushers.first {
-		q.flushers.leave(f)
-		close(f.who.done)
+	passed := q.removedThroughLocked()
+	for f := q.flushers.first; f != nil && f.value.target <= passed; f = q.flushers.first {
+		q.flushers.remove(f)
+		close(f.value.done)
 	}
 }
 
-// serveLocked puts the messages of those who wait for room into the queue, one after the other, as long as
+// serveProducersLocked puts the messages of those who wait for room into the queue, one after the other, as long as
 // they fit. A message larger than a chunk is promised its room, and copied outside the lock.
-func (q *queue) serveLocked() {
+func (q *queue) serveProducersLocked() {
 	now := q.ageLocked()
-	for p := q.room.first; p != nil; p = q.room.first {
-		w := &p.who
+	for p := q.producers.first; p != nil; p = q.producers.first {
+		w := &p.value
 		switch {
 		case q.closed:
 			w.result.err = errStopped
-		case !q.makeRoomLocked(w.size, now) && !(q.joinSharedLocked(w.size) && q.makeRoomLocked(w.size, now)):
+		case !q.makeSpaceLocked(w.size, now) && !(q.addSharedWaiterLocked(w.size) && q.makeSpaceLocked(w.size, now)):
 			return
 		case w.size > chunkSize:
-			q.promiseLocked(w.size)
+			q.reserveLocked(w.size)
 		default:
 			q.appendLocked(w.data, w.size, nil, now)
 			q.chargeLocked()
 			w.result.number = q.counts.accepted
-			w.result.idle, q.sleeping = q.sleeping, false
+			w.result.idle, q.senderIdle = q.senderIdle, false
 		}
-		q.room.leave(p)
-		w.served <- struct{}{}
+		q.producers.remove(p)
+		w.done <- struct{}{}
 	}
 }

@@ -14,8 +14,8 @@ import (
 // NewDeliveryReader creates it; it listens after Start, and ends with Stop. It cannot be started
 // again. All methods are safe for concurrent use.
 type Reader struct {
-	server *server
-	memory *budget // Of all read buffers together.
+	server     *server
+	readMemory *readMemory // Of all read buffers together.
 }
 
 // NewReader returns a Reader that passes the messages sent to address to handler. address is a
@@ -42,8 +42,8 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 	if err != nil {
 		return nil, err
 	}
-	if cfg.sending != "" {
-		return nil, fmt.Errorf("udsipc: %s is for whoever sends: a Writer or a Listener", cfg.sending)
+	if cfg.sendOnlyOption != "" {
+		return nil, fmt.Errorf("udsipc: %s is for whoever sends: a Writer or a Listener", cfg.sendOnlyOption)
 	}
 	memory := cfg.newMemory()
 	config := cfg.server(memory)
@@ -53,13 +53,13 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 	if deliver != nil || cfg.deadLetter != nil {
 		config.open = func(from *peer) sink { return newDeliverer(publicPeer(from), deliver, cfg.deadLetter) }
 	}
-	return &Reader{server: newServer(config), memory: memory}, nil
+	return &Reader{server: newServer(config), readMemory: memory}, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Stop it returns
 // ErrStopped. ErrSocketInUse means that another process listens at the address,
 // ErrInvalidSocketPath that the file at the path is not a socket.
-func (r *Reader) Start() error { return public(r.server.start()) }
+func (r *Reader) Start() error { return publicError(r.server.start()) }
 
 // Stop ends the Reader without losing a message. It rejects new connections, serves the backlog,
 // closes the receiving side of each connection, handles all bytes that the kernel has accepted
@@ -72,7 +72,7 @@ func (r *Reader) Start() error { return public(r.server.start()) }
 // were read and not handled are sent again in a session. In plain mode they are counted (Discarded)
 // and reported, and the writer gets a report, unless a hung handler prevents it. Stop may be called
 // before Start, again, and concurrently. Within a handler it returns only when ctx ends.
-func (r *Reader) Stop(ctx context.Context) error { return public(r.server.stop(ctx)) }
+func (r *Reader) Stop(ctx context.Context) error { return publicError(r.server.stop(ctx)) }
 
 // HandOver stops the Reader and stores its listener and connections in systemd's descriptor store
 // (FileDescriptorStoreMax=). The next process's Reader with the same name (WithSystemdName, else
@@ -86,7 +86,7 @@ func (r *Reader) Stop(ctx context.Context) error { return public(r.server.stop(c
 // report a possible loss. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop. If the
 // name changes between two versions, PassedDescriptors lists the stored connections.
 // FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
-func (r *Reader) HandOver(ctx context.Context) error { return public(r.server.handOver(ctx)) }
+func (r *Reader) HandOver(ctx context.Context) error { return publicError(r.server.handOver(ctx)) }
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has
 // the port that the system chose.
@@ -97,4 +97,4 @@ func (r *Reader) Addr() net.Addr { return r.server.addr() }
 func (r *Reader) Done() <-chan struct{} { return r.server.finished() }
 
 // Err returns the error that ended the Reader, or nil.
-func (r *Reader) Err() error { return public(r.server.failure()) }
+func (r *Reader) Err() error { return publicError(r.server.failure()) }

@@ -27,31 +27,31 @@ const stopGrace = 20 * time.Millisecond
 
 // stop ends the server without losing a message. When ctx ends first, it does not wait any longer.
 func (s *server) stop(ctx context.Context) error {
-	if s.neverStarted() {
+	if s.stopUnstarted() {
 		return nil
 	}
 	err := s.stopListening()
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		err = errors.Join(s.force(ctx), err)
+		err = errors.Join(s.forceClose(ctx), err)
 	}
-	return withOp(opStop, s.cfg.where, err)
+	return withOp(opStop, s.cfg.addrText, err)
 }
 
 // shutdown is stop without waiting for anything: who has connected before is still served.
 func (s *server) shutdown() error {
-	if s.neverStarted() {
+	if s.stopUnstarted() {
 		return nil
 	}
-	return withOp(opStop, s.cfg.where, s.stopListening())
+	return withOp(opStop, s.cfg.addrText, s.stopListening())
 }
 
 // awaitListened waits, after shutdown, until the address is free, unless an error callback is running that may wait for
 // the caller.
 func (s *server) awaitListened() {
-	if !s.calling.Load() {
-		<-s.listened
+	if !s.inCallback.Load() {
+		<-s.acceptLoopDone
 	}
 }
 
@@ -59,19 +59,19 @@ func (s *server) awaitListened() {
 // good. failure tells which.
 func (s *server) finished() <-chan struct{} { return s.done }
 
-// neverStarted ends a server that was not started, and says whether it is one.
-func (s *server) neverStarted() bool {
+// stopUnstarted ends a server that was not started, and says whether it is one.
+func (s *server) stopUnstarted() bool {
 	s.mu.Lock()
 	never := s.phase == phaseNew
 	if never {
 		s.phase = phaseStopped
 		close(s.stopping)
-		close(s.listened)
+		close(s.acceptLoopDone)
 		s.offers.finish()
 	}
 	s.mu.Unlock()
 	if never {
-		s.end()
+		s.closeDone()
 	}
 	return never
 }
@@ -96,7 +96,7 @@ func (s *server) stopListeningLocked() error {
 	close(s.stopping)
 	s.health.end()
 	err := s.acceptor.quiesceLocked()
-	if s.acceptor.shut || s.acceptor.passed != nil || s.handingOver {
+	if s.acceptor.halfClosed || s.acceptor.passed != nil || s.handingOver {
 		s.closeConnsLocked()
 	}
 	return err
@@ -112,8 +112,8 @@ func (s *server) closeConnsLocked() {
 	}
 }
 
-// force ends what is left without waiting for it. If nothing is, ctx has ended in the same moment, or long before.
-func (s *server) force(ctx context.Context) error {
+// forceClose ends what is left without waiting for it. If nothing is, ctx has ended in the same moment, or long before.
+func (s *server) forceClose(ctx context.Context) error {
 	select {
 	case <-s.done:
 		return nil
@@ -127,7 +127,7 @@ func (s *server) force(ctx context.Context) error {
 	for _, c := range conns {
 		c.in.halt() // Before a handler that heeds its context returns: no other is called any more.
 	}
-	s.giveUp()
+	s.forceStop()
 	if listener != nil { // Else it was never started, and another Stop is about to say so.
 		_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
 	}
@@ -144,7 +144,7 @@ func (s *server) force(ctx context.Context) error {
 		for _, c := range conns {
 			c.in.closeNow()
 		}
-		s.end()
+		s.closeDone()
 	}
 	if len(conns) == 0 {
 		return nil
@@ -152,13 +152,13 @@ func (s *server) force(ctx context.Context) error {
 	return fmt.Errorf("%d connections were still busy and were closed: %w", len(conns), context.Cause(ctx))
 }
 
-// end closes done, once.
-func (s *server) end() {
+// closeDone closes done, once.
+func (s *server) closeDone() {
 	s.notifier.unregister()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended {
-		s.ended = true
+	if !s.doneClosed {
+		s.doneClosed = true
 		close(s.done)
 	}
 }

@@ -19,14 +19,14 @@ type linkSeam struct{ *Link }
 func (l linkSeam) Send(data []byte) (seq uint64, err error) { return l.send(data) }
 
 func (l linkSeam) SendControl(data []byte) (seq uint64, err error) {
-	return l.sendBeyond(data, l.queue.putControl)
+	return l.sendUnbounded(data, l.queue.enqueueControl)
 }
 
 func (l linkSeam) SendUnbounded(data []byte) (seq uint64, err error) {
-	return l.sendBeyond(data, l.queue.putAlways)
+	return l.sendUnbounded(data, l.queue.enqueueUnbounded)
 }
 
-func (l linkSeam) SentSeq() uint64 { return l.queue.passed() }
+func (l linkSeam) SentSeq() uint64 { return l.queue.removedThrough() }
 
 func (l linkSeam) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
 
@@ -36,32 +36,32 @@ func (l linkSeam) OnDisconnect(callback func()) { l.onDisconnect = callback }
 
 func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = callback }
 
-func (l linkSeam) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.where, err) }
+func (l linkSeam) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.addrText, err) }
 
 // A listenerSeam is a Listener with the methods of seam.Listener.
 type listenerSeam struct{ *Listener }
 
-func (l listenerSeam) Shutdown() error { return public(l.server.shutdown()) }
+func (l listenerSeam) Shutdown() error { return publicError(l.server.shutdown()) }
 
 func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
 
 func (l listenerSeam) Report(op, peer string, err error) {
-	l.server.report(op, l.cfg.where+", "+peer, err)
+	l.server.report(op, l.cfg.addrText+", "+peer, err)
 }
 
 // A connSeam is a Conn with the methods of seam.Conn.
 type connSeam struct{ *Conn }
 
-func (c connSeam) WriteControl(data []byte) error { return c.writeNow(data, c.queue.putControl) }
+func (c connSeam) WriteControl(data []byte) error { return c.writeNow(data, c.queue.enqueueControl) }
 
-func (c connSeam) Room() <-chan struct{} { return c.queue.awaitRoom() }
+func (c connSeam) Room() <-chan struct{} { return c.queue.notifySpace() }
 
 func (c connSeam) MaxMessageSize() uint64 { return c.limit }
 
-func (c connSeam) KeepOpen(busy func() bool) { c.keep = busy }
+func (c connSeam) KeepOpen(busy func() bool) { c.keepOpenFunc = busy }
 
 func (c connSeam) ReturnReadMemory() (kept int) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	return c.in.suspend()
+	return c.in.releaseForPause()
 }

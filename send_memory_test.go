@@ -42,7 +42,7 @@ func fill(t *testing.T, conn *udsipc.Conn, size int) {
 // TestSendMemory has many peers read nothing: what is queued for all of them is bounded, and of that each has a part.
 func TestSendMemory(t *testing.T) {
 	const limit, size, free, peers = 1 << 20, 10_000, 64 << 10, 40
-	l := listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithSendMemory(limit), udsipc.WithOverflow(udsipc.OverflowRefuse))
+	l := listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithMaxSendMemory(limit), udsipc.WithOverflow(udsipc.OverflowRefuse))
 	var all []net.Conn
 	for n := range peers {
 		before := l.Metrics().SendMemory
@@ -79,7 +79,7 @@ func TestSendMemoryIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	for _, large := range []int{20_000, 200_000} {
-		l := listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithSendMemory(limit))
+		l := listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithMaxSendMemory(limit))
 		var others []net.Conn
 		for range 20 {
 			conn, peer := silent(t, l)
@@ -107,7 +107,7 @@ func TestSendMemoryIsWaitedFor(t *testing.T) {
 func TestSendMemoryUnderLoad(t *testing.T) {
 	const peers, messages = 8, 60
 	path := filepath.Join(t.TempDir(), "s")
-	l := listen(t, path, udsipc.WithSendMemory(128<<10), udsipc.WithMaxBufferedBytes(1<<20))
+	l := listen(t, path, udsipc.WithMaxSendMemory(128<<10), udsipc.WithMaxBufferedBytes(1<<20))
 	var all sync.WaitGroup
 	for n := range peers {
 		dialled, accepted := converse(t, l, path)
@@ -136,10 +136,10 @@ func TestSendMemoryUnderLoad(t *testing.T) {
 // TestSendMemoryOption has the option refused where it means nothing.
 func TestSendMemoryOption(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	if _, err := udsipc.NewListener(path, udsipc.WithSendMemory(0)); !errors.Is(err, udsipc.ErrInvalidBufferSize) {
+	if _, err := udsipc.NewListener(path, udsipc.WithMaxSendMemory(0)); !errors.Is(err, udsipc.ErrInvalidBufferSize) {
 		t.Errorf("0 bytes: %v", err)
 	}
-	if _, err := udsipc.NewReader(func([]byte) error { return nil }, path, udsipc.WithSendMemory(1)); err == nil || !strings.Contains(err.Error(), "WithSendMemory") {
+	if _, err := udsipc.NewReader(func([]byte) error { return nil }, path, udsipc.WithMaxSendMemory(1)); err == nil || !strings.Contains(err.Error(), "WithMaxSendMemory") {
 		t.Errorf("a Reader takes it: %v", err)
 	}
 	if _, err := udsipc.NewListener(path, udsipc.WithMaxBufferedBytes(1<<63)); err != nil {

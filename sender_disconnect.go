@@ -13,7 +13,7 @@ import (
 // closeConn ends a connection without an error. Without a session it waits for what the peer reports of the messages.
 func (l *loop) closeConn(o *outbound) {
 	if !o.isSession() {
-		end := o.part(l.life.context().Done())
+		end := o.closeGracefully(l.life.context().Done())
 		l.noteUnread(end)
 		l.reportEnd(o, end)
 	}
@@ -23,7 +23,7 @@ func (l *loop) closeConn(o *outbound) {
 }
 
 // noteUnread keeps for stop how many messages the peer had not read when it was forced.
-func (l *loop) noteUnread(end ending) {
+func (l *loop) noteUnread(end outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unreadAtStop = end.unread
@@ -31,16 +31,16 @@ func (l *loop) noteUnread(end ending) {
 
 // onDisconnect accounts for a connection that broke, or that the peer ended.
 func (l *loop) onDisconnect(o *outbound, writeErr error) {
-	end := o.finish(writeErr, l.life.context().Done())
+	end := o.closeAndAccount(writeErr, l.life.context().Done())
 	l.counts.lostConnections.Add(1)
 	l.noteUnread(end)
 	l.reportEnd(o, end)
-	if !errors.Is(end.cause, errRenumber) && (o.wroteMessages() || !l.queue.empty()) { // An idle one had no chance to prove anything.
-		l.life.failures = o.failures(l.life.failures)
+	if !errors.Is(end.cause, errRestartSequence) && (o.wroteMessages() || !l.queue.empty()) { // An idle one had no chance to prove anything.
+		l.life.failures = o.failuresAfter(l.life.failures)
 	}
 	partial, size := l.queue.rewind()
 	if !o.isSession() {
-		l.giveUpHead(partial, l.headRetry.blame(end, partial, size, o.wroteMessages()))
+		l.giveUpHead(partial, l.headRetry.countHeadFailure(end, partial, size, o.wroteMessages()))
 	}
 	l.limit.Store(l.cfg.messageLimit) // The next reader may accept more than this one.
 	l.clearCurrent()
@@ -48,15 +48,15 @@ func (l *loop) onDisconnect(o *outbound, writeErr error) {
 }
 
 // reportEnd reports what is wrong with the end of a connection.
-func (l *loop) reportEnd(o *outbound, end ending) {
+func (l *loop) reportEnd(o *outbound, end outcome) {
 	if end.lost > 0 {
 		l.counts.possiblyLost.Add(end.lost)
 		l.events.report(opWrite, &possibleLossError{Messages: end.lost, Err: end.cause})
-	} else if end.reason.rejects() {
+	} else if end.reason.rejectsPeer() {
 		l.events.report(opDial, end.cause)
 	}
-	if o.isSession() && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errPeerSilent)) {
-		l.events.report(opSession, end.cause)
+	if o.isSession() && (errors.Is(end.cause, errInvalidSession) || errors.Is(end.cause, errHeartbeatTimeout)) {
+		l.events.report(opOpenSession, end.cause)
 	}
 }
 
@@ -73,7 +73,7 @@ func (l *loop) giveUpHead(number uint64, verdict error) {
 	if verdict == nil {
 		return
 	}
-	if data, ok := l.queue.setAside(number); ok {
+	if data, ok := l.queue.removeHead(number); ok {
 		l.returnUndelivered(data, verdict)
 	}
 }

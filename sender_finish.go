@@ -32,7 +32,7 @@ func (s *inline) finishQueue(ctx context.Context, discard func(scratch []byte)) 
 			return false
 		}
 	}, flushed, discard) {
-		_ = s.queue.seal(nil)
+		_ = s.queue.discardAll(nil)
 	}
 	counts, _ := s.queue.snapshot()
 	if counts.undelivered == 0 {

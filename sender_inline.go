@@ -55,18 +55,18 @@ func (s *inline) send() {
 	}
 	runtime.Gosched() // Others who are about to write can come along.
 	for range maxInlineBatches {
-		bufs := s.queue.take(s.bufs[:0], batchSize)
+		bufs := s.queue.nextBatch(s.bufs[:0], batchSize)
 		if len(bufs) == 0 {
 			return
 		}
 		n, full, err := s.try.write(bufs)
-		_, _ = s.queue.written(n)
+		_, _ = s.queue.markWritten(n)
 		switch {
 		case full:
 			go s.sendWaiting() // Ends with the queue or the connection.
 			return
 		case err != nil:
-			s.fail(err)
+			s.onSendFailed(err)
 			return
 		}
 	}
@@ -76,14 +76,14 @@ func (s *inline) send() {
 // sendWaiting writes what is queued, and waits for the peer as long as it takes.
 func (s *inline) sendWaiting() {
 	for {
-		vector := net.Buffers(s.queue.take(s.bufs[:0], batchSize))
+		vector := net.Buffers(s.queue.nextBatch(s.bufs[:0], batchSize))
 		if len(vector) == 0 {
 			return
 		}
 		n, err := s.writeWaiting(vector)
-		_, _ = s.queue.written(int(n))
+		_, _ = s.queue.markWritten(int(n))
 		if err != nil {
-			s.fail(err)
+			s.onSendFailed(err)
 			return
 		}
 	}
@@ -112,8 +112,8 @@ func (s *inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 	return n, firstError(err, s.conn.SetWriteDeadline(time.Time{})) // For a write that does not wait.
 }
 
-// fail notes why nothing can be sent any more.
-func (s *inline) fail(cause error) {
+// onSendFailed notes why nothing can be sent any more.
+func (s *inline) onSendFailed(cause error) {
 	err := fmt.Errorf("%w: %w", errConnectionClosed, cause)
 	s.err.CompareAndSwap(nil, &err)
 	s.cfg.failed(err)

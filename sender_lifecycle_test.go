@@ -126,8 +126,8 @@ func TestBackoff(t *testing.T) {
 		lived  time.Duration
 		want   int
 	}{
-		{0, false, 0, 1}, {9, false, trustedAfter - 1, 10}, {0, true, 0, 1}, {4, true, 0, 5}, {5, true, 0, 5}, {9, true, 0, 5},
-		{9, false, trustedAfter, 0}, {9, true, trustedAfter, 0},
+		{0, false, 0, 1}, {9, false, resetBackoffAfter - 1, 10}, {0, true, 0, 1}, {4, true, 0, 5}, {5, true, 0, 5}, {9, true, 0, 5},
+		{9, false, resetBackoffAfter, 0}, {9, true, resetBackoffAfter, 0},
 	} {
 		b.failures = test.before
 		if b.connectionEnded(test.useful, test.lived); b.failures != test.want {
@@ -149,7 +149,7 @@ func TestReported(t *testing.T) {
 	}
 	pair := func(a, b uint64) [2]uint64 { return [2]uint64{a, b} }
 	for i := range 5 {
-		if err := q.push([]byte{byte(i)}); err != nil {
+		if err := q.enqueueAndWake([]byte{byte(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,10 +158,10 @@ func TestReported(t *testing.T) {
 	check("drops again", pair(r.drops(q)), pair(0, 0))
 	check("losses", pair(r.losses(q, &lost)), pair(3, 7))
 	check("losses again", pair(r.losses(q, &lost)), pair(0, 0))
-	if err := q.push(nil); err != nil {
+	if err := q.enqueueAndWake(nil); err != nil {
 		t.Fatal(err)
 	}
-	left, undelivered, possibly, rest := r.rest(q, &lost)
+	left, undelivered, possibly, rest := r.takeRemaining(q, &lost)
 	check("left", pair(left, possibly), pair(2, 0))
 	check("dropped before", pair(undelivered, 0), pair(1, 0))
 	var got []string

@@ -47,8 +47,8 @@ type loop struct {
 
 	// The goroutine's own.
 	bufs      [][]byte
-	headRetry strike // Of the message that may be one that no reader takes.
-	epoch     uint64 // Of the last session.
+	headRetry retryCounter // Of the message that may be one that no reader takes.
+	epoch     uint64       // Of the last session.
 
 	connectRequested atomic.Bool // Connect, whether there is a message or not.
 

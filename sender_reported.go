@@ -23,7 +23,7 @@ type reported struct {
 func (r *reported) drops(q *queue) (dropped, expired uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := q.tally()
+	now := q.readCounts()
 	dropped, r.dropped = now.dropped-r.dropped, now.dropped
 	expired, r.expired = now.expired-r.expired, now.expired
 	return dropped, expired
@@ -37,18 +37,18 @@ func (r *reported) losses(q *queue, possiblyLost *atomic.Uint64) (undelivered, l
 }
 
 func (r *reported) lossesLocked(q *queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
-	now := q.tally()
+	now := q.readCounts()
 	sum, possibly := now.undelivered+now.dropped+now.expired, possiblyLost.Load()
 	undelivered, r.undelivered = sum-r.undelivered, sum
 	lost, r.possiblyLost = possibly-r.possiblyLost, possibly
 	return undelivered, lost
 }
 
-// rest takes what is left out of the queue, and returns how many messages that are, and the losses without them.
-func (r *reported) rest(q *queue, possiblyLost *atomic.Uint64) (left, undelivered, lost uint64, rest remains) {
+// takeRemaining takes what is left out of the queue, and returns how many messages that are, and the losses without them.
+func (r *reported) takeRemaining(q *queue, possiblyLost *atomic.Uint64) (left, undelivered, lost uint64, rest undelivered) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	left, rest = q.takeRest()
+	left, rest = q.takeUndelivered()
 	undelivered, lost = r.lossesLocked(q, possiblyLost)
 	return left, undelivered - left, lost, rest
 }

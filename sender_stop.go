@@ -21,7 +21,7 @@ func (l *loop) flush(ctx context.Context) error {
 	l.mu.Unlock()
 	if conn != nil && !conn.isSession() {
 		target := conn.written()
-		read := func() bool { return conn.consumed(target) || !l.isCurrent(conn) }
+		read := func() bool { return conn.peerHasRead(target) || !l.isCurrent(conn) }
 		if !pollUntil(ctx, read) {
 			return fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx))
 		}
@@ -73,13 +73,13 @@ func (l *loop) stop(ctx context.Context) error {
 		l.life.force()
 		l.life.awaitForced()
 	}
-	return l.discard(ctx)
+	return l.returnAllUndelivered(ctx)
 }
 
-// discard returns what is left of the queue to the program. The error says how much that was, and what else was not
+// returnAllUndelivered returns what is left of the queue to the program. The error says how much that was, and what else was not
 // delivered and not reported.
-func (l *loop) discard(ctx context.Context) error {
-	left, undelivered, lost, rest := l.reported.rest(l.queue, &l.counts.possiblyLost)
+func (l *loop) returnAllUndelivered(ctx context.Context) error {
+	left, undelivered, lost, rest := l.reported.takeRemaining(l.queue, &l.counts.possiblyLost)
 	rest.visit(l.events.undelivered)
 	l.reportDropped()
 	unread := l.takeUnread()

@@ -21,37 +21,37 @@ type stream struct {
 	writer      id                // Of a session.
 	seq         uint64            // Of the message at hand, or the one before.
 	redelivered bool              // It may have been handled before.
-	failure     error             // What the handler did instead of returning; nil once that is dealt with.
-	exited      bool              // It has ended the goroutine, and another has to go on.
-	tried       attempts          // Of the message at hand, or the one before.
-	acks        *inSession        // Of a session; nil without one.
-	claim       *claim            // Of a session; nil without one.
-	legacy      *legacySession    // The session that it has begun with; nil without one.
-	stale       error             // Why that cannot go on.
+	handlerErr  error             // What the handler did instead of returning; nil once that is dealt with.
+	goexited    bool              // It has ended the goroutine, and another has to go on.
+	attempts    attempts          // Of the message at hand, or the one before.
+	acks        *ackSender        // Of a session; nil without one.
+	ownership   *ownership        // Of a session; nil without one.
+	inherited   *sessionSnapshot  // The session that it has begun with; nil without one.
+	resumeErr   error             // Why that cannot go on.
 	fenced      chan struct{}     // Closed when a newer connection takes over; nil without a session.
 }
 
 // newStream makes a connection one that is handled. An earlier process may have left it.
-func newStream(c *connection, from *legacyConn) *stream {
+func newStream(c *connection, from *inheritedConn) *stream {
 	m := &stream{connection: c}
 	if from != nil && from.session != nil {
-		m.reclaim(from.session)
+		m.claimInherited(from.session)
 	}
 	return m
 }
 
 // serve handles what comes until the connection ends.
 func (c *stream) serve() {
-	defer c.end()
-	if !c.verify() {
+	defer c.onServeEnd()
+	if !c.authenticate() {
 		return
 	}
 	c.open()
-	if c.legacy != nil && !c.resume() {
+	if c.inherited != nil && !c.resumeSession() {
 		return
 	}
 	c.serveMessages()
-	c.discard()
+	c.discardUnhandled()
 }
 
 // open finds out where the messages go.
@@ -64,50 +64,50 @@ func (c *stream) open() {
 	}
 }
 
-// goOn is serve for a connection whose handler has ended the goroutine (runtime.Goexit).
-func (c *stream) goOn() {
-	defer c.end()
+// serveAfterGoexit is serve for a connection whose handler has ended the goroutine (runtime.Goexit).
+func (c *stream) serveAfterGoexit() {
+	defer c.onServeEnd()
 	c.serveMessages()
-	c.discard()
+	c.discardUnhandled()
 }
 
-// end is the end of the connection, or of one goroutine of it.
-func (c *stream) end() {
-	if c.exited {
-		c.exited = false
-		go c.goOn() // Ends with the connection; finish waits for it.
+// onServeEnd is the end of the connection, or of one goroutine of it.
+func (c *stream) onServeEnd() {
+	if c.goexited {
+		c.goexited = false
+		go c.serveAfterGoexit() // Ends with the connection; finish waits for it.
 		return
 	}
-	c.leaveSession()
+	c.closeSession()
 	c.server.remove(c.connection)
 }
 
 // requestEnd ends the connection gracefully: for its writer, or for this process.
 func (c *stream) requestEnd() {
 	switch {
-	case c.refused:
-		c.in.requestClose(endFull)
+	case c.rejected:
+		c.in.requestClose(closeFull)
 	case c.server.handingOver:
 		c.in.requestHandOver()
 	default:
-		c.in.requestClose(endOrderly)
+		c.in.requestClose(closeOrderly)
 	}
 }
 
-func (c *stream) reject(why endReason) { c.in.reject(why) }
+func (c *stream) reject(why closeReason) { c.in.reject(why) }
 
-func (c *stream) release() { c.in.release() }
+func (c *stream) release() { c.in.releaseBuffer() }
 
-// discard accounts, after a Stop that does not wait, for what was read of a plain connection and is not handled, and
+// discardUnhandled accounts, after a Stop that does not wait, for what was read of a plain connection and is not handled, and
 // tells the writer. In a session that comes again.
-func (c *stream) discard() {
-	if c.claim != nil || !c.in.isHalted() {
+func (c *stream) discardUnhandled() {
+	if c.ownership != nil || !c.in.isHalted() {
 		return
 	}
-	c.in.farewell()
+	c.in.sendReport()
 	if messages := c.in.wholeMessages(); messages > 0 {
 		c.server.counts.discarded.Add(messages)
-		c.server.report(opStop, c.where(), fmt.Errorf("%w: %d messages were read and are not handled", errStopped, messages))
+		c.server.report(opStop, c.addrText(), fmt.Errorf("%w: %d messages were read and are not handled", errStopped, messages))
 	}
 }
 
@@ -116,12 +116,12 @@ func (c *stream) serveMessages() {
 	for {
 		var goesOn bool
 		switch err := c.deliver(); {
-		case err == errOpening:
+		case err == errSessionPreface:
 			goesOn = c.openSession()
 		case err != nil:
-			goesOn = c.refuse(err)
+			goesOn = c.onProtocolError(err)
 		default:
-			goesOn = c.server.handling.Err() == nil && c.read()
+			goesOn = c.server.forceCtx.Err() == nil && c.read()
 		}
 		if !goesOn {
 			return
@@ -137,58 +137,58 @@ func (c *stream) read() (goesOn bool) {
 	case errHandOver:
 		return !c.handOver()
 	default:
-		return c.goesOn(err)
+		return c.onReadError(err)
 	}
 }
 
-// refuse deals with bytes that the protocol or the limit does not allow. A message that is too large
+// onProtocolError deals with bytes that the protocol or the limit does not allow. A message that is too large
 // ends the connection gracefully: what the peer sent behind it is handled. After a length that is
 // none, nothing makes sense any more, and the peer is told what was read.
-func (c *stream) refuse(err error) (goesOn bool) {
-	c.server.report(opRead, c.where(), err)
+func (c *stream) onProtocolError(err error) (goesOn bool) {
+	c.server.report(opRead, c.addrText(), err)
 	if !errors.Is(err, errMessageTooLarge) {
 		c.server.counts.malformed.Add(1)
-		c.in.reject(endMalformed)
+		c.in.reject(closeMalformed)
 		return false
 	}
 	c.server.counts.tooLarge.Add(1)
-	if c.claim != nil {
+	if c.ownership != nil {
 		return false // The welcome has told the limit, and a message that is skipped would have a number.
 	}
-	c.in.requestClose(endTooLarge)
+	c.in.requestClose(closeTooLarge)
 	return true
 }
 
-// goesOn says whether there is more to read after err, and accounts for what err means.
-func (c *stream) goesOn(err error) bool {
+// onReadError says whether there is more to read after err, and accounts for what err means.
+func (c *stream) onReadError(err error) bool {
 	closing := c.in.isClosing()
 	switch {
 	case isTimeout(err) && !closing:
 		c.server.counts.idleClosed.Add(1)
-		c.in.requestClose(endOrderly)
+		c.in.requestClose(closeOrderly)
 		return true
-	case errors.Is(err, errEnded), errors.Is(err, net.ErrClosed), closing:
+	case errors.Is(err, errGracefulEnd), errors.Is(err, net.ErrClosed), closing:
 		if closing {
-			c.in.farewell()
+			c.in.sendReport()
 		}
 		return false
 	case errors.Is(err, errTooSlow):
 		c.server.counts.tooSlow.Add(1)
-		c.server.report(opRead, c.where(), err)
-		c.in.requestClose(endTooSlow)
+		c.server.report(opRead, c.addrText(), err)
+		c.in.requestClose(closeTooSlow)
 		return true
-	case errors.Is(err, errPeerSilent):
-		c.server.report(opRead, c.where(), err)
+	case errors.Is(err, errHeartbeatTimeout):
+		c.server.report(opRead, c.addrText(), err)
 		return false
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		c.in.answerEnd()
+		c.in.replyToEnd()
 	}
-	if n := c.in.midway(); n > 0 {
+	if n := c.in.partialBytes(); n > 0 {
 		c.server.counts.truncated.Add(1)
-		c.server.report(opRead, c.where(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", errConnectionClosed, n, err))
+		c.server.report(opRead, c.addrText(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", errConnectionClosed, n, err))
 	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrClosedPipe) {
-		c.server.report(opRead, c.where(), err)
+		c.server.report(opRead, c.addrText(), err)
 	}
 	return false
 }

@@ -13,17 +13,17 @@ import (
 // deliver hands over what is buffered. A panic costs the message at which it happened, and so does a handler that ends
 // its goroutine: another one calls deliver again.
 func (c *stream) deliver() error {
-	c.handling.Store(true)
-	defer c.handling.Store(false)
+	c.inHandler.Store(true)
+	defer c.inHandler.Store(false)
 	if c.acks != nil {
-		c.acks.begin()
-		defer c.acks.end()
+		c.acks.beforeBatch()
+		defer c.acks.afterBatch()
 	}
 	for {
-		if err := c.failure; err != nil && c.acks != nil {
+		if err := c.handlerErr; err != nil && c.acks != nil {
 			c.redeliver(c.in.lastMessage(), err)
 		}
-		c.failure = nil
+		c.handlerErr = nil
 		if done, err := c.deliverUntilPanic(); done {
 			return err
 		}
@@ -32,9 +32,9 @@ func (c *stream) deliver() error {
 
 func (c *stream) deliverUntilPanic() (done bool, err error) {
 	defer func() {
-		if !done && !c.exited { // Else it was a message that was offered again, or a dead letter.
+		if !done && !c.goexited { // Else it was a message that was offered again, or a dead letter.
 			c.server.counts.panics.Add(1)
-			c.failure = c.panicked(recover())
+			c.handlerErr = c.panicked(recover())
 		}
 	}()
 	err = c.in.deliver(c.handle)
@@ -47,65 +47,65 @@ func (c *stream) panicked(value any) error {
 	err := fmt.Errorf("%w: panic: %v\n%s", errHandlerFailed, value, debug.Stack())
 	if value == nil {
 		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errHandlerFailed, debug.Stack())
-		c.exited, c.failure = true, err
+		c.goexited, c.handlerErr = true, err
 	}
 	if c.acks != nil {
 		c.acks.markFailed()
 	}
-	c.server.report(opHandle, c.where(), err)
+	c.server.report(opHandle, c.addrText(), err)
 	return err
 }
 
 func (c *stream) handleMessage(data []byte) {
 	if err := c.server.cfg.message(data); err != nil {
-		c.failed(err)
+		c.onHandlerError(err)
 	}
 }
 
 func (c *stream) handleDelivery(data []byte) {
 	c.seq++
-	if err := c.sink.message(c.server.handling, data, c.seq, c.redelivered); err != nil {
-		c.failed(err)
+	if err := c.sink.message(c.server.forceCtx, data, c.seq, c.redelivered); err != nil {
+		c.onHandlerError(err)
 	}
 }
 
 func (c *stream) handleMessageAcked(data []byte) {
-	c.acks.count()
+	c.acks.beforeMessage()
 	if c.acks.mayRepeat() {
-		c.flagRepeats()
+		c.markRedelivered()
 	}
 	if err := c.server.cfg.message(data); err != nil {
-		c.failed(err)
+		c.onHandlerError(err)
 		c.redeliver(data, err)
 	}
 }
 
 func (c *stream) handleDeliveryAcked(data []byte) {
 	c.seq++
-	c.acks.count()
+	c.acks.beforeMessage()
 	if c.acks.mayRepeat() {
-		c.flagRepeats()
+		c.markRedelivered()
 	}
-	if err := c.sink.message(c.server.handling, data, c.seq, c.redelivered); err != nil {
-		c.failed(err)
+	if err := c.sink.message(c.server.forceCtx, data, c.seq, c.redelivered); err != nil {
+		c.onHandlerError(err)
 		c.redeliver(data, err)
 	}
 }
 
-// flagRepeats marks what an earlier reader may have handled, as long as that may be.
-func (c *stream) flagRepeats() {
-	if c.redelivered = c.acks.repeated(); c.redelivered {
+// markRedelivered marks what an earlier reader may have handled, as long as that may be.
+func (c *stream) markRedelivered() {
+	if c.redelivered = c.acks.isRedelivered(); c.redelivered {
 		c.server.counts.redelivered.Add(1)
 	}
 }
 
-// failed accounts for a handler's error when a message is offered for the first time.
-func (c *stream) failed(err error) {
+// onHandlerError accounts for a handler's error when a message is offered for the first time.
+func (c *stream) onHandlerError(err error) {
 	c.server.counts.handlerErrors.Add(1)
-	c.blame(err)
+	c.reportHandlerError(err)
 }
 
-// blame reports a handler's error.
-func (c *stream) blame(err error) {
-	c.server.report(opHandle, c.where(), fmt.Errorf("%w: %w", errHandlerFailed, err))
+// reportHandlerError reports a handler's error.
+func (c *stream) reportHandlerError(err error) {
+	c.server.report(opHandle, c.addrText(), fmt.Errorf("%w: %w", errHandlerFailed, err))
 }

@@ -12,13 +12,13 @@ import (
 
 // The attempts at a message: how often the handler has failed for it, on all connections of its writer together.
 type attempts struct {
-	message uint64
-	count   int
+	seq   uint64
+	count int
 }
 
-// of returns how often the handler has failed for this message.
-func (a attempts) of(message uint64) int {
-	if a.message != message {
+// countFor returns how often the handler has failed for this message.
+func (a attempts) countFor(message uint64) int {
+	if a.seq != message {
 		return 0
 	}
 	return a.count
@@ -40,20 +40,20 @@ func (c *stream) redeliver(data []byte, err error) {
 	c.seq = c.acks.seq()
 	c.redelivered = true
 	defer func() { c.redelivered = first }()
-	c.tried = attempts{message: c.seq, count: c.tried.of(c.seq) + 1}
-	for c.tried.count <= c.server.cfg.maxRedeliveries {
-		if !c.pause(redeliveryPause(c.tried.count)) {
+	c.attempts = attempts{seq: c.seq, count: c.attempts.countFor(c.seq) + 1}
+	for c.attempts.count <= c.server.cfg.maxRedeliveries {
+		if !c.pause(redeliveryPause(c.attempts.count)) {
 			c.in.halt()
 			return
 		}
 		c.server.counts.redelivered.Add(1)
-		if err = c.offer(data); err == nil {
+		if err = c.redeliverOnce(data); err == nil {
 			c.acks.markHandled()
 			return
 		}
-		c.tried.count++
+		c.attempts.count++
 	}
-	c.bury(data, err)
+	c.toDeadLetter(data, err)
 }
 
 // redeliveryPause is how long to wait after so many failures.
@@ -69,22 +69,22 @@ func redeliveryPause(failures int) time.Duration {
 
 // pause waits, unless the connection is ended for a newer one, or the Reader for good.
 func (c *stream) pause(d time.Duration) bool {
-	c.handling.Store(false)
-	defer c.handling.Store(true)
+	c.inHandler.Store(false)
+	defer c.inHandler.Store(true)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
 	case <-c.fenced:
-	case <-c.server.handling.Done():
+	case <-c.server.forceCtx.Done():
 	}
 	return false
 }
 
-// offer calls the handler for a message that it has failed for.
-func (c *stream) offer(data []byte) (err error) {
-	c.offers.Add(1)
+// redeliverOnce calls the handler for a message that it has failed for.
+func (c *stream) redeliverOnce(data []byte) (err error) {
+	c.redeliveries.Add(1)
 	returned := false
 	defer func() {
 		if !returned {
@@ -92,21 +92,21 @@ func (c *stream) offer(data []byte) (err error) {
 		}
 	}()
 	if c.sink.message != nil {
-		err = c.sink.message(c.server.handling, data, c.seq, c.redelivered)
+		err = c.sink.message(c.server.forceCtx, data, c.seq, c.redelivered)
 	} else {
 		err = c.server.cfg.message(data)
 	}
 	if returned = true; err != nil {
-		c.blame(err)
+		c.reportHandlerError(err)
 	}
 	return err
 }
 
-// bury gives up on a message, which is handled by that.
-func (c *stream) bury(data []byte, err error) {
+// toDeadLetter gives up on a message, which is handled by that.
+func (c *stream) toDeadLetter(data []byte, err error) {
 	c.acks.markHandled()
 	c.server.counts.deadLetters.Add(1)
-	c.server.report(opHandle, c.where(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
+	c.server.report(opHandle, c.addrText(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
 		c.seq, c.writer, c.server.cfg.maxRedeliveries, errHandlerFailed, err))
 	if c.sink.deadLetter == nil {
 		return
@@ -116,7 +116,7 @@ func (c *stream) bury(data []byte, err error) {
 		if !returned {
 			_ = c.panicked(recover()) // It is reported.
 			c.acks.markHandled()
-			c.failure = nil
+			c.handlerErr = nil
 		}
 	}()
 	c.sink.deadLetter(data, c.seq, err)

@@ -15,7 +15,7 @@ import (
 func (c *stream) openSession() bool {
 	h, err := c.readHello()
 	if err == nil && c.in.isClosing() {
-		c.in.farewell() // No message may be sent before the welcome, so none is lost.
+		c.in.sendReport() // No message may be sent before the welcome, so none is lost.
 		return false
 	}
 	if err == nil {
@@ -24,20 +24,20 @@ func (c *stream) openSession() bool {
 	switch {
 	case err == nil:
 		return true
-	case errors.Is(err, errEnded):
+	case errors.Is(err, errGracefulEnd):
 		return false
 	case errors.Is(err, errVersion):
 		c.in.rejectSession(statusVersion)
-	case errors.Is(err, errStale):
-		c.in.rejectSession(statusStale)
+	case errors.Is(err, errOldEpoch):
+		c.in.rejectSession(statusOldEpoch)
 	default:
 		c.server.counts.malformed.Add(1)
 	}
-	c.server.report(opSession, c.where(), err)
+	c.server.report(opOpenSession, c.addrText(), err)
 	return false
 }
 
-// readHello waits for the whole hello. errEnded means that the connection ended before, which is
+// readHello waits for the whole hello. errGracefulEnd means that the connection ended before, which is
 // accounted for.
 func (c *stream) readHello() (hello, error) {
 	for {
@@ -45,8 +45,8 @@ func (c *stream) readHello() (hello, error) {
 		if whole {
 			return h, err
 		}
-		if err := c.in.fill(); err != nil && !c.goesOn(err) {
-			return h, errEnded
+		if err := c.in.fill(); err != nil && !c.onReadError(err) {
+			return h, errGracefulEnd
 		}
 	}
 }
@@ -54,25 +54,25 @@ func (c *stream) readHello() (hello, error) {
 // welcome makes this connection the one that speaks for its writer, and says so.
 func (c *stream) welcome(h hello) error {
 	c.fenced = make(chan struct{})
-	claim, err := c.server.writers.claim(c.peer.identity(), h, c.fence)
+	claim, err := c.server.writerStates.acquire(c.peer.identity(), h, c.fence)
 	if err != nil {
 		return err
 	}
-	c.claim = claim
-	beat := h.silence / beatsPerSilence
-	handled, repeats, failures, err := claim.wait(c.server.handling, beat, c.in.sendHeartbeat)
+	c.ownership = claim
+	beat := h.heartbeatTimeout / heartbeatsPerTimeout
+	handled, repeats, failures, err := claim.waitForPrevious(c.server.forceCtx, beat, c.in.sendHeartbeat)
 	if err != nil {
 		return err
 	}
-	if handled >= h.first {
-		c.server.counts.duplicates.Add(handled - h.first + 1)
+	if handled >= h.firstSeq {
+		c.server.counts.duplicates.Add(handled - h.firstSeq + 1)
 	}
 	c.writer = h.writer
-	c.tried = attempts{message: handled + 1, count: failures}
-	c.beginSession(handled, repeats, beat, c.in.heartbeatTimeout(c.server.cfg.peerTimeout))
+	c.attempts = attempts{seq: handled + 1, count: failures}
+	c.beginSession(handled, repeats, beat, c.in.requiredHeartbeatTimeout(c.server.cfg.heartbeatTimeout))
 	c.acks.sendWelcome()
 	if c.in.isClosing() {
-		c.in.sayGoodbye() // What the writer sends until it hears that is handled.
+		c.in.sendGoodbye() // What the writer sends until it hears that is handled.
 	}
 	return nil
 }
@@ -96,19 +96,19 @@ func (c *stream) fence() {
 	c.in.halt()
 }
 
-// leaveSession lets go of the writer, once everything that can be said to it is said.
-func (c *stream) leaveSession() {
+// closeSession lets go of the writer, once everything that can be said to it is said.
+func (c *stream) closeSession() {
 	handled := uint64(0)
-	if c.legacy != nil {
-		handled = c.legacy.writer.handled
+	if c.inherited != nil {
+		handled = c.inherited.writer.handled
 	}
 	if c.acks != nil {
 		handled = c.acks.handled()
 		if err := c.acks.close(); errors.Is(err, errBackpressure) {
-			c.server.report(opSession, c.where(), err)
+			c.server.report(opOpenSession, c.addrText(), err)
 		}
 	}
-	if c.claim != nil {
-		c.claim.release(handled, c.tried.of(handled+1))
+	if c.ownership != nil {
+		c.ownership.release(handled, c.attempts.countFor(handled+1))
 	}
 }

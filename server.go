@@ -14,27 +14,27 @@ import (
 
 // A server accepts connections and hands their messages to a handler, or offers the connections to the program.
 type server struct {
-	cfg      serverConfig
-	counts   counters
-	writers  *writerMemory // Those that ask for acknowledgements.
-	acceptor acceptor
-	health   healthCheck
-	notifier *registration
-	store    handOverStore
-	offers   *acceptQueue // nil: messages go to a handler.
+	cfg          serverConfig
+	counts       counters
+	writerStates *writerStates // Those that ask for acknowledgements.
+	acceptor     acceptor
+	health       healthCheck
+	notifier     *registration
+	store        handOverStore
+	offers       *acceptQueue // nil: messages go to a handler.
 
 	// Stopping.
-	handling context.Context // Ended when stop does not wait any longer.
-	giveUp   context.CancelFunc
-	calling  atomic.Bool   // The goroutine that accepts is in a callback, which may wait for it.
-	listened chan struct{} // Closed when no connection is accepted any more.
-	stopping chan struct{} // Closed when stop begins, or when accepting failed for good.
-	done     chan struct{} // Closed when all connections are gone, or stop does not wait for them.
-	wg       sync.WaitGroup
+	forceCtx       context.Context // Ended when stop does not wait any longer.
+	forceStop      context.CancelFunc
+	inCallback     atomic.Bool   // The goroutine that accepts is in a callback, which may wait for it.
+	acceptLoopDone chan struct{} // Closed when no connection is accepted any more.
+	stopping       chan struct{} // Closed when stop begins, or when accepting failed for good.
+	done           chan struct{} // Closed when all connections are gone, or stop does not wait for them.
+	wg             sync.WaitGroup
 
 	mu          sync.Mutex // Guards what follows, and what acceptor says of itself.
 	phase       phase
-	ended       bool // done is closed.
+	doneClosed  bool // done is closed.
 	err         error
 	conns       connTable
 	closing     bool // The connections are being ended,
@@ -45,21 +45,21 @@ type server struct {
 // newServer returns a server that does not listen yet.
 func newServer(cfg serverConfig) *server {
 	s := &server{
-		cfg:      cfg,
-		writers:  newWriterMemory(cfg.maxWriters, cfg.writerMemory),
-		health:   newHealthCheck(),
-		store:    newHandOverStore(cfg.storeKey),
-		conns:    newConnTable(cfg.maxConnections, cfg.maxConnectionsPerUser),
-		listened: make(chan struct{}),
-		stopping: make(chan struct{}),
-		done:     make(chan struct{}),
+		cfg:            cfg,
+		writerStates:   newWriterStates(cfg.maxWriterStates, cfg.writerRetention),
+		health:         newHealthCheck(),
+		store:          newHandOverStore(cfg.storeKey),
+		conns:          newConnTable(cfg.maxConnections, cfg.maxConnectionsPerUser),
+		acceptLoopDone: make(chan struct{}),
+		stopping:       make(chan struct{}),
+		done:           make(chan struct{}),
 	}
 	s.acceptor.server = s
 	s.notifier = newRegistration(s, cfg.notify)
-	if cfg.converses() {
+	if cfg.offersConns() {
 		s.offers = newAcceptQueue()
 	}
-	s.handling, s.giveUp = context.WithCancel(context.Background())
+	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s
 }
 
@@ -85,7 +85,7 @@ func (s *server) startLocked() error {
 	if err := s.acceptor.listenLocked(); err != nil {
 		return err
 	}
-	s.acceptor.legacy.forgetStored()
+	s.acceptor.inherited.removeStored()
 	s.phase = phaseStarted
 	s.health.begin(s.acceptor.listener)
 	s.notifier.register()
@@ -123,12 +123,12 @@ func (s *server) isStopping() bool {
 // run accepts until the listener ends, then waits for the connections.
 func (s *server) run() {
 	defer s.wg.Done()
-	s.adopt(s.acceptor.legacy)
+	s.adoptInherited(s.acceptor.inherited)
 	if err := s.acceptor.accept(); err != nil {
 		s.mu.Lock()
-		s.err = withOp(opAccept, s.cfg.where, err)
+		s.err = withOp(opAccept, s.cfg.addrText, err)
 		s.mu.Unlock()
-		s.reportAccept(s.cfg.where, err)
+		s.reportAccept(s.cfg.addrText, err)
 		s.notifier.failed(err)
 		_ = s.stopListening() // The first error is the one that counts.
 	}
@@ -136,12 +136,12 @@ func (s *server) run() {
 	if !s.handingOver {
 		_ = s.acceptor.listener.Close() // Nobody is waiting in it any more.
 	}
-	if !s.acceptor.single() {
+	if !s.acceptor.isSingle() {
 		s.closeConnsLocked()
 	}
 	s.mu.Unlock()
 	s.acceptor.passed.release()
-	close(s.listened)
+	close(s.acceptLoopDone)
 	go s.finish() // Ends with the last connection.
 }
 
@@ -151,29 +151,29 @@ func (s *server) finish() {
 	handingOver := s.handingOver
 	s.mu.Unlock()
 	if handingOver {
-		s.settleHandOver()
+		s.completeHandOver()
 	}
 	s.offers.finish()
 	s.wg.Wait()
-	s.giveUp()
-	s.end()
+	s.forceStop()
+	s.closeDone()
 }
 
-// awaitRoom waits while as many connections are being refused as may be open: those in the backlog
+// waitForSlot waits while as many connections are being refused as may be open: those in the backlog
 // can wait longer. It says no when the Reader is given up.
-func (s *server) awaitRoom() bool {
+func (s *server) waitForSlot() bool {
 	for {
 		s.mu.Lock()
-		full := s.conns.refusing >= s.conns.max
+		full := s.conns.rejecting >= s.conns.max
 		s.mu.Unlock()
 		if !full {
 			return true
 		}
 		select {
-		case <-s.conns.room:
+		case <-s.conns.connEnded:
 		case <-s.health.asked:
 			s.health.reply()
-		case <-s.handling.Done():
+		case <-s.forceCtx.Done():
 			return false
 		}
 	}
@@ -181,8 +181,8 @@ func (s *server) awaitRoom() bool {
 
 // reportAccept is report in the goroutine that accepts.
 func (s *server) reportAccept(addr string, err error) {
-	s.calling.Store(true)
-	defer s.calling.Store(false)
+	s.inCallback.Store(true)
+	defer s.inCallback.Store(false)
 	s.report(opAccept, addr, err)
 }
 

@@ -7,23 +7,23 @@ package udsipc
 
 import "time"
 
-// A pulse is when a connection was last seen to get on.
-type pulse struct {
-	beat     uint64
+// A progressMark is when a connection was last seen to get on.
+type progressMark struct {
+	count    uint64
 	since    time.Time
 	reported bool
 }
 
-// stuck looks at each connection. It returns where those are whose handlers have turned out to be stuck since the last
+// hungConns looks at each connection. It returns where those are whose handlers have turned out to be stuck since the last
 // look, and how many are stuck in all.
-func (s *server) stuck(now time.Time, limit time.Duration) (found []string, total int) {
+func (s *server) hungConns(now time.Time, limit time.Duration) (found []string, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns.all {
-		p := &c.pulse
-		beat := c.in.received() + c.offers.Load()
-		if !c.handling.Load() || beat != p.beat || p.since.IsZero() {
-			*p = pulse{beat: beat, since: now}
+		p := &c.progress
+		beat := c.in.received() + c.redeliveries.Load()
+		if !c.inHandler.Load() || beat != p.count || p.since.IsZero() {
+			*p = progressMark{count: beat, since: now}
 			continue
 		}
 		if now.Sub(p.since) <= limit {
@@ -32,14 +32,14 @@ func (s *server) stuck(now time.Time, limit time.Duration) (found []string, tota
 		total++
 		if !p.reported {
 			p.reported = true
-			found = append(found, c.where())
+			found = append(found, c.addrText())
 		}
 	}
 	return found, total
 }
 
-// answers reports whether the goroutine that accepts connections responds in time.
-func (s *server) answers(within time.Duration) bool { return s.health.responds(within, s.stopping) }
+// isAlive reports whether the goroutine that accepts connections responds in time.
+func (s *server) isAlive(within time.Duration) bool { return s.health.responds(within, s.stopping) }
 
 // activity returns what the server does.
 func (s *server) activity() activity {
@@ -49,7 +49,7 @@ func (s *server) activity() activity {
 	sum := s.counts.read
 	for c := range s.conns.all {
 		sum.add(c.in.counted())
-		a.progress += c.offers.Load()
+		a.progress += c.redeliveries.Load()
 		a.waiting += c.in.unreadBytes()
 	}
 	a.received = sum.received

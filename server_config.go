@@ -14,7 +14,7 @@ import (
 // A serverConfig sets what a server does. Messages are handled by message, or by the sinks of open. Without both
 // functions, connections are offered to the program.
 type serverConfig struct {
-	where string // The address as it was given, for errors.
+	addrText string // The address as it was given, for errors.
 
 	// Where connections come from.
 	listener       net.Listener // nil: systemd's, or one that is made.
@@ -28,15 +28,15 @@ type serverConfig struct {
 	maxAcceptErrors       int
 	maxConnections        int
 	maxConnectionsPerUser int
-	maxWriters            int
-	writerMemory          time.Duration
+	maxWriterStates       int
+	writerRetention       time.Duration
 	maxRedeliveries       int
-	peerTimeout           time.Duration
+	heartbeatTimeout      time.Duration
 	handshakeTimeout      time.Duration
 
 	// A connection.
 	in         inLimits
-	memory     memoryLimit            // Of all read buffers together.
+	readMemory memoryLimit            // Of all read buffers together.
 	tls        *tls.Config            // nil: without TLS.
 	authorizer func(from *peer) error // nil: everybody is let in.
 
@@ -50,8 +50,8 @@ type serverConfig struct {
 	notify notifyConfig
 }
 
-// converses reports whether connections are offered to the program.
-func (c *serverConfig) converses() bool { return c.message == nil && c.open == nil }
+// offersConns reports whether connections are offered to the program.
+func (c *serverConfig) offersConns() bool { return c.message == nil && c.open == nil }
 
 // A sink receives the messages of one connection. One goroutine at a time calls its functions; each may be nil.
 type sink struct {

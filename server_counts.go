@@ -31,10 +31,10 @@ type serverCounts struct {
 	sessions, redelivered                        uint64
 	duplicates, deadLetters                      uint64
 	unauthorized, handshakeErrors                uint64
-	handedOver, takenOver                        uint64
+	handedOver, inherited                        uint64
 
-	open    int // Connections.
-	writers int // Those that are remembered.
+	open         int // Connections.
+	writerStates int // Those that are remembered.
 }
 
 // snapshot reads all counters.
@@ -50,8 +50,8 @@ func (s *server) snapshot() serverCounts {
 	n.sessions, n.redelivered = c.sessions.Load(), c.redelivered.Load()
 	n.duplicates, n.deadLetters = c.duplicates.Load(), c.deadLetters.Load()
 	n.unauthorized, n.handshakeErrors = c.unauthorized.Load(), c.handshakeErrors.Load()
-	n.handedOver, n.takenOver = c.handedOver.Load(), c.takenOver.Load()
-	n.open, n.writers = open, s.writers.count()
+	n.handedOver, n.inherited = c.handedOver.Load(), c.takenOver.Load()
+	n.open, n.writerStates = open, s.writerStates.count()
 	return n
 }
 

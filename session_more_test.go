@@ -102,7 +102,7 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	address := tcpAddress(t)
 	writerErrs := collect()
 	got := make(chan string, 100)
-	timeout := udsipc.WithPeerTimeout(300 * time.Millisecond)
+	timeout := udsipc.WithHeartbeatTimeout(300 * time.Millisecond)
 	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, address,
 		timeout, udsipc.WithInactivityTimeout(0))
 	hole := newBlackHole(t, strings.TrimPrefix(address, "tcp://"))
@@ -114,12 +114,12 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	}
 	hole.swallow()
 	mustWriteMessage(t, w, "into the hole")
-	writerErrs.want(t, udsipc.ErrPeerSilent)
+	writerErrs.want(t, udsipc.ErrHeartbeatTimeout)
 	if data := await(t, "the second message", got); data != "into the hole" {
 		t.Errorf("got %q", data)
 	}
 	until(t, "the dead connection is gone", func() bool { return r.Metrics().Connections == 1 })
-	if m := w.Metrics(); m.Redelivered != 1 || m.Connections != 2 {
+	if m := w.Metrics(); m.Retransmitted != 1 || m.Connections != 2 {
 		t.Errorf("%+v, want one message sent again", m)
 	}
 }
@@ -129,13 +129,13 @@ func TestDeadWriterIsNoticed(t *testing.T) {
 	t.Parallel()
 	address := tcpAddress(t)
 	errs := collect()
-	r := startReader(t, ignore, address, udsipc.WithPeerTimeout(200*time.Millisecond), udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithInactivityTimeout(0))
+	r := startReader(t, ignore, address, udsipc.WithHeartbeatTimeout(200*time.Millisecond), udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithInactivityTimeout(0))
 	conn, w := openSession(t, address, udsipc.Hello{Attempt: 1, First: 1}, "the last word")
 	if w.Silence != 200*time.Millisecond {
 		t.Errorf("the welcome wants a word every %v", w.Silence)
 	}
 	awaitAck(t, conn, 1)
-	errs.want(t, udsipc.ErrPeerSilent)
+	errs.want(t, udsipc.ErrHeartbeatTimeout)
 	until(t, "the connection is gone", func() bool { return r.Metrics().Connections == 0 })
 }
 
@@ -145,7 +145,7 @@ func TestHeartbeatsKeepAConnection(t *testing.T) {
 		for _, idle := range []time.Duration{0, time.Minute} {
 			l := listenInMemory()
 			errs := collect()
-			timeout := udsipc.WithPeerTimeout(time.Second)
+			timeout := udsipc.WithHeartbeatTimeout(time.Second)
 			r := startReader(t, func(data []byte) error {
 				time.Sleep(5 * time.Second) // The reader is busy, not dead.
 				return nil
@@ -165,7 +165,7 @@ func TestHeartbeatsKeepAConnection(t *testing.T) {
 			if m := r.Metrics(); m.IdleClosed != want {
 				t.Errorf("inactivity timeout %v: %d connections were ended for it, want %d", idle, m.IdleClosed, want)
 			}
-			errs.none(t, udsipc.ErrPeerSilent)
+			errs.none(t, udsipc.ErrHeartbeatTimeout)
 			stop(t, w)
 			stop(t, r)
 		}
@@ -176,8 +176,8 @@ func TestHeartbeatsKeepAConnection(t *testing.T) {
 func TestMemoryOfWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(simNet)
-		r := startReader(t, ignore, "x", udsipc.WithListener(n.listen()), udsipc.WithMaxWriters(3), udsipc.WithWriterMemory(time.Hour),
-			udsipc.WithInactivityTimeout(0), udsipc.WithPeerTimeout(0))
+		r := startReader(t, ignore, "x", udsipc.WithListener(n.listen()), udsipc.WithMaxWriterStates(3), udsipc.WithWriterRetention(time.Hour),
+			udsipc.WithInactivityTimeout(0), udsipc.WithHeartbeatTimeout(0))
 		visit := func(writer byte, attempt uint64, messages ...string) (net.Conn, udsipc.Welcome) {
 			conn, err := n.dial(t.Context())
 			if err != nil {
@@ -205,8 +205,8 @@ func TestMemoryOfWriters(t *testing.T) {
 			synctest.Wait()
 			time.Sleep(time.Minute)
 		}
-		if m := r.Metrics(); m.Writers != 3 {
-			t.Errorf("%d writers are remembered, want 3", m.Writers)
+		if m := r.Metrics(); m.WriterStates != 3 {
+			t.Errorf("%d writers are remembered, want 3", m.WriterStates)
 		}
 		knows(3, 2, 1) // Is the newest now.
 		knows(2, 2, 0) // Was the oldest, and forgotten; takes the place of 4.
@@ -216,8 +216,8 @@ func TestMemoryOfWriters(t *testing.T) {
 		time.Sleep(time.Hour - time.Second)
 		knows(1, 3, 3)
 		time.Sleep(time.Hour)
-		if m := r.Metrics(); m.Writers != 0 {
-			t.Errorf("%d writers are remembered after an hour", m.Writers)
+		if m := r.Metrics(); m.WriterStates != 0 {
+			t.Errorf("%d writers are remembered after an hour", m.WriterStates)
 		}
 		knows(1, 4, 0)
 		stop(t, r)

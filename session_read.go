@@ -19,137 +19,137 @@ const (
 	ackTimeout  = time.Second           // How long the writer may take to make room for an acknowledgement.
 )
 
-// An inSession acknowledges what a connection has handled: before that waits for bytes, after each
+// An ackSender acknowledges what a connection has handled: before that waits for bytes, after each
 // so many messages or bytes, and, by a timer, while a handler is slow.
-type inSession struct {
-	in     *inbound
-	base   uint64        // The last message that was handled before this connection.
-	repeat uint64        // Up to this message an earlier reader may have handled them.
-	beat   time.Duration // How often the writer wants to hear something; 0 for never.
+type ackSender struct {
+	in                  *inbound
+	handledBefore       uint64        // The last message that was handled before this connection.
+	maybeHandledThrough uint64        // Up to this message an earlier reader may have handled them.
+	heartbeatInterval   time.Duration // How often the writer wants to hear something; 0 for never.
 
-	undone uint64 // 1 if the last message that was received was not handled after all.
-	bytes  uint64 // What was read when the last acknowledgement was sent by the connection itself.
-	since  int    // Messages since then.
+	lastFailed      uint64 // 1 if the last message that was received was not handled after all.
+	ackedBytes      uint64 // What was read when the last acknowledgement was sent by the connection itself.
+	unackedMessages int    // Messages since then.
 
-	mu      sync.Mutex // Guards what follows, and writing.
-	acked   uint64
-	busy    bool // Messages are being handled.
-	armed   bool // ticker will fire.
-	over    bool
-	err     error // Why nothing more can be written.
-	ticker  *time.Timer
-	beater  *time.Timer
-	scratch [maxHeaderSize]byte
+	mu             sync.Mutex // Guards what follows, and writing.
+	acked          uint64
+	handling       bool // Messages are being handled.
+	ackTimerSet    bool // ticker will fire.
+	closed         bool
+	err            error // Why nothing more can be written.
+	ackTimer       *time.Timer
+	heartbeatTimer *time.Timer
+	scratch        [maxPrefixSize]byte
 }
 
-// newInSession begins a session that goes on behind the message handled. The welcome is still to be
+// newAckSender begins a session that goes on behind the message handled. The welcome is still to be
 // sent.
-func newInSession(in *inbound, handled, repeat uint64, beat time.Duration) *inSession {
-	s := &inSession{in: in, base: handled, acked: handled, repeat: repeat, beat: beat}
+func newAckSender(in *inbound, handled, repeat uint64, beat time.Duration) *ackSender {
+	s := &ackSender{in: in, handledBefore: handled, acked: handled, maybeHandledThrough: repeat, heartbeatInterval: beat}
 	s.mu.Lock() // The timers look at themselves.
 	defer s.mu.Unlock()
-	s.ticker = time.AfterFunc(time.Hour, s.tick)
-	s.ticker.Stop()
+	s.ackTimer = time.AfterFunc(time.Hour, s.ackOnTimer)
+	s.ackTimer.Stop()
 	if beat > 0 {
-		s.beater = time.AfterFunc(beat, s.sayAlive)
+		s.heartbeatTimer = time.AfterFunc(beat, s.sendHeartbeat)
 	}
 	return s
 }
 
 // handled is the last message that is handled, as the connection's own goroutine knows it.
-func (s *inSession) handled() uint64 {
-	return s.base + s.in.counts.received.Load() - s.undone
+func (s *ackSender) handled() uint64 {
+	return s.handledBefore + s.in.counts.received.Load() - s.lastFailed
 }
 
 // sendWelcome tells the writer that the session goes on. If that fails, reading tells what became
 // of the connection.
-func (s *inSession) sendWelcome() {
-	_ = s.send(appendWelcome(nil, welcome{handled: s.base, limit: s.in.limit, silence: s.in.wait.silence}))
+func (s *ackSender) sendWelcome() {
+	_ = s.send(appendWelcome(nil, welcome{handled: s.handledBefore, limit: s.in.limit, heartbeatTimeout: s.in.wait.heartbeatTimeout}))
 }
 
-// agreed returns what the two ends have told each other in the greeting.
-func (s *inSession) agreed() (limit uint64, silence, beat time.Duration) {
-	return s.in.limit, s.in.wait.silence, s.beat
+// negotiated returns what the two ends have told each other in the greeting.
+func (s *ackSender) negotiated() (limit uint64, silence, beat time.Duration) {
+	return s.in.limit, s.in.wait.heartbeatTimeout, s.heartbeatInterval
 }
 
 // seq returns the sequence number of the last message that was handed over.
-func (s *inSession) seq() uint64 { return s.base + s.in.counts.received.Load() }
+func (s *ackSender) seq() uint64 { return s.handledBefore + s.in.counts.received.Load() }
 
 // markFailed notes that the last message is not handled, markHandled that it is.
-func (s *inSession) markFailed()  { s.undone = 1 }
-func (s *inSession) markHandled() { s.undone = 0 }
+func (s *ackSender) markFailed()  { s.lastFailed = 1 }
+func (s *ackSender) markHandled() { s.lastFailed = 0 }
 
 // mayRepeat reports whether an earlier reader may have handled this message or a later one.
-func (s *inSession) mayRepeat() bool { return s.repeat != 0 }
+func (s *ackSender) mayRepeat() bool { return s.maybeHandledThrough != 0 }
 
-// repeated reports whether an earlier reader may have handled the last message.
-func (s *inSession) repeated() bool {
-	if s.seq() <= s.repeat {
+// isRedelivered reports whether an earlier reader may have handled the last message.
+func (s *ackSender) isRedelivered() bool {
+	if s.seq() <= s.maybeHandledThrough {
 		return true
 	}
-	s.repeat = 0
+	s.maybeHandledThrough = 0
 	return false
 }
 
-// begin says that messages are about to be handled.
-func (s *inSession) begin() {
+// beforeBatch says that messages are about to be handled.
+func (s *ackSender) beforeBatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy = true
-	if !s.armed {
-		s.armed = true
-		s.ticker.Reset(ackInterval)
+	s.handling = true
+	if !s.ackTimerSet {
+		s.ackTimerSet = true
+		s.ackTimer.Reset(ackInterval)
 	}
 }
 
-// count says that a message is about to be handled, and those before it are.
-func (s *inSession) count() {
-	if s.since++; s.since >= ackMessages {
-		s.since = 0
+// beforeMessage says that a message is about to be handled, and those before it are.
+func (s *ackSender) beforeMessage() {
+	if s.unackedMessages++; s.unackedMessages >= ackMessages {
+		s.unackedMessages = 0
 		s.mu.Lock()
 		s.acknowledgeLocked(s.handled() - 1)
 		s.mu.Unlock()
 	}
 }
 
-// end says that all messages that were there are handled.
-func (s *inSession) end() {
+// afterBatch says that all messages that were there are handled.
+func (s *ackSender) afterBatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy = false
-	if bytes := s.in.counts.receivedBytes.Load(); bytes-s.bytes >= ackBytes {
-		s.bytes = bytes
+	s.handling = false
+	if bytes := s.in.counts.receivedBytes.Load(); bytes-s.ackedBytes >= ackBytes {
+		s.ackedBytes = bytes
 		s.acknowledgeLocked(s.handled())
 	}
 }
 
 // acknowledge tells the writer what is handled.
-func (s *inSession) acknowledge() {
+func (s *ackSender) acknowledge() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.bytes = s.in.counts.receivedBytes.Load()
+	s.ackedBytes = s.in.counts.receivedBytes.Load()
 	s.acknowledgeLocked(s.handled())
 }
 
-// tick acknowledges in the middle of it all. Whatever was received before the last message is
-// handled, because the next one is handed over only then. Like sayAlive it does not wait for somebody
+// ackOnTimer acknowledges in the middle of it all. Whatever was received before the last message is
+// handled, because the next one is handed over only then. Like sendHeartbeat it does not wait for somebody
 // who writes already.
-func (s *inSession) tick() {
+func (s *ackSender) ackOnTimer() {
 	if !s.mu.TryLock() {
-		s.ticker.Reset(ackInterval)
+		s.ackTimer.Reset(ackInterval)
 		return
 	}
 	defer s.mu.Unlock()
-	s.armed = s.busy && !s.over
-	if received := s.in.counts.received.Load(); s.armed && received > 0 {
-		s.acknowledgeLocked(s.base + received - 1)
+	s.ackTimerSet = s.handling && !s.closed
+	if received := s.in.counts.received.Load(); s.ackTimerSet && received > 0 {
+		s.acknowledgeLocked(s.handledBefore + received - 1)
 	}
-	if s.armed {
-		s.ticker.Reset(ackInterval)
+	if s.ackTimerSet {
+		s.ackTimer.Reset(ackInterval)
 	}
 }
 
-func (s *inSession) acknowledgeLocked(handled uint64) {
+func (s *ackSender) acknowledgeLocked(handled uint64) {
 	if handled <= s.acked || s.err != nil {
 		return
 	}
@@ -160,8 +160,8 @@ func (s *inSession) acknowledgeLocked(handled uint64) {
 
 // sendLocked writes to the writer. One that does not read for so long is left: what it was not told
 // of is in the welcome of its next connection.
-func (s *inSession) sendLocked(b []byte) {
-	if s.err != nil || s.over {
+func (s *ackSender) sendLocked(b []byte) {
+	if s.err != nil || s.closed {
 		return
 	}
 	_ = s.in.conn.SetWriteDeadline(time.Now().Add(ackTimeout))
@@ -172,36 +172,36 @@ func (s *inSession) sendLocked(b []byte) {
 }
 
 // send is sendLocked, for the welcome.
-func (s *inSession) send(b []byte) error {
+func (s *ackSender) send(b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sendLocked(b)
 	return s.err
 }
 
-// sayAlive sends a heartbeat, again and again.
-func (s *inSession) sayAlive() {
+// sendHeartbeat sends a heartbeat, again and again.
+func (s *ackSender) sendHeartbeat() {
 	if !s.mu.TryLock() {
-		s.beater.Reset(s.beat)
+		s.heartbeatTimer.Reset(s.heartbeatInterval)
 		return
 	}
 	defer s.mu.Unlock()
-	if s.over {
+	if s.closed {
 		return
 	}
 	s.sendLocked(heartbeat)
-	s.beater.Reset(s.beat)
+	s.heartbeatTimer.Reset(s.heartbeatInterval)
 }
 
 // close acknowledges what is handled, for the last time. It returns why that was not possible.
-func (s *inSession) close() error {
+func (s *ackSender) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acknowledgeLocked(s.handled())
-	s.over = true
-	s.ticker.Stop()
-	if s.beater != nil {
-		s.beater.Stop()
+	s.closed = true
+	s.ackTimer.Stop()
+	if s.heartbeatTimer != nil {
+		s.heartbeatTimer.Stop()
 	}
 	return s.err
 }

@@ -38,13 +38,13 @@ func TestAcknowledgedMessagesArrive(t *testing.T) {
 		}
 		await(t, "the last message", s.done)
 		m := w.Metrics()
-		if m.Sent != n || m.Acknowledged != n || m.Unacknowledged != 0 || m.Queued != 0 || m.Redelivered != 0 || m.AckTime.Count != n {
+		if m.Sent != n || m.Acknowledged != n || m.Unacknowledged != 0 || m.Queued != 0 || m.Retransmitted != 0 || m.AckTime.Count != n {
 			t.Errorf("writer: %+v, want %d acknowledged", m, n)
 		}
 		if m.AckTime.P50 > m.AckTime.P99 || m.AckTime.P99 > m.AckTime.Max || m.AckTime.P50 <= 0 {
 			t.Errorf("times to acknowledgement: %+v", m.AckTime)
 		}
-		if m := r.Metrics(); m.Received != n || m.Acknowledged != n || m.Writers != 1 || m.Sessions != 1 || m.Errors != 0 {
+		if m := r.Metrics(); m.Received != n || m.Acknowledged != n || m.WriterStates != 1 || m.Sessions != 1 || m.Errors != 0 {
 			t.Errorf("reader: %+v, want %d acknowledged", m, n)
 		}
 	})
@@ -193,7 +193,7 @@ func TestOtherVersions(t *testing.T) {
 		if want := []byte{5, 1, 1, 0, 0, 0}; !slices.Equal(answer, want) {
 			t.Errorf("answered % x, want % x", answer, want)
 		}
-		if m := r.Metrics(); m.Received != 0 || m.Writers != 0 {
+		if m := r.Metrics(); m.Received != 0 || m.WriterStates != 0 {
 			t.Errorf("%+v, want nothing", m)
 		}
 	})
@@ -261,7 +261,7 @@ func TestHellosThatCannotBe(t *testing.T) {
 			}
 			errs.want(t, target)
 			io.Copy(io.Discard, conn)
-			if m := r.Metrics(); m.Received != 0 || m.Writers != 0 || m.Malformed != 1 {
+			if m := r.Metrics(); m.Received != 0 || m.WriterStates != 0 || m.Malformed != 1 {
 				t.Errorf("%+v, want nothing but one malformed", m)
 			}
 		})
@@ -353,7 +353,7 @@ func TestTakingOver(t *testing.T) {
 		if data := await(t, "three", entered) + await(t, "four", entered); data != "threefour" || len(entered) > 0 {
 			t.Errorf("%q was handled, and %d more", data, len(entered))
 		}
-		if m := r.Metrics(); m.Received != 4 || m.DuplicatesSuppressed != 2 || m.Sessions != 2 || m.Writers != 1 {
+		if m := r.Metrics(); m.Received != 4 || m.DuplicatesSuppressed != 2 || m.Sessions != 2 || m.WriterStates != 1 {
 			t.Errorf("%+v, want 4 received, 2 suppressed", m)
 		}
 		first.Close()

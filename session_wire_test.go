@@ -244,7 +244,7 @@ func TestPercentiles(t *testing.T) {
 			t.Errorf("%v twice is %+v", d, got)
 		}
 	}
-	if got := udsipc.Percentiles(nil); got != (udsipc.Times{}) {
+	if got := udsipc.Percentiles(nil); got != (udsipc.LatencySummary{}) {
 		t.Errorf("nothing is %+v", got)
 	}
 }

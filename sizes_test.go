@@ -13,7 +13,7 @@ import (
 )
 
 // edges are the sizes at which something changes: the length prefix, the smallest buffer, the one that costs no
-// memory of WithReadMemory, a chunk of the queue, the usual read, a batch, and the largest buffer of the pool.
+// memory of WithMaxReadMemory, a chunk of the queue, the usual read, a batch, and the largest buffer of the pool.
 var edges = []int{128, 512, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20}
 
 // A sweep is a Writer, and a Reader that checks that all messages are beginnings of one pattern.
@@ -38,8 +38,8 @@ func newSweep(t *testing.T, on *route) *sweep {
 		}
 		s.handled.Add(1)
 		return nil
-	}, limit, udsipc.WithInactivityTimeout(0), udsipc.WithPeerTimeout(0)) // So that what hangs, hangs.
-	s.w = on.startWriter(t, limit, udsipc.WithPeerTimeout(0))
+	}, limit, udsipc.WithInactivityTimeout(0), udsipc.WithHeartbeatTimeout(0)) // So that what hangs, hangs.
+	s.w = on.startWriter(t, limit, udsipc.WithHeartbeatTimeout(0))
 	return s
 }
 

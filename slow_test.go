@@ -54,7 +54,7 @@ func startSlowScene(t *testing.T, on *route, takes time.Duration, size int, test
 	}
 	synctest.Wait()
 	test(s)
-	s.errs.none(t, udsipc.ErrConnectionClosed, udsipc.ErrPeerSilent, udsipc.ErrTooSlow, udsipc.ErrMessageTooLarge)
+	s.errs.none(t, udsipc.ErrConnectionClosed, udsipc.ErrHeartbeatTimeout, udsipc.ErrTooSlow, udsipc.ErrMessageTooLarge)
 }
 
 // patiently is a context for what takes as long as all handlers together.

@@ -19,9 +19,9 @@ import (
 
 // A socketFile is a socket that this process has made, or inherited, in folder.
 type socketFile struct {
-	folder *folder
-	name   string
-	made   *entry // Open, so that no other file can be taken for it.
+	directory *directory
+	name      string
+	entry     *entry // Open, so that no other file can be taken for it.
 }
 
 // A fileIdentity tells a file from all others, as long as it exists; the zero one is none.
@@ -45,7 +45,7 @@ func listen(spec listenSpec) (net.Listener, *socketFile, error) {
 	config := net.ListenConfig{KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
 		return spec.address.checkLocalhost(resolved)
 	}}
-	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (dropConnections).
+	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (filterNewConnections).
 	listener, err := config.Listen(context.Background(), spec.address.network, spec.address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: %w", errSocketInUse, err)
@@ -58,7 +58,7 @@ func listen(spec listenSpec) (net.Listener, *socketFile, error) {
 // its owner is still to change.
 func listenFile(spec listenSpec) (net.Listener, *socketFile, error) {
 	where, name := spec.address.split()
-	folder, err := openFolder(where, true)
+	folder, err := openDirectory(where, true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,12 +67,12 @@ func listenFile(spec listenSpec) (net.Listener, *socketFile, error) {
 		folder.close()
 		return nil, nil, err
 	}
-	return listener, &socketFile{folder: folder, name: name, made: made}, nil
+	return listener, &socketFile{directory: folder, name: name, entry: made}, nil
 }
 
 // listenIn makes the socket file in folder. It is bound by its path, which is the name that peers and tools
 // see; all else that is done to it is done in folder.
-func listenIn(folder *folder, name string, spec listenSpec) (net.Listener, *entry, error) {
+func listenIn(folder *directory, name string, spec listenSpec) (net.Listener, *entry, error) {
 	path := spec.address.name
 	unlock, err := folder.lock(name)
 	if err != nil {
@@ -87,7 +87,7 @@ func listenIn(folder *folder, name string, spec listenSpec) (net.Listener, *entr
 		mode = 0
 	}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) { narrow(fd, mode) })
+		return raw.Control(func(fd uintptr) { limitMode(fd, mode) })
 	}}
 	listener, err := config.Listen(context.Background(), networkUnix, path)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -107,7 +107,7 @@ func listenIn(folder *folder, name string, spec listenSpec) (net.Listener, *entr
 }
 
 // finishNew finishes the socket that was just bound, or removes it.
-func finishNew(folder *folder, name string, spec listenSpec) (*entry, error) {
+func finishNew(folder *directory, name string, spec listenSpec) (*entry, error) {
 	bound, err := folder.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errSocketInUse, spec.address.name, err)
@@ -119,16 +119,16 @@ func finishNew(folder *folder, name string, spec listenSpec) (*entry, error) {
 		bound.close()
 		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errInvalidSocketPath, spec.address.name)
 	}
-	if err := finishFile(bound, spec); err != nil {
+	if err := setOwnerAndMode(bound, spec); err != nil {
 		bound.close()
 		return nil, firstError(err, folder.remove(name))
 	}
 	return bound, nil
 }
 
-// finishFile gives the socket, which is bound, its owner and then its mode, of which the umask may
+// setOwnerAndMode gives the socket, which is bound, its owner and then its mode, of which the umask may
 // have taken a part.
-func finishFile(bound *entry, spec listenSpec) error {
+func setOwnerAndMode(bound *entry, spec listenSpec) error {
 	if spec.ownerSet() {
 		if err := bound.chown(spec.uid, spec.gid); err != nil {
 			return fmt.Errorf("giving the socket to %d:%d (WithSocketOwner): %w", spec.uid, spec.gid, err)
@@ -148,16 +148,16 @@ func (f *socketFile) remove() error {
 	if f == nil {
 		return nil
 	}
-	defer f.leave()
-	_, err := f.folder.removeSame(f.name, f.made)
+	defer f.close()
+	_, err := f.directory.removeSame(f.name, f.entry)
 	return err
 }
 
-// leave leaves the socket where it is. The file, which may be nil, is of no use afterwards.
-func (f *socketFile) leave() {
+// close leaves the socket where it is. The file, which may be nil, is of no use afterwards.
+func (f *socketFile) close() {
 	if f != nil {
-		f.made.close()
-		f.folder.close()
+		f.entry.close()
+		f.directory.close()
 	}
 }
 
@@ -166,13 +166,13 @@ func (f *socketFile) identity() fileIdentity {
 	if f == nil {
 		return fileIdentity{}
 	}
-	return identityOf(f.made.info)
+	return identityOf(f.entry.info)
 }
 
 // find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
 func (f fileIdentity) find(spec listenSpec) (*socketFile, error) {
 	where, name := spec.address.split()
-	folder, err := openFolder(where, false)
+	folder, err := openDirectory(where, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -187,13 +187,13 @@ func (f fileIdentity) find(spec listenSpec) (*socketFile, error) {
 		}
 		return nil, err
 	}
-	file := &socketFile{folder: folder, name: name, made: bound}
+	file := &socketFile{directory: folder, name: name, entry: bound}
 	if f == (fileIdentity{}) || file.identity() != f || bound.info.Mode().Type() != fs.ModeSocket {
-		file.leave()
+		file.close()
 		return nil, nil // Whoever connects comes to somebody else now.
 	}
-	if err := finishFile(bound, spec); err != nil {
-		file.leave()
+	if err := setOwnerAndMode(bound, spec); err != nil {
+		file.close()
 		return nil, err
 	}
 	return file, nil

@@ -8,8 +8,8 @@ package udsipc
 
 import "io/fs"
 
-func narrow(uintptr, fs.FileMode) {}
+func limitMode(uintptr, fs.FileMode) {}
 
-func (f *folder) lock(string) (unlock func(), err error) { return func() {}, nil }
+func (f *directory) lock(string) (unlock func(), err error) { return func() {}, nil }
 
 func identityOf(fs.FileInfo) fileIdentity { return fileIdentity{} }

@@ -17,7 +17,7 @@ import (
 
 // removeStale makes way at path: nothing may lie there but a socket on which nobody listens. It is called
 // under the folder's lock.
-func removeStale(folder *folder, name, path string) error {
+func removeStale(folder *directory, name, path string) error {
 	found, err := folder.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -29,9 +29,9 @@ func removeStale(folder *folder, name, path string) error {
 	if found.info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", errInvalidSocketPath, path, describe(found.info))
 	}
-	err = found.knock(path)
+	err = found.tryConnect(path)
 	if errors.Is(err, fs.ErrPermission) && ownerOf(found.info) == os.Geteuid() {
-		err = found.knockWithPermission(path)
+		err = found.tryConnectWithMode(path)
 	}
 	switch {
 	case err == nil:
@@ -48,8 +48,8 @@ func removeStale(folder *folder, name, path string) error {
 	return err
 }
 
-// knock connects to the socket at path, and says how that went.
-func knock(path string) error {
+// tryConnect connects to the socket at path, and says how that went.
+func tryConnect(path string) error {
 	conn, err := net.DialTimeout(networkUnix, path, time.Second)
 	if err == nil {
 		_ = conn.Close()
@@ -60,18 +60,18 @@ func knock(path string) error {
 	return err
 }
 
-// knockWithPermission is knock at a socket of this user's whose mode keeps its owner out: because of WithSocketMode, or
+// tryConnectWithMode is knock at a socket of this user's whose mode keeps its owner out: because of WithSocketMode, or
 // because a Reader was killed before it had set the mode. The owner may change that, and does for this moment.
-func (e *entry) knockWithPermission(path string) error {
+func (e *entry) tryConnectWithMode(path string) error {
 	mode := e.info.Mode().Perm()
 	if err := e.chmod(mode | 0o200); err != nil {
 		return err
 	}
-	return firstError(e.knock(path), e.chmod(mode))
+	return firstError(e.tryConnect(path), e.chmod(mode))
 }
 
 // removeSame takes a name away, if what has it is still the same file.
-func (f *folder) removeSame(name string, same *entry) (removed bool, err error) {
+func (f *directory) removeSame(name string, same *entry) (removed bool, err error) {
 	found, err := f.look(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -20,10 +20,10 @@ const (
 	lockStep = time.Millisecond
 )
 
-// narrow gives a socket that is not bound yet the mode that its file will have, less the umask: bind
+// limitMode gives a socket that is not bound yet the mode that its file will have, less the umask: bind
 // takes it from the socket's own inode (Linux, unix_bind_bsd; FreeBSD, unix(4)). Darwin refuses; there
 // the mode is set after bind alone, and the folder's permissions have to protect until then.
-func narrow(fd uintptr, mode fs.FileMode) {
+func limitMode(fd uintptr, mode fs.FileMode) {
 	_ = syscall.Fchmod(int(fd), uint32(mode.Perm()))
 }
 
@@ -35,7 +35,7 @@ func narrow(fd uintptr, mode fs.FileMode) {
 // In a directory such as /tmp another user may have taken the lock file's name. Then nobody has the lock,
 // because otherwise that user could keep every Reader from starting: two Readers of one path that start
 // in the same instant may take each other for stale then.
-func (f *folder) lock(socket string) (unlock func(), err error) {
+func (f *directory) lock(socket string) (unlock func(), err error) {
 	name := "." + socket + ".lock"
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockStep) {
 		file, err := f.create(name)
@@ -78,7 +78,7 @@ func ownAlone(info fs.FileInfo) bool {
 }
 
 // has says whether name is that of the file.
-func (f *folder) has(name string, file fs.FileInfo) (bool, error) {
+func (f *directory) has(name string, file fs.FileInfo) (bool, error) {
 	found, err := f.look(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

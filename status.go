@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	extension      = 10 * time.Second // What systemd is asked to wait on for, beside what a handler may take.
+	stopExtension  = 10 * time.Second // What systemd is asked to wait on for, beside what a handler may take.
 	extendInterval = time.Second      // How often.
 )
 
@@ -19,7 +19,7 @@ const (
 const minStatusInterval = 100 * time.Millisecond
 
 // status says what the servers do, if it is time and that is not what was said last.
-func (s *supervisor) status(d *duty, servers []*registration) {
+func (s *notifier) status(d *schedule, servers []*registration) {
 	interval := time.Duration(0)
 	for _, r := range servers {
 		if own := r.cfg.statusInterval; own > 0 && (interval == 0 || own < interval) {
@@ -50,22 +50,22 @@ func (s *supervisor) status(d *duty, servers []*registration) {
 	}
 	if text != d.lastStatus {
 		d.lastStatus = text
-		s.say("STATUS=" + text)
+		s.send("STATUS=" + text)
 	}
 }
 
 // extend asks for more time to stop, as long as that gets on.
-func (s *supervisor) extend(d *duty, servers []*registration) {
+func (s *notifier) extend(d *schedule, servers []*registration) {
 	now := time.Now()
 	if now.Before(d.nextExtend) {
 		return
 	}
-	progress, stopping, patience := uint64(0), false, extension
+	progress, stopping, patience := uint64(0), false, stopExtension
 	for _, r := range servers {
 		if r.server.isStopping() {
 			stopping = true
 			progress += r.server.activity().progress
-			patience = max(patience, extension+d.limit(r))
+			patience = max(patience, stopExtension+d.handlerTimeout(r))
 		}
 	}
 	if !stopping {
@@ -74,7 +74,7 @@ func (s *supervisor) extend(d *duty, servers []*registration) {
 	d.nextExtend = now.Add(extendInterval)
 	if progress != d.lastProgress {
 		d.lastProgress = progress
-		s.say("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(patience.Microseconds(), 10))
+		s.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(patience.Microseconds(), 10))
 	}
 }
 

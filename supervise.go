@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// supervision is of the whole process, as systemd's is.
-var supervision supervisor
+// systemdNotifier is of the whole process, as systemd's is.
+var systemdNotifier notifier
 
-// A supervisor speaks for the servers of a process.
-type supervisor struct {
-	mu      sync.Mutex      // Guards what follows.
-	servers []*registration // Those that are started and have not ended.
-	changed chan struct{}   // One slot: they have changed. Closed with the last one.
-	failing bool            // The last thing could not be said.
+// A notifier speaks for the servers of a process.
+type notifier struct {
+	mu             sync.Mutex      // Guards what follows.
+	servers        []*registration // Those that are started and have not ended.
+	changed        chan struct{}   // One slot: they have changed. Closed with the last one.
+	lastSendFailed bool            // The last thing could not be said.
 }
 
-// A duty is what the goroutine of a supervisor has to do, and remembers of it.
-type duty struct {
+// A schedule is what the goroutine of a supervisor has to do, and remembers of it.
+type schedule struct {
 	watchdog   time.Duration // Its interval; 0 for none.
 	nextPing   time.Time
 	nextStatus time.Time
@@ -37,7 +37,7 @@ type duty struct {
 }
 
 // add has systemd hear of a server from now on.
-func (s *supervisor) add(r *registration, watchdog time.Duration) {
+func (s *notifier) add(r *registration, watchdog time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.servers = append(s.servers, r)
@@ -49,7 +49,7 @@ func (s *supervisor) add(r *registration, watchdog time.Duration) {
 }
 
 // remove forgets a server, if it is there.
-func (s *supervisor) remove(r *registration) {
+func (s *notifier) remove(r *registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, other := range s.servers {
@@ -65,7 +65,7 @@ func (s *supervisor) remove(r *registration) {
 }
 
 // wake has the goroutine look at the servers, if there are any.
-func (s *supervisor) wake() {
+func (s *notifier) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.servers) > 0 {
@@ -73,42 +73,42 @@ func (s *supervisor) wake() {
 	}
 }
 
-func (s *supervisor) wakeLocked() {
+func (s *notifier) wakeLocked() {
 	select {
 	case s.changed <- struct{}{}:
 	default:
 	}
 }
 
-func (s *supervisor) all() []*registration {
+func (s *notifier) snapshot() []*registration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]*registration(nil), s.servers...)
 }
 
-// say tells systemd. The first of several failures in a row is reported, to each server.
-func (s *supervisor) say(state ...string) {
+// send tells systemd. The first of several failures in a row is reported, to each server.
+func (s *notifier) send(state ...string) {
 	err := sendState(nil, state...)
 	s.mu.Lock()
-	before := s.failing
-	s.failing = err != nil
+	before := s.lastSendFailed
+	s.lastSendFailed = err != nil
 	s.mu.Unlock()
 	if err == nil || before {
 		return
 	}
-	for _, r := range s.all() {
-		r.server.report(opNotify, r.cfg.where, fmt.Errorf("%s: %w", state[0], err))
+	for _, r := range s.snapshot() {
+		r.server.report(opNotify, r.cfg.addrText, fmt.Errorf("%s: %w", state[0], err))
 	}
 }
 
 // run does what is due, until there is no server left.
-func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
+func (s *notifier) run(changed <-chan struct{}, watchdog time.Duration) {
 	now := time.Now()
-	d := duty{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now.Add(minStatusInterval), lastAt: now} // READY=1 comes first.
+	d := schedule{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now.Add(minStatusInterval), lastAt: now} // READY=1 comes first.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		servers := s.all()
+		servers := s.snapshot()
 		timer.Reset(d.pause(servers, time.Now()))
 		select {
 		case <-timer.C:
@@ -118,7 +118,7 @@ func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
 			}
 			continue
 		}
-		d.look(servers, time.Now())
+		d.checkHandlers(servers, time.Now())
 		s.ping(&d, servers)
 		s.status(&d, servers)
 		s.extend(&d, servers)
@@ -126,7 +126,7 @@ func (s *supervisor) run(changed <-chan struct{}, watchdog time.Duration) {
 }
 
 // pause is how long there is nothing to do.
-func (d *duty) pause(servers []*registration, now time.Time) time.Duration {
+func (d *schedule) pause(servers []*registration, now time.Time) time.Duration {
 	next := now.Add(time.Hour)
 	sooner := func(at time.Time) {
 		if at.Before(next) {
@@ -137,8 +137,8 @@ func (d *duty) pause(servers []*registration, now time.Time) time.Duration {
 		sooner(d.nextPing)
 	}
 	for _, r := range servers {
-		if limit := d.limit(r); limit > 0 {
-			sooner(now.Add(max(limit/looksPerLimit, minLook)))
+		if limit := d.handlerTimeout(r); limit > 0 {
+			sooner(now.Add(max(limit/checksPerTimeout, minCheckInterval)))
 		}
 		if r.cfg.statusInterval > 0 {
 			sooner(d.nextStatus)

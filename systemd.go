@@ -12,12 +12,12 @@ import "time"
 // and status itself; Notify is for states that only the program knows. It does nothing without
 // NOTIFY_SOCKET. It returns an error for a state with a line break or without "=", and if systemd
 // does not accept the message within 5 s.
-func Notify(state ...string) error { return public(notify(state...)) }
+func Notify(state ...string) error { return publicError(notify(state...)) }
 
 // NotifyReloading notifies systemd that the service reloads its configuration, with the time
 // (RELOADING=1 and MONOTONIC_USEC=, sd_notify(3)). Type=notify-reload requires it after each
 // SIGHUP. Call Notify("READY=1") when the reload is done.
-func NotifyReloading() error { return public(notifyReloading()) }
+func NotifyReloading() error { return publicError(notifyReloading()) }
 
 // A PassedDescriptor is a descriptor that systemd passed to this process.
 type PassedDescriptor struct {
@@ -78,10 +78,10 @@ func WithStatusInterval(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.statusInterval = d })
 }
 
-// WithStuckAfter sets how long a handler may take for one message before it counts as hung. The
+// WithHungTimeout sets how long a handler may take for one message before it counts as hung. The
 // default, 0, is systemd's watchdog interval (WatchdogSec=, systemd.service(5)); without a watchdog
 // there is no limit. A hung handler stops the keep-alive pings, so systemd kills the service. A
 // negative duration is an error. A Listener rejects it: there the watchdog cannot observe handlers.
-func WithStuckAfter(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.stuckAfter = d })
+func WithHungTimeout(d time.Duration) ReaderOption {
+	return readerOption(func(c *readerConfig) { c.hungTimeout = d })
 }

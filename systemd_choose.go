@@ -35,7 +35,7 @@ func choosePassed(all []*passedSocket, name string) (*passedSocket, error) {
 	case len(list) > 1:
 		return nil, fmt.Errorf("systemd passed %d sockets (%s); choose one with WithSystemdName, or none with WithoutSystemd",
 			len(list), passedNames(list))
-	case list[0].taken:
+	case list[0].inUse:
 		return nil, nil
 	}
 	return list[0], nil
@@ -47,7 +47,7 @@ func choosePassedByName(list, sockets []*passedSocket, name string) (*passedSock
 		if passed.name != name {
 			continue
 		}
-		if !passed.taken {
+		if !passed.inUse {
 			return passed, nil
 		}
 		found = true

@@ -12,15 +12,15 @@ import (
 // A passedConnection is the listener of a service with Accept=yes (systemd.socket(5)), which gets one
 // connection that systemd has accepted. It gives out that one, and then io.EOF.
 type passedConnection struct {
-	conn  net.Conn
-	given bool // Accept is called by one goroutine.
+	conn     net.Conn
+	accepted bool // Accept is called by one goroutine.
 }
 
 func (l *passedConnection) Accept() (net.Conn, error) {
-	if l.given {
+	if l.accepted {
 		return nil, io.EOF
 	}
-	l.given = true
+	l.accepted = true
 	return l.conn, nil
 }
 

@@ -58,7 +58,7 @@ func duplicateListener(fd int) (net.Listener, error) {
 
 // takeConn turns a passed descriptor into a connection, which closes it.
 func takeConn(passed *passedSocket) (net.Conn, error) {
-	file := passed.take()
+	file := passed.takeFile()
 	defer file.Close()
 	return net.FileConn(file)
 }

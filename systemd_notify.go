@@ -29,11 +29,11 @@ const (
 
 const (
 	notifyTimeout = 5 * time.Second // How long systemd may take to make room for a message.
-	crowdedPause  = time.Millisecond
+	busyPause     = time.Millisecond
 )
 
-// errNotSupervised is why nothing is said: NOTIFY_SOCKET is not set.
-var errNotSupervised = errors.New("systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
+// errNoNotifySocket is why nothing is said: NOTIFY_SOCKET is not set.
+var errNoNotifySocket = errors.New("systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
 
 // notify tells systemd how the service is: each state is an assignment. It does nothing if systemd does not listen.
 func notify(state ...string) error {
@@ -43,7 +43,7 @@ func notify(state ...string) error {
 		}
 	}
 	err := sendState(nil, state...)
-	if errors.Is(err, errNotSupervised) {
+	if errors.Is(err, errNoNotifySocket) {
 		return nil
 	}
 	return withOp(opNotify, os.Getenv("NOTIFY_SOCKET"), err)
@@ -63,7 +63,7 @@ func notifyAddress() (*net.UnixAddr, error) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	switch {
 	case name == "":
-		return nil, errNotSupervised
+		return nil, errNoNotifySocket
 	case len(name) > 1 && (name[0] == '/' || name[0] == '@'):
 		return &net.UnixAddr{Name: name, Net: "unixgram"}, nil
 	}
@@ -108,7 +108,7 @@ func sendNotification(conn *net.UnixConn, to *net.UnixAddr, message, rights []by
 		if !errors.Is(err, errTooManyReferences) || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(crowdedPause) // Too many descriptors are under way (unix(7)); systemd takes them.
+		time.Sleep(busyPause) // Too many descriptors are under way (unix(7)); systemd takes them.
 	}
 }
 

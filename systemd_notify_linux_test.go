@@ -221,14 +221,14 @@ func TestWatchdog(t *testing.T) {
 				<-release
 			}
 			return nil
-		}, path, udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithStuckAfter(20*time.Millisecond))
+		}, path, udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithHungTimeout(20*time.Millisecond))
 		for range 3 {
 			systemd.says(t, "WATCHDOG=1")
 		}
 		send(t, path, "hello") // The knocking does not keep anybody out.
 		mustWrite(t, mustDial(t, path), frames("stuck"))
 		await(t, "the handler", entered)
-		errs.want(t, udsipc.ErrStuck)
+		errs.want(t, udsipc.ErrHung)
 		systemd.drain()
 		systemd.silent(t, "WATCHDOG=", 200*time.Millisecond)
 		close(release)
@@ -242,7 +242,7 @@ func TestWatchdog(t *testing.T) {
 		errs := collect()
 		l := &deafListener{memoryListener: listenInMemory()}
 		startReader(t, ignore, "memory", udsipc.WithListener(l), udsipc.WithReaderErrorCallback(errs.callback))
-		if err := errs.want(t, udsipc.ErrStuck); !strings.Contains(err.Error(), "accepts") {
+		if err := errs.want(t, udsipc.ErrHung); !strings.Contains(err.Error(), "accepts") {
 			t.Error(err)
 		}
 		systemd.silent(t, "WATCHDOG=", 100*time.Millisecond)
@@ -262,7 +262,7 @@ func TestWatchdogWhileARedeliveryPauses(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "40000")
 	errs, path := collect(), socketPath(t)
 	r := startReader(t, func([]byte) error { return errors.New("not yet") }, path,
-		udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithStuckAfter(5*time.Millisecond))
+		udsipc.WithReaderErrorCallback(errs.callback), udsipc.WithHungTimeout(5*time.Millisecond))
 	w := startWriter(t, path, udsipc.WithAcknowledgements())
 	mustWriteMessage(t, w, "hello")
 	if err := w.Flush(t.Context()); err != nil {
@@ -271,7 +271,7 @@ func TestWatchdogWhileARedeliveryPauses(t *testing.T) {
 	systemd.says(t, "WATCHDOG=1")
 	stop(t, w)
 	stop(t, r)
-	errs.none(t, udsipc.ErrStuck)
+	errs.none(t, udsipc.ErrHung)
 }
 
 // TestLongStopAsksForTime: as long as it gets on, and no longer.
@@ -288,7 +288,7 @@ func TestLongStopAsksForTime(t *testing.T) {
 		began <- struct{}{}
 		<-next
 		return nil
-	}, path, udsipc.WithStatusInterval(100*time.Millisecond), udsipc.WithStuckAfter(15*time.Second))
+	}, path, udsipc.WithStatusInterval(100*time.Millisecond), udsipc.WithHungTimeout(15*time.Second))
 	mustWrite(t, mustDial(t, path), frames("1", "2"))
 	await(t, "the first message", began)
 	done := make(chan error, 1)

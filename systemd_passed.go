@@ -33,7 +33,7 @@ var passedSockets struct {
 type passedSocket struct {
 	fd    int
 	name  string
-	taken bool // By a Reader that is not stopped, or for good. Guarded by passedSockets.mu.
+	inUse bool // By a Reader that is not stopped, or for good. Guarded by passedSockets.mu.
 }
 
 func (p *passedSocket) String() string {
@@ -55,7 +55,7 @@ func unclaimedDescriptors() ([]unclaimedDescriptor, error) {
 	}
 	var list []unclaimedDescriptor
 	for _, passed := range passedSockets.list {
-		if !passed.taken {
+		if !passed.inUse {
 			list = append(list, unclaimedDescriptor{FD: passed.fd, Name: passed.name})
 		}
 	}
@@ -68,10 +68,10 @@ func closeUnclaimed(fd int, name string) error {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
 	for _, passed := range passedSockets.list {
-		if passed.fd != fd || passed.taken {
+		if passed.fd != fd || passed.inUse {
 			continue
 		}
-		err := passed.take().Close()
+		err := passed.takeFile().Close()
 		if _, _, _, ok := parseStoreName(name); ok {
 			err = firstError(err, removeStored(name))
 		}
@@ -80,10 +80,10 @@ func closeUnclaimed(fd int, name string) error {
 	return nil
 }
 
-// take makes the descriptor the caller's, for good.
-func (p *passedSocket) take() *os.File {
+// takeFile makes the descriptor the caller's, for good.
+func (p *passedSocket) takeFile() *os.File {
 	file := os.NewFile(uintptr(p.fd), p.name)
-	p.fd, p.taken = -1, true
+	p.fd, p.inUse = -1, true
 	return file
 }
 
@@ -157,7 +157,7 @@ func takePassed(name string) (net.Listener, *passedSocket, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%v: %w", passed, err)
 	}
-	passed.taken = true
+	passed.inUse = true
 	return listener, passed, nil
 }
 
@@ -168,5 +168,5 @@ func (p *passedSocket) release() {
 	}
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
-	p.taken = false
+	p.inUse = false
 }

@@ -92,7 +92,7 @@ func collectNumbers() error {
 		if err != nil {
 			return err
 		}
-		opts = append(opts, udsipc.WithStuckAfter(limit))
+		opts = append(opts, udsipc.WithHungTimeout(limit))
 	}
 	opts = append(opts, udsipc.WithStatusInterval(100*time.Millisecond), udsipc.WithReaderErrorCallback(func(err error, _ string) {
 		fmt.Fprintln(os.Stderr, "collector:", err)

@@ -23,32 +23,34 @@ const (
 // errStoreFull is why a descriptor cannot be left with systemd.
 var errStoreFull = errors.New("the descriptor store is full, or there is none; raise FileDescriptorStoreMax= (systemd.service(5))")
 
-// reservedSlots are for the state and for the probe.
-const reservedSlots = 2
+// reservedStored are for the state and for the probe.
+const reservedStored = 2
 
-// slots and slotNames are what this process has left with systemd, which counts too but does not answer.
-var slots, slotNames atomic.Int64
+// storedCount and storedNameBytes are what this process has left with systemd, which counts too but does not answer.
+var storedCount, storedNameBytes atomic.Int64
 
 // A storeShare is what one server leaves in systemd's descriptor store.
 type storeShare struct {
 	key string // Names what is left.
 
-	mu   sync.Mutex     // Guards left.
-	left map[string]int // How many descriptors were left, by their names.
+	mu          sync.Mutex     // Guards left.
+	storedNames map[string]int // How many descriptors were left, by their names.
 }
 
-func newStoreShare(key string) *storeShare { return &storeShare{key: key, left: make(map[string]int)} }
+func newStoreShare(key string) *storeShare {
+	return &storeShare{key: key, storedNames: make(map[string]int)}
+}
 
 // begin sets room aside for the state. It returns an error if systemd does not listen or has no room.
 func (s *storeShare) begin() error {
 	if _, err := notifyAddress(); err != nil {
 		return err
 	}
-	return takeSlots(reservedSlots)
+	return reserveStored(reservedStored)
 }
 
 // addListener leaves a listener, if there is room.
-func (s *storeShare) addListener(to bound, what syscall.Conn) error {
+func (s *storeShare) addListener(to listenerIdentity, what syscall.Conn) error {
 	return s.add(listenerKind(to), what)
 }
 
@@ -61,11 +63,11 @@ func (s *storeShare) addConn(kind string, what syscall.Conn) (inode uint64, err 
 }
 
 func (s *storeShare) add(kind string, what syscall.Conn) error {
-	if err := takeSlots(1); err != nil {
+	if err := reserveStored(1); err != nil {
 		return err
 	}
 	if err := s.store(kind, what); err != nil {
-		freeSlots(1)
+		releaseStored(1)
 		return err
 	}
 	return nil
@@ -73,88 +75,88 @@ func (s *storeShare) add(kind string, what syscall.Conn) error {
 
 // addState leaves what the next process is to know beside the descriptors. It has a reserved slot.
 func (s *storeShare) addState(state []byte) error {
-	file, err := memoryFile(storePrefix+storeMemory, state)
+	file, err := newMemfd(storePrefix+storeHandOverState, state)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	return s.store(storeMemory, file)
+	return s.store(storeHandOverState, file)
 }
 
 // store leaves a descriptor for which there is a slot.
 func (s *storeShare) store(kind string, what syscall.Conn) error {
 	name := storeName(kind, s.key)
-	if err := store(name, what); err != nil {
+	if err := storeDescriptor(name, what); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.left[name]++
+	s.storedNames[name]++
 	return nil
 }
 
 // confirm returns an error if systemd has not kept everything that was left before.
-func (s *storeShare) confirm() error { return probeStore(storeName(storeProbe, s.key)) }
+func (s *storeShare) confirm() error { return confirmStored(storeName(storeProbe, s.key)) }
 
 // removeAll has systemd remove what was left, the state included, and gives back the room that begin has set aside.
 func (s *storeShare) removeAll() {
 	s.mu.Lock()
-	left := s.left
-	s.left = make(map[string]int)
+	left := s.storedNames
+	s.storedNames = make(map[string]int)
 	s.mu.Unlock()
-	freeSlots(reservedSlots)
+	releaseStored(reservedStored)
 	for name, n := range left {
-		if name != storeName(storeMemory, s.key) { // That has a reserved slot.
-			freeSlots(int64(n))
+		if name != storeName(storeHandOverState, s.key) { // That has a reserved slot.
+			releaseStored(int64(n))
 		}
-		slotNames.Add(-int64(n * (len(name) + 1)))
+		storedNameBytes.Add(-int64(n * (len(name) + 1)))
 		_ = removeStored(name) // If systemd cannot be told, it knows of nothing either.
 	}
 }
 
-// takeSlots sets aside room for n descriptors, as far as it is known how much there is (FDSTORE, systemd.exec(5),
+// reserveStored sets aside room for n descriptors, as far as it is known how much there is (FDSTORE, systemd.exec(5),
 // since 254).
-func takeSlots(n int64) error {
+func reserveStored(n int64) error {
 	limit, err := strconv.ParseInt(os.Getenv("FDSTORE"), 10, 64)
-	if slots.Add(n) > limit && err == nil {
-		slots.Add(-n)
+	if storedCount.Add(n) > limit && err == nil {
+		storedCount.Add(-n)
 		return errStoreFull
 	}
 	return nil
 }
 
-// freeSlots gives back room that takeSlots has set aside.
-func freeSlots(n int64) { slots.Add(-n) }
+// releaseStored gives back room that reserveStored has set aside.
+func releaseStored(n int64) { storedCount.Add(-n) }
 
-// store leaves a descriptor with systemd, which passes it to the next process of the service. Room for it has been set
+// storeDescriptor leaves a descriptor with systemd, which passes it to the next process of the service. Room for it has been set
 // aside. FDPOLL=0: systemd is not to drop one whose peer has ended, because what lies in it is still to be read.
-func store(name string, what syscall.Conn) error {
+func storeDescriptor(name string, what syscall.Conn) error {
 	if len(name) > maxStoreName {
 		return fmt.Errorf("the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)", name, maxStoreName)
 	}
 	size := int64(len(name) + 1)
-	if slotNames.Add(size) > maxStoreNames {
-		slotNames.Add(-size)
+	if storedNameBytes.Add(size) > maxStoreNames {
+		storedNameBytes.Add(-size)
 		return fmt.Errorf("the names of all descriptors together are longer than %d bytes; set a short one (WithSystemdName)", maxStoreNames)
 	}
 	err := sendState(what, notifyStore, "FDNAME="+name, "FDPOLL=0")
 	if err != nil {
-		slotNames.Add(-size)
+		storedNameBytes.Add(-size)
 	}
 	return err
 }
 
-// probeStore says whether systemd has kept everything that was stored before. It leaves one thing more, the writing end of a
+// confirmStored says whether systemd has kept everything that was stored before. It leaves one thing more, the writing end of a
 // pipe: if there was room for that, there was for all. One that systemd does not keep it closes.
-func probeStore(name string) error {
+func confirmStored(name string) error {
 	reading, writing, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer reading.Close()
-	err = store(name, writing)
+	err = storeDescriptor(name, writing)
 	if err == nil {
-		defer slotNames.Add(-int64(len(name) + 1))
+		defer storedNameBytes.Add(-int64(len(name) + 1))
 	}
 	if err = firstError(err, writing.Close()); err != nil {
 		return err

@@ -15,26 +15,26 @@ import (
 // The kinds of descriptors that are stored. The name of one is storePrefix, the kind, for a listener what it
 // is bound to, and whose it is: udsipc-listener.2f.1a3.b0c4-/run/app.sock, udsipc-plain-/run/app.sock.
 const (
-	storePrefix   = "udsipc-"
-	storeListener = "listener"
-	storeFresh    = "fresh"   // A connection of which nothing was read.
-	storePlain    = "plain"   // One without acknowledgements.
-	storeSession  = "session" // One with; what is to be known of it is in the memory.
-	storeMemory   = "memory"
-	storeProbe    = "probe" // Whether there is room.
+	storePrefix        = "udsipc-"
+	storeListener      = "listener"
+	storeUnread        = "fresh"   // A connection of which nothing was read.
+	storePlain         = "plain"   // One without acknowledgements.
+	storeSession       = "session" // One with; what is to be known of it is in the memory.
+	storeHandOverState = "memory"
+	storeProbe         = "probe" // Whether there is room.
 )
 
-// A stored descriptor is one that an earlier process has left.
-type stored struct {
-	name  string
-	kind  string
-	bound bound    // Of a listener.
-	inode uint64   // Which socket it is, for as long as it is open anywhere.
-	file  *os.File // The holder's to close.
+// A storedDescriptor descriptor is one that an earlier process has left.
+type storedDescriptor struct {
+	name     string
+	kind     string
+	identity listenerIdentity // Of a listener.
+	inode    uint64           // Which socket it is, for as long as it is open anywhere.
+	file     *os.File         // The holder's to close.
 }
 
-// A bound is what a listener is bound to: the file, if it is one, and the address as it was given.
-type bound struct {
+// A listenerIdentity is what a listener is bound to: the file, if it is one, and the address as it was given.
+type listenerIdentity struct {
 	device, inode uint64 // Of the file; 0 for none.
 	address       uint64 // Its hash.
 }
@@ -43,19 +43,19 @@ type bound struct {
 func storeName(kind, key string) string { return storePrefix + kind + "-" + escapeName(key) }
 
 // listenerKind is the kind of a listener.
-func listenerKind(b bound) string {
+func listenerKind(b listenerIdentity) string {
 	return fmt.Sprintf("%s.%x.%x.%x", storeListener, b.device, b.inode, b.address)
 }
 
 // parseStoreName takes a name apart. It says no if no Reader has given it.
-func parseStoreName(name string) (kind string, to bound, key string, ok bool) {
+func parseStoreName(name string) (kind string, to listenerIdentity, key string, ok bool) {
 	rest, ours := strings.CutPrefix(name, storePrefix)
 	kind, key, found := strings.Cut(rest, "-")
 	if !ours || !found {
 		return "", to, "", false
 	}
 	switch kind {
-	case storeFresh, storePlain, storeSession, storeMemory, storeProbe:
+	case storeUnread, storePlain, storeSession, storeHandOverState, storeProbe:
 		return kind, to, key, true
 	}
 	if n, err := fmt.Sscanf(kind, storeListener+".%x.%x.%x", &to.device, &to.inode, &to.address); n != 3 || err != nil {
@@ -80,8 +80,8 @@ func escapeName(text string) string {
 // removeStored has systemd remove everything of this name from its store.
 func removeStored(name string) error { return sendState(nil, notifyRemove, "FDNAME="+name) }
 
-// takeStored returns what an earlier process has left for key. systemd still has it.
-func takeStored(key string) (list []stored, err error) {
+// loadStored returns what an earlier process has left for key. systemd still has it.
+func loadStored(key string) (list []storedDescriptor, err error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
 	if err := loadPassedLocked(); err != nil {
@@ -89,7 +89,7 @@ func takeStored(key string) (list []stored, err error) {
 	}
 	for _, passed := range passedSockets.list {
 		kind, to, whose, ok := parseStoreName(passed.name)
-		if !ok || whose != escapeName(key) || passed.taken {
+		if !ok || whose != escapeName(key) || passed.inUse {
 			continue
 		}
 		taken, openErr := openStored(kind, passed)
@@ -97,20 +97,20 @@ func takeStored(key string) (list []stored, err error) {
 			err = firstError(err, fmt.Errorf("%v: %w", passed, openErr))
 			continue
 		}
-		taken.name, taken.bound = passed.name, to
+		taken.name, taken.identity = passed.name, to
 		list = append(list, taken)
 	}
 	return list, err
 }
 
 // listener returns the stored listener, which closes the descriptor.
-func (s *stored) listener() (net.Listener, error) {
+func (s *storedDescriptor) listener() (net.Listener, error) {
 	defer s.file.Close()
 	return net.FileListener(s.file)
 }
 
 // conn returns the stored connection, which closes the descriptor.
-func (s *stored) conn() (net.Conn, error) {
+func (s *storedDescriptor) conn() (net.Conn, error) {
 	defer s.file.Close()
 	return net.FileConn(s.file)
 }

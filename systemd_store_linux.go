@@ -21,8 +21,8 @@ var memfdCreate = map[string]uintptr{
 	"mips64": 5314, "mips64le": 5314, "ppc64": 360, "ppc64le": 360, "riscv64": 279, "s390x": 350,
 }
 
-// memoryFile returns a file without a name, in memory, that holds data.
-func memoryFile(name string, data []byte) (*os.File, error) {
+// newMemfd returns a file without a name, in memory, that holds data.
+func newMemfd(name string, data []byte) (*os.File, error) {
 	const closeOnExec = 1 // MFD_CLOEXEC
 	text, err := syscall.BytePtrFromString(name)
 	if err != nil {
@@ -55,24 +55,24 @@ func inodeOf(what syscall.Conn) (inode uint64, err error) {
 }
 
 // openStored takes a passed descriptor, if it is of its kind.
-func openStored(kind string, passed *passedSocket) (stored, error) {
+func openStored(kind string, passed *passedSocket) (storedDescriptor, error) {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(passed.fd, &stat); err != nil {
-		return stored{}, fmt.Errorf("is not open: %w", os.NewSyscallError("fstat", err))
+		return storedDescriptor{}, fmt.Errorf("is not open: %w", os.NewSyscallError("fstat", err))
 	}
 	switch kind {
 	case storeProbe:
-		return stored{kind: kind, file: passed.take()}, nil
-	case storeMemory:
+		return storedDescriptor{kind: kind, file: passed.takeFile()}, nil
+	case storeHandOverState:
 		if stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
-			return stored{}, fmt.Errorf("is %s; want a regular file", fileTypes[stat.Mode&syscall.S_IFMT])
+			return storedDescriptor{}, fmt.Errorf("is %s; want a regular file", fileTypes[stat.Mode&syscall.S_IFMT])
 		}
 	default:
 		if err := checkStream(passed.fd); err != nil {
-			return stored{}, err
+			return storedDescriptor{}, err
 		}
 	}
-	return stored{kind: kind, inode: stat.Ino, file: passed.take()}, nil
+	return storedDescriptor{kind: kind, inode: stat.Ino, file: passed.takeFile()}, nil
 }
 
 // monotonic is the time of CLOCK_MONOTONIC (clock_gettime(2)).

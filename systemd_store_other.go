@@ -15,12 +15,14 @@ import (
 
 var errTooManyReferences = errors.New("udsipc: too many descriptors are under way")
 
-func memoryFile(string, []byte) (*os.File, error) { return nil, errors.ErrUnsupported }
+func newMemfd(string, []byte) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func unixRights(uintptr) []byte { return nil }
 
 func inodeOf(syscall.Conn) (uint64, error) { return 0, errors.ErrUnsupported }
 
-func openStored(string, *passedSocket) (stored, error) { return stored{}, errors.ErrUnsupported }
+func openStored(string, *passedSocket) (storedDescriptor, error) {
+	return storedDescriptor{}, errors.ErrUnsupported
+}
 
 func monotonic() (time.Duration, bool) { return 0, false }

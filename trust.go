@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// identify asks the system who is at the other end of conn.
-func identify(conn net.Conn) (*credentials, error) {
-	kind, raw := inspect(beneath(conn))
+// readCredentials asks the system who is at the other end of conn.
+func readCredentials(conn net.Conn) (*credentials, error) {
+	kind, raw := kindOf(underlyingConn(conn))
 	if kind != unixSocket {
 		return nil, nil
 	}
@@ -28,8 +28,8 @@ func identify(conn net.Conn) (*credentials, error) {
 	return found, err
 }
 
-// handshake speaks TLS with the peer, if conn does, and notes what is known of it then.
-func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *peer) error {
+// tlsHandshake speaks TLS with the peer, if conn does, and notes what is known of it then.
+func tlsHandshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *peer) error {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return nil
@@ -47,14 +47,14 @@ func handshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *
 // errNotTLS is why a TLS handshake fails before it begins.
 var errNotTLS = errors.New("the peer does not speak TLS")
 
-// firstOfTLS is the first byte of a TLS handshake (RFC 8446, 5.1).
-const firstOfTLS = 22
+// tlsHandshakeRecord is the first byte of a TLS handshake (RFC 8446, 5.1).
+const tlsHandshakeRecord = 22
 
-// awaitTLS waits for the first byte of a client and leaves it unread. A client that does not speak
+// awaitTLSRecord waits for the first byte of a client and leaves it unread. A client that does not speak
 // TLS is told so, or sees by a reset that nothing of what it sent was read. Where the byte cannot
 // be seen without taking it, the handshake tells.
-func awaitTLS(ctx context.Context, conn net.Conn) error {
-	_, raw := inspect(conn)
+func awaitTLSRecord(ctx context.Context, conn net.Conn) error {
+	_, raw := kindOf(conn)
 	if raw == nil || !canTryRead {
 		return nil
 	}
@@ -69,14 +69,14 @@ func awaitTLS(ctx context.Context, conn net.Conn) error {
 	if !stop() {
 		return context.Cause(ctx) // The deadline in the past stays: nothing more is read.
 	}
-	if err = firstError(err, peekErr); err == nil && n > 0 && first[0] != firstOfTLS {
+	if err = firstError(err, peekErr); err == nil && n > 0 && first[0] != tlsHandshakeRecord {
 		return fmt.Errorf("%w: its first byte is %#02x", errNotTLS, first[0])
 	}
 	return err // At the end of the stream, the handshake tells.
 }
 
-// permit asks authorizer, which may be nil, about peer.
-func permit(authorizer func(*peer) error, peer *peer) (err error) {
+// authorize asks authorizer, which may be nil, about peer.
+func authorize(authorizer func(*peer) error, peer *peer) (err error) {
 	if authorizer == nil {
 		return nil
 	}

@@ -195,7 +195,7 @@ func TestNobodyTakesAnothersPlace(t *testing.T) {
 	}
 	mustWrite(t, conn, frames("two"))
 	awaitAck(t, conn, 2)
-	if m := r.Metrics(); m.Writers != 2 || m.DuplicatesSuppressed != 0 {
+	if m := r.Metrics(); m.WriterStates != 2 || m.DuplicatesSuppressed != 0 {
 		t.Errorf("%+v, want two writers", m)
 	}
 }

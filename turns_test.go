@@ -33,7 +33,7 @@ var awayFor = []struct {
 }{
 	{"before Start", false, nil},
 	{"nobody listens", true, []udsipc.WriterOption{udsipc.WithDialer(func(context.Context) (net.Conn, error) { return nil, syscall.ECONNREFUSED })}},
-	{"nobody welcomes", true, []udsipc.WriterOption{udsipc.WithAcknowledgements(), udsipc.WithPeerTimeout(0), udsipc.WithDialer(dialDeaf)}},
+	{"nobody welcomes", true, []udsipc.WriterOption{udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(0), udsipc.WithDialer(dialDeaf)}},
 }
 
 // dialDeaf connects to a peer that takes every byte and says nothing.

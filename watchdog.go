@@ -11,48 +11,48 @@ import (
 )
 
 const (
-	maxAnswerWait = time.Second // How long the goroutine that accepts may take to answer.
-	looksPerLimit = 4           // How often a handler is looked at in the time that it may take.
-	minLook       = 5 * time.Millisecond
+	healthCheckTimeout = time.Second // How long the goroutine that accepts may take to answer.
+	checksPerTimeout   = 4           // How often a handler is looked at in the time that it may take.
+	minCheckInterval   = 5 * time.Millisecond
 )
 
-// limit is how long a handler of r may take; 0 for any time.
-func (d *duty) limit(r *registration) time.Duration {
-	if r.cfg.stuckAfter == 0 {
+// handlerTimeout is how long a handler of r may take; 0 for any time.
+func (d *schedule) handlerTimeout(r *registration) time.Duration {
+	if r.cfg.hungTimeout == 0 {
 		return d.watchdog
 	}
-	return r.cfg.stuckAfter
+	return r.cfg.hungTimeout
 }
 
-// look has each server look at its handlers, and reports those that are stuck.
-func (d *duty) look(servers []*registration, now time.Time) {
+// checkHandlers has each server look at its handlers, and reports those that are stuck.
+func (d *schedule) checkHandlers(servers []*registration, now time.Time) {
 	for _, r := range servers {
-		limit := d.limit(r)
+		limit := d.handlerTimeout(r)
 		if limit == 0 {
 			continue
 		}
 		var found []string
-		found, r.hung = r.server.stuck(now, limit)
+		found, r.hungCount = r.server.hungConns(now, limit)
 		for _, where := range found {
-			r.server.report(opWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithStuckAfter)", errStuck, limit))
+			r.server.report(opWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithHungTimeout)", errHung, limit))
 		}
 	}
 }
 
 // ping feeds the watchdog, if it is time and every server lives.
-func (s *supervisor) ping(d *duty, servers []*registration) {
+func (s *notifier) ping(d *schedule, servers []*registration) {
 	if d.watchdog == 0 || time.Now().Before(d.nextPing) {
 		return
 	}
 	d.nextPing = time.Now().Add(d.watchdog / 2)
 	for _, r := range servers {
-		if !r.server.answers(min(maxAnswerWait, d.watchdog/4)) {
-			r.server.report(opWatchdog, r.cfg.where, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errStuck))
+		if !r.server.isAlive(min(healthCheckTimeout, d.watchdog/4)) {
+			r.server.report(opWatchdog, r.cfg.addrText, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errHung))
 			return
 		}
-		if r.hung > 0 {
+		if r.hungCount > 0 {
 			return // Reported already.
 		}
 	}
-	s.say(notifyAlive)
+	s.send(notifyAlive)
 }

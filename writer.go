@@ -20,11 +20,11 @@ import (
 // The Writer never blocks its program on I/O: messages wait in a bounded queue while the reader is
 // slow or disconnected. WithOverflow sets what happens when the queue is full.
 type Writer struct {
-	cfg    writerConfig
-	queue  *queue
-	loop   *loop
-	counts writerCounts
-	dialed atomic.Uint64 // Connections that were made, those that were given up at once included.
+	cfg        writerConfig
+	queue      *queue
+	loop       *loop
+	counts     writerCounts
+	lastPeerID atomic.Uint64 // Connections that were made, those that were given up at once included.
 }
 
 // A State is the state of a connection, as a state callback gets it.
@@ -32,18 +32,18 @@ type State int
 
 // The states of a Writer, in the order in which they first occur.
 const (
-	StateNew        State = iota // Before Start; never reported.
-	StateConnecting              // Trying to connect, until it succeeds.
-	StateConnected               // Messages flow.
-	StateLost                    // The connection ended. An idle Writer stays so until it has a message.
-	StateStopped                 // The end.
+	StateNew          State = iota // Before Start; never reported.
+	StateConnecting                // Trying to connect, until it succeeds.
+	StateConnected                 // Messages flow.
+	StateDisconnected              // The connection ended. An idle Writer stays so until it has a message.
+	StateStopped                   // The end.
 )
 
 // A State is converted from the state of a loop by its number. These lines are errors of the compiler if they differ.
 var (
 	_ = [1]int{}[StateConnecting-State(stateConnecting)]
 	_ = [1]int{}[StateConnected-State(stateConnected)]
-	_ = [1]int{}[StateLost-State(stateDisconnected)]
+	_ = [1]int{}[StateDisconnected-State(stateDisconnected)]
 	_ = [1]int{}[StateStopped-State(stateStopped)]
 )
 
@@ -55,8 +55,8 @@ func (s State) String() string {
 		return "connecting"
 	case StateConnected:
 		return "connected"
-	case StateLost:
-		return "lost"
+	case StateDisconnected:
+		return "disconnected"
 	case StateStopped:
 		return "stopped"
 	}
@@ -92,7 +92,7 @@ func (w *Writer) loopConfig() loopConfig {
 		messageLimit:     w.cfg.maxMessageSize,
 		writeTimeout:     w.cfg.writeTimeout,
 		maxBackoff:       w.cfg.maxBackoff,
-		heartbeatTimeout: w.cfg.peerTimeout,
+		heartbeatTimeout: w.cfg.heartbeatTimeout,
 		dropOldest:       w.cfg.overflow == OverflowDropOldest,
 		maxAge:           w.cfg.maxAge,
 	}
@@ -104,7 +104,7 @@ func (w *Writer) loopConfig() loopConfig {
 
 // dial connects and makes sure who listens. It is called by the loop.
 func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
-	conn, _, err := w.cfg.connect(ctx, &w.dialed)
+	conn, _, err := w.cfg.connect(ctx, &w.lastPeerID)
 	switch {
 	case errors.Is(err, ErrHandshake):
 		w.counts.handshakeErrors.Add(1)
@@ -125,12 +125,12 @@ func (w *Writer) Start() error { return w.loop.start() }
 // If the queue is full, WithOverflow applies: the default is ErrBufferFull.
 func (w *Writer) WriteMessage(data []byte) error {
 	if uint64(len(data)) > w.loop.messageLimit() {
-		return w.tooLarge(data)
+		return w.tooLargeErr(data)
 	}
 	if w.cfg.overflow == OverflowBlock {
-		return w.countTooLarge(w.queue.pushWait(context.Background(), data))
+		return w.countTooLarge(w.queue.enqueueWaitAndWake(context.Background(), data))
 	}
-	return w.countTooLarge(w.queue.push(data))
+	return w.countTooLarge(w.queue.enqueueAndWake(data))
 }
 
 // WriteMessageContext is WriteMessage, but if the queue is full it waits for space until ctx ends,
@@ -139,12 +139,12 @@ func (w *Writer) WriteMessage(data []byte) error {
 // OverflowDropOldest there is nearly always space.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 	if uint64(len(data)) > w.loop.messageLimit() {
-		return w.tooLarge(data)
+		return w.tooLargeErr(data)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return w.countTooLarge(w.queue.pushWait(ctx, data))
+	return w.countTooLarge(w.queue.enqueueWaitAndWake(ctx, data))
 }
 
 // countTooLarge counts a message that is larger than the whole queue. It returns err.
@@ -155,7 +155,7 @@ func (w *Writer) countTooLarge(err error) error {
 	return err
 }
 
-func (w *Writer) tooLarge(data []byte) error {
+func (w *Writer) tooLargeErr(data []byte) error {
 	w.counts.tooLarge.Add(1)
 	limit := w.loop.messageLimit()
 	if limit < w.cfg.maxMessageSize {
@@ -178,7 +178,7 @@ func (w *Writer) tooLarge(data []byte) error {
 // and one call reports the messages that are left. Within a callback of the Writer, Stop returns
 // only when ctx ends.
 func (w *Writer) Stop(ctx context.Context) error {
-	return asOpError(OpStop, w.cfg.where, w.loop.stop(ctx))
+	return asOpError(OpStop, w.cfg.addrText, w.loop.stop(ctx))
 }
 
 // Flush blocks until every earlier message is delivered, or ctx ends. Delivered means: in
@@ -188,7 +188,7 @@ func (w *Writer) Stop(ctx context.Context) error {
 // the Writer stops, else ErrConnectionClosed. If several calls run concurrently, one of them
 // reports each message.
 func (w *Writer) Flush(ctx context.Context) error {
-	return asOpError(OpFlush, w.cfg.where, w.loop.flush(ctx))
+	return asOpError(OpFlush, w.cfg.addrText, w.loop.flush(ctx))
 }
 
 // WaitConnected blocks until there is a connection. An idle Writer connects. If ctx ends first, the
@@ -198,7 +198,7 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 	if err == ErrStopped {
 		return err
 	}
-	return asOpError(OpConnect, w.cfg.where, err)
+	return asOpError(OpWaitConnected, w.cfg.addrText, err)
 }
 
 // onState calls the callbacks of a state. It is called by the loop.
@@ -207,5 +207,5 @@ func (w *Writer) onState(state state, cause error) { w.cfg.tellState(State(state
 // report counts an error, and calls the error callback.
 func (w *Writer) report(op string, err error) {
 	w.counts.errors.Add(1)
-	w.cfg.onError.report(op, w.cfg.where, err)
+	w.cfg.onError.report(op, w.cfg.addrText, err)
 }

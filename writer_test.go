@@ -231,7 +231,7 @@ func TestStateCallback(t *testing.T) {
 			t.Error(err)
 		}
 		stop(t, r)
-		if cause := next(udsipc.StateLost); !errors.Is(cause, udsipc.ErrConnectionClosed) || !errors.Is(cause, io.EOF) {
+		if cause := next(udsipc.StateDisconnected); !errors.Is(cause, udsipc.ErrConnectionClosed) || !errors.Is(cause, io.EOF) {
 			t.Errorf("lost because of %v", cause)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -395,7 +395,7 @@ func TestUnreadBytesAreReported(t *testing.T) {
 				errs := collect()
 				lost := make(chan struct{}, 10)
 				w := newWriter(t, address, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithStateCallback(func(s udsipc.State, _ error) {
-					if s == udsipc.StateLost {
+					if s == udsipc.StateDisconnected {
 						lost <- struct{}{}
 					}
 				}))
@@ -493,7 +493,7 @@ func TestNoLossInSilence(t *testing.T) {
 	w = newWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(100*time.Microsecond),
 		udsipc.WithWriteBufferSize(2<<20), // So that the writer is nearly always in a write.
 		udsipc.WithStateCallback(func(s udsipc.State, _ error) {
-			if s == udsipc.StateLost {
+			if s == udsipc.StateDisconnected {
 				lost <- w.Metrics()
 			}
 		}))

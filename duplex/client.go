@@ -53,7 +53,7 @@ func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.Wri
 func newClient(address string, handle func(Message), opts []udsipc.WriterOption) (*Client, error) {
 	c := &Client{stopped: make(chan struct{})}
 	if handle == nil {
-		handle = c.keep
+		handle = c.enqueue
 	}
 	var err error
 	c.link, err = udsipc.NewLink(address, func(data []byte) {
@@ -76,8 +76,8 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 	return c, nil
 }
 
-// keep waits for room for a message that nobody has received yet.
-func (c *Client) keep(m Message) {
+// enqueue waits for room for a message that nobody has received yet.
+func (c *Client) enqueue(m Message) {
 	m.Data = slices.Clone(m.Data)
 	select {
 	case c.received <- m:

@@ -99,7 +99,7 @@ func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *duplex.Cl
 	return c
 }
 
-func echo(_ context.Context, s *duplex.Session, m duplex.Message) error { return s.Send(m) }
+func echo(_ context.Context, s *duplex.ServerConn, m duplex.Message) error { return s.Send(m) }
 
 func receive(tb testing.TB, c *duplex.Client) duplex.Message {
 	tb.Helper()
@@ -147,7 +147,7 @@ func TestNothingIsLostOverRestarts(t *testing.T) {
 	var mu sync.Mutex
 	next := map[uint32]int{}
 	handled := make(chan struct{}, 1)
-	handler := func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	handler := func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if want := fmt.Sprint(next[m.Type], " "); !strings.HasPrefix(string(m.Data), want) {
@@ -226,7 +226,7 @@ func aSlowClient(t *testing.T, policy udsipc.OverflowPolicy) {
 	}
 	until(t, "both are there", func() bool {
 		n := 0
-		for range s.Sessions() {
+		for range s.Conns() {
 			n++
 		}
 		return n == 2
@@ -263,7 +263,7 @@ func aSlowClientMisses(t *testing.T, s *duplex.Server) {
 		return s.Metrics().Dropped >= 10
 	})
 	var sum uint64
-	for session := range s.Sessions() {
+	for session := range s.Conns() {
 		sum += session.Dropped()
 	}
 	if m := s.Metrics(); m.Dropped != sum {
@@ -273,7 +273,7 @@ func aSlowClientMisses(t *testing.T, s *duplex.Server) {
 
 func TestSessions(t *testing.T) {
 	address := path(t)
-	s := serve(t, address, func(ctx context.Context, s *duplex.Session, m duplex.Message) error {
+	s := serve(t, address, func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if string(m.Data) == "close" {
 			return s.Close()
 		}
@@ -287,9 +287,9 @@ func TestSessions(t *testing.T) {
 		}
 		ids[string(receive(t, c).Data)] = true
 	}
-	var session *duplex.Session
+	var session *duplex.ServerConn
 	count := 0
-	for session = range s.Sessions() {
+	for session = range s.Conns() {
 		count++
 		if session.Context().Err() != nil || runtime.GOOS == "linux" && session.Peer().Credentials == nil {
 			t.Errorf("%v", session.Peer())
@@ -307,7 +307,7 @@ func TestSessions(t *testing.T) {
 	}
 	until(t, "it is gone, and its client is back", func() bool {
 		n := 0
-		for other := range s.Sessions() {
+		for other := range s.Conns() {
 			if other == session {
 				return false
 			}
@@ -325,7 +325,7 @@ func TestSessions(t *testing.T) {
 func TestHandlersFail(t *testing.T) {
 	address := path(t)
 	errs := make(chan error, 10)
-	serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		switch m.Type {
 		case 1:
 			return errors.New("mine")
@@ -409,7 +409,7 @@ func TestClientAway(t *testing.T) {
 func TestStopWithAStuckHandler(t *testing.T) {
 	address := path(t)
 	entered := make(chan context.Context, 1)
-	s, err := duplex.NewServer(address, func(ctx context.Context, _ *duplex.Session, _ duplex.Message) error {
+	s, err := duplex.NewServer(address, func(ctx context.Context, _ *duplex.ServerConn, _ duplex.Message) error {
 		entered <- ctx
 		<-ctx.Done()
 		return nil
@@ -441,7 +441,7 @@ func TestStopWithAStuckHandler(t *testing.T) {
 func TestReceiveHoldsUp(t *testing.T) {
 	address := path(t)
 	var sent atomic.Int64
-	serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		for s.Send(duplex.Message{Data: make([]byte, 100_000)}) == nil {
 			sent.Add(1)
 		}
@@ -504,7 +504,7 @@ func FuzzParse(f *testing.F) {
 func TestStopOverTCP(t *testing.T) {
 	const messages = 5000
 	var handled atomic.Int64
-	s := serve(t, "tcp://127.0.0.1:0", func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	s := serve(t, "tcp://127.0.0.1:0", func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		handled.Add(1)
 		return s.Send(m)
 	})
@@ -561,7 +561,7 @@ func TestClientHandlersPanic(t *testing.T) {
 func TestHandlersThatEndTheirGoroutine(t *testing.T) {
 	address := path(t)
 	errs := make(chan error, 10)
-	s := serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	s := serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if m.Type == 1 {
 			runtime.Goexit()
 		}
@@ -590,7 +590,7 @@ func TestPauseReading(t *testing.T) {
 	address := path(t)
 	const messages = 20
 	ready, handled := make(chan struct{}), make(chan uint32, messages)
-	s := serve(t, address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	s := serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if m.Type == 0 {
 			seam.OfSession(s).PauseReading(ready)
 		}
@@ -606,7 +606,7 @@ func TestPauseReading(t *testing.T) {
 	if got := <-handled; got != 0 {
 		t.Errorf("message %d came first", got)
 	}
-	until(t, "no read memory is held", func() bool { return s.Metrics().Memory == 0 })
+	until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory == 0 })
 	if n := s.Metrics().Received; n != 1 {
 		t.Errorf("%d messages were read", n)
 	}

@@ -2,7 +2,7 @@
 
 // Package duplex exchanges typed messages, in both directions, between one [Server] and many [Client]s.
 //
-//	server, err := duplex.NewServer("/run/app.sock", func(ctx context.Context, s *duplex.Session, m duplex.Message) error {
+//	server, err := duplex.NewServer("/run/app.sock", func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
 //		return s.Send(duplex.Message{Type: m.Type, Data: m.Data})
 //	})
 //	client, err := duplex.NewClient("/run/app.sock")

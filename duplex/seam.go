@@ -14,26 +14,26 @@ import (
 func init() {
 	seam.OfClient = func(client any) seam.Link { return client.(*Client).seam }
 	seam.OfServer = func(server any) any { return serverSeam{server.(*Server)} }
-	seam.OfSession = func(session any) seam.Session { return sessionSeam{session.(*Session)} }
+	seam.OfSession = func(session any) seam.Session { return sessionSeam{session.(*ServerConn)} }
 }
 
 // A serverSeam is a Server with the methods of seam.Server.
 type serverSeam struct{ *Server }
 
-var _ seam.Server[*Session] = serverSeam{}
+var _ seam.Server[*ServerConn] = serverSeam{}
 
-func (s serverSeam) OnTooLarge(callback func(session *Session, e *seam.TooLarge)) {
+func (s serverSeam) OnTooLarge(callback func(session *ServerConn, e *seam.TooLarge)) {
 	s.onTooLarge = callback
 }
 
-func (s serverSeam) OnStop(callback func(session *Session)) { s.onStop = callback }
+func (s serverSeam) OnStop(callback func(session *ServerConn)) { s.onStop = callback }
 
 func (s serverSeam) Overflow() int { return s.seam.Overflow() }
 
 func (s serverSeam) Report(op, peer string, err error) { s.seam.Report(op, peer, err) }
 
 // A sessionSeam is a Session with the methods of seam.Session.
-type sessionSeam struct{ *Session }
+type sessionSeam struct{ *ServerConn }
 
 func (s sessionSeam) SendEncoded(message []byte) error { return s.conn.WriteMessage(message) }
 
@@ -46,17 +46,17 @@ func (s sessionSeam) Room() <-chan struct{} { return s.seam.Room() }
 func (s sessionSeam) MaxMessageSize() uint64 { return s.seam.MaxMessageSize() }
 
 func (s sessionSeam) Hold() {
-	s.holds.Add(1)
-	s.held.Add(1)
+	s.holdCount.Add(1)
+	s.holdGroup.Add(1)
 }
 
 func (s sessionSeam) Release() {
-	s.holds.Add(-1)
-	s.held.Done()
+	s.holdCount.Add(-1)
+	s.holdGroup.Done()
 }
 
-func (s sessionSeam) PauseReading(ready <-chan struct{}) { s.resume = ready }
+func (s sessionSeam) PauseReading(ready <-chan struct{}) { s.readResume = ready }
 
-func (s sessionSeam) ReceiveContext() context.Context { return s.input }
+func (s sessionSeam) ReceiveContext() context.Context { return s.receiveCtx }
 
 func (s sessionSeam) Finish() { s.markFinished() }

@@ -15,9 +15,9 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// maxQueued is what a session may have queued by default, in bytes: a slow client must not cost more. The largest
+// defaultQueueBytes is what a session may have queued by default, in bytes: a slow client must not cost more. The largest
 // message fits in it.
-const maxQueued = 16 << 20
+const defaultQueueBytes = 16 << 20
 
 // stallTimeout is how long a client may take nothing of what is queued for it, by default.
 const stallTimeout = 30 * time.Second
@@ -25,44 +25,44 @@ const stallTimeout = 30 * time.Second
 // A Handler handles a message. It is called for one message of a session after the other, and for different sessions
 // at once. m.Data is valid until it returns. ctx ends with the session. An error, or a panic, is reported
 // (udsipc.WithReaderErrorCallback), and the session goes on.
-type Handler = func(ctx context.Context, s *Session, m Message) error
+type Handler = func(ctx context.Context, s *ServerConn, m Message) error
 
 // A Server listens for Clients. It is made by NewServer, listens from Start on, and ends with Stop. All methods may
 // be called from any goroutine.
 type Server struct {
-	handler  Handler
-	listener *udsipc.Listener
-	seam     seam.Listener   // Of listener.
-	abort    context.Context // Ended when Stop does not wait any longer.
-	giveUp   context.CancelFunc
+	handler   Handler
+	listener  *udsipc.Listener
+	seam      seam.Listener   // Of listener.
+	forceCtx  context.Context // Ended when Stop does not wait any longer.
+	forceStop context.CancelFunc
 
 	// Set by a serverSeam; nil for nobody.
-	onTooLarge func(*Session, *seam.TooLarge)
-	onStop     func(*Session) // nil: what clients send is refused at once.
+	onTooLarge func(*ServerConn, *seam.TooLarge)
+	onStop     func(*ServerConn) // nil: what clients send is refused at once.
 
-	accepted chan struct{} // Closed when no session is added any more.
+	acceptLoopDone chan struct{} // Closed when no session is added any more.
 
 	mu       sync.Mutex // Guards what follows.
 	started  bool
 	stopping bool
-	sessions map[*Session]struct{}
+	connSet  map[*ServerConn]struct{}
 	wg       sync.WaitGroup // Of the goroutines. Only added to while not stopping.
 }
 
 // NewServer returns a Server for address, with the options of udsipc.Listen. The bounds of a queue are those of each session:
-// udsipc.WithMaxBufferedBytes is 16 MiB by default, and that of all together 128 MiB (udsipc.WithSendMemory). A client that takes nothing of what is queued for it for 30 s is left
+// udsipc.WithMaxBufferedBytes is 16 MiB by default, and that of all together 128 MiB (udsipc.WithMaxSendMemory). A client that takes nothing of what is queued for it for 30 s is left
 // (udsipc.WithStallTimeout).
 func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*Server, error) {
 	if handler == nil {
 		return nil, udsipc.ErrHandlerNil
 	}
-	defaults := []udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(maxQueued), udsipc.WithStallTimeout(stallTimeout)}
+	defaults := []udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(defaultQueueBytes), udsipc.WithStallTimeout(stallTimeout)}
 	listener, err := udsipc.NewListener(address, append(defaults, opts...)...)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{handler: handler, listener: listener, seam: seam.OfListener(listener), sessions: make(map[*Session]struct{}), accepted: make(chan struct{})}
-	s.abort, s.giveUp = context.WithCancel(context.Background())
+	s := &Server{handler: handler, listener: listener, seam: seam.OfListener(listener), connSet: make(map[*ServerConn]struct{}), acceptLoopDone: make(chan struct{})}
+	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -85,27 +85,27 @@ func (s *Server) Start() error {
 }
 
 func (s *Server) accept() {
-	defer close(s.accepted)
+	defer close(s.acceptLoopDone)
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
 			return // The listener has reported it, or was closed.
 		}
-		session := newSession(s, conn)
+		session := newServerConn(s, conn)
 		s.mu.Lock()
-		s.sessions[session] = struct{}{}
+		s.connSet[session] = struct{}{}
 		s.mu.Unlock()
-		if s.abort.Err() != nil { // Stop has looked for sessions to close already, or will find this one.
+		if s.forceCtx.Err() != nil { // Stop has looked for sessions to close already, or will find this one.
 			_ = conn.Close()
 		}
 		s.wg.Go(session.run) // Ends with the connection; Stop waits for it.
 	}
 }
 
-// Sessions yields the sessions that there are at the moment of the call.
-func (s *Server) Sessions() iter.Seq[*Session] {
-	return func(yield func(*Session) bool) {
-		for _, session := range s.all() {
+// Conns yields the sessions that there are at the moment of the call.
+func (s *Server) Conns() iter.Seq[*ServerConn] {
+	return func(yield func(*ServerConn) bool) {
+		for _, session := range s.snapshot() {
 			if !yield(session) {
 				return
 			}
@@ -113,11 +113,11 @@ func (s *Server) Sessions() iter.Seq[*Session] {
 	}
 }
 
-func (s *Server) all() []*Session {
+func (s *Server) snapshot() []*ServerConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*Session, 0, len(s.sessions))
-	for session := range s.sessions {
+	list := make([]*ServerConn, 0, len(s.connSet))
+	for session := range s.connSet {
 		list = append(list, session)
 	}
 	return list
@@ -129,7 +129,7 @@ func (s *Server) all() []*Session {
 func (s *Server) Broadcast(m Message) (reached int, err error) {
 	var errs []error
 	err = m.send(func(body []byte) error {
-		for _, session := range s.all() {
+		for _, session := range s.snapshot() {
 			if err := session.conn.TryWriteMessage(body); err != nil {
 				errs = append(errs, fmt.Errorf("%v: %w", session.Peer(), err))
 			} else {
@@ -155,7 +155,7 @@ func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 // it returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	first, accepted := !s.stopping, s.accepted
+	first, accepted := !s.stopping, s.acceptLoopDone
 	if s.stopping = true; !s.started {
 		accepted = nil
 	}
@@ -168,7 +168,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		}
 	}
 	if first {
-		for _, session := range s.all() {
+		for _, session := range s.snapshot() {
 			session.stop()
 		}
 	}
@@ -179,21 +179,21 @@ func (s *Server) Stop(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		s.giveUp()
+		s.forceStop()
 		return err
 	case <-ctx.Done():
 	}
-	s.giveUp()
+	s.forceStop()
 	_ = s.listener.Close() // It does not listen any more.
-	for _, session := range s.all() {
+	for _, session := range s.snapshot() {
 		go session.conn.Close() // It may wait for its peer; run does not mind.
 	}
-	return fmt.Errorf("udsipc/duplex: %d sessions were still busy: %w", len(s.all()), context.Cause(ctx))
+	return fmt.Errorf("udsipc/duplex: %d sessions were still busy: %w", len(s.snapshot()), context.Cause(ctx))
 }
 
 // remove forgets a session that has ended.
-func (s *Server) remove(session *Session) {
+func (s *Server) remove(session *ServerConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, session)
+	delete(s.connSet, session)
 }

@@ -16,58 +16,58 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// A Session is the server's end of a connection. All methods are safe for concurrent use.
-type Session struct {
-	server *Server
-	conn   *udsipc.Conn
-	seam   seam.Conn // Of conn.
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	input  context.Context // Ends when nothing more comes.
-	silent context.CancelFunc
-	ending atomic.Bool     // The server ends it: nothing more is to come.
-	held   sync.WaitGroup  // What still wants to send.
-	holds  atomic.Int64    // How much that is.
-	resume <-chan struct{} // Of PauseReading; nil without one. The reading goroutine's own.
-	end    ending
+// A ServerConn is the server's end of a connection. All methods are safe for concurrent use.
+type ServerConn struct {
+	server        *Server
+	conn          *udsipc.Conn
+	seam          seam.Conn // Of conn.
+	ctx           context.Context
+	cancel        context.CancelCauseFunc
+	receiveCtx    context.Context // Ends when nothing more comes.
+	cancelReceive context.CancelFunc
+	closing       atomic.Bool     // The server ends it: nothing more is to come.
+	holdGroup     sync.WaitGroup  // What still wants to send.
+	holdCount     atomic.Int64    // How much that is.
+	readResume    <-chan struct{} // Of PauseReading; nil without one. The reading goroutine's own.
+	stopState     stopState
 }
 
-func newSession(server *Server, conn *udsipc.Conn) *Session {
-	s := &Session{server: server, conn: conn, seam: seam.OfConn(conn)}
-	s.ctx, s.cancel = context.WithCancelCause(server.abort)
-	s.input, s.silent = context.WithCancel(s.ctx)
-	s.seam.KeepOpen(func() bool { return s.holds.Load() > 0 })
+func newServerConn(server *Server, conn *udsipc.Conn) *ServerConn {
+	s := &ServerConn{server: server, conn: conn, seam: seam.OfConn(conn)}
+	s.ctx, s.cancel = context.WithCancelCause(server.forceCtx)
+	s.receiveCtx, s.cancelReceive = context.WithCancel(s.ctx)
+	s.seam.KeepOpen(func() bool { return s.holdCount.Load() > 0 })
 	return s
 }
 
 // Send queues m for the client; the caller may reuse m.Data at once. If the client is slow and its queue is full,
 // udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default. After the end of the connection it returns
 // udsipc.ErrConnectionClosed.
-func (s *Session) Send(m Message) error { return m.send(s.conn.WriteMessage) }
+func (s *ServerConn) Send(m Message) error { return m.send(s.conn.WriteMessage) }
 
 // Dropped returns how many messages udsipc.OverflowDropOldest has dropped on this session.
-func (s *Session) Dropped() uint64 { return s.conn.Dropped() }
+func (s *ServerConn) Dropped() uint64 { return s.conn.Dropped() }
 
 // Peer returns who the client is. Its ID is the number of the session.
-func (s *Session) Peer() udsipc.Peer { return s.conn.Peer() }
+func (s *ServerConn) Peer() udsipc.Peer { return s.conn.Peer() }
 
 // Context returns a context that ends with the session.
-func (s *Session) Context() context.Context { return s.ctx }
+func (s *ServerConn) Context() context.Context { return s.ctx }
 
 // Close ends the session. What is queued for the client is sent first, for up to udsipc.WithWriteTimeout. It may be
 // called from inside a handler.
-func (s *Session) Close() error {
+func (s *ServerConn) Close() error {
 	s.cancel(udsipc.ErrConnectionClosed)
 	return s.conn.Close()
 }
 
 // reportError reports an error about the client.
-func (s *Session) reportError(op string, err error) {
+func (s *ServerConn) reportError(op string, err error) {
 	s.server.seam.Report(op, s.Peer().String(), err)
 }
 
 // run handles what comes until the connection ends.
-func (s *Session) run() {
+func (s *ServerConn) run() {
 	returned := false
 	defer func() {
 		if !returned { // A handler has ended the goroutine, which costs its message alone.
@@ -81,16 +81,16 @@ func (s *Session) run() {
 }
 
 // finish ends the session, once nothing more comes: what is held is waited for, and what is queued is sent.
-func (s *Session) finish(err error) {
+func (s *ServerConn) finish(err error) {
 	defer s.server.remove(s)
-	s.silent()
-	if !s.ending.Load() || s.hasLeft(err) {
+	s.cancelReceive()
+	if !s.closing.Load() || s.clientLeft(err) {
 		s.cancel(err)
 		_ = s.conn.Close() // What cannot be sent to a client that is gone is lost with it.
 	}
-	s.held.Wait()
-	_ = s.conn.Flush(s.server.abort) // Stop waits for that, as long as its context lasts.
-	left := s.ctx.Err() != nil       // Whoever ended it, or whose client it is, was told.
+	s.holdGroup.Wait()
+	_ = s.conn.Flush(s.server.forceCtx) // Stop waits for that, as long as its context lasts.
+	left := s.ctx.Err() != nil          // Whoever ended it, or whose client it is, was told.
 	s.cancel(udsipc.ErrStopped)
 	if err := s.conn.Close(); err != nil && !left {
 		s.reportError(udsipc.OpStop, err)
@@ -98,12 +98,12 @@ func (s *Session) finish(err error) {
 }
 
 // read returns why nothing comes any more.
-func (s *Session) read() error {
+func (s *ServerConn) read() error {
 	for {
-		s.awaitResume()
+		s.waitReadResume()
 		data, err := s.next()
 		if err != nil {
-			if s.passOver(err) {
+			if s.skipTooLarge(err) {
 				continue
 			}
 			s.report(err)
@@ -120,8 +120,8 @@ func (s *Session) read() error {
 	}
 }
 
-// passOver says whether reading goes on after err: behind a message that was too large.
-func (s *Session) passOver(err error) bool {
+// skipTooLarge says whether reading goes on after err: behind a message that was too large.
+func (s *ServerConn) skipTooLarge(err error) bool {
 	var large *udsipc.TooLargeError
 	if !errors.As(err, &large) {
 		return false
@@ -134,16 +134,16 @@ func (s *Session) passOver(err error) bool {
 }
 
 // report reports the end of reading, if that is one that the peer did not decide on or this side asked for.
-func (s *Session) report(err error) {
+func (s *ServerConn) report(err error) {
 	switch {
-	case err == io.EOF, s.ctx.Err() != nil, s.ending.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
+	case err == io.EOF, s.ctx.Err() != nil, s.closing.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
 	default:
 		s.reportError(udsipc.OpRead, err)
 	}
 }
 
 // handle calls the handler.
-func (s *Session) handle(m Message) (err error) {
+func (s *ServerConn) handle(m Message) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("panic: %v\n%s", value, debug.Stack())

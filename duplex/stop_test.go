@@ -20,7 +20,7 @@ import (
 func TestAnswerBeforeTheCallbackReturns(t *testing.T) {
 	const end, answer = 1, 2
 	address, answered := path(t), make(chan struct{})
-	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if m.Type == answer {
 			seam.OfSession(s).Finish()
 			close(answered)
@@ -30,7 +30,7 @@ func TestAnswerBeforeTheCallbackReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seam.OfServer(s).(seam.Server[*duplex.Session]).OnStop(func(s *duplex.Session) {
+	seam.OfServer(s).(seam.Server[*duplex.ServerConn]).OnStop(func(s *duplex.ServerConn) {
 		if err := s.Send(duplex.Message{Type: end}); err != nil {
 			t.Error(err)
 		}
@@ -60,7 +60,7 @@ func sessionsAre(tb testing.TB, s *duplex.Server, n int) {
 	tb.Helper()
 	until(tb, "the sessions are there", func() bool {
 		have := 0
-		for range s.Sessions() {
+		for range s.Conns() {
 			have++
 		}
 		return have == n

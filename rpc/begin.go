@@ -14,21 +14,21 @@ import (
 )
 
 // handle takes one message of a session.
-func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Message) error {
+func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Message) error {
 	switch m.Type {
 	case typeRequest, typeOpen:
-		return s.begin(from, m)
+		return s.startCall(from, m)
 	case typeNotify:
 		return s.notify(from, m.Data)
 	case typeGoodbye:
-		s.session(from).hearGoodbye(m.Data)
+		s.connStateOf(from).onGoodbye(m.Data)
 		return nil
 	}
 	id, rest, err := parseID(m.Data)
 	if err != nil {
 		return err
 	}
-	session := s.session(from)
+	session := s.connStateOf(from)
 	c := session.find(id)
 	if c == nil {
 		return nil // It has ended, which the client did not know.
@@ -41,18 +41,18 @@ func (s *Server) handle(_ context.Context, from *duplex.Session, m duplex.Messag
 		if c.stream == nil {
 			return fmt.Errorf("%w: type %d for a call that is no stream", errMalformed, m.Type)
 		}
-		why, err := c.stream.take(m.Type, rest)
+		why, err := c.stream.onMessage(m.Type, rest)
 		if why != nil {
-			session.refuse(id, why)
+			session.failCall(id, why)
 		}
 		return err
 	}
 	return fmt.Errorf("%w: type %d", errMalformed, m.Type)
 }
 
-// refuse tells the caller that its request is over the limit.
-func (s *Server) refuse(from *duplex.Session, e *seam.TooLarge) {
-	r := reader{rest: e.Head}
+// onTooLarge tells the caller that its request is over the limit.
+func (s *Server) onTooLarge(from *duplex.ServerConn, e *seam.TooLarge) {
+	r := fieldReader{rest: e.Head}
 	if kind := r.number(); r.bad || kind != typeRequest && kind != typeOpen && kind != typeData {
 		return
 	}
@@ -61,45 +61,45 @@ func (s *Server) refuse(from *duplex.Session, e *seam.TooLarge) {
 		return
 	}
 	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size, e.Limit)}
-	session := s.session(from)
+	session := s.connStateOf(from)
 	if c := session.find(id); c != nil && c.stream != nil {
 		c.stream.failTold(why)
 	}
-	session.refuse(id, why)
+	session.failCall(id, why)
 }
 
-// begin starts a call or a stream.
-func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
+// startCall starts a call or a stream.
+func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	q, err := parseRequest(m.Data)
 	if err != nil {
 		return err
 	}
-	session := s.session(from)
-	c := &call{server: s, from: from, id: q.id, session: session, method: s.methods[string(q.method)]}
+	session := s.connStateOf(from)
+	c := &call{server: s, conn: from, id: q.id, connState: session, method: s.methods[string(q.method)]}
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
-		session.refuse(c.id, unknownMethod(q.method))
+		session.failCall(c.id, unknownMethod(q.method))
 		return nil
 	}
 	if m.Type == typeOpen {
-		r := reader{rest: q.data}
+		r := fieldReader{rest: q.data}
 		c.stream = newStream(c.id, c, output{session.send, session.send, session.seam.SendControl}, session.limit, int(min(r.number(), maxWindow)))
-		c.stream.broke = func(error) { c.endContext(context.Canceled) }
-		c.stream.session = session
+		c.stream.onFail = func(error) { c.endContext(context.Canceled) }
+		c.stream.connState = session
 	}
 	c.size = len(q.data)
 	pause, full := c.register() // From here on it can be cancelled.
 	if full != nil {
-		session.refuse(c.id, full)
+		session.failCall(c.id, full)
 		return nil
 	}
-	if pause == nil && session.unread.Swap(false) {
+	if pause == nil && session.responseDropped.Swap(false) {
 		pause = session.seam.Room()
 	}
 	if pause != nil {
 		session.seam.PauseReading(pause)
 	}
 	if q.timeout > 0 {
-		c.expire(q.timeout)
+		c.setTimeout(q.timeout)
 	}
 	if m.Type == typeRequest {
 		c.request = getBytes(q.data)
@@ -115,19 +115,19 @@ func (s *Server) begin(from *duplex.Session, m duplex.Message) error {
 	case s.work <- c:
 	default:
 		go s.serve(c) // Ends when there is nothing to do, or dismiss does it.
-		if s.running.Load() > crowd {
+		if s.active.Load() > yieldThreshold {
 			runtime.Gosched()
 		}
 	}
 	return nil
 }
 
-// crowd is from how many calls under way on the goroutine that reads lets others run before it begins the next: a client
+// yieldThreshold is from how many calls under way on the goroutine that reads lets others run before it begins the next: a client
 // that sends requests by the thousand, and leaves large responses unread, is to be noticed before all of their handlers run.
-const crowd = 64
+const yieldThreshold = 64
 
 // notify runs the handler of a method whose caller wants no response, in the order of the messages.
-func (s *Server) notify(from *duplex.Session, data []byte) error {
+func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 	name, data, err := parseNotification(data)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *Server) notify(from *duplex.Session, data []byte) error {
 	if m == nil || m.call == nil {
 		return unknownMethod(name)
 	}
-	c := &call{server: s, from: from, method: m}
+	c := &call{server: s, conn: from, method: m}
 	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
 	defer stop()
 	defer c.cancel(context.Canceled)
@@ -144,13 +144,13 @@ func (s *Server) notify(from *duplex.Session, data []byte) error {
 	return err
 }
 
-// maxNamed is how much of a name is repeated in an error.
-const maxNamed = 100
+// maxQuotedName is how much of a name is repeated in an error.
+const maxQuotedName = 100
 
 // unknownMethod is the error for a method without a handler.
 func unknownMethod(name []byte) *Error {
-	if len(name) > maxNamed {
-		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q… (%d bytes)", name[:maxNamed], len(name))}
+	if len(name) > maxQuotedName {
+		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q… (%d bytes)", name[:maxQuotedName], len(name))}
 	}
 	return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q", name)}
 }

@@ -18,14 +18,14 @@ import (
 
 // A call is one that is under way, and the context of its handler.
 type call struct {
-	server  *Server
-	from    *duplex.Session
-	session *session
-	id      uint64
-	method  *method
-	stream  *Stream
-	request *[]byte
-	size    int // Of the request.
+	server    *Server
+	conn      *duplex.ServerConn
+	connState *connState
+	id        uint64
+	method    *method
+	stream    *Stream
+	request   *[]byte
+	size      int // Of the request.
 
 	deadline time.Time // Zero: none.
 	timer    *time.Timer
@@ -37,49 +37,49 @@ type call struct {
 
 // register makes the call one of its session's, if there is room. pause is what reading has to wait for, or nil.
 func (c *call) register() (pause <-chan struct{}, full *Error) {
-	s := c.session
+	s := c.connState
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	own := len(s.calls) + s.waiting
+	own := len(s.calls) + s.waitingSends
 	switch {
-	case s.answered:
+	case s.clientDone:
 		return nil, &Error{Code: CodeUnavailable, Message: "the server stops, and the client had said that it begins nothing more"}
 	case s.calls[c.id] != nil:
 		return nil, &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
-	case own >= c.server.sessionCalls:
-		return nil, &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way on this connection (LimitCalls)", own)}
+	case own >= c.server.maxConnCalls:
+		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("%d are under way on this connection (SetMaxConcurrentCalls)", own)}
 	case !c.server.admit(own):
-		return nil, &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("%d are under way (LimitCalls)", c.server.serverCalls)}
+		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("%d are under way (SetMaxConcurrentCalls)", c.server.maxCalls)}
 	}
 	memory := &c.server.memory
-	if !memory.take(&s.held, &memory.requests, c.size) {
-		c.server.running.Add(-1)
-		return nil, &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("the server holds %d bytes for its clients, %d of them for this connection (LimitMemory)", memory.used.Load(), s.held.Load())}
+	if !memory.tryReserve(&s.usedBytes, &memory.requests, c.size) {
+		c.server.active.Add(-1)
+		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("the server holds %d bytes for its clients, %d of them for this connection (SetMaxMemory)", memory.used.Load(), s.usedBytes.Load())}
 	}
 	s.calls[c.id] = c
-	return s.pauseLocked(), nil
+	return s.readPauseLocked(), nil
 }
 
-// errGone is what became of a handler that ended its goroutine.
-var errGone = &Error{Code: CodePanic, Message: "the handler called runtime.Goexit"}
+// errGoexit is what became of a handler that ended its goroutine.
+var errGoexit = &Error{Code: CodePanic, Message: "the handler called runtime.Goexit"}
 
 // run calls the handler and sends what it returns.
 func (c *call) run() {
 	var response []byte
-	err := errGone
+	err := errGoexit
 	defer func() { c.finish(response, err) }()
 	response, err = c.invoke()
 }
 
 // finish sends what the handler has returned.
 func (c *call) finish(response []byte, err *Error) {
-	defer c.session.seam.Release()
+	defer c.connState.seam.Release()
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	last := getBytes(nil)
 	defer putBytes(last)
-	limit := c.session.limit
+	limit := c.connState.limit
 	ended := false // The client knows.
 	if c.stream != nil {
 		ended, err = c.stream.finish(err)
@@ -96,21 +96,21 @@ func (c *call) finish(response []byte, err *Error) {
 			*last = appendFailure(*last, c.id, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))}, limit)
 		}
 	}
-	c.leave() // First: the client may call again as soon as it has the response.
-	if !ended && c.session.send(*last) == errUnread {
-		c.session.refuseUnread(c.id)
+	c.unregister() // First: the client may call again as soon as it has the response.
+	if !ended && c.connState.send(*last) == errClientNotReading {
+		c.connState.failUnread(c.id)
 	} // Any other error means that the connection has ended, and the call with it.
 	c.cancel(context.Canceled) // What the handler left behind.
 }
 
-// leave gives back what the call has of its session and of the server.
-func (c *call) leave() {
-	s := c.session
+// unregister gives back what the call has of its session and of the server.
+func (c *call) unregister() {
+	s := c.connState
 	s.mu.Lock()
 	delete(s.calls, c.id)
 	s.mu.Unlock()
-	c.server.running.Add(-1)
-	c.server.memory.give(&s.held, &c.server.memory.requests, c.size)
+	c.server.active.Add(-1)
+	c.server.memory.release(&s.usedBytes, &c.server.memory.requests, c.size)
 	if c.request != nil {
 		putBytes(c.request)
 		c.request = nil
@@ -120,7 +120,7 @@ func (c *call) leave() {
 func (c *call) invoke() (response []byte, failed *Error) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.server.seam.Report(udsipc.OpHandle, c.from.Peer().String(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
+			c.server.seam.Report(udsipc.OpHandle, c.conn.Peer().String(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
 			failed = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
 		}
 	}()
@@ -139,8 +139,8 @@ func (c *call) invoke() (response []byte, failed *Error) {
 	return nil, asError(err)
 }
 
-// expire ends the call after a time.
-func (c *call) expire(timeout time.Duration) {
+// setTimeout ends the call after a time.
+func (c *call) setTimeout(timeout time.Duration) {
 	c.deadline = time.Now().Add(timeout)
 	c.timer = time.AfterFunc(timeout, func() { c.cancel(context.DeadlineExceeded) })
 }
@@ -196,30 +196,30 @@ func (c *call) Value(key any) any {
 	if key == (callKey{}) {
 		return c
 	}
-	return c.from.Context().Value(key)
+	return c.conn.Context().Value(key)
 }
 
 // CallInfo is what a handler can know of its call.
 type CallInfo struct {
-	Method  string
-	ID      uint64          // The caller's number of it; 0 for a notification.
-	Session *duplex.Session // Which connection it came on.
+	Method string
+	ID     uint64             // The caller's number of it; 0 for a notification.
+	Conn   *duplex.ServerConn // Which connection it came on.
 }
 
-// CallFrom returns the call of a handler's context; false for any other context.
-func CallFrom(ctx context.Context) (CallInfo, bool) {
+// CallFromContext returns the call of a handler's context; false for any other context.
+func CallFromContext(ctx context.Context) (CallInfo, bool) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return CallInfo{}, false
 	}
-	return CallInfo{Method: c.method.name, ID: c.id, Session: c.from}, true
+	return CallInfo{Method: c.method.name, ID: c.id, Conn: c.conn}, true
 }
 
-// PeerFrom returns the caller of a handler's context; false for any other context.
-func PeerFrom(ctx context.Context) (udsipc.Peer, bool) {
+// PeerFromContext returns the caller of a handler's context; false for any other context.
+func PeerFromContext(ctx context.Context) (udsipc.Peer, bool) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return udsipc.Peer{}, false
 	}
-	return c.from.Peer(), true
+	return c.conn.Peer(), true
 }

@@ -23,35 +23,35 @@ type Client struct {
 	duplex *duplex.Client
 	link   seam.Link // Of duplex.
 
-	mu       sync.Mutex // Guards what follows.
-	lastID   uint64
-	calls    map[uint64]*pending
-	stopping bool
-	quiet    chan struct{} // Closed when there are no calls; nil when nobody waits for that.
-	posting  int           // Messages on their way into the queue, of calls and notifications.
-	farewell *farewell     // The server has said goodbye on this connection; nil if not.
-	losses   uint64        // Connections that were lost.
-	lostSent uint64        // What the last of them had sent.
+	mu          sync.Mutex // Guards what follows.
+	lastID      uint64
+	calls       map[uint64]*pendingCall
+	stopping    bool
+	idle        chan struct{} // Closed when there are no calls; nil when nobody waits for that.
+	enqueueing  int           // Messages on their way into the queue, of calls and notifications.
+	goodbye     *goodbyeState // The server has said goodbye on this connection; nil if not.
+	disconnects uint64        // Connections that were lost.
+	sentAtLoss  uint64        // What the last of them had sent.
 }
 
-// A pending is a call that waits for its response.
-type pending struct {
+// A pendingCall is a call that waits for its response.
+type pendingCall struct {
 	done     chan struct{} // One slot: what follows is there.
 	response []byte
 	err      *Error
-	again    bool // It is to be sent again.
+	retry    bool // It is to be sent again.
 
-	idempotent bool
-	losses     uint64  // When it was sent.
-	number     uint64  // Of its message; 0 while that is not known.
-	stream     *Stream // nil for a call.
+	idempotent  bool
+	disconnects uint64  // When it was sent.
+	seq         uint64  // Of its message; 0 while that is not known.
+	stream      *Stream // nil for a call.
 }
 
-var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
+var pendingPool = sync.Pool{New: func() any { return &pendingCall{done: make(chan struct{}, 1)} }}
 
 // NewClient returns a Client for the Server at address, with the options of duplex.NewClient.
 func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
-	c := &Client{calls: make(map[uint64]*pending)}
+	c := &Client{calls: make(map[uint64]*pendingCall)}
 	opts = append([]udsipc.WriterOption{udsipc.WithMaxBufferedWrites(maxQueuedRequests)}, opts...)
 	var err error
 	c.duplex, err = duplex.NewHandlerClient(address, c.handle, opts...)
@@ -63,7 +63,7 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 		return nil, errDropOldest
 	}
 	c.link.OnDisconnect(c.onDisconnect)
-	c.link.OnTooLarge(c.refuse)
+	c.link.OnTooLarge(c.onTooLarge)
 	return c, nil
 }
 
@@ -84,7 +84,7 @@ func (c *Client) Call(ctx context.Context, method string, request []byte) (respo
 }
 
 // CallIdempotent is Call for an idempotent method: after a disconnect it is sent again, up to three
-// times, instead of failing with CodeLost.
+// times, instead of failing with CodeConnectionLost.
 func (c *Client) CallIdempotent(ctx context.Context, method string, request []byte) (response []byte, err error) {
 	return c.call(ctx, method, request, true)
 }
@@ -93,29 +93,29 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 	if err := ctx.Err(); err != nil {
 		return nil, asError(err)
 	}
-	p := pendings.Get().(*pending)
-	defer pendings.Put(p)
+	p := pendingPool.Get().(*pendingCall)
+	defer pendingPool.Put(p)
 	for losses := 0; ; losses++ {
-		*p = pending{done: p.done, idempotent: idempotent && losses < maxLosses}
+		*p = pendingCall{done: p.done, idempotent: idempotent && losses < maxRetries}
 		id, err := c.admit(ctx, p, method)
 		if err != nil {
 			return nil, err
 		}
 		q := request{id: id, timeout: timeoutOf(ctx)}
-		if err := c.post(p, &q, typeRequest, method, data); err != nil {
-			if !c.forget(id) {
+		if err := c.sendRequest(p, &q, typeRequest, method, data); err != nil {
+			if !c.removeCall(id) {
 				<-p.done // A loss came first.
 			}
 			return nil, asError(err)
 		}
-		if canceled := p.wait(ctx); canceled && c.forget(id) {
-			c.tellCanceled(id)
+		if canceled := p.wait(ctx); canceled && c.removeCall(id) {
+			c.sendCancel(id)
 			return nil, &Error{Code: CodeOf(ctx.Err()), Message: method}
 		} else if canceled {
 			<-p.done // It came at that very moment.
 		}
 		switch {
-		case p.again:
+		case p.retry:
 			continue
 		case p.err != nil:
 			return nil, p.err
@@ -124,8 +124,8 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 	}
 }
 
-// maxLosses is how often an idempotent call is sent again: it may be what the connection is lost by.
-const maxLosses = 3
+// maxRetries is how often an idempotent call is sent again: it may be what the connection is lost by.
+const maxRetries = 3
 
 // notConnected is why a call was not made: the Client was stopped, or ctx has ended while it was away.
 func notConnected(ctx context.Context, err error, method string) error {
@@ -136,7 +136,7 @@ func notConnected(ctx context.Context, err error, method string) error {
 }
 
 // wait waits for the response, and says whether the context has ended instead.
-func (p *pending) wait(ctx context.Context) (canceled bool) {
+func (p *pendingCall) wait(ctx context.Context) (canceled bool) {
 	over := ctx.Done()
 	if over == nil {
 		<-p.done // Half the time of a select.
@@ -167,15 +167,15 @@ func (c *Client) Notify(method string, data []byte) error {
 	case c.stopping:
 		c.mu.Unlock()
 		return &Error{Code: CodeStopped, Message: method}
-	case c.farewell != nil:
+	case c.goodbye != nil:
 		defer c.mu.Unlock()
-		return c.keepLocked(method, data)
+		return c.holdNotificationLocked(method, data)
 	}
-	c.posting++
+	c.enqueueing++
 	c.mu.Unlock()
 	err := sendWith(c.send, typeNotify, func(b []byte) []byte { return appendNotification(b, method, data) })
 	c.mu.Lock()
-	c.postedLocked()
+	c.doneEnqueueingLocked()
 	c.mu.Unlock()
 	if err != nil {
 		return asError(err)
@@ -189,12 +189,12 @@ func (c *Client) Notify(method string, data []byte) error {
 func (c *Client) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopping = true
-	if c.quiet == nil {
-		c.quiet = make(chan struct{})
-		c.calmLocked()
+	if c.idle == nil {
+		c.idle = make(chan struct{})
+		c.signalIdleLocked()
 	}
-	quiet := c.quiet
-	kept := c.resumeLocked() // Who waits for the next connection is told that there is none.
+	quiet := c.idle
+	kept := c.endGoodbyeLocked() // Who waits for the next connection is told that there is none.
 	c.mu.Unlock()
 	select {
 	case <-quiet:
@@ -212,7 +212,7 @@ func (c *Client) Stop(ctx context.Context) error {
 }
 
 // admit gives a call its number, once there is a connection for it.
-func (c *Client) admit(ctx context.Context, p *pending, method string) (id uint64, err error) {
+func (c *Client) admit(ctx context.Context, p *pendingCall, method string) (id uint64, err error) {
 	for {
 		if err := c.duplex.WaitConnected(ctx); err != nil {
 			return 0, notConnected(ctx, err, method)
@@ -230,43 +230,43 @@ func (c *Client) admit(ctx context.Context, p *pending, method string) (id uint6
 }
 
 // register gives a call its number. If the server has said goodbye, the call has to wait for the next connection.
-func (c *Client) register(p *pending) (id uint64, next <-chan struct{}, err error) {
+func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
 		return 0, nil, &Error{Code: CodeStopped, Message: "the client was stopped"}
 	}
-	if c.farewell != nil {
-		return 0, c.farewell.over, nil
+	if c.goodbye != nil {
+		return 0, c.goodbye.ended, nil
 	}
-	c.posting++
+	c.enqueueing++
 	c.lastID++
-	if p.losses = c.losses; p.stream != nil {
+	if p.disconnects = c.disconnects; p.stream != nil {
 		p.stream.id = c.lastID
 	}
 	c.calls[c.lastID] = p
 	return c.lastID, nil, nil
 }
 
-// forget says whether the call was still waiting; it is not any more.
-func (c *Client) forget(id uint64) bool {
+// removeCall says whether the call was still waiting; it is not any more.
+func (c *Client) removeCall(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.calls[id] == nil {
 		return false
 	}
 	delete(c.calls, id)
-	c.calmLocked()
+	c.signalIdleLocked()
 	return true
 }
 
-// calmLocked tells Stop when there are no calls.
-func (c *Client) calmLocked() {
-	if c.quiet != nil && len(c.calls) == 0 {
+// signalIdleLocked tells Stop when there are no calls.
+func (c *Client) signalIdleLocked() {
+	if c.idle != nil && len(c.calls) == 0 {
 		select {
-		case <-c.quiet:
+		case <-c.idle:
 		default:
-			close(c.quiet)
+			close(c.idle)
 		}
 	}
 }
@@ -281,16 +281,16 @@ func (c *Client) sendControl(body []byte) error {
 	return err
 }
 
-func (c *Client) tellCanceled(id uint64) {
+func (c *Client) sendCancel(id uint64) {
 	_ = sendWith(c.sendControl, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, this side has stopped.
 }
 
-// post sends the first message of a call or a stream.
-func (c *Client) post(p *pending, q *request, kind uint32, method string, data []byte) error {
+// sendRequest sends the first message of a call or a stream.
+func (c *Client) sendRequest(p *pendingCall, q *request, kind uint32, method string, data []byte) error {
 	b := pool.Get().(*[]byte)
 	*b = q.append(appendType((*b)[:0], kind), method, data)
 	number, err := c.link.Send(*b)
 	putBytes(b)
-	c.posted(p, q.id, number, err)
+	c.recordSeq(p, q.id, number, err)
 	return err
 }

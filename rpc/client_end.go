@@ -13,18 +13,18 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// posted notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
+// recordSeq notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
 // tell.
-func (c *Client) posted(p *pending, id, number uint64, err error) {
+func (c *Client) recordSeq(p *pendingCall, id, number uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.postedLocked()
+	c.doneEnqueueingLocked()
 	if err != nil || c.calls[id] != p {
 		return
 	}
-	p.number = number
-	if p.losses != c.losses && number <= c.lostSent {
-		c.loseLocked(id, p)
+	p.seq = number
+	if p.disconnects != c.disconnects && number <= c.sentAtLoss {
+		c.failLostLocked(id, p)
 	}
 }
 
@@ -34,28 +34,28 @@ func (c *Client) onDisconnect() {
 	sent := c.link.SentSeq()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.losses++
-	c.lostSent = sent
-	c.sendKeptLocked()
-	c.resumeLocked()
+	c.disconnects++
+	c.sentAtLoss = sent
+	c.sendHeldLocked()
+	c.endGoodbyeLocked()
 	for id, p := range c.calls {
-		if p.number > 0 && p.number <= sent {
-			c.loseLocked(id, p)
+		if p.seq > 0 && p.seq <= sent {
+			c.failLostLocked(id, p)
 		}
 	}
 }
 
-// loseLocked ends a call whose fate is unknown.
-func (c *Client) loseLocked(id uint64, p *pending) {
+// failLostLocked ends a call whose fate is unknown.
+func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 	delete(c.calls, id)
-	c.calmLocked()
-	lost := &Error{Code: CodeLost, Message: "the request was sent, and whether it was handled is not known"}
+	c.signalIdleLocked()
+	lost := &Error{Code: CodeConnectionLost, Message: "the request was sent, and whether it was handled is not known"}
 	switch {
 	case p.stream != nil:
 		p.stream.fail(lost)
 		return
 	case p.idempotent && !c.stopping:
-		p.again = true
+		p.retry = true
 	default:
 		p.err = lost
 	}
@@ -76,13 +76,13 @@ func (c *Client) failAll(why *Error) int {
 		p.err = why
 		p.done <- struct{}{}
 	}
-	c.calmLocked()
+	c.signalIdleLocked()
 	return n
 }
 
-// refuse ends the call whose response is over the limit.
-func (c *Client) refuse(e *seam.TooLarge) {
-	r := reader{rest: e.Head}
+// onTooLarge ends the call whose response is over the limit.
+func (c *Client) onTooLarge(e *seam.TooLarge) {
+	r := fieldReader{rest: e.Head}
 	if kind := r.number(); r.bad || kind != typeResponse && kind != typeError && kind != typeData {
 		return
 	}
@@ -102,7 +102,7 @@ func (c *Client) refuse(e *seam.TooLarge) {
 		return
 	}
 	delete(c.calls, id)
-	c.calmLocked()
+	c.signalIdleLocked()
 	p.err = why
 	p.done <- struct{}{}
 }
@@ -110,7 +110,7 @@ func (c *Client) refuse(e *seam.TooLarge) {
 // handle takes what the server sends.
 func (c *Client) handle(m duplex.Message) {
 	if m.Type == typeGoodbye {
-		c.hearGoodbye(m.Data)
+		c.onGoodbye(m.Data)
 		return
 	}
 	id, rest, err := parseID(m.Data)
@@ -126,18 +126,18 @@ func (c *Client) handle(m duplex.Message) {
 	}
 	if p.stream != nil {
 		stream := p.stream
-		if ends(m.Type, rest) {
+		if endsStream(m.Type, rest) {
 			delete(c.calls, id)
-			c.calmLocked()
+			c.signalIdleLocked()
 		}
 		c.mu.Unlock()
-		if _, err := stream.take(m.Type, rest); err != nil { // If it has failed, the end of its context tells the server.
+		if _, err := stream.onMessage(m.Type, rest); err != nil { // If it has failed, the end of its context tells the server.
 			c.link.Report(udsipc.OpRead, err)
 		}
 		return
 	}
 	delete(c.calls, id)
-	c.calmLocked()
+	c.signalIdleLocked()
 	c.mu.Unlock()
 	switch m.Type {
 	case typeResponse:

@@ -12,49 +12,49 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// maxKeptNotifications bounds the notifications that wait for the next connection, in bytes.
-const maxKeptNotifications = 1 << 20
+// maxHeldNotifications bounds the notifications that wait for the next connection, in bytes.
+const maxHeldNotifications = 1 << 20
 
-// A farewell is the end of a connection on which the server has said goodbye.
-type farewell struct {
-	over   chan struct{} // Closed with the connection, and when the Client is stopped.
-	posted chan struct{} // Closed when nothing is on its way into the queue.
-	kept   [][]byte      // Notifications for the next connection, as they go over the wire.
-	bytes  int           // Of kept.
+// A goodbyeState is the end of a connection on which the server has said goodbye.
+type goodbyeState struct {
+	ended     chan struct{} // Closed with the connection, and when the Client is stopped.
+	allQueued chan struct{} // Closed when nothing is on its way into the queue.
+	held      [][]byte      // Notifications for the next connection, as they go over the wire.
+	bytes     int           // Of kept.
 }
 
-// hearGoodbye has everything new wait, and answers as soon as what is not new is in the queue.
-func (c *Client) hearGoodbye(token []byte) {
+// onGoodbye has everything new wait, and answers as soon as what is not new is in the queue.
+func (c *Client) onGoodbye(token []byte) {
 	if len(token) > maxToken {
 		c.link.Report(udsipc.OpRead, fmt.Errorf("%w: a goodbye with %d bytes", errMalformed, len(token)))
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.farewell != nil {
+	if c.goodbye != nil {
 		return
 	}
-	f := &farewell{over: make(chan struct{}), posted: make(chan struct{})}
-	c.farewell = f
-	c.posting++
-	c.postedLocked()
+	f := &goodbyeState{ended: make(chan struct{}), allQueued: make(chan struct{})}
+	c.goodbye = f
+	c.enqueueing++
+	c.doneEnqueueingLocked()
 	var streams []*Stream
 	for _, p := range c.calls {
 		if p.stream != nil {
 			streams = append(streams, p.stream)
 		}
 	}
-	go c.answerGoodbye(f, streams, string(token)) // Ends when the queue has taken what was sent, or with the connection.
+	go c.replyGoodbye(f, streams, string(token)) // Ends when the queue has taken what was sent, or with the connection.
 }
 
-// answerGoodbye says that nothing new comes, behind everything that was begun.
-func (c *Client) answerGoodbye(f *farewell, streams []*Stream, token string) {
+// replyGoodbye says that nothing new comes, behind everything that was begun.
+func (c *Client) replyGoodbye(f *goodbyeState, streams []*Stream, token string) {
 	select {
-	case <-f.posted:
-	case <-f.over:
+	case <-f.allQueued:
+	case <-f.ended:
 		return
 	}
-	why := &Error{Code: CodeLost, Message: "the server stops"}
+	why := &Error{Code: CodeConnectionLost, Message: "the server stops"}
 	for _, s := range streams {
 		s.stopSending(why)
 	}
@@ -62,48 +62,48 @@ func (c *Client) answerGoodbye(f *farewell, streams []*Stream, token string) {
 	_ = sendWith(c.sendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
-// postedLocked notes that a message is in the queue, or will not be.
-func (c *Client) postedLocked() {
-	c.posting--
-	if f := c.farewell; f != nil && c.posting == 0 {
-		close(f.posted)
+// doneEnqueueingLocked notes that a message is in the queue, or will not be.
+func (c *Client) doneEnqueueingLocked() {
+	c.enqueueing--
+	if f := c.goodbye; f != nil && c.enqueueing == 0 {
+		close(f.allQueued)
 	}
 }
 
-// resumeLocked lets what is new go on. It returns how many notifications were not sent.
-func (c *Client) resumeLocked() (kept int) {
-	f := c.farewell
+// endGoodbyeLocked lets what is new go on. It returns how many notifications were not sent.
+func (c *Client) endGoodbyeLocked() (kept int) {
+	f := c.goodbye
 	if f == nil {
 		return 0
 	}
-	c.farewell = nil
-	close(f.over)
-	return len(f.kept)
+	c.goodbye = nil
+	close(f.ended)
+	return len(f.held)
 }
 
-// keepLocked keeps a notification for the next connection.
-func (c *Client) keepLocked(method string, data []byte) error {
-	f := c.farewell
+// holdNotificationLocked keeps a notification for the next connection.
+func (c *Client) holdNotificationLocked(method string, data []byte) error {
+	f := c.goodbye
 	body := slices.Clip(appendNotification([]byte{typeNotify}, method, data))
 	if uint64(len(body)) > c.link.MaxMessageSize() {
 		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a notification of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
 	}
-	if f.bytes+len(body) > maxKeptNotifications && len(f.kept) > 0 {
-		return &Error{Code: CodeTooManyCalls, Message: fmt.Sprintf("the server stops, and %d notifications wait for the next", len(f.kept))}
+	if f.bytes+len(body) > maxHeldNotifications && len(f.held) > 0 {
+		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("the server stops, and %d notifications wait for the next", len(f.held))}
 	}
 	f.bytes += len(body)
-	f.kept = append(f.kept, body)
+	f.held = append(f.held, body)
 	return nil
 }
 
-// sendKeptLocked queues the notifications that have waited.
-func (c *Client) sendKeptLocked() {
-	f := c.farewell
+// sendHeldLocked queues the notifications that have waited.
+func (c *Client) sendHeldLocked() {
+	f := c.goodbye
 	if f == nil {
 		return
 	}
-	for _, body := range f.kept {
+	for _, body := range f.held {
 		_, _ = c.link.SendUnbounded(body) // It is not refused, but by Stop.
 	}
-	f.kept = nil
+	f.held = nil
 }

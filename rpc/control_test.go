@@ -70,7 +70,7 @@ func TestCreditsAndCancelsPassAFullQueue(t *testing.T) {
 			}
 		}()
 		<-sent
-		until(t, "all are under way", func() bool { return s.Running() == 3 })
+		until(t, "all are under way", func() bool { return s.ActiveCalls() == 3 })
 		fillQueue(t, c, entered)
 		if _, err := feed.Receive(); err != nil { // Gives credit.
 			t.Fatal(err)
@@ -133,7 +133,7 @@ func TestAStreamFailsAtBothEnds(t *testing.T) {
 			}
 			soon(t, "the handler's context ends", over)
 			soon(t, "the client's context ends", stream.Context().Done())
-			until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+			until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 		})
 	}
 }
@@ -156,5 +156,5 @@ func TestAStreamWithoutAMessage(t *testing.T) {
 		}
 		stream.Close()
 	}
-	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }

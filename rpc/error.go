@@ -14,7 +14,7 @@ import (
 // A Code says what kind of error ended a call.
 type Code uint32
 
-// The codes. A handler may use those from CodeUnknown to CodeUnauthenticated, and any from CodeUser on.
+// The codes. A handler may use those from CodeUnknown to CodeUnauthenticated, and any from CodeFirstUser on.
 const (
 	CodeUnknown            Code = iota + 1 // The handler's error has no code.
 	CodeInvalidArgument                    // The request makes no sense.
@@ -29,13 +29,13 @@ const (
 	CodeUnknownMethod                      // No handler has this name.
 	CodePanic                              // The handler panicked; the server has reported where.
 	CodeTooLarge                           // The request or the response is larger than udsipc.WithMaxMessageSize.
-	CodeTooManyCalls                       // LimitCalls, or the queue of the client is full.
-	CodeLost                               // The connection was lost; the handler may have run, or not.
+	CodeResourceExhausted                  // SetMaxConcurrentCalls, or the queue of the client is full.
+	CodeConnectionLost                     // The connection was lost; the handler may have run, or not.
 	CodeStopped                            // The client was stopped.
 )
 
-// CodeUser is the first code that means what two programs agree on.
-const CodeUser Code = 1000
+// CodeFirstUser is the first code that means what two programs agree on.
+const CodeFirstUser Code = 1000
 
 // maxCode bounds what is believed.
 const maxCode = 1<<32 - 1
@@ -44,8 +44,8 @@ var codeNames = map[Code]string{
 	CodeUnknown: "unknown", CodeInvalidArgument: "invalid argument", CodeNotFound: "not found", CodeAlreadyExists: "already exists",
 	CodePermissionDenied: "permission denied", CodeFailedPrecondition: "failed precondition", CodeUnavailable: "unavailable",
 	CodeUnauthenticated: "unauthenticated", CodeCanceled: "cancelled", CodeDeadlineExceeded: "deadline exceeded",
-	CodeUnknownMethod: "unknown method", CodePanic: "panic", CodeTooLarge: "too large", CodeTooManyCalls: "too many calls",
-	CodeLost: "connection lost", CodeStopped: "stopped",
+	CodeUnknownMethod: "unknown method", CodePanic: "panic", CodeTooLarge: "too large", CodeResourceExhausted: "resource exhausted",
+	CodeConnectionLost: "connection lost", CodeStopped: "stopped",
 }
 
 // String returns the code in words.
@@ -87,7 +87,7 @@ func (e *Error) Unwrap() error {
 		return os.ErrExist
 	case CodeTooLarge:
 		return udsipc.ErrMessageTooLarge
-	case CodeLost:
+	case CodeConnectionLost:
 		return udsipc.ErrConnectionClosed
 	case CodeStopped:
 		return udsipc.ErrStopped
@@ -111,11 +111,11 @@ func CodeOf(err error) Code {
 	case errors.Is(err, udsipc.ErrMessageTooLarge):
 		return CodeTooLarge
 	case errors.Is(err, udsipc.ErrBufferFull):
-		return CodeTooManyCalls
+		return CodeResourceExhausted
 	case errors.Is(err, udsipc.ErrStopped):
 		return CodeStopped
 	case errors.Is(err, udsipc.ErrConnectionClosed):
-		return CodeLost
+		return CodeConnectionLost
 	}
 	return CodeUnknown
 }

@@ -28,12 +28,12 @@ func CheckParsers(b []byte) string {
 			return fmt.Sprintf("error %+v, again %+v, %v", e, again, err)
 		}
 	}
-	if cost, ok := costOf(b, window); ok && cost < window/2 {
+	if cost, ok := windowCost(b, window); ok && cost < window/2 {
 		s := newStream(1, nil, output{}, 1<<20, 0)
-		if _, err := s.take(typeData, b); err != nil {
+		if _, err := s.onMessage(typeData, b); err != nil {
 			return err.Error()
 		}
-		s.take(typeEnd, nil)
+		s.onMessage(typeEnd, nil)
 		n := 0
 		for {
 			data, err := s.Receive()

@@ -43,7 +43,7 @@ func TestAClientThatReadsNothing(t *testing.T) {
 	address := path(t)
 	var handled atomic.Int64
 	serve(t, address, func(s *ours.Server) {
-		s.LimitCalls(limit, limit)
+		s.SetMaxConcurrentCalls(limit, limit)
 		s.Handle("count", func(context.Context, []byte) ([]byte, error) { handled.Add(1); return make([]byte, 1<<20), nil })
 	}, udsipc.WithMaxBufferedBytes(1<<20))
 	conn := rawDial(t, address)
@@ -220,7 +220,7 @@ func TestHandlersThatEndBadly(t *testing.T) {
 			t.Errorf("%s: %v", method, err)
 		}
 	}
-	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
 // TestContextsEnd with what they are for: that of a notification when it is handled, that of a stream with the stream.

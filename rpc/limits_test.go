@@ -54,7 +54,7 @@ func TestRequestsOfAClientThatReadsNothing(t *testing.T) {
 	const limit = 8 << 20
 	for _, silent := range []int{1, 5} {
 		address := path(t)
-		s := serve(t, address, func(s *ours.Server) { s.LimitMemory(limit) }, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
+		s := serve(t, address, func(s *ours.Server) { s.SetMaxMemory(limit) }, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
 		honest := dial(t, address)
 		for range silent {
 			conn := rawDial(t, address)
@@ -69,8 +69,8 @@ func TestRequestsOfAClientThatReadsNothing(t *testing.T) {
 			callWithin(t, honest, 5*time.Second, "echo", make([]byte, size))
 		}
 		m := s.Metrics()
-		if held := m.RequestBytes + m.ResponseBytes; held > 2*limit || m.ResponseBytes == 0 || m.Running == 0 {
-			t.Errorf("%d silent clients: the server holds %d bytes of requests, %d of responses, %d calls", silent, m.RequestBytes, m.ResponseBytes, m.Running)
+		if held := m.RequestBytes + m.ResponseBytes; held > 2*limit || m.ResponseBytes == 0 || m.ActiveCalls == 0 {
+			t.Errorf("%d silent clients: the server holds %d bytes of requests, %d of responses, %d calls", silent, m.RequestBytes, m.ResponseBytes, m.ActiveCalls)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestNobodyHoldsReadMemory(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
-	}, udsipc.WithReadMemory(8<<20))
+	}, udsipc.WithMaxReadMemory(8<<20))
 	honest := dial(t, address)
 	for range 5 {
 		conn := rawDial(t, address)
@@ -98,7 +98,7 @@ func TestNobodyHoldsReadMemory(t *testing.T) {
 		}
 	}
 	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 1<<20))
-	until(t, "no read memory is held", func() bool { return s.Metrics().Memory <= 1<<20 })
+	until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory <= 1<<20 })
 }
 
 // TestLimitOfAllCalls bounds those whose responses wait as well.
@@ -106,7 +106,7 @@ func TestLimitOfAllCalls(t *testing.T) {
 	const limit, clients = 100, 20
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
-		s.LimitCalls(limit, limit)
+		s.SetMaxConcurrentCalls(limit, limit)
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 256<<10), nil })
 	}, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
 	honest := dial(t, address)
@@ -119,8 +119,8 @@ func TestLimitOfAllCalls(t *testing.T) {
 			return rawCall(uint64(n+1), "large", nil)
 		})
 	}
-	if n := runtime.NumGoroutine() - before - 4*clients; n > 2*limit+clients || s.Running() > 2*limit+clients {
-		t.Errorf("%d goroutines, and %d calls under way; the limit of all is %d", n, s.Running(), limit)
+	if n := runtime.NumGoroutine() - before - 4*clients; n > 2*limit+clients || s.ActiveCalls() > 2*limit+clients {
+		t.Errorf("%d goroutines, and %d calls under way; the limit of all is %d", n, s.ActiveCalls(), limit)
 	}
 	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 100))
 }
@@ -131,7 +131,7 @@ func TestLimitMemoryOfStreams(t *testing.T) {
 	address := path(t)
 	over := make(chan error, 100)
 	s := serve(t, address, func(s *ours.Server) {
-		s.LimitMemory(limit)
+		s.SetMaxMemory(limit)
 		s.HandleStream("events", func(ctx context.Context, _ *ours.Stream) error {
 			<-ctx.Done()
 			over <- ctx.Err()
@@ -162,7 +162,7 @@ func TestLimitMemoryOfStreams(t *testing.T) {
 			failed <- err
 		}()
 	}
-	if err := <-failed; ours.CodeOf(err) != ours.CodeTooManyCalls {
+	if err := <-failed; ours.CodeOf(err) != ours.CodeResourceExhausted {
 		t.Errorf("a stream that was too much: %v", err)
 	}
 	if n := s.Metrics().StreamBytes; n > limit/2 || n < limit/4 {
@@ -172,7 +172,7 @@ func TestLimitMemoryOfStreams(t *testing.T) {
 	for _, stream := range streams {
 		stream.Close()
 	}
-	until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.Running == 0 && m.RequestBytes == 0 })
+	until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.ActiveCalls == 0 && m.RequestBytes == 0 })
 }
 
 // TestSilentClientIsLeft after WithStallTimeout, reported, and its calls end; one that reads is not.
@@ -207,7 +207,7 @@ func TestSilentClientIsLeft(t *testing.T) {
 				break
 			}
 		}
-		until(t, "its stream has ended", func() bool { return s.Running() == 0 && s.Metrics().Connections == 1 })
+		until(t, "its stream has ended", func() bool { return s.ActiveCalls() == 0 && s.Metrics().Connections == 1 })
 		if n := s.Metrics().Stalled; n != 1 {
 			t.Errorf("%d connections are counted as stalled", n)
 		}
@@ -270,7 +270,7 @@ func TestErrorsForAClientThatReadsNothing(t *testing.T) {
 	const size, queue, calls = 100_000, 200_000, 20_000
 	address, ran := path(t), make(chan bool, 1)
 	s := serve(t, address, func(s *ours.Server) {
-		s.LimitMemory(5 * size) // Of which a client has half: two responses, and not quite all of it.
+		s.SetMaxMemory(5 * size) // Of which a client has half: two responses, and not quite all of it.
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { ran <- true; return make([]byte, size), nil })
 	}, udsipc.WithMaxBufferedBytes(queue), udsipc.WithMaxMessageSize(queue*3/4))
 	conn := rawDial(t, address)
@@ -281,7 +281,7 @@ func TestErrorsForAClientThatReadsNothing(t *testing.T) {
 		}
 		select {
 		case <-ran:
-			until(t, "the call has ended", func() bool { return asked < 10 || s.Running() <= 2 })
+			until(t, "the call has ended", func() bool { return asked < 10 || s.ActiveCalls() <= 2 })
 		case <-time.After(300 * time.Millisecond):
 			held = true
 		}

@@ -7,18 +7,18 @@ package rpc
 
 import "sync/atomic"
 
-// maxHeld bounds what a Server holds for its clients, in bytes.
-const maxHeld = 128 << 20
+// defaultMemory bounds what a Server holds for its clients, in bytes.
+const defaultMemory = 128 << 20
 
 // What one connection may have, as a part of the limit of all.
 const (
-	mostOf   = 2    // Of what is free.
-	shareOf  = 16   // Once the limit is reached, up to twice the limit; with more connections, as many parts.
-	alwaysOf = 1024 // Whatever the others have.
+	maxShareDivisor  = 2    // Of what is free.
+	fairShareDivisor = 16   // Once the limit is reached, up to twice the limit; with more connections, as many parts.
+	minShareDivisor  = 1024 // Whatever the others have.
 )
 
-// A memory counts what a Server holds for its clients.
-type memory struct {
+// A memoryLimit counts what a Server holds for its clients.
+type memoryLimit struct {
 	limit    int64
 	used     atomic.Int64
 	sessions atomic.Int64 // Connections.
@@ -29,14 +29,14 @@ type memory struct {
 }
 
 // allows says whether a connection may have so much, of so much in all.
-func (m *memory) allows(own, all int64) bool {
-	return all <= m.limit && own <= m.limit/mostOf ||
-		all <= 2*m.limit && own <= m.limit/max(shareOf, m.sessions.Load()) ||
-		own <= m.limit/alwaysOf
+func (m *memoryLimit) allows(own, all int64) bool {
+	return all <= m.limit && own <= m.limit/maxShareDivisor ||
+		all <= 2*m.limit && own <= m.limit/max(fairShareDivisor, m.sessions.Load()) ||
+		own <= m.limit/minShareDivisor
 }
 
-// take adds n bytes for a connection that has own, if it may have them.
-func (m *memory) take(own, kind *atomic.Int64, n int) bool {
+// tryReserve adds n bytes for a connection that has own, if it may have them.
+func (m *memoryLimit) tryReserve(own, kind *atomic.Int64, n int) bool {
 	size := int64(n)
 	mine, all := own.Add(size), m.used.Add(size)
 	if !m.allows(mine, all) && all > size { // One is always taken.
@@ -48,17 +48,17 @@ func (m *memory) take(own, kind *atomic.Int64, n int) bool {
 	return true
 }
 
-// give takes n bytes off again.
-func (m *memory) give(own, kind *atomic.Int64, n int) {
+// release takes n bytes off again.
+func (m *memoryLimit) release(own, kind *atomic.Int64, n int) {
 	own.Add(-int64(n))
 	m.used.Add(-int64(n))
 	kind.Add(-int64(n))
 }
 
-// scarce says whether nothing should be kept for later.
-func (m *memory) scarce() bool { return m.used.Load() > m.limit/4 }
+// isScarce says whether nothing should be kept for later.
+func (m *memoryLimit) isScarce() bool { return m.used.Load() > m.limit/4 }
 
-// full says whether a connection has all that it may have.
-func (m *memory) full(own *atomic.Int64) bool {
+// exhausted says whether a connection has all that it may have.
+func (m *memoryLimit) exhausted(own *atomic.Int64) bool {
 	return !m.allows(own.Load()+1, m.used.Load()+1)
 }

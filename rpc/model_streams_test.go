@@ -124,7 +124,7 @@ func (w *streamWorld) handle(ctx context.Context, s *ours.Stream) error {
 	receive := func() error {
 		err := receiveNumbered(s, p.id, &received, nil)
 		w.received.Store(p.id, received)
-		if err == io.EOF || ours.CodeOf(err) == ours.CodeLost {
+		if err == io.EOF || ours.CodeOf(err) == ours.CodeConnectionLost {
 			return nil // The server stops: what there is to send goes out all the same.
 		}
 		return err
@@ -153,7 +153,7 @@ func (w *streamWorld) handle(ctx context.Context, s *ours.Stream) error {
 		<-ctx.Done()
 	}
 	if p.fails {
-		return &ours.Error{Code: ours.CodeUser, Message: fmt.Sprint(p.id)}
+		return &ours.Error{Code: ours.CodeFirstUser, Message: fmt.Sprint(p.id)}
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (w *streamWorld) converse(t *testing.T, c *ours.Client, random *rand.Rand, 
 	sending.Wait()
 	w.check(t, "Receive", p, err)
 	handled, _ := w.received.Load(p.id)
-	switch inOrder := err == io.EOF || ours.CodeOf(err) == ours.CodeUser; {
+	switch inOrder := err == io.EOF || ours.CodeOf(err) == ours.CodeFirstUser; {
 	case p.waits || !inOrder:
 	case received != p.down:
 		t.Errorf("stream %+v ended with %v after %d messages", p, err, received)
@@ -249,15 +249,15 @@ func (w *streamWorld) check(t *testing.T, what string, p plan, err error) {
 	case err == io.EOF || err == nil:
 		unread := !p.reads() && !p.waits || w.stops.Load() > 0 || w.forced // The handler may not have met what is too large.
 		may = !p.fails && !p.tooLarge && (!p.upTooLarge || unread)
-	case code == ours.CodeUser:
+	case code == ours.CodeFirstUser:
 		may = p.fails
 	case code == ours.CodeCanceled:
 		may = p.canceled || p.waits || p.upTooLarge || w.forced // Which ends the handlers' contexts.
 	case code == ours.CodeTooLarge:
 		may = p.tooLarge || p.upTooLarge
-	case code == ours.CodeTooManyCalls:
+	case code == ours.CodeResourceExhausted:
 		may = w.full || w.silent > 0
-	case code == ours.CodeLost:
+	case code == ours.CodeConnectionLost:
 		may = !w.certain() || w.stops.Load() > 0 && what == "Receive"
 	}
 	if !may {

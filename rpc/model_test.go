@@ -95,7 +95,7 @@ func (m *model) handle(ctx context.Context, request []byte) ([]byte, error) {
 	m.mu.Unlock()
 	switch id % kinds {
 	case doFail:
-		return nil, &ours.Error{Code: ours.CodeUser, Message: fmt.Sprint(id)}
+		return nil, &ours.Error{Code: ours.CodeFirstUser, Message: fmt.Sprint(id)}
 	case doWait:
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -214,10 +214,10 @@ func (m *model) call(t *testing.T, c *ours.Client, choices *rand.Rand, id uint64
 	handled := m.handled[id]
 	m.mu.Unlock()
 	code := ours.CodeOf(err)
-	possible := map[ours.Code]bool{ours.CodeCanceled: true, ours.CodeDeadlineExceeded: true, ours.CodeLost: true}
+	possible := map[ours.Code]bool{ours.CodeCanceled: true, ours.CodeDeadlineExceeded: true, ours.CodeConnectionLost: true}
 	if handled > 0 {
 		possible[0] = id%kinds == doEcho || id%kinds == doSlow
-		possible[ours.CodeUser] = id%kinds == doFail
+		possible[ours.CodeFirstUser] = id%kinds == doFail
 		possible[ours.CodePanic] = id%kinds == doPanic
 	}
 	switch {
@@ -229,7 +229,7 @@ func (m *model) call(t *testing.T, c *ours.Client, choices *rand.Rand, id uint64
 		t.Errorf("call %d was handled %d times, once more than it is sent again: %v", id, handled, err)
 	case code == 0 && string(response) != string(request):
 		t.Errorf("call %d got the response of another: %x", id, response)
-	case code == ours.CodeUser && !strings.HasSuffix(err.Error(), fmt.Sprint(" ", id)):
+	case code == ours.CodeFirstUser && !strings.HasSuffix(err.Error(), fmt.Sprint(" ", id)):
 		t.Errorf("call %d got the error of another: %v", id, err)
 	}
 }
@@ -291,11 +291,11 @@ func TestCutAtEveryByte(t *testing.T) {
 			request := append(make([]byte, 8), "and a few more bytes"...)
 			got, err := c.Call(t.Context(), "do", request)
 			switch code := ours.CodeOf(err); {
-			case code == 0 && string(got) != string(request), code != 0 && code != ours.CodeLost:
+			case code == 0 && string(got) != string(request), code != 0 && code != ours.CodeConnectionLost:
 				t.Errorf("cut at %d, response %v: %q, %v", offset, response, got, err)
 			case m.handled[0] > 1:
 				t.Errorf("cut at %d, response %v: handled %d times", offset, response, m.handled[0])
-			case !response && code == ours.CodeLost && offset < 20:
+			case !response && code == ours.CodeConnectionLost && offset < 20:
 				t.Errorf("cut at %d: a request that was not sent whole counts as lost", offset)
 			}
 			stop(t, c)
@@ -353,7 +353,7 @@ func TestHostileMessages(t *testing.T) {
 		}
 		for data, err := range conn.Messages() {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatalf("connection %d, %q: no answer, %d calls under way", n, sent, s.Running())
+				t.Fatalf("connection %d, %q: no answer, %d calls under way", n, sent, s.ActiveCalls())
 			}
 			if err != nil || string(data) == "\x02\x63x" {
 				break
@@ -361,7 +361,7 @@ func TestHostileMessages(t *testing.T) {
 		}
 		conn.Close()
 	}
-	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
 // FuzzParse reads the fields of every kind of message.

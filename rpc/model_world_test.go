@@ -133,7 +133,7 @@ func runStreams(t *testing.T, seed uint64) {
 	if t.Failed() {
 		return // With what is left behind the next checks would fail as well.
 	}
-	until(t, "no handler is left behind", func() bool { return s.Running() == 0 })
+	until(t, "no handler is left behind", func() bool { return s.ActiveCalls() == 0 })
 	stop(t, streams)
 	stop(t, calls)
 	stop(t, s)
@@ -142,15 +142,15 @@ func runStreams(t *testing.T, seed uint64) {
 // start starts a server with limits that are soon reached.
 func (w *streamWorld) start(t *testing.T) *ours.Server {
 	opts := []udsipc.ReaderOption{
-		udsipc.WithMaxMessageSize(uint64(w.serverLimit)), udsipc.WithMaxBufferedBytes(512 << 10), udsipc.WithReadMemory(2 << 20),
+		udsipc.WithMaxMessageSize(uint64(w.serverLimit)), udsipc.WithMaxBufferedBytes(512 << 10), udsipc.WithMaxReadMemory(2 << 20),
 	}
 	if w.server != nil {
 		opts = append(opts, udsipc.WithTLS(w.server))
 	}
 	s := serve(t, w.address, func(s *ours.Server) {
-		s.LimitCalls(callLimit, callLimit)
-		if s, ok := any(s).(interface{ LimitMemory(int64) }); ok {
-			s.LimitMemory(memoryLimit)
+		s.SetMaxConcurrentCalls(callLimit, callLimit)
+		if s, ok := any(s).(interface{ SetMaxMemory(int64) }); ok {
+			s.SetMaxMemory(memoryLimit)
 		}
 		s.HandleStream("plan", w.handle)
 		s.Handle("wait", func(ctx context.Context, _ []byte) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() })
@@ -255,7 +255,7 @@ func (w *streamWorld) ask(t *testing.T, c *ours.Client, random *rand.Rand, done 
 		response, err := c.Call(ctx, "echo", request)
 		cancel()
 		switch {
-		case err == nil && bytes.Equal(request, response), ours.CodeOf(err) == ours.CodeLost && !w.certain():
+		case err == nil && bytes.Equal(request, response), ours.CodeOf(err) == ours.CodeConnectionLost && !w.certain():
 		default:
 			t.Errorf("a call of %d bytes of a client that does nothing else: %v", len(request), err)
 			return

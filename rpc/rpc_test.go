@@ -107,7 +107,7 @@ func TestEachErrorHasItsCode(t *testing.T) {
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("plain", func(context.Context, []byte) ([]byte, error) { return nil, errors.New("plain words") })
 		s.Handle("coded", func(context.Context, []byte) ([]byte, error) {
-			return nil, fmt.Errorf("wrapped: %w", &ours.Error{Code: ours.CodeUser + 5, Message: "mine"})
+			return nil, fmt.Errorf("wrapped: %w", &ours.Error{Code: ours.CodeFirstUser + 5, Message: "mine"})
 		})
 		s.Handle("panic", func(context.Context, []byte) ([]byte, error) { panic("oh") })
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 2000), nil })
@@ -127,7 +127,7 @@ func TestEachErrorHasItsCode(t *testing.T) {
 		is     error
 	}{
 		{t.Context(), "plain", 1, ours.CodeUnknown, "plain words", nil},
-		{t.Context(), "coded", 1, ours.CodeUser + 5, "mine", nil},
+		{t.Context(), "coded", 1, ours.CodeFirstUser + 5, "mine", nil},
 		{t.Context(), "panic", 1, ours.CodePanic, "oh", nil},
 		{t.Context(), "large", 1, ours.CodeTooLarge, "2000", udsipc.ErrMessageTooLarge},
 		{t.Context(), "echo", 1001, ours.CodeTooLarge, "", udsipc.ErrMessageTooLarge},
@@ -181,34 +181,34 @@ func TestManyCallsAtOnce(t *testing.T) {
 	if s.Metrics().Accepted != 1 {
 		t.Errorf("%d connections", s.Metrics().Accepted)
 	}
-	until(t, "nothing is under way", func() bool { return s.Running() == 0 })
+	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
 func TestLimitCalls(t *testing.T) {
 	address := path(t)
 	release := make(chan struct{})
 	s := serve(t, address, func(s *ours.Server) {
-		s.LimitCalls(2, 3)
+		s.SetMaxConcurrentCalls(2, 3)
 		s.Handle("wait", func(context.Context, []byte) ([]byte, error) { <-release; return nil, nil })
 	})
 	one, two := dial(t, address), dial(t, address)
 	var all sync.WaitGroup
 	begin := func(c *ours.Client) {
-		before := s.Running()
+		before := s.ActiveCalls()
 		all.Go(func() {
 			if _, err := c.Call(t.Context(), "wait", nil); err != nil {
 				t.Error(err)
 			}
 		})
-		until(t, "one more is under way", func() bool { return s.Running() == before+1 })
+		until(t, "one more is under way", func() bool { return s.ActiveCalls() == before+1 })
 	}
 	begin(one)
 	begin(one)
-	if _, err := one.Call(t.Context(), "wait", nil); ours.CodeOf(err) != ours.CodeTooManyCalls {
+	if _, err := one.Call(t.Context(), "wait", nil); ours.CodeOf(err) != ours.CodeResourceExhausted {
 		t.Error(err)
 	}
 	begin(two)
-	if _, err := two.Call(t.Context(), "wait", nil); ours.CodeOf(err) != ours.CodeTooManyCalls {
+	if _, err := two.Call(t.Context(), "wait", nil); ours.CodeOf(err) != ours.CodeResourceExhausted {
 		t.Error(err)
 	}
 	close(release)
@@ -271,7 +271,7 @@ func TestCancelReachesTheHandler(t *testing.T) {
 		}
 		<-left
 		<-ctx.Done()
-		until(t, "its calls are free", func() bool { return s.Running() == 0 })
+		until(t, "its calls are free", func() bool { return s.ActiveCalls() == 0 })
 	})
 }
 
@@ -280,9 +280,9 @@ func TestWhoCalls(t *testing.T) {
 	var seen []string
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("who", func(ctx context.Context, _ []byte) ([]byte, error) {
-			peer, ok := ours.PeerFrom(ctx)
-			info, _ := ours.CallFrom(ctx)
-			return fmt.Appendf(nil, "%v %v %s %v", ok, peer.Credentials, info.Method, info.ID > 0 && info.Session != nil), nil
+			peer, ok := ours.PeerFromContext(ctx)
+			info, _ := ours.CallFromContext(ctx)
+			return fmt.Appendf(nil, "%v %v %s %v", ok, peer.Credentials, info.Method, info.ID > 0 && info.Conn != nil), nil
 		})
 		for _, name := range []string{"outer", "inner"} {
 			s.Use(func(next ours.Handler) ours.Handler {
@@ -310,7 +310,7 @@ func TestWhoCalls(t *testing.T) {
 	if _, err := c.Call(t.Context(), "who", []byte("refuse")); ours.CodeOf(err) != ours.CodePermissionDenied {
 		t.Error(err)
 	}
-	if _, ok := ours.PeerFrom(t.Context()); ok {
+	if _, ok := ours.PeerFromContext(t.Context()); ok {
 		t.Error("a peer in a context of nobody's")
 	}
 }
@@ -419,7 +419,7 @@ func TestLostConnection(t *testing.T) {
 	}
 	l.Close()
 	conn.Close()
-	if err := <-lost; ours.CodeOf(err) != ours.CodeLost || !errors.Is(err, udsipc.ErrConnectionClosed) {
+	if err := <-lost; ours.CodeOf(err) != ours.CodeConnectionLost || !errors.Is(err, udsipc.ErrConnectionClosed) {
 		t.Error(err)
 	}
 	waits := make(chan error, 1)
@@ -477,7 +477,9 @@ func TestStream(t *testing.T) {
 				}
 			}
 		})
-		s.HandleStream("fails", func(context.Context, *ours.Stream) error { return &ours.Error{Code: ours.CodeUser, Message: "no more"} })
+		s.HandleStream("fails", func(context.Context, *ours.Stream) error {
+			return &ours.Error{Code: ours.CodeFirstUser, Message: "no more"}
+		})
 		s.HandleStream("deaf", func(ctx context.Context, _ *ours.Stream) error { <-ctx.Done(); ended <- ctx.Err(); return ctx.Err() })
 	})
 	c := dial(t, address)
@@ -530,7 +532,7 @@ func TestStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if _, err := s.Receive(); ours.CodeOf(err) != ours.CodeUser {
+		if _, err := s.Receive(); ours.CodeOf(err) != ours.CodeFirstUser {
 			t.Error(err)
 		}
 	})

@@ -11,11 +11,11 @@
 //	response, err := client.Call(ctx, "greet", []byte("world"))
 //
 // Requests and responses are bytes; package codec makes them values. Every error of a call is an *Error with a
-// Code. Cancellation and deadlines travel to the handler's context, and PeerFrom tells who calls, as the kernel
+// Code. Cancellation and deadlines travel to the handler's context, and PeerFromContext tells who calls, as the kernel
 // says.
 //
 // A call waits while the client is away, until its context ends. When a connection is lost, the calls whose requests were
-// not sent wait for the next; the others fail with CodeLost, because nobody can tell whether they were handled, except for those of
+// not sent wait for the next; the others fail with CodeConnectionLost, because nobody can tell whether they were handled, except for those of
 // CallIdempotent, which are sent again. A server that stops tells its clients, reads what was sent to it and finishes it, over
 // every transport; new calls wait for the next connection. Of a client that does not know the word (docs/PROTOCOL.md) it finishes
 // what had come after a second of silence: all that was sent on a Unix socket on Linux, what it had read elsewhere.
@@ -37,7 +37,7 @@ import (
 
 // A Handler handles a call. request is valid until it returns; the response may be a part of it,
 // and is copied. ctx ends with the call, when the caller's context or the connection ends; it
-// carries the values of CallFrom and PeerFrom. Handlers run concurrently. The caller receives an
+// carries the values of CallFromContext and PeerFromContext. Handlers run concurrently. The caller receives an
 // error as an *Error: with its Code if it is one, else as CodeUnknown with its text.
 type Handler func(ctx context.Context, request []byte) (response []byte, err error)
 
@@ -45,10 +45,10 @@ type Handler func(ctx context.Context, request []byte) (response []byte, err err
 // does not.
 type Interceptor func(next Handler) Handler
 
-// Defaults of LimitCalls.
+// Defaults of SetMaxConcurrentCalls.
 const (
-	defaultSessionCalls = 16 << 10
-	defaultServerCalls  = 64 << 10
+	defaultConnCalls = 16 << 10
+	defaultCalls     = 64 << 10
 )
 
 // maxIdleWorkers is how many goroutines wait for the next call.
@@ -57,16 +57,16 @@ const maxIdleWorkers = 256
 // A Server answers calls. It is made by NewServer, gets its handlers before Start, and ends with Stop.
 type Server struct {
 	duplex             *duplex.Server
-	seam               seam.Server[*duplex.Session] // Of duplex.
+	seam               seam.Server[*duplex.ServerConn] // Of duplex.
 	methods            map[string]*method
 	interceptors       []Interceptor
 	streamInterceptors []StreamInterceptor
 	wrap               sync.Once // Puts them around the handlers.
-	memory             memory
-	sessionCalls       int
-	serverCalls        int64
-	running            atomic.Int64
-	sessions           sync.Map // *duplex.Session to *session.
+	memory             memoryLimit
+	maxConnCalls       int
+	maxCalls           int64
+	active             atomic.Int64
+	connStates         sync.Map // *duplex.ServerConn to *session.
 	work               chan *call
 	idle               atomic.Int64
 	stopped            atomic.Bool // At the end of Stop: the goroutines end.
@@ -74,24 +74,24 @@ type Server struct {
 }
 
 // NewServer returns a Server for address, with the options of udsipc.Listen; WithOverflow is OverflowBlock, and nothing else. A
-// client that does not read its responses holds up its own calls, and nobody else's (LimitCalls, LimitMemory); after 30 s
+// client that does not read its responses holds up its own calls, and nobody else's (SetMaxConcurrentCalls, SetMaxMemory); after 30 s
 // (udsipc.WithStallTimeout) it is left. What is queued for one connection is bounded by udsipc.WithMaxBufferedBytes, 16 MiB
-// by default, and for all together by udsipc.WithSendMemory, 128 MiB.
+// by default, and for all together by udsipc.WithMaxSendMemory, 128 MiB.
 func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
-		sessionCalls: defaultSessionCalls, serverCalls: defaultServerCalls,
+		maxConnCalls: defaultConnCalls, maxCalls: defaultCalls,
 		work: make(chan *call),
 	}
-	s.memory.limit = maxHeld
+	s.memory.limit = defaultMemory
 	var err error
 	s.duplex, err = duplex.NewServer(address, s.handle, append([]udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowBlock)}, opts...)...)
 	if err != nil {
 		return nil, err
 	}
-	s.seam = seam.OfServer(s.duplex).(seam.Server[*duplex.Session])
-	s.seam.OnTooLarge(s.refuse)
-	s.seam.OnStop(s.sayGoodbye)
+	s.seam = seam.OfServer(s.duplex).(seam.Server[*duplex.ServerConn])
+	s.seam.OnTooLarge(s.onTooLarge)
+	s.seam.OnStop(s.sendGoodbye)
 	switch udsipc.OverflowPolicy(s.seam.Overflow()) {
 	case udsipc.OverflowDropOldest:
 		return nil, errDropOldest
@@ -148,27 +148,27 @@ func (s *Server) UseStream(interceptors ...StreamInterceptor) {
 	s.streamInterceptors = append(s.streamInterceptors, interceptors...)
 }
 
-// LimitCalls limits calls and streams in flight: per connection (default 16,384) and in total
+// SetMaxConcurrentCalls limits calls and streams in flight: per connection (default 16,384) and in total
 // (65,536). Calls whose responses wait for a slow client count. Beyond the total, each connection
 // may still use its share, up to twice the total, and always one call. A call over a limit fails
-// with CodeTooManyCalls. While a client has its limit in flight and leaves responses unread,
-// nothing is read from it. LimitCalls panics below 1 and after Start.
-func (s *Server) LimitCalls(ofConnection, ofAll int) {
+// with CodeResourceExhausted. While a client has its limit in flight and leaves responses unread,
+// nothing is read from it. SetMaxConcurrentCalls panics below 1 and after Start.
+func (s *Server) SetMaxConcurrentCalls(ofConnection, ofAll int) {
 	if ofConnection < 1 || ofAll < 1 || s.started.Load() {
-		panic(fmt.Sprintf("udsipc/rpc: LimitCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
+		panic(fmt.Sprintf("udsipc/rpc: SetMaxConcurrentCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
 	}
-	s.sessionCalls, s.serverCalls = ofConnection, int64(ofAll)
+	s.maxConnCalls, s.maxCalls = ofConnection, int64(ofAll)
 }
 
-// LimitMemory limits the memory that the Server uses for its clients, in bytes; the default is 128
+// SetMaxMemory limits the memory that the Server uses for its clients, in bytes; the default is 128
 // MiB. It counts requests of calls in flight, responses that wait for space in the queue, and
 // stream messages that no handler has received. One connection may use half. At the limit, another
 // connection may use a sixteenth, or less with more than 16 connections, up to twice the limit;
 // each may always use a thousandth. Calls, streams and responses beyond that fail with
-// CodeTooManyCalls. LimitMemory panics below 1 and after Start.
-func (s *Server) LimitMemory(bytes int64) {
+// CodeResourceExhausted. SetMaxMemory panics below 1 and after Start.
+func (s *Server) SetMaxMemory(bytes int64) {
 	if bytes < 1 || s.started.Load() {
-		panic(fmt.Sprintf("udsipc/rpc: LimitMemory(%d): want 1 or more, before Start", bytes))
+		panic(fmt.Sprintf("udsipc/rpc: SetMaxMemory(%d): want 1 or more, before Start", bytes))
 	}
 	s.memory.limit = bytes
 }
@@ -176,11 +176,11 @@ func (s *Server) LimitMemory(bytes int64) {
 // admit counts one more call under way, of a connection that has own, if there is room for it: beyond the limit each
 // connection may have its share until there are twice as many, and always one.
 func (s *Server) admit(own int) bool {
-	all, share := s.running.Add(1), s.serverCalls/max(1, s.memory.sessions.Load())
-	if all <= s.serverCalls || own == 0 || all <= 2*s.serverCalls && int64(own) < share {
+	all, share := s.active.Add(1), s.maxCalls/max(1, s.memory.sessions.Load())
+	if all <= s.maxCalls || own == 0 || all <= 2*s.maxCalls && int64(own) < share {
 		return true
 	}
-	s.running.Add(-1)
+	s.active.Add(-1)
 	return false
 }
 
@@ -203,14 +203,14 @@ func (s *Server) Start() error {
 // Addr returns the address that the Server listens on, or nil before Start.
 func (s *Server) Addr() net.Addr { return s.duplex.Addr() }
 
-// Running returns how many calls and streams are under way.
-func (s *Server) Running() int { return int(s.running.Load()) }
+// ActiveCalls returns how many calls and streams are under way.
+func (s *Server) ActiveCalls() int { return int(s.active.Load()) }
 
 // ServerMetrics is a snapshot of a Server: of its connections, and of what it does and holds for its clients.
 type ServerMetrics struct {
 	udsipc.ReaderMetrics
-	Running       int   `json:"running"`        // Calls and streams under way, and responses that wait (LimitCalls).
-	RequestBytes  int64 `json:"request_bytes"`  // Requests of calls under way. This and the next two are bounded by LimitMemory.
+	ActiveCalls   int   `json:"active_calls"`   // Calls and streams under way, and responses that wait (SetMaxConcurrentCalls).
+	RequestBytes  int64 `json:"request_bytes"`  // Requests of calls under way. This and the next two are bounded by SetMaxMemory.
 	ResponseBytes int64 `json:"response_bytes"` // What waits for room in the queue of its connection.
 	StreamBytes   int64 `json:"stream_bytes"`   // What has arrived for streams and was not received, and the memory that they keep for more.
 }
@@ -219,7 +219,7 @@ type ServerMetrics struct {
 func (s *Server) Metrics() ServerMetrics {
 	return ServerMetrics{
 		ReaderMetrics: s.duplex.Metrics(),
-		Running:       s.Running(),
+		ActiveCalls:   s.ActiveCalls(),
 		RequestBytes:  s.memory.requests.Load(),
 		ResponseBytes: s.memory.responses.Load(),
 		StreamBytes:   s.memory.streams.Load(),
@@ -232,7 +232,7 @@ func (s *Server) Metrics() ServerMetrics {
 // returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.duplex.Stop(ctx)
-	s.dismiss()
+	s.stopWorkers()
 	return err
 }
 
@@ -251,8 +251,8 @@ func (s *Server) serve(c *call) {
 	}
 }
 
-// dismiss ends the goroutines that wait for a call.
-func (s *Server) dismiss() {
+// stopWorkers ends the goroutines that wait for a call.
+func (s *Server) stopWorkers() {
 	s.stopped.Store(true)
 	for s.idle.Load() > 0 { // Each of them is about to wait, or to see that it need not.
 		select {

@@ -95,7 +95,7 @@ func TestStreamOverAStop(t *testing.T) {
 			s.HandleStream("report", func(ctx context.Context, s *ours.Stream) error {
 				n := 0
 				for ; ; n++ {
-					if _, err := s.Receive(); ours.CodeOf(err) == ours.CodeLost { // The server stops.
+					if _, err := s.Receive(); ours.CodeOf(err) == ours.CodeConnectionLost { // The server stops.
 						break
 					} else if err != nil {
 						return err
@@ -120,13 +120,13 @@ func TestStreamOverAStop(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		until(t, "it is open", func() bool { return s.Running() == 1 })
+		until(t, "it is open", func() bool { return s.ActiveCalls() == 1 })
 		stopped := make(chan error, 1)
 		go func() { stopped <- s.Stop(t.Context()) }() // Ends with the stream.
 		if n := <-received; n != messages {
 			t.Errorf("the handler received %d of %d messages", n, messages)
 		}
-		if err := stream.Send(nil); ours.CodeOf(err) != ours.CodeLost {
+		if err := stream.Send(nil); ours.CodeOf(err) != ours.CodeConnectionLost {
 			t.Errorf("Send to a server that stops: %v", err)
 		}
 		for n := 0; ; n++ {
@@ -160,7 +160,7 @@ func TestStreamThatHasEndedInOrder(t *testing.T) {
 		})
 		lost := make(chan struct{}, 1)
 		c := p.dial(t, udsipc.WithStateCallback(func(state udsipc.State, _ error) {
-			if state == udsipc.StateLost {
+			if state == udsipc.StateDisconnected {
 				lost <- struct{}{}
 			}
 		}))
@@ -169,7 +169,7 @@ func TestStreamThatHasEndedInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stream.Close()
-		until(t, "the handler has been called", func() bool { return s.Metrics().Received > 0 && s.Running() == 0 })
+		until(t, "the handler has been called", func() bool { return s.Metrics().Received > 0 && s.ActiveCalls() == 0 })
 		stop(t, s)
 		<-lost
 		for n := range messages {
@@ -196,7 +196,7 @@ func TestMessagesBeforeAnError(t *testing.T) {
 						return err
 					}
 				}
-				return &ours.Error{Code: ours.CodeUser, Message: "no more"}
+				return &ours.Error{Code: ours.CodeFirstUser, Message: "no more"}
 			})
 		})
 		c := p.dial(t)
@@ -209,7 +209,7 @@ func TestMessagesBeforeAnError(t *testing.T) {
 			for ; err == nil; n++ {
 				_, err = stream.Receive()
 			}
-			if n-1 != messages || ours.CodeOf(err) != ours.CodeUser {
+			if n-1 != messages || ours.CodeOf(err) != ours.CodeFirstUser {
 				t.Errorf("%d of %d messages, and then %v", n-1, messages, err)
 			}
 			stream.Close()

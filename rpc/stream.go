@@ -20,7 +20,7 @@ const (
 // all messages were sent; the client's Receive returns an error as an *Error, after the messages
 // sent before it. ctx ends with the stream, also if either side fails, for example with a message
 // over the limit. When the server stops, Receive returns the messages that the client had sent,
-// then an error with CodeLost; Send continues, and the client reads to the end.
+// then an error with CodeConnectionLost; Send continues, and the client reads to the end.
 type StreamHandler func(ctx context.Context, s *Stream) error
 
 // A StreamInterceptor is put around the handlers of streams: it returns a StreamHandler that calls next, or does not.
@@ -35,40 +35,40 @@ func (s *Server) HandleStream(name string, handler StreamHandler) {
 // it. Each direction has a flow-control window of 1 MiB: Send blocks while the peer has that much
 // unread. One goroutine may send and one may receive at a time.
 type Stream struct {
-	id      uint64
-	ctx     context.Context
-	out     output
-	limit   int             // Of what write takes.
-	broke   func(why error) // Told of the end by an error, with mu held; nil for nobody.
-	session *session        // Of a server, which counts what has arrived; nil at a client.
+	id        uint64
+	ctx       context.Context
+	out       output
+	limit     int             // Of what write takes.
+	onFail    func(why error) // Told of the end by an error, with mu held; nil for nobody.
+	connState *connState      // Of a server, which counts what has arrived; nil at a client.
 
-	mu     sync.Mutex // Guards what follows.
-	sender sync.Cond  // Waits for credit, or the end.
-	ears   sync.Cond  // Waits for messages, or the end.
+	mu         sync.Mutex // Guards what follows.
+	sendable   sync.Cond  // Waits for credit, or the end.
+	receivable sync.Cond  // Waits for messages, or the end.
 
 	// What is sent.
-	credit   int    // What may still be sent.
-	leaving  []byte // A message of typeData: those that are to be sent, each with its length before it. Empty without one.
-	spare    []byte
-	flushing bool   // A goroutine sends them.
-	ended    bool   // This side sends nothing more.
-	endSent  bool   // The other side was told.
-	quit     *Error // Why nothing more is sent, although this side has not ended.
-	deaf     bool   // No credit comes any more.
+	credit       int    // What may still be sent.
+	outgoing     []byte // A message of typeData: those that are to be sent, each with its length before it. Empty without one.
+	spare        []byte
+	flushing     bool   // A goroutine sends them.
+	localClosed  bool   // This side sends nothing more.
+	closeSent    bool   // The other side was told.
+	sendErr      *Error // Why nothing more is sent, although this side has not ended.
+	noMoreCredit bool   // No credit comes any more.
 
 	// What is received.
-	allowed int    // What the other side may still send.
-	arrived []byte // What the other side has sent: messages, each with its length before it.
-	taken   []byte // What Receive goes through.
-	reading []byte // What of taken is still to be handed out; its receiver's own.
-	eaten   int    // What was received and not given back as credit; its receiver's own.
-	last    bool   // The other side sends nothing more.
-	cut     *Error // Nothing more comes, although the other side has not said so.
+	receiveWindow    int    // What the other side may still send.
+	incoming         []byte // What the other side has sent: messages, each with its length before it.
+	receiveBuf       []byte // What Receive goes through.
+	unread           []byte // What of taken is still to be handed out; its receiver's own.
+	unreturnedCredit int    // What was received and not given back as credit; its receiver's own.
+	remoteClosed     bool   // The other side sends nothing more.
+	inputErr         *Error // Nothing more comes, although the other side has not said so.
 
 	// The end.
-	err  error // Why nothing works any more.
-	told bool  // The other side knows, or has said so.
-	over bool  // The handler has returned, here or at the other side.
+	err         error // Why nothing works any more.
+	failureSent bool  // The other side knows, or has said so.
+	handlerDone bool  // The handler has returned, here or at the other side.
 }
 
 // An output is how the messages of a stream go out.
@@ -79,8 +79,8 @@ type output struct {
 }
 
 func newStream(id uint64, ctx context.Context, out output, limit uint64, credit int) *Stream {
-	s := &Stream{id: id, ctx: ctx, out: out, limit: int(min(limit, math.MaxInt32)), credit: credit, allowed: window}
-	s.sender.L, s.ears.L = &s.mu, &s.mu
+	s := &Stream{id: id, ctx: ctx, out: out, limit: int(min(limit, math.MaxInt32)), credit: credit, receiveWindow: window}
+	s.sendable.L, s.receivable.L = &s.mu, &s.mu
 	return s
 }
 
@@ -93,11 +93,11 @@ func (s *Stream) finish(failed *Error) (ended bool, why *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endSendingLocked()
-	s.over = true
-	s.letGoLocked(&s.arrived)
-	s.letGoLocked(&s.taken)
+	s.handlerDone = true
+	s.freeBufferLocked(&s.incoming)
+	s.freeBufferLocked(&s.receiveBuf)
 	switch {
-	case s.told:
+	case s.failureSent:
 		return true, nil
 	case failed != nil:
 		return false, failed
@@ -119,16 +119,16 @@ func (s *Stream) failTold(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failLocked(why)
-	s.told = true
+	s.failureSent = true
 }
 
 func (s *Stream) failLocked(why error) {
 	if s.err == nil {
 		s.err = why
-		if s.broke != nil {
-			s.broke(why)
+		if s.onFail != nil {
+			s.onFail(why)
 		}
 	}
-	s.sender.Broadcast()
-	s.ears.Broadcast()
+	s.sendable.Broadcast()
+	s.receivable.Broadcast()
 }

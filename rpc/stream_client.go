@@ -15,36 +15,36 @@ import (
 // as an unknown method.
 //
 // A stream ends with its connection: Receive returns the received messages, then an error with
-// CodeLost, or io.EOF if the peer had already ended it. When the server stops, Send fails with
-// CodeLost, and Receive continues to the end.
+// CodeConnectionLost, or io.EOF if the peer had already ended it. When the server stops, Send fails with
+// CodeConnectionLost, and Receive continues to the end.
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
 	s.Stream = newStream(0, own, output{c.send, c.sendControl, c.sendControl}, c.link.MaxMessageSize(), window)
-	s.broke = func(why error) { cancel(why) }
-	p := &pending{done: make(chan struct{}, 1), stream: s.Stream}
+	s.onFail = func(why error) { cancel(why) }
+	p := &pendingCall{done: make(chan struct{}, 1), stream: s.Stream}
 	id, err := c.admit(ctx, p, method)
 	if err != nil {
 		cancel(err)
 		return nil, err
 	}
 	q := request{id: id, timeout: timeoutOf(ctx)}
-	if err := c.post(p, &q, typeOpen, method, binary.AppendUvarint(nil, window)); err != nil {
-		c.forget(id)
+	if err := c.sendRequest(p, &q, typeOpen, method, binary.AppendUvarint(nil, window)); err != nil {
+		c.removeCall(id)
 		cancel(err)
 		return nil, asError(err)
 	}
 	context.AfterFunc(own, func() {
-		s.fail(endOf(own))
-		if c.forget(id) {
-			c.tellCanceled(id)
+		s.fail(contextError(own))
+		if c.removeCall(id) {
+			c.sendCancel(id)
 		}
 	})
 	return s, nil
 }
 
-// endOf is why the context of a stream has ended.
-func endOf(ctx context.Context) error {
+// contextError is why the context of a stream has ended.
+func contextError(ctx context.Context) error {
 	if e := (*Error)(nil); errors.As(context.Cause(ctx), &e) {
 		return e
 	}

@@ -17,21 +17,21 @@ func (s *Stream) Send(data []byte) error {
 		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a message of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
 	}
 	s.mu.Lock()
-	for s.sendErrorLocked() == nil && (s.credit <= 0 || len(s.leaving) > 0 && len(s.leaving)+size > min(maxBatch, s.limit)) {
-		s.sender.Wait()
+	for s.sendErrorLocked() == nil && (s.credit <= 0 || len(s.outgoing) > 0 && len(s.outgoing)+size > min(maxBatch, s.limit)) {
+		s.sendable.Wait()
 	}
 	if err := s.sendErrorLocked(); err != nil {
 		s.mu.Unlock()
 		return err
 	}
 	s.credit -= len(data) + messageCost
-	if len(s.leaving) == 0 {
-		if cap(s.leaving) == 0 {
-			s.leaving = takeBytes()
+	if len(s.outgoing) == 0 {
+		if cap(s.outgoing) == 0 {
+			s.outgoing = takeBytes()
 		}
-		s.leaving = appendID(appendType(s.leaving, typeData), s.id)
+		s.outgoing = appendID(appendType(s.outgoing, typeData), s.id)
 	}
-	s.leaving = append(binary.AppendUvarint(s.leaving, uint64(len(data))), data...)
+	s.outgoing = append(binary.AppendUvarint(s.outgoing, uint64(len(data))), data...)
 	flush := !s.flushing
 	s.flushing = true
 	s.mu.Unlock()
@@ -46,14 +46,14 @@ func (s *Stream) sendErrorLocked() error {
 	switch {
 	case s.err != nil:
 		return s.err
-	case s.ended:
+	case s.localClosed:
 		return &Error{Code: CodeFailedPrecondition, Message: "Send after CloseSend"}
-	case s.quit != nil:
-		return s.quit
-	case s.over:
+	case s.sendErr != nil:
+		return s.sendErr
+	case s.handlerDone:
 		return &Error{Code: CodeFailedPrecondition, Message: "the handler of the stream has returned"}
-	case s.deaf && s.credit <= 0:
-		return s.cut
+	case s.noMoreCredit && s.credit <= 0:
+		return s.inputErr
 	}
 	return nil
 }
@@ -62,16 +62,16 @@ func (s *Stream) sendErrorLocked() error {
 func (s *Stream) flush() {
 	for {
 		s.mu.Lock()
-		batch := s.leaving
+		batch := s.outgoing
 		more := len(batch) > 0 && s.err == nil
 		if s.flushing = more; more {
-			s.leaving, s.spare = s.spare[:0], nil
+			s.outgoing, s.spare = s.spare[:0], nil
 		} else { // A stream at rest holds nothing.
-			keepBytes(s.leaving)
+			keepBytes(s.outgoing)
 			keepBytes(s.spare)
-			s.leaving, s.spare = nil, nil
+			s.outgoing, s.spare = nil, nil
 		}
-		s.sender.Broadcast()
+		s.sendable.Broadcast()
 		s.mu.Unlock()
 		if !more {
 			return
@@ -91,8 +91,8 @@ func (s *Stream) flush() {
 func (s *Stream) CloseSend() error {
 	s.mu.Lock()
 	s.endSendingLocked()
-	done, why := s.endSent || s.over, s.err
-	s.endSent = done || why == nil
+	done, why := s.closeSent || s.handlerDone, s.err
+	s.closeSent = done || why == nil
 	s.mu.Unlock()
 	if done {
 		return nil
@@ -108,10 +108,10 @@ func (s *Stream) CloseSend() error {
 
 // endSendingLocked refuses further messages, and waits until those that were sent are out.
 func (s *Stream) endSendingLocked() {
-	s.ended = true
-	s.sender.Broadcast()
+	s.localClosed = true
+	s.sendable.Broadcast()
 	for s.flushing && s.err == nil {
-		s.sender.Wait()
+		s.sendable.Wait()
 	}
 }
 
@@ -119,9 +119,9 @@ func (s *Stream) endSendingLocked() {
 func (s *Stream) stopSending(why *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.quit = why
-	s.sender.Broadcast()
+	s.sendErr = why
+	s.sendable.Broadcast()
 	for s.flushing && s.err == nil {
-		s.sender.Wait()
+		s.sendable.Wait()
 	}
 }

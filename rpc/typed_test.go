@@ -20,7 +20,7 @@ func TestTypedCall(t *testing.T) {
 	serve(t, address, func(s *ours.Server) {
 		ours.Handle(s, "add", sums, ints, func(_ context.Context, q sum) (int, error) {
 			if q.A < 0 {
-				return 0, &ours.Error{Code: ours.CodeUser, Message: "negative"}
+				return 0, &ours.Error{Code: ours.CodeFirstUser, Message: "negative"}
 			}
 			return q.A + q.B, nil
 		})
@@ -29,7 +29,7 @@ func TestTypedCall(t *testing.T) {
 	if n, err := ours.Call(t.Context(), c, "add", sums, ints, sum{2, 3}); err != nil || n != 5 {
 		t.Errorf("%d, %v", n, err)
 	}
-	if _, err := ours.Call(t.Context(), c, "add", sums, ints, sum{-2, 3}); ours.CodeOf(err) != ours.CodeUser {
+	if _, err := ours.Call(t.Context(), c, "add", sums, ints, sum{-2, 3}); ours.CodeOf(err) != ours.CodeFirstUser {
 		t.Error(err)
 	}
 	if _, err := ours.Call(t.Context(), c, "add", codec.Raw, ints, []byte("nonsense")); ours.CodeOf(err) != ours.CodeInvalidArgument {

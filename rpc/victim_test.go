@@ -73,7 +73,7 @@ func startVictim(t *testing.T) *victim {
 		})
 	}, quiet)
 	var err error
-	v.duplex, err = duplex.NewServer(v.sockets[1], func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	v.duplex, err = duplex.NewServer(v.sockets[1], func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if string(m.Data) == "goexit" {
 			runtime.Goexit()
 		}
@@ -240,7 +240,7 @@ func TestHostileConversations(t *testing.T) {
 		if n := peak.descriptors - before.descriptors; n > 1024+64 {
 			t.Errorf("%s: %d descriptors", k.name, n)
 		}
-		// LimitMemory twice, WithSendMemory, WithReadMemory, and what handlers are about to return.
+		// SetMaxMemory twice, WithMaxSendMemory, WithMaxReadMemory, and what handlers are about to return.
 		if n := peak.live - before.live; n > (2*128+128+64+512)<<20 {
 			t.Errorf("%s: %d bytes are live", k.name, n)
 		}
@@ -248,7 +248,7 @@ func TestHostileConversations(t *testing.T) {
 			t.Errorf("%s: %d bytes", k.name, n)
 		}
 		until(t, "they are gone", func() bool {
-			return v.rpc.Metrics().Connections <= 2 && v.duplex.Metrics().Connections <= 1 && v.rpc.Running() == 0
+			return v.rpc.Metrics().Connections <= 2 && v.duplex.Metrics().Connections <= 1 && v.rpc.ActiveCalls() == 0
 		})
 	}
 }

@@ -38,13 +38,13 @@ const endOfHandler = 1
 // errMalformed is reported for a message that makes no sense.
 var errMalformed = errors.New("udsipc/rpc: malformed message")
 
-// A reader takes the fields of a message.
-type reader struct {
+// A fieldReader takes the fields of a message.
+type fieldReader struct {
 	rest []byte
 	bad  bool
 }
 
-func (r *reader) number() uint64 {
+func (r *fieldReader) number() uint64 {
 	n, size := binary.Uvarint(r.rest)
 	if size <= 0 {
 		r.bad, r.rest = true, nil
@@ -54,7 +54,7 @@ func (r *reader) number() uint64 {
 	return n
 }
 
-func (r *reader) text() []byte {
+func (r *fieldReader) text() []byte {
 	n := r.number()
 	if n > uint64(len(r.rest)) {
 		r.bad, r.rest = true, nil
@@ -81,7 +81,7 @@ func (q *request) append(b []byte, method string, data []byte) []byte {
 }
 
 func parseRequest(b []byte) (request, error) {
-	r := reader{rest: b}
+	r := fieldReader{rest: b}
 	q := request{id: r.number(), timeout: micros(r.number()), method: r.text(), data: r.rest}
 	if r.bad || q.id == 0 {
 		return q, fmt.Errorf("%w: a request of %d bytes", errMalformed, len(b))
@@ -102,7 +102,7 @@ func appendNotification(b []byte, method string, data []byte) []byte {
 }
 
 func parseNotification(b []byte) (method, data []byte, err error) {
-	r := reader{rest: b}
+	r := fieldReader{rest: b}
 	if method = r.text(); r.bad {
 		return nil, nil, fmt.Errorf("%w: a notification of %d bytes", errMalformed, len(b))
 	}
@@ -111,7 +111,7 @@ func parseNotification(b []byte) (method, data []byte, err error) {
 
 // parseID reads the number of a call, which every other message begins with.
 func parseID(b []byte) (id uint64, rest []byte, err error) {
-	r := reader{rest: b}
+	r := fieldReader{rest: b}
 	if id = r.number(); r.bad || id == 0 {
 		return 0, nil, fmt.Errorf("%w: it begins with no number of a call", errMalformed)
 	}
@@ -140,7 +140,7 @@ func appendFailure(b []byte, id uint64, e *Error, limit uint64) []byte {
 }
 
 func parseError(b []byte) *Error {
-	r := reader{rest: b}
+	r := fieldReader{rest: b}
 	code := r.number()
 	if r.bad || code == 0 || code > maxCode {
 		code = uint64(CodeUnknown)

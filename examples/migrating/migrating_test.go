@@ -69,7 +69,7 @@ func ExampleServer_messages() {
 	defer cancel()
 	const greeting, answer = 1, 2
 
-	server, err := duplex.NewServer(path, func(_ context.Context, s *duplex.Session, m duplex.Message) error {
+	server, err := duplex.NewServer(path, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		fmt.Printf("type %d: %s\n", m.Type, m.Data)
 		return s.Send(duplex.Message{Type: answer, Data: []byte("hello, client")})
 	})
@@ -165,7 +165,7 @@ func ExampleClient_calls() {
 	server, err := rpc.NewServer(path)
 	must(err)
 	rpc.Handle(server, "add", sums, ints, func(ctx context.Context, q sum) (int, error) {
-		if peer, ok := rpc.PeerFrom(ctx); !ok || peer.Credentials != nil && peer.Credentials.UID != os.Getuid() {
+		if peer, ok := rpc.PeerFromContext(ctx); !ok || peer.Credentials != nil && peer.Credentials.UID != os.Getuid() {
 			return 0, &rpc.Error{Code: rpc.CodePermissionDenied, Message: "not you"}
 		}
 		return q.A + q.B, nil

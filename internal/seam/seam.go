@@ -20,8 +20,8 @@ var (
 // Set by package duplex. Each panics for a value of another type.
 var (
 	OfClient  func(client any) Link     // Of a *duplex.Client: its Link, which sends encoded messages.
-	OfServer  func(server any) any      // Of a *duplex.Server: a Server[*duplex.Session].
-	OfSession func(session any) Session // Of a *duplex.Session.
+	OfServer  func(server any) any      // Of a *duplex.Server: a Server[*duplex.ServerConn].
+	OfSession func(session any) Session // Of a *duplex.ServerConn.
 )
 
 // A Link is a udsipc.Link. Its messages have sequence numbers, which count from 1 over all connections.
@@ -96,13 +96,13 @@ type Conn interface {
 	// called before the first ReadMessage.
 	KeepOpen(busy func() bool)
 
-	// ReturnReadMemory returns what reading has reserved of WithReadMemory, for a caller that reads
+	// ReturnReadMemory returns what reading has reserved of WithMaxReadMemory, for a caller that reads
 	// nothing for a while. It returns how many bytes were read and not handed over yet. The last
 	// message is not valid any more.
 	ReturnReadMemory() (kept int)
 }
 
-// A Server is a duplex.Server, and S a *duplex.Session.
+// A Server is a duplex.Server, and S a *duplex.ServerConn.
 type Server[S any] interface {
 	// OnTooLarge sets a function that is called for each received message over WithMaxMessageSize.
 	// Such a message is skipped and reported. OnTooLarge must be called before Start.
@@ -122,7 +122,7 @@ type Server[S any] interface {
 	Report(op, peer string, err error)
 }
 
-// A Session is a duplex.Session.
+// A Session is a duplex.ServerConn.
 type Session interface {
 	// SendEncoded is Send for a message in its wire format, type and data; the caller may reuse it at
 	// once.

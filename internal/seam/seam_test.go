@@ -37,12 +37,12 @@ func TestOf(t *testing.T) {
 	if inner := seam.OfListener(listener); udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowRefuse {
 		t.Errorf("a Listener with overflow %d", inner.Overflow())
 	}
-	handler := func(context.Context, *duplex.Session, duplex.Message) error { return nil }
+	handler := func(context.Context, *duplex.ServerConn, duplex.Message) error { return nil }
 	server, err := duplex.NewServer(address, handler, udsipc.WithOverflow(udsipc.OverflowBlock))
 	if err != nil {
 		t.Fatal(err)
 	}
-	inner := seam.OfServer(server).(seam.Server[*duplex.Session])
+	inner := seam.OfServer(server).(seam.Server[*duplex.ServerConn])
 	if udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowBlock {
 		t.Errorf("a Server with overflow %d", inner.Overflow())
 	}
@@ -74,7 +74,7 @@ func TestOnDisconnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = conn.Close(), listener.Close()
-	for _, want := range []string{"connecting", "connected", "OnDisconnect", udsipc.StateLost.String(), "connecting"} {
+	for _, want := range []string{"connecting", "connected", "OnDisconnect", udsipc.StateDisconnected.String(), "connecting"} {
 		if got := <-events; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
@@ -87,12 +87,12 @@ func TestOnDisconnect(t *testing.T) {
 // TestHidden: what an interface of this package has, the public type has not.
 func TestHidden(t *testing.T) {
 	for public, hidden := range map[reflect.Type]reflect.Type{
-		reflect.TypeFor[*udsipc.Link]():     reflect.TypeFor[seam.Link](),
-		reflect.TypeFor[*udsipc.Listener](): reflect.TypeFor[seam.Listener](),
-		reflect.TypeFor[*udsipc.Conn]():     reflect.TypeFor[seam.Conn](),
-		reflect.TypeFor[*duplex.Client]():   reflect.TypeFor[seam.Link](),
-		reflect.TypeFor[*duplex.Server]():   reflect.TypeFor[seam.Server[any]](),
-		reflect.TypeFor[*duplex.Session]():  reflect.TypeFor[seam.Session](),
+		reflect.TypeFor[*udsipc.Link]():       reflect.TypeFor[seam.Link](),
+		reflect.TypeFor[*udsipc.Listener]():   reflect.TypeFor[seam.Listener](),
+		reflect.TypeFor[*udsipc.Conn]():       reflect.TypeFor[seam.Conn](),
+		reflect.TypeFor[*duplex.Client]():     reflect.TypeFor[seam.Link](),
+		reflect.TypeFor[*duplex.Server]():     reflect.TypeFor[seam.Server[any]](),
+		reflect.TypeFor[*duplex.ServerConn](): reflect.TypeFor[seam.Session](),
 	} {
 		for i := range hidden.NumMethod() {
 			name := hidden.Method(i).Name
