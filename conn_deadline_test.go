@@ -159,6 +159,9 @@ func TestDeadlinesAreApart(t *testing.T) {
 				began := time.Now()
 				time.AfterFunc(time.Second, func() { test.set(conn) })
 				_, err = conn.ReadMessage()
+				if name == "past, and never" && errors.Is(err, os.ErrDeadlineExceeded) {
+					_, err = conn.ReadMessage() // It has seen the first of the two before the second was set.
+				}
 				if took := time.Since(began); !errors.Is(err, test.want) || errors.Is(err, udsipc.ErrTooSlow) != (test.want == udsipc.ErrTooSlow) || took != test.at {
 					t.Errorf("after %v: %v", took, err)
 				}

@@ -48,7 +48,7 @@ func Example() {
 		}
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := writer.Stop(ctx); err != nil { // Sends what is queued.
 		log.Print(err)

@@ -35,7 +35,7 @@ func TestHandOverBesideANewerConnection(t *testing.T) {
 	newer := mustDial(t, path)
 	mustWrite(t, newer, second[:20])
 	until(t, "half a hello is read", func() bool { return r.Metrics().ReceivedBytes == uint64(len(first)+20) })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- r.HandOver(ctx) }()

@@ -411,7 +411,7 @@ func init() {
 				time.Sleep(time.Millisecond) // One at least gives its descriptor back.
 			}
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := r.Stop(ctx); err != nil {
 			return err
@@ -491,7 +491,7 @@ func startWith(left int, path string) error {
 	if err := r.Start(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return r.Stop(ctx)
 }

@@ -49,8 +49,9 @@ func (q testQueue) refused(message string, want error) {
 // takes takes up to a megabyte, and wants these bytes of frames.
 func (q testQueue) takes(want ...string) {
 	q.Helper()
-	if got := string(bytes.Join(q.Take(1<<20, 64), nil)); got != strings.Join(want, "") {
-		q.Errorf("taken are %.80q, want %.80q", got, want)
+	bufs := q.Take(1<<20, 64)
+	if got := string(bytes.Join(bufs, nil)); got != strings.Join(want, "") || len(want) == 0 && len(bufs) > 0 {
+		q.Errorf("taken are %.80q in %d pieces, want %.80q", got, len(bufs), want)
 	}
 }
 

@@ -34,6 +34,33 @@ func TestQueueTakeIsBounded(t *testing.T) {
 	}
 }
 
+// TestQueueTakeCountsPiecesOfOneChunk by what they have, wherever they lie.
+func TestQueueTakeCountsPiecesOfOneChunk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(t, udsipc.QueueConfig{MaxAge: time.Hour})
+		for range 4 {
+			q.push(sized(5000))
+			time.Sleep(time.Second)
+		}
+		for want, limit := range []int{0, 5000, 10_000, 15_000, 20_000} {
+			if bufs := q.Take(limit, 9); len(bufs) != want {
+				t.Errorf("up to %d bytes: %d pieces, want %d", limit, len(bufs), want)
+			}
+			q.written(0, 0)
+		}
+		q.Seal(nil)
+	})
+}
+
+// TestQueueLeavesMemoryWithWhatIsSent: a write that stops in a piece leaves no bytes of whole messages behind.
+func TestQueueLeavesMemoryWithWhatIsSent(t *testing.T) {
+	q := queueOf(t, udsipc.QueueConfig{})
+	q.push("a", "bb", "c")
+	q.takes(frame("a"), frame("bb"), frame("c"))
+	q.written(3, 1)
+	q.tallies(tally(3, 0, 1, 0, 0, 0, 2, 5, 0))
+}
+
 // TestQueueTakesBehindWhatIsWritten: what the kernel took of a frame is not taken again, and counts for the limit.
 func TestQueueTakesBehindWhatIsWritten(t *testing.T) {
 	q := queueOf(t, udsipc.QueueConfig{})

@@ -50,10 +50,10 @@ func (s *sweep) write(size int) {
 	}
 }
 
-// flush fails unless everything is delivered soon.
+// flush fails unless everything is delivered; 30 s are what a hang may cost.
 func (s *sweep) flush(what string, size int) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(s.Context(), 30*time.Second)
 	defer cancel()
 	if err := s.w.Flush(ctx); err != nil {
 		s.Fatalf("%s of %d bytes: %v", what, size, err)

@@ -215,6 +215,7 @@ func init() {
 		path := os.Getenv("SOCKET")
 		fmt.Println("ready")
 		var refused, absent int
+		latest := time.Now().Add(time.Minute)
 		for {
 			conn, err := net.Dial("unix", path)
 			switch {
@@ -228,11 +229,11 @@ func init() {
 			case errors.Is(err, syscall.ECONNREFUSED):
 				return fmt.Errorf("may connect, but nobody listens: %w", err)
 			}
-			if _, err := os.Lstat(path + ".end"); err == nil {
-				if refused == 0 {
-					return fmt.Errorf("the socket was never there in %d attempts", absent)
-				}
+			if _, err := os.Lstat(path + ".end"); err == nil && refused > 0 { // The socket stays until this process ends.
 				return nil
+			}
+			if time.Now().After(latest) {
+				return fmt.Errorf("%d attempts found no socket, %d were refused", absent, refused)
 			}
 		}
 	}
