@@ -23,13 +23,13 @@ short:
 soak:
 	go test -race -count 3 -timeout 2h ./...
 	FUZZTIME=1000000x bash .ci/run fuzz
-	go test -run '^TestModel$$' -model.schedules 500000 -timeout 0 .
-	go test -run '^TestModelScenarios$$' -model.scenarios 50000 -timeout 0 .
-	go test -run '^TestModelSockets$$' -model.sockets 500 -parallel 8 -timeout 0 .
+	go test -run '^TestModel$$' -model.schedules 500000 -timeout 0 ./internal/model
+	go test -run '^TestModelScenarios$$' -model.scenarios 50000 -timeout 0 ./internal/model
+	go test -run '^TestModelSockets$$' -model.sockets 500 -parallel 8 -timeout 0 ./internal/model
 	go test -run '^TestModel$$' -model.schedules 5000 -timeout 0 ./rpc
 	go test -run '^TestStreamModel$$' -model.streams 20000 -timeout 0 ./rpc
-	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v .
-	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v .
+	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v ./internal/torture
+	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v ./internal/receiver
 	go test -run '^TestHostileConversations$$' -hostile.time 10s -timeout 0 -v ./rpc
 
 # Do the tests of a package notice that it was broken somewhere? Further flags are ARGS.

@@ -13,23 +13,21 @@ package udsipc_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
 var benchSizes = []struct {
@@ -58,68 +56,13 @@ func (a *arrivals) handle([]byte) error {
 	return nil
 }
 
-// whileInUse calls listen until the address is free. A listener that was closed lives on for a moment in a process that
-// another test is about to start: from fork to exec it has all descriptors.
-func whileInUse(tb testing.TB, listen func() error) {
-	tb.Helper()
-	err := listen()
-	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); err = listen() {
-		time.Sleep(time.Millisecond)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// mustListenAt starts a Reader.
-func mustListenAt(tb testing.TB, r *udsipc.Reader) {
-	tb.Helper()
-	whileInUse(tb, r.Start)
-}
-
-func startReader(tb testing.TB, handler udsipc.MessageHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
-	tb.Helper()
-	r, err := udsipc.NewReader(handler, address, opts...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	mustListenAt(tb, r)
-	tb.Cleanup(func() { stop(tb, r) })
-	return r
-}
-
-func startWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
-	tb.Helper()
-	w, err := udsipc.NewWriter(address, opts...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := w.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { stop(tb, w) })
-	return w
-}
-
-// stop ends what a test began; 30 s are what a broken one may cost.
-func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := s.Stop(ctx); err != nil {
-		tb.Errorf("Stop: %v", err)
-	}
-}
-
-func ignore([]byte) error { return nil }
-
 // stream sends b.N messages of size bytes from so many goroutines over so many Writers.
 func stream(b *testing.B, size, producers, writers int, address string, opts ...udsipc.WriterOption) {
 	a := expect(b.N)
-	r := startReader(b, a.handle, address, udsipc.WithMaxConnections(writers))
+	r := ipctest.StartReader(b, a.handle, address, udsipc.WithMaxConnections(writers))
 	ws := make([]*udsipc.Writer, writers)
 	for i := range ws {
-		ws[i] = startWriter(b, address, append(opts, udsipc.WithOverflow(udsipc.OverflowBlock))...)
+		ws[i] = ipctest.StartWriter(b, address, append(opts, udsipc.WithOverflow(udsipc.OverflowBlock))...)
 		if err := ws[i].WaitConnected(b.Context()); err != nil {
 			b.Fatal(err)
 		}
@@ -158,7 +101,7 @@ func stream(b *testing.B, size, producers, writers int, address string, opts ...
 
 func BenchmarkStream(b *testing.B) {
 	for _, size := range benchSizes {
-		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, socketPath(b)) })
+		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, ipctest.SocketPath(b)) })
 	}
 }
 
@@ -167,27 +110,27 @@ func BenchmarkStream(b *testing.B) {
 func BenchmarkStreamAcknowledged(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(size.name, func(b *testing.B) {
-			stream(b, size.bytes, 1, 1, socketPath(b), udsipc.WithAcknowledgements())
+			stream(b, size.bytes, 1, 1, ipctest.SocketPath(b), udsipc.WithAcknowledgements())
 		})
 	}
 }
 
 func BenchmarkStreamTCP(b *testing.B) {
 	for _, size := range benchSizes {
-		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, tcpAddress(b)) })
+		b.Run(size.name, func(b *testing.B) { stream(b, size.bytes, 1, 1, ipctest.TcpAddress(b)) })
 	}
 }
 
 func BenchmarkProducers(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, 1, socketPath(b)) })
+		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, 1, ipctest.SocketPath(b)) })
 	}
 }
 
 // BenchmarkWriters has so many Writers in one process, each with a producer and a queue of its own.
 func BenchmarkWriters(b *testing.B) {
 	for _, n := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, n, socketPath(b)) })
+		b.Run(fmt.Sprint(n), func(b *testing.B) { stream(b, 128, n, n, ipctest.SocketPath(b)) })
 	}
 }
 
@@ -201,13 +144,13 @@ func BenchmarkConnections(b *testing.B) {
 			block := bytes.Repeat(frame, perBlock)
 			blocks := b.N/perBlock + 1
 			a := expect(blocks * perBlock)
-			path := socketPath(b)
-			startReader(b, a.handle, path, udsipc.WithMaxConnections(n))
+			path := ipctest.SocketPath(b)
+			ipctest.StartReader(b, a.handle, path, udsipc.WithMaxConnections(n))
 			var next atomic.Int64
 			b.SetBytes(size)
 			conns := make([]net.Conn, n)
 			for i := range conns {
-				conns[i] = mustDial(b, path)
+				conns[i] = ipctest.MustDial(b, path)
 			}
 			b.ResetTimer()
 			for _, conn := range conns {
@@ -225,29 +168,6 @@ func BenchmarkConnections(b *testing.B) {
 	}
 }
 
-// socketPair returns both ends of a connection over a socket file.
-func socketPair(tb testing.TB) (client, server *net.UnixConn) {
-	tb.Helper()
-	l, err := net.Listen("unix", socketPath(tb))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	dialed, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	accepted, err := l.Accept()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		dialed.Close()
-		accepted.Close()
-	})
-	return dialed.(*net.UnixConn), accepted.(*net.UnixConn)
-}
-
 // BenchmarkBareLoop has bufio's default buffers of 4 KiB, BenchmarkBareLoop64K the best ones.
 func BenchmarkBareLoop(b *testing.B)    { bareLoop(b, 4<<10) }
 func BenchmarkBareLoop64K(b *testing.B) { bareLoop(b, 64<<10) }
@@ -255,7 +175,7 @@ func BenchmarkBareLoop64K(b *testing.B) { bareLoop(b, 64<<10) }
 func bareLoop(b *testing.B, buffer int) {
 	for _, size := range benchSizes {
 		b.Run(size.name, func(b *testing.B) {
-			client, server := socketPair(b)
+			client, server := ipctest.SocketPair(b)
 			data := bytes.Repeat([]byte{'x'}, size.bytes)
 			b.SetBytes(int64(size.bytes))
 			b.ReportAllocs()
@@ -288,7 +208,7 @@ func bareLoop(b *testing.B, buffer int) {
 func BenchmarkRawSocket(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(size.name, func(b *testing.B) {
-			client, server := socketPair(b)
+			client, server := ipctest.SocketPair(b)
 			data := bytes.Repeat([]byte{'x'}, size.bytes)
 			b.SetBytes(int64(size.bytes))
 			b.ReportAllocs()
@@ -313,7 +233,7 @@ func BenchmarkRawSocket(b *testing.B) {
 func BenchmarkOneCallAMessage(b *testing.B) {
 	for _, size := range benchSizes[:3] {
 		b.Run(size.name, func(b *testing.B) {
-			client, server := socketPair(b)
+			client, server := ipctest.SocketPair(b)
 			frame := binary.AppendUvarint(nil, uint64(size.bytes))
 			frame = append(frame, bytes.Repeat([]byte{'x'}, size.bytes)...)
 			b.SetBytes(int64(size.bytes))
@@ -350,9 +270,9 @@ func BenchmarkIdleConnections(b *testing.B) {
 		return m.HeapInuse + m.StackInuse
 	}
 	for range b.N {
-		path := socketPath(b)
+		path := ipctest.SocketPath(b)
 		a := expect(n)
-		r := startReader(b, a.handle, path, udsipc.WithMaxConnections(n), udsipc.WithInactivityTimeout(0))
+		r := ipctest.StartReader(b, a.handle, path, udsipc.WithMaxConnections(n), udsipc.WithInactivityTimeout(0))
 		conns := make([]net.Conn, n)
 		before := memory()
 		for i := range conns {
@@ -373,13 +293,13 @@ func BenchmarkIdleConnections(b *testing.B) {
 		for _, conn := range conns {
 			conn.Close()
 		}
-		stop(b, r)
+		ipctest.Stop(b, r)
 	}
 }
 
 // BenchmarkReturn is the time from a reader's return to its first message, after an outage of 20 ms.
 func BenchmarkReturn(b *testing.B) {
-	path := socketPath(b)
+	path := ipctest.SocketPath(b)
 	arrived := make(chan struct{}, 1)
 	handler := func([]byte) error {
 		select {
@@ -388,8 +308,8 @@ func BenchmarkReturn(b *testing.B) {
 		}
 		return nil
 	}
-	r := startReader(b, handler, path)
-	w := startWriter(b, path)
+	r := ipctest.StartReader(b, handler, path)
+	w := ipctest.StartWriter(b, path)
 	var total time.Duration
 	for range b.N {
 		if err := w.WriteMessage([]byte("before")); err != nil {
@@ -397,12 +317,12 @@ func BenchmarkReturn(b *testing.B) {
 		}
 		<-arrived
 		time.Sleep(20 * time.Millisecond)
-		stop(b, r)
+		ipctest.Stop(b, r)
 		if err := w.WriteMessage([]byte("while away")); err != nil && !errors.Is(err, udsipc.ErrBufferFull) {
 			b.Fatal(err)
 		}
 		time.Sleep(20 * time.Millisecond)
-		r = startReader(b, handler, path)
+		r = ipctest.StartReader(b, handler, path)
 		began := time.Now()
 		<-arrived
 		total += time.Since(began)
@@ -410,31 +330,7 @@ func BenchmarkReturn(b *testing.B) {
 	b.ReportMetric(float64(total.Microseconds())/1000/float64(b.N), "ms/return")
 }
 
-// socketPath returns a path for a socket that is short enough on every system.
-func socketPath(tb testing.TB) string {
-	tb.Helper()
-	return filepath.Join(tb.TempDir(), "s")
-}
-
-// tcpAddress returns an address on which nobody listens.
-func tcpAddress(tb testing.TB) string {
-	tb.Helper()
-	for range 1000 {
-		// Below the ports that the system gives to clients (ip_local_port_range), so that nobody takes it meanwhile.
-		address := fmt.Sprintf("127.0.0.1:%d", 10000+nextPort.Add(1)%20000)
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return "tcp://" + address
-		}
-	}
-	tb.Fatal("no port is free")
-	return ""
-}
-
-// nextPort begins somewhere else in each process.
-var nextPort atomic.Uint32
-
-func init() { nextPort.Store(rand.Uint32N(20000)) }
+func init() { ipctest.NextPort.Store(rand.Uint32N(20000)) }
 
 // BenchmarkFairness is the time from a write to the handler for messages of 100 quiet connections, each
 // with ten of them a second, alone and beside one that sends as fast as it can.
@@ -448,8 +344,8 @@ func fairness(b *testing.B, loud, quiet int) {
 	var mu sync.Mutex
 	var took []time.Duration
 	done := make(chan struct{})
-	path := socketPath(b)
-	startReader(b, func(data []byte) error {
+	path := ipctest.SocketPath(b)
+	ipctest.StartReader(b, func(data []byte) error {
 		if data[0] != 'q' {
 			return nil
 		}
@@ -464,7 +360,7 @@ func fairness(b *testing.B, loud, quiet int) {
 	block := bytes.Repeat(append(binary.AppendUvarint(nil, 128), make([]byte, 128)...), 500)
 	var wg sync.WaitGroup
 	for range loud {
-		conn := mustDial(b, path)
+		conn := ipctest.MustDial(b, path)
 		wg.Go(func() {
 			for {
 				if _, err := conn.Write(block); err != nil {
@@ -480,7 +376,7 @@ func fairness(b *testing.B, loud, quiet int) {
 	}
 	b.ResetTimer()
 	for range quiet {
-		conn := mustDial(b, path)
+		conn := ipctest.MustDial(b, path)
 		wg.Go(func() {
 			frame := append([]byte{9, 'q'}, make([]byte, 8)...)
 			for tick := time.NewTicker(100 * time.Millisecond); ; {

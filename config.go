@@ -12,10 +12,14 @@ import (
 	"math"
 	"net"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/socket"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 type sharedConfig struct {
-	address          address
+	address          socket.Address
 	addrText         string // The address as it was given, for errors.
 	maxMessageSize   uint64
 	heartbeatTimeout time.Duration
@@ -42,9 +46,9 @@ func (c *sharedConfig) queueBytes() uint64 {
 }
 
 // queueLimits are those of a conversation's queue.
-func (c *sharedConfig) queueLimits() queueLimits {
-	return queueLimits{
-		messages: c.maxBufferedWrites, bytes: c.queueBytes(), dropOldest: c.overflow == OverflowDropOldest,
+func (c *sharedConfig) queueLimits() queue.Limits {
+	return queue.Limits{
+		Messages: c.maxBufferedWrites, Bytes: c.queueBytes(), DropOldest: c.overflow == OverflowDropOldest,
 	}
 }
 
@@ -99,7 +103,7 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 		return c, invalidTimeout("WithMaxBackoff", c.maxBackoff, "more than 0")
 	case c.maxAge < 0:
 		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
-	case c.tlsSet && c.tls.ServerName == "" && !c.tls.InsecureSkipVerify && c.address.host() == "":
+	case c.tlsSet && c.tls.ServerName == "" && !c.tls.InsecureSkipVerify && c.address.Host() == "":
 		return c, fmt.Errorf("udsipc: WithTLS for %q: set the configuration's ServerName, the name in the reader's certificate", text)
 	case c.dialer == nil:
 		return c, c.checkPlaintext(text)
@@ -110,7 +114,7 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 // check is for what both sides have.
 func (c *sharedConfig) check(text string) error {
 	var err error
-	if c.address, err = parseAddress(text); err != nil {
+	if c.address, err = socket.Parse(text); err != nil {
 		return err
 	}
 	if c.maxMessageSize == 0 {
@@ -141,7 +145,7 @@ func (c *sharedConfig) check(text string) error {
 		return invalidTimeout("WithWriteTimeout", c.writeTimeout, "more than 0")
 	case c.overflow < OverflowRefuse || c.overflow > OverflowDropOldest:
 		return fmt.Errorf("udsipc: WithOverflow(%v): no such policy", c.overflow)
-	case c.heartbeatTimeout != 0 && c.heartbeatTimeout < minHeartbeatTimeout:
+	case c.heartbeatTimeout != 0 && c.heartbeatTimeout < wire.MinHeartbeatTimeout:
 		return invalidTimeout("WithHeartbeatTimeout", c.heartbeatTimeout, "0, which is never, or 100 ms or more")
 	}
 	return nil
@@ -152,7 +156,7 @@ func (c *sharedConfig) checkPlaintext(text string) error {
 	if c.tlsSet || c.plaintext {
 		return nil
 	}
-	if c.address = c.address.keptOnMachine(); c.address.isLoopback() {
+	if c.address = c.address.KeptOnMachine(); c.address.IsLoopback() {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)

@@ -10,6 +10,11 @@ import (
 	"math"
 	"net"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/receiver"
+	"github.com/udsipc/udsipc/internal/socket"
+	"github.com/udsipc/udsipc/internal/systemd"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // What a Conn has of Dial as well.
@@ -90,7 +95,7 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
 	case c.socketUID < -1 || c.socketGID < -1:
 		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
-	case (c.socketModeSet || c.listenSpec().ownerSet()) && (c.listener != nil || !c.address.isFile()):
+	case (c.socketModeSet || c.listenSpec().OwnerSet()) && (c.listener != nil || !c.address.IsFile()):
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o), WithSocketOwner(%d, %d): %q has no socket file that this Reader makes; use WithAuthorizer or WithTLS",
 			uint32(c.socketMode), c.socketUID, c.socketGID, text)
 	case c.listenerSet && c.listener == nil:
@@ -111,24 +116,24 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 }
 
 // server returns what a server needs of this: everything but what is done with the messages.
-func (c *readerConfig) server(memory *readMemory) serverConfig {
-	return serverConfig{
-		addrText: c.addrText,
+func (c *readerConfig) server(memory *readMemory) receiver.Config {
+	return receiver.Config{
+		AddrText: c.addrText,
 
-		listener: c.listener, systemdName: c.systemdName, withoutSystemd: c.withoutSystemd,
-		checkPassed: c.checkPassed, socket: c.listenSpec(), storeKey: c.storeKey(),
+		Listener: c.listener, SystemdName: c.systemdName, WithoutSystemd: c.withoutSystemd,
+		CheckPassed: c.checkPassed, Socket: c.listenSpec(), StoreKey: c.storeKey(),
 
-		maxAcceptErrors: c.maxAcceptErrors, maxConnections: c.maxConnections, maxConnectionsPerUser: c.maxConnectionsPerUser,
-		maxWriterStates: c.maxWriterStates, writerRetention: c.writerRetention, maxRedeliveries: c.maxRedeliveries,
-		heartbeatTimeout: c.heartbeatTimeout, handshakeTimeout: c.handshakeTimeout,
+		MaxAcceptErrors: c.maxAcceptErrors, MaxConnections: c.maxConnections, MaxConnectionsPerUser: c.maxConnectionsPerUser,
+		MaxWriterStates: c.maxWriterStates, WriterRetention: c.writerRetention, MaxRedeliveries: c.maxRedeliveries,
+		HeartbeatTimeout: c.heartbeatTimeout, HandshakeTimeout: c.handshakeTimeout,
 
-		in: c.inLimits(), readMemory: memory, tls: c.tls, authorizer: authorizePeer(c.authorizer),
+		In: c.inLimits(), ReadMemory: memory, Tls: c.tls, Authorizer: authorizePeer(c.authorizer),
 
-		report: c.onError.report,
+		Report: c.onError.report,
 
-		notify: notifyConfig{
-			addrText: c.addrText, disabled: c.withoutSystemd || c.withoutNotifications, withoutReady: c.withoutReady,
-			statusInterval: c.statusInterval, hungTimeout: c.hungTimeout,
+		Notify: systemd.NotifyConfig{
+			AddrText: c.addrText, Disabled: c.withoutSystemd || c.withoutNotifications, WithoutReady: c.withoutReady,
+			StatusInterval: c.statusInterval, HungTimeout: c.hungTimeout,
 		},
 	}
 }
@@ -153,8 +158,8 @@ func (c *readerConfig) sendLimit() int64 {
 }
 
 // listenSpec is what the listener is to be like.
-func (c *readerConfig) listenSpec() listenSpec {
-	return listenSpec{address: c.address, mode: c.socketMode, uid: c.socketUID, gid: c.socketGID}
+func (c *readerConfig) listenSpec() socket.Spec {
+	return socket.Spec{Address: c.address, Mode: c.socketMode, Uid: c.socketUID, Gid: c.socketGID}
 }
 
 // checkLimits is for what a Reader puts up with.
@@ -176,7 +181,7 @@ func (c *readerConfig) checkLimits() error {
 		return fmt.Errorf("udsipc: WithMaxWriterStates(%d): want 1 or more", c.maxWriterStates)
 	case c.writerRetention <= 0:
 		return invalidTimeout("WithWriterRetention", c.writerRetention, "more than 0")
-	case c.statusInterval != 0 && c.statusInterval < minStatusInterval:
+	case c.statusInterval != 0 && c.statusInterval < systemd.MinStatusInterval:
 		return invalidTimeout("WithStatusInterval", c.statusInterval, "0, which is never, or 100 ms or more")
 	case c.hungTimeout < 0:
 		return invalidTimeout("WithHungTimeout", c.hungTimeout, "0, which is as long as the watchdog's interval, or more")
@@ -185,9 +190,9 @@ func (c *readerConfig) checkLimits() error {
 }
 
 // inLimits are those of each connection.
-func (c *readerConfig) inLimits() inLimits {
-	return inLimits{
-		maxMessageSize: c.maxMessageSize, readSize: int(c.readBufferSize), idleTimeout: c.inactivityTimeout,
-		firstMessageTimeout: c.firstMessageTimeout, messageTimeout: c.messageTimeout,
+func (c *readerConfig) inLimits() transport.Limits {
+	return transport.Limits{
+		MaxMessageSize: c.maxMessageSize, ReadSize: int(c.readBufferSize), IdleTimeout: c.inactivityTimeout,
+		FirstMessageTimeout: c.firstMessageTimeout, MessageTimeout: c.messageTimeout,
 	}
 }

@@ -3,7 +3,7 @@
 package udsipc
 
 // This file is a connection for conversations, in both directions: the receiving one is that of a Reader
-// (conn_read.go), the sending one is the queue of a Writer without its goroutine (conn_send.go).
+// (in_read.go), the sending one is the queue of a Writer without its goroutine (conn_send.go).
 
 import (
 	"context"
@@ -16,6 +16,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/sender"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // A Conn is a full-duplex connection: what Dial and Listener.Accept return. Each direction is a
@@ -26,7 +31,7 @@ import (
 // no message twice.
 type Conn struct {
 	conn  net.Conn
-	in    *inbound
+	in    *transport.In
 	peer  Peer
 	where string
 	limit uint64
@@ -34,12 +39,12 @@ type Conn struct {
 	reading sync.Mutex // Held while a message is read; guards in.
 
 	// What is sent.
-	queue         *queue
-	out           *inline
+	queue         *queue.Queue
+	out           *sender.Inline
 	blockWhenFull bool          // A message waits for room.
 	closeTimeout  time.Duration // Of Close.
 	stalledCount  *atomic.Uint64
-	writeDeadline writeDeadline
+	writeDeadline sender.Deadline
 	sendErr       atomic.Pointer[OpError] // Why nothing can be sent any more.
 
 	sendFailed chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
@@ -55,25 +60,25 @@ type Conn struct {
 }
 
 // newConn returns a Conn with a queue of its own over what in reads from. shared may be nil.
-func newConn(in *inbound, peer Peer, cfg *sharedConfig, shared *sharedLimit) *Conn {
+func newConn(in *transport.In, peer Peer, cfg *sharedConfig, shared *queue.SharedLimit) *Conn {
 	limits := cfg.queueLimits()
-	limits.undrained, limits.shared = true, shared
-	return newQueueConn(in, peer, cfg, newQueue(limits))
+	limits.Undrained, limits.Shared = true, shared
+	return newQueueConn(in, peer, cfg, queue.New(limits))
 }
 
 // newQueueConn returns a Conn that sends the messages of q.
-func newQueueConn(in *inbound, peer Peer, cfg *sharedConfig, q *queue) *Conn {
+func newQueueConn(in *transport.In, peer Peer, cfg *sharedConfig, q *queue.Queue) *Conn {
 	c := &Conn{
-		conn: in.connection(), in: in, peer: peer, where: cfg.addrText, limit: cfg.maxMessageSize,
+		conn: in.Connection(), in: in, peer: peer, where: cfg.addrText, limit: cfg.maxMessageSize,
 		queue:         q,
 		blockWhenFull: cfg.overflow == OverflowBlock || !cfg.overflowSet,
 		closeTimeout:  cfg.writeTimeout,
 		closed:        make(chan struct{}),
 	}
-	c.out = newInline(inlineConfig{
-		conn: c.conn, queue: q, stallTimeout: cfg.stallTimeout, closeTimeout: cfg.writeTimeout, closing: c.isClosing.Load, failed: c.failSending,
+	c.out = sender.NewInline(sender.InlineConfig{
+		Conn: c.conn, Queue: q, StallTimeout: cfg.stallTimeout, CloseTimeout: cfg.writeTimeout, Closing: c.isClosing.Load, Failed: c.failSending,
 	})
-	in.keepOpenIf(c.inUse)
+	in.KeepOpenIf(c.inUse)
 	return c
 }
 
@@ -98,13 +103,13 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 }
 
 // dialIn connects to a Listener, and returns what reads from the connection.
-func dialIn(ctx context.Context, cfg *writerConfig) (*inbound, Peer, error) {
+func dialIn(ctx context.Context, cfg *writerConfig) (*transport.In, Peer, error) {
 	conn, peer, err := cfg.connect(ctx, &lastDialID)
 	if err != nil {
 		return nil, Peer{}, asOpError(OpDial, cfg.addrText, err)
 	}
-	limits := inLimits{maxMessageSize: cfg.maxMessageSize, readSize: defaultReadBuffer, messageTimeout: defaultMessageTimeout}
-	return newInbound(conn, limits, &readMemory{limit: defaultReadMemory}), peer, nil
+	limits := transport.Limits{MaxMessageSize: cfg.maxMessageSize, ReadSize: defaultReadBuffer, MessageTimeout: defaultMessageTimeout}
+	return transport.NewIn(conn, limits, &readMemory{limit: defaultReadMemory}), peer, nil
 }
 
 // lastDialID counts the connections of this process that Dial has made.
@@ -129,18 +134,18 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 		return nil, c.readError(net.ErrClosed)
 	}
 	for {
-		data, ok, err := c.in.next()
+		data, ok, err := c.in.Next()
 		switch {
 		case ok:
 			return data, nil
-		case err == errSessionPreface:
+		case err == transport.ErrSessionPreface:
 			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
 		}
 		if err != nil {
 			return nil, asOpError(OpRead, c.where, err)
 		}
 		runtime.Gosched() // Who got the last messages may go first.
-		if err := c.in.fill(); err != nil {
+		if err := c.in.Fill(); err != nil {
 			return nil, c.readError(err)
 		}
 	}
@@ -149,17 +154,17 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 // readError says what the end of reading means.
 func (c *Conn) readError(err error) error {
 	why := c.sendErr.Load()
-	switch n := c.in.partialBytes(); {
+	switch n := c.in.PartialBytes(); {
 	case c.isClosing.Load() && why != nil:
 		err = why.Err // Why this side ended it.
-	case c.isClosing.Load(), errors.Is(err, errGracefulEnd):
+	case c.isClosing.Load(), errors.Is(err, transport.ErrGracefulEnd):
 		err = fmt.Errorf("%w: by this side: %w", ErrConnectionClosed, net.ErrClosed)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ErrTooSlow):
 	case n > 0:
 		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, unexpected(err))
-	case c.in.skipping() > 0:
-		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.skipping(), unexpected(err))
-	case err == io.EOF && endedByNotify(c.conn):
+	case c.in.Skipping() > 0:
+		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.Skipping(), unexpected(err))
+	case err == io.EOF && transport.EndedByNotify(c.conn):
 		return io.EOF
 	case err == io.EOF:
 		err = fmt.Errorf("%w without the notice that TLS asks for: %w", ErrConnectionClosed, io.ErrUnexpectedEOF)
@@ -181,7 +186,7 @@ func unexpected(err error) error {
 // messages that the kernel has already accepted, then io.EOF. Only a Unix socket on Linux supports
 // this; otherwise the error is errors.ErrUnsupported, and nothing happens.
 func (c *Conn) CloseRead() error {
-	if !closeRead(c.conn) {
+	if !transport.CloseRead(c.conn) {
 		return asOpError(OpRead, c.where, errors.ErrUnsupported)
 	}
 	return nil
@@ -189,10 +194,10 @@ func (c *Conn) CloseRead() error {
 
 // inUse says whether the connection is used although nothing comes.
 func (c *Conn) inUse() bool {
-	counts, _ := c.queue.snapshot()
-	sent := counts.accepted != c.lastAccepted
-	c.lastAccepted = counts.accepted
-	return sent || counts.queued > 0 || c.keepOpenFunc != nil && c.keepOpenFunc()
+	counts, _ := c.queue.Snapshot()
+	sent := counts.Accepted != c.lastAccepted
+	c.lastAccepted = counts.Accepted
+	return sent || counts.Queued > 0 || c.keepOpenFunc != nil && c.keepOpenFunc()
 }
 
 // Peer returns the other end of the connection.
@@ -203,24 +208,24 @@ func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 
 // SetReadDeadline sets the time after which ReadMessage fails, also in a running call. A zero time,
 // the default, is no deadline.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.setUserDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.in.SetUserDeadline(t) }
 
 // SetWriteDeadline sets the time after which WriteMessage stops waiting for space in the queue,
 // also in a running call. A zero time, the default, is no deadline. Queued messages are still
 // written.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.writeDeadline.set(t)
+	c.writeDeadline.Set(t)
 	return nil
 }
 
 // SetDeadline sets the read and the write deadline.
 func (c *Conn) SetDeadline(t time.Time) error {
-	return firstError(c.SetWriteDeadline(t), c.SetReadDeadline(t))
+	return errdefs.First(c.SetWriteDeadline(t), c.SetReadDeadline(t))
 }
 
 // releaseRead gives back what reading holds, once nobody reads.
 func (c *Conn) releaseRead() {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	c.in.releaseBuffer()
+	c.in.ReleaseBuffer()
 }

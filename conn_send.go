@@ -2,13 +2,17 @@
 
 package udsipc
 
-// This file is the sending direction of a Conn, and its end. sender_inline.go writes what is queued.
+// This file is the sending direction of a Conn, and its end. inline.go writes what is queued.
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/sender"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // WriteMessage copies data and returns; the caller may reuse it at once. On an idle socket, the
@@ -22,14 +26,14 @@ import (
 // cause, which is final.
 func (c *Conn) WriteMessage(data []byte) error {
 	if uint64(len(data)) > c.limit {
-		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
+		return asOpError(OpWrite, c.where, errdefs.OverLimit(uint64(len(data)), c.limit))
 	}
-	_, idle, err := c.queue.enqueue(data)
-	for c.blockWhenFull && (err == errBufferFull || errors.Is(err, errDeadlineChanged)) {
-		_, idle, err = c.queue.enqueueWait(c.writeDeadline.context(), data)
+	_, idle, err := c.queue.Enqueue(data)
+	for c.blockWhenFull && (err == errdefs.BufferFull || errors.Is(err, sender.ErrDeadlineChanged)) {
+		_, idle, err = c.queue.EnqueueWait(c.writeDeadline.Context(), data)
 	}
 	if idle {
-		c.out.send()
+		c.out.Send()
 	}
 	if err == nil {
 		return nil
@@ -38,18 +42,18 @@ func (c *Conn) WriteMessage(data []byte) error {
 }
 
 // TryWriteMessage is WriteMessage, but never waits for space: it returns ErrBufferFull.
-func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.enqueue) }
+func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.Enqueue) }
 
 // writeNow writes a message that put takes into the queue without waiting.
 func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) error {
 	if uint64(len(data)) > c.limit {
-		return asOpError(OpWrite, c.where, overLimit(uint64(len(data)), c.limit))
+		return asOpError(OpWrite, c.where, errdefs.OverLimit(uint64(len(data)), c.limit))
 	}
 	_, idle, err := put(data)
 	if idle {
-		c.out.send()
+		c.out.Send()
 	}
-	if err == nil || err == errBufferFull {
+	if err == nil || err == errdefs.BufferFull {
 		return err
 	}
 	return c.writeError(err)
@@ -57,47 +61,47 @@ func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) err
 
 // writeError says why a message was not taken.
 func (c *Conn) writeError(err error) error {
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, errdefs.Stopped) {
 		if why := c.sendErr.Load(); why != nil {
 			return why
 		}
-		err = fmt.Errorf("%w: by this side: %w", errConnectionClosed, net.ErrClosed)
+		err = fmt.Errorf("%w: by this side: %w", errdefs.ConnectionClosed, net.ErrClosed)
 	}
 	return asOpError(OpWrite, c.where, err)
 }
 
 // Dropped returns the number of messages that OverflowDropOldest has dropped.
 func (c *Conn) Dropped() uint64 {
-	counts, _ := c.queue.snapshot()
-	return counts.dropped
+	counts, _ := c.queue.Snapshot()
+	return counts.Dropped
 }
 
 // Flush blocks until the kernel has taken all earlier messages, or ctx ends.
 func (c *Conn) Flush(ctx context.Context) error {
-	if err := c.queue.flush(ctx); err != nil {
+	if err := c.queue.Flush(ctx); err != nil {
 		return asOpError(OpFlush, c.where, err)
 	}
 	if why := c.sendErr.Load(); why != nil {
 		return why
 	}
-	return asOpError(OpFlush, c.where, c.queue.undeliveredErr())
+	return asOpError(OpFlush, c.where, c.queue.UndeliveredErr())
 }
 
 // failSending notes why nothing can be sent any more.
 func (c *Conn) failSending(err error) {
 	if c.sendFailed != nil {
-		if !readableAfter(c.conn, err) {
+		if !transport.ReadableAfter(c.conn, err) {
 			c.forceClose()
 		} // Else what the peer has sent can still be read, and after that its end.
 		close(c.sendFailed)
 		return
 	}
-	stalled := errors.Is(err, errBackpressure)
+	stalled := errors.Is(err, errdefs.Backpressure)
 	err = asOpError(OpWrite, c.where, err)
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)
 	}
-	c.queue.discardAll(nil)
+	c.queue.DiscardAll(nil)
 	if stalled {
 		if c.stalledCount != nil {
 			c.stalledCount.Add(1)
@@ -120,11 +124,11 @@ func (c *Conn) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), c.closeTimeout)
 		defer cancel()
 		release := context.AfterFunc(ctx, c.forceClose) // Whatever hangs ends with the connection.
-		c.closeErr = asOpError(OpStop, c.where, c.out.finish(ctx, c.discardInput))
+		c.closeErr = asOpError(OpStop, c.where, c.out.Finish(ctx, c.discardInput))
 		release()
 		c.forceClose()
 		c.reading.Lock()
-		c.in.abandonBuffer()
+		c.in.AbandonBuffer()
 		c.reading.Unlock()
 		close(c.closed)
 		if c.ended != nil {
@@ -139,8 +143,8 @@ func (c *Conn) Close() error {
 // errors.ErrUnsupported for a connection without half-close, and ErrBackpressure for TLS if the
 // peer makes no space for the notice within WithWriteTimeout.
 func (c *Conn) CloseWrite() error {
-	c.queue.close()
-	return asOpError(OpWrite, c.where, closeWriteWithin(c.conn, c.closeTimeout))
+	c.queue.Close()
+	return asOpError(OpWrite, c.where, transport.CloseWriteWithin(c.conn, c.closeTimeout))
 }
 
 // discardInput throws away what lies in the socket, unless somebody reads it.
@@ -149,7 +153,7 @@ func (c *Conn) discardInput(scratch []byte) {
 		return
 	}
 	defer c.reading.Unlock()
-	if discardUnread(c.conn, scratch) {
+	if transport.DiscardUnread(c.conn, scratch) {
 		c.isClosing.Store(true) // What is missing cannot be read.
 	}
 }
@@ -157,6 +161,6 @@ func (c *Conn) discardInput(scratch []byte) {
 // forceClose ends the connection at once.
 func (c *Conn) forceClose() {
 	c.isClosing.Store(true)
-	closeNow(c.conn)
-	c.in.cancelWait()
+	transport.CloseNow(c.conn)
+	c.in.CancelWait()
 }

@@ -16,42 +16,20 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/internal/wire"
 )
-
-// listen returns a Listener that ends with the test.
-func listen(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Listener {
-	tb.Helper()
-	var l *udsipc.Listener
-	whileInUse(tb, func() (err error) { l, err = udsipc.Listen(address, opts...); return err })
-	tb.Cleanup(func() { l.Close() })
-	return l
-}
-
-// converse returns the two ends of a connection, which end with the test: the one that dialled first.
-func converse(tb testing.TB, l *udsipc.Listener, address string, opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
-	tb.Helper()
-	dialled, err := udsipc.Dial(tb.Context(), address, opts...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { dialled.Close() })
-	if accepted, err = l.Accept(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { accepted.Close() })
-	return dialled, accepted
-}
 
 // overConversations runs a test over each transport, and over TLS.
 func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *udsipc.Conn)) {
-	overAddresses(t, func(t *testing.T, address string) {
-		dialled, accepted := converse(t, listen(t, address), address)
+	ipctest.OverAddresses(t, func(t *testing.T, address string) {
+		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, address), address)
 		test(t, dialled, accepted)
 	})
 	t.Run("tls", func(t *testing.T) {
-		server, client := newAuthority(t).configs(t)
-		path := socketPath(t)
-		dialled, accepted := converse(t, listen(t, path, udsipc.WithTLS(server)), path, udsipc.WithTLS(client))
+		server, client := ipctest.NewAuthority(t).Configs(t)
+		path := ipctest.SocketPath(t)
+		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithTLS(server)), path, udsipc.WithTLS(client))
 		test(t, dialled, accepted)
 	})
 }
@@ -133,8 +111,8 @@ func TestConversationFromManyGoroutines(t *testing.T) {
 
 // TestConnMessages ends with the connection, or when its loop does.
 func TestConnMessages(t *testing.T) {
-	path := socketPath(t)
-	dialled, accepted := converse(t, listen(t, path), path)
+	path := ipctest.SocketPath(t)
+	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path), path)
 	for n := range 5 {
 		if err := dialled.WriteMessage([]byte{byte(n)}); err != nil {
 			t.Fatal(err)
@@ -167,17 +145,17 @@ func TestConnIsCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
-	stream := frames("one", strings.Repeat("x", 200), "")
+	stream := ipctest.Frames("one", strings.Repeat("x", 200), "")
 	whole := map[int]int{0: 0, 4: 1, 206: 2, 207: 3} // Messages, where a cut is between two.
 	for offset := range len(stream) + 1 {
-		path := socketPath(t)
-		l := listen(t, path)
-		raw := mustDial(t, path)
+		path := ipctest.SocketPath(t)
+		l := ipctest.Listen(t, path)
+		raw := ipctest.MustDial(t, path)
 		accepted, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, raw, stream[:offset])
+		ipctest.MustWrite(t, raw, stream[:offset])
 		raw.Close()
 		var count int
 		for {
@@ -224,7 +202,7 @@ func TestConnDeadlines(t *testing.T) {
 		if err := dialled.SetReadDeadline(time.Unix(1, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if err := await(t, "a reader that waits is woken", woken); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := ipctest.Await(t, "a reader that waits is woken", woken); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error(err)
 		}
 		if err := dialled.SetReadDeadline(time.Time{}); err != nil {
@@ -242,8 +220,8 @@ func TestConnDeadlines(t *testing.T) {
 // TestConnWriteDeadline: with nobody who reads, a queue fills and the deadline ends the wait, once it comes.
 func TestConnWriteDeadline(t *testing.T) {
 	t.Parallel()
-	path := socketPath(t)
-	dialled, accepted := converse(t, listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
+	path := ipctest.SocketPath(t)
+	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
 	message := make([]byte, 100_000)
 	written := make(chan error, 1)
 	go func() { // Ends with the deadline.
@@ -261,7 +239,7 @@ func TestConnWriteDeadline(t *testing.T) {
 	if err := dialled.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if err := await(t, "the end of the wait", written); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, udsipc.ErrBufferFull) {
+	if err := ipctest.Await(t, "the end of the wait", written); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, udsipc.ErrBufferFull) {
 		t.Error(err)
 	}
 	if err := dialled.SetWriteDeadline(time.Time{}); err != nil {
@@ -269,7 +247,7 @@ func TestConnWriteDeadline(t *testing.T) {
 	}
 	got := make(chan error, 1)
 	go func() { _, err := accepted.ReadMessage(); got <- err }() // Ends with the message.
-	if err := await(t, "a message that was queued", got); err != nil {
+	if err := ipctest.Await(t, "a message that was queued", got); err != nil {
 		t.Error(err)
 	}
 	if err := dialled.Close(); !errors.Is(err, udsipc.ErrBackpressure) { // The rest has no room.
@@ -278,8 +256,8 @@ func TestConnWriteDeadline(t *testing.T) {
 }
 
 func TestConnOverflow(t *testing.T) {
-	path := socketPath(t)
-	dialled, _ := converse(t, listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithOverflow(udsipc.OverflowRefuse))
+	path := ipctest.SocketPath(t)
+	dialled, _ := ipctest.Converse(t, ipctest.Listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithOverflow(udsipc.OverflowRefuse))
 	for range 1000 {
 		if err := dialled.WriteMessage(make([]byte, 100_000)); err != nil {
 			if !errors.Is(err, udsipc.ErrBufferFull) {
@@ -295,7 +273,7 @@ func TestConnOverflow(t *testing.T) {
 func TestConnLosesItsPeer(t *testing.T) {
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		accepted.Close()
-		until(t, "writing fails", func() bool { return dialled.WriteMessage([]byte("anybody?")) != nil })
+		ipctest.Until(t, "writing fails", func() bool { return dialled.WriteMessage([]byte("anybody?")) != nil })
 		if err := dialled.WriteMessage(nil); !errors.Is(err, udsipc.ErrConnectionClosed) {
 			t.Error(err)
 		}
@@ -310,14 +288,14 @@ func TestConnTakesNothingElse(t *testing.T) {
 		bytes []byte
 		want  error
 	}{
-		"a message over the limit": {frames(strings.Repeat("x", 101)), udsipc.ErrMessageTooLarge},
+		"a message over the limit": {ipctest.Frames(strings.Repeat("x", 101)), udsipc.ErrMessageTooLarge},
 		"no length":                {bytes.Repeat([]byte{0xff}, 11), udsipc.ErrInvalidLengthPrefix},
-		"a session":                {udsipc.Hello{Writer: udsipc.WriterID{1}, Attempt: 1, First: 1}.Bytes(), udsipc.ErrInvalidLengthPrefix},
+		"a session":                {wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 1}.Append(nil), udsipc.ErrInvalidLengthPrefix},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := socketPath(t)
-			l := listen(t, path, udsipc.WithMaxMessageSize(100))
-			mustWrite(t, mustDial(t, path), test.bytes)
+			path := ipctest.SocketPath(t)
+			l := ipctest.Listen(t, path, udsipc.WithMaxMessageSize(100))
+			ipctest.MustWrite(t, ipctest.MustDial(t, path), test.bytes)
 			accepted, err := l.Accept()
 			if err != nil {
 				t.Fatal(err)
@@ -334,9 +312,9 @@ func TestConnTakesNothingElse(t *testing.T) {
 }
 
 func TestListenerCloses(t *testing.T) {
-	path := socketPath(t)
-	l := listen(t, path)
-	dialled, accepted := converse(t, l, path)
+	path := ipctest.SocketPath(t)
+	l := ipctest.Listen(t, path)
+	dialled, accepted := ipctest.Converse(t, l, path)
 	waiting := make(chan error, 1)
 	go func() { _, err := l.Accept(); waiting <- err }() // Ends with l.
 	for range 2 {
@@ -344,7 +322,7 @@ func TestListenerCloses(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := await(t, "Accept", waiting); !errors.Is(err, net.ErrClosed) {
+	if err := ipctest.Await(t, "Accept", waiting); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 	if _, err := udsipc.Dial(t.Context(), path); !errors.Is(err, udsipc.ErrNoConsumer) {
@@ -359,10 +337,10 @@ func TestListenerCloses(t *testing.T) {
 }
 
 func TestListenerRefuses(t *testing.T) {
-	path := socketPath(t)
-	errs := collect()
-	l := listen(t, path, udsipc.WithMaxConnections(1), udsipc.WithReaderErrorCallback(errs.callback))
-	dialled, _ := converse(t, l, path)
+	path := ipctest.SocketPath(t)
+	errs := ipctest.Collect()
+	l := ipctest.Listen(t, path, udsipc.WithMaxConnections(1), udsipc.WithReaderErrorCallback(errs.Callback))
+	dialled, _ := ipctest.Converse(t, l, path)
 	second, err := udsipc.Dial(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -371,13 +349,13 @@ func TestListenerRefuses(t *testing.T) {
 	if _, err := second.ReadMessage(); err != io.EOF {
 		t.Error(err)
 	}
-	errs.want(t, udsipc.ErrTooManyConnections)
+	errs.Want(t, udsipc.ErrTooManyConnections)
 	dialled.Close()
 }
 
 func TestConversationKnowsItsPeer(t *testing.T) {
-	path := socketPath(t)
-	dialled, accepted := converse(t, listen(t, path, udsipc.WithAuthorizer(udsipc.SameUser())), path, udsipc.WithAuthorizer(udsipc.SameUser()))
+	path := ipctest.SocketPath(t)
+	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithAuthorizer(udsipc.SameUser())), path, udsipc.WithAuthorizer(udsipc.SameUser()))
 	for _, c := range []*udsipc.Conn{dialled, accepted} {
 		if peer := c.Peer(); peer.Credentials == nil || peer.Credentials.UID != os.Getuid() || peer.ID == 0 {
 			t.Errorf("%+v", peer)
@@ -420,10 +398,10 @@ func TestDialErrors(t *testing.T) {
 		opts    []udsipc.WriterOption
 		want    error
 	}{
-		"nobody":            {t.Context(), socketPath(t), nil, udsipc.ErrNoConsumer},
+		"nobody":            {t.Context(), ipctest.SocketPath(t), nil, udsipc.ErrNoConsumer},
 		"no address":        {t.Context(), "", nil, udsipc.ErrInvalidSocketPath},
-		"an ended context":  {ctx, socketPath(t), nil, context.Canceled},
-		"an option to send": {t.Context(), socketPath(t), []udsipc.WriterOption{udsipc.WithMaxBufferedBytes(0)}, udsipc.ErrInvalidBufferSize},
+		"an ended context":  {ctx, ipctest.SocketPath(t), nil, context.Canceled},
+		"an option to send": {t.Context(), ipctest.SocketPath(t), []udsipc.WriterOption{udsipc.WithMaxBufferedBytes(0)}, udsipc.ErrInvalidBufferSize},
 	} {
 		if _, err := udsipc.Dial(test.ctx, test.address, test.opts...); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
@@ -432,7 +410,7 @@ func TestDialErrors(t *testing.T) {
 	if _, err := udsipc.Dial(t.Context(), "x", udsipc.WithAcknowledgements()); err == nil || !strings.Contains(err.Error(), "WithAcknowledgements") {
 		t.Error(err)
 	}
-	if _, err := udsipc.NewReader(ignore, "x", udsipc.WithOverflow(udsipc.OverflowBlock)); err == nil || !strings.Contains(err.Error(), "WithOverflow") {
+	if _, err := udsipc.NewReader(ipctest.Ignore, "x", udsipc.WithOverflow(udsipc.OverflowBlock)); err == nil || !strings.Contains(err.Error(), "WithOverflow") {
 		t.Error(err)
 	}
 	if _, err := udsipc.Listen("x", udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {})); err == nil {
@@ -445,7 +423,7 @@ func BenchmarkPingPong(b *testing.B) {
 	for _, size := range []int{128, 1 << 10} {
 		message := make([]byte, size)
 		b.Run(fmt.Sprintf("bare/%d", size), func(b *testing.B) {
-			client, server := socketPair(b)
+			client, server := ipctest.SocketPair(b)
 			go func() { // Ends with the connection.
 				buf := make([]byte, size)
 				for {
@@ -470,8 +448,8 @@ func BenchmarkPingPong(b *testing.B) {
 			client.Close()
 		})
 		b.Run(fmt.Sprintf("Conn/%d", size), func(b *testing.B) {
-			path := socketPath(b)
-			dialled, accepted := converse(b, listen(b, path), path)
+			path := ipctest.SocketPath(b)
+			dialled, accepted := ipctest.Converse(b, ipctest.Listen(b, path), path)
 			go func() { // Ends with the connection.
 				for data, err := range accepted.Messages() {
 					if err != nil || accepted.WriteMessage(data) != nil {
@@ -499,7 +477,7 @@ func TestListenerRefusesWhatIsForReaders(t *testing.T) {
 		"WithDeadLetter":  udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {}),
 		"WithHungTimeout": udsipc.WithHungTimeout(time.Second),
 	} {
-		if _, err := udsipc.NewListener(socketPath(t), opt); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := udsipc.NewListener(ipctest.SocketPath(t), opt); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

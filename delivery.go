@@ -4,7 +4,12 @@ package udsipc
 
 // This file is what a handler gets.
 
-import "context"
+import (
+	"context"
+
+	"github.com/udsipc/udsipc/internal/receiver"
+	"github.com/udsipc/udsipc/internal/wire"
+)
 
 // A MessageHandler handles one message. data is valid until it returns; copy it to keep it. A
 // handler that returns an error must not change data, because a redelivery uses the same memory.
@@ -33,7 +38,7 @@ type Delivery struct {
 type WriterID [16]byte
 
 // String returns the ID in hexadecimal.
-func (w WriterID) String() string { return id(w).String() }
+func (w WriterID) String() string { return wire.WriterID(w).String() }
 
 // A deliverer is the sink of one connection: it makes Deliveries for a handler and for dead letters.
 type deliverer struct {
@@ -44,14 +49,14 @@ type deliverer struct {
 }
 
 // newDeliverer returns the sink of a connection. Each of the callbacks may be nil.
-func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Delivery, err error)) sink {
+func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Delivery, err error)) receiver.Sink {
 	d := &deliverer{handler: handler, deadLetter: deadLetter, known: Delivery{Peer: peer}}
-	s := sink{session: func(writer id) { d.known.Writer = WriterID(writer) }}
+	s := receiver.Sink{Session: func(writer wire.WriterID) { d.known.Writer = WriterID(writer) }}
 	if handler != nil {
-		s.message = d.message
+		s.Message = d.message
 	}
 	if deadLetter != nil {
-		s.deadLetter = d.toDeadLetter
+		s.DeadLetter = d.toDeadLetter
 	}
 	return s
 }

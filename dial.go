@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // connect returns a connection that messages may be sent on, and who is at its other end. number counts connections.
@@ -20,9 +22,9 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 	if err != nil {
 		return nil, Peer{}, err
 	}
-	peer := peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
+	peer := transport.Peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
 	if conn, err = cfg.authenticate(ctx, conn, &peer); err != nil {
-		closeNow(conn)
+		transport.CloseNow(conn)
 		return nil, Peer{}, err
 	}
 	return conn, publicPeer(&peer), nil
@@ -31,7 +33,7 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 // dial connects, within WithDialTimeout.
 func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	if cfg.dialer == nil {
-		conn, err = cfg.address.dial(ctx, cfg.dialTimeout, int(cfg.writeBufferSize))
+		conn, err = cfg.address.Dial(ctx, cfg.dialTimeout, int(cfg.writeBufferSize))
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, cfg.dialTimeout)
 		defer cancel()
@@ -47,18 +49,18 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 
 // authenticate makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
 // connection.
-func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *peer) (net.Conn, error) {
+func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *transport.Peer) (net.Conn, error) {
 	var err error
-	if peer.Credentials, err = readCredentials(conn); err != nil && cfg.authorizer != nil {
+	if peer.Credentials, err = transport.ReadCredentials(conn); err != nil && cfg.authorizer != nil {
 		return conn, asOpError(OpAuthorize, cfg.addrText, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
-		conn = newTLSClient(conn, cfg.clientTLS())
+		conn = transport.NewTLSClient(conn, cfg.clientTLS())
 	}
-	if err := tlsHandshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
+	if err := transport.TLSHandshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
 		return conn, asOpError(OpHandshake, cfg.addrText, err)
 	}
-	if err := authorize(authorizePeer(cfg.authorizer), peer); err != nil {
+	if err := transport.Authorize(authorizePeer(cfg.authorizer), peer); err != nil {
 		return conn, asOpError(OpAuthorize, cfg.addrText+", "+peer.String(), err)
 	}
 	return conn, nil
@@ -66,10 +68,10 @@ func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *
 
 // clientTLS is the TLS configuration with the name of the host that is connected to.
 func (cfg *writerConfig) clientTLS() *tls.Config {
-	if cfg.tls.ServerName != "" || cfg.address.host() == "" {
+	if cfg.tls.ServerName != "" || cfg.address.Host() == "" {
 		return cfg.tls
 	}
 	config := cfg.tls.Clone()
-	config.ServerName = cfg.address.host()
+	config.ServerName = cfg.address.Host()
 	return config
 }

@@ -5,91 +5,95 @@ package udsipc
 // This file holds what goes wrong: the sentinels that errors.Is matches, and the one type in which
 // every error reaches a callback. The errors themselves are in errdefs.go.
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
 
 var (
 	// ErrBufferFull is returned by WriteMessage when the queue is at one of its bounds, and reported
 	// when OverflowDropOldest dropped messages to make room.
-	ErrBufferFull = errBufferFull
+	ErrBufferFull = errdefs.BufferFull
 
 	// ErrBackpressure is reported when a write has waited for WithWriteTimeout because the peer does
 	// not read. Nothing is lost by it: on a socket the Writer goes on waiting.
-	ErrBackpressure = errBackpressure
+	ErrBackpressure = errdefs.Backpressure
 
 	// ErrNoConsumer is reported when nobody accepts connections at the address.
-	ErrNoConsumer = errNoConsumer
+	ErrNoConsumer = errdefs.NoConsumer
 
 	// ErrNotConnected is returned when a context ended before there was a connection.
-	ErrNotConnected = errNotConnected
+	ErrNotConnected = errdefs.NotConnected
 
 	// ErrStopped is returned by what was called after Stop.
-	ErrStopped = errStopped
+	ErrStopped = errdefs.Stopped
 
 	// ErrMessageTooLarge is returned by WriteMessage for a message over WithMaxMessageSize, and
 	// reported by a Reader that refuses one, and by a Writer that sets one aside because its reader
 	// refuses it again and again.
-	ErrMessageTooLarge = errMessageTooLarge
+	ErrMessageTooLarge = errdefs.MessageTooLarge
 
 	// ErrInvalidLengthPrefix is reported when a peer sends a length prefix over 64 bits: what it
 	// writes is not this protocol.
-	ErrInvalidLengthPrefix = errInvalidLengthPrefix
+	ErrInvalidLengthPrefix = errdefs.InvalidLengthPrefix
 
 	// ErrConnectionClosed is reported when a connection ended in the middle of a message, and is the
 	// cause of a PossibleLossError.
-	ErrConnectionClosed = errConnectionClosed
+	ErrConnectionClosed = errdefs.ConnectionClosed
 
 	// ErrHandlerFailed is reported when a handler returned an error or panicked.
-	ErrHandlerFailed = errHandlerFailed
+	ErrHandlerFailed = errdefs.HandlerFailed
 
 	// ErrHandlerNil is returned by NewReader and NewDeliveryReader without a handler.
-	ErrHandlerNil = errHandlerNil
+	ErrHandlerNil = errdefs.HandlerNil
 
 	// ErrInvalidTimeout is returned by the constructors for a duration that makes no sense.
-	ErrInvalidTimeout = errInvalidTimeout
+	ErrInvalidTimeout = errdefs.InvalidTimeout
 
 	// ErrInvalidBufferSize is returned by the constructors for a size or a bound that makes no sense.
-	ErrInvalidBufferSize = errInvalidBufferSize
+	ErrInvalidBufferSize = errdefs.InvalidBufferSize
 
 	// ErrInvalidSocketPath is returned by the constructors for an address that cannot be one, and by
 	// Reader.Start when something other than a socket lies at the path.
-	ErrInvalidSocketPath = errInvalidSocketPath
+	ErrInvalidSocketPath = errdefs.InvalidSocketPath
 
 	// ErrSocketInUse is returned by Reader.Start when someone listens at the address already.
-	ErrSocketInUse = errSocketInUse
+	ErrSocketInUse = errdefs.SocketInUse
 
 	// ErrAcksUnsupported is reported by a Writer with WithAcknowledgements whose reader ended the
 	// connection without an answer, as one does that knows only plain frames, or speaks another
 	// version. The Writer keeps its messages and goes on trying.
-	ErrAcksUnsupported = errAcksUnsupported
+	ErrAcksUnsupported = errdefs.AcksUnsupported
 
 	// ErrInvalidSession is reported when a peer of an acknowledged connection sends what cannot be: a
 	// malformed hello, welcome or acknowledgement, or the number of a message that was never sent.
-	ErrInvalidSession = errInvalidSession
+	ErrInvalidSession = errdefs.InvalidSession
 
 	// ErrHeartbeatTimeout is reported when nothing came from a peer for longer than WithHeartbeatTimeout.
-	ErrHeartbeatTimeout = errHeartbeatTimeout
+	ErrHeartbeatTimeout = errdefs.HeartbeatTimeout
 
 	// ErrUnauthorized is reported when the authorizer refuses a peer.
-	ErrUnauthorized = errUnauthorized
+	ErrUnauthorized = errdefs.Unauthorized
 
 	// ErrHandshake is reported when a TLS handshake failed or took too long.
-	ErrHandshake = errHandshake
+	ErrHandshake = errdefs.Handshake
 
 	// ErrPlaintext is returned by the constructors for a TCP address that is not loopback, without
 	// WithTLS and without WithPlaintext.
-	ErrPlaintext = errPlaintext
+	ErrPlaintext = errdefs.Plaintext
 
 	// ErrTooSlow is reported when a peer takes longer for a message than a Reader allows.
-	ErrTooSlow = errTooSlow
+	ErrTooSlow = errdefs.TooSlow
 
 	// ErrHung is reported when a handler has not returned for longer than WithHungTimeout, or the
 	// goroutine that accepts connections does not answer, so that systemd's watchdog is not told that the
 	// process lives.
-	ErrHung = errHung
+	ErrHung = errdefs.Hung
 
 	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections
 	// or WithMaxConnectionsPerUser.
-	ErrTooManyConnections = errTooManyConnections
+	ErrTooManyConnections = errdefs.TooManyConnections
 )
 
 // An OpError is an error with its operation and address. Every error that reaches an ErrorCallback
@@ -124,11 +128,11 @@ const (
 // The mechanism names them alike: a key that is there twice is an error of the compiler.
 var _ = map[bool]struct{}{
 	false: {},
-	OpListen == opListen && OpAccept == opAccept && OpRead == opRead && OpHandle == opHandle &&
-		OpDial == opDial && OpOpenSession == opOpenSession && OpAuthorize == opAuthorize && OpHandshake == opHandshake &&
-		OpWrite == opWrite && OpQueue == opQueue && OpFlush == opFlush && OpStop == opStop &&
-		OpActivate == opActivate && OpWaitConnected == opWaitConnected && OpNotify == opNotify && OpWatchdog == opWatchdog &&
-		OpHandOver == opHandOver: {},
+	OpListen == errdefs.OpListen && OpAccept == errdefs.OpAccept && OpRead == errdefs.OpRead && OpHandle == errdefs.OpHandle &&
+		OpDial == errdefs.OpDial && OpOpenSession == errdefs.OpOpenSession && OpAuthorize == errdefs.OpAuthorize && OpHandshake == errdefs.OpHandshake &&
+		OpWrite == errdefs.OpWrite && OpQueue == errdefs.OpQueue && OpFlush == errdefs.OpFlush && OpStop == errdefs.OpStop &&
+		OpActivate == errdefs.OpActivate && OpWaitConnected == errdefs.OpWaitConnected && OpNotify == errdefs.OpNotify && OpWatchdog == errdefs.OpWatchdog &&
+		OpHandOver == errdefs.OpHandOver: {},
 }
 
 // opWords are the second argument of an ErrorCallback.
@@ -152,7 +156,7 @@ var opWords = map[string]string{
 	OpHandOver:      "failed to hand over to the next process",
 }
 
-func (e *OpError) Error() string { return (*opError)(e).Error() }
+func (e *OpError) Error() string { return (*errdefs.Error)(e).Error() }
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
@@ -165,17 +169,17 @@ func asOpError(op, addr string, err error) error {
 	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
 		return err
 	}
-	return publicError(withOp(op, addr, err))
+	return publicError(errdefs.WithOp(op, addr, err))
 }
 
 // publicError returns err with the types of this package in place of those that the mechanism has of its own.
 func publicError(err error) error {
 	switch e := err.(type) {
-	case *opError:
+	case *errdefs.Error:
 		return &OpError{Op: e.Op, Addr: e.Addr, Err: publicError(e.Err)}
-	case *possibleLossError:
+	case *errdefs.PossibleLoss:
 		return (*PossibleLossError)(e)
-	case *tooLargeError:
+	case *errdefs.TooLarge:
 		return (*TooLargeError)(e)
 	}
 	return err
@@ -188,10 +192,10 @@ type PossibleLossError struct {
 	Err      error  // Why the connection broke. ErrConnectionClosed is matched as well.
 }
 
-func (e *PossibleLossError) Error() string { return (*possibleLossError)(e).Error() }
+func (e *PossibleLossError) Error() string { return (*errdefs.PossibleLoss)(e).Error() }
 
 // Unwrap returns ErrConnectionClosed and the cause.
-func (e *PossibleLossError) Unwrap() []error { return (*possibleLossError)(e).Unwrap() }
+func (e *PossibleLossError) Unwrap() []error { return (*errdefs.PossibleLoss)(e).Unwrap() }
 
 // An ErrorCallback is called for each error that no caller receives. err is an *OpError; context
 // describes its Op. It runs on the goroutine that met the error: return quickly. It may call Stop

@@ -83,6 +83,9 @@ package udsipc
 import (
 	"io"
 	"iter"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // maxMessageLimit bounds every message, whatever WithMaxMessageSize says: a length that no buffer can
@@ -95,8 +98,8 @@ const prefixAllowance = 16
 // A length that is believed fits an int of 32 bits with its prefix, and a queue has room for the prefix of its largest
 // message: otherwise these lines are errors of the compiler.
 const (
-	_ = int32(maxMessageLimit + maxPrefixSize)
-	_ = uint64(prefixAllowance - maxPrefixSize)
+	_ = int32(maxMessageLimit + wire.MaxPrefixSize)
+	_ = uint64(prefixAllowance - wire.MaxPrefixSize)
 )
 
 // A TooLargeError is the error of a Conn or a Link for a received message over its limit. The
@@ -106,7 +109,7 @@ type TooLargeError struct {
 	Head        []byte // Its first bytes, up to 32.
 }
 
-func (e *TooLargeError) Error() string { return (*tooLargeError)(e).Error() }
+func (e *TooLargeError) Error() string { return (*errdefs.TooLarge)(e).Error() }
 
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLargeError) Unwrap() error { return ErrMessageTooLarge }

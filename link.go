@@ -11,7 +11,10 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/seam"
+	"github.com/udsipc/udsipc/internal/sender"
 )
 
 // A Link is a client connection that reconnects. It sends queued messages in order and calls a
@@ -23,10 +26,10 @@ import (
 type Link struct {
 	cfg           writerConfig
 	handle        func(data []byte)
-	queue         *queue
+	queue         *queue.Queue
 	blockWhenFull bool
 
-	life *lifecycle
+	life *sender.Lifecycle
 
 	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
 	onTooLarge   func(e *seam.TooLarge) // The same.
@@ -54,16 +57,16 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 	l := &Link{
 		cfg:           cfg,
 		handle:        handle,
-		queue:         newQueue(cfg.queueLimits()),
+		queue:         queue.New(cfg.queueLimits()),
 		blockWhenFull: cfg.overflow == OverflowBlock,
 	}
-	l.life = newLifecycle(cfg.maxBackoff, l.onState)
+	l.life = sender.NewLifecycle(cfg.maxBackoff, l.onState)
 	return l, nil
 }
 
 // onState calls the callbacks of a state. It is called by the goroutine of the Link.
-func (l *Link) onState(state state, cause error) {
-	if state == stateDisconnected && l.onDisconnect != nil {
+func (l *Link) onState(state sender.State, cause error) {
+	if state == sender.StateDisconnected && l.onDisconnect != nil {
 		l.onDisconnect()
 	}
 	l.cfg.tellState(State(state), cause)
@@ -71,7 +74,7 @@ func (l *Link) onState(state state, cause error) {
 
 // Start begins to connect and returns at once. It may be called again; after Stop it returns
 // ErrStopped.
-func (l *Link) Start() error { return l.life.start(l.run) }
+func (l *Link) Start() error { return l.life.Start(l.run) }
 
 // WriteMessage copies data into the queue, and writes it at once if the connection is idle; the
 // caller may reuse data. If the queue is full, WithOverflow applies: the default is ErrBufferFull.
@@ -84,11 +87,11 @@ func (l *Link) WriteMessage(data []byte) error {
 // send is WriteMessage; it also returns the sequence number of the message.
 func (l *Link) send(data []byte) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
-		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
+		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
-	number, idle, err := l.queue.enqueue(data)
+	number, idle, err := l.queue.Enqueue(data)
 	for l.blockWhenFull && err == ErrBufferFull {
-		number, idle, err = l.queue.enqueueWait(l.life.context(), data)
+		number, idle, err = l.queue.EnqueueWait(l.life.Context(), data)
 	}
 	if idle {
 		l.writeQueued()
@@ -102,7 +105,7 @@ func (l *Link) send(data []byte) (number uint64, err error) {
 // sendUnbounded sends a message that the limits of the queue do not hold for.
 func (l *Link) sendUnbounded(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
-		return 0, overLimit(uint64(len(data)), l.cfg.maxMessageSize)
+		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := put(data)
 	if idle {
@@ -116,22 +119,22 @@ func (l *Link) writeQueued() {
 	l.mu.Lock()
 	conn := l.conn
 	l.mu.Unlock()
-	conn.out.send()
+	conn.out.Send()
 }
 
 // Dropped returns the number of messages that OverflowDropOldest has dropped.
 func (l *Link) Dropped() uint64 {
-	counts := l.queue.readCounts()
-	return counts.dropped - counts.droppedControl
+	counts := l.queue.ReadCounts()
+	return counts.Dropped - counts.DroppedControl
 }
 
 // State returns the state of the connection.
-func (l *Link) State() State { return State(l.life.state()) }
+func (l *Link) State() State { return State(l.life.State()) }
 
 // WaitConnected blocks until there is a connection. If ctx ends first, the error matches
 // ErrNotConnected and the error of ctx; after Stop it is ErrStopped.
 func (l *Link) WaitConnected(ctx context.Context) error {
-	err := l.life.waitConnected(ctx, nil)
+	err := l.life.WaitConnected(ctx, nil)
 	if err == ErrStopped {
 		return err
 	}
@@ -150,10 +153,10 @@ func (l *Link) Peer() (Peer, bool) {
 
 // Flush blocks until connections have taken all earlier messages, or ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
-	if err := l.queue.flush(ctx); err != nil {
+	if err := l.queue.Flush(ctx); err != nil {
 		return asOpError(OpFlush, l.cfg.addrText, err)
 	}
-	return asOpError(OpFlush, l.cfg.addrText, l.queue.undeliveredErr())
+	return asOpError(OpFlush, l.cfg.addrText, l.queue.UndeliveredErr())
 }
 
 // Stop rejects new messages, sends the queued ones, and closes the connection; over TCP, it first
@@ -162,23 +165,23 @@ func (l *Link) Flush(ctx context.Context) error {
 // handler has not returned. Stop may be called before Start, again, and concurrently. Within the
 // handler or a callback it returns only when ctx ends.
 func (l *Link) Stop(ctx context.Context) error {
-	l.queue.close()
-	if l.life.stop() {
+	l.queue.Close()
+	if l.life.Stop() {
 		select {
-		case <-l.queue.flushed():
-		case <-l.life.done():
+		case <-l.queue.Flushed():
+		case <-l.life.Done():
 		case <-ctx.Done():
 		}
 	}
-	defer context.AfterFunc(ctx, l.life.force)() // Whatever hangs ends with the connection.
+	defer context.AfterFunc(ctx, l.life.Force)() // Whatever hangs ends with the connection.
 	gentle := l.halfClose(ctx)
-	l.life.force()
+	l.life.Force()
 	select {
-	case <-l.life.done():
+	case <-l.life.Done():
 	case <-ctx.Done():
-		gentle = firstError(l.busyErr(ctx), gentle)
+		gentle = errdefs.First(l.busyErr(ctx), gentle)
 	}
-	left := l.queue.discardAll(nil)
+	left := l.queue.DiscardAll(nil)
 	if left == 0 {
 		return asOpError(OpStop, l.cfg.addrText, gentle)
 	}

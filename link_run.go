@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc/internal/seam"
+	"github.com/udsipc/udsipc/internal/sender"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // halfClose tells the peer that nothing more comes. The peer of a TCP connection may read what was sent before that is
@@ -25,12 +27,12 @@ func (l *Link) halfClose(ctx context.Context) error {
 	if conn == nil {
 		return nil
 	}
-	endSending(conn.conn)
-	if !isTCP(conn.conn) {
+	transport.EndSending(conn.conn)
+	if !transport.IsTCP(conn.conn) {
 		return nil
 	}
 	select {
-	case <-l.life.done():
+	case <-l.life.Done():
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", context.Cause(ctx))
@@ -39,7 +41,7 @@ func (l *Link) halfClose(ctx context.Context) error {
 
 // busyErr is the error of a goroutine that does not end, although only its handler or a callback can delay it.
 func (l *Link) busyErr(ctx context.Context) error {
-	if l.life.awaitForced() {
+	if l.life.AwaitForced() {
 		return nil
 	}
 	return fmt.Errorf("the handler or a callback has not returned: %w", context.Cause(ctx))
@@ -47,23 +49,23 @@ func (l *Link) busyErr(ctx context.Context) error {
 
 // finished reports whether Stop waits for nothing but the end of the connection.
 func (l *Link) finished() bool {
-	return l.life.forced() || l.life.isStopping() && l.queue.empty()
+	return l.life.Forced() || l.life.IsStopping() && l.queue.Empty()
 }
 
 // run connects and reads until the Link is stopped.
 func (l *Link) run() {
 	defer l.publish(nil)
 	for !l.finished() {
-		l.life.setState(stateConnecting, nil)
-		if l.life.pause(nil, l.finished) != nil {
+		l.life.SetState(sender.StateConnecting, nil)
+		if l.life.Pause(nil, l.finished) != nil {
 			return
 		}
 		conn, err := l.dial()
 		if err != nil {
-			if l.life.forced() {
+			if l.life.Forced() {
 				return
 			}
-			l.life.attemptFailed()
+			l.life.AttemptFailed()
 			l.cfg.onError.report(OpDial, l.cfg.addrText, err)
 			continue
 		}
@@ -74,26 +76,26 @@ func (l *Link) run() {
 // runConn uses a connection until it is lost.
 func (l *Link) runConn(conn *Conn) {
 	if !l.publish(conn) {
-		endSending(conn.conn)
+		transport.EndSending(conn.conn)
 		conn.forceClose()
 		return
 	}
-	l.life.setState(stateConnected, nil)
-	release := context.AfterFunc(l.life.context(), conn.forceClose)
+	l.life.SetState(sender.StateConnected, nil)
+	release := context.AfterFunc(l.life.Context(), conn.forceClose)
 	defer release()
 	defer conn.forceClose() // Also if the handler ends the goroutine.
 	began := time.Now()
-	conn.out.send() // What has waited. From here on, whoever writes does.
+	conn.out.Send() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
 	conn.forceClose()
-	l.queue.waitIdle(conn.sendFailed) // Nobody writes any more.
-	l.queue.rewind()
-	l.queue.dropControl()
-	l.life.connectionEnded(received > 0, time.Since(began))
+	l.queue.WaitIdle(conn.sendFailed) // Nobody writes any more.
+	l.queue.Rewind()
+	l.queue.DropControl()
+	l.life.ConnectionEnded(received > 0, time.Since(began))
 	conn.releaseRead()
-	if !l.life.forced() {
+	if !l.life.Forced() {
 		l.publish(nil)
-		l.life.setState(stateDisconnected, err)
+		l.life.SetState(sender.StateDisconnected, err)
 	}
 }
 
@@ -130,7 +132,7 @@ func (l *Link) skipTooLarge(err error) bool {
 
 // dial makes a connection that sends from the queue of the Link.
 func (l *Link) dial() (*Conn, error) {
-	in, peer, err := dialIn(l.life.context(), &l.cfg)
+	in, peer, err := dialIn(l.life.Context(), &l.cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -14,36 +14,19 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/seam"
 )
-
-// startLink returns a Link that was started and ends with the test.
-func startLink(tb testing.TB, address string, handle func([]byte), opts ...udsipc.WriterOption) *udsipc.Link {
-	tb.Helper()
-	l, err := udsipc.NewLink(address, handle, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := l.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = l.Stop(ctx) // What is left is the test's affair.
-	})
-	return l
-}
 
 // TestLinkGoesOn over connections that the other end ends gracefully, one after the other: nothing is lost, repeated or
 // reordered, in either direction.
 func TestLinkGoesOn(t *testing.T) {
 	t.Parallel()
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	const connections, each = 20, 200
 	var echoed atomic.Uint64
 	failed := make(chan string, 1)
-	link := startLink(t, path, func(data []byte) {
+	link := ipctest.StartLink(t, path, func(data []byte) {
 		if n := echoed.Add(1); string(data[:strings.IndexByte(string(data), ' ')]) != fmt.Sprint(n) {
 			select {
 			case failed <- fmt.Sprintf("%.20q is number %d", data, n):
@@ -57,7 +40,7 @@ func TestLinkGoesOn(t *testing.T) {
 	}()
 	next := 1
 	for range connections {
-		l := listen(t, path)
+		l := ipctest.Listen(t, path)
 		conn, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +68,7 @@ func TestLinkGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "all is echoed", func() bool { return echoed.Load() == uint64(next-1) })
+	ipctest.Until(t, "all is echoed", func() bool { return echoed.Load() == uint64(next-1) })
 	select {
 	case what := <-failed:
 		t.Error(what)
@@ -95,7 +78,7 @@ func TestLinkGoesOn(t *testing.T) {
 
 // TestLinkStates: the callback is told in order, and Sent says what a lost connection took.
 func TestLinkStates(t *testing.T) {
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	type event struct {
 		state udsipc.State
 		sent  uint64
@@ -103,7 +86,7 @@ func TestLinkStates(t *testing.T) {
 	events := make(chan event, 100)
 	var link *udsipc.Link
 	ready := make(chan struct{})
-	link = startLink(t, path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, cause error) {
+	link = ipctest.StartLink(t, path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, cause error) {
 		<-ready
 		if (cause != nil) != (state == udsipc.StateDisconnected) {
 			t.Errorf("%v because of %v", state, cause)
@@ -116,7 +99,7 @@ func TestLinkStates(t *testing.T) {
 			t.Errorf("number %d, %v", number, err)
 		}
 	}
-	l := listen(t, path)
+	l := ipctest.Listen(t, path)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -132,12 +115,12 @@ func TestLinkStates(t *testing.T) {
 	l.Close()
 	conn.Close()
 	for _, want := range []event{{udsipc.StateConnecting, 0}, {udsipc.StateConnected, 0}, {udsipc.StateDisconnected, 3}, {udsipc.StateConnecting, 3}} {
-		if got := await(t, want.state.String(), events); got.state != want.state || got.sent != want.sent {
+		if got := ipctest.Await(t, want.state.String(), events); got.state != want.state || got.sent != want.sent {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	stop(t, link)
-	if got := await(t, "stopped", events); got.state != udsipc.StateStopped || link.State() != udsipc.StateStopped {
+	ipctest.Stop(t, link)
+	if got := ipctest.Await(t, "stopped", events); got.state != udsipc.StateStopped || link.State() != udsipc.StateStopped {
 		t.Errorf("%+v", got)
 	}
 	if err := link.WriteMessage(nil); !errors.Is(err, udsipc.ErrStopped) {
@@ -149,7 +132,7 @@ func TestLinkStates(t *testing.T) {
 }
 
 func TestLinkStops(t *testing.T) {
-	l, err := udsipc.NewLink(socketPath(t), func([]byte) {})
+	l, err := udsipc.NewLink(ipctest.SocketPath(t), func([]byte) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +148,7 @@ func TestLinkStops(t *testing.T) {
 	if err := l.Start(); !errors.Is(err, udsipc.ErrStopped) {
 		t.Error(err)
 	}
-	away := startLink(t, socketPath(t), func([]byte) {}, udsipc.WithMaxBufferedWrites(1))
+	away := ipctest.StartLink(t, ipctest.SocketPath(t), func([]byte) {}, udsipc.WithMaxBufferedWrites(1))
 	if err := away.WriteMessage(nil); err != nil {
 		t.Error(err)
 	}
@@ -185,10 +168,10 @@ func TestLinkStops(t *testing.T) {
 // TestLinkIsCut at every byte of what it sends: each message arrives whole, once on some connection, unless the kernel had
 // taken it whole before the cut.
 func TestLinkIsCut(t *testing.T) {
-	stream := frames("one", strings.Repeat("x", 200), "three")
+	stream := ipctest.Frames("one", strings.Repeat("x", 200), "three")
 	whole := []int{4, 206, 212}
 	for _, offset := range []int{0, 1, 3, 4, 5, 6, 7, 100, 205, 206, 207, 211} {
-		path := socketPath(t)
+		path := ipctest.SocketPath(t)
 		l, err := net.Listen("unix", path)
 		if err != nil {
 			t.Fatal(err)
@@ -232,7 +215,7 @@ func TestLinkIsCut(t *testing.T) {
 				want++
 			}
 		}
-		if got := await(t, "the loss", lost); got != want {
+		if got := ipctest.Await(t, "the loss", lost); got != want {
 			t.Errorf("cut at %d: %d messages count as sent, want %d", offset, got, want)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,15 +10,18 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/receiver"
 )
 
 // A Listener accepts full-duplex connections. All methods are safe for concurrent use.
 type Listener struct {
-	server     *server
-	cfg        *sharedConfig // Of each Conn.
-	readMemory *readMemory   // Of all read buffers together.
-	sendMemory sharedLimit   // Of all queues together.
-	stalled    atomic.Uint64 // Conns that were ended because of WithStallTimeout.
+	server     *receiver.Server
+	cfg        *sharedConfig     // Of each Conn.
+	readMemory *readMemory       // Of all read buffers together.
+	sendMemory queue.SharedLimit // Of all queues together.
+	stalled    atomic.Uint64     // Conns that were ended because of WithStallTimeout.
 
 	mu    sync.Mutex // Guards what follows.
 	conns map[*Conn]struct{}
@@ -53,41 +56,41 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 		return nil, fmt.Errorf("udsipc: WithHungTimeout(%v) is for a Reader: who converses on a Conn has no handler that could be looked at", cfg.hungTimeout)
 	}
 	memory := cfg.newMemory()
-	l := &Listener{server: newServer(cfg.server(memory)), cfg: &cfg.sharedConfig, readMemory: memory, conns: make(map[*Conn]struct{})}
-	l.sendMemory.setLimit(cfg.sendLimit())
+	l := &Listener{server: receiver.New(cfg.server(memory)), cfg: &cfg.sharedConfig, readMemory: memory, conns: make(map[*Conn]struct{})}
+	l.sendMemory.SetLimit(cfg.sendLimit())
 	return l, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Close it returns
 // ErrStopped.
-func (l *Listener) Start() error { return publicError(l.server.start()) }
+func (l *Listener) Start() error { return publicError(l.server.Start()) }
 
 // Accept returns the next connection after its TLS handshake and authorization. Connections that
 // fail are reported to WithReaderErrorCallback, and delay no other. The caller must close the Conn;
 // it stays open when the Listener closes. After Close the error matches net.ErrClosed; otherwise it
 // is a permanent accept error.
 func (l *Listener) Accept() (*Conn, error) {
-	if o := l.server.accept(); o != nil {
+	if o := l.server.Accept(); o != nil {
 		return l.newConn(o), nil
 	}
-	if err := publicError(l.server.failure()); err != nil {
+	if err := publicError(l.server.Failure()); err != nil {
 		return nil, err
 	}
 	return nil, asOpError(OpAccept, l.cfg.addrText, net.ErrClosed)
 }
 
 // newConn makes a Conn of a connection that was offered.
-func (l *Listener) newConn(o *offer) *Conn {
-	conn := newConn(o.in, publicPeer(&o.peer), l.cfg, &l.sendMemory)
+func (l *Listener) newConn(o *receiver.Offer) *Conn {
+	conn := newConn(o.In, publicPeer(&o.Peer), l.cfg, &l.sendMemory)
 	conn.stalledCount = &l.stalled
 	conn.ended = func() {
 		l.mu.Lock()
 		delete(l.conns, conn)
 		l.mu.Unlock()
-		l.sendMemory.removeQueue()
-		o.connClosed()
+		l.sendMemory.RemoveQueue()
+		o.ConnClosed()
 	}
-	l.sendMemory.addQueue()
+	l.sendMemory.AddQueue()
 	l.mu.Lock()
 	l.conns[conn] = struct{}{}
 	l.mu.Unlock()
@@ -96,28 +99,28 @@ func (l *Listener) newConn(o *offer) *Conn {
 
 // Addr returns the address that the Listener listens on; for tcp://HOST:0 it has the port that the
 // system chose.
-func (l *Listener) Addr() net.Addr { return l.server.addr() }
+func (l *Listener) Addr() net.Addr { return l.server.Addr() }
 
 // Close stops listening, removes the socket file, and closes the connections that were not
 // accepted. Accepted connections stay open. When Close returns, the address is free; if an error
 // callback calls Close, or runs meanwhile, soon afterwards. It may be called again.
 func (l *Listener) Close() error {
-	l.server.abandon()
-	err := publicError(l.server.shutdown())
-	l.server.awaitListened()
+	l.server.Abandon()
+	err := publicError(l.server.Shutdown())
+	l.server.AwaitListened()
 	return err
 }
 
 // Metrics returns a snapshot of the connections; the message counters count received messages.
 func (l *Listener) Metrics() ReaderMetrics {
-	m := readerMetrics(l.server.snapshot())
+	m := readerMetrics(l.server.Snapshot())
 	m.setMemory(l.readMemory)
 	m.Stalled = l.stalled.Load()
-	m.Dropped = l.sendMemory.droppedMessages()
+	m.Dropped = l.sendMemory.DroppedMessages()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for conn := range l.conns {
-		m.SendMemory += conn.queue.heldBytes()
+		m.SendMemory += conn.queue.HeldBytes()
 	}
 	return m
 }

@@ -8,6 +8,8 @@ package udsipc
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/receiver"
 )
 
 // WriterMetrics is a snapshot of a Writer, of one moment:
@@ -54,39 +56,39 @@ type writerCounts struct {
 
 // Metrics returns a snapshot. It may be called at any time.
 func (w *Writer) Metrics() WriterMetrics {
-	queued, ackTime := w.queue.snapshot()
+	queued, ackTime := w.queue.Snapshot()
 	var acknowledged uint64
 	if w.cfg.acknowledgements {
-		acknowledged = queued.sent
+		acknowledged = queued.Sent
 	}
-	connected, loop := w.loop.connected(), w.loop.snapshot()
+	connected, loop := w.loop.Connected(), w.loop.Snapshot()
 	return WriterMetrics{
-		Accepted:    queued.accepted,
-		Sent:        queued.sent,
-		Dropped:     queued.dropped,
-		Expired:     queued.expired,
-		Undelivered: queued.undelivered,
-		Queued:      queued.queued,
-		QueuedBytes: queued.queuedBytes,
+		Accepted:    queued.Accepted,
+		Sent:        queued.Sent,
+		Dropped:     queued.Dropped,
+		Expired:     queued.Expired,
+		Undelivered: queued.Undelivered,
+		Queued:      queued.Queued,
+		QueuedBytes: queued.QueuedBytes,
 
-		Refused:      queued.refused,
+		Refused:      queued.Refused,
 		TooLarge:     w.counts.tooLarge.Load(),
-		PossiblyLost: loop.possiblyLost,
+		PossiblyLost: loop.PossiblyLost,
 
 		Acknowledged:   acknowledged,
-		Unacknowledged: queued.unacknowledged,
-		Retransmitted:  queued.retransmitted,
+		Unacknowledged: queued.Unacknowledged,
+		Retransmitted:  queued.Retransmitted,
 		AckTime:        LatencySummary(ackTime),
 
 		Connected:       connected,
-		Connections:     loop.connections,
-		LostConnections: loop.lostConnections,
-		DialErrors:      loop.dialErrors,
+		Connections:     loop.Connections,
+		LostConnections: loop.LostConnections,
+		DialErrors:      loop.DialErrors,
 		Unauthorized:    w.counts.unauthorized.Load(),
 		HandshakeErrors: w.counts.handshakeErrors.Load(),
-		Writes:          loop.writes,
-		WrittenBytes:    loop.writtenBytes,
-		Backpressure:    loop.backpressure,
+		Writes:          loop.Writes,
+		WrittenBytes:    loop.WrittenBytes,
+		Backpressure:    loop.Backpressure,
 		Errors:          w.counts.errors.Load(),
 	}
 }
@@ -149,41 +151,41 @@ type LatencySummary struct {
 
 // Metrics returns a snapshot. It may be called at any time.
 func (r *Reader) Metrics() ReaderMetrics {
-	m := readerMetrics(r.server.snapshot())
+	m := readerMetrics(r.server.Snapshot())
 	m.setMemory(r.readMemory)
 	return m
 }
 
-func readerMetrics(n serverCounts) ReaderMetrics {
+func readerMetrics(n receiver.Counts) ReaderMetrics {
 	return ReaderMetrics{
-		Received:      n.received,
-		ReceivedBytes: n.receivedBytes,
-		HandlerErrors: n.handlerErrors,
-		Panics:        n.panics,
-		TooSlow:       n.tooSlow,
-		TooLarge:      n.tooLarge,
-		Discarded:     n.discarded,
-		Truncated:     n.truncated,
-		Malformed:     n.malformed,
+		Received:      n.Received,
+		ReceivedBytes: n.ReceivedBytes,
+		HandlerErrors: n.HandlerErrors,
+		Panics:        n.Panics,
+		TooSlow:       n.TooSlow,
+		TooLarge:      n.TooLarge,
+		Discarded:     n.Discarded,
+		Truncated:     n.Truncated,
+		Malformed:     n.Malformed,
 
-		WriterStates:         uint64(n.writerStates),
-		Sessions:             n.sessions,
-		Acknowledged:         n.acknowledged,
-		Redelivered:          n.redelivered,
-		DuplicatesSuppressed: n.duplicates,
-		DeadLetters:          n.deadLetters,
+		WriterStates:         uint64(n.WriterStates),
+		Sessions:             n.Sessions,
+		Acknowledged:         n.Acknowledged,
+		Redelivered:          n.Redelivered,
+		DuplicatesSuppressed: n.Duplicates,
+		DeadLetters:          n.DeadLetters,
 
-		Connections:     uint64(n.open),
-		Accepted:        n.accepted,
-		Refused:         n.refused,
-		HandedOver:      n.handedOver,
-		Inherited:       n.inherited,
-		IdleClosed:      n.idleClosed,
-		Unauthorized:    n.unauthorized,
-		HandshakeErrors: n.handshakeErrors,
-		AcceptErrors:    n.acceptErrors,
-		Reads:           n.reads,
-		Errors:          n.errors,
+		Connections:     uint64(n.Open),
+		Accepted:        n.Accepted,
+		Refused:         n.Refused,
+		HandedOver:      n.HandedOver,
+		Inherited:       n.Inherited,
+		IdleClosed:      n.IdleClosed,
+		Unauthorized:    n.Unauthorized,
+		HandshakeErrors: n.HandshakeErrors,
+		AcceptErrors:    n.AcceptErrors,
+		Reads:           n.Reads,
+		Errors:          n.Errors,
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 	"net"
 	"os"
 	"slices"
+
+	"github.com/udsipc/udsipc/internal/peercred"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // A Peer is the other end of a connection.
@@ -39,26 +42,26 @@ type Credentials struct {
 
 // String returns the numbers, for logs.
 func (c *Credentials) String() string {
-	return (*credentials)(c).String()
+	return (*peercred.Credentials)(c).String()
 }
 
 // String returns the peer's number and, where it has them, its address and its credentials.
 func (p Peer) String() string {
-	inner := peer{ID: p.ID, Addr: p.Addr, Credentials: (*credentials)(p.Credentials), TLS: p.TLS}
+	inner := transport.Peer{ID: p.ID, Addr: p.Addr, Credentials: (*peercred.Credentials)(p.Credentials), TLS: p.TLS}
 	return inner.String()
 }
 
 // publicPeer returns p as a program sees it.
-func publicPeer(p *peer) Peer {
+func publicPeer(p *transport.Peer) Peer {
 	return Peer{ID: p.ID, Addr: p.Addr, Credentials: (*Credentials)(p.Credentials), TLS: p.TLS}
 }
 
 // authorizePeer returns authorizer as connections call it; nil for nil.
-func authorizePeer(authorizer func(Peer) error) func(*peer) error {
+func authorizePeer(authorizer func(Peer) error) func(*transport.Peer) error {
 	if authorizer == nil {
 		return nil
 	}
-	return func(p *peer) error { return authorizer(publicPeer(p)) }
+	return func(p *transport.Peer) error { return authorizer(publicPeer(p)) }
 }
 
 // errNoCredentials is what the ready-made authorizers say where the kernel names nobody.

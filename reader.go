@@ -8,13 +8,16 @@ import (
 	"context"
 	"fmt"
 	"net"
+
+	"github.com/udsipc/udsipc/internal/receiver"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // A Reader accepts connections and passes their messages to a handler. NewReader or
 // NewDeliveryReader creates it; it listens after Start, and ends with Stop. It cannot be started
 // again. All methods are safe for concurrent use.
 type Reader struct {
-	server     *server
+	server     *receiver.Server
 	readMemory *readMemory // Of all read buffers together.
 }
 
@@ -48,18 +51,20 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 	memory := cfg.newMemory()
 	config := cfg.server(memory)
 	if message != nil {
-		config.message = message
+		config.Message = message
 	}
 	if deliver != nil || cfg.deadLetter != nil {
-		config.open = func(from *peer) sink { return newDeliverer(publicPeer(from), deliver, cfg.deadLetter) }
+		config.Open = func(from *transport.Peer) receiver.Sink {
+			return newDeliverer(publicPeer(from), deliver, cfg.deadLetter)
+		}
 	}
-	return &Reader{server: newServer(config), readMemory: memory}, nil
+	return &Reader{server: receiver.New(config), readMemory: memory}, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Stop it returns
 // ErrStopped. ErrSocketInUse means that another process listens at the address,
 // ErrInvalidSocketPath that the file at the path is not a socket.
-func (r *Reader) Start() error { return publicError(r.server.start()) }
+func (r *Reader) Start() error { return publicError(r.server.Start()) }
 
 // Stop ends the Reader without losing a message. It rejects new connections, serves the backlog,
 // closes the receiving side of each connection, handles all bytes that the kernel has accepted
@@ -72,7 +77,7 @@ func (r *Reader) Start() error { return publicError(r.server.start()) }
 // were read and not handled are sent again in a session. In plain mode they are counted (Discarded)
 // and reported, and the writer gets a report, unless a hung handler prevents it. Stop may be called
 // before Start, again, and concurrently. Within a handler it returns only when ctx ends.
-func (r *Reader) Stop(ctx context.Context) error { return publicError(r.server.stop(ctx)) }
+func (r *Reader) Stop(ctx context.Context) error { return publicError(r.server.Stop(ctx)) }
 
 // HandOver stops the Reader and stores its listener and connections in systemd's descriptor store
 // (FileDescriptorStoreMax=). The next process's Reader with the same name (WithSystemdName, else
@@ -86,15 +91,15 @@ func (r *Reader) Stop(ctx context.Context) error { return publicError(r.server.s
 // report a possible loss. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop. If the
 // name changes between two versions, PassedDescriptors lists the stored connections.
 // FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
-func (r *Reader) HandOver(ctx context.Context) error { return publicError(r.server.handOver(ctx)) }
+func (r *Reader) HandOver(ctx context.Context) error { return publicError(r.server.HandOver(ctx)) }
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has
 // the port that the system chose.
-func (r *Reader) Addr() net.Addr { return r.server.addr() }
+func (r *Reader) Addr() net.Addr { return r.server.Addr() }
 
 // Done returns a channel that is closed when the Reader has ended, because of Stop or a permanent
 // accept error; Err returns the latter.
-func (r *Reader) Done() <-chan struct{} { return r.server.finished() }
+func (r *Reader) Done() <-chan struct{} { return r.server.Finished() }
 
 // Err returns the error that ended the Reader, or nil.
-func (r *Reader) Err() error { return publicError(r.server.failure()) }
+func (r *Reader) Err() error { return publicError(r.server.Failure()) }

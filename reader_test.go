@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,90 +20,16 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 )
-
-// await waits for an event that must come.
-func await[T any](tb testing.TB, what string, events <-chan T) T {
-	tb.Helper()
-	select {
-	case event := <-events:
-		return event
-	case <-time.After(30 * time.Second):
-		tb.Fatalf("waited 30 s for %s", what)
-		panic("not reached")
-	}
-}
-
-// reported collects what an error callback gets.
-type reported struct {
-	mu     sync.Mutex
-	errs   []error
-	events chan error
-}
-
-func collect() *reported { return &reported{events: make(chan error, 10_000)} }
-
-func (r *reported) callback(err error, context string) {
-	var op *udsipc.OpError
-	if !errors.As(err, &op) || context == "" {
-		err = fmt.Errorf("not an OpError with a context: %w (%q)", err, context)
-	}
-	r.mu.Lock()
-	r.errs = append(r.errs, err)
-	r.mu.Unlock()
-	select {
-	case r.events <- err:
-	default:
-	}
-}
-
-// want waits until an error that matches target was reported.
-func (r *reported) want(tb testing.TB, target error) error {
-	tb.Helper()
-	for {
-		if err := await(tb, "a report of "+target.Error(), r.events); errors.Is(err, target) {
-			return err
-		}
-	}
-}
-
-// none fails if anything was reported that matches one of the targets.
-func (r *reported) none(tb testing.TB, targets ...error) {
-	tb.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, err := range r.errs {
-		for _, target := range targets {
-			if errors.Is(err, target) {
-				tb.Errorf("reported: %v", err)
-			}
-		}
-	}
-}
-
-func frames(messages ...string) []byte {
-	var b []byte
-	for _, message := range messages {
-		b = binary.AppendUvarint(b, uint64(len(message)))
-		b = append(b, message...)
-	}
-	return b
-}
-
-func mustWrite(tb testing.TB, conn net.Conn, b []byte) {
-	tb.Helper()
-	if _, err := conn.Write(b); err != nil {
-		tb.Fatal(err)
-	}
-}
 
 func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	sizes := []int{0, 1, 2, 127, 128, 129, 511, 512, 513, 4 << 10, 16383, 16384, 64<<10 - 4, 64<<10 - 3, 64 << 10,
 		64<<10 + 1, 256<<10 - 4, 256<<10 - 3, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20, 10 << 20}
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		got := make(chan int, 1000)
-		r := on.startReader(t, func(data []byte) error {
+		r := on.StartReader(t, func(data []byte) error {
 			for i, c := range data {
 				if c != byte(len(data)+i) {
 					t.Errorf("byte %d of %d is %d, want %d", i, len(data), c, byte(len(data)+i))
@@ -114,7 +39,7 @@ func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 			got <- len(data)
 			return nil
 		})
-		w := on.startWriter(t)
+		w := on.StartWriter(t)
 		for _, bufferSize := range []string{"forward", "backward"} {
 			for i := range sizes {
 				size := sizes[i]
@@ -135,7 +60,7 @@ func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 				if bufferSize == "backward" {
 					want = sizes[len(sizes)-1-i]
 				}
-				if size := await(t, "a message", got); size != want {
+				if size := ipctest.Await(t, "a message", got); size != want {
 					t.Fatalf("message %d has %d bytes, want %d", i, size, want)
 				}
 			}
@@ -146,44 +71,6 @@ func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 	})
 }
 
-// sequence checks that numbers come once and in order.
-type sequence struct {
-	tb   testing.TB
-	mu   sync.Mutex
-	next uint64
-	bad  int
-	goal uint64
-	done chan struct{}
-}
-
-func newSequence(tb testing.TB, goal uint64) *sequence {
-	return &sequence{tb: tb, goal: goal, done: make(chan struct{})}
-}
-
-func (s *sequence) handle(data []byte) error {
-	number := binary.BigEndian.Uint64(data)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if number != s.next && s.bad < 5 {
-		s.bad++
-		s.tb.Errorf("got message %d, want %d", number, s.next)
-	}
-	s.next = number + 1
-	if s.next == s.goal {
-		close(s.done)
-	}
-	return nil
-}
-
-func numberOf(data []byte) uint64 { return binary.BigEndian.Uint64(data) }
-
-// number is a message of size bytes, 8 at least, that begins with its number.
-func number(n uint64, size int) []byte {
-	data := make([]byte, max(8, size))
-	binary.BigEndian.PutUint64(data, n)
-	return data
-}
-
 // TestGracefulRestartLosesNothing stops and starts the reader while a writer runs at full speed.
 func TestGracefulRestartLosesNothing(t *testing.T) {
 	t.Parallel()
@@ -191,57 +78,57 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 		t.Skip("takes long")
 	}
 	const restarts = 10
-	overTransports(t, func(t *testing.T, on *route) {
-		s := newSequence(t, 1<<63)
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		s := ipctest.NewSequence(t, 1<<63)
 		tick := make(chan struct{}, 1)
 		handler := func(data []byte) error {
 			select {
 			case tick <- struct{}{}:
 			default:
 			}
-			return s.handle(data)
+			return s.Handle(data)
 		}
-		errs := collect()
-		w := on.startWriter(t, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.callback))
+		errs := ipctest.Collect()
+		w := on.StartWriter(t, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.Callback))
 		ctx, cancel := context.WithCancel(t.Context())
 		written := make(chan uint64)
 		go func() {
 			var n uint64
 			defer func() { written <- n }()
 			for ; ctx.Err() == nil; n++ {
-				if err := w.WriteMessageContext(ctx, number(n, int(n%3000))); err != nil {
+				if err := w.WriteMessageContext(ctx, ipctest.Number(n, int(n%3000))); err != nil {
 					return
 				}
 			}
 		}()
 		var total uint64
 		for range restarts {
-			r := on.startReader(t, handler, udsipc.WithReaderErrorCallback(errs.callback))
+			r := on.StartReader(t, handler, udsipc.WithReaderErrorCallback(errs.Callback))
 			for range 20 {
-				await(t, "messages", tick)
+				ipctest.Await(t, "messages", tick)
 			}
-			stop(t, r)
+			ipctest.Stop(t, r)
 			total += r.Metrics().Received
 		}
 		cancel()
 		n := <-written
-		r := on.startReader(t, handler)
+		r := on.StartReader(t, handler)
 		if err := w.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		stop(t, w)
-		stop(t, r)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if total += r.Metrics().Received; total != n || s.next != n {
-			t.Errorf("%d messages were handled, the last was %d; %d were written", total, s.next, n)
+		ipctest.Stop(t, w)
+		ipctest.Stop(t, r)
+		s.Mu.Lock()
+		defer s.Mu.Unlock()
+		if total += r.Metrics().Received; total != n || s.Next != n {
+			t.Errorf("%d messages were handled, the last was %d; %d were written", total, s.Next, n)
 		}
-		checkGracefulStop(t, w, total)
+		ipctest.CheckGracefulStop(t, w, total)
 		m := w.Metrics()
 		if m.Sent != n || m.PossiblyLost != 0 {
 			t.Errorf("writer: %+v, want %d sent and none possibly lost", m, n)
 		}
-		errs.none(t, udsipc.ErrConnectionClosed, udsipc.ErrMessageTooLarge)
+		errs.None(t, udsipc.ErrConnectionClosed, udsipc.ErrMessageTooLarge)
 	})
 }
 
@@ -253,19 +140,19 @@ func TestIdleCloseLosesNothing(t *testing.T) {
 		t.Skip("takes long")
 	}
 	const idle, messages = time.Millisecond, 200
-	overTransports(t, func(t *testing.T, on *route) {
-		s := newSequence(t, messages)
-		r := on.startReader(t, s.handle, udsipc.WithInactivityTimeout(idle))
-		w := on.startWriter(t, udsipc.WithMaxBackoff(time.Millisecond))
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		s := ipctest.NewSequence(t, messages)
+		r := on.StartReader(t, s.Handle, udsipc.WithInactivityTimeout(idle))
+		w := on.StartWriter(t, udsipc.WithMaxBackoff(time.Millisecond))
 		ticker := time.NewTicker(idle)
 		defer ticker.Stop()
 		for n := range uint64(messages) {
 			<-ticker.C
-			if err := w.WriteMessage(number(n, 8)); err != nil {
+			if err := w.WriteMessage(ipctest.Number(n, 8)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		await(t, "all messages", s.done)
+		ipctest.Await(t, "all messages", s.Done)
 		if r.Metrics().IdleClosed == 0 {
 			t.Error("no connection was idle, so nothing was tested")
 		}
@@ -279,24 +166,24 @@ func TestIdleCloseLosesNothing(t *testing.T) {
 // idle for too long, is, or has just been, with everything that may lie between these.
 func TestIdleCloseAtEachMoment(t *testing.T) {
 	const idle = 10 * time.Second
-	overMemory(t, func(t *testing.T, on *route) {
+	ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
 		var handled uint64
-		r := on.startReader(t, func([]byte) error { handled++; return nil }, udsipc.WithInactivityTimeout(idle))
-		w := on.startWriter(t)
+		r := on.StartReader(t, func([]byte) error { handled++; return nil }, udsipc.WithInactivityTimeout(idle))
+		w := on.StartWriter(t)
 		var written uint64
 		for _, after := range []time.Duration{0, 1, -1, time.Millisecond, -time.Millisecond, time.Second, -time.Second, time.Hour} {
 			for range 3 {
-				mustWriteMessage(t, w, "message")
+				ipctest.MustWriteMessage(t, w, "message")
 				written++
 				time.Sleep(idle + after)
 			}
 		}
-		stop(t, w)
+		ipctest.Stop(t, w)
 		if r.Metrics().IdleClosed == 0 {
 			t.Error("no connection was idle, so nothing was tested")
 		}
-		stop(t, r)
-		checkGracefulStop(t, w, handled)
+		ipctest.Stop(t, r)
+		ipctest.CheckGracefulStop(t, w, handled)
 		if m := w.Metrics(); m.PossiblyLost != 0 || handled != written {
 			t.Errorf("%d messages handled, %d written: %+v", handled, written, m)
 		}
@@ -304,11 +191,11 @@ func TestIdleCloseAtEachMoment(t *testing.T) {
 }
 
 func TestHandlerErrorsAndPanicsCostTheirMessageAlone(t *testing.T) {
-	overTransports(t, func(t *testing.T, on *route) {
-		errs := collect()
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		errs := ipctest.Collect()
 		errBad := errors.New("bad message")
 		good := make(chan string, 10)
-		r := on.startReader(t, func(data []byte) error {
+		r := on.StartReader(t, func(data []byte) error {
 			switch string(data) {
 			case "error":
 				return errBad
@@ -320,16 +207,16 @@ func TestHandlerErrorsAndPanicsCostTheirMessageAlone(t *testing.T) {
 			}
 			good <- string(data)
 			return nil
-		}, udsipc.WithReaderErrorCallback(errs.callback))
-		conn := on.dial(t)
-		mustWrite(t, conn, frames("a", "error", "b", "panic", "c", "nil", "d"))
+		}, udsipc.WithReaderErrorCallback(errs.Callback))
+		conn := on.Dial(t)
+		ipctest.MustWrite(t, conn, ipctest.Frames("a", "error", "b", "panic", "c", "nil", "d"))
 		for _, want := range []string{"a", "b", "c", "d"} {
-			if got := await(t, "message "+want, good); got != want {
+			if got := ipctest.Await(t, "message "+want, good); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		}
-		errs.want(t, errBad)
-		if err := errs.want(t, udsipc.ErrHandlerFailed); !strings.Contains(err.Error(), "reader_test.go") {
+		errs.Want(t, errBad)
+		if err := errs.Want(t, udsipc.ErrHandlerFailed); !strings.Contains(err.Error(), "reader_test.go") {
 			t.Errorf("the report of a panic has no stack: %v", err)
 		}
 		if m := r.Metrics(); m.Received != 7 || m.HandlerErrors != 1 || m.Panics != 2 || m.Connections != 1 {
@@ -342,9 +229,9 @@ func TestHandlerErrorsAndPanicsCostTheirMessageAlone(t *testing.T) {
 }
 
 func TestHandlersGetSlicesOfTheirOwn(t *testing.T) {
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		got := make(chan string, 3)
-		on.startReader(t, func(data []byte) error {
+		on.StartReader(t, func(data []byte) error {
 			got <- string(data)
 			if cap(data) != len(data) {
 				t.Errorf("capacity %d of %d bytes shows the neighbour", cap(data), len(data))
@@ -352,9 +239,9 @@ func TestHandlersGetSlicesOfTheirOwn(t *testing.T) {
 			_ = append(data, "overwritten"...)
 			return nil
 		})
-		mustWrite(t, on.dial(t), frames("first", "second", "third"))
+		ipctest.MustWrite(t, on.Dial(t), ipctest.Frames("first", "second", "third"))
 		for _, want := range []string{"first", "second", "third"} {
-			if data := await(t, want, got); data != want {
+			if data := ipctest.Await(t, want, got); data != want {
 				t.Errorf("got %q, want %q", data, want)
 			}
 		}
@@ -362,9 +249,9 @@ func TestHandlersGetSlicesOfTheirOwn(t *testing.T) {
 }
 
 func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		got := make(chan udsipc.Delivery, 10)
-		on.startDeliveryReader(t, func(ctx context.Context, d *udsipc.Delivery) error {
+		on.StartDeliveryReader(t, func(ctx context.Context, d *udsipc.Delivery) error {
 			if ctx.Err() != nil {
 				t.Error(ctx.Err())
 			}
@@ -374,9 +261,9 @@ func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
 			return nil
 		})
 		for id := uint64(1); id <= 2; id++ {
-			mustWrite(t, on.dial(t), frames("x", "y"))
+			ipctest.MustWrite(t, on.Dial(t), ipctest.Frames("x", "y"))
 			for seq := uint64(1); seq <= 2; seq++ {
-				d := await(t, "a delivery", got)
+				d := ipctest.Await(t, "a delivery", got)
 				if d.Peer.ID != id || d.Seq != seq || d.Writer != (udsipc.WriterID{}) || d.Redelivered || d.Peer.Addr == nil {
 					t.Errorf("got %+v, want connection %d, message %d", d, id, seq)
 				}
@@ -388,23 +275,23 @@ func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
 // TestTooLargeMessageIsRefused: the connection ends, but nothing that was sent behind the message is
 // lost with it.
 func TestTooLargeMessageIsRefused(t *testing.T) {
-	overTransports(t, func(t *testing.T, on *route) {
-		errs := collect()
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		errs := ipctest.Collect()
 		got := make(chan string, 10)
-		r := on.startReader(t, func(data []byte) error { got <- string(data); return nil },
-			udsipc.WithMaxMessageSize(5), udsipc.WithReaderErrorCallback(errs.callback))
-		conn := on.dial(t)
-		mustWrite(t, conn, frames("small", "too large", "next", strings.Repeat("x", 100_000), "last"))
+		r := on.StartReader(t, func(data []byte) error { got <- string(data); return nil },
+			udsipc.WithMaxMessageSize(5), udsipc.WithReaderErrorCallback(errs.Callback))
+		conn := on.Dial(t)
+		ipctest.MustWrite(t, conn, ipctest.Frames("small", "too large", "next", strings.Repeat("x", 100_000), "last"))
 		for _, want := range []string{"small", "next", "last"} {
-			if data := await(t, want, got); data != want {
+			if data := ipctest.Await(t, want, got); data != want {
 				t.Errorf("got %q, want %q", data, want)
 			}
 		}
-		err := errs.want(t, udsipc.ErrMessageTooLarge)
+		err := errs.Want(t, udsipc.ErrMessageTooLarge)
 		if !strings.Contains(err.Error(), "9 bytes") || !strings.Contains(err.Error(), "limit is 5") {
 			t.Errorf("the report names neither size nor limit: %v", err)
 		}
-		readToEnd(t, conn)
+		ipctest.ReadToEnd(t, conn)
 		if m := r.Metrics(); m.TooLarge != 2 || m.Received != 3 {
 			t.Errorf("%+v, want 2 too large, 3 received", m)
 		}
@@ -423,14 +310,14 @@ func TestHostileLengths(t *testing.T) {
 		"just above the 4G": {binary.AppendUvarint(nil, 1<<32+1), udsipc.ErrMessageTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := socketPath(t)
-			errs := collect()
+			path := ipctest.SocketPath(t)
+			errs := ipctest.Collect()
 			// No limit at all must not mean that any length is believed.
-			startReader(t, func([]byte) error { t.Error("a message"); return nil }, path,
-				udsipc.WithMaxMessageSize(1<<64-1), udsipc.WithReaderErrorCallback(errs.callback))
-			conn := mustDial(t, path)
-			mustWrite(t, conn, test.bytes)
-			errs.want(t, test.want)
+			ipctest.StartReader(t, func([]byte) error { t.Error("a message"); return nil }, path,
+				udsipc.WithMaxMessageSize(1<<64-1), udsipc.WithReaderErrorCallback(errs.Callback))
+			conn := ipctest.MustDial(t, path)
+			ipctest.MustWrite(t, conn, test.bytes)
+			errs.Want(t, test.want)
 			if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the connection does not end: %v", err)
 			}
@@ -441,15 +328,15 @@ func TestHostileLengths(t *testing.T) {
 // TestAnnouncedBytesCostNothing: 200 connections announce 10 MiB each, send 1 KiB of it and stall.
 func TestAnnouncedBytesCostNothing(t *testing.T) {
 	const n = 200
-	path := socketPath(t)
-	r := startReader(t, func([]byte) error { return nil }, path)
+	path := ipctest.SocketPath(t)
+	r := ipctest.StartReader(t, func([]byte) error { return nil }, path)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for range n {
-		mustWrite(t, mustDial(t, path), append(binary.AppendUvarint(nil, 10<<20), make([]byte, 1<<10)...))
+		ipctest.MustWrite(t, ipctest.MustDial(t, path), append(binary.AppendUvarint(nil, 10<<20), make([]byte, 1<<10)...))
 	}
-	until(t, "all is read", func() bool { return r.Metrics().ReceivedBytes == n*(4+1<<10) })
+	ipctest.Until(t, "all is read", func() bool { return r.Metrics().ReceivedBytes == n*(4+1<<10) })
 	runtime.GC()
 	runtime.GC() // What is only pooled goes with the second.
 	runtime.ReadMemStats(&after)
@@ -458,44 +345,32 @@ func TestAnnouncedBytesCostNothing(t *testing.T) {
 	}
 }
 
-// until asks for a fact that has no event, for 10 s at most.
-func until(tb testing.TB, what string, fact func() bool) {
-	tb.Helper()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !fact(); <-ticker.C {
-		if time.Now().After(deadline) {
-			tb.Fatalf("waited 30 s until %s", what)
-		}
-	}
-}
-
 func TestTooManyConnections(t *testing.T) {
-	path := socketPath(t)
-	errs := collect()
+	path := ipctest.SocketPath(t)
+	errs := ipctest.Collect()
 	got := make(chan string, 10)
-	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, path,
-		udsipc.WithMaxConnections(2), udsipc.WithReaderErrorCallback(errs.callback))
-	first, second := mustDial(t, path), mustDial(t, path)
-	mustWrite(t, first, frames("1"))
-	mustWrite(t, second, frames("2"))
-	await(t, "message", got)
-	await(t, "message", got)
+	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, path,
+		udsipc.WithMaxConnections(2), udsipc.WithReaderErrorCallback(errs.Callback))
+	first, second := ipctest.MustDial(t, path), ipctest.MustDial(t, path)
+	ipctest.MustWrite(t, first, ipctest.Frames("1"))
+	ipctest.MustWrite(t, second, ipctest.Frames("2"))
+	ipctest.Await(t, "message", got)
+	ipctest.Await(t, "message", got)
 
-	third := mustDial(t, path)
-	if _, err := third.Write(frames("3")); err == nil {
-		if data := await(t, "the message of the refused connection", got); data != "3" {
+	third := ipctest.MustDial(t, path)
+	if _, err := third.Write(ipctest.Frames("3")); err == nil {
+		if data := ipctest.Await(t, "the message of the refused connection", got); data != "3" {
 			t.Errorf("got %q", data)
 		}
 	}
-	errs.want(t, udsipc.ErrTooManyConnections)
+	errs.Want(t, udsipc.ErrTooManyConnections)
 	if _, err := io.Copy(io.Discard, third); err != nil {
 		t.Errorf("the refused connection: %v", err)
 	}
 	first.Close()
-	until(t, "there is room", func() bool { return r.Metrics().Connections == 1 })
-	mustWrite(t, mustDial(t, path), frames("4"))
-	if data := await(t, "a message", got); data != "4" {
+	ipctest.Until(t, "there is room", func() bool { return r.Metrics().Connections == 1 })
+	ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("4"))
+	if data := ipctest.Await(t, "a message", got); data != "4" {
 		t.Errorf("got %q", data)
 	}
 	if m := r.Metrics(); m.Refused != 1 || m.Accepted != 4 {
@@ -504,7 +379,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func TestReaderStartAndStopInAnyOrder(t *testing.T) {
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	r, err := udsipc.NewReader(func([]byte) error { return nil }, path)
 	if err != nil {
 		t.Fatal(err)
@@ -525,11 +400,11 @@ func TestReaderStartAndStopInAnyOrder(t *testing.T) {
 		t.Errorf("Addr is %q, want %q", got, path)
 	}
 	for range 10 {
-		wg.Go(func() { stop(t, r) })
+		wg.Go(func() { ipctest.Stop(t, r) })
 	}
 	wg.Wait()
-	stop(t, r)
-	await(t, "Done", r.Done())
+	ipctest.Stop(t, r)
+	ipctest.Await(t, "Done", r.Done())
 	if err := r.Err(); err != nil {
 		t.Errorf("Err is %v after Stop", err)
 	}
@@ -541,8 +416,8 @@ func TestReaderStartAndStopInAnyOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop(t, never)
-	await(t, "Done", never.Done())
+	ipctest.Stop(t, never)
+	ipctest.Await(t, "Done", never.Done())
 	if err := never.Start(); !errors.Is(err, udsipc.ErrStopped) {
 		t.Errorf("Start after Stop: %v, want ErrStopped", err)
 	}
@@ -558,14 +433,14 @@ func TestReaderStopReturnsWithItsContext(t *testing.T) {
 		defer cancel()
 		returned := make(chan error, 1)
 		go func() { returned <- r.Stop(ctx) }()
-		err := await(t, "Stop", returned)
+		err := ipctest.Await(t, "Stop", returned)
 		if (err != nil) != wantErr || wantErr && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Stop: %v", err)
 		}
-		await(t, "Done", r.Done())
+		ipctest.Await(t, "Done", r.Done())
 	}
 	t.Run("stuck handler", func(t *testing.T) {
-		path := socketPath(t)
+		path := ipctest.SocketPath(t)
 		stuck, release := make(chan struct{}), make(chan struct{})
 		defer close(release)
 		var handled atomic.Bool
@@ -582,20 +457,20 @@ func TestReaderStopReturnsWithItsContext(t *testing.T) {
 		if err := r.Start(); err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, mustDial(t, path), frames("x"))
+		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("x"))
 		<-stuck
 		check(t, r, true)
-		until(t, "the handler's context ends", handled.Load)
+		ipctest.Until(t, "the handler's context ends", handled.Load)
 	})
 	t.Run("idle client", func(t *testing.T) {
-		path := socketPath(t)
-		r := startReader(t, func([]byte) error { return nil }, path)
-		mustDial(t, path)
+		path := ipctest.SocketPath(t)
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, path)
+		ipctest.MustDial(t, path)
 		check(t, r, false)
 	})
 	t.Run("removed path", func(t *testing.T) {
-		path := socketPath(t)
-		r := startReader(t, func([]byte) error { return nil }, path)
+		path := ipctest.SocketPath(t)
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, path)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
@@ -603,33 +478,33 @@ func TestReaderStopReturnsWithItsContext(t *testing.T) {
 	})
 	t.Run("removed folder", func(t *testing.T) {
 		folder := t.TempDir() + "/sub"
-		r := startReader(t, func([]byte) error { return nil }, folder+"/s")
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, folder+"/s")
 		if err := os.RemoveAll(folder); err != nil {
 			t.Fatal(err)
 		}
 		check(t, r, false)
 	})
 	t.Run("from inside a handler", func(t *testing.T) {
-		path := socketPath(t)
+		path := ipctest.SocketPath(t)
 		returned := make(chan error, 1)
 		var r *udsipc.Reader
-		r = startReader(t, func([]byte) error {
+		r = ipctest.StartReader(t, func([]byte) error {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			returned <- r.Stop(ctx)
 			return nil
 		}, path)
-		mustWrite(t, mustDial(t, path), frames("x"))
-		if err := await(t, "Stop", returned); !errors.Is(err, context.DeadlineExceeded) {
+		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("x"))
+		if err := ipctest.Await(t, "Stop", returned); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Stop: %v", err)
 		}
 	})
 	t.Run("tcp writer that goes on", func(t *testing.T) {
-		address := tcpAddress(t)
-		r := startReader(t, func([]byte) error { return nil }, address)
-		conn := mustDial(t, address)
+		address := ipctest.TcpAddress(t)
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, address)
+		conn := ipctest.MustDial(t, address)
 		go io.Copy(conn, forever{})
-		until(t, "messages come", func() bool { return r.Metrics().Received > 0 })
+		ipctest.Until(t, "messages come", func() bool { return r.Metrics().Received > 0 })
 		check(t, r, true)
 	})
 }
@@ -644,17 +519,17 @@ func (forever) Read(b []byte) (int, error) {
 
 // TestStopServesTheBacklog: who has connected and written before Stop is served.
 func TestStopServesTheBacklog(t *testing.T) {
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	var received atomic.Int64
 	gate := make(chan struct{})
-	r := startReader(t, func([]byte) error { received.Add(1); <-gate; return nil }, path)
+	r := ipctest.StartReader(t, func([]byte) error { received.Add(1); <-gate; return nil }, path)
 	const n = 100
 	for range n {
-		mustWrite(t, mustDial(t, path), frames("x", "y"))
+		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("x", "y"))
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.Stop(t.Context()) }()
-	until(t, "connections are refused", func() bool {
+	ipctest.Until(t, "connections are refused", func() bool {
 		conn, err := net.Dial("unix", path)
 		if err == nil {
 			conn.Close()
@@ -662,7 +537,7 @@ func TestStopServesTheBacklog(t *testing.T) {
 		return err != nil
 	})
 	close(gate)
-	if err := await(t, "Stop", stopped); err != nil {
+	if err := ipctest.Await(t, "Stop", stopped); err != nil {
 		t.Error(err)
 	}
 	if got := received.Load(); got != 2*n {
@@ -683,16 +558,16 @@ func (l lateListener) Accept() (net.Conn, error) {
 
 // TestStopServesTheBacklogOfAnyListener: Close would drop who has connected and written.
 func TestStopServesTheBacklogOfAnyListener(t *testing.T) {
-	overMemory(t, func(t *testing.T, on *route) {
-		if on.secure {
+	ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
+		if on.Secure {
 			t.Skip("TLS needs the Reader before anything is sent")
 		}
-		l := lateListener{on.net.listen(), make(chan struct{})}
+		l := lateListener{on.Net.Listen(), make(chan struct{})}
 		var handled uint64
-		r := startReader(t, func([]byte) error { handled++; return nil }, on.address, udsipc.WithListener(l))
-		w := on.startWriter(t)
+		r := ipctest.StartReader(t, func([]byte) error { handled++; return nil }, on.Address, udsipc.WithListener(l))
+		w := on.StartWriter(t)
 		for range 10 {
-			mustWriteMessage(t, w, "before Stop")
+			ipctest.MustWriteMessage(t, w, "before Stop")
 		}
 		synctest.Wait()
 		stopped := make(chan error, 1)
@@ -703,126 +578,72 @@ func TestStopServesTheBacklogOfAnyListener(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		checkGracefulStop(t, w, handled)
+		ipctest.CheckGracefulStop(t, w, handled)
 		if m := w.Metrics(); handled != 10 || m.PossiblyLost > 0 {
 			t.Errorf("%d messages handled, want 10: %+v", handled, m)
 		}
 	})
 }
 
-// A failingListener fails so many times, then hands out connections.
-type failingListener struct {
-	net.Listener
-	errs chan error
-}
-
-func (l *failingListener) Accept() (net.Conn, error) {
-	select {
-	case err := <-l.errs:
-		return nil, err
-	default:
-		return l.Listener.Accept()
-	}
-}
-
 func TestAcceptingGoesOn(t *testing.T) {
 	t.Parallel()
-	inner, err := net.Listen("unix", socketPath(t))
+	inner, err := net.Listen("unix", ipctest.SocketPath(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &failingListener{Listener: inner, errs: make(chan error, 100)}
+	l := &ipctest.FailingListener{Listener: inner, Errs: make(chan error, 100)}
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EMFILE, syscall.ENOBUFS, syscall.EPERM} {
-		l.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", errno)}
+		l.Errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", errno)}
 	}
-	errs := collect()
+	errs := ipctest.Collect()
 	got := make(chan string, 1)
-	r := startReader(t, func(data []byte) error { got <- string(data); return nil }, "named.sock",
-		udsipc.WithListener(l), udsipc.WithMaxAcceptErrors(1), udsipc.WithReaderErrorCallback(errs.callback))
-	mustWrite(t, mustDial(t, inner.Addr().String()), frames("after all"))
-	await(t, "the message", got)
-	errs.want(t, syscall.EMFILE)
+	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, "named.sock",
+		udsipc.WithListener(l), udsipc.WithMaxAcceptErrors(1), udsipc.WithReaderErrorCallback(errs.Callback))
+	ipctest.MustWrite(t, ipctest.MustDial(t, inner.Addr().String()), ipctest.Frames("after all"))
+	ipctest.Await(t, "the message", got)
+	errs.Want(t, syscall.EMFILE)
 	if m := r.Metrics(); m.AcceptErrors != 5 {
 		t.Errorf("%d accept errors, want 5", m.AcceptErrors)
 	}
 }
 
 func TestAcceptingGivesUp(t *testing.T) {
-	inner, err := net.Listen("unix", socketPath(t))
+	inner, err := net.Listen("unix", ipctest.SocketPath(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &failingListener{Listener: inner, errs: make(chan error, 100)}
+	l := &ipctest.FailingListener{Listener: inner, Errs: make(chan error, 100)}
 	got := make(chan struct{}, 1)
-	errs := collect()
-	r := startReader(t, func([]byte) error { got <- struct{}{}; return nil }, "named.sock",
-		udsipc.WithListener(l), udsipc.WithMaxAcceptErrors(2), udsipc.WithReaderErrorCallback(errs.callback))
-	conn := mustDial(t, inner.Addr().String())
-	mustWrite(t, conn, frames("x"))
-	await(t, "the message", got)
+	errs := ipctest.Collect()
+	r := ipctest.StartReader(t, func([]byte) error { got <- struct{}{}; return nil }, "named.sock",
+		udsipc.WithListener(l), udsipc.WithMaxAcceptErrors(2), udsipc.WithReaderErrorCallback(errs.Callback))
+	conn := ipctest.MustDial(t, inner.Addr().String())
+	ipctest.MustWrite(t, conn, ipctest.Frames("x"))
+	ipctest.Await(t, "the message", got)
 	for range 10 {
-		l.errs <- syscall.EPERM
+		l.Errs <- syscall.EPERM
 	}
-	mustDial(t, inner.Addr().String()) // Wakes Accept.
-	await(t, "Done", r.Done())
+	ipctest.MustDial(t, inner.Addr().String()) // Wakes Accept.
+	ipctest.Await(t, "Done", r.Done())
 	if err := r.Err(); !errors.Is(err, syscall.EPERM) {
 		t.Errorf("Err is %v, want EPERM", err)
 	}
-	if err := errs.want(t, syscall.EPERM); err == nil {
+	if err := errs.Want(t, syscall.EPERM); err == nil {
 		t.Error("not reported")
-	}
-}
-
-// memoryListener hands out the far ends of pipes: no descriptor, so the clock can be a fake one.
-type memoryListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func listenInMemory() *memoryListener {
-	return &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *memoryListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memoryListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
-
-func (l *memoryListener) dial(ctx context.Context) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case l.conns <- far:
-		return near, nil
-	case <-l.closed:
-		return nil, syscall.ECONNREFUSED
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }
 
 func TestInactivityTimeoutIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := listenInMemory()
-		r := startReader(t, func([]byte) error { return nil }, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(7*time.Second))
-		conn, err := l.dial(t.Context())
+		l := ipctest.ListenInMemory()
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(7*time.Second))
+		conn, err := l.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 		time.Sleep(6 * time.Second)
-		mustWrite(t, conn, frames("still here"))
+		ipctest.MustWrite(t, conn, ipctest.Frames("still here"))
 		began := time.Now()
 		if n, err := conn.Read(make([]byte, 10)); n != 1 || err != nil {
 			t.Errorf("read %d bytes, %v; want the goodbye", n, err)
@@ -830,7 +651,7 @@ func TestInactivityTimeoutIsExact(t *testing.T) {
 		if got := time.Since(began); got != 7*time.Second {
 			t.Errorf("said goodbye after %v, want 7s", got)
 		}
-		mustWrite(t, conn, frames("one more"))
+		ipctest.MustWrite(t, conn, ipctest.Frames("one more"))
 		if report, err := io.ReadAll(conn); len(report) < 2 || err != nil {
 			t.Errorf("read % x, %v; want the report and EOF", report, err)
 		}
@@ -845,16 +666,16 @@ func TestInactivityTimeoutIsExact(t *testing.T) {
 
 func TestInactivityTimeoutCountsFromTheLastWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := listenInMemory()
-		r := startReader(t, func([]byte) error { time.Sleep(time.Minute); return nil }, "x",
+		l := ipctest.ListenInMemory()
+		r := ipctest.StartReader(t, func([]byte) error { time.Sleep(time.Minute); return nil }, "x",
 			udsipc.WithListener(l), udsipc.WithInactivityTimeout(5*time.Second))
-		conn, err := l.dial(t.Context())
+		conn, err := l.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 		for range 3 { // The handler takes longer than the timeout each time.
-			mustWrite(t, conn, frames("x"))
+			ipctest.MustWrite(t, conn, ipctest.Frames("x"))
 		}
 		time.Sleep(4*time.Minute + time.Second)
 		if m := r.Metrics(); m.Received != 3 || m.IdleClosed != 1 {

@@ -19,14 +19,14 @@ type linkSeam struct{ *Link }
 func (l linkSeam) Send(data []byte) (seq uint64, err error) { return l.send(data) }
 
 func (l linkSeam) SendControl(data []byte) (seq uint64, err error) {
-	return l.sendUnbounded(data, l.queue.enqueueControl)
+	return l.sendUnbounded(data, l.queue.EnqueueControl)
 }
 
 func (l linkSeam) SendUnbounded(data []byte) (seq uint64, err error) {
-	return l.sendUnbounded(data, l.queue.enqueueUnbounded)
+	return l.sendUnbounded(data, l.queue.EnqueueUnbounded)
 }
 
-func (l linkSeam) SentSeq() uint64 { return l.queue.removedThrough() }
+func (l linkSeam) SentSeq() uint64 { return l.queue.RemovedThrough() }
 
 func (l linkSeam) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
 
@@ -41,20 +41,20 @@ func (l linkSeam) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.
 // A listenerSeam is a Listener with the methods of seam.Listener.
 type listenerSeam struct{ *Listener }
 
-func (l listenerSeam) Shutdown() error { return publicError(l.server.shutdown()) }
+func (l listenerSeam) Shutdown() error { return publicError(l.server.Shutdown()) }
 
 func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
 
 func (l listenerSeam) Report(op, peer string, err error) {
-	l.server.report(op, l.cfg.addrText+", "+peer, err)
+	l.server.Report(op, l.cfg.addrText+", "+peer, err)
 }
 
 // A connSeam is a Conn with the methods of seam.Conn.
 type connSeam struct{ *Conn }
 
-func (c connSeam) WriteControl(data []byte) error { return c.writeNow(data, c.queue.enqueueControl) }
+func (c connSeam) WriteControl(data []byte) error { return c.writeNow(data, c.queue.EnqueueControl) }
 
-func (c connSeam) Room() <-chan struct{} { return c.queue.notifySpace() }
+func (c connSeam) Room() <-chan struct{} { return c.queue.NotifySpace() }
 
 func (c connSeam) MaxMessageSize() uint64 { return c.limit }
 
@@ -63,5 +63,5 @@ func (c connSeam) KeepOpen(busy func() bool) { c.keepOpenFunc = busy }
 func (c connSeam) ReturnReadMemory() (kept int) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	return c.in.releaseForPause()
+	return c.in.ReleaseForPause()
 }

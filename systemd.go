@@ -5,19 +5,23 @@ package udsipc
 // This file is what a program in a service of systemd can say to it and ask of it, and what can be set of a Reader
 // there. Without any of it, a Reader takes the socket that it gets, and says how it is if it is asked to.
 
-import "time"
+import (
+	"time"
+
+	"github.com/udsipc/udsipc/internal/systemd"
+)
 
 // Notify sends states of this service to systemd. Each state is an assignment, such as "READY=1" or
 // "STATUS=reading the index" (sd_notify(3)). A Reader sends readiness, stopping, keep-alive pings
 // and status itself; Notify is for states that only the program knows. It does nothing without
 // NOTIFY_SOCKET. It returns an error for a state with a line break or without "=", and if systemd
 // does not accept the message within 5 s.
-func Notify(state ...string) error { return publicError(notify(state...)) }
+func Notify(state ...string) error { return publicError(systemd.Notify(state...)) }
 
 // NotifyReloading notifies systemd that the service reloads its configuration, with the time
 // (RELOADING=1 and MONOTONIC_USEC=, sd_notify(3)). Type=notify-reload requires it after each
 // SIGHUP. Call Notify("READY=1") when the reload is done.
-func NotifyReloading() error { return publicError(notifyReloading()) }
+func NotifyReloading() error { return publicError(systemd.NotifyReloading()) }
 
 // A PassedDescriptor is a descriptor that systemd passed to this process.
 type PassedDescriptor struct {
@@ -31,7 +35,7 @@ type PassedDescriptor struct {
 // its writer waits. A process that systemd did not start gets none. The error reports invalid
 // variables of systemd.
 func PassedDescriptors() ([]PassedDescriptor, error) {
-	unclaimed, err := unclaimedDescriptors()
+	unclaimed, err := systemd.UnclaimedDescriptors()
 	var list []PassedDescriptor
 	for _, d := range unclaimed {
 		list = append(list, PassedDescriptor(d))
@@ -43,7 +47,7 @@ func PassedDescriptors() ([]PassedDescriptor, error) {
 // (FDSTOREREMOVE=1, sd_notify(3)). It does nothing if a Reader uses the descriptor, or if it is
 // closed already.
 func (d PassedDescriptor) Close() error {
-	return asOpError(OpActivate, d.Name, closeUnclaimed(d.FD, d.Name))
+	return asOpError(OpActivate, d.Name, systemd.CloseUnclaimed(d.FD, d.Name))
 }
 
 // WithSystemdName selects the socket that systemd passed under this name (FileDescriptorName=,

@@ -3,7 +3,7 @@
 package udsipc
 
 // This file is the Writer: what may be queued, what can be waited for, and who is told. The loop that connects and
-// sends is in sender_loop.go.
+// sends is in loop.go.
 
 import (
 	"context"
@@ -12,6 +12,10 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/sender"
 )
 
 // A Writer streams messages to the Reader at an address. NewWriter creates it; it accepts messages
@@ -21,8 +25,8 @@ import (
 // slow or disconnected. WithOverflow sets what happens when the queue is full.
 type Writer struct {
 	cfg        writerConfig
-	queue      *queue
-	loop       *loop
+	queue      *queue.Queue
+	loop       *sender.Loop
 	counts     writerCounts
 	lastPeerID atomic.Uint64 // Connections that were made, those that were given up at once included.
 }
@@ -41,10 +45,10 @@ const (
 
 // A State is converted from the state of a loop by its number. These lines are errors of the compiler if they differ.
 var (
-	_ = [1]int{}[StateConnecting-State(stateConnecting)]
-	_ = [1]int{}[StateConnected-State(stateConnected)]
-	_ = [1]int{}[StateDisconnected-State(stateDisconnected)]
-	_ = [1]int{}[StateStopped-State(stateStopped)]
+	_ = [1]int{}[StateConnecting-State(sender.StateConnecting)]
+	_ = [1]int{}[StateConnected-State(sender.StateConnected)]
+	_ = [1]int{}[StateDisconnected-State(sender.StateDisconnected)]
+	_ = [1]int{}[StateStopped-State(sender.StateStopped)]
 )
 
 func (s State) String() string {
@@ -74,30 +78,30 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 		return nil, errors.New("udsipc: WithStallTimeout is for a Conn or a Link: a Writer waits for a slow reader")
 	}
 	limits := cfg.queueLimits()
-	limits.bytes, limits.acks, limits.maxAge = cfg.maxBufferedBytes, cfg.acknowledgements, cfg.maxAge
+	limits.Bytes, limits.Acks, limits.MaxAge = cfg.maxBufferedBytes, cfg.acknowledgements, cfg.maxAge
 	w := &Writer{
 		cfg:   cfg,
-		queue: newQueue(limits),
+		queue: queue.New(limits),
 	}
-	w.loop = newLoop(w.loopConfig(), loopEvents{state: w.onState, report: w.report, undelivered: cfg.undelivered})
+	w.loop = sender.New(w.loopConfig(), sender.Events{State: w.onState, Report: w.report, Undelivered: cfg.undelivered})
 	return w, nil
 }
 
 // loopConfig returns what the loop needs to know of the options.
-func (w *Writer) loopConfig() loopConfig {
-	cfg := loopConfig{
-		queue:            w.queue,
-		dial:             w.dial,
-		acks:             w.cfg.acknowledgements,
-		messageLimit:     w.cfg.maxMessageSize,
-		writeTimeout:     w.cfg.writeTimeout,
-		maxBackoff:       w.cfg.maxBackoff,
-		heartbeatTimeout: w.cfg.heartbeatTimeout,
-		dropOldest:       w.cfg.overflow == OverflowDropOldest,
-		maxAge:           w.cfg.maxAge,
+func (w *Writer) loopConfig() sender.Config {
+	cfg := sender.Config{
+		Queue:            w.queue,
+		Dial:             w.dial,
+		Acks:             w.cfg.acknowledgements,
+		MessageLimit:     w.cfg.maxMessageSize,
+		WriteTimeout:     w.cfg.writeTimeout,
+		MaxBackoff:       w.cfg.maxBackoff,
+		HeartbeatTimeout: w.cfg.heartbeatTimeout,
+		DropOldest:       w.cfg.overflow == OverflowDropOldest,
+		MaxAge:           w.cfg.maxAge,
 	}
-	if cfg.acks {
-		_, _ = rand.Read(cfg.writer[:]) // Never fails (crypto/rand).
+	if cfg.Acks {
+		_, _ = rand.Read(cfg.Writer[:]) // Never fails (crypto/rand).
 	}
 	return cfg
 }
@@ -116,7 +120,7 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 
 // Start begins to connect and to send, and returns at once. It may be called again; after Stop it
 // returns ErrStopped.
-func (w *Writer) Start() error { return w.loop.start() }
+func (w *Writer) Start() error { return w.loop.Start() }
 
 // WriteMessage copies data into the queue; the caller may reuse it at once. An empty message is a
 // message. A nil error means that the message will be delivered, or counted as not delivered.
@@ -124,13 +128,13 @@ func (w *Writer) Start() error { return w.loop.start() }
 // It returns ErrMessageTooLarge for a message over WithMaxMessageSize, and ErrStopped after Stop.
 // If the queue is full, WithOverflow applies: the default is ErrBufferFull.
 func (w *Writer) WriteMessage(data []byte) error {
-	if uint64(len(data)) > w.loop.messageLimit() {
+	if uint64(len(data)) > w.loop.MessageLimit() {
 		return w.tooLargeErr(data)
 	}
 	if w.cfg.overflow == OverflowBlock {
-		return w.countTooLarge(w.queue.enqueueWaitAndWake(context.Background(), data))
+		return w.countTooLarge(w.queue.EnqueueWaitAndWake(context.Background(), data))
 	}
-	return w.countTooLarge(w.queue.enqueueAndWake(data))
+	return w.countTooLarge(w.queue.EnqueueAndWake(data))
 }
 
 // WriteMessageContext is WriteMessage, but if the queue is full it waits for space until ctx ends,
@@ -138,13 +142,13 @@ func (w *Writer) WriteMessage(data []byte) error {
 // producers are served in order; while any waits, the queue is full for all other producers. With
 // OverflowDropOldest there is nearly always space.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
-	if uint64(len(data)) > w.loop.messageLimit() {
+	if uint64(len(data)) > w.loop.MessageLimit() {
 		return w.tooLargeErr(data)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return w.countTooLarge(w.queue.enqueueWaitAndWake(ctx, data))
+	return w.countTooLarge(w.queue.EnqueueWaitAndWake(ctx, data))
 }
 
 // countTooLarge counts a message that is larger than the whole queue. It returns err.
@@ -157,11 +161,11 @@ func (w *Writer) countTooLarge(err error) error {
 
 func (w *Writer) tooLargeErr(data []byte) error {
 	w.counts.tooLarge.Add(1)
-	limit := w.loop.messageLimit()
+	limit := w.loop.MessageLimit()
 	if limit < w.cfg.maxMessageSize {
 		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
 	}
-	return overLimit(uint64(len(data)), limit)
+	return errdefs.OverLimit(uint64(len(data)), limit)
 }
 
 // Stop rejects new messages, sends the queued ones, reconnecting as often as necessary, and waits
@@ -178,7 +182,7 @@ func (w *Writer) tooLargeErr(data []byte) error {
 // and one call reports the messages that are left. Within a callback of the Writer, Stop returns
 // only when ctx ends.
 func (w *Writer) Stop(ctx context.Context) error {
-	return asOpError(OpStop, w.cfg.addrText, w.loop.stop(ctx))
+	return asOpError(OpStop, w.cfg.addrText, w.loop.Stop(ctx))
 }
 
 // Flush blocks until every earlier message is delivered, or ctx ends. Delivered means: in
@@ -188,13 +192,13 @@ func (w *Writer) Stop(ctx context.Context) error {
 // the Writer stops, else ErrConnectionClosed. If several calls run concurrently, one of them
 // reports each message.
 func (w *Writer) Flush(ctx context.Context) error {
-	return asOpError(OpFlush, w.cfg.addrText, w.loop.flush(ctx))
+	return asOpError(OpFlush, w.cfg.addrText, w.loop.Flush(ctx))
 }
 
 // WaitConnected blocks until there is a connection. An idle Writer connects. If ctx ends first, the
 // error matches ErrNotConnected and the error of ctx; after Stop it is ErrStopped.
 func (w *Writer) WaitConnected(ctx context.Context) error {
-	err := w.loop.waitConnected(ctx)
+	err := w.loop.WaitConnected(ctx)
 	if err == ErrStopped {
 		return err
 	}
@@ -202,7 +206,7 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 }
 
 // onState calls the callbacks of a state. It is called by the loop.
-func (w *Writer) onState(state state, cause error) { w.cfg.tellState(State(state), cause) }
+func (w *Writer) onState(state sender.State, cause error) { w.cfg.tellState(State(state), cause) }
 
 // report counts an error, and calls the error callback.
 func (w *Writer) report(op string, err error) {

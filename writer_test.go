@@ -21,84 +21,26 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// checkInvariant fails unless each accepted message is in exactly one counter.
-func checkInvariant(tb testing.TB, m udsipc.WriterMetrics) {
-	tb.Helper()
-	if sum := m.Sent + m.Dropped + m.Expired + m.Undelivered + m.Queued; m.Accepted != sum {
-		tb.Errorf("accepted %d, but sent + dropped + expired + undelivered + queued is %d: %+v", m.Accepted, sum, m)
-	}
-	if (m.Queued == 0) != (m.QueuedBytes == 0) {
-		tb.Errorf("%d messages queued of %d bytes", m.Queued, m.QueuedBytes)
-	}
-}
-
-// newWriter returns a Writer that is not started, and stopped without patience at the end.
-func newWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
-	tb.Helper()
-	w, err := udsipc.NewWriter(address, opts...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = w.Stop(ctx) // Whatever is left is the test's concern.
-		checkInvariant(tb, w.Metrics())
-	})
-	return w
-}
-
-// stopAndTell stops a Writer of which nobody has flushed: the error tells of what was lost, if anything was.
-func stopAndTell(tb testing.TB, w *udsipc.Writer) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	err := w.Stop(ctx)
-	m := w.Metrics()
-	gone := fmt.Sprintf("%d messages were not delivered, up to %d more may be lost", m.Undelivered+m.Dropped+m.Expired, m.PossiblyLost)
-	switch {
-	case strings.HasPrefix(gone, "0 ") && strings.Contains(gone, "to 0 "):
-		if err != nil {
-			tb.Errorf("Stop: %v", err)
-		}
-	case !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), ": "+gone):
-		tb.Errorf("Stop: %v, want %q", err, gone)
-	}
-}
-
-func mustStart(tb testing.TB, w *udsipc.Writer) {
-	tb.Helper()
-	if err := w.Start(); err != nil {
-		tb.Fatal(err)
-	}
-}
-
-func mustWriteMessage(tb testing.TB, w *udsipc.Writer, text string) {
-	tb.Helper()
-	if err := w.WriteMessage([]byte(text)); err != nil {
-		tb.Fatal(err)
-	}
-}
-
 func TestMessagesWaitForStartAndReader(t *testing.T) {
-	overTransports(t, func(t *testing.T, on *route) {
-		w := on.newWriter(t)
-		mustWriteMessage(t, w, "before start")
-		mustStart(t, w)
-		mustWriteMessage(t, w, "before the reader")
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		w := on.NewWriter(t)
+		ipctest.MustWriteMessage(t, w, "before start")
+		ipctest.MustStart(t, w)
+		ipctest.MustWriteMessage(t, w, "before the reader")
 		if m := w.Metrics(); m.Queued != 2 || m.QueuedBytes != 13+18 {
 			t.Errorf("%+v, want 2 queued of 31 bytes", m)
 		}
 		got := make(chan string, 10)
-		on.startReader(t, func(data []byte) error { got <- string(data); return nil })
+		on.StartReader(t, func(data []byte) error { got <- string(data); return nil })
 		for _, want := range []string{"before start", "before the reader"} {
-			if data := await(t, want, got); data != want {
+			if data := ipctest.Await(t, want, got); data != want {
 				t.Errorf("got %q, want %q", data, want)
 			}
 		}
-		until(t, "all is sent", func() bool { return w.Metrics().Sent == 2 })
+		ipctest.Until(t, "all is sent", func() bool { return w.Metrics().Sent == 2 })
 		if sent, dropped, failed, queued := w.GetMetrics(); sent != 2 || dropped+failed != 0 || queued != 0 {
 			t.Errorf("GetMetrics: %d, %d, %d, %d, want 2, 0, 0, 0", sent, dropped, failed, queued)
 		}
@@ -114,7 +56,7 @@ func TestOverflow(t *testing.T) {
 		{"bytes", []udsipc.WriterOption{udsipc.WithMaxBufferedBytes(3*4 + 1)}},
 	} {
 		t.Run("refuse by "+test.name, func(t *testing.T) {
-			w := newWriter(t, socketPath(t), test.opts...)
+			w := ipctest.NewWriter(t, ipctest.SocketPath(t), test.opts...)
 			for i := range 5 {
 				if err := w.WriteMessage([]byte("abc")); (i >= 3) != errors.Is(err, udsipc.ErrBufferFull) {
 					t.Errorf("message %d: %v", i, err)
@@ -125,38 +67,38 @@ func TestOverflow(t *testing.T) {
 			}
 		})
 		t.Run("drop oldest by "+test.name, func(t *testing.T) {
-			path := socketPath(t)
-			errs := collect()
-			w := newWriter(t, path, append(test.opts, udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithWriterErrorCallback(errs.callback))...)
+			path := ipctest.SocketPath(t)
+			errs := ipctest.Collect()
+			w := ipctest.NewWriter(t, path, append(test.opts, udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithWriterErrorCallback(errs.Callback))...)
 			for i := range 5 {
-				mustWriteMessage(t, w, fmt.Sprintf("m-%d", i))
+				ipctest.MustWriteMessage(t, w, fmt.Sprintf("m-%d", i))
 			}
 			if m := w.Metrics(); m.Accepted != 5 || m.Dropped != 2 || m.Queued != 3 || m.Refused != 0 {
 				t.Errorf("%+v, want 5 accepted, 2 dropped", m)
 			}
-			mustStart(t, w)
-			errs.want(t, udsipc.ErrBufferFull)
+			ipctest.MustStart(t, w)
+			errs.Want(t, udsipc.ErrBufferFull)
 			got := make(chan string, 10)
-			startReader(t, func(data []byte) error { got <- string(data); return nil }, path)
+			ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, path)
 			for _, want := range []string{"m-2", "m-3", "m-4"} {
-				if data := await(t, want, got); data != want {
+				if data := ipctest.Await(t, want, got); data != want {
 					t.Errorf("got %q, want %q", data, want)
 				}
 			}
 		})
 		t.Run("block by "+test.name, func(t *testing.T) {
-			path := socketPath(t)
-			w := newWriter(t, path, append(test.opts, udsipc.WithOverflow(udsipc.OverflowBlock))...)
-			s := newSequence(t, 100)
+			path := ipctest.SocketPath(t)
+			w := ipctest.NewWriter(t, path, append(test.opts, udsipc.WithOverflow(udsipc.OverflowBlock))...)
+			s := ipctest.NewSequence(t, 100)
 			handler := func(data []byte) error {
-				return s.handle(binary.BigEndian.AppendUint64(nil, uint64(data[0])))
+				return s.Handle(binary.BigEndian.AppendUint64(nil, uint64(data[0])))
 			}
-			mustStart(t, w)
-			startReader(t, handler, path)
+			ipctest.MustStart(t, w)
+			ipctest.StartReader(t, handler, path)
 			for i := range 100 {
-				mustWriteMessage(t, w, string([]byte{byte(i), 0, 0}))
+				ipctest.MustWriteMessage(t, w, string([]byte{byte(i), 0, 0}))
 			}
-			await(t, "all messages", s.done)
+			ipctest.Await(t, "all messages", s.Done)
 			if m := w.Metrics(); m.Refused+m.Dropped != 0 {
 				t.Errorf("%+v", m)
 			}
@@ -166,8 +108,8 @@ func TestOverflow(t *testing.T) {
 
 func TestBlockedWritersEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWriter(t, "x", udsipc.WithMaxBufferedWrites(1), udsipc.WithOverflow(udsipc.OverflowBlock))
-		mustWriteMessage(t, w, "fills it")
+		w := ipctest.NewWriter(t, "x", udsipc.WithMaxBufferedWrites(1), udsipc.WithOverflow(udsipc.OverflowBlock))
+		ipctest.MustWriteMessage(t, w, "fills it")
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -192,7 +134,7 @@ func TestBlockedWritersEnd(t *testing.T) {
 }
 
 func TestTooLargeIsRefusedAtTheWriter(t *testing.T) {
-	w := newWriter(t, socketPath(t), udsipc.WithMaxMessageSize(10), udsipc.WithMaxBufferedBytes(8))
+	w := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(10), udsipc.WithMaxBufferedBytes(8))
 	for size, want := range map[int]error{7: nil, 8: udsipc.ErrMessageTooLarge, 10: udsipc.ErrMessageTooLarge, 11: udsipc.ErrMessageTooLarge} {
 		if err := w.WriteMessage(make([]byte, size)); !errors.Is(err, want) {
 			t.Errorf("%d bytes: %v, want %v", size, err, want)
@@ -208,29 +150,29 @@ func TestTooLargeIsRefusedAtTheWriter(t *testing.T) {
 
 // TestStateCallback: connecting, connected, lost, stopped, in order and with their causes.
 func TestStateCallback(t *testing.T) {
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		type change struct {
 			state udsipc.State
 			cause error
 		}
 		changes := make(chan change, 100)
-		w := on.newWriter(t, udsipc.WithStateCallback(func(state udsipc.State, cause error) { changes <- change{state, cause} }))
-		r := on.startReader(t, func([]byte) error { return nil })
+		w := on.NewWriter(t, udsipc.WithStateCallback(func(state udsipc.State, cause error) { changes <- change{state, cause} }))
+		r := on.StartReader(t, func([]byte) error { return nil })
 		next := func(want udsipc.State) error {
 			t.Helper()
-			got := await(t, want.String(), changes)
+			got := ipctest.Await(t, want.String(), changes)
 			if got.state != want {
 				t.Errorf("state %v (%v), want %v", got.state, got.cause, want)
 			}
 			return got.cause
 		}
-		mustStart(t, w)
+		ipctest.MustStart(t, w)
 		next(udsipc.StateConnecting)
 		next(udsipc.StateConnected)
 		if err := w.WaitConnected(t.Context()); err != nil {
 			t.Error(err)
 		}
-		stop(t, r)
+		ipctest.Stop(t, r)
 		if cause := next(udsipc.StateDisconnected); !errors.Is(cause, udsipc.ErrConnectionClosed) || !errors.Is(cause, io.EOF) {
 			t.Errorf("lost because of %v", cause)
 		}
@@ -239,13 +181,13 @@ func TestStateCallback(t *testing.T) {
 		if err := w.WaitConnected(ctx); !errors.Is(err, udsipc.ErrNotConnected) || !errors.Is(err, context.Canceled) {
 			t.Errorf("WaitConnected: %v", err)
 		}
-		on.startReader(t, func([]byte) error { return nil })
+		on.StartReader(t, func([]byte) error { return nil })
 		if err := w.WaitConnected(t.Context()); err != nil {
 			t.Error(err)
 		}
 		next(udsipc.StateConnecting)
 		next(udsipc.StateConnected)
-		stop(t, w)
+		ipctest.Stop(t, w)
 		next(udsipc.StateStopped)
 		if err := w.WaitConnected(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
 			t.Errorf("WaitConnected after Stop: %v", err)
@@ -261,20 +203,20 @@ func TestAnIdleWriterStaysAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dials atomic.Int64
 		var far net.Conn
-		w := newWriter(t, "x", udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+		w := ipctest.NewWriter(t, "x", udsipc.WithDialer(func(context.Context) (net.Conn, error) {
 			dials.Add(1)
 			var near net.Conn
 			near, far = net.Pipe()
 			return near, nil
 		}))
-		mustStart(t, w)
+		ipctest.MustStart(t, w)
 		synctest.Wait()
 		far.Close()
 		time.Sleep(time.Hour)
 		if got := dials.Load(); got != 1 {
 			t.Errorf("%d connections, want 1", got)
 		}
-		mustWriteMessage(t, w, "now")
+		ipctest.MustWriteMessage(t, w, "now")
 		synctest.Wait()
 		if got := dials.Load(); got != 2 {
 			t.Errorf("%d connections, want 2: the first try is made at once", got)
@@ -290,11 +232,11 @@ func TestBackoffGrowsAndIsJittered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries []time.Duration
 		began := time.Now()
-		w := newWriter(t, "x", udsipc.WithMaxBackoff(time.Second), udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+		w := ipctest.NewWriter(t, "x", udsipc.WithMaxBackoff(time.Second), udsipc.WithDialer(func(context.Context) (net.Conn, error) {
 			tries = append(tries, time.Since(began))
 			return nil, syscall.ECONNREFUSED
 		}))
-		mustStart(t, w)
+		ipctest.MustStart(t, w)
 		time.Sleep(30 * time.Second)
 		_ = w.Stop(t.Context()) // Nothing is queued: at once.
 		if tries[0] != 0 {
@@ -322,15 +264,15 @@ func TestBackoffGrowsAndIsJittered(t *testing.T) {
 func TestHopelessPeersAreLeftInPeace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dials atomic.Int64
-		w := newWriter(t, "x", udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+		w := ipctest.NewWriter(t, "x", udsipc.WithDialer(func(context.Context) (net.Conn, error) {
 			dials.Add(1)
 			near, far := net.Pipe()
 			far.Close()
 			return near, nil
 		}))
-		mustStart(t, w)
+		ipctest.MustStart(t, w)
 		for range 100 {
-			mustWriteMessage(t, w, "x")
+			ipctest.MustWriteMessage(t, w, "x")
 			time.Sleep(100 * time.Millisecond)
 		}
 		if got := dials.Load(); got > 20 {
@@ -342,33 +284,33 @@ func TestHopelessPeersAreLeftInPeace(t *testing.T) {
 // TestPoisonedMessageIsSetAside: the reader refuses one message for ever; the rest flows.
 func TestPoisonedMessageIsSetAside(t *testing.T) {
 	t.Parallel()
-	overAddresses(t, func(t *testing.T, address string) {
+	ipctest.OverAddresses(t, func(t *testing.T, address string) {
 		const limit, size = 1 << 10, 4 << 20
-		errs := collect()
+		errs := ipctest.Collect()
 		got := make(chan string, 10)
-		startReader(t, func(data []byte) error { got <- string(data); return nil }, address,
+		ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, address,
 			udsipc.WithMaxMessageSize(limit))
 		var aside atomic.Int64
-		w := newWriter(t, address, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithUndelivered(func(data []byte) {
+		w := ipctest.NewWriter(t, address, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithUndelivered(func(data []byte) {
 			if len(data) != size || data[0] != 'p' {
 				t.Errorf("%d bytes were handed back", len(data))
 			}
 			aside.Add(1)
 		}))
-		mustWriteMessage(t, w, "before")
-		mustWriteMessage(t, w, strings.Repeat("p", size))
-		mustWriteMessage(t, w, "behind")
-		mustStart(t, w)
+		ipctest.MustWriteMessage(t, w, "before")
+		ipctest.MustWriteMessage(t, w, strings.Repeat("p", size))
+		ipctest.MustWriteMessage(t, w, "behind")
+		ipctest.MustStart(t, w)
 		for _, want := range []string{"before", "behind"} {
-			if data := await(t, want, got); data != want {
+			if data := ipctest.Await(t, want, got); data != want {
 				t.Errorf("got %q, want %q", data, want)
 			}
 		}
 		if strings.HasPrefix(address, "tcp://") {
 			return // The kernels hold the whole message there, so that it counts as sent: the reader reports it.
 		}
-		errs.want(t, udsipc.ErrMessageTooLarge)
-		stopAndTell(t, w)
+		errs.Want(t, udsipc.ErrMessageTooLarge)
+		ipctest.StopAndTell(t, w)
 		if m := w.Metrics(); m.Undelivered != 1 || m.Sent != 2 || m.Connections > 5 || aside.Load() != 1 {
 			t.Errorf("%+v, %d handed back; want 1 undelivered, 2 sent over at most 5 connections", m, aside.Load())
 		}
@@ -381,10 +323,10 @@ func TestUnreadBytesAreReported(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		for _, reads := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s reads %v", network, reads), func(t *testing.T) {
-				address := socketPath(t)
+				address := ipctest.SocketPath(t)
 				name := address
 				if network == "tcp" {
-					address = tcpAddress(t)
+					address = ipctest.TcpAddress(t)
 					name = strings.TrimPrefix(address, "tcp://")
 				}
 				l, err := net.Listen(network, name)
@@ -392,23 +334,23 @@ func TestUnreadBytesAreReported(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer l.Close()
-				errs := collect()
+				errs := ipctest.Collect()
 				lost := make(chan struct{}, 10)
-				w := newWriter(t, address, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithStateCallback(func(s udsipc.State, _ error) {
+				w := ipctest.NewWriter(t, address, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithStateCallback(func(s udsipc.State, _ error) {
 					if s == udsipc.StateDisconnected {
 						lost <- struct{}{}
 					}
 				}))
-				mustStart(t, w)
+				ipctest.MustStart(t, w)
 				conn, err := l.Accept()
 				if err != nil {
 					t.Fatal(err)
 				}
 				const n = 100
 				for range n {
-					mustWriteMessage(t, w, "message")
+					ipctest.MustWriteMessage(t, w, "message")
 				}
-				until(t, "all is sent", func() bool { return w.Metrics().Sent == n })
+				ipctest.Until(t, "all is sent", func() bool { return w.Metrics().Sent == n })
 				if reads {
 					if _, err := io.ReadFull(conn, make([]byte, n*8)); err != nil {
 						t.Fatal(err)
@@ -417,17 +359,17 @@ func TestUnreadBytesAreReported(t *testing.T) {
 					t.Fatal(err)
 				}
 				conn.Close()
-				await(t, "the loss of the connection", lost)
+				ipctest.Await(t, "the loss of the connection", lost)
 				m := w.Metrics()
 				if reads {
-					errs.none(t, udsipc.ErrConnectionClosed)
+					errs.None(t, udsipc.ErrConnectionClosed)
 					if m.PossiblyLost != 0 {
 						t.Errorf("%d possibly lost, want 0", m.PossiblyLost)
 					}
 					return
 				}
 				var loss *udsipc.PossibleLossError
-				if err := errs.want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) || loss.Messages != n || !errors.Is(err, syscall.ECONNRESET) {
+				if err := errs.Want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) || loss.Messages != n || !errors.Is(err, syscall.ECONNRESET) {
 					t.Errorf("reported %v, want up to %d messages because of ECONNRESET", err, n)
 				}
 				if m.PossiblyLost != n {
@@ -440,15 +382,15 @@ func TestUnreadBytesAreReported(t *testing.T) {
 
 // TestPossibleLossIsBounded: of a long stream only what the socket can hold may be lost.
 func TestPossibleLossIsBounded(t *testing.T) {
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	errs := collect()
-	w := newWriter(t, path, udsipc.WithWriterErrorCallback(errs.callback), udsipc.WithOverflow(udsipc.OverflowBlock))
-	mustStart(t, w)
+	errs := ipctest.Collect()
+	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithOverflow(udsipc.OverflowBlock))
+	ipctest.MustStart(t, w)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -465,7 +407,7 @@ func TestPossibleLossIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	err = errs.want(t, udsipc.ErrConnectionClosed)
+	err = errs.Want(t, udsipc.ErrConnectionClosed)
 	var loss *udsipc.PossibleLossError
 	if !errors.As(err, &loss) {
 		t.Fatal(err)
@@ -482,7 +424,7 @@ func TestPossibleLossIsBounded(t *testing.T) {
 func TestNoLossInSilence(t *testing.T) {
 	t.Parallel()
 	const rounds, size = 1000, 1000
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -490,14 +432,14 @@ func TestNoLossInSilence(t *testing.T) {
 	defer l.Close()
 	lost := make(chan udsipc.WriterMetrics, 1)
 	var w *udsipc.Writer
-	w = newWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(100*time.Microsecond),
+	w = ipctest.NewWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(100*time.Microsecond),
 		udsipc.WithWriteBufferSize(2<<20), // So that the writer is nearly always in a write.
 		udsipc.WithStateCallback(func(s udsipc.State, _ error) {
 			if s == udsipc.StateDisconnected {
 				lost <- w.Metrics()
 			}
 		}))
-	mustStart(t, w)
+	ipctest.MustStart(t, w)
 	go func() {
 		for w.WriteMessage(make([]byte, size)) == nil {
 		}
@@ -513,7 +455,7 @@ func TestNoLossInSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.Close()
-		now := await(t, "the loss of the connection", lost)
+		now := ipctest.Await(t, "the loss of the connection", lost)
 		read := uint64(n) / (size + 2)
 		if truly, said := now.Sent-before.Sent-read, now.PossiblyLost-before.PossiblyLost; said < truly {
 			t.Fatalf("round %d: up to %d messages are said to be lost; %d are", round, said, truly)
@@ -525,51 +467,51 @@ func TestNoLossInSilence(t *testing.T) {
 // TestSlowIsNotGone: a consumer that is slower than the write timeout costs reports and nothing else.
 func TestSlowIsNotGone(t *testing.T) {
 	t.Parallel()
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const n = 3000 // Of 10 kB: more than any socket holds.
-		s := newSequence(t, n)
-		errs := collect()
+		s := ipctest.NewSequence(t, n)
+		errs := ipctest.Collect()
 		gate := make(chan struct{})
 		open := sync.OnceFunc(func() { close(gate) })
 		defer open()
-		r := on.startReader(t, func(data []byte) error { <-gate; return s.handle(data) })
-		w := on.newWriter(t, udsipc.WithWriteTimeout(5*time.Millisecond), udsipc.WithWriterErrorCallback(errs.callback))
-		mustStart(t, w)
+		r := on.StartReader(t, func(data []byte) error { <-gate; return s.Handle(data) })
+		w := on.NewWriter(t, udsipc.WithWriteTimeout(5*time.Millisecond), udsipc.WithWriterErrorCallback(errs.Callback))
+		ipctest.MustStart(t, w)
 		for i := range uint64(n) {
-			if err := w.WriteMessage(number(i, 10_000)); err != nil {
+			if err := w.WriteMessage(ipctest.Number(i, 10_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for range 3 {
-			errs.want(t, udsipc.ErrBackpressure)
+			errs.Want(t, udsipc.ErrBackpressure)
 		}
 		open()
-		await(t, "all messages", s.done)
+		ipctest.Await(t, "all messages", s.Done)
 		if m := w.Metrics(); m.Connections != 1 || m.Backpressure < 3 || m.LostConnections+m.PossiblyLost != 0 {
 			t.Errorf("writer: %+v", m)
 		}
 		if m := r.Metrics(); m.Accepted != 1 || m.Truncated != 0 {
 			t.Errorf("reader: %+v", m)
 		}
-		checkAccounting(t, w, n)
+		ipctest.CheckAccounting(t, w, n)
 	})
 }
 
 func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := listenInMemory()
-		errs := collect()
-		w := newWriter(t, "x", udsipc.WithMaxAge(10*time.Second), udsipc.WithDialer(l.dial),
-			udsipc.WithMaxBufferedWrites(3), udsipc.WithWriterErrorCallback(errs.callback))
-		mustWriteMessage(t, w, "old")
+		l := ipctest.ListenInMemory()
+		errs := ipctest.Collect()
+		w := ipctest.NewWriter(t, "x", udsipc.WithMaxAge(10*time.Second), udsipc.WithDialer(l.Dial),
+			udsipc.WithMaxBufferedWrites(3), udsipc.WithWriterErrorCallback(errs.Callback))
+		ipctest.MustWriteMessage(t, w, "old")
 		time.Sleep(6 * time.Second)
-		mustWriteMessage(t, w, "young")
-		mustWriteMessage(t, w, "twin")
+		ipctest.MustWriteMessage(t, w, "young")
+		ipctest.MustWriteMessage(t, w, "twin")
 		if err := w.WriteMessage([]byte("too many")); !errors.Is(err, udsipc.ErrBufferFull) {
 			t.Errorf("%v, want ErrBufferFull", err)
 		}
 		time.Sleep(4*time.Second + time.Nanosecond)
-		mustWriteMessage(t, w, "in the place of the stale one")
+		ipctest.MustWriteMessage(t, w, "in the place of the stale one")
 		if m := w.Metrics(); m.Expired != 1 || m.Queued != 3 {
 			t.Errorf("%+v, want 1 expired, 3 queued", m)
 		}
@@ -578,83 +520,83 @@ func TestMaxAge(t *testing.T) {
 			t.Errorf("%+v, want 3 expired, 1 queued", m)
 		}
 		got := make(chan string, 10)
-		startReader(t, func(data []byte) error { got <- string(data); return nil }, "x", udsipc.WithListener(l))
-		mustStart(t, w)
+		ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, "x", udsipc.WithListener(l))
+		ipctest.MustStart(t, w)
 		if data := <-got; data != "in the place of the stale one" {
 			t.Errorf("got %q", data)
 		}
 		synctest.Wait()
-		if err := <-errs.events; !strings.Contains(err.Error(), "3 messages") {
+		if err := <-errs.Events; !strings.Contains(err.Error(), "3 messages") {
 			t.Errorf("reported %v", err)
 		}
-		stopAndTell(t, w)
+		ipctest.StopAndTell(t, w)
 	})
 }
 
 func TestFlush(t *testing.T) {
 	t.Parallel()
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		var handled atomic.Int64
 		gate, entered := make(chan struct{}), make(chan struct{})
 		open := sync.OnceFunc(func() { close(gate) })
 		defer open()
-		on.startReader(t, func([]byte) error {
+		on.StartReader(t, func([]byte) error {
 			if handled.Add(1) == 1 {
 				close(entered)
 			}
 			<-gate
 			return nil
 		}, udsipc.WithReadBufferSize(512))
-		w := on.startWriter(t, udsipc.WithWriteTimeout(10*time.Millisecond))
+		w := on.StartWriter(t, udsipc.WithWriteTimeout(10*time.Millisecond))
 		const n = 1000
 		for range n {
-			mustWriteMessage(t, w, strings.Repeat("x", 500))
+			ipctest.MustWriteMessage(t, w, strings.Repeat("x", 500))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		flushed := make(chan error, 1)
 		go func() { flushed <- w.Flush(ctx) }()
-		await(t, "the first message", entered)
+		ipctest.Await(t, "the first message", entered)
 		cancel()
-		if err := await(t, "Flush", flushed); on.flushMeansRead() && !errors.Is(err, context.Canceled) {
+		if err := ipctest.Await(t, "Flush", flushed); on.FlushMeansRead() && !errors.Is(err, context.Canceled) {
 			t.Errorf("Flush before anything was read: %v", err)
 		}
 		open()
 		if err := w.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if got := handled.Load(); on.flushMeansRead() && got < n-2 { // Read, but perhaps not handled yet.
+		if got := handled.Load(); on.FlushMeansRead() && got < n-2 { // Read, but perhaps not handled yet.
 			t.Errorf("flushed, but only %d of %d messages were handled", got, n)
 		}
 	})
 }
 
 func TestFlushTellsOfLosses(t *testing.T) {
-	path := socketPath(t)
+	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	w := newWriter(t, path)
-	mustStart(t, w)
+	w := ipctest.NewWriter(t, path)
+	ipctest.MustStart(t, w)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustWriteMessage(t, w, "lost")
+	ipctest.MustWriteMessage(t, w, "lost")
 	flushed := make(chan error, 1)
 	go func() { flushed <- w.Flush(t.Context()) }()
-	until(t, "it is sent", func() bool { return w.Metrics().Sent == 1 })
+	ipctest.Until(t, "it is sent", func() bool { return w.Metrics().Sent == 1 })
 	conn.Close()
-	if err := await(t, "Flush", flushed); !errors.Is(err, udsipc.ErrConnectionClosed) {
+	if err := ipctest.Await(t, "Flush", flushed); !errors.Is(err, udsipc.ErrConnectionClosed) {
 		t.Errorf("Flush: %v, want ErrConnectionClosed", err)
 	}
 }
 
 func TestWriterStartAndStopInAnyOrder(t *testing.T) {
-	path := socketPath(t)
-	startReader(t, func([]byte) error { return nil }, path)
-	w := newWriter(t, path)
+	path := ipctest.SocketPath(t)
+	ipctest.StartReader(t, func([]byte) error { return nil }, path)
+	w := ipctest.NewWriter(t, path)
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
@@ -664,12 +606,12 @@ func TestWriterStartAndStopInAnyOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	mustWriteMessage(t, w, "x")
+	ipctest.MustWriteMessage(t, w, "x")
 	for range 10 {
-		wg.Go(func() { stop(t, w) })
+		wg.Go(func() { ipctest.Stop(t, w) })
 	}
 	wg.Wait()
-	stop(t, w)
+	ipctest.Stop(t, w)
 	if err := w.Start(); !errors.Is(err, udsipc.ErrStopped) {
 		t.Errorf("Start after Stop: %v", err)
 	}
@@ -693,21 +635,21 @@ func TestStopHandsBackWhatIsLeft(t *testing.T) {
 		size  int
 	}{
 		{"never started", func(*testing.T, *udsipc.Writer, string) {}, 10},
-		{"nobody listens", func(t *testing.T, w *udsipc.Writer, _ string) { mustStart(t, w) }, 10},
+		{"nobody listens", func(t *testing.T, w *udsipc.Writer, _ string) { ipctest.MustStart(t, w) }, 10},
 		{"does not read", func(t *testing.T, w *udsipc.Writer, path string) {
 			l, err := net.Listen("unix", path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { l.Close() })
-			mustStart(t, w)
-			until(t, "the socket is full", func() bool { return w.Metrics().Sent > 0 })
+			ipctest.MustStart(t, w)
+			ipctest.Until(t, "the socket is full", func() bool { return w.Metrics().Sent > 0 })
 		}, 20_000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			path := socketPath(t)
+			path := ipctest.SocketPath(t)
 			var back []byte
-			w := newWriter(t, path, udsipc.WithWriteTimeout(10*time.Millisecond),
+			w := ipctest.NewWriter(t, path, udsipc.WithWriteTimeout(10*time.Millisecond),
 				udsipc.WithUndelivered(func(data []byte) { back = append(back, data[0]) }))
 			for i := range n {
 				if err := w.WriteMessage(bytes.Repeat([]byte{byte(i)}, test.size)); err != nil {
@@ -735,19 +677,19 @@ func TestStopHandsBackWhatIsLeft(t *testing.T) {
 // TestStopGoesOnTrying: there is no reader when Stop is called, but later.
 func TestStopGoesOnTrying(t *testing.T) {
 	t.Parallel()
-	overTransports(t, func(t *testing.T, on *route) {
-		w := on.newWriter(t)
-		mustStart(t, w)
-		mustWriteMessage(t, w, "at last")
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		w := on.NewWriter(t)
+		ipctest.MustStart(t, w)
+		ipctest.MustWriteMessage(t, w, "at last")
 		stopped := make(chan error, 1)
 		go func() { stopped <- w.Stop(t.Context()) }()
-		until(t, "a few attempts have failed", func() bool { return w.Metrics().DialErrors > 3 })
+		ipctest.Until(t, "a few attempts have failed", func() bool { return w.Metrics().DialErrors > 3 })
 		got := make(chan string, 1)
-		on.startReader(t, func(data []byte) error { got <- string(data); return nil })
-		if data := await(t, "the message", got); data != "at last" {
+		on.StartReader(t, func(data []byte) error { got <- string(data); return nil })
+		if data := ipctest.Await(t, "the message", got); data != "at last" {
 			t.Errorf("got %q", data)
 		}
-		if err := await(t, "Stop", stopped); err != nil {
+		if err := ipctest.Await(t, "Stop", stopped); err != nil {
 			t.Error(err)
 		}
 	})
@@ -764,26 +706,26 @@ func TestWriterStopReturnsWithItsContext(t *testing.T) {
 		returned := make(chan error, 10)
 		var w *udsipc.Writer
 		ready := make(chan struct{})
-		w = newWriter(t, socketPath(t), udsipc.WithWriterErrorCallback(func(error, string) {
+		w = ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithWriterErrorCallback(func(error, string) {
 			<-ready
 			returned <- impatient(w)
 		}))
 		close(ready)
-		mustWriteMessage(t, w, "x")
-		mustStart(t, w)
-		if err := await(t, "Stop", returned); !errors.Is(err, context.DeadlineExceeded) {
+		ipctest.MustWriteMessage(t, w, "x")
+		ipctest.MustStart(t, w)
+		if err := ipctest.Await(t, "Stop", returned); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Stop: %v", err)
 		}
 	})
 	t.Run("stuck callback", func(t *testing.T) {
 		release := make(chan struct{})
 		stuck := make(chan struct{}, 10)
-		w := newWriter(t, socketPath(t), udsipc.WithStateCallback(func(udsipc.State, error) {
+		w := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithStateCallback(func(udsipc.State, error) {
 			stuck <- struct{}{}
 			<-release
 		}))
-		mustWriteMessage(t, w, "x")
-		mustStart(t, w)
+		ipctest.MustWriteMessage(t, w, "x")
+		ipctest.MustStart(t, w)
 		<-stuck
 		if err := impatient(w); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Stop: %v", err)
@@ -821,27 +763,27 @@ func TestEveryOffset(t *testing.T) {
 	for i, size := range sizes {
 		message := strings.Repeat(string(rune('a'+i)), size)
 		messages = append(messages, message)
-		stream = append(stream, frames(message)...)
+		stream = append(stream, ipctest.Frames(message)...)
 	}
 	for offset := range len(stream) {
 		synctest.Test(t, func(t *testing.T) {
-			l := listenInMemory()
+			l := ipctest.ListenInMemory()
 			cuts := 0
-			w := newWriter(t, "x", udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-				conn, err := l.dial(ctx)
+			w := ipctest.NewWriter(t, "x", udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+				conn, err := l.Dial(ctx)
 				if cuts++; cuts == 1 && err == nil {
 					conn = &cutConn{Conn: conn, left: offset}
 				}
 				return conn, err
 			}))
 			var got []string
-			r := startReader(t, func(data []byte) error { got = append(got, string(data)); return nil }, "x", udsipc.WithListener(l))
+			r := ipctest.StartReader(t, func(data []byte) error { got = append(got, string(data)); return nil }, "x", udsipc.WithListener(l))
 			for _, message := range messages {
-				mustWriteMessage(t, w, message)
+				ipctest.MustWriteMessage(t, w, message)
 			}
-			mustStart(t, w)
-			stopAndTell(t, w)
-			stop(t, r)
+			ipctest.MustStart(t, w)
+			ipctest.StopAndTell(t, w)
+			ipctest.Stop(t, r)
 			if !slices.Equal(got, messages) {
 				t.Errorf("cut after %d bytes: got %q", offset, got)
 			}
@@ -855,13 +797,13 @@ func TestEveryOffset(t *testing.T) {
 // TestMetricsInvariant holds at every moment, whatever happens.
 func TestMetricsInvariant(t *testing.T) {
 	t.Parallel()
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		t.Parallel()
 		var r *udsipc.Reader
 		for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
 			t.Run(policy.String(), func(t *testing.T) {
-				w := on.newWriter(t, udsipc.WithOverflow(policy), udsipc.WithMaxBufferedWrites(50), udsipc.WithMaxAge(time.Millisecond))
-				mustStart(t, w)
+				w := on.NewWriter(t, udsipc.WithOverflow(policy), udsipc.WithMaxBufferedWrites(50), udsipc.WithMaxAge(time.Millisecond))
+				ipctest.MustStart(t, w)
 				var accepted, refused atomic.Uint64
 				var wg sync.WaitGroup
 				ctx, cancel := context.WithCancel(t.Context())
@@ -878,22 +820,22 @@ func TestMetricsInvariant(t *testing.T) {
 				}
 				var handled uint64
 				for range 5 {
-					r = on.startReader(t, func([]byte) error { return nil })
+					r = on.StartReader(t, func([]byte) error { return nil })
 					for range 200 {
-						checkInvariant(t, w.Metrics())
+						ipctest.CheckInvariant(t, w.Metrics())
 					}
-					stop(t, r)
+					ipctest.Stop(t, r)
 					handled += r.Metrics().Received
 				}
-				r = on.startReader(t, func([]byte) error { return nil })
+				r = on.StartReader(t, func([]byte) error { return nil })
 				cancel()
 				wg.Wait()
-				stopAndTell(t, w)
-				stop(t, r)
+				ipctest.StopAndTell(t, w)
+				ipctest.Stop(t, r)
 				handled += r.Metrics().Received
 				m := w.Metrics()
-				checkInvariant(t, m)
-				if m.PossiblyLost > 0 && !on.wrapped { // There a Writer that is not run for a second may miss the goodbye.
+				ipctest.CheckInvariant(t, m)
+				if m.PossiblyLost > 0 && !on.Wrapped { // There a Writer that is not run for a second may miss the goodbye.
 					t.Errorf("%d messages are possibly lost", m.PossiblyLost)
 				}
 				if m.Accepted != accepted.Load() || m.Refused != refused.Load() || m.Queued != 0 || m.Sent != handled+m.PossiblyLost {
@@ -906,13 +848,13 @@ func TestMetricsInvariant(t *testing.T) {
 
 func TestManyWritersKeepTheirOrder(t *testing.T) {
 	t.Parallel()
-	overTransports(t, func(t *testing.T, on *route) {
+	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const writers, messages = 8, 2000
 		var mu sync.Mutex
 		next := map[uint64]uint64{}
 		done := make(chan struct{})
 		total := 0
-		on.startReader(t, func(data []byte) error {
+		on.StartReader(t, func(data []byte) error {
 			who, n := binary.BigEndian.Uint64(data), binary.BigEndian.Uint64(data[8:])
 			mu.Lock()
 			defer mu.Unlock()
@@ -925,12 +867,12 @@ func TestManyWritersKeepTheirOrder(t *testing.T) {
 			}
 			return nil
 		})
-		shared := on.startWriter(t)
+		shared := on.StartWriter(t)
 		var wg sync.WaitGroup
 		for who := range uint64(writers) {
 			w := shared // Half of them share one Writer.
 			if who%2 == 0 {
-				w = on.startWriter(t)
+				w = on.StartWriter(t)
 			}
 			wg.Go(func() {
 				for n := range uint64(messages) {
@@ -943,14 +885,14 @@ func TestManyWritersKeepTheirOrder(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		await(t, "all messages", done)
+		ipctest.Await(t, "all messages", done)
 	})
 }
 
 func TestWriteMessageDoesNotAllocate(t *testing.T) {
-	path := socketPath(t)
-	startReader(t, func([]byte) error { return nil }, path)
-	w := startWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock))
+	path := ipctest.SocketPath(t)
+	ipctest.StartReader(t, func([]byte) error { return nil }, path)
+	w := ipctest.StartWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock))
 	for _, size := range []int{16, 1 << 10, 100 << 10} {
 		data := make([]byte, size)
 		// The race detector makes pools forget on purpose, so one is not enough to fail.
@@ -958,7 +900,7 @@ func TestWriteMessageDoesNotAllocate(t *testing.T) {
 			if err := w.WriteMessage(data); err != nil {
 				t.Fatal(err)
 			}
-		}); got > 0 && !raceEnabled {
+		}); got > 0 && !ipctest.RaceEnabled {
 			t.Errorf("%v allocations for a message of %d bytes, both ends together", got, size)
 		}
 	}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package errdefs has the errors that more than one package returns. The root publishes them under its own names.
+package errdefs
+
+// This file has the errors that the package returns from every depth: the sentinels, and the operation during which
+// an error arose. errors.go publishes them.
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The sentinels. errors.go says when each is returned.
+var (
+	BufferFull          = errors.New("udsipc: queue is full")
+	Backpressure        = errors.New("udsipc: peer does not read")
+	NoConsumer          = errors.New("udsipc: nobody listens")
+	NotConnected        = errors.New("udsipc: not connected")
+	Stopped             = errors.New("udsipc: stopped")
+	MessageTooLarge     = errors.New("udsipc: message too large")
+	InvalidLengthPrefix = errors.New("udsipc: invalid length prefix")
+	ConnectionClosed    = errors.New("udsipc: connection closed")
+	HandlerFailed       = errors.New("udsipc: handler failed")
+	HandlerNil          = errors.New("udsipc: handler is nil")
+	InvalidTimeout      = errors.New("udsipc: invalid timeout")
+	InvalidBufferSize   = errors.New("udsipc: invalid size")
+	InvalidSocketPath   = errors.New("udsipc: invalid socket path")
+	SocketInUse         = errors.New("udsipc: socket is in use")
+	AcksUnsupported     = errors.New("udsipc: reader does not acknowledge")
+	InvalidSession      = errors.New("udsipc: invalid session")
+	HeartbeatTimeout    = errors.New("udsipc: peer is silent")
+	Unauthorized        = errors.New("udsipc: peer is not authorized")
+	Handshake           = errors.New("udsipc: TLS handshake failed")
+	Plaintext           = errors.New("udsipc: plaintext over a network")
+	TooSlow             = errors.New("udsipc: peer is too slow")
+	Hung                = errors.New("udsipc: stuck")
+	TooManyConnections  = errors.New("udsipc: too many connections")
+)
+
+// The operations of an Error.
+const (
+	OpListen        = "listen"
+	OpAccept        = "accept"
+	OpRead          = "read"
+	OpHandle        = "handle"
+	OpDial          = "dial"
+	OpOpenSession   = "open session"
+	OpAuthorize     = "authorize"
+	OpHandshake     = "handshake"
+	OpWrite         = "write"
+	OpQueue         = "queue"
+	OpFlush         = "flush"
+	OpStop          = "stop"
+	OpActivate      = "activate"
+	OpWaitConnected = "wait connected"
+	OpNotify        = "notify systemd"
+	OpWatchdog      = "watchdog"
+	OpHandOver      = "hand over"
+)
+
+// An Error is an error with the operation during which it arose, and where.
+type Error struct {
+	Op   string // One of the op constants.
+	Addr string // The address as it was given, or the peer; may be empty.
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Addr == "" {
+		return e.Op + ": " + e.Err.Error()
+	}
+	return e.Op + " " + e.Addr + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// WithOp wraps err once; an error that is an Error already, and nil, stay what they are.
+func WithOp(op, addr string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if wrapped := (*Error)(nil); errors.As(err, &wrapped) {
+		return err
+	}
+	return &Error{Op: op, Addr: addr, Err: err}
+}
+
+// A PossibleLoss says that a connection broke while messages that count as sent may have lain unread.
+type PossibleLoss struct {
+	Messages uint64 // Upper bound.
+	Err      error  // Why the connection broke.
+}
+
+func (e *PossibleLoss) Error() string {
+	return fmt.Sprintf("possible loss of up to %d messages that the peer had not read: %v", e.Messages, e.Err)
+}
+
+// Unwrap returns ConnectionClosed and the cause.
+func (e *PossibleLoss) Unwrap() []error { return []error{ConnectionClosed, e.Err} }
+
+// A TooLarge is why one message of a connection was skipped.
+type TooLarge struct {
+	Size, Limit uint64
+	Head        []byte // Its first bytes.
+}
+
+func (e *TooLarge) Error() string { return OverLimit(e.Size, e.Limit).Error() }
+
+// Unwrap returns MessageTooLarge.
+func (e *TooLarge) Unwrap() error { return MessageTooLarge }
+
+// OverLimit returns the error for a message of size bytes where WithMaxMessageSize allows limit.
+func OverLimit(size, limit uint64) error {
+	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", MessageTooLarge, size, limit)
+}
+
+// First returns the first of two errors; the second is only what came of cleaning up.
+func First(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipctest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+)
+
+// Reported collects what an error callback gets.
+type Reported struct {
+	mu     sync.Mutex
+	errs   []error
+	Events chan error
+}
+
+func (r *Reported) Callback(err error, context string) {
+	var op *udsipc.OpError
+	if !errors.As(err, &op) || context == "" {
+		err = fmt.Errorf("not an OpError with a context: %w (%q)", err, context)
+	}
+	r.mu.Lock()
+	r.errs = append(r.errs, err)
+	r.mu.Unlock()
+	select {
+	case r.Events <- err:
+	default:
+	}
+}
+
+// Want waits until an error that matches target was reported.
+func (r *Reported) Want(tb testing.TB, target error) error {
+	tb.Helper()
+	for {
+		if err := Await(tb, "a report of "+target.Error(), r.Events); errors.Is(err, target) {
+			return err
+		}
+	}
+}
+
+// None fails if anything was reported that matches one of the targets.
+func (r *Reported) None(tb testing.TB, targets ...error) {
+	tb.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, err := range r.errs {
+		for _, target := range targets {
+			if errors.Is(err, target) {
+				tb.Errorf("reported: %v", err)
+			}
+		}
+	}
+}
+
+func Collect() *Reported { return &Reported{Events: make(chan error, 10_000)} }
+
+var ErrNotAllowed = errors.New("not allowed")

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipctest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+)
+
+// A servedLog is what a service has written.
+type servedLog struct{ Path string }
+
+// Records returns what is in it.
+func (l servedLog) Records(tb testing.TB) []string {
+	tb.Helper()
+	data, err := os.ReadFile(l.Path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		tb.Fatal(err)
+	}
+	var list []string
+	for ; len(data) >= RecordSize; data = data[RecordSize:] {
+		list = append(list, string(data[:RecordSize]))
+	}
+	return list
+}
+
+// Want waits for the first records that are no numbers.
+func (l servedLog) Want(tb testing.TB, texts ...string) {
+	tb.Helper()
+	var got []string
+	Until(tb, "the service has got "+strings.Join(texts, ", "), func() bool {
+		got = got[:0]
+		for _, record := range l.Records(tb) {
+			got = append(got, strings.TrimSpace(record))
+		}
+		return len(got) >= len(texts)
+	})
+	if strings.Join(got, ",") != strings.Join(texts, ",") {
+		tb.Errorf("the service has got %q, want %q", got, texts)
+	}
+}
+
+// Numbers checks that all numbers below count were handled, in order and once, but for repeats that are
+// marked, which it counts.
+func (l servedLog) Numbers(tb testing.TB, count uint64) (repeats int) {
+	tb.Helper()
+	next := uint64(0)
+	for i, record := range l.Records(tb) {
+		got := binary.BigEndian.Uint64([]byte(record))
+		switch {
+		case got == next:
+			next++
+		case got < next && record[8] == 1:
+			repeats++
+		default:
+			tb.Fatalf("record %d is number %d (repeat: %d), want %d", i, got, record[8], next)
+		}
+	}
+	if next != count {
+		tb.Errorf("%d numbers were handled, %d were sent", next, count)
+	}
+	return repeats
+}
+
+func NewServedLog(tb testing.TB) servedLog {
+	tb.Helper()
+	return servedLog{filepath.Join(OpenFolder(tb), "log")}
+}
+
+// A torrent is a Writer at full speed.
+type torrent struct {
+	W      *udsipc.Writer
+	errs   *Reported
+	Cancel context.CancelFunc
+	Count  chan uint64
+}
+
+// End stops writing and returns how many messages were sent.
+func (s *torrent) End(tb testing.TB) uint64 {
+	tb.Helper()
+	s.Cancel()
+	count := Await(tb, "the end of writing", s.Count)
+	Stop(tb, s.W)
+	if m := s.W.Metrics(); m.Sent != count || m.PossiblyLost != 0 || m.Undelivered != 0 {
+		tb.Errorf("sent %d of %d: %+v", m.Sent, count, m)
+	}
+	return count
+}
+
+// Progress waits until the stream has got on by many messages, whatever the speed.
+func (s *torrent) Progress(tb testing.TB) {
+	tb.Helper()
+	before := s.W.Metrics().Sent
+	Until(tb, "the stream gets on", func() bool { return s.W.Metrics().Sent >= before+1000 })
+}
+
+func StartTorrent(tb testing.TB, address string, opts ...udsipc.WriterOption) *torrent {
+	tb.Helper()
+	s := &torrent{errs: Collect(), Count: make(chan uint64, 1)}
+	opts = append(opts, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(20*time.Millisecond),
+		udsipc.WithWriterErrorCallback(s.errs.Callback))
+	s.W = StartWriter(tb, address, opts...)
+	ctx, cancel := context.WithCancel(tb.Context())
+	s.Cancel = cancel
+	go func() { // Ends with ctx.
+		var n uint64
+		for ; s.W.WriteMessageContext(ctx, Number(n, int(n%3000))) == nil; n++ {
+		}
+		s.Count <- n
+	}()
+	return s
+}
+
+// A record is what the service writes for each message: 9 bytes, the number and whether it may be a repeat.
+const RecordSize = 9

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipctest
+
+import (
+	"bufio"
+	"bytes"
+	"os/exec"
+	"testing"
+)
+
+// A service is a process in the role of that name.
+type service struct {
+	tb    testing.TB
+	cmd   *exec.Cmd
+	Lines chan string
+	ended chan error
+	errs  bytes.Buffer
+}
+
+// Says waits for a line.
+func (s *service) Says(want string) {
+	s.tb.Helper()
+	if line := Await(s.tb, want, s.Lines); line != want {
+		s.tb.Fatalf("the service says %q, want %q", line, want)
+	}
+}
+
+// Ends waits for the end of the process, which must be a good one.
+func (s *service) Ends() {
+	s.tb.Helper()
+	if err := Await(s.tb, "the end of the service", s.ended); err != nil {
+		s.tb.Errorf("service: %v: %s", err, s.errs.String())
+	}
+}
+
+// Fails waits for the end of the process, which must be a bad one, and returns what it says.
+func (s *service) Fails() string {
+	s.tb.Helper()
+	if err := Await(s.tb, "the end of the service", s.ended); err == nil {
+		s.tb.Error("the service did not fail")
+	}
+	return s.errs.String()
+}
+
+func StartService(tb testing.TB, cmd *exec.Cmd) *service {
+	tb.Helper()
+	s := &service{tb: tb, cmd: cmd, Lines: make(chan string, 1000), ended: make(chan error, 1)}
+	cmd.Stderr = &s.errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	waited := make(chan struct{})
+	go func() { // Ends with the process.
+		defer close(waited)
+		scanner := bufio.NewScanner(out)
+		for scanner.Scan() {
+			s.Lines <- scanner.Text()
+		}
+		s.ended <- cmd.Wait()
+	}()
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill() // Nothing, if it has ended.
+		<-waited
+	})
+	return s
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipctest
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// AwaitAck reads acknowledgements until the one of this message.
+func AwaitAck(tb testing.TB, conn net.Conn, message byte) {
+	tb.Helper()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for b := make([]byte, 1); b[0] != message; {
+		if _, err := conn.Read(b); err != nil {
+			tb.Fatalf("waiting for the acknowledgement of message %d: %v", message, err)
+		}
+	}
+}
+
+func AwaitWelcome(tb testing.TB, conn net.Conn) wire.Welcome {
+	tb.Helper()
+	b := make([]byte, 0, 200)
+	for {
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err := conn.Read(b[len(b) : len(b)+1])
+		b = b[:len(b)+n]
+		if slices.Equal(b, []byte{0x80, 0x00}) {
+			b = b[:0] // A heartbeat.
+		}
+		w, size, bad := wire.ParseWelcome(b)
+		if bad != nil || size == 0 && err != nil {
+			tb.Fatalf("% x, want a welcome: %v", b, errors.Join(bad, err))
+		}
+		if size > 0 {
+			return w
+		}
+	}
+}
+
+// OpenSession is a writer by hand: it says hello and returns what the welcome says.
+func OpenSession(tb testing.TB, address string, h wire.Hello, messages ...string) (net.Conn, wire.Welcome) {
+	tb.Helper()
+	conn := MustDial(tb, address)
+	return conn, SayHello(tb, conn, h, messages...)
+}
+
+// SayHello opens a session on conn, sends the messages, and returns what the welcome says.
+func SayHello(tb testing.TB, conn net.Conn, h wire.Hello, messages ...string) wire.Welcome {
+	tb.Helper()
+	MustWrite(tb, conn, h.Append(nil))
+	w := AwaitWelcome(tb, conn)
+	MustWrite(tb, conn, Frames(messages...))
+	return w
+}

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipctest
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A SimNet is a network in memory that does what real ones do rarely: its connections break after any
+// byte, stall, and deliver late. It works under a fake clock.
+type SimNet struct {
+	mu         sync.Mutex
+	listener   *simListener
+	refusing   bool
+	holding    bool
+	Capacity   int  // Of each direction of a connection; 0 for SimCapacity.
+	Resets     bool // A connection that is closed with bytes unread ends with a reset, as a socket's does.
+	Patient    bool // A listener that is closed still hands out its backlog.
+	dials      int
+	pace       pace
+	BreakFirst func(*SimLink) // Prepares the first connection.
+	links      []*SimLink
+}
+
+func (n *SimNet) Listen() *simListener {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listener = &simListener{net: n, changed: make(chan struct{})}
+	return n.listener
+}
+
+// Unlisten has nobody reach the listener any more.
+func (n *SimNet) Unlisten() {
+	n.mu.Lock()
+	l := n.listener
+	n.listener = nil
+	n.mu.Unlock()
+	if l != nil {
+		_ = l.Close() // It has no errors.
+	}
+}
+
+func (n *SimNet) Refuse(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refusing = on
+}
+
+// Hold keeps what writers say on new connections from arriving, the first byte included.
+func (n *SimNet) Hold(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.holding = on
+}
+
+// Dialed is how often somebody has dialed.
+func (n *SimNet) Dialed() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dials
+}
+
+// Live returns the connections that are not over at both ends, the oldest first.
+func (n *SimNet) Live() []*SimLink {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.links = slices.DeleteFunc(n.links, (*SimLink).over)
+	return slices.Clone(n.links)
+}
+
+// Dial is a dialer for WithDialer.
+func (n *SimNet) Dial(context.Context) (net.Conn, error) {
+	n.mu.Lock()
+	l := n.listener
+	n.dials++
+	refused := n.refusing || l == nil
+	holding := n.holding
+	n.mu.Unlock()
+	if refused || !l.offer() {
+		return nil, syscall.ECONNREFUSED
+	}
+	link := NewSimLink(n)
+	link.Ways[0].Held = holding
+	if prepare := n.BreakFirst; prepare != nil {
+		n.BreakFirst = nil
+		prepare(link)
+	}
+	n.mu.Lock()
+	n.links = append(n.links, link)
+	n.mu.Unlock()
+	if !l.queue(link) {
+		return nil, syscall.ECONNREFUSED
+	}
+	return link.Ends[0], nil
+}
+
+// A simListener has a backlog without a bound.
+type simListener struct {
+	net     *SimNet
+	mu      sync.Mutex
+	changed chan struct{}
+	backlog []*SimLink
+	closed  bool
+}
+
+func (l *simListener) offer() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed
+}
+
+func (l *simListener) queue(link *SimLink) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.backlog = append(l.backlog, link)
+	l.wakeLocked()
+	return true
+}
+
+func (l *simListener) wakeLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *simListener) Accept() (net.Conn, error) {
+	for {
+		l.mu.Lock()
+		closed, changed := l.closed, l.changed
+		if len(l.backlog) > 0 {
+			link := l.backlog[0]
+			l.backlog = l.backlog[1:]
+			l.mu.Unlock()
+			return link.Ends[1], nil
+		}
+		l.mu.Unlock()
+		if closed {
+			return nil, net.ErrClosed
+		}
+		<-changed
+	}
+}
+
+func (l *simListener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.closed = true
+		l.wakeLocked()
+	}
+	if l.net.Patient {
+		return nil
+	}
+	for _, link := range l.backlog {
+		link.Cut()
+	}
+	l.backlog = nil
+	return nil
+}
+
+func (l *simListener) Addr() net.Addr { return simAddr }
+
+var simAddr = &net.UnixAddr{Name: "memory", Net: "unix"}
+
+// SimCapacity is how many bytes may be under way in one direction.
+const SimCapacity = 4 << 10
+
+// A pace notices a loop that does not end: too many operations at one moment of the fake clock.
+type pace struct {
+	mu    sync.Mutex
+	at    time.Time
+	count int
+}
+
+// maxPace is more than any schedule needs: its messages take some thousand reads and writes.
+const maxPace = 2_000_000
+
+func (p *pace) step() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); !now.Equal(p.at) {
+		p.at, p.count = now, 0
+	}
+	if p.count++; p.count > maxPace {
+		panic("a busy loop: two million reads and writes at one moment of the fake clock")
+	}
+}
+
+// A SimLink is a connection. ends[0] is the writer's; ways[0] goes from there to ends[1].
+type SimLink struct {
+	net     *SimNet
+	Mu      sync.Mutex
+	changed chan struct{} // Closed and replaced whenever anything changes.
+	Ends    [2]*simEnd
+	Ways    [2]simWay
+	broken  bool
+}
+
+// A simWay is one direction.
+type simWay struct {
+	under   []byte // Bytes under way.
+	room    int    // No more than so many are.
+	Held    bool   // They do not arrive, nor does the end of them.
+	chunk   int    // One read returns no more; 0 for any.
+	left    int    // After so many more bytes the connection breaks; -1 for never.
+	deliver bool   // What was under way by then arrives before that.
+}
+
+type simEnd struct {
+	link            *SimLink
+	index           int
+	readAt, writeAt time.Time
+	Closed, shut    bool // shut: it writes no more.
+}
+
+func NewSimLink(n *SimNet) *SimLink {
+	l := &SimLink{net: n, changed: make(chan struct{})}
+	for i := range l.Ends {
+		l.Ends[i] = &simEnd{link: l, index: i}
+		l.Ways[i].left, l.Ways[i].room = -1, cmp.Or(n.Capacity, SimCapacity)
+	}
+	return l
+}
+
+func (l *SimLink) change(change func()) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	change()
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *SimLink) over() bool {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	return l.Ends[0].Closed && l.Ends[1].Closed
+}
+
+// Cut breaks the connection and loses what is under way.
+func (l *SimLink) Cut() {
+	l.change(func() {
+		l.broken = true
+		l.Ways[0].under, l.Ways[1].under = nil, nil
+	})
+}
+
+// Die closes the reader's end with all that it has not read, as a system does for a process that is killed. Where that
+// makes no reset, the writer sees an end of file.
+func (l *SimLink) Die() { _ = l.Ends[1].Close() }
+
+// CutAfter breaks the connection after so many more bytes in one direction.
+func (l *SimLink) CutAfter(way, bytes int, deliver bool) {
+	l.change(func() { l.Ways[way].left, l.Ways[way].deliver = bytes, deliver })
+}
+
+func (l *SimLink) Hold(way int, on bool) { l.change(func() { l.Ways[way].Held = on }) }
+func (l *SimLink) Chunk(way, bytes int)  { l.change(func() { l.Ways[way].chunk = bytes }) }
+func (l *SimLink) Room(way, bytes int)   { l.change(func() { l.Ways[way].room = bytes }) }
+
+// await waits for a change, at most until the deadline, with l.mu held.
+func (l *SimLink) await(deadline time.Time) {
+	changed := l.changed
+	l.Mu.Unlock()
+	defer l.Mu.Lock()
+	if deadline.IsZero() {
+		<-changed
+		return
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	}
+}
+
+func passed(deadline time.Time) bool { return !deadline.IsZero() && !time.Now().Before(deadline) }
+
+func (e *simEnd) Read(b []byte) (int, error) {
+	l := e.link
+	l.net.pace.step()
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	way, peer := &l.Ways[1-e.index], l.Ends[1-e.index]
+	for {
+		switch {
+		case e.Closed:
+			return 0, net.ErrClosed
+		case passed(e.readAt):
+			return 0, os.ErrDeadlineExceeded
+		case len(way.under) > 0 && (!way.Held || l.broken):
+			n := len(way.under)
+			if way.chunk > 0 {
+				n = min(n, way.chunk)
+			}
+			n = copy(b, way.under[:n])
+			way.under = way.under[n:]
+			close(l.changed)
+			l.changed = make(chan struct{})
+			return n, nil
+		case l.broken:
+			return 0, syscall.ECONNRESET
+		case !way.Held && (peer.Closed || peer.shut):
+			return 0, io.EOF
+		}
+		l.await(e.readAt)
+	}
+}
+
+func (e *simEnd) Write(b []byte) (total int, err error) {
+	l := e.link
+	l.net.pace.step()
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	way := &l.Ways[e.index]
+	for {
+		switch {
+		case e.Closed:
+			return total, net.ErrClosed
+		case passed(e.writeAt):
+			return total, os.ErrDeadlineExceeded
+		case l.broken, e.shut, l.Ends[1-e.index].Closed:
+			return total, syscall.EPIPE
+		case len(b) == 0:
+			return total, nil
+		}
+		n := min(len(b), max(0, way.room-len(way.under)))
+		if way.left >= 0 {
+			n = min(n, way.left)
+			way.left -= n
+		}
+		way.under = append(way.under, b[:n]...)
+		total += n
+		b = b[n:]
+		if way.left == 0 {
+			l.breakLocked(e.index)
+		} else if n == 0 {
+			l.await(e.writeAt)
+			continue
+		}
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+}
+
+// breakLocked breaks the connection at the byte that was chosen for it.
+func (l *SimLink) breakLocked(way int) {
+	l.broken = true
+	l.Ways[1-way].under = nil
+	if !l.Ways[way].deliver {
+		l.Ways[way].under = nil
+	}
+}
+
+func (e *simEnd) Close() error {
+	l := e.link
+	l.change(func() {
+		way := &l.Ways[1-e.index]
+		if !e.Closed && e.link.net.Resets && len(way.under) > 0 {
+			l.broken = true
+		}
+		e.Closed, way.under = true, nil
+	})
+	return nil
+}
+
+func (e *simEnd) CloseWrite() error {
+	e.link.change(func() { e.shut = true })
+	return nil
+}
+
+func (e *simEnd) LocalAddr() net.Addr  { return simAddr }
+func (e *simEnd) RemoteAddr() net.Addr { return simAddr }
+
+func (e *simEnd) SetDeadline(t time.Time) error {
+	e.link.change(func() { e.readAt, e.writeAt = t, t })
+	return nil
+}
+
+func (e *simEnd) SetReadDeadline(t time.Time) error {
+	e.link.change(func() { e.readAt = t })
+	return nil
+}
+
+func (e *simEnd) SetWriteDeadline(t time.Time) error {
+	e.link.change(func() { e.writeAt = t })
+	return nil
+}

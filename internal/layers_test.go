@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package internal_test holds the rules of what each package of the module may know.
+package internal_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/udsipc/udsipc"
+
+// imports lists the packages of the module that each package may import. The root is "/". A package that is not
+// listed fails. There are no exceptions.
+var imports = map[string]string{
+	"internal/errdefs":   "",
+	"internal/buffers":   "",
+	"internal/peercred":  "internal/errdefs",
+	"internal/wire":      "internal/errdefs",
+	"internal/queue":     "internal/errdefs internal/buffers internal/wire",
+	"internal/socket":    "internal/errdefs",
+	"internal/systemd":   "internal/errdefs",
+	"internal/transport": "internal/errdefs internal/buffers internal/wire internal/peercred",
+	"internal/sender":    "internal/errdefs internal/queue internal/wire internal/transport",
+	"internal/receiver": "internal/errdefs internal/wire internal/transport internal/socket internal/systemd " +
+		"internal/peercred",
+	"/": "internal/errdefs internal/buffers internal/wire internal/queue internal/socket internal/peercred " +
+		"internal/transport internal/systemd internal/sender internal/receiver internal/seam",
+	"internal/seam": "",
+	"codec":         "/",
+	"duplex":        "/ internal/seam",
+	"rpc":           "/ duplex codec internal/seam",
+}
+
+// testOnly are packages that only tests and tools use.
+var testOnly = []string{"internal/ipctest", "internal/mutate"}
+
+// forbidden lists standard packages that the library leaves to its users.
+var forbidden = []string{"log", "log/slog", "flag", "net/http", "expvar", "os/signal", "reflect"}
+
+// without lists what the lowest packages do not need: they hold no sockets.
+var without = map[string][]string{
+	"internal/errdefs": {"net", "os", "syscall", "unsafe", "time"},
+	"internal/buffers": {"net", "os", "syscall", "unsafe", "time"},
+	"internal/wire":    {"net", "os", "syscall", "unsafe"},
+	"internal/queue":   {"net", "os", "syscall", "unsafe"},
+}
+
+// unsafeIn lists the packages that make system calls of their own.
+var unsafeIn = []string{"internal/peercred", "internal/socket", "internal/transport", "internal/systemd"}
+
+// goroutines counts the go statements of each package that has any.
+var goroutines = map[string]int{
+	"duplex": 2, "rpc": 3,
+	"internal/queue": 1, "internal/receiver": 4, "internal/sender": 5, "internal/systemd": 1, "internal/transport": 1,
+}
+
+type sourceFile struct {
+	name, folder string
+	syntax       *ast.File
+}
+
+// sources parses the module's files, tests and other modules aside.
+func sources(t *testing.T) (files []sourceFile) {
+	t.Helper()
+	set := token.NewFileSet()
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != ".." && skipped(path):
+			return filepath.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		syntax, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+		folder := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
+		if folder == "." {
+			folder = "/"
+		}
+		files = append(files, sourceFile{path, folder, syntax})
+		return err
+	})
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	return files
+}
+
+// skipped reports whether a folder is no part of the library: a module of its own, examples, test data.
+func skipped(path string) bool {
+	name := filepath.Base(path)
+	if strings.HasPrefix(name, ".") || name == "testdata" || name == "examples" {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(path, "go.mod"))
+	return err == nil
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, file := range sources(t) {
+		if slices.Contains(testOnly, file.folder) {
+			continue
+		}
+		allowed, known := imports[file.folder]
+		if seen[file.folder] = true; !known {
+			t.Errorf("%s: the package %s has no rule", file.name, file.folder)
+		}
+		for _, spec := range file.syntax.Imports {
+			path := strings.Trim(spec.Path.Value, `"`)
+			own, inModule := strings.CutPrefix(path, module)
+			switch {
+			case inModule && !slices.Contains(strings.Fields(allowed), "/"+own) && !slices.Contains(strings.Fields(allowed), strings.TrimPrefix(own, "/")):
+				t.Errorf("%s imports %s", file.name, path)
+			case !inModule && strings.Contains(path, "."):
+				t.Errorf("%s imports %s, which is not in the standard library", file.name, path)
+			case slices.Contains(forbidden, path), slices.Contains(without[file.folder], path):
+				t.Errorf("%s imports %s", file.name, path)
+			case path == "unsafe" && !slices.Contains(unsafeIn, file.folder):
+				t.Errorf("%s imports unsafe", file.name)
+			}
+		}
+	}
+	for folder := range imports {
+		if !seen[folder] {
+			t.Errorf("the package %s has a rule, and no file", folder)
+		}
+	}
+}
+
+func TestCalls(t *testing.T) {
+	started := map[string]int{}
+	for _, file := range sources(t) {
+		if slices.Contains(testOnly, file.folder) {
+			continue
+		}
+		ast.Inspect(file.syntax, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				started[file.folder]++
+			case *ast.TypeSpec:
+				if n.Assign.IsValid() && file.folder == "/" {
+					t.Errorf("%s: %s is an alias: go doc shows neither its fields nor its methods", file.name, n.Name)
+				}
+			case *ast.CallExpr:
+				if selector, ok := n.Fun.(*ast.SelectorExpr); ok && file.folder != "internal/systemd" {
+					checkCall(t, file.name, selector.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	if !maps.Equal(started, goroutines) {
+		t.Errorf("go statements by package: %v, want %v: ARCHITECTURE.md lists each goroutine", started, goroutines)
+	}
+}
+
+func checkCall(t *testing.T, name, call string) {
+	t.Helper()
+	switch call {
+	case "Getenv", "LookupEnv", "Environ", "Setenv", "Unsetenv":
+		t.Errorf("%s reads the environment", name)
+	case "Fd", "File":
+		t.Errorf("%s calls %s, which makes a socket blocking", name, call)
+	}
+}
+
+// TestNoDependency: the core requires nothing, and no other module of the repository uses its internal packages.
+func TestNoDependency(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(mod), "require") {
+		t.Errorf("go.mod requires something:\n%s", mod)
+	}
+	for _, folder := range []string{"../benchmarks", "../contrib"} {
+		err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if strings.Contains(string(b), module+"/internal/") {
+				t.Errorf("%s imports an internal package", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// This file is the queue of a Writer that asks for acknowledgements: what a reader may say about the
+// messages that it was sent, and what follows from it.
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// A sequence numbers messages in the order in which they are first sent, so that one that is dropped
+// before that leaves no gap: the number that a reader has to know them by.
+type sequence struct {
+	Acked       uint64 // All up to here have left the queue.
+	sent        uint64 // All up to here are with the present connection, to their last byte.
+	HighestSent uint64 // All up to here were with some connection.
+}
+
+// Sequence returns the numbers for the hello of the next connection.
+func (q *Queue) Sequence() sequence {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq
+}
+
+// Unacknowledged returns how many messages the present connection has taken and not acknowledged.
+func (q *Queue) Unacknowledged() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq.sent - q.seq.Acked
+}
+
+// ApplyWelcome begins a connection with what its reader said in the welcome: the last message that it has
+// handled leaves the queue, with all before it, and take goes on behind it, or at the oldest one.
+func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.discarded {
+		return 0, errdefs.Stopped
+	}
+	if handled > q.seq.HighestSent {
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errdefs.InvalidSession, handled, q.seq.HighestSent)
+	}
+	q.readerLimit = limit
+	if handled > q.seq.Acked {
+		released = handled - q.seq.Acked
+		q.releaseLocked(handled)
+		q.trimLocked()
+		q.seq.sent = handled
+	}
+	q.counts.Retransmitted += q.seq.HighestSent - q.seq.Acked
+	return released, nil
+}
+
+// Acknowledge lets the messages up to this number leave the queue. One that is being written at this
+// moment is not known to be sent; then early is true, and written will see to it.
+func (q *Queue) Acknowledge(number uint64) (early bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.discarded {
+		return false, nil
+	}
+	if number <= q.earlyAck {
+		return false, fmt.Errorf("%w: message %d after message %d", wire.ErrAcknowledgement, number, q.earlyAck)
+	}
+	if number > q.seq.sent && q.taken > 0 {
+		underWay := uint64(0)
+		for _, seg := range q.front.segs[q.next:q.taken] {
+			underWay += uint64(seg.count)
+		}
+		if number <= q.seq.sent-uint64(q.writtenFrames)+underWay {
+			q.earlyAck = number
+			return true, nil
+		}
+	}
+	return false, q.acknowledgeLocked(number)
+}
+
+func (q *Queue) acknowledgeLocked(number uint64) error {
+	if number <= q.seq.Acked || number > q.seq.sent {
+		return fmt.Errorf("%w: message %d, want one of %d to %d", wire.ErrAcknowledgement, number, q.seq.Acked+1, q.seq.sent)
+	}
+	q.releaseLocked(number)
+	if q.emptyLocked() && q.senderIdle {
+		q.markIdleLocked() // The chunk that was kept for its neighbours goes back.
+	}
+	if q.closed || q.readerLimit > 0 && q.largest > q.readerLimit {
+		q.Signal() // The drain goroutine may wait for the last one.
+	}
+	return nil
+}
+
+// RemoveOversized removes the next message if it is over the reader's limit and nothing before it is
+// under way, and returns a copy of it. burnt says that it had a number already, because an earlier reader
+// took it: then the connection has to be made anew, from the number behind.
+func (q *Queue) RemoveOversized() (data []byte, burnt bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.trimLocked()
+	head := q.headLocked()
+	if q.readerLimit == 0 || q.seq.sent != q.seq.Acked || q.writtenBytes > 0 || len(head.segs) == 0 || q.sendableEndLocked(&head.segs[0]) > head.segs[0].from {
+		return nil, false
+	}
+	data, _ = head.message(0)
+	data = slices.Clone(data)
+	q.dropMessageLocked(head, 0)
+	q.counts.Undelivered++
+	if burnt = q.seq.HighestSent > q.seq.Acked; burnt {
+		q.seq.Acked++
+		q.seq.sent++
+	}
+	q.serveWaitersLocked()
+	return data, burnt
+}

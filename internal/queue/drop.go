@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// This file is what leaves the queue undelivered to make room, or because it is too old.
+
+import (
+	"time"
+)
+
+// minExpiryInterval is the least time between two looks for messages that are too old.
+const minExpiryInterval = time.Millisecond
+
+// makeSpaceLocked says whether there is room for a frame of size bytes, once what is too old is gone and, with
+// OverflowDropOldest, what is oldest. Nothing is dropped if that could not make room.
+func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
+	if q.fitsLocked(size) {
+		return true
+	}
+	q.expireLocked(now)
+	if !q.dropOldest || !q.canDropLocked(size) {
+		return q.fitsLocked(size)
+	}
+	for first := q.firstDroppableLocked(); !q.fitsLocked(size); q.counts.Dropped++ {
+		switch {
+		case first < len(q.front.segs):
+			q.dropMessageLocked(&q.front, first)
+		case len(q.waiting.segs) > 0:
+			q.dropMessageLocked(&q.waiting, 0)
+		default:
+			return false // Another queue has taken the room in this moment.
+		}
+		if q.shared != nil {
+			q.shared.dropped.Add(1)
+		}
+	}
+	return true
+}
+
+// fitsLocked says whether there is room for a frame of size bytes.
+func (q *Queue) fitsLocked(size int) bool {
+	return q.fitsOwnLimitsLocked(size) && (q.shared == nil || q.fitsSharedLimitLocked(q.heldBytesLocked(), size))
+}
+
+// fitsOwnLimitsLocked is fitsLocked without a look at other queues.
+func (q *Queue) fitsOwnLimitsLocked(size int) bool {
+	return q.queuedLocked()+q.reserved < q.maxMessages && q.queuedBytesLocked()+q.reservedBytes+uint64(size) <= q.maxBytes
+}
+
+// canDropLocked says whether a frame of size bytes fits once all is dropped that may be.
+func (q *Queue) canDropLocked(size int) bool {
+	messages, bytes := q.reserved, q.reservedBytes
+	if q.acks {
+		messages += uint64(q.front.count - q.releasedInFirst)
+		bytes += uint64(q.front.bytes)
+	} else { // These are no more than one batch.
+		for _, seg := range q.front.segs[:q.firstDroppableLocked()] {
+			messages += uint64(seg.count)
+			bytes += uint64(seg.to - seg.from)
+		}
+	}
+	return messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.fitsSharedLimitLocked(bytes, size)
+}
+
+// ageResolution is how far apart the messages of one segment may be in time: a message is dropped for its
+// age at most that much too early.
+func (q *Queue) ageResolution() time.Duration {
+	return min(q.maxAge/64, time.Millisecond)
+}
+
+// firstDroppableLocked is the first segment of front that may be dropped: no byte of it is under way and, with
+// acks, none ever was. All that waits may be dropped.
+func (q *Queue) firstDroppableLocked() int {
+	if q.acks {
+		return len(q.front.segs)
+	}
+	if q.writtenBytes > 0 {
+		return max(q.taken, 1)
+	}
+	return q.taken
+}
+
+// dropMessageLocked removes the first message of segment i of a list.
+func (q *Queue) dropMessageLocked(list *segmentList, i int) {
+	_, size := list.message(i)
+	list.trimFront(i, 1, size)
+	if list.segs[i].count == 0 {
+		q.removeLocked(list, i, 1)
+	}
+}
+
+// DropControl drops all that is queued, if that is nothing but messages of EnqueueControl: they are about a connection that is lost.
+// Nothing may be under way.
+func (q *Queue) DropControl() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.emptyLocked() || q.controlTo != q.counts.Accepted || q.removedThroughLocked()+1 < q.controlFrom {
+		return
+	}
+	for !q.emptyLocked() {
+		q.dropMessageLocked(q.headLocked(), 0)
+		q.counts.Dropped++
+		q.counts.DroppedControl++
+	}
+	q.serveWaitersLocked()
+}
+
+// expireLocked drops the messages that are older than maxAge, and says whether there were any. The drain
+// goroutine is told, so that it reports them.
+func (q *Queue) expireLocked(now time.Duration) bool {
+	if q.maxAge == 0 {
+		return false
+	}
+	before := q.counts.Expired
+	q.expireFromLocked(&q.front, q.firstDroppableLocked(), now)
+	q.expireFromLocked(&q.waiting, 0, now)
+	if q.counts.Expired == before {
+		return false
+	}
+	q.Signal()
+	return true
+}
+
+func (q *Queue) expireFromLocked(list *segmentList, first int, now time.Duration) {
+	end := first
+	for end < len(list.segs) && now-list.segs[end].queuedAt > q.maxAge {
+		q.counts.Expired += uint64(list.segs[end].count)
+		end++
+	}
+	q.removeLocked(list, first, max(0, end-first))
+}
+
+// setExpiryTimerLocked has tick called when the oldest message is too old that may be dropped.
+func (q *Queue) setExpiryTimerLocked(now time.Duration) {
+	if q.maxAge == 0 || q.timerSet {
+		return
+	}
+	var oldest *segment
+	if first := q.firstDroppableLocked(); first < len(q.front.segs) {
+		oldest = &q.front.segs[first]
+	} else if len(q.waiting.segs) > 0 {
+		oldest = &q.waiting.segs[0]
+	} else {
+		return
+	}
+	q.timerSet = true
+	wait := max(oldest.queuedAt+q.maxAge-now+1, minExpiryInterval)
+	if q.expiryTimer == nil {
+		q.expiryTimer = time.AfterFunc(wait, q.onExpiryTimer)
+	} else {
+		q.expiryTimer.Reset(wait)
+	}
+}
+
+// onExpiryTimer drops what is too old, whatever the drain goroutine is waiting for.
+func (q *Queue) onExpiryTimer() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.timerSet = false
+	if q.discarded {
+		return
+	}
+	now := q.ageLocked()
+	if q.expireLocked(now) {
+		q.serveWaitersLocked()
+	}
+	q.setExpiryTimerLocked(now)
+}

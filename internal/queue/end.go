@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// This file is what is known of the queue from outside, and how it ends.
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// UndeliveredErr returns an error if messages were given up.
+func (q *Queue) UndeliveredErr() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.counts.Undelivered > 0 {
+		return fmt.Errorf("%w: %d messages were not sent", errdefs.Stopped, q.counts.Undelivered)
+	}
+	return nil
+}
+
+// RemovedThrough returns the number of the last message that is not queued any more, nor any before it.
+func (q *Queue) RemovedThrough() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.removedThroughLocked()
+}
+
+// Empty says whether nothing is queued, once what is stale is gone. If so, the next push wakes.
+func (q *Queue) Empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.expireLocked(q.ageLocked()) {
+		q.serveWaitersLocked()
+	}
+	q.markIdleLocked()
+	return q.emptyLocked()
+}
+
+// Snapshot returns the counters, all of one moment.
+func (q *Queue) Snapshot() (queueCounts, latencySummary) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.countsLocked(), q.ackTimes.summary()
+}
+
+// HeldBytes returns the bytes that are queued or have their room.
+func (q *Queue) HeldBytes() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.heldBytesLocked()
+}
+
+// ReadCounts is snapshot without the times.
+func (q *Queue) ReadCounts() queueCounts {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.countsLocked()
+}
+
+func (q *Queue) countsLocked() queueCounts {
+	if q.expireLocked(q.ageLocked()) {
+		q.serveWaitersLocked()
+	}
+	counts := q.counts
+	counts.Queued, counts.QueuedBytes = q.queuedLocked(), q.queuedBytesLocked()
+	if q.acks && !q.discarded {
+		counts.Unacknowledged = q.seq.sent - q.seq.Acked
+	}
+	return counts
+}
+
+// RemoveHead removes the oldest message, as undelivered, and returns a copy of it, if it has this number.
+// Otherwise it is gone already: it was dropped, or too old.
+func (q *Queue) RemoveHead(number uint64) (data []byte, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	head := q.headLocked()
+	if len(head.segs) == 0 || head.segs[0].first != number {
+		return nil, false
+	}
+	data, _ = head.message(0)
+	data = slices.Clone(data)
+	q.dropMessageLocked(head, 0)
+	q.counts.Undelivered++
+	q.serveWaitersLocked()
+	return data, true
+}
+
+// Close refuses further messages; those who wait for room get Stopped.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	q.closed = true
+	q.serveWaitersLocked()
+	q.mu.Unlock()
+}
+
+// DiscardAll closes the queue and takes all that is left out of it, as undelivered. Each message is handed
+// to visit, which may be nil and must not keep it. It returns how many there were. The chunks are not
+// used again: a write that hangs may still read them.
+func (q *Queue) DiscardAll(visit func(data []byte)) (left uint64) {
+	left, rest := q.TakeUndelivered()
+	rest.Visit(visit)
+	return left
+}
+
+// Undelivered is what was left in a queue at its end.
+type Undelivered [2][]segment
+
+// TakeUndelivered closes the queue and returns what is left in it.
+func (q *Queue) TakeUndelivered() (left uint64, rest Undelivered) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.trimLocked()
+	rest = Undelivered{q.front.segs, q.waiting.segs}
+	left = q.queuedLocked()
+	q.counts.Undelivered += left
+	q.front, q.waiting, q.open, q.tail, q.discarded = segmentList{}, segmentList{}, false, nil, true
+	q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0
+	if q.expiryTimer != nil {
+		q.expiryTimer.Stop()
+	}
+	q.serveWaitersLocked()
+	return left, rest
+}
+
+// Visit hands over each message, from the oldest to the newest. A nil visit is not called.
+func (r Undelivered) Visit(visit func(data []byte)) {
+	if visit == nil {
+		return
+	}
+	for _, segs := range r {
+		for _, seg := range segs {
+			for b := seg.chunk.B[seg.from:seg.to]; len(b) > 0; {
+				length, header, _ := wire.ParsePrefix(b)
+				end := header + int(length)
+				visit(b[header:end:end])
+				b = b[end:]
+			}
+		}
+	}
+}

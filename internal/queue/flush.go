@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// This file is who waits for messages to leave the queue.
+
+import "context"
+
+// A flusher waits until no message up to target is queued. Those with the same target share it.
+type flusher struct {
+	target  uint64
+	waiters int
+	done    chan struct{} // Closed when none is.
+}
+
+// Flush waits until every message accepted so far has left the queue, or ctx ends, and returns its cause.
+func (q *Queue) Flush(ctx context.Context) error {
+	q.mu.Lock()
+	f := q.addFlusherLocked()
+	q.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	select {
+	case <-f.value.done:
+		return nil
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-f.value.done:
+		return nil
+	default:
+	}
+	if f.value.waiters--; f.value.waiters == 0 {
+		q.flushers.remove(f)
+	}
+	return context.Cause(ctx)
+}
+
+// Flushed returns a channel that is closed when every message accepted so far has left the queue. Whoever may
+// lose patience uses flush.
+func (q *Queue) Flushed() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if f := q.addFlusherLocked(); f != nil {
+		return f.value.done
+	}
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+// addFlusherLocked returns where to wait, nil if nothing is queued.
+func (q *Queue) addFlusherLocked() *fifoElement[flusher] {
+	target := q.counts.Accepted // Those that are served now were not accepted before.
+	if q.expireLocked(q.ageLocked()) {
+		q.serveWaitersLocked()
+	}
+	if q.removedThroughLocked() >= target {
+		return nil
+	}
+	f := q.flushers.last
+	if f == nil || f.value.target != target {
+		f = &fifoElement[flusher]{value: flusher{target: target, done: make(chan struct{})}}
+		q.flushers.pushBack(f)
+	}
+	f.value.waiters++
+	return f
+}
+
+// removedThroughLocked returns the number of the last message that is not queued any more, nor any before it.
+func (q *Queue) removedThroughLocked() uint64 {
+	head := q.headLocked()
+	if len(head.segs) == 0 {
+		return q.counts.Accepted
+	}
+	return head.segs[0].first + uint64(q.releasedInFirst) - 1
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// TestPercentiles are never below the true ones, and exact to a quarter.
+func TestPercentiles(t *testing.T) {
+	var times []time.Duration
+	for n := range 1000 {
+		times = append(times, time.Duration(n+1)*time.Microsecond)
+	}
+	got := queue.Percentiles(times)
+	if got.Count != 1000 || got.Max != time.Millisecond {
+		t.Errorf("%+v", got)
+	}
+	if p50 := 500 * time.Microsecond; got.P50 < p50 || got.P50 > p50*5/4 {
+		t.Errorf("p50 is %v", got.P50)
+	}
+	if p99 := 990 * time.Microsecond; got.P99 < p99 || got.P99 > p99*5/4 {
+		t.Errorf("p99 is %v", got.P99)
+	}
+	for _, d := range []time.Duration{0, 1, 2, 3, 4, 5, 7, 8, 1 << 20, 1<<20 - 1, math.MaxInt64} {
+		if got := queue.Percentiles([]time.Duration{d, d}); got.P50 != d || got.P99 != d || got.Max != d {
+			t.Errorf("%v twice is %+v", d, got)
+		}
+	}
+	if got := queue.Percentiles(nil); got != (queue.LatencySummary{}) {
+		t.Errorf("nothing is %+v", got)
+	}
+}
+
+// TestPercentilesAreExactInClasses: a percentile is the end of the class that its time lies in, or the largest time.
+func TestPercentilesAreExactInClasses(t *testing.T) {
+	const large = time.Duration(math.MaxInt64)
+	for _, test := range []struct{ time, end time.Duration }{
+		{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 9}, {9, 9}, {10, 11}, {11, 11}, {12, 13}, {14, 15}, {15, 15},
+		{16, 19}, {19, 19}, {20, 23}, {24, 27}, {28, 31}, {31, 31}, {32, 39}, {1000, 1023}, {1024, 1279}, {1279, 1279}, {1280, 1535},
+		{1 << 40, 5<<38 - 1}, {1<<41 - 1, 1<<41 - 1}, {1 << 62, 5<<60 - 1}, {-5, 0}, {math.MinInt64, 0},
+	} {
+		got := queue.Percentiles([]time.Duration{test.time, test.time, large})
+		if want := (queue.LatencySummary{Count: 3, P50: test.end, P99: large, Max: large}); got != want {
+			t.Errorf("%d: %+v, want %+v", test.time, got, want)
+		}
+	}
+}
+
+// TestPercentilesCount: the half of the times do not exceed the one, 99 of 100 not the other.
+func TestPercentilesCount(t *testing.T) {
+	for _, test := range []struct{ low, high int }{{1, 1}, {49, 51}, {50, 50}, {51, 49}, {98, 2}, {99, 1}, {100, 0}, {0, 100}, {198, 2}, {197, 3}} {
+		var all []time.Duration
+		for range test.low {
+			all = append(all, 1)
+		}
+		for range test.high {
+			all = append(all, 7)
+		}
+		want := queue.LatencySummary{Count: uint64(len(all)), P50: 7, P99: 7, Max: 7}
+		if test.high == 0 {
+			want.Max = 1
+		}
+		if 2*test.low >= len(all) {
+			want.P50 = 1
+		}
+		if 100*test.low >= 99*len(all) {
+			want.P99 = 1
+		}
+		if got := queue.Percentiles(all); got != want {
+			t.Errorf("%d and %d: %+v, want %+v", test.low, test.high, got, want)
+		}
+	}
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// This file is the near end of the queue: how a message gets in, or is refused, or waits for room.
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/buffers"
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// EnqueueAndWake copies data into the queue, or returns BufferFull, MessageTooLarge or Stopped.
+func (q *Queue) EnqueueAndWake(data []byte) error {
+	_, idle, err := q.Enqueue(data)
+	if idle {
+		q.Signal()
+	}
+	return err
+}
+
+// Enqueue is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
+// has to. It also returns the number of the message.
+func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
+	size := wire.FrameSize(len(data))
+	q.lock()
+	now, err := q.admitLocked(size)
+	if err != nil {
+		if err == errdefs.BufferFull {
+			q.counts.Refused++
+		}
+		q.mu.Unlock()
+		return 0, false, err
+	}
+	return q.enqueueAndUnlock(data, size, now)
+}
+
+// EnqueueControl is put for a message that the bounds do not hold for, and that is about the present connection alone: it is
+// refused only once the queue is closed.
+func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error) {
+	q.lock()
+	if q.closed {
+		q.mu.Unlock()
+		return 0, false, errdefs.Stopped
+	}
+	size := wire.FrameSize(len(data))
+	if next := q.counts.Accepted + 1; size <= ChunkSize { // A larger one gets its number later, and is kept.
+		if q.controlTo != next-1 {
+			q.controlFrom = next
+		}
+		q.controlTo = next
+	}
+	return q.enqueueAndUnlock(data, size, q.ageLocked())
+}
+
+// EnqueueUnbounded is put for a message that the bounds do not hold for.
+func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err error) {
+	q.lock()
+	if q.closed {
+		q.mu.Unlock()
+		return 0, false, errdefs.Stopped
+	}
+	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked())
+}
+
+// EnqueueWaitAndWake is push, but waits for room until ctx ends.
+func (q *Queue) EnqueueWaitAndWake(ctx context.Context, data []byte) error {
+	_, idle, err := q.EnqueueWait(ctx, data)
+	if idle {
+		q.Signal()
+	}
+	return err
+}
+
+// EnqueueWait is put, but waits for room until ctx ends.
+func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
+	size := wire.FrameSize(len(data))
+	q.lock()
+	now, err := q.admitLocked(size)
+	if err == nil {
+		return q.enqueueAndUnlock(data, size, now)
+	}
+	if err != errdefs.BufferFull {
+		q.mu.Unlock()
+		return 0, false, err
+	}
+	p := q.addProducerLocked(data, size)
+	if q.shared != nil {
+		q.serveWaitersLocked() // Which has it told of other queues.
+	}
+	q.mu.Unlock()
+
+	select {
+	case <-p.value.done:
+	case <-ctx.Done():
+		if q.removeProducer(p) {
+			q.recycleProducer(p)
+			return 0, false, fmt.Errorf("%w: %w", errdefs.BufferFull, context.Cause(ctx))
+		}
+		<-p.value.done
+	}
+	result := p.value.result
+	q.recycleProducer(p)
+	if result.number == 0 && result.err == nil {
+		return q.enqueueReserved(data, size)
+	}
+	return result.number, result.idle, result.err
+}
+
+// admitLocked says whether a frame of size bytes may enter now, after room was made for it where the options
+// say so. Nobody overtakes those who wait for room.
+func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
+	if q.closed {
+		return 0, errdefs.Stopped
+	}
+	if uint64(size) > q.maxBytes {
+		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", errdefs.MessageTooLarge, size, q.maxBytes)
+	}
+	if q.producers.first != nil {
+		return 0, errdefs.BufferFull
+	}
+	now = q.ageLocked()
+	if q.fitsLocked(size) {
+		return now, nil
+	}
+	ok := q.makeSpaceLocked(size, now)
+	q.serveWaitersLocked()
+	if !ok {
+		return 0, errdefs.BufferFull
+	}
+	return now, nil
+}
+
+// enqueueAndUnlock puts a message into the queue that was admitted, and unlocks it. One larger than a chunk is
+// promised its room first, so that it is copied outside the lock, and not at all if it is refused.
+func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
+	if size > ChunkSize {
+		q.reserveLocked(size)
+		q.mu.Unlock()
+		return q.enqueueReserved(data, size)
+	}
+	q.appendLocked(data, size, nil, now)
+	if q.shared != nil {
+		q.chargeLocked()
+	}
+	number = q.counts.Accepted
+	idle, q.senderIdle = q.senderIdle, false
+	q.mu.Unlock()
+	return number, idle, nil
+}
+
+// reserveLocked keeps room for a frame of size bytes until redeem.
+func (q *Queue) reserveLocked(size int) {
+	q.reserved++
+	q.reservedBytes += uint64(size)
+	q.chargeLocked()
+}
+
+// enqueueReserved puts a message into the queue that was promised its room.
+func (q *Queue) enqueueReserved(data []byte, size int) (number uint64, idle bool, err error) {
+	own := buffers.Get(size)
+	wire.AppendFrame(own.B[:0], data)
+	q.lock()
+	q.reserved--
+	q.reservedBytes -= uint64(size)
+	if q.closed {
+		q.chargeLocked()
+		q.mu.Unlock()
+		buffers.Put(own)
+		return 0, false, errdefs.Stopped
+	}
+	q.appendLocked(data, size, own, q.ageLocked())
+	number = q.counts.Accepted
+	idle, q.senderIdle = q.senderIdle, false
+	q.mu.Unlock()
+	return number, idle, nil
+}
+
+// lock is for producers: with several, to try for a moment costs less than to be put to sleep, because
+// the lock is held for no longer than a copy takes.
+func (q *Queue) lock() {
+	for range 30 {
+		if q.mu.TryLock() {
+			return
+		}
+	}
+	q.mu.Lock()
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// This file is the far end of the queue: what is taken to be written, what the kernel has taken of
+// it, and what a lost connection leaves.
+
+import (
+	"time"
+
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// NextBatch appends to bufs what is to be written next, about limit bytes, never more slices than bufs
+// has room for. They stay untouched until written is called. Nothing there means that the caller
+// should wait for wake.
+func (q *Queue) NextBatch(bufs [][]byte, limit int) [][]byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.nowLocked()
+	if q.expireLocked(now) {
+		q.serveWaitersLocked()
+	}
+	part := q.writtenBytes
+	q.taken = q.next
+	for bytes := 0; bytes < limit && len(bufs) < cap(bufs); {
+		list, i := &q.front, q.taken
+		if i == len(list.segs) {
+			list, i = &q.waiting, 0
+		}
+		if i == len(list.segs) {
+			break
+		}
+		to := q.sendableEndLocked(&list.segs[i])
+		if to == list.segs[i].from+part {
+			break
+		}
+		if list == &q.waiting {
+			q.moveToFrontLocked()
+		}
+		seg := &q.front.segs[q.taken]
+		bufs = append(bufs, seg.chunk.B[seg.from+part:to])
+		bytes += to - seg.from
+		part = 0
+		seg.sentAt = now
+		q.taken++
+		if to < seg.to {
+			break
+		}
+	}
+	q.markIdleLocked()
+	return bufs
+}
+
+// moveToFrontLocked moves the first segment that waits to the front.
+func (q *Queue) moveToFrontLocked() {
+	q.front.add(q.waiting.segs[0])
+	q.waiting.remove(0, 1)
+	q.open = q.open && len(q.waiting.segs) > 0
+}
+
+// nowLocked is the time since the epoch, if that is of interest.
+func (q *Queue) nowLocked() time.Duration {
+	if q.maxAge == 0 && !q.acks {
+		return 0
+	}
+	return time.Since(q.startTime)
+}
+
+// ageLocked is the time since the epoch, if messages age.
+func (q *Queue) ageLocked() time.Duration {
+	if q.maxAge == 0 {
+		return 0
+	}
+	return time.Since(q.startTime)
+}
+
+// sendableEndLocked is how far seg may be written: up to its first message over the reader's limit.
+func (q *Queue) sendableEndLocked(seg *segment) int {
+	if q.readerLimit == 0 || q.largest <= q.readerLimit {
+		return seg.to
+	}
+	to := seg.from
+	for to < seg.to {
+		length, header, _ := wire.ParsePrefix(seg.chunk.B[to:seg.to])
+		if length > q.readerLimit {
+			break
+		}
+		to += header + int(length)
+	}
+	return to
+}
+
+// markIdleLocked makes the next push wake the drain goroutine, if there is nothing to write.
+func (q *Queue) markIdleLocked() {
+	q.senderIdle = q.next == len(q.front.segs) && len(q.waiting.segs) == 0
+	if q.senderIdle && q.notifyIdle {
+		q.Signal()
+	}
+	if q.senderIdle && q.tail != nil && q.tail.Refs == 0 {
+		q.setTailLocked(nil)
+	}
+}
+
+// WaitIdle waits until the goroutine that drains has found nothing more, or has given up, which failed says. From then on
+// nobody is told to drain, until take finds nothing again.
+func (q *Queue) WaitIdle(failed <-chan struct{}) {
+	for {
+		q.mu.Lock()
+		idle := q.senderIdle
+		q.senderIdle, q.notifyIdle = false, !idle
+		q.mu.Unlock()
+		if idle {
+			return
+		}
+		select {
+		case <-failed:
+			q.mu.Lock()
+			q.notifyIdle = false
+			q.mu.Unlock()
+			return
+		case <-q.wake:
+		}
+	}
+}
+
+// MarkWritten says that n bytes of what was taken are with the kernel. It returns how many messages that
+// completes. Without acks those leave the queue as sent. The error is about an acknowledgement that
+// came before its message was sent.
+func (q *Queue) MarkWritten(n int) (messages int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.taken == 0 {
+		return 0, nil // Sealed in the meantime: what was taken is accounted for.
+	}
+	q.writtenBytes += n
+	for q.writtenBytes > 0 && q.next < q.taken {
+		seg := &q.front.segs[q.next]
+		size := seg.to - seg.from
+		if q.writtenBytes < size {
+			count, _ := wire.WholeFrames(seg.chunk.B[seg.from : seg.from+q.writtenBytes])
+			messages += count - q.writtenFrames
+			q.writtenFrames = count
+			break
+		}
+		messages += seg.count - q.writtenFrames
+		q.writtenFrames = 0
+		q.writtenBytes -= size
+		q.next++
+	}
+	q.taken = 0
+	q.seq.sent += uint64(messages)
+	q.seq.HighestSent = max(q.seq.HighestSent, q.seq.sent)
+	switch {
+	case !q.acks:
+		q.releaseLocked(q.seq.sent)
+		q.trimLocked() // A write that stopped midway is rare.
+	case q.earlyAck > 0:
+		early := q.earlyAck
+		q.earlyAck = 0
+		err = q.acknowledgeLocked(early)
+	}
+	q.setExpiryTimerLocked(q.ageLocked()) // What was not taken whole may be too old soon.
+	return messages, err
+}
+
+// releaseLocked lets the messages up to this number leave the queue as delivered. The memory of a
+// segment goes with its last message: to look for the end of one in the middle takes a walk over what
+// has long left the processor's cache.
+func (q *Queue) releaseLocked(number uint64) {
+	now := q.nowLocked()
+	left := number - q.seq.Acked
+	q.counts.Sent += left
+	q.seq.Acked = number
+	done := 0
+	for left > 0 {
+		seg := &q.front.segs[done]
+		count := min(left, uint64(seg.count-q.releasedInFirst))
+		if q.acks {
+			q.ackTimes.add(now-seg.sentAt, count)
+		}
+		left -= count
+		if q.releasedInFirst += int(count); q.releasedInFirst == seg.count {
+			q.releasedInFirst = 0
+			done++
+		}
+	}
+	q.next = max(0, q.next-done)
+	q.taken = max(0, q.taken-done)
+	q.removeLocked(&q.front, 0, done)
+	q.serveWaitersLocked()
+}
+
+// trimLocked removes the messages that have left the first segment from its memory as well.
+func (q *Queue) trimLocked() {
+	if q.releasedInFirst == 0 {
+		return
+	}
+	seg := &q.front.segs[0]
+	size := wire.FramesSize(seg.chunk.B[seg.from:seg.to], q.releasedInFirst)
+	if q.next == 0 && q.writtenBytes > 0 {
+		q.writtenBytes -= size
+		q.writtenFrames -= q.releasedInFirst
+	}
+	q.front.trimFront(0, q.releasedInFirst, size)
+	q.releasedInFirst = 0
+	q.serveWaitersLocked() // Their bytes have left now.
+}
+
+// Rewind forgets what a lost connection took. It returns the number and the size of the first message if the
+// connection had taken some of it, or 0.
+func (q *Queue) Rewind() (partial, size uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	partial, size = q.rewindLocked()
+	q.setExpiryTimerLocked(q.ageLocked()) // What was under way may be too old soon.
+	return partial, size
+}
+
+func (q *Queue) rewindLocked() (partial, size uint64) {
+	q.trimLocked()
+	if q.writtenBytes > 0 {
+		partial = q.front.segs[q.next].first
+		data, _ := q.front.message(q.next)
+		size = uint64(len(data))
+	}
+	q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0
+	q.seq.sent = q.seq.Acked
+	return partial, size
+}

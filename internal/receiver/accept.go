@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is the goroutine of a server that accepts connections, until there is nothing more to accept.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/socket"
+	"github.com/udsipc/udsipc/internal/systemd"
+	"github.com/udsipc/udsipc/internal/transport"
+)
+
+const (
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = 500 * time.Millisecond
+	backlogWait    = 5 * time.Millisecond // A listener is empty if Accept has found nothing for so long.
+	maxBacklogWait = time.Second          // How long one is emptied for that cannot be shut, and so need never be empty.
+)
+
+// An acceptor is where the connections of a server come from. The server's mutex guards what changes at the end.
+type acceptor struct {
+	server        *Server
+	listener      net.Listener
+	file          *socket.File
+	passed        *systemd.Passed
+	inherited     *inheritedState           // What an earlier process has left, until it is adopted.
+	acceptSince   atomic.Pointer[time.Time] // Since when it waits in Accept; nil if it does not.
+	halfClosed    bool                      // The listener refuses new connections.
+	servesBacklog bool                      // The listener is emptied before it is closed.
+	filtered      bool                      // It does not answer new connections.
+}
+
+// quiesceLocked refuses new connections and lets accept come to the end of those that wait already.
+// A socket that systemd passed is left as it is, with its backlog: the next process serves it.
+func (a *acceptor) quiesceLocked() error {
+	listener, hasDeadline := a.listener.(deadliner)
+	switch {
+	case !hasDeadline:
+		time.AfterFunc(backlogWait, func() { a.closeListener(time.Now().Add(maxBacklogWait)) })
+		return nil
+	case a.passed != nil, a.server.handingOver:
+		return listener.SetDeadline(transport.ALongTimeAgo)
+	}
+	a.servesBacklog = true
+	err := a.file.Remove() // First: one that is shut looks stale to others.
+	switch listener := a.listener.(type) {
+	case *net.UnixListener:
+		a.halfClosed = a.server.cfg.Listener == nil && socket.HalfCloseListener(listener)
+	case *net.TCPListener:
+		a.filtered = socket.FilterNewConnections(listener)
+	}
+	return errdefs.First(listener.SetDeadline(time.Now().Add(backlogWait)), err)
+}
+
+// closeListener closes a listener without a deadline, whose Accept returns with its end alone, once Accept has found
+// nothing for a moment: Close would drop who has connected and written.
+func (a *acceptor) closeListener(latest time.Time) {
+	since := a.acceptSince.Load()
+	now := time.Now()
+	switch {
+	case a.server.forceCtx.Err() != nil: // Stop does not wait any longer, and has closed it.
+	case since != nil && (now.Sub(*since) >= backlogWait || now.After(latest)):
+		_ = a.listener.Close()
+	default:
+		time.AfterFunc(backlogWait, func() { a.closeListener(latest) })
+	}
+}
+
+// backlogNotEmpty says, once Accept has failed while the Reader is stopping, whether to try it again. A
+// deadline that has passed fails Accept before it looks at the backlog, so when there were
+// connections until then there may be more. It ends with latest, because others may join them; nobody does if
+// the listener is shut or filtered, and acceptFromBacklog has told then.
+func (a *acceptor) backlogNotEmpty(err error, admitted int, latest time.Time) bool {
+	a.server.mu.Lock()
+	open := a.servesBacklog && !a.halfClosed && !a.filtered
+	a.server.mu.Unlock()
+	listener, ok := a.listener.(deadliner)
+	return ok && open && admitted > 0 && transport.IsTimeout(err) && time.Now().Before(latest) &&
+		listener.SetDeadline(time.Now().Add(backlogWait)) == nil
+}
+
+// acceptFromBacklog returns a connection out of the backlog, once Accept has failed while the Reader is stopping, or nil.
+// A deadline that has passed fails Accept before it looks, so this looks without one. Nobody can join
+// the backlog, so it comes to an end.
+func (a *acceptor) acceptFromBacklog() net.Conn {
+	a.server.mu.Lock()
+	closed := a.halfClosed || a.filtered
+	a.server.mu.Unlock()
+	if !closed {
+		return nil
+	}
+	for {
+		conn, err := socket.AcceptNow(a.listener, a.waitForDescriptor)
+		if err == nil {
+			return conn
+		}
+		if !a.waitForDescriptor(err) {
+			return nil
+		}
+	}
+}
+
+// waitForDescriptor says, once something has failed because descriptors or memory have run out while the Reader is
+// stopping, whether to try it again: as long as there are connections, whose end gives some back.
+func (a *acceptor) waitForDescriptor(err error) bool {
+	a.server.mu.Lock()
+	again := a.halfClosed && len(a.server.conns.all) > 0
+	a.server.mu.Unlock()
+	if !again || !socket.OutOfResources(err) {
+		return false
+	}
+	timer := time.NewTimer(minAcceptPause)
+	defer timer.Stop()
+	select {
+	case <-a.server.conns.connEnded:
+	case <-timer.C:
+	case <-a.server.forceCtx.Done():
+		return false
+	}
+	return true
+}
+
+// accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
+// after which it gave up.
+func (a *acceptor) accept() error {
+	failures := 0
+	admitted := 1 // So that the backlog is looked at once more, however late this goroutine hears of the end.
+	var latest time.Time
+	pause := minAcceptPause
+	for {
+		if !a.server.waitForSlot() {
+			return nil
+		}
+		conn, err := a.acceptOne()
+		if err == nil {
+			failures, pause = 0, minAcceptPause
+			admitted++
+			a.server.admit(conn, nil)
+			continue
+		}
+		if a.isSingle() {
+			return nil // It was the only one.
+		}
+		if a.server.IsStopping() {
+			if conn := a.acceptFromBacklog(); conn != nil {
+				a.server.admit(conn, nil)
+				continue
+			}
+			if latest.IsZero() {
+				latest = time.Now().Add(maxBacklogWait)
+			}
+			if a.backlogNotEmpty(err, admitted, latest) {
+				admitted = 0
+				continue
+			}
+			return nil
+		}
+		if transport.IsTimeout(err) && a.server.health.reply() {
+			continue
+		}
+		a.server.counts.acceptErrors.Add(1)
+		if !socket.OutOfResources(err) {
+			failures++
+		}
+		if failures > a.server.cfg.MaxAcceptErrors || errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("giving up after %d errors in a row: %w", failures, err)
+		}
+		a.server.reportAccept(a.server.cfg.AddrText, err)
+		a.sleep(pause)
+		pause = min(2*pause, maxAcceptPause)
+	}
+}
+
+// acceptOne is the listener's Accept. It notes since when it waits.
+func (a *acceptor) acceptOne() (net.Conn, error) {
+	now := time.Now()
+	a.acceptSince.Store(&now)
+	defer a.acceptSince.Store(nil)
+	return a.listener.Accept()
+}
+
+// sleep pauses, unless the Reader is stopping.
+func (a *acceptor) sleep(pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-a.server.stopping:
+			return
+		case <-a.server.health.asked:
+			a.server.health.reply()
+		}
+	}
+}
+
+// isSingle reports whether there is but one connection, which systemd has accepted.
+func (a *acceptor) isSingle() bool {
+	return systemd.OnlyConnection(a.listener) != nil
+}

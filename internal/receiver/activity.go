@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is what a server tells of its work: what it does, whether it responds, and which of its handlers are stuck.
+// Nothing is measured per message: connections are looked at now and then.
+
+import (
+	"time"
+
+	"github.com/udsipc/udsipc/internal/systemd"
+)
+
+// A progressMark is when a connection was last seen to get on.
+type progressMark struct {
+	count    uint64
+	since    time.Time
+	reported bool
+}
+
+// HungConns looks at each connection. It returns where those are whose handlers have turned out to be stuck since the last
+// look, and how many are stuck in all.
+func (s *Server) HungConns(now time.Time, limit time.Duration) (found []string, total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns.all {
+		p := &c.progress
+		beat := c.in.Received() + c.redeliveries.Load()
+		if !c.inHandler.Load() || beat != p.count || p.since.IsZero() {
+			*p = progressMark{count: beat, since: now}
+			continue
+		}
+		if now.Sub(p.since) <= limit {
+			continue
+		}
+		total++
+		if !p.reported {
+			p.reported = true
+			found = append(found, c.addrText())
+		}
+	}
+	return found, total
+}
+
+// IsAlive reports whether the goroutine that accepts connections responds in time.
+func (s *Server) IsAlive(within time.Duration) bool { return s.health.responds(within, s.stopping) }
+
+// Activity returns what the server does.
+func (s *Server) Activity() systemd.Activity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := systemd.Activity{Connections: len(s.conns.all)}
+	sum := s.counts.read
+	for c := range s.conns.all {
+		sum.Add(c.in.Counted())
+		a.Progress += c.redeliveries.Load()
+		a.Waiting += c.in.UnreadBytes()
+	}
+	a.Received = sum.Received
+	a.Progress += a.Received + sum.ReceivedBytes - uint64(a.Connections)
+	return a
+}

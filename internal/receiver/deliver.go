@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is how a stream hands messages to the handler, and what becomes of one that the
+// handler fails for. In a session, redelivery.go goes on from there.
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// deliver hands over what is buffered. A panic costs the message at which it happened, and so does a handler that ends
+// its goroutine: another one calls deliver again.
+func (c *stream) deliver() error {
+	c.inHandler.Store(true)
+	defer c.inHandler.Store(false)
+	if c.acks != nil {
+		c.acks.BeforeBatch()
+		defer c.acks.AfterBatch()
+	}
+	for {
+		if err := c.handlerErr; err != nil && c.acks != nil {
+			c.redeliver(c.in.LastMessage(), err)
+		}
+		c.handlerErr = nil
+		if done, err := c.deliverUntilPanic(); done {
+			return err
+		}
+	}
+}
+
+func (c *stream) deliverUntilPanic() (done bool, err error) {
+	defer func() {
+		if !done && !c.goexited { // Else it was a message that was offered again, or a dead letter.
+			c.server.counts.panics.Add(1)
+			c.handlerErr = c.panicked(recover())
+		}
+	}()
+	err = c.in.Deliver(c.handle)
+	return true, err
+}
+
+// panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
+// handled so far.
+func (c *stream) panicked(value any) error {
+	err := fmt.Errorf("%w: panic: %v\n%s", errdefs.HandlerFailed, value, debug.Stack())
+	if value == nil {
+		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errdefs.HandlerFailed, debug.Stack())
+		c.goexited, c.handlerErr = true, err
+	}
+	if c.acks != nil {
+		c.acks.MarkFailed()
+	}
+	c.server.Report(errdefs.OpHandle, c.addrText(), err)
+	return err
+}
+
+func (c *stream) handleMessage(data []byte) {
+	if err := c.server.cfg.Message(data); err != nil {
+		c.onHandlerError(err)
+	}
+}
+
+func (c *stream) handleDelivery(data []byte) {
+	c.seq++
+	if err := c.sink.Message(c.server.forceCtx, data, c.seq, c.redelivered); err != nil {
+		c.onHandlerError(err)
+	}
+}
+
+func (c *stream) handleMessageAcked(data []byte) {
+	c.acks.BeforeMessage()
+	if c.acks.MayRepeat() {
+		c.markRedelivered()
+	}
+	if err := c.server.cfg.Message(data); err != nil {
+		c.onHandlerError(err)
+		c.redeliver(data, err)
+	}
+}
+
+func (c *stream) handleDeliveryAcked(data []byte) {
+	c.seq++
+	c.acks.BeforeMessage()
+	if c.acks.MayRepeat() {
+		c.markRedelivered()
+	}
+	if err := c.sink.Message(c.server.forceCtx, data, c.seq, c.redelivered); err != nil {
+		c.onHandlerError(err)
+		c.redeliver(data, err)
+	}
+}
+
+// markRedelivered marks what an earlier reader may have handled, as long as that may be.
+func (c *stream) markRedelivered() {
+	if c.redelivered = c.acks.IsRedelivered(); c.redelivered {
+		c.server.counts.redelivered.Add(1)
+	}
+}
+
+// onHandlerError accounts for a handler's error when a message is offered for the first time.
+func (c *stream) onHandlerError(err error) {
+	c.server.counts.handlerErrors.Add(1)
+	c.reportHandlerError(err)
+}
+
+// reportHandlerError reports a handler's error.
+func (c *stream) reportHandlerError(err error) {
+	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf("%w: %w", errdefs.HandlerFailed, err))
+}

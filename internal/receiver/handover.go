@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is the restart that nobody notices, from the side of the process that ends: its listener, its open
+// connections and what it knows of its writers are left with systemd. A connection is left on the boundary of a
+// message, so that its writer sees nothing but a pause. inherit.go is the other side, handover_store.go what is left.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/socket"
+	"github.com/udsipc/udsipc/internal/systemd"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// HandOver is stop for a process that another one is to follow at once.
+func (s *Server) HandOver(ctx context.Context) error {
+	if err := s.prepareHandOver(); err != nil {
+		s.Report(errdefs.OpHandOver, s.cfg.AddrText, err)
+	}
+	return s.Stop(ctx)
+}
+
+// prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop.
+func (s *Server) prepareHandOver() error {
+	s.mu.Lock()
+	phase, listener, passed, file := s.phase, s.acceptor.listener, s.acceptor.passed != nil, s.acceptor.file
+	s.mu.Unlock()
+	switch {
+	case phase != phaseStarted, s.acceptor.isSingle():
+		return nil
+	case s.cfg.WithoutSystemd || s.cfg.Listener != nil:
+		return errors.New("not possible with WithoutSystemd or WithListener")
+	}
+	if err := s.store.share.Begin(); err != nil {
+		return err
+	}
+	if !passed {
+		what, ok := listener.(syscall.Conn)
+		if !ok {
+			return errors.New("a listener without a descriptor cannot be left with systemd")
+		}
+		if err := s.store.share.AddListener(identityOfListener(file.Identity(), s.cfg.Socket.Address), what); err != nil {
+			s.store.share.RemoveAll()
+			return err
+		}
+	}
+	s.mu.Lock()
+	s.handingOver = s.phase == phaseStarted
+	late := !s.handingOver
+	s.mu.Unlock()
+	if late {
+		s.store.share.RemoveAll()
+	}
+	return nil
+}
+
+// identityOfListener is what tells a listener from others.
+func identityOfListener(file socket.Identity, where socket.Address) systemd.ListenerIdentity {
+	return systemd.ListenerIdentity{Device: file.Device, Inode: file.Inode, Address: where.Hash()}
+}
+
+// handOver leaves a connection that is at rest with systemd, and waits until it is certain that it is kept. It says
+// no if it is not: the connection is ended gracefully instead.
+func (c *stream) handOver() bool {
+	s, in := c.server, c.in
+	kind := systemd.StorePlain
+	switch {
+	case c.acks != nil:
+		kind = systemd.StoreSession
+	case in.NeverRead():
+		kind = systemd.StoreUnread
+	}
+	in.SendAck()
+	what := in.HandOverSocket()
+	inode, err := s.store.share.AddConn(kind, what)
+	if err != nil {
+		in.RefuseHandOver(err)
+		return false
+	}
+	if !s.store.waitDecision(c, c.snapshotSession(inode)) {
+		in.RefuseHandOver(nil)
+		return false
+	}
+	s.counts.handedOver.Add(1)
+	return true
+}
+
+// snapshotSession is what the next process has to know of a session; nil without one.
+func (c *stream) snapshotSession(inode uint64) *wire.SessionSnapshot {
+	if c.acks == nil {
+		return nil
+	}
+	limit, silence, beat := c.acks.Negotiated()
+	handled := c.acks.Handled()
+	return &wire.SessionSnapshot{
+		Inode: inode, Writer: c.ownership.snapshot(handled, c.attempts.countFor(handled+1)), Limit: limit, HeartbeatTimeout: silence, HeartbeatInterval: beat,
+	}
+}
+
+func (s *Server) allPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store.pausedIs(len(s.conns.all))
+}
+
+// completeHandOver waits until every connection is at rest or has ended, leaves what is known beside them, and makes
+// sure that systemd has it all. If it has not, this becomes a mere Stop.
+func (s *Server) completeHandOver() {
+	for !s.allPaused() && s.forceCtx.Err() == nil {
+		select {
+		case <-s.store.pauseChanged:
+		case <-s.forceCtx.Done():
+		}
+	}
+	err := s.forceCtx.Err()
+	if err == nil {
+		err = s.store.addState(s.writerStates)
+	}
+	if err == nil {
+		err = s.store.share.Confirm()
+	}
+	if err == nil {
+		_ = s.acceptor.listener.Close() // systemd has it.
+		s.acceptor.file.Close()
+	} else {
+		s.Report(errdefs.OpHandOver, s.cfg.AddrText, fmt.Errorf("ending as Stop does: %w", err))
+		s.store.share.RemoveAll()
+		s.fallBackToStop()
+	}
+	s.store.decide(err == nil)
+}
+
+// fallBackToStop ends the listener as Stop does.
+func (s *Server) fallBackToStop() {
+	s.mu.Lock()
+	s.handingOver = false
+	err := s.acceptor.quiesceLocked()
+	s.mu.Unlock()
+	if err != nil {
+		s.Report(errdefs.OpStop, s.cfg.AddrText, err)
+	}
+	_ = s.acceptor.accept() // Those in the backlog; it is stopping.
+	_ = s.acceptor.listener.Close()
+}

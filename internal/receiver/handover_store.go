@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is what a server leaves with systemd for the next process, and which of its connections wait until it is
+// certain that systemd keeps it.
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/systemd"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// A handOverStore is the share of a server in systemd's descriptor store.
+type handOverStore struct {
+	share        *systemd.StoreShare
+	pauseChanged chan struct{} // One slot: a connection is at rest, or has ended.
+	decided      chan struct{} // Closed when it is certain what becomes of those at rest.
+
+	mu          sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
+	pausedConns int        // How many connections were, and wait whether that is for good.
+	sessions    map[*stream]wire.SessionSnapshot
+	confirmed   bool // It is for good; verdict is closed.
+}
+
+func newHandOverStore(key string) handOverStore {
+	return handOverStore{share: systemd.NewStoreShare(key), pauseChanged: make(chan struct{}, 1), decided: make(chan struct{}), sessions: make(map[*stream]wire.SessionSnapshot)}
+}
+
+// addState leaves what is known of the writers, and of the connections at rest. It has a reserved slot.
+func (h *handOverStore) addState(writers *writerStates) error {
+	h.mu.Lock()
+	state := wire.HandOverState{Sessions: slices.Collect(maps.Values(h.sessions))}
+	h.mu.Unlock()
+	state.Writers = writers.export(time.Now())
+	return h.share.AddState(state.Encode())
+}
+
+// waitDecision is called by a connection at rest. It returns whether systemd keeps everything. Only completeHandOver
+// decides that, also after a stop that does not wait: a connection that is told its end must not be with systemd.
+//
+// A newer connection of the same writer cannot come to rest before this one has let go of the writer. Then this one
+// ends; the next process closes it, because nothing is known of its session.
+func (h *handOverStore) waitDecision(c *stream, session *wire.SessionSnapshot) bool {
+	h.mu.Lock()
+	h.pausedConns++
+	if session != nil {
+		h.sessions[c] = *session
+	}
+	h.mu.Unlock()
+	h.signalPaused()
+	fenced := false
+	select {
+	case <-h.decided:
+	case <-c.fenced: // nil without a session.
+		fenced = true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pausedConns--
+	if fenced {
+		delete(h.sessions, c)
+	}
+	return h.confirmed && !fenced
+}
+
+// pausedIs reports whether so many connections are at rest.
+func (h *handOverStore) pausedIs(n int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pausedConns == n
+}
+
+// signalPaused has whoever waits look again whether all connections are at rest.
+func (h *handOverStore) signalPaused() {
+	select {
+	case h.pauseChanged <- struct{}{}:
+	default:
+	}
+}
+
+// decide tells the connections at rest whether systemd keeps everything.
+func (h *handOverStore) decide(kept bool) {
+	h.mu.Lock()
+	h.confirmed = kept
+	h.mu.Unlock()
+	close(h.decided)
+}

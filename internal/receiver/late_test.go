@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver_test
+
+import (
+	"io"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+)
+
+// TestTimeoutThatHasPassed: a goroutine that is run too late, for a moment or for long, still looks at what has come, and
+// then ends its connection.
+func TestTimeoutThatHasPassed(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	for name, opt := range map[string]udsipc.ReaderOption{
+		"inactivity":    udsipc.WithInactivityTimeout(time.Nanosecond),
+		"first message": udsipc.WithFirstMessageTimeout(time.Nanosecond),
+		"message":       udsipc.WithMessageTimeout(time.Nanosecond),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ipctest.OverAddresses(t, func(t *testing.T, address string) {
+				r := ipctest.StartReader(t, ipctest.Ignore, address, opt)
+				conn := ipctest.MustDial(t, address)
+				_, _ = conn.Write(ipctest.Frames("x")[:1]) // A part of a message, if the connection has not ended yet.
+				conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := io.Copy(io.Discard, conn); ipctest.IsTimeout(err) {
+					t.Error("the connection does not end")
+				}
+				ipctest.Until(t, "its end is counted", func() bool { m := r.Metrics(); return m.IdleClosed+m.TooSlow > 0 })
+			})
+		})
+	}
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package receiver is everything between a listener and a handler: it accepts, authenticates and serves connections, keeps
+// the state of each writer, and hands over to the next process.
+package receiver
+
+// This file is a server: everything between a listener and a handler. accept.go is where its connections come from,
+// stream.go what is done with each, stop.go its end.
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/systemd"
+)
+
+// A Server accepts connections and hands their messages to a handler, or offers the connections to the program.
+type Server struct {
+	cfg          Config
+	counts       counters
+	writerStates *writerStates // Those that ask for acknowledgements.
+	acceptor     acceptor
+	health       healthCheck
+	notifier     *systemd.Registration
+	store        handOverStore
+	offers       *acceptQueue // nil: messages go to a handler.
+
+	// Stopping.
+	forceCtx       context.Context // Ended when stop does not wait any longer.
+	forceStop      context.CancelFunc
+	inCallback     atomic.Bool   // The goroutine that accepts is in a callback, which may wait for it.
+	acceptLoopDone chan struct{} // Closed when no connection is accepted any more.
+	stopping       chan struct{} // Closed when stop begins, or when accepting failed for good.
+	done           chan struct{} // Closed when all connections are gone, or stop does not wait for them.
+	wg             sync.WaitGroup
+
+	mu          sync.Mutex // Guards what follows, and what acceptor says of itself.
+	phase       phase
+	doneClosed  bool // done is closed.
+	err         error
+	conns       connTable
+	closing     bool // The connections are being ended,
+	forced      bool // or have been halted.
+	handingOver bool // The next process is to have the listener and the connections.
+}
+
+// New returns a server that does not listen yet.
+func New(cfg Config) *Server {
+	s := &Server{
+		cfg:            cfg,
+		writerStates:   newWriterStates(cfg.MaxWriterStates, cfg.WriterRetention),
+		health:         newHealthCheck(),
+		store:          newHandOverStore(cfg.StoreKey),
+		conns:          newConnTable(cfg.MaxConnections, cfg.MaxConnectionsPerUser),
+		acceptLoopDone: make(chan struct{}),
+		stopping:       make(chan struct{}),
+		done:           make(chan struct{}),
+	}
+	s.acceptor.server = s
+	s.notifier = systemd.NewRegistration(s, cfg.Notify)
+	if cfg.offersConns() {
+		s.offers = newAcceptQueue()
+	}
+	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
+	return s
+}
+
+// Start listens and returns. It may be called again, also after an error; after stop it returns Stopped.
+func (s *Server) Start() error {
+	s.mu.Lock()
+	phase := s.phase
+	var err error
+	if phase == phaseNew {
+		err = s.startLocked()
+	}
+	s.mu.Unlock()
+	switch {
+	case phase == phaseStopped:
+		return errdefs.Stopped
+	case phase == phaseNew && err == nil:
+		s.notifier.Ready()
+	}
+	return err
+}
+
+func (s *Server) startLocked() error {
+	if err := s.acceptor.listenLocked(); err != nil {
+		return err
+	}
+	s.acceptor.inherited.removeStored()
+	s.phase = phaseStarted
+	s.health.begin(s.acceptor.listener)
+	s.notifier.Register()
+	s.wg.Add(1)
+	go s.run() // Ends when the listener does; finish waits for it.
+	return nil
+}
+
+// Addr returns the address that is listened on, or nil before the start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.acceptor.listener == nil {
+		return nil
+	}
+	return s.acceptor.listener.Addr()
+}
+
+// Failure returns why the server ended by itself, or nil.
+func (s *Server) Failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *Server) IsStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// run accepts until the listener ends, then waits for the connections.
+func (s *Server) run() {
+	defer s.wg.Done()
+	s.adoptInherited(s.acceptor.inherited)
+	if err := s.acceptor.accept(); err != nil {
+		s.mu.Lock()
+		s.err = errdefs.WithOp(errdefs.OpAccept, s.cfg.AddrText, err)
+		s.mu.Unlock()
+		s.reportAccept(s.cfg.AddrText, err)
+		s.notifier.Failed(err)
+		_ = s.stopListening() // The first error is the one that counts.
+	}
+	s.mu.Lock()
+	if !s.handingOver {
+		_ = s.acceptor.listener.Close() // Nobody is waiting in it any more.
+	}
+	if !s.acceptor.isSingle() {
+		s.closeConnsLocked()
+	}
+	s.mu.Unlock()
+	s.acceptor.passed.Release()
+	close(s.acceptLoopDone)
+	go s.finish() // Ends with the last connection.
+}
+
+// finish waits for the connections.
+func (s *Server) finish() {
+	s.mu.Lock()
+	handingOver := s.handingOver
+	s.mu.Unlock()
+	if handingOver {
+		s.completeHandOver()
+	}
+	s.offers.finish()
+	s.wg.Wait()
+	s.forceStop()
+	s.closeDone()
+}
+
+// waitForSlot waits while as many connections are being refused as may be open: those in the backlog
+// can wait longer. It says no when the Reader is given up.
+func (s *Server) waitForSlot() bool {
+	for {
+		s.mu.Lock()
+		full := s.conns.rejecting >= s.conns.max
+		s.mu.Unlock()
+		if !full {
+			return true
+		}
+		select {
+		case <-s.conns.connEnded:
+		case <-s.health.asked:
+			s.health.reply()
+		case <-s.forceCtx.Done():
+			return false
+		}
+	}
+}
+
+// reportAccept is report in the goroutine that accepts.
+func (s *Server) reportAccept(addr string, err error) {
+	s.inCallback.Store(true)
+	defer s.inCallback.Store(false)
+	s.Report(errdefs.OpAccept, addr, err)
+}
+
+// Report tells of an error that no caller gets.
+func (s *Server) Report(op, addr string, err error) {
+	s.counts.errors.Add(1)
+	s.cfg.Report(op, addr, err)
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is how a stream begins and ends a session: the hello of a writer that asks for acknowledgements, the
+// welcome, and who speaks for the writer.
+
+import (
+	"errors"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// openSession greets a writer that asks for acknowledgements. It says no when that is the end of the
+// connection.
+func (c *stream) openSession() bool {
+	h, err := c.readHello()
+	if err == nil && c.in.IsClosing() {
+		c.in.SendReport() // No message may be sent before the welcome, so none is lost.
+		return false
+	}
+	if err == nil {
+		err = c.welcome(h)
+	}
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, transport.ErrGracefulEnd):
+		return false
+	case errors.Is(err, wire.ErrVersion):
+		c.in.RejectSession(wire.StatusVersion)
+	case errors.Is(err, errOldEpoch):
+		c.in.RejectSession(wire.StatusOldEpoch)
+	default:
+		c.server.counts.malformed.Add(1)
+	}
+	c.server.Report(errdefs.OpOpenSession, c.addrText(), err)
+	return false
+}
+
+// readHello waits for the whole hello. ErrGracefulEnd means that the connection ended before, which is
+// accounted for.
+func (c *stream) readHello() (wire.Hello, error) {
+	for {
+		h, whole, err := c.in.Hello()
+		if whole {
+			return h, err
+		}
+		if err := c.in.Fill(); err != nil && !c.onReadError(err) {
+			return h, transport.ErrGracefulEnd
+		}
+	}
+}
+
+// welcome makes this connection the one that speaks for its writer, and says so.
+func (c *stream) welcome(h wire.Hello) error {
+	c.fenced = make(chan struct{})
+	claim, err := c.server.writerStates.acquire(c.peer.Identity(), h, c.fence)
+	if err != nil {
+		return err
+	}
+	c.ownership = claim
+	beat := h.HeartbeatTimeout / wire.HeartbeatsPerTimeout
+	handled, repeats, failures, err := claim.waitForPrevious(c.server.forceCtx, beat, c.in.SendHeartbeat)
+	if err != nil {
+		return err
+	}
+	if handled >= h.FirstSeq {
+		c.server.counts.duplicates.Add(handled - h.FirstSeq + 1)
+	}
+	c.writer = h.Writer
+	c.attempts = attempts{seq: handled + 1, count: failures}
+	c.beginSession(handled, repeats, beat, c.in.RequiredHeartbeatTimeout(c.server.cfg.HeartbeatTimeout))
+	c.acks.SendWelcome()
+	if c.in.IsClosing() {
+		c.in.SendGoodbye() // What the writer sends until it hears that is handled.
+	}
+	return nil
+}
+
+// beginSession goes on behind the message handled; up to repeats, an earlier reader may have handled others.
+func (c *stream) beginSession(handled, repeats uint64, beat, silence time.Duration) {
+	c.acks = c.in.BeginSession(handled, repeats, beat, silence)
+	c.seq = handled
+	if c.sink.Session != nil {
+		c.sink.Session(c.writer)
+	}
+	if c.handle = c.handleMessageAcked; c.sink.Message != nil {
+		c.handle = c.handleDeliveryAcked
+	}
+	c.server.counts.sessions.Add(1)
+}
+
+// fence ends the connection for a newer one of the same writer.
+func (c *stream) fence() {
+	close(c.fenced)
+	c.in.Halt()
+}
+
+// closeSession lets go of the writer, once everything that can be said to it is said.
+func (c *stream) closeSession() {
+	handled := uint64(0)
+	if c.inherited != nil {
+		handled = c.inherited.Writer.Handled
+	}
+	if c.acks != nil {
+		handled = c.acks.Handled()
+		if err := c.acks.Close(); errors.Is(err, errdefs.Backpressure) {
+			c.server.Report(errdefs.OpOpenSession, c.addrText(), err)
+		}
+	}
+	if c.ownership != nil {
+		c.ownership.release(handled, c.attempts.countFor(handled+1))
+	}
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+// This file is what a Reader remembers of the writers of its sessions: how far each of them is, and
+// which connection speaks for it. A newer connection takes over from an older one.
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// errOldEpoch is why a connection is refused whose writer has connected again since.
+var errOldEpoch = fmt.Errorf("%w: old epoch", errdefs.InvalidSession)
+
+// A writerStates is bounded: of the writers that are not connected, the one whose last connection
+// ended first is forgotten first.
+type writerStates struct {
+	max       int
+	retention time.Duration
+
+	mu     sync.Mutex // Guards what follows.
+	states map[wire.WriterKey]*writerState
+	idle   list.List // Of *remembered, in the order in which their last connections ended.
+}
+
+// A writerState is a writer.
+type writerState struct {
+	key                 wire.WriterKey
+	epoch               uint64 // The newest that was seen.
+	known               bool   // It was welcome once; the next two are set.
+	handled             uint64 // The last message that is handled; while a connection lives, as of its beginning.
+	maybeHandledThrough uint64 // Up to here an earlier reader, or a handler that failed, may have handled messages.
+	failures            int    // How often the handler has failed for the message behind handled.
+
+	owner *ownership    // The newest connection, nil if there is none.
+	since time.Time     // When the last one ended.
+	entry *list.Element // In idle, nil if it is not.
+}
+
+// A ownership is what one connection has to do with its writer. It must be released.
+type ownership struct {
+	states   *writerStates
+	state    *writerState
+	hello    wire.Hello
+	previous *ownership    // The connection that it takes over from.
+	fence    func()        // Makes the connection end soon.
+	done     chan struct{} // Closed by release.
+
+	fenced bool // A newer connection took over. Guarded by memory.mu.
+	active bool // It speaks for the writer. Guarded by memory.mu.
+}
+
+func newWriterStates(max int, keep time.Duration) *writerStates {
+	return &writerStates{max: max, retention: keep, states: make(map[wire.WriterKey]*writerState)}
+}
+
+// acquire makes a new connection the one that speaks for its writer, and fences the older one. A
+// connection that is not newer than all before it gets an error, and nothing is changed.
+func (m *writerStates) acquire(who string, h wire.Hello, fence func()) (*ownership, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.evictLocked(time.Now())
+	key := wire.WriterKey{Identity: who, Writer: h.Writer}
+	w := m.states[key]
+	if w == nil {
+		w = &writerState{key: key}
+		m.states[key] = w
+	}
+	if h.Epoch <= w.epoch {
+		return nil, fmt.Errorf("%w %d of writer %v, current epoch %d", errOldEpoch, h.Epoch, h.Writer, w.epoch)
+	}
+	w.epoch = h.Epoch
+	c := &ownership{states: m, state: w, hello: h, previous: w.owner, fence: fence, done: make(chan struct{})}
+	w.owner = c
+	if w.entry != nil {
+		m.idle.Remove(w.entry)
+		w.entry = nil
+	}
+	if c.previous != nil {
+		c.previous.fenced = true
+		c.previous.fence()
+	}
+	m.evictLocked(time.Now())
+	return c, nil
+}
+
+// waitForPrevious waits until the older connection is at rest, and calls alive now and then meanwhile. It
+// returns the last message that is handled, up to which one an earlier reader may have handled
+// others, and how often the handler has failed for the next one. The claim speaks for its writer then, unless it was fenced itself.
+func (c *ownership) waitForPrevious(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
+	if err := c.awaitRelease(ctx, interval, alive); err != nil {
+		return 0, 0, 0, err
+	}
+	m, w := c.states, c.state
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.fenced {
+		return 0, 0, 0, fmt.Errorf("%w: writer %v has connected again", errOldEpoch, w.key.Writer)
+	}
+	c.active = true
+	if !w.known {
+		w.known = true
+		w.handled, w.maybeHandledThrough = c.hello.FirstSeq-1, c.hello.LastSentSeq
+	}
+	if w.handled < c.hello.FirstSeq-1 {
+		w.handled, w.failures = c.hello.FirstSeq-1, 0 // What the writer has set aside will not come.
+	}
+	return w.handled, w.maybeHandledThrough, w.failures, nil
+}
+
+func (c *ownership) awaitRelease(ctx context.Context, interval time.Duration, alive func()) error {
+	if c.previous == nil {
+		return nil
+	}
+	var ticks <-chan time.Time
+	if interval > 0 {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	for {
+		select {
+		case <-c.previous.done:
+			c.previous = nil // It may be forgotten.
+			return nil
+		case <-ticks:
+			alive()
+		case <-ctx.Done():
+			return transport.ErrGracefulEnd
+		}
+	}
+}
+
+// acquireInherited is claim and wait for a connection that an earlier process has left, of which everything is known. The writer
+// must not have connected again since, and be the same one as then.
+func (m *writerStates) acquireInherited(key wire.WriterKey, left wire.WriterSnapshot, fence func()) (*ownership, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.states[key]
+	if key != left.Key || w != nil && (w.epoch > left.Epoch || w.owner != nil) {
+		return nil, fmt.Errorf("%w: writer %v has connected again, or is another one now", errOldEpoch, key.Writer)
+	}
+	if w == nil {
+		w = &writerState{key: key}
+		m.states[key] = w
+	} else if w.entry != nil {
+		m.idle.Remove(w.entry)
+		w.entry = nil
+	}
+	w.epoch, w.known, w.handled, w.maybeHandledThrough, w.failures = left.Epoch, true, left.Handled, left.MaybeHandledThrough, left.Failures
+	w.owner = &ownership{states: m, state: w, fence: fence, done: make(chan struct{}), active: true}
+	return w.owner, nil
+}
+
+// export returns what is known for certain of the writers that nobody speaks for at the moment.
+func (m *writerStates) export(now time.Time) (list []wire.WriterSnapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for entry := m.idle.Front(); entry != nil; entry = entry.Next() {
+		if w := entry.Value.(*writerState); w.known {
+			list = append(list, wire.WriterSnapshot{Key: w.key, Epoch: w.epoch, Handled: w.handled, MaybeHandledThrough: w.maybeHandledThrough, Failures: w.failures, Idle: now.Sub(w.since)})
+		}
+	}
+	return list
+}
+
+// restore remembers what another process has exported, at the beginning.
+func (m *writerStates) restore(list []wire.WriterSnapshot, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, known := range list {
+		if m.states[known.Key] != nil {
+			continue
+		}
+		w := &writerState{key: known.Key, epoch: known.Epoch, known: true, handled: known.Handled, maybeHandledThrough: known.MaybeHandledThrough, failures: known.Failures, since: now.Add(-known.Idle)}
+		m.states[w.key] = w
+		w.entry = m.idle.PushBack(w)
+	}
+}
+
+// snapshot returns what another process has to know of the claim's writer, once so many messages of it are handled, and the
+// handler has failed for the next one so often.
+func (c *ownership) snapshot(handled uint64, failures int) wire.WriterSnapshot {
+	c.states.mu.Lock()
+	defer c.states.mu.Unlock()
+	w := c.state
+	return wire.WriterSnapshot{Key: w.key, Epoch: w.epoch, Handled: handled, MaybeHandledThrough: w.maybeHandledThrough, Failures: failures}
+}
+
+// release ends the claim, and remembers the last message that its connection handled, and how often the handler has
+// failed for the next one.
+func (c *ownership) release(handled uint64, failures int) {
+	m, w := c.states, c.state
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.active {
+		w.handled, w.failures = handled, failures
+		if failures > 0 {
+			w.maybeHandledThrough = max(w.maybeHandledThrough, handled+1)
+		}
+	}
+	if w.owner == c {
+		w.owner = nil
+		w.since = time.Now()
+		w.entry = m.idle.PushBack(w)
+		m.evictLocked(w.since)
+	}
+	close(c.done)
+}
+
+// evictLocked forgets the writers that are too old or too many.
+func (m *writerStates) evictLocked(now time.Time) {
+	for front := m.idle.Front(); front != nil; front = m.idle.Front() {
+		w := front.Value.(*writerState)
+		if len(m.states) <= m.max && now.Sub(w.since) < m.retention {
+			return
+		}
+		m.idle.Remove(front)
+		delete(m.states, w.key)
+	}
+}
+
+// count returns how many writers are remembered.
+func (m *writerStates) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.evictLocked(time.Now())
+	return len(m.states)
+}

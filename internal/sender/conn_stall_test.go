@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/internal/seam"
+)
+
+// overStallingConversations is overConversations over Unix sockets, TCP, and TLS over both, with options for the accepting side.
+func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn)) {
+	for _, secure := range []bool{false, true} {
+		for name, address := range map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"} {
+			if secure {
+				name += ", tls"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				theirs, ours := opts, []udsipc.WriterOption(nil)
+				if secure {
+					server, client := ipctest.NewAuthority(t).Configs(t)
+					theirs, ours = append(theirs[:len(theirs):len(theirs)], udsipc.WithTLS(server)), append(ours, udsipc.WithTLS(client))
+				}
+				l := ipctest.Listen(t, address, theirs...)
+				if name[0] == 't' {
+					address = "tcp://" + l.Addr().String()
+				}
+				dialled, accepted := ipctest.Converse(t, l, address, ours...)
+				test(t, l, dialled, accepted)
+			})
+		}
+	}
+}
+
+// TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
+func TestStallTimeout(t *testing.T) {
+	t.Parallel()
+	const stall = time.Second // A busy machine may keep who reads from it for some of it.
+	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
+	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {
+		ended := make(chan error, 1)
+		go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the connection.
+		const messages, size = 48, 1 << 20                             // More than the kernel holds.
+		go func() {                                                    // Ends when all is queued, or with the connection.
+			for range messages {
+				_ = accepted.WriteMessage(make([]byte, size)) // What becomes of them is not the question.
+			}
+		}()
+		for range messages / 6 { // Whoever reads is not left, although all of it takes longer than the timeout.
+			if _, err := dialled.ReadMessage(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(stall / 6)
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("a peer that reads is left: %v", err)
+		default:
+		}
+		if err := ipctest.Await(t, "the end", ended); !errors.Is(err, udsipc.ErrBackpressure) || !errors.Is(err, udsipc.ErrConnectionClosed) {
+			t.Errorf("reading: %v", err)
+		}
+		if err := accepted.WriteMessage(nil); !errors.Is(err, udsipc.ErrBackpressure) {
+			t.Errorf("writing: %v", err)
+		}
+		if n := l.Metrics().Stalled; n != 1 {
+			t.Errorf("%d connections are counted as stalled", n)
+		}
+	})
+}
+
+// TestControlMessages are taken although the queue is full, and arrive in order.
+func TestControlMessages(t *testing.T) {
+	t.Parallel()
+	opts := []udsipc.ReaderOption{udsipc.WithMaxBufferedWrites(4), udsipc.WithWriteTimeout(10 * time.Millisecond)}
+	overStallingConversations(t, opts, func(t *testing.T, _ *udsipc.Listener, dialled, accepted *udsipc.Conn) {
+		count := 0
+		for ; accepted.TryWriteMessage(make([]byte, 1<<20)) == nil; count++ {
+		}
+		inner := seam.OfConn(accepted)
+		room := inner.Room()
+		if room == nil {
+			t.Fatal("the queue is full, and has room")
+		}
+		for range 10 {
+			if err := inner.WriteControl([]byte("control")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range count + 10 {
+			data, err := dialled.ReadMessage()
+			if err != nil || n < count && len(data) != 1<<20 || n >= count && string(data) != "control" {
+				t.Fatalf("message %d of %d and 10: %d bytes, %v", n, count, len(data), err)
+			}
+		}
+		<-room
+		if inner.Room() != nil {
+			t.Error("the queue is empty, and has no room")
+		}
+	})
+}
+
+// TestInactivityIsOfBothDirections: a connection that this side uses is not idle.
+func TestInactivityIsOfBothDirections(t *testing.T) {
+	t.Parallel()
+	const idle = 50 * time.Millisecond
+	path := ipctest.SocketPath(t)
+	_, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithInactivityTimeout(idle)), path)
+	asked := 0
+	seam.OfConn(accepted).KeepOpen(func() bool { asked++; return asked <= 3 })
+	began := time.Now()
+	if _, err := accepted.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if d := time.Since(began); asked != 4 || d < 4*idle {
+		t.Errorf("ended after %v, asked %d times", d, asked)
+	}
+}
+
+// TestReadDeadlineInTheMiddleOfAMessage is no fault of the peer's: reading goes on after it.
+func TestReadDeadlineInTheMiddleOfAMessage(t *testing.T) {
+	path := ipctest.SocketPath(t)
+	l := ipctest.Listen(t, path)
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if _, err := conn.Write([]byte("\x04ab")); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the deadline.
+	for l.Metrics().Reads < 2 {                                    // It has read the half, and waits for the rest.
+		runtime.Gosched()
+	}
+	if err := accepted.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := ipctest.Await(t, "the deadline", ended); !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrTooSlow) {
+		t.Errorf("in the middle of a message: %v", err)
+	}
+	if err := accepted.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("cd")); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := accepted.ReadMessage(); err != nil || string(data) != "abcd" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestReturnReadMemory gives back the memory of what was read, and keeps the bytes.
+func TestReturnReadMemory(t *testing.T) {
+	path := ipctest.SocketPath(t)
+	l := ipctest.Listen(t, path)
+	dialled, accepted := ipctest.Converse(t, l, path)
+	const messages, size = 400, 1000
+	for range messages {
+		if err := dialled.WriteMessage(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := 0
+	for n := range messages {
+		if data, err := accepted.ReadMessage(); err != nil || len(data) != size {
+			t.Fatalf("message %d: %d bytes, %v", n, len(data), err)
+		}
+		kept += seam.OfConn(accepted).ReturnReadMemory()
+		if used := l.Metrics().ReadMemory; used != 0 {
+			t.Fatalf("%d bytes are on loan", used)
+		}
+	}
+	if kept == 0 {
+		t.Error("nothing was ever kept")
+	}
+}
+
+// TestControlMessagesOfALostConnection do not wait for the next one if nothing else does.
+func TestControlMessagesOfALostConnection(t *testing.T) {
+	for _, ordinary := range []bool{false, true} {
+		path := ipctest.SocketPath(t)
+		l := ipctest.Listen(t, path)
+		lost := make(chan struct{}, 10)
+		link, err := udsipc.NewLink(path, func([]byte) {}, udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+			if state == udsipc.StateDisconnected {
+				lost <- struct{}{}
+			}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := link.Start(); err != nil {
+			t.Fatal(err)
+		}
+		accepted, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 100 { // More than the socket holds.
+			send := seam.OfLink(link).SendControl
+			if ordinary && n == 99 {
+				send = seam.OfLink(link).SendUnbounded
+			}
+			if _, err := send(make([]byte, 50_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.Close()
+		accepted.Close()
+		ipctest.Await(t, "the loss", lost)
+		if n := link.Dropped(); n != 0 { // Nobody misses them.
+			t.Errorf("%d messages were dropped to make room", n)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if ordinary {
+			cancel() // It would wait for somebody to take the message.
+		}
+		if err := link.Stop(ctx); (err != nil) != ordinary {
+			t.Errorf("an ordinary message behind them %v: %v", ordinary, err)
+		}
+		cancel()
+	}
+}
+
+// A narrowListener accepts TCP connections whose kernel holds little.
+type narrowListener struct{ net.Listener }
+
+func (l narrowListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		err = conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	}
+	return conn, err
+}
+
+// TestCloseWithASlowPeer: a write that takes longer than the stall time, with progress, is none that stalls, also while Close
+// throws away what the peer sends.
+func TestCloseWithASlowPeer(t *testing.T) {
+	t.Parallel()
+	const messages, size = 8, 100_000
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := ipctest.Listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}), udsipc.WithStallTimeout(300*time.Millisecond), udsipc.WithWriteTimeout(10*time.Second))
+	peer, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if err := peer.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+		t.Fatal(err)
+	}
+	conn := ipctest.Accept(t, l)
+	for range messages {
+		if err := conn.WriteMessage(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got int64
+	ended := make(chan struct{})
+	go func() { // Ends with the connection.
+		defer close(ended)
+		pace := time.NewTicker(15 * time.Millisecond)
+		defer pace.Stop()
+		for range pace.C {
+			_, _ = peer.Write([]byte{1, 1}) // Nobody reads that.
+			n, err := io.CopyN(io.Discard, peer, size/10)
+			if got += n; err != nil {
+				return
+			}
+		}
+	}()
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if ipctest.Await(t, "the end", ended); got < messages*size {
+		t.Errorf("%d bytes of %d arrived", got, messages*size)
+	}
+}

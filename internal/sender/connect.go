@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// This file is how a loop gets a connection: when it needs one, and how long it waits for the next attempt.
+
+import (
+	"errors"
+	"net"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/transport"
+)
+
+// connect returns the next connection, or Stopped. The first attempt is made at once; after that an exponential
+// backoff with full jitter delays each. A loop that has lost its connection does not reconnect until it has something
+// to send.
+func (l *Loop) connect() (*transport.Out, error) {
+	first := l.life.State() == stateNew
+	for {
+		if err := l.waitUntilNeeded(first); err != nil {
+			return nil, err
+		}
+		l.life.SetState(StateConnecting, nil)
+		if err := l.life.Pause(l.queue.Ready(), l.pauseOver); err != nil {
+			return nil, err
+		}
+		o, op, err := l.open()
+		if err == nil {
+			l.connectRequested.Store(false)
+			return o, nil
+		}
+		if l.life.Forced() || errors.Is(err, errdefs.Stopped) {
+			return nil, errdefs.Stopped
+		}
+		l.life.AttemptFailed()
+		l.counts.dialErrors.Add(1)
+		l.events.Report(op, err)
+		l.reportDropped()
+	}
+}
+
+// open connects and, for acknowledgements, opens a session. op is what failed.
+func (l *Loop) open() (o *transport.Out, op string, err error) {
+	conn, err := l.cfg.Dial(l.life.Context())
+	if err != nil {
+		return nil, errdefs.OpDial, err
+	}
+	if o, err = l.establish(conn); err != nil {
+		transport.CloseNow(conn)
+		return nil, errdefs.OpOpenSession, err
+	}
+	return o, "", nil
+}
+
+// establish takes over conn.
+func (l *Loop) establish(conn net.Conn) (*transport.Out, error) {
+	o := transport.NewOut(conn, l.cfg.WriteTimeout)
+	if !l.cfg.Acks {
+		return o, nil
+	}
+	return o, l.openSession(o)
+}
+
+// finished reports whether there is nothing left to do.
+func (l *Loop) finished() bool {
+	return l.life.Forced() || l.life.IsStopping() && l.queue.Empty()
+}
+
+// pauseOver reports whether a pause has no purpose any more. It is asked whenever the queue wakes the goroutine.
+func (l *Loop) pauseOver() bool {
+	if l.finished() {
+		return true
+	}
+	l.reportDropped()
+	return false
+}
+
+// waitUntilNeeded waits until there is something to connect for.
+func (l *Loop) waitUntilNeeded(first bool) error {
+	for {
+		stopping := l.life.IsStopping() // Before the look at the queue: what was accepted until stop is sent.
+		empty := l.queue.Empty()        // From here on a message wakes this goroutine.
+		l.reportDropped()
+		switch {
+		case l.life.Forced() || empty && stopping:
+			return errdefs.Stopped
+		case first || !empty || l.connectRequested.Load():
+			return nil
+		}
+		select {
+		case <-l.queue.Ready():
+		case <-l.life.Context().Done():
+		}
+	}
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// This file is the life of what connects again and again: start, stop, the state in between, and the waits
+// between attempts to connect.
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// A State is what the connection is doing. The numbers are those of State.
+type State int
+
+const (
+	stateNew State = iota
+	StateConnecting
+	StateConnected
+	StateDisconnected
+	StateStopped
+)
+
+// forcedStopGrace is how long a forced stop waits for the goroutine to account for the write that is in
+// progress. It may be stuck in a callback.
+const forcedStopGrace = 20 * time.Millisecond
+
+// A Lifecycle is started once and stopped once, in any order, and runs one goroutine between the two.
+type Lifecycle struct {
+	onState func(state State, cause error)
+	backoff // The goroutine's own.
+
+	forceCtx  context.Context // Ends with a forced stop.
+	forceStop context.CancelFunc
+	ended     chan struct{} // Closed when the goroutine has ended, or was never started.
+	stopping  atomic.Bool   // Set under mu.
+
+	mu      sync.Mutex // Guards what follows.
+	started bool
+	current State
+	changed chan struct{} // Closed and replaced whenever current changes.
+}
+
+// NewLifecycle returns a lifecycle that calls onState, one call after the other, whenever its state changes.
+func NewLifecycle(maxBackoff time.Duration, onState func(state State, cause error)) *Lifecycle {
+	l := &Lifecycle{
+		onState: onState,
+		backoff: backoff{limit: maxBackoff},
+		ended:   make(chan struct{}),
+		changed: make(chan struct{}),
+	}
+	l.forceCtx, l.forceStop = context.WithCancel(context.Background())
+	return l
+}
+
+// Start has run called by a goroutine of its own, once. After stop it returns Stopped.
+func (l *Lifecycle) Start(run func()) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.stopping.Load():
+		return errdefs.Stopped
+	case !l.started:
+		l.started = true
+		go func() { // Ends after stop: run looks at isStopping and context.
+			defer close(l.ended)
+			defer l.SetState(StateStopped, nil)
+			run()
+		}()
+	}
+	return nil
+}
+
+// Stop makes isStopping true. It reports whether the goroutine was started: only then there is something to wait for.
+func (l *Lifecycle) Stop() (started bool) {
+	l.mu.Lock()
+	first := !l.stopping.Swap(true)
+	started = l.started
+	l.mu.Unlock()
+	if first && !started {
+		l.SetState(StateStopped, nil)
+		close(l.ended)
+	}
+	return started
+}
+
+// IsStopping reports whether stop was called.
+func (l *Lifecycle) IsStopping() bool { return l.stopping.Load() }
+
+// Force ends context, and with it whatever hangs.
+func (l *Lifecycle) Force() { l.forceStop() }
+
+// Context ends with force.
+func (l *Lifecycle) Context() context.Context { return l.forceCtx }
+
+// Forced reports whether force was called.
+func (l *Lifecycle) Forced() bool { return l.forceCtx.Err() != nil }
+
+// Done returns a channel that is closed when the goroutine has ended.
+func (l *Lifecycle) Done() <-chan struct{} { return l.ended }
+
+// AwaitForced waits a moment for the goroutine to end after force. It reports whether it has.
+func (l *Lifecycle) AwaitForced() bool {
+	timer := time.NewTimer(forcedStopGrace)
+	defer timer.Stop()
+	select {
+	case <-l.ended:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// State returns what the connection is doing.
+func (l *Lifecycle) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}
+
+// SetState publishes a state, then calls onState, unless the state is the same. It is called by the goroutine, or
+// by stop if there is none.
+func (l *Lifecycle) SetState(state State, cause error) {
+	l.mu.Lock()
+	if l.current == state {
+		l.mu.Unlock()
+		return
+	}
+	l.current = state
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.mu.Unlock()
+	l.onState(state, cause)
+}
+
+// WaitConnected waits until there is a connection. It calls request, unless that is nil, before each wait. The error
+// is Stopped after stop, and matches NotConnected if ctx ends first.
+func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
+	for {
+		l.mu.Lock()
+		current, changed := l.current, l.changed
+		l.mu.Unlock()
+		switch current {
+		case StateConnected:
+			return nil
+		case StateStopped:
+			return errdefs.Stopped
+		}
+		if request != nil {
+			request()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", errdefs.NotConnected, context.Cause(ctx))
+		}
+	}
+}
+
+// Pause waits for the backoff before the next attempt to connect. It returns Stopped once finished returns true,
+// which it asks at first and whenever wake receives.
+func (l *Lifecycle) Pause(wake <-chan struct{}, finished func() bool) error {
+	delay := l.delay()
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for !finished() {
+		if delay == 0 {
+			return nil
+		}
+		select {
+		case <-timer.C:
+			return nil
+		case <-wake:
+		case <-l.forceCtx.Done():
+		}
+	}
+	return errdefs.Stopped
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// This file reports what is not delivered, and remembers what it has reported, so that it does so once.
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// reported is how many of the messages that were not delivered were reported already.
+type reported struct {
+	mu           sync.Mutex // Guards what follows; taken before queue.mu.
+	dropped      uint64     // To the error callback.
+	expired      uint64     // To the error callback.
+	undelivered  uint64     // By flush and stop, those that were dropped or had expired included.
+	possiblyLost uint64     // By flush and stop.
+}
+
+// drops returns how many messages the queue has dropped since the last call, to make room and for their age.
+func (r *reported) drops(q *queue.Queue) (dropped, expired uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := q.ReadCounts()
+	dropped, r.dropped = now.Dropped-r.dropped, now.Dropped
+	expired, r.expired = now.Expired-r.expired, now.Expired
+	return dropped, expired
+}
+
+// losses returns how many messages were not delivered, and how many may be lost, since the last call.
+func (r *reported) losses(q *queue.Queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lossesLocked(q, possiblyLost)
+}
+
+func (r *reported) lossesLocked(q *queue.Queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
+	now := q.ReadCounts()
+	sum, possibly := now.Undelivered+now.Dropped+now.Expired, possiblyLost.Load()
+	undelivered, r.undelivered = sum-r.undelivered, sum
+	lost, r.possiblyLost = possibly-r.possiblyLost, possibly
+	return undelivered, lost
+}
+
+// takeRemaining takes what is left out of the queue, and returns how many messages that are, and the losses without them.
+func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (left, undelivered, lost uint64, rest queue.Undelivered) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left, rest = q.TakeUndelivered()
+	undelivered, lost = r.lossesLocked(q, possiblyLost)
+	return left, undelivered - left, lost, rest
+}
+
+// returnUndelivered reports why a message cannot be delivered, and returns it to the program.
+func (l *Loop) returnUndelivered(data []byte, why error) {
+	l.events.Report(errdefs.OpWrite, why)
+	if l.events.Undelivered != nil {
+		l.events.Undelivered(data)
+	}
+}
+
+// reportDropped reports what the queue has dropped since the last time.
+func (l *Loop) reportDropped() {
+	if !l.cfg.DropOldest && l.cfg.MaxAge == 0 {
+		return
+	}
+	dropped, expired := l.reported.drops(l.queue)
+	if dropped > 0 {
+		l.events.Report(errdefs.OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errdefs.BufferFull, dropped))
+	}
+	if expired > 0 {
+		l.events.Report(errdefs.OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge))
+	}
+}

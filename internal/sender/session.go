@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// This file is what the goroutine of a loop does otherwise in a session: it makes the session handshake, and waits for
+// acknowledgements where it would wait for the kernel.
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// openSession opens a session on a new connection, and removes the messages from the queue that the reader has handled.
+func (l *Loop) openSession(o *transport.Out) error {
+	seq := l.queue.Sequence()
+	l.epoch++
+	h := wire.Hello{Writer: l.cfg.Writer, Epoch: l.epoch, FirstSeq: seq.Acked + 1, LastSentSeq: seq.HighestSent}
+	release := context.AfterFunc(l.life.Context(), o.CloseNow)
+	defer release()
+	l.setHandshaking(o)
+	defer l.setHandshaking(nil)
+	answer, err := o.SessionHandshake(h, transport.HandshakeHooks{
+		HeartbeatTimeout: l.cfg.HeartbeatTimeout, Acknowledge: l.queue.Acknowledge,
+		SlowAfter: l.cfg.WriteTimeout, OnSlow: l.reportSlowWelcome, Cancelled: l.finished,
+	})
+	if err != nil {
+		return err
+	}
+	released, err := l.queue.ApplyWelcome(answer.Handled, answer.Limit)
+	if err != nil {
+		return err
+	}
+	l.limit.Store(min(l.cfg.MessageLimit, answer.Limit))
+	if released > 0 {
+		o.MarkProgress()
+	}
+	return nil
+}
+
+// setHandshaking publishes the connection of a session handshake, so that stop can interrupt it.
+func (l *Loop) setHandshaking(o *transport.Out) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handshaking = o
+}
+
+// interruptHandshake lets the session handshake look whether there is a reason to go on.
+func (l *Loop) interruptHandshake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.handshaking != nil {
+		l.handshaking.InterruptHandshake()
+	}
+}
+
+// reportSlowWelcome reports that the welcome takes long: the reader may be busy with the messages of an earlier connection.
+func (l *Loop) reportSlowWelcome() {
+	l.counts.backpressure.Add(1)
+	l.reportDropped()
+	l.events.Report(errdefs.OpOpenSession, fmt.Errorf("%w: no welcome within %v, waiting", errdefs.Backpressure, l.cfg.WriteTimeout))
+}
+
+// waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and it gives up a message
+// that the reader would reject.
+func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
+	if data, burnt := l.queue.RemoveOversized(); data != nil {
+		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
+			errdefs.MessageTooLarge, len(data), l.limit.Load()))
+		return burnt, transport.ErrRestartSequence
+	}
+	if l.finished() {
+		return true, errdefs.Stopped
+	}
+	interval := o.HeartbeatInterval()
+	if interval == 0 {
+		<-l.queue.Ready() // From push, acknowledge, watch, close, and stop.
+		return false, nil
+	}
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	select {
+	case <-l.queue.Ready():
+		return false, nil
+	case <-timer.C:
+	}
+	if l.queue.Unacknowledged() > 0 {
+		return false, nil // The reader is busy with that, and waits for nothing.
+	}
+	err = o.SendHeartbeat()
+	return err != nil, err
+}

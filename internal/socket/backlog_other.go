@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package socket
+
+// This file is backlog_linux.go where the system has nothing of the kind.
+
+import (
+	"errors"
+	"net"
+)
+
+func HalfCloseListener(*net.UnixListener) bool   { return false }
+func FilterNewConnections(*net.TCPListener) bool { return false }
+
+func AcceptNow(net.Listener, func(error) bool) (net.Conn, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix && !linux
+
+package socket
+
+// This file checks the way to a directory by its path.
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// checkPath refuses a directory if a user who is not trusted can replace what lies on the way to it.
+func checkPath(folder string) (fs.FileInfo, error) {
+	folder, err := fromRoot(folder)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.Lstat("/")
+	if err != nil {
+		return nil, err
+	}
+	trust := newTrustedUIDs(root)
+	if err := trust.checkDirectory("/", root); err != nil {
+		return nil, err
+	}
+	rest := strings.Split(folder, "/")
+	at, found, links := "/", root, 0
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		next := filepath.Join(at, name) // Also of "..": no symbolic link is in at.
+		info, err := os.Lstat(next)
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			if err := trust.checkDirectory(next, info); err != nil {
+				return nil, err
+			}
+			at, found = next, info
+			continue
+		}
+		if links++; links > maxSymlinks {
+			return nil, &fs.PathError{Op: "open", Path: next, Err: syscall.ELOOP}
+		}
+		if err := trust.checkLink(next, info); err != nil {
+			return nil, err
+		}
+		target, err := os.Readlink(next)
+		if err != nil {
+			return nil, err
+		}
+		if filepath.IsAbs(target) {
+			at, found = "/", root
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return found, nil
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package socket
+
+// This file handles the directory of a socket, and what lies in it, by descriptors of Linux that name a
+// file and do no more (O_PATH, open(2)): they take no permission on the file itself, they open neither
+// pipes nor devices, and as long as one is open, no other file has that inode number.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// From fcntl.h, on all processors that Go knows; the syscall package does not name them everywhere.
+const (
+	oPath       = 0x200000
+	atEmptyPath = 0x1000
+)
+
+// A directory is an open directory that no stranger can change.
+type directory struct {
+	handle *os.File
+	path   string // As it was found, without symbolic links.
+}
+
+// An entry is something in a folder, which stays what it is when its name is given to something else.
+type entry struct {
+	file *os.File
+	info fs.FileInfo
+}
+
+// openDirectory opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
+// If create is set, it makes the directories that are missing.
+func openDirectory(path string, create bool) (*directory, error) {
+	path, err := fromRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	w := walk{create: create}
+	if err := w.restart(); err != nil {
+		return nil, err
+	}
+	for rest := strings.Split(path, "/"); len(rest) > 0; {
+		target, err := w.step(rest[0])
+		if err != nil {
+			_ = w.at.Close()
+			return nil, err
+		}
+		rest = rest[1:]
+		if target != "" {
+			rest = append(strings.Split(target, "/"), rest...)
+		}
+	}
+	return &directory{handle: w.at, path: w.path}, nil
+}
+
+func (f *directory) close() { _ = f.handle.Close() }
+
+// find returns what has that name, without following it.
+func (f *directory) find(name string) (*entry, error) {
+	file, err := openAt(f.handle, name, filepath.Join(f.path, name), oPath|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return &entry{file: file, info: info}, nil
+}
+
+// look returns what is known of that name, also if there is no descriptor left to open it with.
+func (f *directory) look(name string) (info fs.FileInfo, err error) {
+	found, err := f.find(name)
+	if err == nil {
+		found.close()
+		return found.info, nil
+	}
+	if !OutOfResources(err) {
+		return nil, err
+	}
+	lookErr := control(f.handle, func(fd int) error {
+		info, err = os.Lstat(filepath.Join(ownPath(fd), name))
+		return nil
+	})
+	return info, errdefs.First(err, lookErr)
+}
+
+// create opens a regular file, or makes it for its owner alone. It does not wait: a stranger who has made the file may
+// have a lease on it (fcntl(2)).
+func (f *directory) create(name string) (*os.File, error) {
+	return openAt(f.handle, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+}
+
+// remove takes a name away.
+func (f *directory) remove(name string) error {
+	err := control(f.handle, func(at int) error { return syscall.Unlinkat(at, name) })
+	if err != nil {
+		return &fs.PathError{Op: "remove", Path: filepath.Join(f.path, name), Err: err}
+	}
+	return nil
+}
+
+func (e *entry) close() { _ = e.file.Close() }
+
+// chown gives the file away.
+func (e *entry) chown(uid, gid int) error {
+	return control(e.file, func(fd int) error { return syscall.Fchownat(fd, "", uid, gid, atEmptyPath) })
+}
+
+// chmod sets the file's mode: by fchmodat2(2), of Linux 6.6, and on an older kernel, or where a filter of
+// system calls does not know that one, by the name that /proc has for the descriptor. Without either it
+// fails. That matters only if the umask has taken something from the mode, or if there is an owner to set.
+func (e *entry) chmod(mode fs.FileMode) error {
+	return control(e.file, func(fd int) error {
+		if syscall.Fchmodat(fd, "", uint32(mode.Perm()), atEmptyPath) == nil {
+			return nil
+		}
+		err := syscall.Chmod(ownPath(fd), uint32(mode.Perm()))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("it takes Linux 6.6 or a mounted /proc: %w", errors.ErrUnsupported)
+		}
+		return err
+	})
+}
+
+// tryConnect connects to the socket, and says how that went. Where /proc is not mounted it has to go by the path.
+func (e *entry) tryConnect(path string) error {
+	err := control(e.file, func(fd int) error { return tryConnect(ownPath(fd)) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return tryConnect(path)
+	}
+	return err
+}
+
+// ownPath is a name for what a descriptor of this process is open on (proc(5)).
+func ownPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// openAt is openat(2). No directory is needed for an absolute name. where is the path, for people.
+func openAt(dir *os.File, name, where string, flags int, mode uint32) (file *os.File, err error) {
+	open := func(at int) error {
+		for {
+			fd, err := syscall.Openat(at, name, flags|syscall.O_CLOEXEC, mode)
+			if err == nil {
+				file = os.NewFile(uintptr(fd), where)
+			}
+			if err != syscall.EINTR {
+				return err
+			}
+		}
+	}
+	if dir == nil {
+		err = open(-1)
+	} else {
+		err = control(dir, open)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: where, Err: err}
+	}
+	return file, nil
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package socket_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+)
+
+// TestFoldersThatOthersControl are refused, and the error says which and what to do.
+func TestFoldersThatOthersControl(t *testing.T) {
+	t.Parallel()
+	mode := func(t *testing.T, folder string, mode os.FileMode) {
+		t.Helper()
+		if err := os.Chmod(folder, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give := func(t *testing.T, folder string, bits os.FileMode) {
+		t.Helper()
+		mode(t, folder, bits)
+		if err := os.Chown(folder, ipctest.Nobody, ipctest.Nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(t *testing.T, target, name string, uid int) {
+		t.Helper()
+		if err := os.Symlink(target, name); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Lchown(name, uid, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		make func(t *testing.T, folder string) (path string)
+		want string // In the error; empty for none.
+		root bool
+	}{
+		"a folder of one's own":      {func(*testing.T, string) string { return "a/s" }, "", false},
+		"writable by the group":      {func(t *testing.T, f string) string { mode(t, f+"/a", 0o775); return "a/s" }, "chmod g-w", false},
+		"the group's, sticky":        {func(t *testing.T, f string) string { mode(t, f+"/a", 0o770|os.ModeSticky); return "a/s" }, "", false},
+		"above it, the group's":      {func(t *testing.T, f string) string { mode(t, f+"/a", 0o770); return "a/b/s" }, "chmod g-w", false},
+		"writable by all, sticky":    {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "", false},
+		"writable by all":            {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777); return "a/s" }, "chmod", false},
+		"another's":                  {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/s" }, "belongs to uid 65534", true},
+		"another's, sticky":          {func(t *testing.T, f string) string { give(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "belongs to uid 65534", true},
+		"another's, which is closed": {func(t *testing.T, f string) string { give(t, f+"/a", 0o700); return "a/s" }, "chown", true},
+		"above it, another's":        {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/b/s" }, "belongs to uid 65534", true},
+		"to be made in another's":    {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/new/s" }, "belongs to uid 65534", true},
+		"a way out of another's": {func(t *testing.T, f string) string {
+			give(t, f+"/a", 0o755)
+			link(t, f+"/a/../c", f+"/l", os.Geteuid())
+			return "l/s"
+		}, "belongs to uid 65534", true},
+		"a named pipe": {func(t *testing.T, f string) string {
+			if err := syscall.Mkfifo(f+"/p", 0o666); err != nil {
+				t.Fatal(err)
+			}
+			return "p/s"
+		}, "is a named pipe", false},
+		"a link to what is still to be made": {func(t *testing.T, f string) string {
+			link(t, "a", f+"/l", os.Geteuid())
+			return "l/new/../new/s"
+		}, "", false},
+		"above it, writable by all": {func(t *testing.T, f string) string {
+			mode(t, f+"/a", 0o777)
+			return "a/b/s"
+		}, "chmod", false},
+		"a link of one's own": {func(t *testing.T, f string) string { link(t, "a", f+"/l", os.Geteuid()); return "l/s" }, "", false},
+		"a link of another":   {func(t *testing.T, f string) string { link(t, "a", f+"/l", ipctest.Nobody); return "l/s" }, "symbolic link", true},
+		"an absolute link of another": {func(t *testing.T, f string) string {
+			link(t, f+"/a", f+"/l", ipctest.Nobody)
+			return "l/s"
+		}, "symbolic link", true},
+		"a link to what all may write": {func(t *testing.T, f string) string {
+			mode(t, f+"/a", 0o777)
+			link(t, "./a/../a/b", f+"/l", os.Geteuid())
+			return "l/s"
+		}, "chmod", false},
+		"a link to itself": {func(t *testing.T, f string) string { link(t, "l", f+"/l", os.Geteuid()); return "l/s" }, "too many", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.root {
+				ipctest.AsRoot(t)
+			}
+			folder := t.TempDir()
+			if err := os.MkdirAll(folder+"/a/b", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(folder, test.make(t, folder))
+			r := ipctest.NewReader(t, path)
+			err := r.Start()
+			switch {
+			case test.want == "" && err != nil:
+				t.Error(err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("Start: %v, want %q", err, test.want)
+			case test.want != "" && test.want != "too many" && !errors.Is(err, udsipc.ErrInvalidSocketPath):
+				t.Errorf("Start: %v, want ErrInvalidSocketPath", err)
+			}
+			if err != nil {
+				ipctest.CheckEmpty(t, filepath.Join(folder, "a", "b"))
+				if info := ipctest.Lstat(t, filepath.Join(folder, "a", "new")); info != nil {
+					t.Error("Start has made a directory there")
+				}
+			}
+		})
+	}
+}
+
+// TestFolderBehindALink: ".." behind a symbolic link is the directory above the one that the link leads to.
+func TestFolderBehindALink(t *testing.T) {
+	top := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(top, "a", "b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("a", "b"), filepath.Join(top, "link")); err != nil {
+		t.Skip(err)
+	}
+	t.Chdir(top)
+	for _, above := range []string{top + "/", ""} {
+		r := ipctest.NewReader(t, above+"link/../s")
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ipctest.CheckMode(t, filepath.Join(top, "a", "s"), os.ModeSocket|0o600)
+		ipctest.Stop(t, r)
+		if found := ipctest.Lstat(t, filepath.Join(top, "a", "s")); found != nil {
+			t.Errorf("the socket is still there: %v", found.Mode())
+		}
+	}
+}

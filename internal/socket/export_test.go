@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package socket
+
+// MaxPath is the longest path of a Unix socket.
+var MaxPath = maxSocketPath
+
+// Parts returns the parts of an address, and how it is written.
+func Parts(text string) (network, name, written string, file bool, err error) {
+	a, err := Parse(text)
+	return a.network, a.name, a.String(), a.IsFile(), err
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !(linux || darwin || freebsd || netbsd || openbsd || dragonfly)
+
+package socket
+
+// This file is file_unix.go where the system has neither modes of sockets nor flock.
+
+import "io/fs"
+
+func limitMode(uintptr, fs.FileMode) {}
+
+func (f *directory) lock(string) (unlock func(), err error) { return func() {}, nil }
+
+func identityOf(fs.FileInfo) Identity { return Identity{} }

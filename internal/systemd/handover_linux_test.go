@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/internal/systemd"
+)
+
+// TestHandOver has five processes follow one another under Writers at full speed, which must not notice.
+func TestHandOver(t *testing.T) {
+	t.Parallel()
+	const generations = 5
+	ipctest.OverAddresses(t, func(t *testing.T, address string) {
+		for name, opts := range map[string][]udsipc.WriterOption{
+			"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()},
+		} {
+			t.Run(name, func(t *testing.T) {
+				manager, log := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t)
+				environment := []string{"ADDRESS=" + address, "LOG=" + log.Path}
+				cmd := manager.Generation(t, environment...)
+				torrent, idle := ipctest.StartTorrent(t, address, opts...), ipctest.StartWriter(t, address, opts...)
+				if err := idle.WaitConnected(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for range generations {
+					torrent.Progress(t)
+					manager.End(t, cmd, syscall.SIGUSR2)
+					if n := len(manager.Names()); n < 3 || n > 4 { // The listener, the memory, and two connections, of which one may still be in the backlog.
+						t.Fatalf("%d descriptors are stored: %q", n, manager.Names())
+					}
+					cmd = manager.Generation(t, environment...)
+					ipctest.Until(t, "nothing is stored any more", func() bool { return len(manager.Names()) == 0 })
+				}
+				torrent.Progress(t)
+				count := torrent.End(t)
+				if m := torrent.W.Metrics(); m.Connections != 1 || m.Retransmitted != 0 {
+					t.Errorf("%+v", m)
+				}
+				if m := idle.Metrics(); m.Connections != 1 || m.LostConnections != 0 {
+					t.Errorf("%+v", m)
+				}
+				ipctest.Stop(t, idle)
+				manager.End(t, cmd, syscall.SIGTERM)
+				if repeats := log.Numbers(t, count); repeats != 0 {
+					t.Errorf("%d repeats", repeats)
+				}
+			})
+		}
+	})
+}
+
+// TestHandOverOnTheBoundary: a message that has begun is read to its end, and nothing behind it.
+func TestHandOverOnTheBoundary(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+	cmd := manager.Generation(t, environment...)
+	conn := ipctest.MustDial(t, path)
+	stream := ipctest.Frames("hello", strings.Repeat("x", 300_000), "a", "b") // A length of three bytes.
+
+	ipctest.MustWrite(t, conn, stream[:7]) // "hello" and one byte of the length.
+	log.Want(t, "hello")
+	if err := cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	manager.Says(t, "STOPPING=1")
+	ipctest.MustWrite(t, conn, stream[7:])
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	log.Want(t, "hello", "xxxxxxxx\x00") // The first eight, which count as a number.
+	if !slices.ContainsFunc(manager.Names(), func(name string) bool { return strings.HasPrefix(name, "udsipc-plain-") }) {
+		t.Fatalf("the connection is not stored: %q", manager.Names())
+	}
+	cmd = manager.Generation(t, environment...)
+	log.Want(t, "hello", "xxxxxxxx\x00", "a", "b")
+	conn.Close()
+	manager.End(t, cmd, syscall.SIGTERM)
+}
+
+// TestHandOverOfAHalf: a message whose rest does not come ends its connection as Stop does.
+func TestHandOverOfAHalf(t *testing.T) {
+	t.Parallel()
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	cmd := manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path)
+	conn := ipctest.MustDial(t, path)
+	ipctest.MustWrite(t, conn, ipctest.Frames("hello", "never")[:8])
+	log.Want(t, "hello")
+	manager.End(t, cmd, syscall.SIGUSR2)
+	for _, name := range manager.Names() {
+		if strings.Contains(name, "plain") {
+			t.Errorf("%s is stored", name)
+		}
+	}
+	if said, err := io.ReadAll(conn); len(said) < 2 || said[0] != 0 || err != nil { // The goodbye and the report.
+		t.Errorf("% x, %v", said, err)
+	}
+}
+
+// TestHandOverWithoutMemory: what the next process cannot know costs repeats that are marked, and no message.
+func TestHandOverWithoutMemory(t *testing.T) {
+	t.Parallel()
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+	cmd := manager.Generation(t, environment...)
+	torrent := ipctest.StartTorrent(t, path, udsipc.WithAcknowledgements())
+	for range 3 {
+		torrent.Progress(t)
+		manager.End(t, cmd, syscall.SIGUSR2)
+		manager.Forget("-memory-")
+		cmd = manager.Generation(t, environment...)
+	}
+	torrent.Progress(t)
+	count := torrent.End(t)
+	manager.End(t, cmd, syscall.SIGTERM)
+	t.Logf("%d messages, %d repeats", count, log.Numbers(t, count))
+}
+
+// TestHandOverIsKilled in its middle, or right behind it: with acknowledgements nothing is lost.
+func TestHandOverIsKilled(t *testing.T) {
+	t.Parallel()
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+	cmd := manager.Generation(t, environment...)
+	torrent := ipctest.StartTorrent(t, path, udsipc.WithAcknowledgements())
+	for i := range 20 {
+		torrent.Progress(t)
+		if err := cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			manager.Says(t, "FDSTORE=1\nFDNAME=udsipc-listener.")
+		} else {
+			manager.Says(t, "FDSTORE=1\nFDNAME=udsipc-session-")
+		}
+		_ = cmd.Process.Kill() // It may have ended by itself.
+		_ = cmd.Wait()
+		cmd = manager.Generation(t, environment...)
+	}
+	torrent.Progress(t)
+	count := torrent.End(t)
+	manager.End(t, cmd, syscall.SIGTERM)
+	t.Logf("%d messages, %d repeats", count, log.Numbers(t, count))
+}
+
+// TestHandOverKeepsTheBacklog: who connects while no process is there is served by the next one.
+func TestHandOverKeepsTheBacklog(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+	manager.End(t, manager.Generation(t, environment...), syscall.SIGUSR2)
+	conn := ipctest.MustDial(t, path)
+	ipctest.MustWrite(t, conn, ipctest.Frames("hello"))
+	cmd := manager.Generation(t, environment...)
+	log.Want(t, "hello")
+	manager.End(t, cmd, syscall.SIGTERM)
+	ipctest.CheckEmpty(t, filepath.Dir(path))
+}
+
+// TestHandOverOfAnotherFile: a socket that was put in the place of the old one is not touched, and is an error.
+func TestHandOverOfAnotherFile(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	manager.End(t, manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path), syscall.SIGUSR2)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var output strings.Builder
+	cmd := manager.Service(t, "collector", "ADDRESS="+path, "LOG="+log.Path)
+	cmd.Stderr = &output
+	if err := cmd.Run(); err == nil || !strings.Contains(output.String(), udsipc.ErrSocketInUse.Error()) {
+		t.Errorf("%v: %s", err, output.String())
+	}
+	if ipctest.Lstat(t, path) == nil {
+		t.Error("the other socket is gone")
+	}
+}
+
+// TestHandOverOfTheWrongKind: what has the name of a connection and is none is reported, and left alone.
+func TestHandOverOfTheWrongKind(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	for _, name := range []string{"plain", "listener.1.2.3", "memory"} {
+		file, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		manager.Put(ipctest.StoredFile{Name: "udsipc-" + name + "-" + path, File: file})
+	}
+	var output strings.Builder
+	cmd := manager.Service(t, "collector", "ADDRESS="+path, "LOG="+log.Path)
+	cmd.Stderr = &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	manager.Says(t, "READY=1")
+	ipctest.Send(t, path, "hello")
+	log.Want(t, "hello")
+	manager.End(t, cmd, syscall.SIGTERM)
+	if !strings.Contains(output.String(), "character device") {
+		t.Error(output.String())
+	}
+}
+
+// TestHandOverOfASlowReader: what is already buffered may take long to handle; the connection is handed over all the same.
+func TestHandOverOfASlowReader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+	path := ipctest.SocketPath(t)
+	var handled atomic.Int64
+	r := ipctest.StartReader(t, func([]byte) error {
+		if handled.Add(1) > 2000 {
+			time.Sleep(20 * time.Millisecond) // Some 80 messages are buffered.
+		}
+		return nil
+	}, path)
+	torrent := ipctest.StartTorrent(t, path)
+	ipctest.Until(t, "the buffer is full", func() bool { return handled.Load() > 2010 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := r.HandOver(ctx); err != nil {
+		t.Error(err)
+	}
+	if m := r.Metrics(); m.HandedOver != 1 {
+		t.Errorf("the connection was not handed over: %+v", m)
+	}
+	torrent.Cancel()
+	ipctest.Await(t, "the end of writing", torrent.Count)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = torrent.W.Stop(ended) // Nobody follows.
+}
+
+// TestStartFailsAfterHandOver: the process after that one still finds everything.
+func TestStartFailsAfterHandOver(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+	cmd := manager.Generation(t, environment...)
+	conn := ipctest.MustDial(t, path)
+	ipctest.MustWrite(t, conn, ipctest.Frames("hello"))
+	log.Want(t, "hello")
+	manager.End(t, cmd, syscall.SIGUSR2)
+	ipctest.MustWrite(t, conn, ipctest.Frames("second"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing := manager.Service(t, "collector", environment...)
+	failing.Stderr = nil
+	if err := failing.Run(); err == nil {
+		t.Error("the Reader has started")
+	}
+	l.Close()
+	cmd = manager.Generation(t, environment...)
+	log.Want(t, "hello", "second")
+	manager.End(t, cmd, syscall.SIGTERM)
+}
+
+// TestHandOverToAnotherAddress: the next process listens where it is told to, and serves who waited at the old one.
+func TestHandOverToAnotherAddress(t *testing.T) {
+	t.Parallel()
+	for name, addresses := range map[string][2]string{
+		"tcp": {ipctest.TcpAddress(t), ipctest.TcpAddress(t)}, "unix": {ipctest.SocketPath(t), ipctest.SocketPath(t)}, "abstract": {ipctest.AbstractName(t), ipctest.AbstractName(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			manager, log := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t)
+			cmd := manager.Generation(t, "ADDRESS="+addresses[0], "LOG="+log.Path, "NAME=x")
+			manager.End(t, cmd, syscall.SIGUSR2)
+			ipctest.MustWrite(t, ipctest.MustDial(t, addresses[0]), ipctest.Frames("waited"))
+			cmd = manager.Generation(t, "ADDRESS="+addresses[1], "LOG="+log.Path, "NAME=x")
+			log.Want(t, "waited")
+			ipctest.Send(t, addresses[1], "hello")
+			log.Want(t, "waited", "hello")
+			manager.End(t, cmd, syscall.SIGTERM)
+		})
+	}
+}
+
+// TestHandOverWithoutTheFile: systemd removes RuntimeDirectory= at a restart; who had connected before is served.
+func TestHandOverWithoutTheFile(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+	manager.End(t, manager.Generation(t, environment...), syscall.SIGUSR2)
+	ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("waited"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := manager.Generation(t, environment...)
+	log.Want(t, "waited")
+	ipctest.Send(t, path, "hello")
+	log.Want(t, "waited", "hello")
+	manager.End(t, cmd, syscall.SIGTERM)
+}
+
+// TestHandOverToAStoreThatIsTooSmall becomes a Stop, whether the limit is known or not: no message is lost.
+func TestHandOverToAStoreThatIsTooSmall(t *testing.T) {
+	for name, known := range map[string]bool{"known": true, "not known": false} {
+		t.Run(name, func(t *testing.T) {
+			const limit, connections = 6, 20
+			manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+			manager.LimitTo(limit)
+			t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+			if known {
+				t.Setenv("FDSTORE", strconv.FormatInt(systemd.Slots()+limit, 10))
+			}
+			path := ipctest.SocketPath(t)
+			errs := ipctest.Collect()
+			var received atomic.Int64
+			r := ipctest.StartReader(t, func([]byte) error { received.Add(1); return nil }, path, udsipc.WithReaderErrorCallback(errs.Callback))
+			for range connections {
+				ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("x"))
+			}
+			ipctest.Until(t, "all are there", func() bool { return received.Load() == connections })
+			if err := r.HandOver(t.Context()); err != nil {
+				t.Error(err)
+			}
+			errs.Want(t, systemd.ErrStoreFull)
+			m, names := r.Metrics(), manager.Names()
+			if known && (m.HandedOver != limit-3 || len(names) != limit-1) || !known && m.HandedOver != 0 {
+				t.Errorf("%d were handed over; %q are stored", m.HandedOver, names)
+			}
+			if !known {
+				ipctest.Until(t, "all is forgotten", func() bool { return len(manager.Names()) == 0 })
+				ipctest.CheckEmpty(t, filepath.Dir(path))
+			}
+			if known {
+				return
+			}
+			next := ipctest.StartReader(t, ipctest.Ignore, path) // Nothing keeps it from that.
+			ipctest.Stop(t, next)
+		})
+	}
+}
+
+// TestForeignDescriptors in the store are the program's own.
+func TestForeignDescriptors(t *testing.T) {
+	for _, name := range []string{"", "NAME=collector"} {
+		manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+		file, err := os.CreateTemp(t.TempDir(), "state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("unix", path+"passed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		manager.Put(ipctest.StoredFile{Name: "state", File: file})
+		environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
+		if name == "" {
+			environment[0] += "unused"
+			manager.Put(ipctest.StoredFile{Name: "udsipc-collector.socket", File: ipctest.FileOf(t, l.(*net.UnixListener))})
+			path += "passed"
+		} else {
+			environment = append(environment, name)
+		}
+		cmd := manager.Generation(t, environment...)
+		ipctest.Send(t, path, "hello")
+		log.Want(t, "hello")
+		manager.End(t, cmd, syscall.SIGTERM)
+		l.Close()
+	}
+}
+
+// TestWhatNobodyTakesCanBeClosed: connections that were left for a Reader of another name.
+func TestWhatNobodyTakesCanBeClosed(t *testing.T) {
+	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
+	cmd := manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path, "NAME=old")
+	conn := ipctest.MustDial(t, path)
+	ipctest.MustWrite(t, conn, ipctest.Frames("hello"))
+	log.Want(t, "hello")
+	manager.End(t, cmd, syscall.SIGUSR2)
+	cmd = manager.Generation(t, "ADDRESS="+ipctest.SocketPath(t), "LOG="+log.Path, "NAME=new", "CLOSE=yes")
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection is still open: %v", err)
+	}
+	log.Want(t, "hello", "listener.", "plain-old", "memory-ol")
+	ipctest.Until(t, "nothing is stored any more", func() bool { return len(manager.Names()) == 0 })
+	manager.End(t, cmd, syscall.SIGTERM)
+}
+
+// TestHandOverThatCannotBe is a Stop, and says so.
+func TestHandOverThatCannotBe(t *testing.T) {
+	path := ipctest.SocketPath(t)
+	for name, test := range map[string]struct {
+		prepare func(t *testing.T)
+		address string
+		opts    []udsipc.ReaderOption
+	}{
+		"no systemd":             {func(t *testing.T) { t.Setenv("NOTIFY_SOCKET", "") }, path, nil},
+		"a systemd that is gone": {func(t *testing.T) { t.Setenv("NOTIFY_SOCKET", path+"-gone") }, path, nil},
+		"WithoutSystemd":         {func(*testing.T) {}, path, []udsipc.ReaderOption{udsipc.WithoutSystemd()}},
+		"a full store":           {func(t *testing.T) { t.Setenv("FDSTORE", "0") }, path, nil},
+		"a name too long":        {func(*testing.T) {}, path, []udsipc.ReaderOption{udsipc.WithSystemdName(strings.Repeat("ä", 60))}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+			t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+			test.prepare(t)
+			errs := ipctest.Collect()
+			got := make(chan string, 1)
+			r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, test.address,
+				append(test.opts, udsipc.WithReaderErrorCallback(errs.Callback))...)
+			w := ipctest.StartWriter(t, path)
+			ipctest.MustWriteMessage(t, w, "hello")
+			ipctest.Await(t, "the message", got)
+			if err := r.HandOver(t.Context()); err != nil {
+				t.Error(err)
+			}
+			var op *udsipc.OpError
+			if err := ipctest.Await(t, "a report", errs.Events); !errors.As(err, &op) {
+				t.Error(err)
+			} else if name != "a systemd that is gone" && op.Op != udsipc.OpHandOver {
+				t.Error(err)
+			}
+			if len(manager.Names()) != 0 {
+				t.Errorf("%q are stored", manager.Names())
+			}
+			ipctest.CheckEmpty(t, filepath.Dir(path))
+			if m := r.Metrics(); m.Connections != 0 || m.HandedOver != 0 {
+				t.Errorf("%+v", m)
+			}
+			if err := r.HandOver(t.Context()); err != nil { // Again.
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestHandOverEndsTLS gracefully: its keys live in the process.
+func TestHandOverEndsTLS(t *testing.T) {
+	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+	server, client := ipctest.NewAuthority(t).Configs(t)
+	path, errs := ipctest.SocketPath(t), ipctest.Collect()
+	got := make(chan string, 10)
+	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithTLS(server), udsipc.WithReaderErrorCallback(errs.Callback))
+	w := ipctest.StartWriter(t, path, udsipc.WithTLS(client))
+	ipctest.MustWriteMessage(t, w, "hello")
+	ipctest.Await(t, "the message", got)
+	if err := r.HandOver(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := ipctest.Await(t, "a report", errs.Events); !strings.Contains(err.Error(), "TLS") {
+		t.Error(err)
+	}
+	if m := r.Metrics(); m.HandedOver != 0 || len(manager.Names()) != 2 {
+		t.Errorf("%q are stored: %+v", manager.Names(), m)
+	}
+	ipctest.Until(t, "the Writer has noticed", func() bool { return w.Metrics().LostConnections == 1 })
+	if m := w.Metrics(); m.PossiblyLost != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestHandOverReturnsWithItsContext although a handler is stuck.
+func TestHandOverReturnsWithItsContext(t *testing.T) {
+	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+	path, release, entered := ipctest.SocketPath(t), make(chan struct{}), make(chan struct{})
+	r := ipctest.StartReader(t, func([]byte) error { close(entered); <-release; return nil }, path)
+	ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("hello"))
+	ipctest.Await(t, "the handler", entered)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := r.HandOver(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	close(release)
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+// This file reads how often systemd wants to hear that the process lives.
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// watchdogInterval is how often systemd wants to hear from this process; 0 for never
+// (sd_watchdog_enabled(3)).
+func watchdogInterval() (time.Duration, error) {
+	text := os.Getenv("WATCHDOG_USEC")
+	return parseWatchdog(os.Getpid(), text, os.Getenv("WATCHDOG_PID"))
+}
+
+// parseWatchdog reads the two variables for process pid.
+func parseWatchdog(pid int, interval, meant string) (time.Duration, error) {
+	if interval == "" {
+		return 0, nil
+	}
+	if meant != "" {
+		number, err := strconv.Atoi(meant)
+		if err != nil || number <= 0 {
+			return 0, fmt.Errorf("WATCHDOG_PID is %q, not the number of a process", meant)
+		}
+		if number != pid {
+			return 0, nil
+		}
+	}
+	usec, err := strconv.ParseUint(interval, 10, 64)
+	if err != nil || usec == 0 || usec > uint64(maxWatchdog/time.Microsecond) {
+		return 0, fmt.Errorf("WATCHDOG_USEC is %q, not a number of microseconds", interval)
+	}
+	return time.Duration(usec) * time.Microsecond, nil
+}
+
+// maxWatchdog is longer than anybody waits.
+const maxWatchdog = 100 * 365 * 24 * time.Hour

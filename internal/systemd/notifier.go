@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+// This file keeps systemd informed, where a service is asked for it: one goroutine for all servers of the
+// process, since they are one service. It says when they are ready and when they stop, what they do, that they
+// live, and that the end of them takes longer but goes on.
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// systemdNotifier is of the whole process, as systemd's is.
+var systemdNotifier notifier
+
+// A notifier speaks for the servers of a process.
+type notifier struct {
+	mu             sync.Mutex      // Guards what follows.
+	servers        []*Registration // Those that are started and have not ended.
+	changed        chan struct{}   // One slot: they have changed. Closed with the last one.
+	lastSendFailed bool            // The last thing could not be said.
+}
+
+// A schedule is what the goroutine of a supervisor has to do, and remembers of it.
+type schedule struct {
+	watchdog   time.Duration // Its interval; 0 for none.
+	nextPing   time.Time
+	nextStatus time.Time
+	nextExtend time.Time
+
+	lastStatus   string
+	lastReceived uint64
+	lastAt       time.Time
+	lastProgress uint64
+}
+
+// add has systemd hear of a server from now on.
+func (s *notifier) add(r *Registration, watchdog time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.servers = append(s.servers, r)
+	if len(s.servers) == 1 {
+		s.changed = make(chan struct{}, 1)
+		go s.run(s.changed, watchdog) // Ends when the last server has left.
+	}
+	s.wakeLocked()
+}
+
+// remove forgets a server, if it is there.
+func (s *notifier) remove(r *Registration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, other := range s.servers {
+		if other == r {
+			s.servers = append(s.servers[:i:i], s.servers[i+1:]...)
+			s.wakeLocked()
+			if len(s.servers) == 0 {
+				close(s.changed)
+			}
+			return
+		}
+	}
+}
+
+// wake has the goroutine look at the servers, if there are any.
+func (s *notifier) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.servers) > 0 {
+		s.wakeLocked()
+	}
+}
+
+func (s *notifier) wakeLocked() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *notifier) snapshot() []*Registration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*Registration(nil), s.servers...)
+}
+
+// send tells systemd. The first of several failures in a row is reported, to each server.
+func (s *notifier) send(state ...string) {
+	err := sendState(nil, state...)
+	s.mu.Lock()
+	before := s.lastSendFailed
+	s.lastSendFailed = err != nil
+	s.mu.Unlock()
+	if err == nil || before {
+		return
+	}
+	for _, r := range s.snapshot() {
+		r.server.Report(errdefs.OpNotify, r.cfg.AddrText, fmt.Errorf("%s: %w", state[0], err))
+	}
+}
+
+// run does what is due, until there is no server left.
+func (s *notifier) run(changed <-chan struct{}, watchdog time.Duration) {
+	now := time.Now()
+	d := schedule{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now.Add(MinStatusInterval), lastAt: now} // READY=1 comes first.
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		servers := s.snapshot()
+		timer.Reset(d.pause(servers, time.Now()))
+		select {
+		case <-timer.C:
+		case _, more := <-changed:
+			if !more {
+				return
+			}
+			continue
+		}
+		d.checkHandlers(servers, time.Now())
+		s.ping(&d, servers)
+		s.status(&d, servers)
+		s.extend(&d, servers)
+	}
+}
+
+// pause is how long there is nothing to do.
+func (d *schedule) pause(servers []*Registration, now time.Time) time.Duration {
+	next := now.Add(time.Hour)
+	sooner := func(at time.Time) {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	if d.watchdog > 0 {
+		sooner(d.nextPing)
+	}
+	for _, r := range servers {
+		if limit := d.handlerTimeout(r); limit > 0 {
+			sooner(now.Add(max(limit/checksPerTimeout, minCheckInterval)))
+		}
+		if r.cfg.StatusInterval > 0 {
+			sooner(d.nextStatus)
+		}
+		if r.server.IsStopping() {
+			sooner(d.nextExtend)
+		}
+	}
+	return next.Sub(now)
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+// This file is the life of one server as systemd hears of it.
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// A supervisedServer accepts connections and hands what comes to handlers. It may be asked by any goroutine.
+type supervisedServer interface {
+	// Activity returns what the server does.
+	Activity() Activity
+	// HungConns looks at the handlers. It returns where those work that have turned out to be stuck since the last look,
+	// and how many are stuck in all.
+	HungConns(now time.Time, limit time.Duration) (found []string, total int)
+	// IsAlive reports whether the goroutine that accepts connections responds in time.
+	IsAlive(within time.Duration) bool
+	IsStopping() bool
+	Report(op, where string, err error)
+}
+
+// A NotifyConfig is what systemd is told of a server.
+type NotifyConfig struct {
+	AddrText       string        // The address, for errors.
+	Disabled       bool          // Nothing.
+	WithoutReady   bool          // Not that it is ready.
+	StatusInterval time.Duration // 0: never what it does.
+	HungTimeout    time.Duration // How long a handler may take; 0: the interval of the watchdog.
+}
+
+// A Registration is the share of one server in what systemd is told. Its methods do nothing if systemd does not listen.
+type Registration struct {
+	server    supervisedServer
+	cfg       NotifyConfig
+	err       error // What is wrong with the watchdog's variables; set by register.
+	hungCount int   // Handlers that are stuck, when last looked at. It belongs to the goroutine of the supervisor.
+}
+
+func NewRegistration(server supervisedServer, cfg NotifyConfig) *Registration {
+	return &Registration{server: server, cfg: cfg}
+}
+
+// isDisabled reports whether systemd is to know nothing of the server.
+func (r *Registration) isDisabled() bool {
+	_, err := notifyAddress()
+	return r.cfg.Disabled || errors.Is(err, errNoNotifySocket)
+}
+
+// Register has systemd hear of the server from now on, before it does anything. An error is reported by ready.
+func (r *Registration) Register() {
+	if r.isDisabled() {
+		return
+	}
+	var watchdog time.Duration
+	watchdog, r.err = watchdogInterval()
+	systemdNotifier.add(r, watchdog)
+}
+
+// Ready says that the server is ready.
+func (r *Registration) Ready() {
+	if r.isDisabled() {
+		return
+	}
+	if r.err != nil {
+		r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, r.err)
+	}
+	if !r.cfg.WithoutReady && !r.server.IsStopping() {
+		systemdNotifier.send(notifyReady)
+	}
+}
+
+// Stopping says that the server stops, if no other goes on.
+func (r *Registration) Stopping() {
+	if r.isDisabled() {
+		return
+	}
+	going := 0
+	for _, other := range systemdNotifier.snapshot() {
+		if !other.server.IsStopping() {
+			going++
+		}
+	}
+	if going == 0 {
+		systemdNotifier.send(notifyStopping)
+	}
+	systemdNotifier.wake()
+}
+
+// Failed says why the server ended by itself.
+func (r *Registration) Failed(why error) {
+	if r.isDisabled() {
+		return
+	}
+	state := []string{"STATUS=" + strings.ReplaceAll(why.Error(), "\n", " ")}
+	if errno := syscall.Errno(0); errors.As(why, &errno) {
+		state = append(state, "ERRNO="+strconv.Itoa(int(errno)))
+	}
+	systemdNotifier.send(state...)
+}
+
+// Unregister forgets the server, which has ended.
+func (r *Registration) Unregister() { systemdNotifier.remove(r) }

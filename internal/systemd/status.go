@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+// This file is what systemd is told of the servers' work: the status, and that stopping gets on.
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+const (
+	stopExtension  = 10 * time.Second // What systemd is asked to wait on for, beside what a handler may take.
+	extendInterval = time.Second      // How often.
+)
+
+// MinStatusInterval is the least that WithStatusInterval may be.
+const MinStatusInterval = 100 * time.Millisecond
+
+// status says what the servers do, if it is time and that is not what was said last.
+func (s *notifier) status(d *schedule, servers []*Registration) {
+	interval := time.Duration(0)
+	for _, r := range servers {
+		if own := r.cfg.StatusInterval; own > 0 && (interval == 0 || own < interval) {
+			interval = own
+		}
+	}
+	now := time.Now()
+	if interval == 0 || now.Before(d.nextStatus) {
+		return
+	}
+	d.nextStatus = now.Add(interval)
+	connections, waiting, received, stopping := 0, 0, uint64(0), true
+	for _, r := range servers {
+		a := r.server.Activity()
+		connections += a.Connections
+		waiting += a.Waiting
+		received += a.Received
+		stopping = stopping && r.server.IsStopping()
+	}
+	var rate float64
+	if elapsed := now.Sub(d.lastAt).Seconds(); elapsed > 0 && received >= d.lastReceived {
+		rate = float64(received-d.lastReceived) / elapsed
+	}
+	d.lastReceived, d.lastAt = received, now
+	text := fmt.Sprintf("%s, %.0f messages/s, %s waiting", plural(connections, "connection"), rate, byteCount(waiting))
+	if stopping {
+		text = "stopping: " + text
+	}
+	if text != d.lastStatus {
+		d.lastStatus = text
+		s.send("STATUS=" + text)
+	}
+}
+
+// extend asks for more time to stop, as long as that gets on.
+func (s *notifier) extend(d *schedule, servers []*Registration) {
+	now := time.Now()
+	if now.Before(d.nextExtend) {
+		return
+	}
+	progress, stopping, patience := uint64(0), false, stopExtension
+	for _, r := range servers {
+		if r.server.IsStopping() {
+			stopping = true
+			progress += r.server.Activity().Progress
+			patience = max(patience, stopExtension+d.handlerTimeout(r))
+		}
+	}
+	if !stopping {
+		return
+	}
+	d.nextExtend = now.Add(extendInterval)
+	if progress != d.lastProgress {
+		d.lastProgress = progress
+		s.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(patience.Microseconds(), 10))
+	}
+}
+
+// An Activity is what a server does.
+type Activity struct {
+	Connections int
+	Waiting     int    // Bytes in the sockets that were not read yet.
+	Received    uint64 // Messages.
+	Progress    uint64 // Something else whenever anything has gone on.
+}
+
+func plural(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return strconv.Itoa(n) + " " + of + "s"
+}
+
+// byteCount is n for people.
+func byteCount(n int) string {
+	switch {
+	case n < 1000:
+		return strconv.Itoa(n) + " B"
+	case n < 1_000_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}

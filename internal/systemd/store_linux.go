@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+// This file is what the descriptor store needs of Linux.
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+const errTooManyReferences = syscall.ETOOMANYREFS
+
+// memfdCreate is the number of memfd_create(2), for which the syscall package has no name everywhere.
+var memfdCreate = map[string]uintptr{
+	"386": 356, "amd64": 319, "arm": 385, "arm64": 279, "loong64": 279, "mips": 4354, "mipsle": 4354,
+	"mips64": 5314, "mips64le": 5314, "ppc64": 360, "ppc64le": 360, "riscv64": 279, "s390x": 350,
+}
+
+// newMemfd returns a file without a name, in memory, that holds data.
+func newMemfd(name string, data []byte) (*os.File, error) {
+	const closeOnExec = 1 // MFD_CLOEXEC
+	text, err := syscall.BytePtrFromString(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, _, errno := syscall.Syscall(memfdCreate[runtime.GOARCH], uintptr(unsafe.Pointer(text)), closeOnExec, 0)
+	if errno != 0 {
+		return nil, os.NewSyscallError("memfd_create", errno)
+	}
+	file := os.NewFile(fd, name)
+	if _, err := file.Write(data); err != nil {
+		return nil, errdefs.First(err, file.Close())
+	}
+	return file, nil
+}
+
+// unixRights is the control message that passes a descriptor.
+func unixRights(fd uintptr) []byte { return syscall.UnixRights(int(fd)) }
+
+// inodeOf tells which socket or file a descriptor is for.
+func inodeOf(what syscall.Conn) (inode uint64, err error) {
+	raw, err := what.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var stat syscall.Stat_t
+	var statErr error
+	err = raw.Control(func(fd uintptr) { statErr = syscall.Fstat(int(fd), &stat) })
+	return stat.Ino, errdefs.First(err, statErr)
+}
+
+// openStored takes a passed descriptor, if it is of its kind.
+func openStored(kind string, passed *Passed) (Stored, error) {
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(passed.fd, &stat); err != nil {
+		return Stored{}, fmt.Errorf("is not open: %w", os.NewSyscallError("fstat", err))
+	}
+	switch kind {
+	case StoreProbe:
+		return Stored{Kind: kind, File: passed.takeFile()}, nil
+	case StoreHandOverState:
+		if stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
+			return Stored{}, fmt.Errorf("is %s; want a regular file", fileTypes[stat.Mode&syscall.S_IFMT])
+		}
+	default:
+		if err := checkStream(passed.fd); err != nil {
+			return Stored{}, err
+		}
+	}
+	return Stored{Kind: kind, Inode: stat.Ino, File: passed.takeFile()}, nil
+}
+
+// monotonic is the time of CLOCK_MONOTONIC (clock_gettime(2)).
+func monotonic() (time.Duration, bool) {
+	const clockMonotonic = 1
+	var now syscall.Timespec
+	_, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&now)), 0)
+	return time.Duration(now.Nano()), errno == 0
+}

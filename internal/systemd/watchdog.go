@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+// This file is how systemd's watchdog learns that the servers live: the goroutine that accepts connections
+// answers, and no handler is stuck. Nothing is measured per message: connections are looked at now and then.
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+const (
+	healthCheckTimeout = time.Second // How long the goroutine that accepts may take to answer.
+	checksPerTimeout   = 4           // How often a handler is looked at in the time that it may take.
+	minCheckInterval   = 5 * time.Millisecond
+)
+
+// handlerTimeout is how long a handler of r may take; 0 for any time.
+func (d *schedule) handlerTimeout(r *Registration) time.Duration {
+	if r.cfg.HungTimeout == 0 {
+		return d.watchdog
+	}
+	return r.cfg.HungTimeout
+}
+
+// checkHandlers has each server look at its handlers, and reports those that are stuck.
+func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
+	for _, r := range servers {
+		limit := d.handlerTimeout(r)
+		if limit == 0 {
+			continue
+		}
+		var found []string
+		found, r.hungCount = r.server.HungConns(now, limit)
+		for _, where := range found {
+			r.server.Report(errdefs.OpWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithHungTimeout)", errdefs.Hung, limit))
+		}
+	}
+}
+
+// ping feeds the watchdog, if it is time and every server lives.
+func (s *notifier) ping(d *schedule, servers []*Registration) {
+	if d.watchdog == 0 || time.Now().Before(d.nextPing) {
+		return
+	}
+	d.nextPing = time.Now().Add(d.watchdog / 2)
+	for _, r := range servers {
+		if !r.server.IsAlive(min(healthCheckTimeout, d.watchdog/4)) {
+			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errdefs.Hung))
+			return
+		}
+		if r.hungCount > 0 {
+			return // Reported already.
+		}
+	}
+	s.send(notifyAlive)
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file is what happens on a connection before the first byte of a message: who is there, TLS,
+// and whether that one may be there.
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/peercred"
+)
+
+// ReadCredentials asks the system who is at the other end of conn.
+func ReadCredentials(conn net.Conn) (*peercred.Credentials, error) {
+	kind, raw := kindOf(underlyingConn(conn))
+	if kind != unixSocket {
+		return nil, nil
+	}
+	found, err := peercred.Of(raw)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// TLSHandshake speaks TLS with the peer, if conn does, and notes what is known of it then.
+func TLSHandshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *Peer) error {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errdefs.Handshake, err)
+	}
+	state := secure.ConnectionState()
+	peer.TLS = &state
+	return nil
+}
+
+// errNotTLS is why a TLS handshake fails before it begins.
+var errNotTLS = errors.New("the peer does not speak TLS")
+
+// tlsHandshakeRecord is the first byte of a TLS handshake (RFC 8446, 5.1).
+const tlsHandshakeRecord = 22
+
+// awaitTLSRecord waits for the first byte of a client and leaves it unread. A client that does not speak
+// TLS is told so, or sees by a reset that nothing of what it sent was read. Where the byte cannot
+// be seen without taking it, the handshake tells.
+func awaitTLSRecord(ctx context.Context, conn net.Conn) error {
+	_, raw := kindOf(conn)
+	if raw == nil || !canTryRead {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(ALongTimeAgo) })
+	var first [1]byte
+	var n int
+	var peekErr error
+	err := raw.Read(func(fd uintptr) bool {
+		n, peekErr = peekDescriptor(fd, first[:])
+		return !errors.Is(peekErr, syscall.EAGAIN)
+	})
+	if !stop() {
+		return context.Cause(ctx) // The deadline in the past stays: nothing more is read.
+	}
+	if err = errdefs.First(err, peekErr); err == nil && n > 0 && first[0] != tlsHandshakeRecord {
+		return fmt.Errorf("%w: its first byte is %#02x", errNotTLS, first[0])
+	}
+	return err // At the end of the stream, the handshake tells.
+}
+
+// Authorize asks authorizer, which may be nil, about peer.
+func Authorize(authorizer func(*Peer) error, peer *Peer) (err error) {
+	if authorizer == nil {
+		return nil
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("%w: the authorizer panicked: %v", errdefs.Unauthorized, value)
+		}
+	}()
+	if err := authorizer(peer); err != nil {
+		return fmt.Errorf("%w: %w", errdefs.Unauthorized, err)
+	}
+	return nil
+}

@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport_test
+
+// How a connection that is read from comes to its end, and what it says then.
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// heard collects what the connection says to its peer, until that is asked for.
+func (in testIn) heard() func() string {
+	said := make(chan string, 1)
+	go func() { // Ends with the connection.
+		b, _ := io.ReadAll(in.peer)
+		said <- string(b)
+	}()
+	return func() string {
+		in.Helper()
+		in.Close()
+		return <-said
+	}
+}
+
+// wantEnd wants a Fill to end with an error, after so long.
+func (in testIn) wantEnd(after time.Duration, want error) {
+	in.Helper()
+	began := time.Now()
+	err := in.Fill()
+	if took := time.Since(began); !errors.Is(err, want) || took != after {
+		in.Errorf("ended with %v after %v, want %v after %v", err, took, want, after)
+	}
+}
+
+func (in testIn) wantTimeout(after time.Duration) {
+	in.Helper()
+	began := time.Now()
+	if err := in.Fill(); !isTimeoutError(err) || time.Since(began) != after {
+		in.Errorf("ended with %v after %v, want a timeout after %v", err, time.Since(began), after)
+	}
+}
+
+func TestInEndsForItsWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inOf(t, transport.Limits{IdleTimeout: 3 * time.Second}).wantTimeout(3 * time.Second)
+		inOf(t, transport.Limits{IdleTimeout: 9 * time.Second, FirstMessageTimeout: 2 * time.Second}).wantTimeout(2 * time.Second)
+		in := inOf(t, transport.Limits{IdleTimeout: 9 * time.Second, MessageTimeout: 4 * time.Second})
+		in.comes("\x05a")
+		in.gives()
+		time.Sleep(time.Second)
+		in.comes("b")
+		in.gives()
+		in.wantEnd(4*time.Second, udsipc.ErrTooSlow)
+		in = inOf(t, transport.Limits{})
+		in.BeginSession(0, 0, 0, 2*time.Second)
+		in.wantEnd(2*time.Second, udsipc.ErrHeartbeatTimeout)
+	})
+}
+
+// TestInIsKeptOpen while this side is busy for the peer.
+func TestInIsKeptOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{IdleTimeout: time.Second})
+		asked := 0
+		in.KeepOpenIf(func() bool { asked++; return asked < 4 })
+		in.wantTimeout(4 * time.Second)
+		if asked != 4 {
+			t.Errorf("asked %d times", asked)
+		}
+	})
+}
+
+// TestInOfADeadline: that of its reader, set before a wait or in it, and taken back.
+func TestInOfADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{IdleTimeout: 10 * time.Second})
+		limit := func(after time.Duration) {
+			t.Helper()
+			if err := in.SetUserDeadline(time.Now().Add(after)); err != nil {
+				t.Error(err)
+			}
+		}
+		limit(2 * time.Second)
+		in.wantTimeout(2 * time.Second)
+		in.wantTimeout(0)
+		limit(time.Second)
+		time.AfterFunc(500*time.Millisecond, func() { limit(3 * time.Second) })
+		in.wantTimeout(3500 * time.Millisecond)
+		time.AfterFunc(500*time.Millisecond, func() { limit(time.Second) })
+		limit(5 * time.Second)
+		in.wantTimeout(1500 * time.Millisecond)
+		if err := in.SetUserDeadline(time.Time{}); err != nil {
+			t.Error(err)
+		}
+		in.wantTimeout(10 * time.Second)
+	})
+}
+
+// TestInClosesGracefully: a goodbye, all that comes within a second of it, or five once something has come, and the
+// report at the end.
+func TestInClosesGracefully(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{MaxMessageSize: 9})
+		said := in.heard()
+		in.comes(framed("a"))
+		in.gives("a")
+		time.AfterFunc(time.Second, func() { in.RequestClose(3); in.RequestClose(5) })
+		in.wantEnd(2*time.Second, transport.ErrGracefulEnd)
+		if !in.IsClosing() || in.IsHalted() {
+			t.Error("it does not say that it is closing")
+		}
+		in.SendReport()
+		in.SendReport()
+		if got, want := said(), "\x00"+string(wire.CloseReport{Reason: 3, FirstUnread: 2, Limit: 9}.Append(nil)); got != want {
+			t.Errorf("it says % x, want % x", got, want)
+		}
+
+		in = inOf(t, transport.Limits{MaxMessageSize: 9})
+		in.heard()
+		in.RequestClose(0)
+		go func() { // Ends with its steps.
+			time.Sleep(900 * time.Millisecond)
+			_, _ = in.peer.Write([]byte(framed("b")))
+		}()
+		if err := in.Fill(); err != nil {
+			t.Error(err)
+		}
+		in.gives("b")
+		time.Sleep(time.Hour) // The handler's time does not count.
+		in.wantEnd(5*time.Second, transport.ErrGracefulEnd)
+
+		in = inOf(t, transport.Limits{MaxMessageSize: 9})
+		in.heard()
+		in.RequestClose(0)
+		go func() { // Ends with the connection.
+			for {
+				time.Sleep(900 * time.Millisecond)
+				if _, err := in.peer.Write([]byte(framed("b"))); err != nil {
+					return
+				}
+			}
+		}()
+		began := time.Now()
+		for in.Fill() == nil {
+			in.gives("b")
+		}
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("it waits for %v in all", took)
+		}
+		in.Close()
+		time.Sleep(time.Second)
+	})
+}
+
+// TestInReadsNoMoreThanAPeerHas: what comes after the goodbye is bounded in bytes, too.
+func TestInReadsNoMoreThanAPeerHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bound, limit = 16 << 20, 1000
+		in := inOf(t, transport.Limits{MaxMessageSize: limit, ReadSize: 1 << 20})
+		in.heard()
+		in.RequestClose(0)
+		piece := make([]byte, 1<<20) // Empty messages.
+		go func() {                  // Ends with the connection.
+			for {
+				if _, err := in.peer.Write(piece); err != nil {
+					return
+				}
+			}
+		}()
+		var err error
+		for err == nil {
+			if err = in.Fill(); err == nil {
+				for ok := true; ok; {
+					_, ok, _ = in.Next()
+				}
+			}
+		}
+		if got := in.Received(); err != transport.ErrGracefulEnd || got <= bound+limit || got > bound+limit+1<<20 {
+			t.Errorf("%d bytes came before %v", got, err)
+		}
+	})
+}
+
+// TestInReports what it has read, once, in each way to end.
+func TestInReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			what   string
+			l      transport.Limits
+			act    func(in testIn)
+			report wire.CloseReport
+		}{
+			{"nothing came", transport.Limits{}, func(in testIn) { in.ReplyToEnd() }, wire.CloseReport{FirstUnread: 1}},
+			{"rejected", transport.Limits{}, func(in testIn) { in.Reject(2) }, wire.CloseReport{Reason: 2, FirstUnread: 1}},
+			{"rejected, then closed", transport.Limits{}, func(in testIn) { in.Reject(2); in.RequestClose(1); in.Reject(1) }, wire.CloseReport{Reason: 2, FirstUnread: 1}},
+			{"two messages, and a third", transport.Limits{}, func(in testIn) {
+				in.comes(framed("a") + framed("b") + framed("c"))
+				in.Next()
+				in.Next()
+				in.ReplyToEnd()
+				in.ReplyToEnd()
+			}, wire.CloseReport{FirstUnread: 3}},
+			{"one passed over", transport.Limits{MaxMessageSize: 3}, func(in testIn) {
+				in.comes(framed("a") + framed("1234") + framed("c"))
+				for range 4 {
+					in.Next()
+				}
+				in.ReplyToEnd()
+			}, wire.CloseReport{FirstUnread: 4, Skipped: 1, Limit: 3}},
+			{"one passed over in part", transport.Limits{MaxMessageSize: 3}, func(in testIn) {
+				in.comes(framed("a") + "\x04ab")
+				for range 4 {
+					in.Next()
+				}
+				in.ReplyToEnd()
+			}, wire.CloseReport{FirstUnread: 2, Limit: 3}},
+			{"inherited", transport.Limits{Inherited: true}, func(in testIn) {
+				in.comes(framed("a") + framed("b") + framed("c") + "\x05")
+				in.Next()
+				in.ReplyToEnd()
+			}, wire.CloseReport{Skipped: 2}},
+		} {
+			in := inOf(t, test.l)
+			said := in.heard()
+			test.act(in)
+			if test.report.Limit == 0 {
+				test.report.Limit = 1 << 30
+			}
+			if got, want := said(), "\x00"+string(test.report.Append(nil)); got != want {
+				t.Errorf("%s: it says % x, want % x", test.what, got, want)
+			}
+		}
+		in := inOf(t, transport.Limits{})
+		said := in.heard()
+		session := in.BeginSession(0, 0, 0, 0)
+		in.ReplyToEnd()
+		in.SendReport()
+		in.SendReport()
+		if err := session.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := said(); got != "\x00" {
+			t.Errorf("in a session it says % x", got)
+		}
+	})
+}
+
+// TestInOfAPeerThatDoesNotListen: the last words wait for a tenth of a second.
+func TestInOfAPeerThatDoesNotListen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		began := time.Now()
+		in.Reject(1)
+		if took := time.Since(began); took != 100*time.Millisecond {
+			t.Errorf("it waits for %v", took)
+		}
+	})
+}
+
+// TestInCannotBeHandedOver if it is no socket.
+func TestInCannotBeHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		if err := in.HandOverError(); err != nil {
+			t.Error(err)
+		}
+		in.RequestHandOver()
+		if err := in.HandOverError(); err == nil || err.Error() != "not a plain Unix or TCP socket (TLS or in-memory)" {
+			t.Error(err)
+		}
+		if !in.IsClosing() {
+			t.Error("it stays open")
+		}
+	})
+}
+
+// mayBeRepeated says whether an earlier reader may have handled the last message.
+func mayBeRepeated(s *transport.AckSender) bool { return s.MayRepeat() && s.IsRedelivered() }
+
+// TestSessionAcknowledges what is handled: when it waits, after so many messages or bytes, or so long, and at the end.
+func TestSessionAcknowledges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{MaxMessageSize: 1000})
+		heard := make(chan string, 100)
+		go func() { // Ends with the connection.
+			for b := make([]byte, 100); ; {
+				n, err := in.peer.Read(b)
+				if err != nil {
+					return
+				}
+				heard <- string(b[:n])
+			}
+		}()
+		hears := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			for _, want := range want {
+				select {
+				case got := <-heard:
+					if got != want {
+						t.Errorf("it says % x, want % x", got, want)
+					}
+				default:
+					t.Errorf("it does not say % x", want)
+				}
+			}
+			select {
+			case got := <-heard:
+				t.Errorf("it says % x", got)
+			default:
+			}
+		}
+		s := in.BeginSession(10, 12, 0, 3*time.Second)
+		if !in.IsAcknowledged() || s.Seq() != 10 {
+			t.Error("no session")
+		}
+		s.SendWelcome()
+		hears(string(wire.Welcome{Handled: 10, Limit: 1000, HeartbeatTimeout: 3 * time.Second}.Append(nil)))
+		in.SendAck()
+		hears()
+		in.comes(framed("a") + framed("b") + framed("c") + framed("d"))
+		hears()
+		s.BeforeBatch()
+		in.Next()
+		if s.Seq() != 11 || !mayBeRepeated(s) {
+			t.Errorf("message %d", s.Seq())
+		}
+		s.BeforeMessage()
+		time.Sleep(10 * time.Millisecond)
+		hears() // The first one is being handled.
+		in.Next()
+		if s.Seq() != 12 || !mayBeRepeated(s) {
+			t.Errorf("message %d", s.Seq())
+		}
+		time.Sleep(10 * time.Millisecond)
+		hears("\x0b")
+		time.Sleep(10 * time.Millisecond)
+		hears()
+		in.Next()
+		if mayBeRepeated(s) || mayBeRepeated(s) {
+			t.Errorf("message %d may be repeated", s.Seq())
+		}
+		s.MarkFailed()
+		s.AfterBatch()
+		hears()
+		in.SendAck()
+		hears("\x0c")
+		s.MarkHandled()
+		in.SendAck()
+		hears("\x0d")
+		time.Sleep(time.Second)
+		hears()
+		in.Next()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		hears("\x0e")
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		hears()
+		if c := in.Counted().Acknowledged; c != 4 {
+			t.Errorf("%d acknowledged", c)
+		}
+	})
+}
+
+// TestSessionAcknowledgesByCount: after 2,048 messages, or 256 KiB.
+func TestSessionAcknowledgesByCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{ReadSize: 1 << 20})
+		said := in.heard()
+		s := in.BeginSession(0, 0, 0, 0)
+		empty := string(make([]byte, 5000))
+		for got := 0; got < len(empty); {
+			in.comes(empty[got:min(got+512, len(empty))])
+			for ; in.PartialBytes() > 0; got++ {
+				if _, ok, err := in.Next(); !ok {
+					t.Fatal(err)
+				}
+				s.BeforeMessage()
+				if want := uint64((got + 1) / 2048 * 2048); want > 0 && want == uint64(got+1) && in.Counted().Acknowledged > want-1 {
+					t.Errorf("%d are acknowledged at %d", in.Counted().Acknowledged, got)
+				}
+			}
+		}
+		if got := in.Counted().Acknowledged; got < 4096-1 {
+			t.Errorf("%d are acknowledged", got)
+		}
+		before := in.Counted().Acknowledged
+		for range 300 {
+			s.BeforeBatch()
+			in.comes(framed(string(make([]byte, 1022))))
+			in.Next()
+			s.AfterBatch()
+		}
+		if got := in.Counted().Acknowledged; got == before {
+			t.Error("nothing is acknowledged after 300 KiB")
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		said()
+	})
+}
+
+// TestSessionBeats as often as the writer wants to hear something.
+func TestSessionBeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		said := in.heard()
+		s := in.BeginSession(0, 0, time.Second, 0)
+		time.Sleep(3500 * time.Millisecond)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Second)
+		if got := said(); got != "\x80\x00\x80\x00\x80\x00" {
+			t.Errorf("it says % x", got)
+		}
+	})
+}
+
+// TestSessionOfAWriterThatDoesNotListen ends after a second.
+func TestSessionOfAWriterThatDoesNotListen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		s := in.BeginSession(0, 0, 0, 0)
+		in.comes(framed("a"))
+		began := time.Now()
+		in.Next()
+		err := s.Close()
+		if !errors.Is(err, udsipc.ErrBackpressure) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if !in.IsHalted() {
+			t.Error("the connection goes on")
+		}
+	})
+}

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// A vector is one of testdata/frames.json, which says what the fields mean.
+type vector struct {
+	Name     string
+	Limit    uint64
+	Bytes    string
+	Messages []string
+	End      string
+}
+
+// vectorEnds are the ends of a vector.
+var vectorEnds = map[string]error{
+	"whole":      nil,
+	"incomplete": io.ErrUnexpectedEOF,
+	"prefix":     udsipc.ErrInvalidLengthPrefix,
+	"size":       udsipc.ErrMessageTooLarge,
+}
+
+func vectors(tb testing.TB) []vector {
+	tb.Helper()
+	text, err := os.ReadFile("../../testdata/frames.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var file struct{ Vectors []vector }
+	if err := json.Unmarshal(text, &file); err != nil {
+		tb.Fatal(err)
+	}
+	for i := range file.Vectors {
+		if file.Vectors[i].Limit == 0 {
+			file.Vectors[i].Limit = 10 << 20
+		}
+	}
+	return file.Vectors
+}
+
+// expand returns the bytes that a vector's hexadecimal stands for.
+func expand(tb testing.TB, text string) []byte {
+	tb.Helper()
+	var b []byte
+	for part := range strings.FieldsSeq(text) {
+		digits, times, repeated := strings.Cut(part, "*")
+		n := 1
+		if repeated {
+			var err error
+			if n, err = strconv.Atoi(times); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		piece, err := hex.DecodeString(digits)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		b = append(b, bytes.Repeat(piece, n)...)
+	}
+	return b
+}
+
+// referenceDecode is the protocol as plainly as it can be written.
+func referenceDecode(limit uint64, b []byte) (messages [][]byte, err error) {
+	for len(b) > 0 {
+		length, size, end := referenceHeader(b)
+		if end != nil {
+			if err == nil {
+				err = end
+			}
+			return messages, err
+		}
+		b = b[size:]
+		refused := length > limit
+		if refused && err == nil {
+			err = udsipc.ErrMessageTooLarge
+		}
+		if uint64(len(b)) < length {
+			if err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			return messages, err
+		}
+		if !refused {
+			messages = append(messages, b[:length])
+		}
+		b = b[length:]
+	}
+	return messages, err
+}
+
+func referenceHeader(b []byte) (length uint64, size int, err error) {
+	for i, c := range b {
+		switch {
+		case i == 10, i == 9 && c < 0x80 && c > 1:
+			return 0, 0, udsipc.ErrInvalidLengthPrefix
+		}
+		length |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			return length, i + 1, nil
+		}
+	}
+	return 0, 0, io.ErrUnexpectedEOF
+}
+
+// split cuts b into pieces of the sizes, over and over.
+func split(b []byte, sizes ...int) [][]byte {
+	var pieces [][]byte
+	for i := 0; len(b) > 0; i++ {
+		n := len(b)
+		if len(sizes) > 0 {
+			n = min(n, max(1, sizes[i%len(sizes)]))
+		}
+		pieces = append(pieces, b[:n])
+		b = b[n:]
+	}
+	return pieces
+}
+
+// decode does what a Reader's connection does (stream.serve) with what comes from conn, which stays open. The error is
+// the first one, io.ErrUnexpectedEOF at the end of the stream in the middle of a message.
+func decode(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte, err error) {
+	in := transport.NewIn(conn, transport.Limits{MaxMessageSize: limit, ReadSize: int(bufSize)}, &testMemory{Left: 1 << 30})
+	defer in.ReleaseBuffer()
+	for {
+		refused := in.Deliver(func(data []byte) {
+			messages = append(messages, bytes.Clone(data))
+			if cap(data) != len(data) {
+				err = errors.Join(err, errors.New("appending to a message would touch the next one"))
+			}
+		})
+		err = errdefs.First(err, refused)
+		if refused != nil && !errors.Is(refused, udsipc.ErrMessageTooLarge) {
+			return messages, err
+		}
+		if refused != nil {
+			in.RequestClose(wire.CloseOrderly)
+			continue
+		}
+		if ended := in.Fill(); ended != nil {
+			if ended == io.EOF && in.PartialBytes() > 0 {
+				ended = io.ErrUnexpectedEOF
+			}
+			if ended != io.EOF {
+				err = errdefs.First(err, ended)
+			}
+			return messages, err
+		}
+	}
+}
+
+func checkDecode(tb testing.TB, limit uint64, bufSize uint32, pieces [][]byte, want [][]byte, wantErr error) {
+	tb.Helper()
+	got, err := decode(limit, bufSize, &pieceConn{pieces: pieces})
+	if wantErr == nil && err != nil || !errors.Is(err, wantErr) {
+		tb.Errorf("got error %v, want %v", err, wantErr)
+	}
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		tb.Errorf("got %d messages %.60q, want %d %.60q", len(got), got, len(want), want)
+	}
+}
+
+func TestVectors(t *testing.T) {
+	for _, v := range vectors(t) {
+		t.Run(v.Name, func(t *testing.T) {
+			b := expand(t, v.Bytes)
+			var want [][]byte
+			for _, message := range v.Messages {
+				want = append(want, expand(t, message))
+			}
+			wantErr, known := vectorEnds[v.End]
+			if !known {
+				t.Fatalf("no end %q", v.End)
+			}
+			if got, err := referenceDecode(v.Limit, b); err != wantErr || !slices.EqualFunc(got, want, bytes.Equal) {
+				t.Errorf("the reference has %d messages, %v", len(got), err)
+			}
+			for _, size := range []int{1, 2, 3, 511, 512, 513, 1 << 20} {
+				checkDecode(t, v.Limit, 4096, split(b, size), want, wantErr)
+			}
+		})
+	}
+}
+
+// TestVectorsAreWrittenAsTheyAreRead encodes the messages of the vectors that are in order, in the
+// shortest form.
+func TestVectorsAreWrittenAsTheyAreRead(t *testing.T) {
+	for _, v := range vectors(t) {
+		if v.End != "whole" || strings.HasPrefix(v.Name, "prefix") {
+			continue
+		}
+		var got []byte
+		for _, message := range v.Messages {
+			got = wire.AppendFrame(got, expand(t, message))
+		}
+		if want := expand(t, v.Bytes); !bytes.Equal(got, want) {
+			t.Errorf("%s: wrote %.40x, want %.40x", v.Name, got, want)
+		}
+	}
+}
+
+// aroundPowers are the numbers around every power of 128 up to the limit.
+func aroundPowers(limit uint64) []uint64 {
+	numbers := []uint64{0, 1, 2}
+	for shift := 7; shift < 64; shift += 7 {
+		for n := uint64(1)<<shift - 2; n <= 1<<shift+2; n++ {
+			numbers = append(numbers, n)
+		}
+	}
+	numbers = append(numbers, math.MaxInt64, math.MaxInt64+1, math.MaxUint64-1, math.MaxUint64)
+	return slices.DeleteFunc(numbers, func(n uint64) bool { return n > limit })
+}
+
+func TestParseHeaderWalksTheBoundaries(t *testing.T) {
+	for _, n := range aroundPowers(math.MaxUint64) {
+		prefix := binary.AppendUvarint(nil, n)
+		if got := wire.FrameSize(int(n)) - int(n); n <= math.MaxInt && got != len(prefix) {
+			t.Errorf("a prefix of %d has %d bytes, want %d", n, got, len(prefix))
+		}
+		for tail := range 3 {
+			b := append(slices.Clip(prefix), bytes.Repeat([]byte{0xff}, tail)...)
+			if got, size, err := wire.ParsePrefix(b); got != n || size != len(prefix) || err != nil {
+				t.Errorf("%x is %d of %d bytes, %v, want %d of %d", b, got, size, err, n, len(prefix))
+			}
+		}
+		for cut := range prefix {
+			if _, size, err := wire.ParsePrefix(prefix[:cut]); size != 0 || err != nil {
+				t.Errorf("%d of the %d bytes of %d: size %d, %v, want 0 and none", cut, len(prefix), n, size, err)
+			}
+		}
+	}
+}
+
+func TestFramesWalkTheBoundaries(t *testing.T) {
+	zeros := make([]byte, 1<<21+2)
+	for _, n := range aroundPowers(uint64(len(zeros))) {
+		frame := wire.AppendFrame(nil, zeros[:n])
+		if got := wire.FrameSize(int(n)); got != len(frame) {
+			t.Fatalf("FrameSize(%d) = %d, want %d", n, got, len(frame))
+		}
+		b := append(frame[:len(frame):len(frame)], frame...)
+		header := len(frame) - int(n)
+		for _, test := range []struct{ bytes, count, end int }{
+			{0, 0, 0},
+			{header - 1, 0, 0},
+			{len(frame) - 1, 0, 0},
+			{len(frame), 1, len(frame)},
+			{len(frame) + header - 1, 1, len(frame)},
+			{2*len(frame) - 1, 1, len(frame)},
+			{2 * len(frame), 2, 2 * len(frame)},
+		} {
+			if count, end := wire.WholeFrames(b[:test.bytes]); count != test.count || end != test.end {
+				t.Errorf("%d bytes of two frames of %d: %d whole to %d, want %d to %d",
+					test.bytes, len(frame), count, end, test.count, test.end)
+			}
+		}
+	}
+}
+
+// TestEverySplit cuts a stream of many kinds of frames at every two places.
+func TestEverySplit(t *testing.T) {
+	t.Parallel()
+	stream := ipctest.Frames("", "a", strings.Repeat("b", 127), "", strings.Repeat("c", 128), "d")
+	stream = append(stream, 0x83, 0x80, 0x00, 'x', 'y', 'z')                     // Not minimal.
+	stream = append(stream, ipctest.Frames(strings.Repeat("too large ", 20))...) // Over the limit.
+	stream = append(stream, ipctest.Frames("behind it", "", "end")...)
+	const limit = 150
+	want, wantErr := referenceDecode(limit, stream)
+	for first := range stream {
+		for second := first; second <= len(stream); second += 1 + len(stream)/100 {
+			pieces := [][]byte{stream[:first], stream[first:second], stream[second:]}
+			checkDecode(t, limit, 512, pieces, want, wantErr)
+		}
+		if t.Failed() {
+			t.Fatalf("cut at %d", first)
+		}
+	}
+}
+
+// TestSizesAroundTheReadBuffer sends frames around every size that the buffers have, in pieces
+// around the same.
+func TestSizesAroundTheReadBuffer(t *testing.T) {
+	sizes := []int{0, 1, 507, 509, 510, 511, 512, 513, 1021, 1022, 1024, 1025, 2045, 2046, 2047, 2048, 2049, 4093, 4096, 4097, 70_000}
+	content := bytes.Repeat([]byte("0123456789abcdef!"), 5000)
+	for _, first := range sizes {
+		for _, second := range sizes {
+			stream := wire.AppendFrame(nil, content[:first])
+			stream = wire.AppendFrame(stream, content[first:][:min(second, len(content)-first)])
+			stream = wire.AppendFrame(stream, []byte("end"))
+			want, wantErr := referenceDecode(1<<20, stream)
+			for _, pieces := range [][]int{{1 << 20}, {511}, {512}, {513}, {2048, 1}, {1, 2047, 3}} {
+				checkDecode(t, 1<<20, 2048, split(stream, pieces...), want, wantErr)
+			}
+		}
+	}
+}
+
+// TestSplitsOverSockets has each piece read before the next is written: a socket is read in another
+// way than what is in memory, and waits without a buffer in between.
+func TestSplitsOverSockets(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	check := func(tb testing.TB, stream []byte, sizes ...int) {
+		tb.Helper()
+		client, server := ipctest.SocketPair(tb)
+		sent := make(chan error, 1)
+		go func() { sent <- sendPieces(client, split(stream, sizes...)) }() // Ends with the stream.
+		got, err := decode(1<<20, 2048, server)
+		server.Close() // So that a sender of more than that ends, too.
+		if sendErr := ipctest.Await(tb, "the end of sending", sent); sendErr != nil && err == nil {
+			tb.Error(sendErr)
+		}
+		want, wantErr := referenceDecode(1<<20, stream)
+		if wantErr == nil && err != nil || !errors.Is(err, wantErr) {
+			tb.Errorf("pieces of %v: got error %v, want %v", sizes, err, wantErr)
+		}
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			tb.Errorf("pieces of %v: got %d messages %.60q, want %d %.60q", sizes, len(got), got, len(want), want)
+		}
+	}
+	for _, v := range vectors(t) {
+		if v.End == "size" {
+			continue // The kernel refuses what is written after that.
+		}
+		t.Run(v.Name, func(t *testing.T) {
+			for _, size := range []int{1, 2, 511, 512, 513, 1 << 20} {
+				if b := expand(t, v.Bytes); len(b)/size < 1000 {
+					check(t, b, size)
+				}
+			}
+		})
+	}
+	content := bytes.Repeat([]byte("0123456789abcdef!"), 5000)
+	for _, first := range []int{0, 1, 510, 512, 2045, 2046, 2047, 2048, 4097, 70_000} {
+		for _, second := range []int{0, 509, 511, 2046, 2048, 2049, 10_000} {
+			stream := wire.AppendFrame(nil, content[:first])
+			stream = wire.AppendFrame(stream, content[first:][:second])
+			stream = wire.AppendFrame(stream, []byte("end"))
+			for _, sizes := range [][]int{{1 << 20}, {512}, {2048, 1}, {1, 2047, 3}, {5000}} {
+				check(t, stream, sizes...)
+			}
+			if t.Failed() {
+				t.Fatalf("frames of %d and %d", first, second)
+			}
+		}
+	}
+}
+
+// sendPieces writes each piece once the one before it was read, and ends the stream.
+func sendPieces(conn *net.UnixConn, pieces [][]byte) error {
+	for _, piece := range pieces {
+		if _, err := conn.Write(piece); err != nil {
+			return err
+		}
+		for !transport.HasRead(conn) {
+			runtime.Gosched()
+		}
+	}
+	return conn.CloseWrite()
+}
+
+// FuzzDecode cuts any bytes into any pieces: what comes out is what the reference says.
+func FuzzDecode(f *testing.F) {
+	// Each vector, whole and byte by byte, with its own limit.
+	for _, v := range vectors(f) {
+		f.Add(expand(f, v.Bytes), []byte{}, uint32(v.Limit), uint8(0))
+		f.Add(expand(f, v.Bytes), []byte{0}, uint32(v.Limit), uint8(3))
+	}
+	// A frame larger than the read buffer, then small ones, in pieces of changing sizes.
+	f.Add(ipctest.Frames(strings.Repeat("x", 2000), "", "y"), []byte{200, 0, 90, 3}, uint32(4000), uint8(0))
+	// Many small frames in one piece, with one over the limit among them, and one cut at the end.
+	f.Add(append(ipctest.Frames("a", "bb", "ccc", "dd", "e"), 7, 'f'), []byte{255}, uint32(2), uint8(1))
+	// A limit that lies between a prefix of one byte and one of two.
+	f.Add(ipctest.Frames(strings.Repeat("p", 127), strings.Repeat("q", 128)), []byte{20, 1}, uint32(127), uint8(2))
+	f.Fuzz(func(t *testing.T, b, cuts []byte, limit uint32, class uint8) {
+		sizes := make([]int, len(cuts))
+		for i, cut := range cuts {
+			sizes[i] = 1 + int(cut)*int(cut)/16 // 1 to 4065.
+		}
+		limit = min(limit, 1<<30)
+		want, wantErr := referenceDecode(uint64(limit), b)
+		checkDecode(t, uint64(limit), 512<<(class%8), split(b, sizes...), want, wantErr)
+	})
+}

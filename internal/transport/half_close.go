@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file is what a side that ends a connection may ask of it: whether the other direction can
+// still be read, and whether the peer's system has everything.
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// maxDiscards bounds the reads in a row of bytes that nobody wants.
+const maxDiscards = 64
+
+// isTLS reports whether conn speaks TLS.
+func isTLS(conn net.Conn) bool {
+	_, ok := conn.(*tls.Conn)
+	return ok
+}
+
+// IsTCP reports whether conn is a TCP socket, or TLS over one.
+func IsTCP(conn net.Conn) bool {
+	kind, _ := kindOf(underlyingConn(conn))
+	return kind == tcpSocket
+}
+
+// ReadableAfter reports whether bytes that the peer has sent can still be read after a write has
+// failed.
+func ReadableAfter(conn net.Conn, writeErr error) bool {
+	kind, _ := kindOf(underlyingConn(conn))
+	return kind != otherConn && (errors.Is(writeErr, syscall.EPIPE) || errors.Is(writeErr, syscall.ECONNRESET))
+}
+
+// AcknowledgedByTCP reports whether the peer's system has everything that was written to conn. It
+// is true if the kernel does not tell.
+func AcknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
+	kind, raw := kindOf(underlyingConn(conn))
+	if kind != tcpSocket {
+		return true, nil
+	}
+	bytes, ok := unread(raw)
+	if !ok || bytes == 0 {
+		return true, nil
+	}
+	if err := pendingError(raw); err != nil {
+		return false, fmt.Errorf("%w before its system had taken everything: %w", errdefs.ConnectionClosed, err)
+	}
+	return false, nil
+}
+
+// CloseWriteWithin tells the peer that nothing more comes. Over TLS the notice may wait for a peer
+// that does not read.
+func CloseWriteWithin(conn net.Conn, timeout time.Duration) error {
+	if !isTLS(conn) {
+		return closeWrite(conn)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- closeWrite(conn) }() // Ends with the connection at the latest.
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", errdefs.Backpressure, timeout)
+	}
+}
+
+// DiscardUnread reads what lies in the socket of conn into scratch, and reports whether there was
+// anything. It does so after a read deadline as well.
+func DiscardUnread(conn net.Conn, scratch []byte) (discarded bool) {
+	_, raw := kindOf(underlyingConn(conn))
+	if raw == nil || !canTryRead {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) { // Not Read: a read deadline may have passed.
+		for range maxDiscards {
+			n, err := readDescriptor(fd, scratch)
+			if n == 0 || err != nil {
+				return
+			}
+			discarded = true
+		}
+	})
+	return discarded
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport_test
+
+// What connections of tests are made of.
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/transport"
+)
+
+// A testMemory is a limit on read buffers that does what a test says.
+type testMemory struct {
+	Left    int64
+	Waits   bool // Others wait.
+	Granted chan struct{}
+	Cancels int
+}
+
+func (m *testMemory) TryReserve(l *transport.Reservation, size int) bool {
+	if more := transport.CountedSize(size) - l.Bytes; more <= m.Left {
+		m.Left -= more
+		l.Bytes += more
+		return true
+	}
+	return false
+}
+
+func (m *testMemory) Reserve(l *transport.Reservation, size int) <-chan struct{} {
+	l.Ticket = 7
+	if m.Granted == nil {
+		m.Granted = make(chan struct{})
+	}
+	l.Bytes = transport.CountedSize(size)
+	return m.Granted
+}
+
+func (m *testMemory) Cancel(*transport.Reservation) { m.Cancels++ }
+
+func (m *testMemory) Release(l *transport.Reservation, bytes int64) {
+	m.Left += bytes
+	l.Bytes -= bytes
+}
+
+func (m *testMemory) Contested() bool { return m.Waits }
+
+// A pieceConn is read piece by piece.
+type pieceConn struct {
+	net.Conn // nil; what is not below is not called.
+	pieces   [][]byte
+}
+
+func (c *pieceConn) Read(b []byte) (int, error) {
+	for len(c.pieces) > 0 && len(c.pieces[0]) == 0 {
+		c.pieces = c.pieces[1:]
+	}
+	if len(c.pieces) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, c.pieces[0])
+	c.pieces[0] = c.pieces[0][n:]
+	return n, nil
+}
+
+func (c *pieceConn) Write(b []byte) (int, error)      { return len(b), nil }
+func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *pieceConn) Close() error                     { return nil }
+
+// bufs are the slices of a write.
+func bufs(texts ...string) (b [][]byte) {
+	for _, text := range texts {
+		b = append(b, []byte(text))
+	}
+	return b
+}

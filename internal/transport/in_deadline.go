@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file sets the read deadline of a receiving connection, which ends each of its waits.
+
+import "time"
+
+// minAttemptTime is left for an attempt to read after a deadline that had passed before one was made:
+// behind a deadline none is made at all, and the wait would never come to an end.
+const minAttemptTime = 5 * time.Millisecond
+
+// setWaitDeadline sets the deadline of the next wait.
+func (in *In) setWaitDeadline() error {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	var deadline time.Time
+	switch {
+	case in.end.halted.Load():
+		deadline = ALongTimeAgo
+	case in.end.readClosed:
+	case in.end.closing.Load() && !in.end.goodbyeSent:
+		deadline = ALongTimeAgo // RequestClose came in between: the goodbye is still to be said.
+	case in.end.closing.Load():
+		deadline = in.end.grace.deadline(time.Now(), in.counts.receivedBytes.Load())
+	case in.handOver.requested.Load() && in.atFrameBoundary():
+		deadline = ALongTimeAgo // RequestHandOver came in between.
+	case in.handOver.requested.Load():
+		in.beginHandOver()
+		deadline = in.handOver.deadline
+	default:
+		now := time.Now()
+		in.wait.lastWaitDeadline = in.wait.waitDeadline(now, in.state())
+		deadline = in.wait.lastWaitDeadline
+		if soonest := now.Add(minAttemptTime); in.attempt.attemptMissed && !in.attempt.attempted && !deadline.IsZero() && deadline.Before(soonest) {
+			deadline = soonest
+		}
+		deadline = earliest(deadline, in.wait.userDeadline)
+	}
+	return in.conn.SetReadDeadline(deadline)
+}
+
+// state is how far the connection is.
+func (in *In) state() readState {
+	holding := in.input.reserved.Bytes > 0
+	return readState{
+		received: in.counts.received.Load(), skippedFrames: in.oversize.skippedFrames, skipBytes: in.oversize.skipBytes, partial: in.PartialBytes(),
+		isNewPlain: in.session == nil && !in.inherited, holding: holding, contested: holding && in.input.memory.Contested(),
+	}
+}
+
+// SetUserDeadline sets the deadline of a Conn. Any goroutine may call it.
+func (in *In) SetUserDeadline(deadline time.Time) error {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	in.wait.userDeadline = deadline
+	in.wait.signalRecheck()
+	if in.end.closing.Load() || in.end.halted.Load() {
+		return nil
+	}
+	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline)) // Of a wait that is over, armed does no harm: the next one sets its own.
+}
+
+// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is
+// busy for the peer, or whether nobody wants the memory that a message has held meanwhile.
+func (in *In) inUse() bool {
+	if in.wait.timeoutErr == errHoldsMemory {
+		return !in.input.memory.Contested()
+	}
+	if in.wait.timeoutErr != nil || in.keepOpen == nil || !in.keepOpen() {
+		return false
+	}
+	in.wait.waitStart = time.Time{}
+	return true
+}
+
+// waitDeadlinePassed says whether the present wait has lasted too long. If not, another deadline has ended
+// it that was changed since.
+func (in *In) waitDeadlinePassed() bool {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	return !in.wait.lastWaitDeadline.IsZero() && !time.Now().Before(in.wait.lastWaitDeadline)
+}
+
+// userDeadlineTimer returns a channel that tells of the deadline of a Conn; nil for none.
+func (in *In) userDeadlineTimer() <-chan time.Time {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	if in.wait.userDeadline.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(in.wait.userDeadline))
+}
+
+// userDeadlinePassed says whether the deadline of a Conn has passed.
+func (in *In) userDeadlinePassed() bool {
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	return !in.wait.userDeadline.IsZero() && !time.Now().Before(in.wait.userDeadline)
+}
+
+// atFrameBoundary says whether the connection is at the boundary of a message.
+func (in *In) atFrameBoundary() bool {
+	return in.PartialBytes() == 0 && in.oversize.skipBytes == 0
+}
+
+// NeverRead says whether nothing was ever read from it.
+func (in *In) NeverRead() bool { return !in.inherited && in.counts.receivedBytes.Load() == 0 }

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file takes messages out of what was read, in place.
+
+import (
+	"slices"
+
+	"github.com/udsipc/udsipc/internal/buffers"
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// tooLargeHead is how much of a message over the limit a TooLarge has.
+const tooLargeHead = 32
+
+// The smallest buffer has room for it. No constant of type uint64 is negative.
+const _ = uint64(buffers.MinSize - tooLargeHead - wire.MaxPrefixSize)
+
+// An oversize is what is passed over because it is larger than the limit.
+type oversize struct {
+	wantHead        bool   // The error shows how the message begins.
+	skipBytes       uint64 // Bytes of a frame that are still to come.
+	skippedFrames   uint64 // Frames that are, or were, passed over.
+	skippedMessages uint64 // Those of them that have come to their end.
+}
+
+// Deliver hands every whole message that is buffered to handle, in order and without a copy: data is
+// valid until handle returns. The message counts as handed over before that, so that deliver may be
+// called again after a panic. The errors are those of next.
+func (in *In) Deliver(handle func(data []byte)) error {
+	for {
+		data, ok, err := in.Next()
+		if !ok {
+			return err
+		}
+		handle(data)
+	}
+}
+
+// Next returns the next whole message that is buffered, without a copy: data is valid until
+// something is read. It says no if there is none. A message over the limit is an error; calling
+// again goes on behind it. ErrSessionPreface means that a session begins.
+func (in *In) Next() (data []byte, ok bool, err error) {
+	for in.input.r < in.input.w && !in.end.halted.Load() {
+		if in.oversize.skipBytes > 0 {
+			n := min(in.oversize.skipBytes, uint64(in.input.w-in.input.r))
+			in.input.r += int(n)
+			if in.oversize.skipBytes -= n; in.oversize.skipBytes == 0 {
+				in.oversize.skippedMessages++
+			}
+			continue
+		}
+		b := in.input.buf.B[in.input.r:in.input.w]
+		length, header, err := wire.ParsePrefix(b)
+		switch {
+		case err != nil && in.atStreamStart() && wire.HasPreface(b):
+			return nil, false, ErrSessionPreface
+		case err != nil:
+			return nil, false, err
+		case header == 0:
+			in.input.wantBytes = 0
+			return nil, false, nil
+		case length == 0 && header > 1 && in.session != nil:
+			in.input.r += header // A heartbeat.
+			continue
+		case length > in.limit && in.oversize.wantHead && len(b)-header < tooLargeHead && uint64(len(b)-header) < length:
+			in.input.wantBytes = header + int(min(length, tooLargeHead))
+			return nil, false, nil
+		case length > in.limit && in.oversize.wantHead:
+			in.input.wantBytes = 0
+			head := b[header:min(len(b), header+tooLargeHead)]
+			err := &errdefs.TooLarge{Size: length, Limit: in.limit, Head: slices.Clone(head[:min(uint64(len(head)), length)])}
+			in.startSkip(header, length)
+			return nil, false, err
+		case length > in.limit:
+			in.input.wantBytes = 0
+			in.startSkip(header, length)
+			return nil, false, errdefs.OverLimit(length, in.limit)
+		}
+		end := header + int(length)
+		if end > len(b) {
+			in.input.wantBytes = end
+			return nil, false, nil
+		}
+		if in.input.largeFrameSize = 0; end > in.input.readSize && end <= buffers.MaxSize { // A larger buffer is not pooled.
+			in.input.largeFrameSize = end
+		}
+		in.input.r += end
+		in.input.lastLength = int(length)
+		in.counts.received.Add(1)
+		return b[header:end:end], true, nil
+	}
+	in.input.wantBytes = 0
+	return nil, false, nil
+}
+
+// startSkip has next go on behind the frame at r.
+func (in *In) startSkip(header int, length uint64) {
+	in.oversize.skippedFrames++
+	if in.oversize.skipBytes = uint64(header) + length; in.oversize.skipBytes < length {
+		in.oversize.skipBytes = length // Near 2^64: nobody lives to see the end of it.
+	}
+}
+
+// atStreamStart says whether nothing has come but what is buffered.
+func (in *In) atStreamStart() bool {
+	return in.session == nil && !in.inherited && in.counts.received.Load() == 0 && in.oversize.skipBytes == 0 &&
+		in.counts.receivedBytes.Load() == uint64(in.input.size())
+}
+
+// WholeMessages counts the whole messages among what is buffered.
+func (in *In) WholeMessages() (n uint64) {
+	for rest := in.input.bytes(); in.oversize.skipBytes == 0; n++ {
+		length, header, err := wire.ParsePrefix(rest)
+		if err != nil || header == 0 || length > uint64(len(rest)-header) {
+			return n
+		}
+		rest = rest[header+int(length):]
+	}
+	return n
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file brings a receiving connection to rest at the boundary of a message, for the next process.
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// errNotSocket is why a connection cannot be handed over.
+var errNotSocket = errors.New("not a plain Unix or TCP socket (TLS or in-memory)")
+
+// A handOver is what becomes of a connection that the next process is to have.
+type handOver struct {
+	requested   atomic.Bool           // From the next boundary of a message on.
+	deadline    time.Time             // When to wait for that no longer. The reading goroutine's own.
+	handOverErr atomic.Pointer[error] // Why the next process does not get it.
+}
+
+// RequestHandOver has the connection come to rest at the next boundary of a message, for the next
+// process. What cannot be handed over is ended gracefully. Any goroutine may call it.
+func (in *In) RequestHandOver() {
+	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
+		in.handOver.handOverErr.Store(&errNotSocket)
+		in.RequestClose(wire.CloseOrderly)
+		return
+	}
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	if in.handOver.requested.Load() || in.end.closing.Load() {
+		return
+	}
+	in.handOver.requested.Store(true)
+	_ = in.conn.SetReadDeadline(ALongTimeAgo) // Wakes the reading goroutine,
+	in.wait.signalRecheck()                   // also if it waits for memory.
+}
+
+// beginHandOver notes since when the rest of a message is waited for.
+func (in *In) beginHandOver() {
+	if in.handOver.deadline.IsZero() {
+		in.handOver.deadline = time.Now().Add(CloseGrace)
+	}
+}
+
+// expireHandOver ends a connection gracefully that does not come to rest.
+func (in *In) expireHandOver() {
+	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atFrameBoundary() {
+		return
+	}
+	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
+		return
+	}
+	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.TooSlow, CloseGrace, in.PartialBytes())
+	in.handOver.handOverErr.Store(&why)
+	in.RequestClose(wire.CloseOrderly)
+}
+
+// HandOverError returns why the next process does not get the connection; nil if nothing is in the
+// way.
+func (in *In) HandOverError() error {
+	if why := in.handOver.handOverErr.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// RefuseHandOver ends the connection gracefully instead of handing it over.
+func (in *In) RefuseHandOver(why error) {
+	if why != nil {
+		in.handOver.handOverErr.Store(&why)
+	}
+	in.RequestClose(wire.CloseOrderly)
+}
+
+// HandOverSocket returns the socket of a connection that is at rest for a hand-over.
+func (in *In) HandOverSocket() syscall.Conn { return in.conn.(syscall.Conn) }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file is the TLS handshake of a receiving connection, before anything is read from it.
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// TlsHandshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
+// peer then.
+func (in *In) TlsHandshake(ctx context.Context, timeout time.Duration, peer *Peer) error {
+	secure, ok := in.conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := awaitTLSRecord(ctx, secure.NetConn()); err != nil {
+		return fmt.Errorf("%w: %w", errdefs.Handshake, err)
+	}
+	if under, ok := secure.NetConn().(*underTLS); ok {
+		under.keepOpen.Store(true) // The peer is told why.
+		defer under.keepOpen.Store(false)
+	}
+	if err := TLSHandshake(ctx, secure, timeout, peer); err != nil {
+		return err
+	}
+	in.deadlineMu.Lock()
+	defer in.deadlineMu.Unlock()
+	in.end.tlsPending = false
+	return nil
+}
+
+// MayBePlain reports whether a peer with which the handshake failed may have sent messages: what
+// looks like TLS may be the beginning of one. A peer that speaks TLS does not mind to be told.
+func (in *In) MayBePlain(failed error) bool {
+	plain := tls.RecordHeaderError{}
+	return errors.As(failed, &plain) || !wroteTLS(in.conn)
+}

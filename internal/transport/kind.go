@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file is what all connections share: which kind one is, what the kernel can tell of it.
+// out_write.go and in_read.go are the two directions, kernel_linux.go and its siblings the system
+// calls.
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// What one write takes.
+const (
+	BatchSize = 256 << 10 // Bytes, about what a socket holds.
+	MaxVector = 64        // Slices.
+)
+
+// A connKind says what may be concluded from how a connection ends.
+type connKind int
+
+const (
+	otherConn  connKind = iota // Anything: in memory, TLS, a user's own.
+	unixSocket                 // A *net.UnixConn, and nothing around it.
+	tcpSocket                  // A *net.TCPConn, and nothing around it.
+)
+
+// kindOf returns the kind of conn, and its descriptor for system calls; nil for otherConn. A type
+// that merely embeds a socket is otherConn, because its own methods may do more.
+func kindOf(conn net.Conn) (connKind, syscall.RawConn) {
+	var kind connKind
+	var raw syscall.RawConn
+	var err error
+	switch conn := conn.(type) {
+	case *net.UnixConn:
+		kind = unixSocket
+		raw, err = conn.SyscallConn()
+	case *net.TCPConn:
+		kind = tcpSocket
+		raw, err = conn.SyscallConn()
+	}
+	if err != nil || raw == nil {
+		return otherConn, nil
+	}
+	return kind, raw
+}
+
+// ALongTimeAgo is a deadline that wakes whoever waits.
+var ALongTimeAgo = time.Unix(1, 0)
+
+// IsTimeout says whether err comes from a deadline.
+func IsTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// closeWrite shuts the sending side of conn, if it can be.
+func closeWrite(conn net.Conn) error {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport_test
+
+// A connection that is written to: the greeting, what comes back, and what its end means.
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// A testOut is an Out of which a test plays the peer.
+type testOut struct {
+	*transport.Out
+	*testing.T
+	peer  net.Conn
+	heard chan string // What the peer has read, piece by piece.
+}
+
+// outOf must be called in a bubble.
+func outOf(t *testing.T) testOut {
+	near, far := net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	o := testOut{transport.NewOut(near, time.Second), t, far, make(chan string, 1000)}
+	go func() { // Ends with the connection.
+		for b := make([]byte, 1<<16); ; {
+			n, err := far.Read(b)
+			if err != nil {
+				return
+			}
+			o.heard <- string(b[:n])
+		}
+	}()
+	return o
+}
+
+func (o testOut) says(b []byte) { go o.peer.Write(b) } // Ends with the connection.
+
+var someHello = wire.Hello{Writer: [16]byte{7}, Epoch: 1, FirstSeq: 1}
+
+// greet greets a peer that answers this.
+func (o testOut) greet(g transport.HandshakeHooks, answer []byte) (wire.Welcome, error) {
+	if g.Cancelled == nil {
+		g.Cancelled = func() bool { return false }
+	}
+	if g.OnSlow == nil {
+		g.OnSlow = func() { o.Error("it waits for long") }
+	}
+	if g.SlowAfter == 0 {
+		g.SlowAfter = time.Hour
+	}
+	if len(answer) > 0 {
+		o.says(answer)
+	}
+	return o.SessionHandshake(someHello, g)
+}
+
+func TestOutGreets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := outOf(t)
+		want := wire.Welcome{Handled: 5, Limit: 9, HeartbeatTimeout: 3 * time.Second}
+		got, err := o.greet(transport.HandshakeHooks{HeartbeatTimeout: 2 * time.Second}, append([]byte("\x80\x00\x80\x00"), want.Append(nil)...))
+		if got != want || err != nil || o.HeartbeatInterval() != time.Second {
+			t.Errorf("%+v, %v, a heartbeat every %v", got, err, o.HeartbeatInterval())
+		}
+		hello := someHello
+		hello.HeartbeatTimeout = 2 * time.Second
+		if said := <-o.heard; said != string(hello.Append(nil)) {
+			t.Errorf("it says % x", said)
+		}
+	})
+}
+
+// TestOutIsRefused in each way that a reader has.
+func TestOutIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		what   string
+		answer []byte
+		match  error
+		text   string
+	}{
+		{"a stale hello", wire.Welcome{Status: 2}.Append(nil), udsipc.ErrConnectionClosed, "the reader refuses the session: a newer connection exists"},
+		{"an unknown version", wire.Welcome{Status: 1}.Append(nil), udsipc.ErrAcksUnsupported, "the reader speaks 1, this writer 1"},
+		{"a goodbye with a reason", append([]byte{0}, wire.CloseReport{Reason: 1}.Append(nil)...), udsipc.ErrTooManyConnections, "before the welcome: "},
+		{"the same behind a heartbeat", append([]byte("\x80\x00\x00"), wire.CloseReport{Reason: 2}.Append(nil)...), udsipc.ErrUnauthorized, "before the welcome: "},
+		{"nonsense", []byte("\xff\x7fnonsense"), udsipc.ErrInvalidSession, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := outOf(t)
+			w, err := o.greet(transport.HandshakeHooks{}, test.answer)
+			if !errors.Is(err, test.match) || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("%s: %+v, %v", test.what, w, err)
+			}
+		})
+	}
+	for _, test := range []struct {
+		answer string
+		match  error
+		text   string
+	}{
+		{"", udsipc.ErrAcksUnsupported, "no welcome: the reader does not support acknowledgements, or was killed"},
+		{"\x80\x00", udsipc.ErrAcksUnsupported, "no welcome"},
+		{"\x00", udsipc.ErrConnectionClosed, "before the welcome: "},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := outOf(t)
+			go func() { // Ends with its steps.
+				<-o.heard
+				if len(test.answer) > 0 {
+					_, _ = o.peer.Write([]byte(test.answer))
+				}
+				synctest.Wait()
+				o.peer.Close()
+			}()
+			_, err := o.greet(transport.HandshakeHooks{}, nil)
+			if !errors.Is(err, test.match) || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("% x, then the end: %v", test.answer, err)
+			}
+		})
+	}
+}
+
+// TestOutWaitsForTheWelcome: it says that it waits, once, asks whether to give up, and gives up a reader that says nothing.
+func TestOutWaitsForTheWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := outOf(t)
+		waits := 0
+		began := time.Now()
+		_, err := o.greet(transport.HandshakeHooks{HeartbeatTimeout: 3 * time.Second, SlowAfter: time.Second, OnSlow: func() { waits++ }}, nil)
+		if !errors.Is(err, udsipc.ErrHeartbeatTimeout) || !strings.HasSuffix(err.Error(), "nothing came for 3s (WithHeartbeatTimeout)") || time.Since(began) != 3*time.Second || waits != 1 {
+			t.Errorf("%v after %v, %d calls", err, time.Since(began), waits)
+		}
+
+		o = outOf(t)
+		began, waits = time.Now(), 0
+		go func() { // Ends with its steps.
+			for range 4 {
+				time.Sleep(2 * time.Second)
+				_, _ = o.peer.Write([]byte("\x80\x00"))
+			}
+		}()
+		_, err = o.greet(transport.HandshakeHooks{HeartbeatTimeout: 3 * time.Second, SlowAfter: 4 * time.Second, OnSlow: func() { waits++ }}, nil)
+		if !errors.Is(err, udsipc.ErrHeartbeatTimeout) || time.Since(began) != 11*time.Second || waits != 1 {
+			t.Errorf("%v after %v, %d calls", err, time.Since(began), waits)
+		}
+
+		o = outOf(t)
+		began = time.Now()
+		_, err = o.greet(transport.HandshakeHooks{SlowAfter: time.Second, OnSlow: func() { waits++ }, Cancelled: func() bool { return time.Since(began) >= time.Second }}, nil)
+		if !errors.Is(err, udsipc.ErrStopped) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// TestOutHearsAcknowledgements: of several the last counts, and each is of a later message.
+func TestOutHearsAcknowledgements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := outOf(t)
+		var numbers []uint64
+		_, err := o.greet(transport.HandshakeHooks{HeartbeatTimeout: time.Second, Acknowledge: func(n uint64) (bool, error) {
+			numbers = append(numbers, n)
+			return false, nil
+		}}, append(wire.Welcome{Limit: 1}.Append(nil), 1, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var woken atomic.Int32 // To the race detector, a sleep puts nothing in order.
+		go o.ReadLoop(func() { woken.Add(1) })
+		for _, piece := range []string{"", "\x03", "\x80", "\x00\x05\x80\x01\x80\x00\xac", "\x02"} {
+			if piece != "" {
+				o.says([]byte(piece))
+			}
+			synctest.Wait()
+			time.Sleep(900 * time.Millisecond)
+		}
+		if want := []uint64{2, 3, 128, 300}; !slices.Equal(numbers, want) || woken.Load() != 0 || o.IsWriteStopped() {
+			t.Errorf("acknowledged %d, want %d; woken %d times", numbers, want, woken.Load())
+		}
+		o.says([]byte{0})
+		synctest.Wait()
+		if woken.Load() != 1 || !o.IsWriteStopped() {
+			t.Errorf("the goodbye wakes %d times", woken.Load())
+		}
+		o.WaitReadLoop()
+		synctest.Wait() // The last call comes after that.
+		if end := o.CloseAndAccount(nil, nil); woken.Load() != 2 || !errors.Is(end.Cause, udsipc.ErrHeartbeatTimeout) || end.Lost != 0 {
+			t.Errorf("%+v, woken %d times", end, woken.Load())
+		}
+	})
+}
+
+// TestOutRefusesAcknowledgements that go back.
+func TestOutRefusesAcknowledgements(t *testing.T) {
+	for piece, text := range map[string]string{
+		"\x05\x05":         "message 5 after message 5",
+		"\x05\x04":         "message 4 after message 5",
+		"\x09\x81\x00":     "longer than it need be",
+		"\x07":             "the queue's error",
+		"\x03\x80\x80\x00": "longer than it need be",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := outOf(t)
+			queueError := errors.New("the queue's error")
+			if _, err := o.greet(transport.HandshakeHooks{Acknowledge: func(uint64) (bool, error) { return false, queueError }}, wire.Welcome{Limit: 1}.Append(nil)); err != nil {
+				t.Fatal(err)
+			}
+			go o.ReadLoop(func() {})
+			o.says([]byte(piece))
+			o.WaitReadLoop()
+			end := o.CloseAndAccount(nil, nil)
+			if end.Cause == nil || !strings.Contains(end.Cause.Error(), text) || end.Lost != 0 {
+				t.Errorf("% x: %+v", piece, end)
+			}
+		})
+	}
+}
+
+// TestOutConcludes from the last words of a plain reader, and from their absence.
+func TestOutConcludes(t *testing.T) {
+	goodbye := func(r wire.CloseReport) []byte { return append([]byte{0}, r.Append(nil)...) }
+	for _, test := range []struct {
+		what  string
+		says  []byte
+		want  transport.Outcome
+		match error
+	}{
+		{"nothing", nil, transport.Outcome{Lost: 5}, io.EOF},
+		{"all read", goodbye(wire.CloseReport{FirstUnread: 6, Limit: 9}), transport.Outcome{ReaderLimit: 9, Reported: true}, io.EOF},
+		{"some read", goodbye(wire.CloseReport{FirstUnread: 4, Skipped: 1, Limit: 9}), transport.Outcome{Lost: 3, ReaderLimit: 9, Reported: true}, io.EOF},
+		{"not known", goodbye(wire.CloseReport{Skipped: 2, Limit: 9}), transport.Outcome{Lost: 5, ReaderLimit: 9, Reported: true}, io.EOF},
+		{"too large", goodbye(wire.CloseReport{Reason: 3, FirstUnread: 6, Skipped: 1, Limit: 9}), transport.Outcome{Lost: 1, Reason: 3, ReaderLimit: 9, Reported: true}, udsipc.ErrMessageTooLarge},
+		{"malformed", goodbye(wire.CloseReport{Reason: 4, FirstUnread: 6}), transport.Outcome{Reason: 4, Reported: true}, udsipc.ErrInvalidLengthPrefix},
+		{"too slow", goodbye(wire.CloseReport{Reason: 5, FirstUnread: 6}), transport.Outcome{Reason: 5, Reported: true}, udsipc.ErrTooSlow},
+		{"not TLS", goodbye(wire.CloseReport{Reason: 6, FirstUnread: 6}), transport.Outcome{Reason: 6, Reported: true}, udsipc.ErrHandshake},
+		{"full", goodbye(wire.CloseReport{Reason: 1, FirstUnread: 1}), transport.Outcome{Lost: 5, Reason: 1, Reported: true}, udsipc.ErrTooManyConnections},
+		{"a later reason", goodbye(wire.CloseReport{Reason: 99, FirstUnread: 6}), transport.Outcome{Reason: 99, Reported: true}, udsipc.ErrConnectionClosed},
+		{"foreign", []byte("HTTP"), transport.Outcome{Lost: 5}, udsipc.ErrConnectionClosed},
+		{"foreign behind the goodbye", []byte("\x00\x00"), transport.Outcome{Lost: 5}, udsipc.ErrConnectionClosed},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := outOf(t)
+			woken := 0
+			go o.ReadLoop(func() { woken++ })
+			n, err := o.Write(bufs("\x01a\x01b", "\x01c\x01d\x01e"))
+			if n != 10 || err != nil {
+				t.Fatal(n, err)
+			}
+			o.Completed(5)
+			for _, b := range test.says {
+				_, _ = o.peer.Write([]byte{b})
+			}
+			synctest.Wait()
+			if said := len(test.says) > 0 && test.says[0] == 0; o.IsWriteStopped() != said || woken > 0 != said {
+				t.Errorf("%s: leaving %v, woken %d times", test.what, o.IsWriteStopped(), woken)
+			}
+			o.peer.Close()
+			got := o.CloseAndAccount(nil, nil)
+			if !errors.Is(got.Cause, test.match) {
+				t.Errorf("%s: %v, want %v", test.what, got.Cause, test.match)
+			}
+			got.Cause, test.want.Unread = nil, got.Unread
+			if got != test.want {
+				t.Errorf("%s: %+v, want %+v", test.what, got, test.want)
+			}
+		})
+	}
+}
+
+// TestOutCountsFailures of connections in a row.
+func TestOutCountsFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			lived time.Duration
+			want  int
+		}{{0, 8}, {time.Second - 1, 8}, {time.Second, 0}} {
+			o := outOf(t)
+			time.Sleep(test.lived)
+			if got := o.FailuresAfter(7); got != test.want {
+				t.Errorf("after %v: %d", test.lived, got)
+			}
+		}
+		for _, test := range []struct {
+			lived time.Duration
+			acked bool
+			want  int
+		}{{0, false, 8}, {0, true, 1}, {10*time.Millisecond - 1, true, 1}, {10 * time.Millisecond, true, 0}, {time.Hour, false, 8}} {
+			o := outOf(t)
+			ack := func(uint64) (bool, error) { return false, nil }
+			if _, err := o.greet(transport.HandshakeHooks{Acknowledge: ack}, wire.Welcome{Limit: 1}.Append(nil)); err != nil {
+				t.Fatal(err)
+			}
+			go o.ReadLoop(func() {})
+			if test.acked {
+				o.says([]byte{1})
+			}
+			synctest.Wait()
+			time.Sleep(test.lived)
+			if got := o.FailuresAfter(7); got != test.want {
+				t.Errorf("a session after %v, acknowledged %v: %d, want %d", test.lived, test.acked, got, test.want)
+			}
+		}
+	})
+}
+
+// TestOutWrites until its time is over, and goes on.
+func TestOutWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		o := transport.NewOut(near, time.Second)
+		defer o.Close()
+		began := time.Now()
+		n, err := o.Write(bufs("abc"))
+		if n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("%d bytes, %v after %v", n, err, time.Since(began))
+		}
+		if waited, err := o.AfterTimeout(0, err); !waited || err != nil {
+			t.Errorf("%v, %v", waited, err)
+		}
+		if waited, err := o.AfterTimeout(0, io.EOF); waited || err != io.EOF {
+			t.Errorf("%v, %v", waited, err)
+		}
+		// An acknowledgement of what is being written interrupts a write that hangs, and no other.
+		time.AfterFunc(10*time.Millisecond-1, o.InterruptWrite)
+		time.AfterFunc(30*time.Millisecond, o.InterruptWrite)
+		began = time.Now()
+		_, err = o.Write(bufs("abc"))
+		if took := time.Since(began); took != 30*time.Millisecond {
+			t.Errorf("poked after %v", took)
+		}
+		if waited, err := o.AfterTimeout(0, err); waited || err != nil {
+			t.Errorf("%v, %v", waited, err)
+		}
+		time.AfterFunc(10*time.Millisecond, o.InterruptWrite)
+		began = time.Now()
+		_, err = o.Write(bufs("abc"))
+		if took := time.Since(began); took != 10*time.Millisecond {
+			t.Errorf("poked after %v", took)
+		}
+		if waited, err := o.AfterTimeout(0, err); waited || err != nil {
+			t.Errorf("%v, %v", waited, err)
+		}
+		go io.Copy(io.Discard, far) // Ends with the connection.
+		if n, err := o.Write(bufs("abc", "de")); n != 5 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if err := o.SendHeartbeat(); err != nil {
+			t.Error(err)
+		}
+		_, err = o.AfterTimeout(0, os.ErrDeadlineExceeded)
+		if !errors.Is(err, udsipc.ErrConnectionClosed) || !strings.Contains(err.Error(), "a write fails by a timeout before its time") {
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		if waited, err := o.AfterTimeout(0, os.ErrDeadlineExceeded); !waited || err != nil {
+			t.Errorf("%v, %v", waited, err)
+		}
+		if waited, err := o.AfterTimeout(1, os.ErrDeadlineExceeded); !waited || err != nil {
+			t.Errorf("%v, %v", waited, err)
+		}
+		go o.ReadLoop(func() {})
+		far.Write([]byte{0})
+		synctest.Wait()
+		if _, err := o.Write(bufs("x")); !errors.Is(err, transport.ErrGracefulEnd) {
+			t.Errorf("it writes to a peer that has said goodbye: %v", err)
+		}
+		if waited, err := o.AfterTimeout(1, os.ErrDeadlineExceeded); waited || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v, %v", waited, err)
+		}
+		far.Close()
+		o.CloseAndAccount(nil, nil)
+	})
+}
+
+// TestReadMarks: what lies a window behind two marks was read.
+func TestReadMarks(t *testing.T) {
+	if got, want := transport.ReadMarks(100, [2]int64{50, 1}, [2]int64{100, 2}, [2]int64{101, 3}, [2]int64{201, 4}, [2]int64{202, 5}, [2]int64{303, 6}, [2]int64{500, 7}),
+		[]uint64{0, 0, 0, 0, 3, 5, 6}; !slices.Equal(got, want) {
+		t.Errorf("settled are %d, want %d", got, want)
+	}
+	if got := transport.ReadMarks(0, [2]int64{50, 1}, [2]int64{1 << 40, 2}, [2]int64{1 << 50, 3}); got[2] != 0 {
+		t.Errorf("settled are %d without a window", got)
+	}
+}

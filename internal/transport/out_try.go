@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file writes to a socket without waiting.
+
+import (
+	"errors"
+	"net"
+	"syscall"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
+
+// A TryWriter writes what a socket takes at once. One goroutine may use it at a time.
+type TryWriter struct {
+	raw     syscall.RawConn
+	tryFunc func(fd uintptr) (done bool) // try, bound once, so that no call allocates.
+	pending []byte
+	n       int
+	err     error
+}
+
+// NewTryWriter returns nil if a write to conn may wait.
+func NewTryWriter(conn net.Conn) *TryWriter {
+	_, raw := kindOf(conn)
+	if raw == nil || !canTryRead {
+		return nil
+	}
+	w := &TryWriter{raw: raw}
+	w.tryFunc = w.try
+	return w
+}
+
+// Write writes bufs, or a part of them, and returns how many bytes that were. full reports that the
+// socket takes no more at present.
+func (w *TryWriter) Write(bufs [][]byte) (n int, full bool, err error) {
+	for _, w.pending = range bufs {
+		for len(w.pending) > 0 {
+			w.n, w.err = 0, nil // A connection that is closed is not even tried.
+			err = w.raw.Write(w.tryFunc)
+			n += w.n
+			if err = errdefs.First(w.err, err); err != nil {
+				return n, errors.Is(err, syscall.EAGAIN), err
+			}
+			w.pending = w.pending[w.n:]
+		}
+	}
+	return n, false, nil
+}
+
+// try is one system call. It never asks to wait (net, syscall.RawConn).
+func (w *TryWriter) try(fd uintptr) bool {
+	w.n, w.err = writeDescriptor(fd, w.pending)
+	return true
+}

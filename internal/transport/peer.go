@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// This file is who is at the other end of a connection.
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"net"
+	"strconv"
+
+	"github.com/udsipc/udsipc/internal/peercred"
+)
+
+// A Peer is the other end of a connection.
+type Peer struct {
+	ID          uint64                // The number of the connection at this end, counting from 1.
+	Addr        net.Addr              // Its address; for a Unix socket usually without a name.
+	Credentials *peercred.Credentials // nil if the transport or the system cannot tell.
+	TLS         *tls.ConnectionState  // After a TLS handshake; else nil.
+}
+
+// String returns the peer's number and, where it has them, its address and its credentials.
+func (p *Peer) String() string {
+	text := "connection " + strconv.FormatUint(p.ID, 10)
+	if p.Addr != nil && p.Addr.String() != "" && p.Addr.String() != "@" {
+		text += " from " + p.Addr.String()
+	}
+	if p.Credentials != nil {
+		text += " (" + p.Credentials.String() + ")"
+	}
+	return text
+}
+
+// Identity names the peer for as long as it is the same one: its user, or the key of its
+// certificate. It is empty if nothing is known.
+func (p *Peer) Identity() string {
+	switch {
+	case p.TLS != nil && len(p.TLS.PeerCertificates) > 0:
+		key := sha256.Sum256(p.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
+		return "key " + string(key[:])
+	case p.Credentials != nil:
+		return "uid " + strconv.Itoa(p.Credentials.UID)
+	}
+	return ""
+}

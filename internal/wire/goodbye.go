@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+// This file is what a Reader says when it ends a connection: the goodbye, and the report on what it
+// has read. It only forms and reads bytes; docs/PROTOCOL.md explains each field. In package
+// transport, in_end.go is the Reader's side of it, out_verdict.go the Writer's.
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Goodbye is an empty frame. Where the receiving side can be shut it is sent at the end of the stream;
+// elsewhere it asks for that end, and a Writer answers by closing its sending side. A writer that
+// does not know it is none the worse.
+var Goodbye = []byte{0}
+
+// A CloseReason is why a Reader ends a connection.
+type CloseReason uint64
+
+const (
+	CloseOrderly      CloseReason = iota // The Reader stops, or the connection was idle.
+	CloseFull                            // Too many connections are open.
+	CloseUnauthorized                    // The authorizer rejects the peer.
+	CloseTooLarge                        // A message is over the limit.
+	CloseMalformed                       // A length prefix is over 64 bits.
+	CloseTooSlow                         // A message did not arrive in time.
+	CloseNotTLS                          // The Reader speaks TLS, the peer does not.
+)
+
+// RejectsPeer reports whether the Reader ended the connection because of the peer, not of a message. No
+// message is to blame for that.
+func (r CloseReason) RejectsPeer() bool {
+	return r == CloseFull || r == CloseUnauthorized || r == CloseNotTLS
+}
+
+// A CloseReport says what became of the messages of a connection.
+type CloseReport struct {
+	Reason      CloseReason
+	FirstUnread uint64 // The first message that was not read, counted from 1 on this connection; 0 if not known.
+	Skipped     uint64 // How many of those before it, or of all if FirstUnread is 0, were not handled: mostly because they were over the limit.
+	Limit       uint64 // The largest message that the Reader accepts, in bytes.
+}
+
+// Append appends the report to dst, as a frame.
+func (r CloseReport) Append(dst []byte) []byte {
+	body := make([]byte, 0, MaxHandshakeBody)
+	for _, n := range []uint64{uint64(r.Reason), r.FirstUnread, r.Skipped, r.Limit} {
+		body = binary.AppendUvarint(body, n)
+	}
+	return AppendFrame(dst, body)
+}
+
+// ParseCloseReport reads a report at the start of b, and returns how many bytes it is: 0 if it is not there
+// whole yet. Fields behind those that are known are for later versions.
+func ParseCloseReport(b []byte) (r CloseReport, size int, err error) {
+	body, size, err := parseHandshakeFrame(b)
+	if err != nil || size == 0 {
+		return r, 0, err
+	}
+	f := fieldReader{rest: body, wrapErr: ErrHandshakeFormat}
+	r.Reason, r.FirstUnread, r.Skipped, r.Limit = CloseReason(f.number()), f.number(), f.number(), f.number()
+	if f.err == nil && r.FirstUnread > 0 && r.Skipped >= r.FirstUnread {
+		f.err = fmt.Errorf("%w: %d of %d messages skipped", ErrHandshakeFormat, r.Skipped, r.FirstUnread-1)
+	}
+	if f.err != nil {
+		return CloseReport{}, 0, f.err
+	}
+	return r, size, nil
+}
+
+// Lost returns how many of the messages that were written to the connection the report says were not
+// handled. It may only be asked if FirstUnread is not 0.
+func (r CloseReport) Lost(written uint64) uint64 {
+	read := min(r.FirstUnread-1, written)
+	return written - read + min(r.Skipped, read)
+}
