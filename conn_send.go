@@ -29,7 +29,7 @@ func (c *Conn) WriteMessage(data []byte) error {
 		return asOpError(OpWrite, c.where, errdefs.OverLimit(uint64(len(data)), c.limit))
 	}
 	_, idle, err := c.queue.Enqueue(data)
-	for c.blockWhenFull && (err == errdefs.BufferFull || errors.Is(err, sender.ErrDeadlineChanged)) {
+	for c.blockWhenFull && (err == errdefs.ErrBufferFull || errors.Is(err, sender.ErrDeadlineChanged)) {
 		_, idle, err = c.queue.EnqueueWait(c.writeDeadline.Context(), data)
 	}
 	if idle {
@@ -53,7 +53,7 @@ func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) err
 	if idle {
 		c.out.Send()
 	}
-	if err == nil || err == errdefs.BufferFull {
+	if err == nil || err == errdefs.ErrBufferFull {
 		return err
 	}
 	return c.writeError(err)
@@ -61,11 +61,11 @@ func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) err
 
 // writeError says why a message was not taken.
 func (c *Conn) writeError(err error) error {
-	if errors.Is(err, errdefs.Stopped) {
+	if errors.Is(err, errdefs.ErrStopped) {
 		if why := c.sendErr.Load(); why != nil {
 			return why
 		}
-		err = fmt.Errorf("%w: by this side: %w", errdefs.ConnectionClosed, net.ErrClosed)
+		err = fmt.Errorf("%w: by this side: %w", errdefs.ErrConnectionClosed, net.ErrClosed)
 	}
 	return asOpError(OpWrite, c.where, err)
 }
@@ -96,7 +96,7 @@ func (c *Conn) failSending(err error) {
 		close(c.sendFailed)
 		return
 	}
-	stalled := errors.Is(err, errdefs.Backpressure)
+	stalled := errors.Is(err, errdefs.ErrBackpressure)
 	err = asOpError(OpWrite, c.where, err)
 	if op := (*OpError)(nil); errors.As(err, &op) {
 		c.sendErr.CompareAndSwap(nil, op)

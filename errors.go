@@ -14,86 +14,86 @@ import (
 var (
 	// ErrBufferFull is returned by WriteMessage when the queue is at one of its bounds, and reported
 	// when OverflowDropOldest dropped messages to make room.
-	ErrBufferFull = errdefs.BufferFull
+	ErrBufferFull = errdefs.ErrBufferFull
 
 	// ErrBackpressure is reported when a write has waited for WithWriteTimeout because the peer does
 	// not read. Nothing is lost by it: on a socket the Writer goes on waiting.
-	ErrBackpressure = errdefs.Backpressure
+	ErrBackpressure = errdefs.ErrBackpressure
 
 	// ErrNoConsumer is reported when nobody accepts connections at the address.
-	ErrNoConsumer = errdefs.NoConsumer
+	ErrNoConsumer = errdefs.ErrNoConsumer
 
 	// ErrNotConnected is returned when a context ended before there was a connection.
-	ErrNotConnected = errdefs.NotConnected
+	ErrNotConnected = errdefs.ErrNotConnected
 
 	// ErrStopped is returned by what was called after Stop.
-	ErrStopped = errdefs.Stopped
+	ErrStopped = errdefs.ErrStopped
 
 	// ErrMessageTooLarge is returned by WriteMessage for a message over WithMaxMessageSize, and
 	// reported by a Reader that refuses one, and by a Writer that sets one aside because its reader
 	// refuses it again and again.
-	ErrMessageTooLarge = errdefs.MessageTooLarge
+	ErrMessageTooLarge = errdefs.ErrMessageTooLarge
 
 	// ErrInvalidLengthPrefix is reported when a peer sends a length prefix over 64 bits: what it
 	// writes is not this protocol.
-	ErrInvalidLengthPrefix = errdefs.InvalidLengthPrefix
+	ErrInvalidLengthPrefix = errdefs.ErrInvalidLengthPrefix
 
 	// ErrConnectionClosed is reported when a connection ended in the middle of a message, and is the
 	// cause of a PossibleLossError.
-	ErrConnectionClosed = errdefs.ConnectionClosed
+	ErrConnectionClosed = errdefs.ErrConnectionClosed
 
 	// ErrHandlerFailed is reported when a handler returned an error or panicked.
-	ErrHandlerFailed = errdefs.HandlerFailed
+	ErrHandlerFailed = errdefs.ErrHandlerFailed
 
 	// ErrHandlerNil is returned by NewReader and NewDeliveryReader without a handler.
-	ErrHandlerNil = errdefs.HandlerNil
+	ErrHandlerNil = errdefs.ErrHandlerNil
 
 	// ErrInvalidTimeout is returned by the constructors for a duration that makes no sense.
-	ErrInvalidTimeout = errdefs.InvalidTimeout
+	ErrInvalidTimeout = errdefs.ErrInvalidTimeout
 
 	// ErrInvalidBufferSize is returned by the constructors for a size or a bound that makes no sense.
-	ErrInvalidBufferSize = errdefs.InvalidBufferSize
+	ErrInvalidBufferSize = errdefs.ErrInvalidBufferSize
 
 	// ErrInvalidSocketPath is returned by the constructors for an address that cannot be one, and by
 	// Reader.Start when something other than a socket lies at the path.
-	ErrInvalidSocketPath = errdefs.InvalidSocketPath
+	ErrInvalidSocketPath = errdefs.ErrInvalidSocketPath
 
 	// ErrSocketInUse is returned by Reader.Start when someone listens at the address already.
-	ErrSocketInUse = errdefs.SocketInUse
+	ErrSocketInUse = errdefs.ErrSocketInUse
 
 	// ErrAcksUnsupported is reported by a Writer with WithAcknowledgements whose reader ended the
 	// connection without an answer, as one does that knows only plain frames, or speaks another
 	// version. The Writer keeps its messages and goes on trying.
-	ErrAcksUnsupported = errdefs.AcksUnsupported
+	ErrAcksUnsupported = errdefs.ErrAcksUnsupported
 
 	// ErrInvalidSession is reported when a peer of an acknowledged connection sends what cannot be: a
 	// malformed hello, welcome or acknowledgement, or the number of a message that was never sent.
-	ErrInvalidSession = errdefs.InvalidSession
+	ErrInvalidSession = errdefs.ErrInvalidSession
 
 	// ErrHeartbeatTimeout is reported when nothing came from a peer for longer than WithHeartbeatTimeout.
-	ErrHeartbeatTimeout = errdefs.HeartbeatTimeout
+	ErrHeartbeatTimeout = errdefs.ErrHeartbeatTimeout
 
 	// ErrUnauthorized is reported when the authorizer refuses a peer.
-	ErrUnauthorized = errdefs.Unauthorized
+	ErrUnauthorized = errdefs.ErrUnauthorized
 
 	// ErrHandshake is reported when a TLS handshake failed or took too long.
-	ErrHandshake = errdefs.Handshake
+	ErrHandshake = errdefs.ErrHandshake
 
 	// ErrPlaintext is returned by the constructors for a TCP address that is not loopback, without
 	// WithTLS and without WithPlaintext.
-	ErrPlaintext = errdefs.Plaintext
+	ErrPlaintext = errdefs.ErrPlaintext
 
 	// ErrTooSlow is reported when a peer takes longer for a message than a Reader allows.
-	ErrTooSlow = errdefs.TooSlow
+	ErrTooSlow = errdefs.ErrTooSlow
 
 	// ErrHung is reported when a handler has not returned for longer than WithHungTimeout, or the
 	// goroutine that accepts connections does not answer, so that systemd's watchdog is not told that the
 	// process lives.
-	ErrHung = errdefs.Hung
+	ErrHung = errdefs.ErrHung
 
 	// ErrTooManyConnections is reported when a Reader refuses a connection over WithMaxConnections
 	// or WithMaxConnectionsPerUser.
-	ErrTooManyConnections = errdefs.TooManyConnections
+	ErrTooManyConnections = errdefs.ErrTooManyConnections
 )
 
 // An OpError is an error with its operation and address. Every error that reaches an ErrorCallback

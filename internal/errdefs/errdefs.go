@@ -13,29 +13,29 @@ import (
 
 // The sentinels. errors.go says when each is returned.
 var (
-	BufferFull          = errors.New("udsipc: queue is full")
-	Backpressure        = errors.New("udsipc: peer does not read")
-	NoConsumer          = errors.New("udsipc: nobody listens")
-	NotConnected        = errors.New("udsipc: not connected")
-	Stopped             = errors.New("udsipc: stopped")
-	MessageTooLarge     = errors.New("udsipc: message too large")
-	InvalidLengthPrefix = errors.New("udsipc: invalid length prefix")
-	ConnectionClosed    = errors.New("udsipc: connection closed")
-	HandlerFailed       = errors.New("udsipc: handler failed")
-	HandlerNil          = errors.New("udsipc: handler is nil")
-	InvalidTimeout      = errors.New("udsipc: invalid timeout")
-	InvalidBufferSize   = errors.New("udsipc: invalid size")
-	InvalidSocketPath   = errors.New("udsipc: invalid socket path")
-	SocketInUse         = errors.New("udsipc: socket is in use")
-	AcksUnsupported     = errors.New("udsipc: reader does not acknowledge")
-	InvalidSession      = errors.New("udsipc: invalid session")
-	HeartbeatTimeout    = errors.New("udsipc: peer is silent")
-	Unauthorized        = errors.New("udsipc: peer is not authorized")
-	Handshake           = errors.New("udsipc: TLS handshake failed")
-	Plaintext           = errors.New("udsipc: plaintext over a network")
-	TooSlow             = errors.New("udsipc: peer is too slow")
-	Hung                = errors.New("udsipc: stuck")
-	TooManyConnections  = errors.New("udsipc: too many connections")
+	ErrBufferFull          = errors.New("udsipc: queue is full")
+	ErrBackpressure        = errors.New("udsipc: peer does not read")
+	ErrNoConsumer          = errors.New("udsipc: nobody listens")
+	ErrNotConnected        = errors.New("udsipc: not connected")
+	ErrStopped             = errors.New("udsipc: stopped")
+	ErrMessageTooLarge     = errors.New("udsipc: message too large")
+	ErrInvalidLengthPrefix = errors.New("udsipc: invalid length prefix")
+	ErrConnectionClosed    = errors.New("udsipc: connection closed")
+	ErrHandlerFailed       = errors.New("udsipc: handler failed")
+	ErrHandlerNil          = errors.New("udsipc: handler is nil")
+	ErrInvalidTimeout      = errors.New("udsipc: invalid timeout")
+	ErrInvalidBufferSize   = errors.New("udsipc: invalid size")
+	ErrInvalidSocketPath   = errors.New("udsipc: invalid socket path")
+	ErrSocketInUse         = errors.New("udsipc: socket is in use")
+	ErrAcksUnsupported     = errors.New("udsipc: reader does not acknowledge")
+	ErrInvalidSession      = errors.New("udsipc: invalid session")
+	ErrHeartbeatTimeout    = errors.New("udsipc: peer is silent")
+	ErrUnauthorized        = errors.New("udsipc: peer is not authorized")
+	ErrHandshake           = errors.New("udsipc: TLS handshake failed")
+	ErrPlaintext           = errors.New("udsipc: plaintext over a network")
+	ErrTooSlow             = errors.New("udsipc: peer is too slow")
+	ErrHung                = errors.New("udsipc: stuck")
+	ErrTooManyConnections  = errors.New("udsipc: too many connections")
 )
 
 // The operations of an Error.
@@ -97,8 +97,8 @@ func (e *PossibleLoss) Error() string {
 	return fmt.Sprintf("possible loss of up to %d messages that the peer had not read: %v", e.Messages, e.Err)
 }
 
-// Unwrap returns ConnectionClosed and the cause.
-func (e *PossibleLoss) Unwrap() []error { return []error{ConnectionClosed, e.Err} }
+// Unwrap returns ErrConnectionClosed and the cause.
+func (e *PossibleLoss) Unwrap() []error { return []error{ErrConnectionClosed, e.Err} }
 
 // A TooLarge is why one message of a connection was skipped.
 type TooLarge struct {
@@ -108,12 +108,12 @@ type TooLarge struct {
 
 func (e *TooLarge) Error() string { return OverLimit(e.Size, e.Limit).Error() }
 
-// Unwrap returns MessageTooLarge.
-func (e *TooLarge) Unwrap() error { return MessageTooLarge }
+// Unwrap returns ErrMessageTooLarge.
+func (e *TooLarge) Unwrap() error { return ErrMessageTooLarge }
 
 // OverLimit returns the error for a message of size bytes where WithMaxMessageSize allows limit.
 func OverLimit(size, limit uint64) error {
-	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", MessageTooLarge, size, limit)
+	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, size, limit)
 }
 
 // First returns the first of two errors; the second is only what came of cleaning up.

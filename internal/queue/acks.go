@@ -41,10 +41,10 @@ func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.discarded {
-		return 0, errdefs.Stopped
+		return 0, errdefs.ErrStopped
 	}
 	if handled > q.seq.HighestSent {
-		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errdefs.InvalidSession, handled, q.seq.HighestSent)
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errdefs.ErrInvalidSession, handled, q.seq.HighestSent)
 	}
 	q.readerLimit = limit
 	if handled > q.seq.Acked {

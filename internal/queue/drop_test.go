@@ -24,10 +24,10 @@ func TestQueueDropsOldest(t *testing.T) {
 	q.tallies(tally(6, 0, 0, 3, 0, 0, 3, 20, 0))
 	q.takes(frame("d"), frame("e"), frame("f23456789012345"))
 	q.written(1, 0)
-	q.refused("g", errdefs.BufferFull) // All that is there lies in a piece of which a part is sent.
+	q.refused("g", errdefs.ErrBufferFull) // All that is there lies in a piece of which a part is sent.
 	q.written(3, 0)                    // Nothing is under way: it is not counted.
 	q.takes("d", frame("e"), frame("f23456789012345"))
-	q.refused("g", errdefs.BufferFull) // It is being written.
+	q.refused("g", errdefs.ErrBufferFull) // It is being written.
 	q.written(19, 3)
 	q.push("1", "2", "3", "4")
 	q.takes(frame("1"), frame("2"), frame("3"), frame("4"))
@@ -70,7 +70,7 @@ func TestQueueDropsWhileWriting(t *testing.T) {
 	q.takes(frame("a"), frame("b"))
 	q.push("c", "d")
 	q.tallies(tally(4, 0, 0, 1, 0, 0, 3, 6, 0))
-	q.refused(sized(97), errdefs.BufferFull)
+	q.refused(sized(97), errdefs.ErrBufferFull)
 	q.tallies(tally(4, 1, 0, 1, 0, 0, 3, 6, 0))
 	q.push(sized(96))
 	q.tallies(tally(5, 1, 0, 2, 0, 0, 3, 100, 0))
@@ -90,13 +90,13 @@ func TestQueueDropsNothingThatWasSentWithAcks(t *testing.T) {
 	q.push("e")
 	q.tallies(tally(5, 0, 1, 1, 0, 0, 3, 8, 1)) // The memory of a goes with that of b.
 	q.takes(frame("d"), frame("e"))
-	q.refused("f23", errdefs.BufferFull)
+	q.refused("f23", errdefs.ErrBufferFull)
 	q.written(4, 2)
 	q.acknowledges(4)
 	q.push("f", "g", "h")
 	q.takes(frame("f"), frame("g"), frame("h"))
 	q.rewinds(0, 0)
-	q.refused("i", errdefs.BufferFull)
+	q.refused("i", errdefs.ErrBufferFull)
 	q.tallies(tally(8, 2, 4, 1, 0, 0, 3, 6, 0))
 }
 
@@ -233,7 +233,7 @@ func TestQueueExpiryIsSeenAtOnce(t *testing.T) {
 				if q.Empty() {
 					t.Error("it is too old too early")
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				look(q)
 				if s := q.State(); s.Expired != 1 {
 					t.Errorf("%s does not drop what is too old: %+v", name, s)
@@ -248,7 +248,7 @@ func TestQueueExpiryIsSeenAtOnce(t *testing.T) {
 				}
 			} else {
 				time.Sleep(age)
-				q.refused("", errdefs.BufferFull) // One waits.
+				q.refused("", errdefs.ErrBufferFull) // One waits.
 				time.Sleep(time.Millisecond)
 				<-room
 			}
@@ -258,8 +258,8 @@ func TestQueueExpiryIsSeenAtOnce(t *testing.T) {
 		q := queueOf(t, queue.Limits{Messages: 1, MaxAge: age})
 		q.push("a")
 		time.Sleep(age)
-		q.refused("b", errdefs.BufferFull)
-		time.Sleep(1)
+		q.refused("b", errdefs.ErrBufferFull)
+		time.Sleep(time.Nanosecond)
 		q.push("b")
 		q.tallies(tally(2, 1, 0, 0, 1, 0, 1, 2, 0))
 		time.Sleep(time.Millisecond - age) // The timer of a comes a millisecond after it at the earliest.
@@ -299,7 +299,7 @@ func TestQueueGrain(t *testing.T) {
 			if n, _ := q.Segments(); n != 1 {
 				t.Errorf("%d pieces", n)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			q.push("c")
 			if n, _ := q.Segments(); n != 2 {
 				t.Errorf("%d pieces", n)
@@ -335,7 +335,7 @@ func TestQueueSetAside(t *testing.T) {
 		t.Errorf("%q was set aside, %v", data, ok)
 	}
 	<-flushed
-	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.Stopped) || err.Error() != "udsipc: stopped: 2 messages were not sent" {
+	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) || err.Error() != "udsipc: stopped: 2 messages were not sent" {
 		t.Error(err)
 	}
 	q.tallies(tally(2, 0, 0, 0, 0, 2, 0, 0, 0))
@@ -368,10 +368,10 @@ func TestQueueSeal(t *testing.T) {
 			t.Errorf("%d are left: %.60q", left, got)
 		}
 		<-flushed
-		if err := <-waiter; !errors.Is(err, errdefs.Stopped) {
+		if err := <-waiter; !errors.Is(err, errdefs.ErrStopped) {
 			t.Error(err)
 		}
-		if err := q.UndeliveredErr(); !errors.Is(err, errdefs.Stopped) {
+		if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) {
 			t.Error(err)
 		}
 		q.tallies(tally(6, 0, 1, 0, 0, 5, 0, 0, 0))
@@ -383,7 +383,7 @@ func TestQueueSeal(t *testing.T) {
 		if _, chunk := q.Segments(); chunk {
 			t.Error("a chunk is kept")
 		}
-		q.refused("g", errdefs.Stopped)
+		q.refused("g", errdefs.ErrStopped)
 		time.Sleep(2 * time.Hour)
 		q.tallies(tally(6, 0, 1, 0, 0, 5, 0, 0, 0))
 	})
@@ -405,7 +405,7 @@ func TestQueueClose(t *testing.T) {
 		room := q.NotifySpace()
 		synctest.Wait()
 		q.Close()
-		if err := <-done; !errors.Is(err, errdefs.Stopped) {
+		if err := <-done; !errors.Is(err, errdefs.ErrStopped) {
 			t.Error(err)
 		}
 		<-room

@@ -17,7 +17,7 @@ func (q *Queue) UndeliveredErr() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.counts.Undelivered > 0 {
-		return fmt.Errorf("%w: %d messages were not sent", errdefs.Stopped, q.counts.Undelivered)
+		return fmt.Errorf("%w: %d messages were not sent", errdefs.ErrStopped, q.counts.Undelivered)
 	}
 	return nil
 }

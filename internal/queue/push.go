@@ -30,7 +30,7 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	now, err := q.admitLocked(size)
 	if err != nil {
-		if err == errdefs.BufferFull {
+		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
 		}
 		q.mu.Unlock()
@@ -45,7 +45,7 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()
-		return 0, false, errdefs.Stopped
+		return 0, false, errdefs.ErrStopped
 	}
 	size := wire.FrameSize(len(data))
 	if next := q.counts.Accepted + 1; size <= ChunkSize { // A larger one gets its number later, and is kept.
@@ -62,7 +62,7 @@ func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err err
 	q.lock()
 	if q.closed {
 		q.mu.Unlock()
-		return 0, false, errdefs.Stopped
+		return 0, false, errdefs.ErrStopped
 	}
 	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked())
 }
@@ -84,7 +84,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	if err == nil {
 		return q.enqueueAndUnlock(data, size, now)
 	}
-	if err != errdefs.BufferFull {
+	if err != errdefs.ErrBufferFull {
 		q.mu.Unlock()
 		return 0, false, err
 	}
@@ -99,7 +99,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	case <-ctx.Done():
 		if q.removeProducer(p) {
 			q.recycleProducer(p)
-			return 0, false, fmt.Errorf("%w: %w", errdefs.BufferFull, context.Cause(ctx))
+			return 0, false, fmt.Errorf("%w: %w", errdefs.ErrBufferFull, context.Cause(ctx))
 		}
 		<-p.value.done
 	}
@@ -115,13 +115,13 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 // say so. Nobody overtakes those who wait for room.
 func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	if q.closed {
-		return 0, errdefs.Stopped
+		return 0, errdefs.ErrStopped
 	}
 	if uint64(size) > q.maxBytes {
-		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", errdefs.MessageTooLarge, size, q.maxBytes)
+		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", errdefs.ErrMessageTooLarge, size, q.maxBytes)
 	}
 	if q.producers.first != nil {
-		return 0, errdefs.BufferFull
+		return 0, errdefs.ErrBufferFull
 	}
 	now = q.ageLocked()
 	if q.fitsLocked(size) {
@@ -130,7 +130,7 @@ func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	ok := q.makeSpaceLocked(size, now)
 	q.serveWaitersLocked()
 	if !ok {
-		return 0, errdefs.BufferFull
+		return 0, errdefs.ErrBufferFull
 	}
 	return now, nil
 }
@@ -171,7 +171,7 @@ func (q *Queue) enqueueReserved(data []byte, size int) (number uint64, idle bool
 		q.chargeLocked()
 		q.mu.Unlock()
 		buffers.Put(own)
-		return 0, false, errdefs.Stopped
+		return 0, false, errdefs.ErrStopped
 	}
 	q.appendLocked(data, size, own, q.ageLocked())
 	number = q.counts.Accepted

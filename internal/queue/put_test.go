@@ -45,7 +45,7 @@ func TestQueuePutTellsWhoDrains(t *testing.T) {
 				t.Errorf("%s wakes somebody", name)
 			}
 			q.Close()
-			if got, idle, err := put(q.Queue); got != 0 || idle || !errors.Is(err, errdefs.Stopped) {
+			if got, idle, err := put(q.Queue); got != 0 || idle || !errors.Is(err, errdefs.ErrStopped) {
 				t.Errorf("%s of a closed queue: message %d, idle %v, %v", name, got, idle, err)
 			}
 		}
@@ -78,26 +78,26 @@ func TestQueuePushWakes(t *testing.T) {
 func TestQueueBounds(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 2, Bytes: 10})
 	q.push("a", "b")
-	if number, idle, err := q.Enqueue(nil); number != 0 || idle || !errors.Is(err, errdefs.BufferFull) {
+	if number, idle, err := q.Enqueue(nil); number != 0 || idle || !errors.Is(err, errdefs.ErrBufferFull) {
 		t.Errorf("message %d, idle %v, %v", number, idle, err)
 	}
 	q.tallies(tally(2, 1, 0, 0, 0, 0, 2, 4, 0))
 	q.sends(2)
 	q.push("1234567", "8"[1:]) // 8 bytes and 1.
-	q.refused("", errdefs.BufferFull)
+	q.refused("", errdefs.ErrBufferFull)
 	q.sends(2)
 	q.push("1234567")
-	q.refused("89", errdefs.BufferFull)
+	q.refused("89", errdefs.ErrBufferFull)
 	q.push("9")
 	q.tallies(tally(6, 3, 4, 0, 0, 0, 2, 10, 0))
 	q.sends(2)
 	q.push("123456789")
 	q.sends(1)
 	err := q.EnqueueAndWake([]byte("1234567890"))
-	if want := "udsipc: message too large: 11 bytes in a queue of 10 (WithMaxBufferedBytes)"; !errors.Is(err, errdefs.MessageTooLarge) || err.Error() != want {
+	if want := "udsipc: message too large: 11 bytes in a queue of 10 (WithMaxBufferedBytes)"; !errors.Is(err, errdefs.ErrMessageTooLarge) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if number, idle, err := q.EnqueueWait(t.Context(), make([]byte, 10)); number != 0 || idle || !errors.Is(err, errdefs.MessageTooLarge) {
+	if number, idle, err := q.EnqueueWait(t.Context(), make([]byte, 10)); number != 0 || idle || !errors.Is(err, errdefs.ErrMessageTooLarge) {
 		t.Errorf("message %d, idle %v, %v", number, idle, err)
 	}
 	q.tallies(tally(7, 3, 7, 0, 0, 0, 0, 0, 0))
@@ -111,9 +111,9 @@ func TestQueuePromise(t *testing.T) {
 	if held := q.HeldBytes(); held != 70_000 {
 		t.Errorf("%d bytes are held", held)
 	}
-	q.refused(sized(30_001), errdefs.BufferFull)
+	q.refused(sized(30_001), errdefs.ErrBufferFull)
 	q.push(sized(30_000))
-	q.refused("", errdefs.BufferFull)
+	q.refused("", errdefs.ErrBufferFull)
 	if number, idle, err := q.EnqueueReserved([]byte(message)); number != 2 || idle || err != nil {
 		t.Errorf("message %d, idle %v, %v", number, idle, err)
 	}
@@ -124,7 +124,7 @@ func TestQueuePromise(t *testing.T) {
 	q.written(100_000, 2)
 	q.ReserveRoom(70_000)
 	q.Close()
-	if number, idle, err := q.EnqueueReserved([]byte(message)); number != 0 || idle || !errors.Is(err, errdefs.Stopped) {
+	if number, idle, err := q.EnqueueReserved([]byte(message)); number != 0 || idle || !errors.Is(err, errdefs.ErrStopped) {
 		t.Errorf("message %d, idle %v, %v", number, idle, err)
 	}
 	if held := q.HeldBytes(); held != 0 {
@@ -246,9 +246,9 @@ func TestQueuePutWaitGivesUp(t *testing.T) {
 		if producers, _ := q.Waiting(); producers != 2 {
 			t.Fatalf("%d wait", producers)
 		}
-		q.refused("", errdefs.BufferFull) // There is room, and nobody overtakes.
+		q.refused("", errdefs.ErrBufferFull) // There is room, and nobody overtakes.
 		cancel(cause)
-		if err := <-large; !errors.Is(err, errdefs.BufferFull) || !errors.Is(err, cause) {
+		if err := <-large; !errors.Is(err, errdefs.ErrBufferFull) || !errors.Is(err, cause) {
 			t.Error(err)
 		}
 		if err := <-small; err != nil {

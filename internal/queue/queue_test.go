@@ -163,12 +163,12 @@ func (h *history) accepted(err error, want bool) {
 	switch {
 	case err == nil:
 		h.nils++
-	case errors.Is(err, errdefs.BufferFull):
+	case errors.Is(err, errdefs.ErrBufferFull):
 		h.refused++
 		if want {
 			h.failf("%v", err)
 		}
-	case !errors.Is(err, errdefs.MessageTooLarge):
+	case !errors.Is(err, errdefs.ErrMessageTooLarge):
 		h.failf("%v", err)
 	}
 }
@@ -181,7 +181,7 @@ func (h *history) push() {
 	err := h.q.EnqueueAndWake(data)
 	h.accepted(err, false)
 	after := h.q.State()
-	switch full := errors.Is(err, errdefs.BufferFull); {
+	switch full := errors.Is(err, errdefs.ErrBufferFull); {
 	case full && after.Dropped > before.Dropped:
 		h.failf("%d messages were dropped for one that was refused", after.Dropped-before.Dropped)
 	case full && len(h.waits) == 0 && h.q.CanFit(len(data)):
@@ -438,7 +438,7 @@ func (h *history) end() {
 	h.q.Close()
 	synctest.Wait()
 	for _, p := range h.waits {
-		if err := <-p.done; !errors.Is(err, errdefs.Stopped) {
+		if err := <-p.done; !errors.Is(err, errdefs.ErrStopped) {
 			h.failf("a producer that waits at the end: %v", err)
 		}
 	}

@@ -111,7 +111,7 @@ func TestSharedRoomCounts(t *testing.T) {
 		wantUsed(t, room, 0, 0)
 		a.ReserveRoom(freeBytes + 9)
 		a.Close()
-		if _, _, err := a.EnqueueReserved([]byte(sized(freeBytes + 9))); !errors.Is(err, errdefs.Stopped) {
+		if _, _, err := a.EnqueueReserved([]byte(sized(freeBytes + 9))); !errors.Is(err, errdefs.ErrStopped) {
 			t.Error(err)
 		}
 		wantUsed(t, room, 0, 0)
@@ -132,7 +132,7 @@ func TestSharedRoomServesTheNext(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- b.EnqueueWaitAndWake(t.Context(), []byte(message)) }()
 			wantUsed(t, room, 300_000-freeBytes, 1)
-			b.refused("", errdefs.BufferFull) // It would overtake.
+			b.refused("", errdefs.ErrBufferFull) // It would overtake.
 			a.sends(1)
 			if err := <-done; err != nil {
 				t.Error(err)
@@ -231,7 +231,7 @@ func TestSharedRoomDrops(t *testing.T) {
 		b.push(sized(200))
 		b.tallies(tally(4, 0, 0, 1, 0, 0, 3, 1102, 0))
 		wantUsed(t, room, 199_000, 0)
-		b.refused(sized(200_000), errdefs.BufferFull) // Nothing that b has would help.
+		b.refused(sized(200_000), errdefs.ErrBufferFull) // Nothing that b has would help.
 		b.tallies(tally(4, 1, 0, 1, 0, 0, 3, 1102, 0))
 		b.push(sized(freeBytes))
 		b.tallies(tally(5, 1, 0, 3, 0, 0, 2, freeBytes+200, 0))
@@ -251,16 +251,16 @@ func TestSharedRoomIsParted(t *testing.T) {
 		}
 		a.push(sized(freeBytes + limit))
 		b.push(sized(freeBytes), sized(limit/32))
-		b.refused("", errdefs.BufferFull)
+		b.refused("", errdefs.ErrBufferFull)
 		for range 16 {
 			room.RemoveQueue()
 		}
 		b.push(sized(limit/16 - limit/32))
-		b.refused("", errdefs.BufferFull)
+		b.refused("", errdefs.ErrBufferFull)
 		for range 10 {
 			room.RemoveQueue()
 		}
-		b.refused("", errdefs.BufferFull)
+		b.refused("", errdefs.ErrBufferFull)
 	})
 }
 
@@ -292,7 +292,7 @@ func TestSharedRoomIsNotAwaitedByWhoIsFull(t *testing.T) {
 		room, _, b := sharing(t, 100_000, queue.Limits{Bytes: 100})
 		b.push(sized(100))
 		offered := b.NotifySpace()
-		b.refused("", errdefs.BufferFull)
+		b.refused("", errdefs.ErrBufferFull)
 		wantUsed(t, room, 0, 0)
 		b.sends(1)
 		<-offered

@@ -218,7 +218,7 @@ func TestQueueAcknowledgements(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	refused := func(number uint64, text string) {
 		t.Helper()
-		if early, err := q.Acknowledge(number); early || !errors.Is(err, errdefs.InvalidSession) || err.Error() != "udsipc: invalid session: malformed acknowledgement: "+text {
+		if early, err := q.Acknowledge(number); early || !errors.Is(err, errdefs.ErrInvalidSession) || err.Error() != "udsipc: invalid session: malformed acknowledgement: "+text {
 			t.Errorf("acknowledge %d: %v, %v", number, early, err)
 		}
 	}
@@ -255,7 +255,7 @@ func TestQueueAcknowledgements(t *testing.T) {
 // push0 has a closed queue refuse a message.
 func (q testQueue) push0(t *testing.T) {
 	t.Helper()
-	q.refused("x", errdefs.Stopped)
+	q.refused("x", errdefs.ErrStopped)
 }
 
 // TestQueueEarlyAcknowledgements: one of what is just being written counts once that has returned.
@@ -287,7 +287,7 @@ func TestQueueEarlyAcknowledgements(t *testing.T) {
 	if early, err := q.Acknowledge(5); !early || err != nil {
 		t.Errorf("acknowledge 5: %v, %v", early, err)
 	}
-	if messages, err := q.MarkWritten(3); messages != 1 || !errors.Is(err, errdefs.InvalidSession) {
+	if messages, err := q.MarkWritten(3); messages != 1 || !errors.Is(err, errdefs.ErrInvalidSession) {
 		t.Errorf("%d messages, %v: message 5 was acknowledged, and not sent", messages, err)
 	}
 	q.rewinds(4, 1) // The oldest of which something was taken.
@@ -369,7 +369,7 @@ func TestQueueResume(t *testing.T) {
 	q.written(6, 3)
 	q.acknowledges(1)
 	q.rewinds(2, 1)
-	if released, err := q.ApplyWelcome(4, 0); released != 0 || !errors.Is(err, errdefs.InvalidSession) || err.Error() != "udsipc: invalid session: the reader has handled message 4, but only 3 were sent" {
+	if released, err := q.ApplyWelcome(4, 0); released != 0 || !errors.Is(err, errdefs.ErrInvalidSession) || err.Error() != "udsipc: invalid session: the reader has handled message 4, but only 3 were sent" {
 		t.Errorf("%d released, %v", released, err)
 	}
 	q.resumes(0, 0, 0)
@@ -382,7 +382,7 @@ func TestQueueResume(t *testing.T) {
 	q.written(4, 2)
 	q.acknowledges(4)
 	q.DiscardAll(nil)
-	if released, err := q.ApplyWelcome(4, 0); released != 0 || !errors.Is(err, errdefs.Stopped) {
+	if released, err := q.ApplyWelcome(4, 0); released != 0 || !errors.Is(err, errdefs.ErrStopped) {
 		t.Errorf("%d released, %v", released, err)
 	}
 }

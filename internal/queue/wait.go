@@ -143,7 +143,7 @@ func (q *Queue) serveProducersLocked() {
 		w := &p.value
 		switch {
 		case q.closed:
-			w.result.err = errdefs.Stopped
+			w.result.err = errdefs.ErrStopped
 		case !q.makeSpaceLocked(w.size, now) && !(q.addSharedWaiterLocked(w.size) && q.makeSpaceLocked(w.size, now)):
 			return
 		case w.size > ChunkSize:

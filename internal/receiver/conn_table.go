@@ -47,9 +47,9 @@ func (t *connTable) addLocked(c *connection) (full error) {
 func (t *connTable) fullLocked(user string) error {
 	switch {
 	case len(t.all)-t.rejecting >= t.max:
-		return fmt.Errorf("%w: %d are open (WithMaxConnections)", errdefs.TooManyConnections, t.max)
+		return fmt.Errorf("%w: %d are open (WithMaxConnections)", errdefs.ErrTooManyConnections, t.max)
 	case user != "" && t.users[user] >= t.maxPerUser:
-		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", errdefs.TooManyConnections, t.maxPerUser, user)
+		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", errdefs.ErrTooManyConnections, t.maxPerUser, user)
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ func (c *connection) authenticate() bool {
 	}
 	err := c.credentialsErr
 	if err != nil {
-		err = fmt.Errorf("%w: who it is cannot be told: %w", errdefs.Unauthorized, err)
+		err = fmt.Errorf("%w: who it is cannot be told: %w", errdefs.ErrUnauthorized, err)
 	} else {
 		err = transport.Authorize(s.cfg.Authorizer, &c.peer)
 	}

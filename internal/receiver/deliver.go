@@ -46,9 +46,9 @@ func (c *stream) deliverUntilPanic() (done bool, err error) {
 // panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
 // handled so far.
 func (c *stream) panicked(value any) error {
-	err := fmt.Errorf("%w: panic: %v\n%s", errdefs.HandlerFailed, value, debug.Stack())
+	err := fmt.Errorf("%w: panic: %v\n%s", errdefs.ErrHandlerFailed, value, debug.Stack())
 	if value == nil {
-		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errdefs.HandlerFailed, debug.Stack())
+		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errdefs.ErrHandlerFailed, debug.Stack())
 		c.goexited, c.handlerErr = true, err
 	}
 	if c.acks != nil {
@@ -109,5 +109,5 @@ func (c *stream) onHandlerError(err error) {
 
 // reportHandlerError reports a handler's error.
 func (c *stream) reportHandlerError(err error) {
-	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf("%w: %w", errdefs.HandlerFailed, err))
+	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf("%w: %w", errdefs.ErrHandlerFailed, err))
 }

@@ -109,7 +109,7 @@ func (c *stream) toDeadLetter(data []byte, err error) {
 	c.acks.MarkHandled()
 	c.server.counts.deadLetters.Add(1)
 	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
-		c.seq, c.writer, c.server.cfg.MaxRedeliveries, errdefs.HandlerFailed, err))
+		c.seq, c.writer, c.server.cfg.MaxRedeliveries, errdefs.ErrHandlerFailed, err))
 	if c.sink.DeadLetter == nil {
 		return
 	}

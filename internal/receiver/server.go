@@ -79,7 +79,7 @@ func (s *Server) Start() error {
 	s.mu.Unlock()
 	switch {
 	case phase == phaseStopped:
-		return errdefs.Stopped
+		return errdefs.ErrStopped
 	case phase == phaseNew && err == nil:
 		s.notifier.Ready()
 	}

@@ -108,7 +108,7 @@ func (c *stream) closeSession() {
 	}
 	if c.acks != nil {
 		handled = c.acks.Handled()
-		if err := c.acks.Close(); errors.Is(err, errdefs.Backpressure) {
+		if err := c.acks.Close(); errors.Is(err, errdefs.ErrBackpressure) {
 			c.server.Report(errdefs.OpOpenSession, c.addrText(), err)
 		}
 	}

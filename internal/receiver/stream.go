@@ -111,7 +111,7 @@ func (c *stream) discardUnhandled() {
 	c.in.SendReport()
 	if messages := c.in.WholeMessages(); messages > 0 {
 		c.server.counts.discarded.Add(messages)
-		c.server.Report(errdefs.OpStop, c.addrText(), fmt.Errorf("%w: %d messages were read and are not handled", errdefs.Stopped, messages))
+		c.server.Report(errdefs.OpStop, c.addrText(), fmt.Errorf("%w: %d messages were read and are not handled", errdefs.ErrStopped, messages))
 	}
 }
 
@@ -150,7 +150,7 @@ func (c *stream) read() (goesOn bool) {
 // none, nothing makes sense any more, and the peer is told what was read.
 func (c *stream) onProtocolError(err error) (goesOn bool) {
 	c.server.Report(errdefs.OpRead, c.addrText(), err)
-	if !errors.Is(err, errdefs.MessageTooLarge) {
+	if !errors.Is(err, errdefs.ErrMessageTooLarge) {
 		c.server.counts.malformed.Add(1)
 		c.in.Reject(wire.CloseMalformed)
 		return false
@@ -176,12 +176,12 @@ func (c *stream) onReadError(err error) bool {
 			c.in.SendReport()
 		}
 		return false
-	case errors.Is(err, errdefs.TooSlow):
+	case errors.Is(err, errdefs.ErrTooSlow):
 		c.server.counts.tooSlow.Add(1)
 		c.server.Report(errdefs.OpRead, c.addrText(), err)
 		c.in.RequestClose(wire.CloseTooSlow)
 		return true
-	case errors.Is(err, errdefs.HeartbeatTimeout):
+	case errors.Is(err, errdefs.ErrHeartbeatTimeout):
 		c.server.Report(errdefs.OpRead, c.addrText(), err)
 		return false
 	}
@@ -190,7 +190,7 @@ func (c *stream) onReadError(err error) bool {
 	}
 	if n := c.in.PartialBytes(); n > 0 {
 		c.server.counts.truncated.Add(1)
-		c.server.Report(errdefs.OpRead, c.addrText(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", errdefs.ConnectionClosed, n, err))
+		c.server.Report(errdefs.OpRead, c.addrText(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", errdefs.ErrConnectionClosed, n, err))
 	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrClosedPipe) {
 		c.server.Report(errdefs.OpRead, c.addrText(), err)
 	}

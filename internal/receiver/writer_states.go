@@ -18,7 +18,7 @@ import (
 )
 
 // errOldEpoch is why a connection is refused whose writer has connected again since.
-var errOldEpoch = fmt.Errorf("%w: old epoch", errdefs.InvalidSession)
+var errOldEpoch = fmt.Errorf("%w: old epoch", errdefs.ErrInvalidSession)
 
 // A writerStates is bounded: of the writers that are not connected, the one whose last connection
 // ended first is forgotten first.

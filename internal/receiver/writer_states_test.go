@@ -22,7 +22,7 @@ func TestReclaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.release(9, 0)
-	if _, err := m.acquireInherited(key, left, func() {}); !errors.Is(err, errdefs.InvalidSession) {
+	if _, err := m.acquireInherited(key, left, func() {}); !errors.Is(err, errdefs.ErrInvalidSession) {
 		t.Error(err)
 	}
 }

@@ -30,8 +30,8 @@ func (l *Loop) connect() (*transport.Out, error) {
 			l.connectRequested.Store(false)
 			return o, nil
 		}
-		if l.life.Forced() || errors.Is(err, errdefs.Stopped) {
-			return nil, errdefs.Stopped
+		if l.life.Forced() || errors.Is(err, errdefs.ErrStopped) {
+			return nil, errdefs.ErrStopped
 		}
 		l.life.AttemptFailed()
 		l.counts.dialErrors.Add(1)
@@ -84,7 +84,7 @@ func (l *Loop) waitUntilNeeded(first bool) error {
 		l.reportDropped()
 		switch {
 		case l.life.Forced() || empty && stopping:
-			return errdefs.Stopped
+			return errdefs.ErrStopped
 		case first || !empty || l.connectRequested.Load():
 			return nil
 		}

@@ -47,7 +47,7 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	}
 	l.limit.Store(l.cfg.MessageLimit) // The next reader may accept more than this one.
 	l.clearCurrent()
-	l.life.SetState(StateDisconnected, fmt.Errorf("%w: %w", errdefs.ConnectionClosed, end.Cause))
+	l.life.SetState(StateDisconnected, fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, end.Cause))
 }
 
 // reportEnd reports what is wrong with the end of a connection.
@@ -58,7 +58,7 @@ func (l *Loop) reportEnd(o *transport.Out, end transport.Outcome) {
 	} else if end.Reason.RejectsPeer() {
 		l.events.Report(errdefs.OpDial, end.Cause)
 	}
-	if o.IsSession() && (errors.Is(end.Cause, errdefs.InvalidSession) || errors.Is(end.Cause, errdefs.HeartbeatTimeout)) {
+	if o.IsSession() && (errors.Is(end.Cause, errdefs.ErrInvalidSession) || errors.Is(end.Cause, errdefs.ErrHeartbeatTimeout)) {
 		l.events.Report(errdefs.OpOpenSession, end.Cause)
 	}
 }

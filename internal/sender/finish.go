@@ -43,7 +43,7 @@ func (s *Inline) finishQueue(ctx context.Context, discard func(scratch []byte)) 
 	}
 	err := s.failure()
 	if err == nil || ctx.Err() != nil {
-		err = errdefs.Backpressure
+		err = errdefs.ErrBackpressure
 	}
 	return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w", counts.Undelivered, s.cfg.CloseTimeout, err)
 }
@@ -63,7 +63,7 @@ func (s *Inline) finishConn(ctx context.Context, discard func(scratch []byte)) e
 	case failed != nil:
 		return failed
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", errdefs.Backpressure, s.cfg.CloseTimeout)
+		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", errdefs.ErrBackpressure, s.cfg.CloseTimeout)
 	}
 	return nil
 }

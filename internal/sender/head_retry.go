@@ -38,7 +38,7 @@ func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, s
 	switch {
 	case message > 0 && end.Reason == wire.CloseTooLarge && size > end.ReaderLimit:
 		*s = retryCounter{}
-		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", errdefs.MessageTooLarge, size, end.ReaderLimit)
+		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", errdefs.ErrMessageTooLarge, size, end.ReaderLimit)
 	case message == 0 || progress:
 		*s = retryCounter{}
 		return nil
@@ -54,5 +54,5 @@ func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, s
 	}
 	count := s.failures
 	*s = retryCounter{}
-	return fmt.Errorf("%w for the reader: gave up a message of %d bytes: %d connections failed while it was sent; is it over the reader's limit?", errdefs.MessageTooLarge, size, count)
+	return fmt.Errorf("%w for the reader: gave up a message of %d bytes: %d connections failed while it was sent; is it over the reader's limit?", errdefs.ErrMessageTooLarge, size, count)
 }

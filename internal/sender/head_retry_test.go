@@ -17,7 +17,7 @@ import (
 // TestHeadRetry gives a message up only once it has broken enough connections, over enough time, without anything else to
 // blame.
 func TestHeadRetry(t *testing.T) {
-	broke := transport.Outcome{Cause: errdefs.ConnectionClosed}
+	broke := transport.Outcome{Cause: errdefs.ErrConnectionClosed}
 	const size = 100
 	for _, test := range []struct {
 		name   string
@@ -48,7 +48,7 @@ func TestHeadRetry(t *testing.T) {
 				}
 				time.Sleep(test.pause)
 				err := s.countHeadFailure(broke, 7, size, false)
-				if errors.Is(err, errdefs.MessageTooLarge) != test.gives {
+				if errors.Is(err, errdefs.ErrMessageTooLarge) != test.gives {
 					t.Fatal(err)
 				}
 				if test.gives && (!strings.Contains(err.Error(), "100 bytes") || !strings.Contains(err.Error(), "3 connections") || s != retryCounter{}) {
@@ -76,7 +76,7 @@ func TestHeadRetry_ReaderReports(t *testing.T) {
 			var s retryCounter
 			for range maxHeadFailures {
 				err := s.countHeadFailure(test.end, test.message, 100, false)
-				if errors.Is(err, errdefs.MessageTooLarge) != test.gives || s != (retryCounter{}) {
+				if errors.Is(err, errdefs.ErrMessageTooLarge) != test.gives || s != (retryCounter{}) {
 					t.Errorf("%+v: %v, %+v", test, err, s)
 				}
 				time.Sleep(minHeadFailureTime)

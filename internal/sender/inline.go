@@ -111,14 +111,14 @@ func (s *Inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 		err = nil
 	case s.cfg.Closing(): // TLS writes nothing more behind its end.
 	default:
-		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errdefs.Backpressure, s.cfg.StallTimeout)
+		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errdefs.ErrBackpressure, s.cfg.StallTimeout)
 	}
 	return n, errdefs.First(err, s.conn.SetWriteDeadline(time.Time{})) // For a write that does not wait.
 }
 
 // onSendFailed notes why nothing can be sent any more.
 func (s *Inline) onSendFailed(cause error) {
-	err := fmt.Errorf("%w: %w", errdefs.ConnectionClosed, cause)
+	err := fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, cause)
 	s.err.CompareAndSwap(nil, &err)
 	s.cfg.Failed(err)
 }

@@ -64,7 +64,7 @@ func (l *Lifecycle) Start(run func()) error {
 	defer l.mu.Unlock()
 	switch {
 	case l.stopping.Load():
-		return errdefs.Stopped
+		return errdefs.ErrStopped
 	case !l.started:
 		l.started = true
 		go func() { // Ends after stop: run looks at isStopping and context.
@@ -149,7 +149,7 @@ func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 		case StateConnected:
 			return nil
 		case StateStopped:
-			return errdefs.Stopped
+			return errdefs.ErrStopped
 		}
 		if request != nil {
 			request()
@@ -157,7 +157,7 @@ func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errdefs.NotConnected, context.Cause(ctx))
+			return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, context.Cause(ctx))
 		}
 	}
 }
@@ -179,5 +179,5 @@ func (l *Lifecycle) Pause(wake <-chan struct{}, finished func() bool) error {
 		case <-l.forceCtx.Done():
 		}
 	}
-	return errdefs.Stopped
+	return errdefs.ErrStopped
 }

@@ -27,11 +27,11 @@ func TestLifecycle_StopBeforeStart(t *testing.T) {
 			t.Error("stop: it was started")
 		}
 		<-l.Done()
-		if err := l.Start(func() { t.Error("it runs") }); err != errdefs.Stopped {
+		if err := l.Start(func() { t.Error("it runs") }); err != errdefs.ErrStopped {
 			t.Errorf("start after stop: %v", err)
 		}
 	}
-	if err := l.WaitConnected(context.Background(), func() { t.Error("a connection is requested") }); err != errdefs.Stopped {
+	if err := l.WaitConnected(context.Background(), func() { t.Error("a connection is requested") }); err != errdefs.ErrStopped {
 		t.Errorf("waitConnected after stop: %v", err)
 	}
 	if want := []State{StateStopped}; !slices.Equal(states, want) {
@@ -58,7 +58,7 @@ func TestLifecycle_RunsOnce(t *testing.T) {
 		if err := l.WaitConnected(t.Context(), func() { requests++ }); err != nil || requests > 1 {
 			t.Errorf("waitConnected: %v after %d requests", err, requests)
 		}
-		if !l.Stop() || !l.Stop() || !l.IsStopping() || l.Forced() {
+		if first, second := l.Stop(), l.Stop(); !first || !second || !l.IsStopping() || l.Forced() {
 			t.Error("stop: it was not started, or is forced")
 		}
 		if began := time.Now(); l.AwaitForced() || time.Since(began) != forcedStopGrace {
@@ -79,7 +79,7 @@ func TestLifecycle_WaitConnected_ContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cause := errors.New("cause")
 	cancel(cause)
-	if err := l.WaitConnected(ctx, nil); !errors.Is(err, errdefs.NotConnected) || !errors.Is(err, cause) {
+	if err := l.WaitConnected(ctx, nil); !errors.Is(err, errdefs.ErrNotConnected) || !errors.Is(err, cause) {
 		t.Error(err)
 	}
 }
@@ -101,11 +101,11 @@ func TestLifecycle_Pause(t *testing.T) {
 		for range cap(wake) {
 			wake <- struct{}{}
 		}
-		if err := l.Pause(wake, func() bool { asked++; return asked > cap(wake) }); err != errdefs.Stopped || asked != cap(wake)+1 {
+		if err := l.Pause(wake, func() bool { asked++; return asked > cap(wake) }); err != errdefs.ErrStopped || asked != cap(wake)+1 {
 			t.Errorf("%v after %d questions", err, asked)
 		}
 		l.Force()
-		if began := time.Now(); l.Pause(nil, l.Forced) != errdefs.Stopped || time.Since(began) != 0 {
+		if began := time.Now(); l.Pause(nil, l.Forced) != errdefs.ErrStopped || time.Since(began) != 0 {
 			t.Error("a forced stop waits")
 		}
 	})
@@ -190,7 +190,7 @@ func TestWriteDeadline(t *testing.T) {
 		if err := ctx.Err(); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if cause := context.Cause(ctx); cause != errWriteDeadline || d.Context() != ctx {
 			t.Error(cause)

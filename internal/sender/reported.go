@@ -71,7 +71,7 @@ func (l *Loop) reportDropped() {
 	}
 	dropped, expired := l.reported.drops(l.queue)
 	if dropped > 0 {
-		l.events.Report(errdefs.OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errdefs.BufferFull, dropped))
+		l.events.Report(errdefs.OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errdefs.ErrBufferFull, dropped))
 	}
 	if expired > 0 {
 		l.events.Report(errdefs.OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge))

@@ -43,7 +43,7 @@ func (l *Loop) runConn(o *transport.Out) {
 	l.counts.connections.Add(1)
 	l.life.SetState(StateConnected, nil)
 
-	if err := l.send(o); errors.Is(err, errdefs.Stopped) {
+	if err := l.send(o); errors.Is(err, errdefs.ErrStopped) {
 		l.closeConn(o)
 	} else {
 		l.onDisconnect(o, err)
@@ -76,7 +76,7 @@ func (l *Loop) send(o *transport.Out) error {
 			continue
 		}
 		if l.life.Forced() {
-			return errdefs.Stopped
+			return errdefs.ErrStopped
 		}
 		waited, err := o.AfterTimeout(n, err)
 		if err != nil {
@@ -86,10 +86,10 @@ func (l *Loop) send(o *transport.Out) error {
 			continue
 		}
 		l.counts.backpressure.Add(1)
-		l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errdefs.Backpressure, n, l.cfg.WriteTimeout))
+		l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errdefs.ErrBackpressure, n, l.cfg.WriteTimeout))
 	}
 	if l.life.Forced() {
-		return errdefs.Stopped
+		return errdefs.ErrStopped
 	}
 	return nil
 }
@@ -97,7 +97,7 @@ func (l *Loop) send(o *transport.Out) error {
 // reportSlowWrite reports a write of TLS that waits. It is called while the loop's goroutine is in that write.
 func (l *Loop) reportSlowWrite() {
 	l.counts.backpressure.Add(1)
-	l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errdefs.Backpressure, l.cfg.WriteTimeout))
+	l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errdefs.ErrBackpressure, l.cfg.WriteTimeout))
 }
 
 // waitForWork waits until there is something to write. It reports whether the connection ends, and what send returns
@@ -117,7 +117,7 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 // peer closed the connection.
 func (l *Loop) waitUntilRead(o *transport.Out) error {
 	if !o.CanConfirmRead() {
-		return errdefs.Stopped // The end of the connection tells.
+		return errdefs.ErrStopped // The end of the connection tells.
 	}
 	read := false
 	pollUntil(l.life.Context(), func() bool {
@@ -127,5 +127,5 @@ func (l *Loop) waitUntilRead(o *transport.Out) error {
 	if !read && !l.life.Forced() {
 		return nil
 	}
-	return errdefs.Stopped
+	return errdefs.ErrStopped
 }

@@ -62,7 +62,7 @@ func (l *Loop) interruptHandshake() {
 func (l *Loop) reportSlowWelcome() {
 	l.counts.backpressure.Add(1)
 	l.reportDropped()
-	l.events.Report(errdefs.OpOpenSession, fmt.Errorf("%w: no welcome within %v, waiting", errdefs.Backpressure, l.cfg.WriteTimeout))
+	l.events.Report(errdefs.OpOpenSession, fmt.Errorf("%w: no welcome within %v, waiting", errdefs.ErrBackpressure, l.cfg.WriteTimeout))
 }
 
 // waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and it gives up a message
@@ -70,11 +70,11 @@ func (l *Loop) reportSlowWelcome() {
 func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	if data, burnt := l.queue.RemoveOversized(); data != nil {
 		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
-			errdefs.MessageTooLarge, len(data), l.limit.Load()))
+			errdefs.ErrMessageTooLarge, len(data), l.limit.Load()))
 		return burnt, transport.ErrRestartSequence
 	}
 	if l.finished() {
-		return true, errdefs.Stopped
+		return true, errdefs.ErrStopped
 	}
 	interval := o.HeartbeatInterval()
 	if interval == 0 {

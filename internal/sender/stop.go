@@ -34,9 +34,9 @@ func (l *Loop) Flush(ctx context.Context) error {
 	case undelivered+lost == 0:
 		return nil
 	case l.life.IsStopping():
-		return lossError(errdefs.Stopped, undelivered, lost)
+		return lossError(errdefs.ErrStopped, undelivered, lost)
 	}
-	return lossError(errdefs.ConnectionClosed, undelivered, lost)
+	return lossError(errdefs.ErrConnectionClosed, undelivered, lost)
 }
 
 // isCurrent reports whether conn is the present connection, so that its end is not accounted for yet.
@@ -88,7 +88,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	unread := l.takeUnread()
 	cause := context.Cause(ctx)
 	if cause == nil {
-		cause = fmt.Errorf("%w before Start, or by another call whose context ended", errdefs.Stopped)
+		cause = fmt.Errorf("%w before Start, or by another call whose context ended", errdefs.ErrStopped)
 	}
 	var err error
 	add := func(another error) {
@@ -104,7 +104,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 		add(fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause))
 	}
 	if undelivered+lost > 0 {
-		add(lossError(errdefs.Stopped, undelivered, lost))
+		add(lossError(errdefs.ErrStopped, undelivered, lost))
 	}
 	return err
 }

@@ -163,11 +163,11 @@ func (a Address) checkLocalhost(resolved string) error {
 	if to, err := netip.ParseAddrPort(resolved); err == nil && to.Addr().Unmap().IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", errdefs.Plaintext, a.Host(), resolved)
+	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", errdefs.ErrPlaintext, a.Host(), resolved)
 }
 
 func invalidAddress(text, why string) error {
-	return fmt.Errorf("%w %q: %s", errdefs.InvalidSocketPath, text, why)
+	return fmt.Errorf("%w %q: %s", errdefs.ErrInvalidSocketPath, text, why)
 }
 
 // tcpKeepAlive notices a vanished peer of an idle connection within about ten seconds. When data is

@@ -50,7 +50,7 @@ func openDirectory(path string, create bool) (*directory, error) {
 	}
 	opened, err := dir.Stat(".")
 	if err == nil && !os.SameFile(opened, checked) {
-		err = fmt.Errorf("%w: somebody replaced the directory %s at this very moment", errdefs.InvalidSocketPath, path)
+		err = fmt.Errorf("%w: somebody replaced the directory %s at this very moment", errdefs.ErrInvalidSocketPath, path)
 	}
 	if err != nil {
 		return nil, errdefs.First(err, dir.Close())

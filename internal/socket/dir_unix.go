@@ -50,25 +50,25 @@ func (t trustedUIDs) checkDirectory(path string, info fs.FileInfo) error {
 	mode := info.Mode()
 	switch {
 	case !mode.IsDir():
-		return fmt.Errorf("%w: %s is %s: %w", errdefs.InvalidSocketPath, path, describe(info), syscall.ENOTDIR)
+		return fmt.Errorf("%w: %s is %s: %w", errdefs.ErrInvalidSocketPath, path, describe(info), syscall.ENOTDIR)
 	case !slices.Contains(t, ownerOf(info)):
 		return fmt.Errorf("%w: the directory %s belongs to uid %d, who may replace what lies in it; "+
-			"give it to root or to uid %d (chown), or run as its owner", errdefs.InvalidSocketPath, path, ownerOf(info), os.Geteuid())
+			"give it to root or to uid %d (chown), or run as its owner", errdefs.ErrInvalidSocketPath, path, ownerOf(info), os.Geteuid())
 	case mode&fs.ModeSticky != 0 || mode.Perm()&others == 0:
 		return nil
 	case mode.Perm()&0o002 != 0:
 		return fmt.Errorf("%w: everybody may replace what lies in the directory %s (mode %v); "+
-			"take that from them (chmod go-w) or set the sticky bit (chmod +t)", errdefs.InvalidSocketPath, path, mode)
+			"take that from them (chmod go-w) or set the sticky bit (chmod +t)", errdefs.ErrInvalidSocketPath, path, mode)
 	}
 	return fmt.Errorf("%w: the group of the directory %s may replace what lies in it (mode %v); "+
-		"take that from it (chmod g-w) or set the sticky bit (chmod +t)", errdefs.InvalidSocketPath, path, mode)
+		"take that from it (chmod g-w) or set the sticky bit (chmod +t)", errdefs.ErrInvalidSocketPath, path, mode)
 }
 
 // checkLink refuses a symbolic link whose owner may change where it leads.
 func (t trustedUIDs) checkLink(path string, info fs.FileInfo) error {
 	if !slices.Contains(t, ownerOf(info)) {
 		return fmt.Errorf("%w: the symbolic link %s belongs to uid %d, who may change where it leads; use a path without it",
-			errdefs.InvalidSocketPath, path, ownerOf(info))
+			errdefs.ErrInvalidSocketPath, path, ownerOf(info))
 	}
 	return nil
 }

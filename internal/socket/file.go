@@ -50,7 +50,7 @@ func Listen(spec Spec) (net.Listener, *File, error) {
 	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (FilterNewConnections).
 	listener, err := config.Listen(context.Background(), spec.Address.network, spec.Address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: %w", errdefs.SocketInUse, err)
+		err = fmt.Errorf("%w: %w", errdefs.ErrSocketInUse, err)
 	}
 	return listener, nil, err
 }
@@ -93,7 +93,7 @@ func listenIn(folder *directory, name string, spec Spec) (net.Listener, *entry, 
 	}}
 	listener, err := config.Listen(context.Background(), networkUnix, path)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: somebody made %s at this very moment", errdefs.SocketInUse, path)
+		err = fmt.Errorf("%w: somebody made %s at this very moment", errdefs.ErrSocketInUse, path)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -112,14 +112,14 @@ func listenIn(folder *directory, name string, spec Spec) (net.Listener, *entry, 
 func finishNew(folder *directory, name string, spec Spec) (*entry, error) {
 	bound, err := folder.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errdefs.SocketInUse, spec.Address.name, err)
+		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errdefs.ErrSocketInUse, spec.Address.name, err)
 	}
 	if err != nil {
 		return nil, errdefs.First(err, folder.remove(name))
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()
-		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.InvalidSocketPath, spec.Address.name)
+		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.ErrInvalidSocketPath, spec.Address.name)
 	}
 	if err := setOwnerAndMode(bound, spec); err != nil {
 		bound.close()

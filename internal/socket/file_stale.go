@@ -29,7 +29,7 @@ func removeStale(folder *directory, name, path string) error {
 	}
 	defer found.close()
 	if found.info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", errdefs.InvalidSocketPath, path, describe(found.info))
+		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", errdefs.ErrInvalidSocketPath, path, describe(found.info))
 	}
 	err = found.tryConnect(path)
 	if errors.Is(err, fs.ErrPermission) && ownerOf(found.info) == os.Geteuid() {
@@ -37,15 +37,15 @@ func removeStale(folder *directory, name, path string) error {
 	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: somebody listens at %s", errdefs.SocketInUse, path)
+		return fmt.Errorf("%w: somebody listens at %s", errdefs.ErrSocketInUse, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", errdefs.SocketInUse, path, err)
+		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", errdefs.ErrSocketInUse, path, err)
 	}
 	removed, err := folder.removeSame(name, found)
 	if err == nil && !removed {
-		err = fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.SocketInUse, path)
+		err = fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.ErrSocketInUse, path)
 	}
 	return err
 }

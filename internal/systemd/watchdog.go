@@ -36,7 +36,7 @@ func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
 		var found []string
 		found, r.hungCount = r.server.HungConns(now, limit)
 		for _, where := range found {
-			r.server.Report(errdefs.OpWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithHungTimeout)", errdefs.Hung, limit))
+			r.server.Report(errdefs.OpWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithHungTimeout)", errdefs.ErrHung, limit))
 		}
 	}
 }
@@ -49,7 +49,7 @@ func (s *notifier) ping(d *schedule, servers []*Registration) {
 	d.nextPing = time.Now().Add(d.watchdog / 2)
 	for _, r := range servers {
 		if !r.server.IsAlive(min(healthCheckTimeout, d.watchdog/4)) {
-			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errdefs.Hung))
+			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errdefs.ErrHung))
 			return
 		}
 		if r.hungCount > 0 {

@@ -169,7 +169,7 @@ func (s *AckSender) sendLocked(b []byte) {
 	}
 	_ = s.in.conn.SetWriteDeadline(time.Now().Add(ackTimeout))
 	if _, s.err = s.in.conn.Write(b); IsTimeout(s.err) {
-		s.err = fmt.Errorf("%w: writing an acknowledgement timed out after %v", errdefs.Backpressure, ackTimeout)
+		s.err = fmt.Errorf("%w: writing an acknowledgement timed out after %v", errdefs.ErrBackpressure, ackTimeout)
 		s.in.Halt()
 	}
 }

@@ -40,7 +40,7 @@ func TLSHandshake(ctx context.Context, conn net.Conn, timeout time.Duration, pee
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("%w: %w", errdefs.Handshake, err)
+		return fmt.Errorf("%w: %w", errdefs.ErrHandshake, err)
 	}
 	state := secure.ConnectionState()
 	peer.TLS = &state
@@ -85,11 +85,11 @@ func Authorize(authorizer func(*Peer) error, peer *Peer) (err error) {
 	}
 	defer func() {
 		if value := recover(); value != nil {
-			err = fmt.Errorf("%w: the authorizer panicked: %v", errdefs.Unauthorized, value)
+			err = fmt.Errorf("%w: the authorizer panicked: %v", errdefs.ErrUnauthorized, value)
 		}
 	}()
 	if err := authorizer(peer); err != nil {
-		return fmt.Errorf("%w: %w", errdefs.Unauthorized, err)
+		return fmt.Errorf("%w: %w", errdefs.ErrUnauthorized, err)
 	}
 	return nil
 }

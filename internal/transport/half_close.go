@@ -50,7 +50,7 @@ func AcknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
 		return true, nil
 	}
 	if err := pendingError(raw); err != nil {
-		return false, fmt.Errorf("%w before its system had taken everything: %w", errdefs.ConnectionClosed, err)
+		return false, fmt.Errorf("%w before its system had taken everything: %w", errdefs.ErrConnectionClosed, err)
 	}
 	return false, nil
 }
@@ -69,7 +69,7 @@ func CloseWriteWithin(conn net.Conn, timeout time.Duration) error {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", errdefs.Backpressure, timeout)
+		return fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", errdefs.ErrBackpressure, timeout)
 	}
 }
 

@@ -58,7 +58,7 @@ func (in *In) expireHandOver() {
 	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
 		return
 	}
-	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.TooSlow, CloseGrace, in.PartialBytes())
+	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.ErrTooSlow, CloseGrace, in.PartialBytes())
 	in.handOver.handOverErr.Store(&why)
 	in.RequestClose(wire.CloseOrderly)
 }

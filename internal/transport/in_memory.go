@@ -73,7 +73,7 @@ const maxMemoryHold = 2 * time.Second
 const maxHold = 30 * time.Second
 
 // errHoldsMemory is why a message is not waited for any longer, if others wait for memory.
-var errHoldsMemory = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithMaxReadMemory)", errdefs.TooSlow, maxMemoryHold)
+var errHoldsMemory = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithMaxReadMemory)", errdefs.ErrTooSlow, maxMemoryHold)
 
 // yieldMemory gives back, while others wait for memory, what the connection has beyond its message at
 // hand. A message that has waited for its turn keeps what it has, to its end.

@@ -109,21 +109,21 @@ func (w *waits) memoryHoldDeadline(now time.Time, at readState) time.Time {
 }
 
 func (w *waits) heartbeatTimeoutErr(readState) error {
-	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.HeartbeatTimeout, w.heartbeatTimeout)
+	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.ErrHeartbeatTimeout, w.heartbeatTimeout)
 }
 
 func (w *waits) firstMessageTimeoutErr(at readState) error {
 	if at.partial == 0 && at.skipBytes == 0 {
 		return nil // It has been idle ever since.
 	}
-	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errdefs.TooSlow, w.firstMessageTimeout)
+	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errdefs.ErrTooSlow, w.firstMessageTimeout)
 }
 
 func (w *waits) messageTimeoutErr(at readState) error {
 	if at.skipBytes > 0 {
-		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errdefs.TooSlow, w.messageTimeout, at.skipBytes)
+		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errdefs.ErrTooSlow, w.messageTimeout, at.skipBytes)
 	}
-	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errdefs.TooSlow, w.messageTimeout, at.partial)
+	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errdefs.ErrTooSlow, w.messageTimeout, at.partial)
 }
 
 // restart begins the waits anew, after a wait for something else than the peer.

@@ -96,7 +96,7 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 			return w, err
 		}
 		if g.Cancelled() {
-			return w, errdefs.Stopped
+			return w, errdefs.ErrStopped
 		}
 		err = o.readMore()
 		now := time.Now()
@@ -145,9 +145,9 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 	w, size, err = wire.ParseWelcome(rest)
 	switch {
 	case errors.Is(err, wire.ErrVersion):
-		return w, 0, fmt.Errorf("%w: %w", errdefs.AcksUnsupported, err)
+		return w, 0, fmt.Errorf("%w: %w", errdefs.ErrAcksUnsupported, err)
 	case err == nil && size > 0 && w.Status != wire.StatusWelcome:
-		return w, 0, fmt.Errorf("%w: the reader refuses the session: %v", errdefs.ConnectionClosed, w.Status)
+		return w, 0, fmt.Errorf("%w: the reader refuses the session: %v", errdefs.ErrConnectionClosed, w.Status)
 	}
 	b.r += size
 	return w, size, err
@@ -160,7 +160,7 @@ func (b *backChannel) noWelcomeErr(err error) error {
 	case bytes.HasPrefix(b.buf[b.r:b.w], wire.Goodbye):
 		return fmt.Errorf("before the welcome: %w", endError(wire.CloseOrderly))
 	case isConnectionEnd(err):
-		return fmt.Errorf("%w: no welcome: the reader does not support acknowledgements, or was killed: %w", errdefs.AcksUnsupported, err)
+		return fmt.Errorf("%w: no welcome: the reader does not support acknowledgements, or was killed: %w", errdefs.ErrAcksUnsupported, err)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func isConnectionEnd(err error) bool {
 }
 
 func (o *Out) heartbeatTimeoutErr() error {
-	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.HeartbeatTimeout, o.back.heartbeatTimeout)
+	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.ErrHeartbeatTimeout, o.back.heartbeatTimeout)
 }
 
 // readAcks is watch in a session: it hands acknowledgements to the queue. It returns why it ended.

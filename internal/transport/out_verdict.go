@@ -82,7 +82,7 @@ func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 	switch {
 	case o.end.goodbyeReceived.Load():
 		o.halfClose()
-	case errors.Is(writeErr, ErrRestartSequence), errors.Is(writeErr, errdefs.InvalidSession):
+	case errors.Is(writeErr, ErrRestartSequence), errors.Is(writeErr, errdefs.ErrInvalidSession):
 		_ = o.conn.Close() // So that watch ends.
 	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, ErrGracefulEnd) && !isConnectionEnd(writeErr):
 		_ = o.conn.SetReadDeadline(time.Now().Add(goodbyeReadTimeout)) // The peer may not know of it, and never end.
@@ -168,7 +168,7 @@ func (o *Out) outcomeOf(cause error) Outcome {
 		end.Lost = report.Lost(o.messages)
 	case o.end.goodbye.notProtocol:
 		end.Lost = o.messages
-		end.Cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errdefs.ConnectionClosed, o.end.goodbye.buf[:1])
+		end.Cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errdefs.ErrConnectionClosed, o.end.goodbye.buf[:1])
 	case !o.endedCleanly(cause):
 		end.Lost = o.messages - o.read.confirmed + min(report.Skipped, o.read.confirmed)
 	default:
@@ -210,19 +210,19 @@ func (o *Out) waitTCPAcked() bool {
 func endError(reason wire.CloseReason) error {
 	switch reason {
 	case wire.CloseFull:
-		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errdefs.TooManyConnections)
+		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errdefs.ErrTooManyConnections)
 	case wire.CloseUnauthorized:
-		return fmt.Errorf("%w: the reader's authorizer rejects this process", errdefs.Unauthorized)
+		return fmt.Errorf("%w: the reader's authorizer rejects this process", errdefs.ErrUnauthorized)
 	case wire.CloseTooLarge:
-		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errdefs.MessageTooLarge)
+		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errdefs.ErrMessageTooLarge)
 	case wire.CloseMalformed:
-		return fmt.Errorf("%w, says the reader", errdefs.InvalidLengthPrefix)
+		return fmt.Errorf("%w, says the reader", errdefs.ErrInvalidLengthPrefix)
 	case wire.CloseTooSlow:
-		return fmt.Errorf("%w: a message did not reach the reader in time", errdefs.TooSlow)
+		return fmt.Errorf("%w: a message did not reach the reader in time", errdefs.ErrTooSlow)
 	case wire.CloseNotTLS:
-		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errdefs.Handshake)
+		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errdefs.ErrHandshake)
 	case wire.CloseOrderly:
-		return fmt.Errorf("%w by the reader", errdefs.ConnectionClosed)
+		return fmt.Errorf("%w by the reader", errdefs.ErrConnectionClosed)
 	}
-	return fmt.Errorf("%w by the reader for reason %d", errdefs.ConnectionClosed, uint64(reason))
+	return fmt.Errorf("%w by the reader for reason %d", errdefs.ErrConnectionClosed, uint64(reason))
 }

@@ -94,7 +94,7 @@ func (o *Out) AfterTimeout(n int, err error) (waited bool, _ error) {
 	case o.interrupted.Swap(false):
 		return false, nil
 	case n == 0 && time.Since(o.deadlineSetAt) < min(o.timeout, minWriteWait):
-		return false, fmt.Errorf("%w: a write fails by a timeout before its time: %v", errdefs.ConnectionClosed, err) // And so will all.
+		return false, fmt.Errorf("%w: a write fails by a timeout before its time: %v", errdefs.ErrConnectionClosed, err) // And so will all.
 	}
 	return true, nil
 }

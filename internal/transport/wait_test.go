@@ -119,7 +119,7 @@ func TestWaitsOfWhoHoldsMemory(t *testing.T) {
 		wantWait(t, w, at, 2, transport.ErrHoldsMemory, "")
 		time.Sleep(30 * time.Second)
 		wantWait(t, w, at, 2, transport.ErrHoldsMemory, "")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantWait(t, w, at, 0, transport.ErrHoldsMemory, "")
 		bounded := transport.NewWaits(0, 0, 0, time.Hour)
 		wantWait(t, bounded, at, 2, transport.ErrHoldsMemory, "")

@@ -42,7 +42,7 @@ func ParsePrefix(b []byte) (length uint64, size int, err error) {
 	}
 	length, size = binary.Uvarint(b)
 	if size < 0 {
-		return 0, 0, fmt.Errorf("%w: % x… is longer than 64 bits", errdefs.InvalidLengthPrefix, b[:MaxPrefixSize])
+		return 0, 0, fmt.Errorf("%w: % x… is longer than 64 bits", errdefs.ErrInvalidLengthPrefix, b[:MaxPrefixSize])
 	}
 	return length, size, nil
 }

@@ -52,7 +52,7 @@ func TestParseHeader(t *testing.T) {
 		if length != 0 || size != 0 {
 			t.Errorf("% x: %d of %d bytes", b, length, size)
 		}
-		wantWireError(t, "prefix", err, errdefs.InvalidLengthPrefix, fmt.Sprintf("invalid length prefix: % x… is longer than 64 bits", b[:10]))
+		wantWireError(t, "prefix", err, errdefs.ErrInvalidLengthPrefix, fmt.Sprintf("invalid length prefix: % x… is longer than 64 bits", b[:10]))
 	}
 }
 

@@ -42,9 +42,9 @@ const (
 
 // Why a session is refused, or its end.
 var (
-	ErrHandshakeFormat = fmt.Errorf("%w: malformed greeting", errdefs.InvalidSession)
-	ErrAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", errdefs.InvalidSession)
-	ErrVersion         = fmt.Errorf("%w: unknown version", errdefs.InvalidSession)
+	ErrHandshakeFormat = fmt.Errorf("%w: malformed greeting", errdefs.ErrInvalidSession)
+	ErrAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", errdefs.ErrInvalidSession)
+	ErrVersion         = fmt.Errorf("%w: unknown version", errdefs.ErrInvalidSession)
 )
 
 // A WriterID names a writer for as long as it lives, over all of its connections.

@@ -72,22 +72,22 @@ func TestHelloRefused(t *testing.T) {
 		text  string
 		whole bool
 	}{
-		{"another opening", []byte("\xf5\xe4x"), errdefs.InvalidSession, "malformed greeting: it begins with f5 e4 78", false},
-		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"), errdefs.InvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78", false},
-		{"no body", helloOf(), errdefs.InvalidSession, "malformed greeting: 0 bytes, want 1 to 128", false},
-		{"too long", helloOf(make([]byte, 129)), errdefs.InvalidSession, "malformed greeting: 129 bytes, want 1 to 128", false},
-		{"a broken prefix", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), errdefs.InvalidLengthPrefix, "is longer than 64 bits", false},
+		{"another opening", []byte("\xf5\xe4x"), errdefs.ErrInvalidSession, "malformed greeting: it begins with f5 e4 78", false},
+		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"), errdefs.ErrInvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78", false},
+		{"no body", helloOf(), errdefs.ErrInvalidSession, "malformed greeting: 0 bytes, want 1 to 128", false},
+		{"too long", helloOf(make([]byte, 129)), errdefs.ErrInvalidSession, "malformed greeting: 129 bytes, want 1 to 128", false},
+		{"a broken prefix", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), errdefs.ErrInvalidLengthPrefix, "is longer than 64 bits", false},
 		{"another version", helloOf([]byte{2}), wire.ErrVersion, "unknown version: the writer speaks 2, this reader 1", false},
 		{"no version", helloOf([]byte{0}), wire.ErrVersion, "the writer speaks 0, this reader 1", false},
-		{"a version that is no number", helloOf([]byte{0x80}), errdefs.InvalidSession, "malformed greeting: 80 is no number of up to 63 bits", true},
-		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.InvalidSession, "malformed greeting: it ends too early", true},
-		{"no numbers", helloOf([]byte{1}, id), errdefs.InvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
-		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), errdefs.InvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
-		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), errdefs.InvalidSession, "malformed greeting: 2 bytes too many", true},
-		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), errdefs.InvalidSession, "malformed greeting: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits", true},
-		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), errdefs.InvalidSession, "malformed greeting: attempt 0, messages 1 to 0 cannot be", true},
-		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), errdefs.InvalidSession, "malformed greeting: attempt 1, messages 0 to 7 cannot be", true},
-		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), errdefs.InvalidSession, "malformed greeting: attempt 1, messages 9 to 7 cannot be", true},
+		{"a version that is no number", helloOf([]byte{0x80}), errdefs.ErrInvalidSession, "malformed greeting: 80 is no number of up to 63 bits", true},
+		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.ErrInvalidSession, "malformed greeting: it ends too early", true},
+		{"no numbers", helloOf([]byte{1}, id), errdefs.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
+		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), errdefs.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
+		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), errdefs.ErrInvalidSession, "malformed greeting: 2 bytes too many", true},
+		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), errdefs.ErrInvalidSession, "malformed greeting: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits", true},
+		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), errdefs.ErrInvalidSession, "malformed greeting: attempt 0, messages 1 to 0 cannot be", true},
+		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), errdefs.ErrInvalidSession, "malformed greeting: attempt 1, messages 0 to 7 cannot be", true},
+		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), errdefs.ErrInvalidSession, "malformed greeting: attempt 1, messages 9 to 7 cannot be", true},
 	} {
 		h, size, err := wire.ParseHello(test.b)
 		wantWireError(t, test.what, err, test.match, test.text)
@@ -134,13 +134,13 @@ func TestWelcomeRefused(t *testing.T) {
 		match error
 		text  string
 	}{
-		{"another version", numbers(2), errdefs.InvalidSession, "malformed greeting:  is no number of up to 63 bits"},
+		{"another version", numbers(2), errdefs.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits"},
 		{"another version, with a status", numbers(2, 0), wire.ErrVersion, "unknown version: the reader speaks 2, this writer 1"},
 		{"the writer's version is unknown", numbers(1, 1), wire.ErrVersion, "unknown version: the reader speaks 1, this writer 1"},
-		{"no numbers", numbers(1, 0), errdefs.InvalidSession, " is no number of up to 63 bits"},
-		{"too many", numbers(1, 0, 1, 1, 0, 7), errdefs.InvalidSession, "malformed greeting: 1 bytes too many"},
-		{"a limit of 0", numbers(1, 0, 1, 0, 0), errdefs.InvalidSession, "malformed greeting: a limit of 0 bytes cannot be"},
-		{"nothing", nil, errdefs.InvalidSession, "malformed greeting: 0 bytes, want 1 to 128"},
+		{"no numbers", numbers(1, 0), errdefs.ErrInvalidSession, " is no number of up to 63 bits"},
+		{"too many", numbers(1, 0, 1, 1, 0, 7), errdefs.ErrInvalidSession, "malformed greeting: 1 bytes too many"},
+		{"a limit of 0", numbers(1, 0, 1, 0, 0), errdefs.ErrInvalidSession, "malformed greeting: a limit of 0 bytes cannot be"},
+		{"nothing", nil, errdefs.ErrInvalidSession, "malformed greeting: 0 bytes, want 1 to 128"},
 	} {
 		w, size, err := wire.ParseWelcome(wire.AppendFrame(nil, test.body))
 		wantWireError(t, test.what, err, test.match, test.text)
@@ -225,10 +225,10 @@ func TestBackForm(t *testing.T) {
 		if test.text == "" && err != nil {
 			t.Errorf("% x: %v", test.b, err)
 		} else if test.text != "" {
-			wantWireError(t, "back", err, errdefs.InvalidSession, test.text)
+			wantWireError(t, "back", err, errdefs.ErrInvalidSession, test.text)
 		}
 	}
-	if !errors.Is(func() error { _, _, _, err := wire.ParseAck(bytes.Repeat([]byte{0xff}, 11)); return err }(), errdefs.InvalidLengthPrefix) {
+	if !errors.Is(func() error { _, _, _, err := wire.ParseAck(bytes.Repeat([]byte{0xff}, 11)); return err }(), errdefs.ErrInvalidLengthPrefix) {
 		t.Error("no word of the prefix")
 	}
 }
@@ -267,7 +267,7 @@ func TestReportForm(t *testing.T) {
 		{nil, "0 bytes, want 1 to 128"},
 	} {
 		r, size, err := wire.ParseCloseReport(wire.AppendFrame(nil, test.body))
-		wantWireError(t, "report", err, errdefs.InvalidSession, test.text)
+		wantWireError(t, "report", err, errdefs.ErrInvalidSession, test.text)
 		if r != (wire.CloseReport{}) || size != 0 {
 			t.Errorf("%+v, %d bytes, %v", r, size, err)
 		}

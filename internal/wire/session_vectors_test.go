@@ -99,7 +99,7 @@ func checkInvalid(t *testing.T, what string, b []byte) {
 	default:
 		t.Fatalf("%q is none of them", what)
 	}
-	if !errors.Is(err, errdefs.InvalidSession) {
+	if !errors.Is(err, errdefs.ErrInvalidSession) {
 		t.Errorf("parsed with %v, want ErrInvalidSession", err)
 	}
 }
@@ -165,7 +165,7 @@ func FuzzHello(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, size, err := wire.ParseHello(b)
 		switch {
-		case err != nil && !errors.Is(err, errdefs.InvalidSession):
+		case err != nil && !errors.Is(err, errdefs.ErrInvalidSession):
 			t.Errorf("error %v", err)
 		case err != nil || size == 0:
 		case size > len(b) || h.Epoch == 0 || h.FirstSeq == 0 || h.LastSentSeq < h.FirstSeq-1 || h.FirstSeq > math.MaxInt64 || h.LastSentSeq > math.MaxInt64:
@@ -186,7 +186,7 @@ func FuzzWelcome(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w, size, err := wire.ParseWelcome(b)
 		switch {
-		case err != nil && !errors.Is(err, errdefs.InvalidSession):
+		case err != nil && !errors.Is(err, errdefs.ErrInvalidSession):
 			t.Errorf("error %v", err)
 		case err != nil || size == 0:
 		case size > len(b) || w.Handled > math.MaxInt64 || w.Status == 0 && w.Limit == 0:
