@@ -25,7 +25,7 @@ func TestQueueDropsOldest(t *testing.T) {
 	q.takes(frame("d"), frame("e"), frame("f23456789012345"))
 	q.written(1, 0)
 	q.refused("g", errdefs.ErrBufferFull) // All that is there lies in a piece of which a part is sent.
-	q.written(3, 0)                    // Nothing is under way: it is not counted.
+	q.written(3, 0)                       // Nothing is under way: it is not counted.
 	q.takes("d", frame("e"), frame("f23456789012345"))
 	q.refused("g", errdefs.ErrBufferFull) // It is being written.
 	q.written(19, 3)
