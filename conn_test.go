@@ -34,7 +34,7 @@ func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *
 	})
 }
 
-func TestConversation(t *testing.T) {
+func TestConn_ExchangesMessages(t *testing.T) {
 	t.Parallel()
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		for _, size := range []int{0, 1, 127, 128, 16 << 10, 64<<10 - 3, 64 << 10, 1 << 20, 5 << 20} {
@@ -70,8 +70,8 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-// TestConversationFromManyGoroutines: every message whole, those of one goroutine in order, both ways at once.
-func TestConversationFromManyGoroutines(t *testing.T) {
+// TestConn_ConcurrentWriters_KeepMessagesWhole: every message whole, those of one goroutine in order, both ways at once.
+func TestConn_ConcurrentWriters_KeepMessagesWhole(t *testing.T) {
 	t.Parallel()
 	const goroutines, messages = 16, 500
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
@@ -109,8 +109,8 @@ func TestConversationFromManyGoroutines(t *testing.T) {
 	})
 }
 
-// TestConnMessages ends with the connection, or when its loop does.
-func TestConnMessages(t *testing.T) {
+// TestConn_Messages_EndsWithConnectionOrLoop ends with the connection, or when its loop does.
+func TestConn_Messages_EndsWithConnectionOrLoop(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path), path)
 	for n := range 5 {
@@ -139,8 +139,8 @@ func TestConnMessages(t *testing.T) {
 	}
 }
 
-// TestConnIsCut at every byte of a message: the messages before it are whole, the rest is an error.
-func TestConnIsCut(t *testing.T) {
+// TestConn_CutAtEveryByte_ReturnsWholeMessages at every byte of a message: the messages before it are whole, the rest is an error.
+func TestConn_CutAtEveryByte_ReturnsWholeMessages(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
@@ -175,7 +175,7 @@ func TestConnIsCut(t *testing.T) {
 	}
 }
 
-func TestConnDeadlines(t *testing.T) {
+func TestConn_ReadDeadline_EndsWait(t *testing.T) {
 	t.Parallel()
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		soon := func() time.Time { return time.Now().Add(20 * time.Millisecond) }
@@ -217,8 +217,8 @@ func TestConnDeadlines(t *testing.T) {
 	})
 }
 
-// TestConnWriteDeadline: with nobody who reads, a queue fills and the deadline ends the wait, once it comes.
-func TestConnWriteDeadline(t *testing.T) {
+// TestConn_WriteDeadline_EndsWaitForSpace: with nobody who reads, a queue fills and the deadline ends the wait, once it comes.
+func TestConn_WriteDeadline_EndsWaitForSpace(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
 	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
@@ -255,7 +255,7 @@ func TestConnWriteDeadline(t *testing.T) {
 	}
 }
 
-func TestConnOverflow(t *testing.T) {
+func TestConn_Overflow_FollowsPolicy(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	dialled, _ := ipctest.Converse(t, ipctest.Listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithOverflow(udsipc.OverflowRefuse))
 	for range 1000 {
@@ -270,7 +270,7 @@ func TestConnOverflow(t *testing.T) {
 }
 
 // TestConnLoses its peer while it writes: it says so, for good.
-func TestConnLosesItsPeer(t *testing.T) {
+func TestConn_PeerLostDuringWrite_ReportsForGood(t *testing.T) {
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		accepted.Close()
 		ipctest.Until(t, "writing fails", func() bool { return dialled.WriteMessage([]byte("anybody?")) != nil })
@@ -283,7 +283,7 @@ func TestConnLosesItsPeer(t *testing.T) {
 	})
 }
 
-func TestConnTakesNothingElse(t *testing.T) {
+func TestConn_OtherProtocols_AreErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		bytes []byte
 		want  error
@@ -311,7 +311,7 @@ func TestConnTakesNothingElse(t *testing.T) {
 	}
 }
 
-func TestListenerCloses(t *testing.T) {
+func TestListener_Close_EndsAccept(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path)
 	dialled, accepted := ipctest.Converse(t, l, path)
@@ -336,7 +336,7 @@ func TestListenerCloses(t *testing.T) {
 	}
 }
 
-func TestListenerRefuses(t *testing.T) {
+func TestListener_RejectedPeers_AreReported(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	errs := ipctest.Collect()
 	l := ipctest.Listen(t, path, udsipc.WithMaxConnections(1), udsipc.WithReaderErrorCallback(errs.Callback))
@@ -353,7 +353,7 @@ func TestListenerRefuses(t *testing.T) {
 	dialled.Close()
 }
 
-func TestConversationKnowsItsPeer(t *testing.T) {
+func TestConn_Peer_ReturnsCredentials(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithAuthorizer(udsipc.SameUser())), path, udsipc.WithAuthorizer(udsipc.SameUser()))
 	for _, c := range []*udsipc.Conn{dialled, accepted} {
@@ -367,7 +367,7 @@ func TestConversationKnowsItsPeer(t *testing.T) {
 	}
 }
 
-func TestStreamOfBytes(t *testing.T) {
+func TestConn_Stream_CarriesBytes(t *testing.T) {
 	t.Parallel()
 	overConversations(t, func(t *testing.T, dialled, accepted *udsipc.Conn) {
 		sent := bytes.Repeat([]byte("all the bytes "), 100_000)
@@ -389,7 +389,7 @@ func TestStreamOfBytes(t *testing.T) {
 	})
 }
 
-func TestDialErrors(t *testing.T) {
+func TestDial_Failures_MatchSentinels(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, test := range map[string]struct {
@@ -471,8 +471,8 @@ func BenchmarkPingPong(b *testing.B) {
 	}
 }
 
-// TestListenerRefusesWhatIsForReaders: an option that would do nothing is an error that names it.
-func TestListenerRefusesWhatIsForReaders(t *testing.T) {
+// TestListener_ReaderOptions_AreErrors: an option that would do nothing is an error that names it.
+func TestListener_ReaderOptions_AreErrors(t *testing.T) {
 	for name, opt := range map[string]udsipc.ReaderOption{
 		"WithDeadLetter":  udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {}),
 		"WithHungTimeout": udsipc.WithHungTimeout(time.Second),

@@ -18,9 +18,9 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// TestLinkGoesOn over connections that the other end ends gracefully, one after the other: nothing is lost, repeated or
+// TestLink_Reconnects_LosesNothing over connections that the other end ends gracefully, one after the other: nothing is lost, repeated or
 // reordered, in either direction.
-func TestLinkGoesOn(t *testing.T) {
+func TestLink_Reconnects_LosesNothing(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
 	const connections, each = 20, 200
@@ -76,8 +76,8 @@ func TestLinkGoesOn(t *testing.T) {
 	}
 }
 
-// TestLinkStates: the callback is told in order, and Sent says what a lost connection took.
-func TestLinkStates(t *testing.T) {
+// TestLink_StateCallback_ReportsSentSeq: the callback is told in order, and Sent says what a lost connection took.
+func TestLink_StateCallback_ReportsSentSeq(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	type event struct {
 		state udsipc.State
@@ -131,7 +131,7 @@ func TestLinkStates(t *testing.T) {
 	}
 }
 
-func TestLinkStops(t *testing.T) {
+func TestLink_Stop_SendsQueued(t *testing.T) {
 	l, err := udsipc.NewLink(ipctest.SocketPath(t), func([]byte) {})
 	if err != nil {
 		t.Fatal(err)
@@ -165,9 +165,9 @@ func TestLinkStops(t *testing.T) {
 	}
 }
 
-// TestLinkIsCut at every byte of what it sends: each message arrives whole, once on some connection, unless the kernel had
+// TestLink_CutAtEveryByte_ResendsWhole at every byte of what it sends: each message arrives whole, once on some connection, unless the kernel had
 // taken it whole before the cut.
-func TestLinkIsCut(t *testing.T) {
+func TestLink_CutAtEveryByte_ResendsWhole(t *testing.T) {
 	stream := ipctest.Frames("one", strings.Repeat("x", 200), "three")
 	whole := []int{4, 206, 212}
 	for _, offset := range []int{0, 1, 3, 4, 5, 6, 7, 100, 205, 206, 207, 211} {

@@ -9,8 +9,8 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// TestMemoryTurns: users are served in turn, and of one user who came first.
-func TestMemoryTurns(t *testing.T) {
+// TestReadMemory_Users_AreServedInTurn: users are served in turn, and of one user who came first.
+func TestReadMemory_Users_AreServedInTurn(t *testing.T) {
 	for name, test := range map[string]struct {
 		users []string
 		steps int

@@ -23,7 +23,7 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
+func TestReader_EverySize_ArrivesOnceInOrder(t *testing.T) {
 	t.Parallel()
 	sizes := []int{0, 1, 2, 127, 128, 129, 511, 512, 513, 4 << 10, 16383, 16384, 64<<10 - 4, 64<<10 - 3, 64 << 10,
 		64<<10 + 1, 256<<10 - 4, 256<<10 - 3, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20, 10 << 20}
@@ -71,8 +71,8 @@ func TestEverySizeArrivesOnceAndInOrder(t *testing.T) {
 	})
 }
 
-// TestGracefulRestartLosesNothing stops and starts the reader while a writer runs at full speed.
-func TestGracefulRestartLosesNothing(t *testing.T) {
+// TestReader_GracefulRestart_LosesNothing stops and starts the reader while a writer runs at full speed.
+func TestReader_GracefulRestart_LosesNothing(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
@@ -132,9 +132,9 @@ func TestGracefulRestartLosesNothing(t *testing.T) {
 	})
 }
 
-// TestIdleCloseLosesNothing has a writer send at the very moment at which its connection is idle for
+// TestReader_IdleClose_LosesNothing has a writer send at the very moment at which its connection is idle for
 // too long.
-func TestIdleCloseLosesNothing(t *testing.T) {
+func TestReader_IdleClose_LosesNothing(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
@@ -162,9 +162,9 @@ func TestIdleCloseLosesNothing(t *testing.T) {
 	})
 }
 
-// TestIdleCloseAtEachMoment writes so long after the last message that the connection is about to be
+// TestReader_IdleCloseAnytime_LosesNothing writes so long after the last message that the connection is about to be
 // idle for too long, is, or has just been, with everything that may lie between these.
-func TestIdleCloseAtEachMoment(t *testing.T) {
+func TestReader_IdleCloseAnytime_LosesNothing(t *testing.T) {
 	const idle = 10 * time.Second
 	ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
 		var handled uint64
@@ -190,7 +190,7 @@ func TestIdleCloseAtEachMoment(t *testing.T) {
 	})
 }
 
-func TestHandlerErrorsAndPanicsCostTheirMessageAlone(t *testing.T) {
+func TestReader_HandlerFails_CostsOneMessage(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		errs := ipctest.Collect()
 		errBad := errors.New("bad message")
@@ -228,7 +228,7 @@ func TestHandlerErrorsAndPanicsCostTheirMessageAlone(t *testing.T) {
 	})
 }
 
-func TestHandlersGetSlicesOfTheirOwn(t *testing.T) {
+func TestReader_HandlerAppends_TouchesNoNeighbour(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		got := make(chan string, 3)
 		on.StartReader(t, func(data []byte) error {
@@ -248,7 +248,7 @@ func TestHandlersGetSlicesOfTheirOwn(t *testing.T) {
 	})
 }
 
-func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
+func TestDelivery_Fields_DescribeOrigin(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		got := make(chan udsipc.Delivery, 10)
 		on.StartDeliveryReader(t, func(ctx context.Context, d *udsipc.Delivery) error {
@@ -272,9 +272,9 @@ func TestDeliveryTellsWhereAMessageComesFrom(t *testing.T) {
 	})
 }
 
-// TestTooLargeMessageIsRefused: the connection ends, but nothing that was sent behind the message is
+// TestReader_OversizedMessage_HandlesTheRest: the connection ends, but nothing that was sent behind the message is
 // lost with it.
-func TestTooLargeMessageIsRefused(t *testing.T) {
+func TestReader_OversizedMessage_HandlesTheRest(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		errs := ipctest.Collect()
 		got := make(chan string, 10)
@@ -298,7 +298,7 @@ func TestTooLargeMessageIsRefused(t *testing.T) {
 	})
 }
 
-func TestHostileLengths(t *testing.T) {
+func TestReader_InvalidLengths_CloseConnection(t *testing.T) {
 	for name, test := range map[string]struct {
 		bytes []byte
 		want  error
@@ -325,8 +325,8 @@ func TestHostileLengths(t *testing.T) {
 	}
 }
 
-// TestAnnouncedBytesCostNothing: 200 connections announce 10 MiB each, send 1 KiB of it and stall.
-func TestAnnouncedBytesCostNothing(t *testing.T) {
+// TestReader_AnnouncedBytes_AllocateNothing: 200 connections announce 10 MiB each, send 1 KiB of it and stall.
+func TestReader_AnnouncedBytes_AllocateNothing(t *testing.T) {
 	const n = 200
 	path := ipctest.SocketPath(t)
 	r := ipctest.StartReader(t, func([]byte) error { return nil }, path)
@@ -345,7 +345,7 @@ func TestAnnouncedBytesCostNothing(t *testing.T) {
 	}
 }
 
-func TestTooManyConnections(t *testing.T) {
+func TestReader_MaxConnections_Rejects(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	errs := ipctest.Collect()
 	got := make(chan string, 10)
@@ -378,7 +378,7 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-func TestReaderStartAndStopInAnyOrder(t *testing.T) {
+func TestReader_StartStopAnyOrder_IsIdempotent(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	r, err := udsipc.NewReader(func([]byte) error { return nil }, path)
 	if err != nil {
@@ -423,8 +423,8 @@ func TestReaderStartAndStopInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestReaderStopReturnsWithItsContext has each Stop meet something that will not end.
-func TestReaderStopReturnsWithItsContext(t *testing.T) {
+// TestReader_StopContextEnds_Returns has each Stop meet something that will not end.
+func TestReader_StopContextEnds_Returns(t *testing.T) {
 	t.Parallel()
 	const patience = 30 * time.Millisecond
 	check := func(t *testing.T, r *udsipc.Reader, wantErr bool) {
@@ -517,8 +517,8 @@ func (forever) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestStopServesTheBacklog: who has connected and written before Stop is served.
-func TestStopServesTheBacklog(t *testing.T) {
+// TestReader_Stop_ServesBacklog: who has connected and written before Stop is served.
+func TestReader_Stop_ServesBacklog(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	var received atomic.Int64
 	gate := make(chan struct{})
@@ -556,8 +556,8 @@ func (l lateListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestStopServesTheBacklogOfAnyListener: Close would drop who has connected and written.
-func TestStopServesTheBacklogOfAnyListener(t *testing.T) {
+// TestReader_StopCustomListener_ServesBacklog: Close would drop who has connected and written.
+func TestReader_StopCustomListener_ServesBacklog(t *testing.T) {
 	ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
 		if on.Secure {
 			t.Skip("TLS needs the Reader before anything is sent")
@@ -585,7 +585,7 @@ func TestStopServesTheBacklogOfAnyListener(t *testing.T) {
 	})
 }
 
-func TestAcceptingGoesOn(t *testing.T) {
+func TestReader_AcceptErrors_AreRetried(t *testing.T) {
 	t.Parallel()
 	inner, err := net.Listen("unix", ipctest.SocketPath(t))
 	if err != nil {
@@ -607,7 +607,7 @@ func TestAcceptingGoesOn(t *testing.T) {
 	}
 }
 
-func TestAcceptingGivesUp(t *testing.T) {
+func TestReader_TooManyAcceptErrors_Ends(t *testing.T) {
 	inner, err := net.Listen("unix", ipctest.SocketPath(t))
 	if err != nil {
 		t.Fatal(err)
@@ -633,7 +633,7 @@ func TestAcceptingGivesUp(t *testing.T) {
 	}
 }
 
-func TestInactivityTimeoutIsExact(t *testing.T) {
+func TestReader_InactivityTimeout_IsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipctest.ListenInMemory()
 		r := ipctest.StartReader(t, func([]byte) error { return nil }, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(7*time.Second))
@@ -664,7 +664,7 @@ func TestInactivityTimeoutIsExact(t *testing.T) {
 	})
 }
 
-func TestInactivityTimeoutCountsFromTheLastWait(t *testing.T) {
+func TestReader_InactivityTimeout_CountsFromLastWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipctest.ListenInMemory()
 		r := ipctest.StartReader(t, func([]byte) error { time.Sleep(time.Minute); return nil }, "x",

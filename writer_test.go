@@ -24,7 +24,7 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-func TestMessagesWaitForStartAndReader(t *testing.T) {
+func TestWriter_NoReaderYet_QueuesMessages(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		w := on.NewWriter(t)
 		ipctest.MustWriteMessage(t, w, "before start")
@@ -47,7 +47,7 @@ func TestMessagesWaitForStartAndReader(t *testing.T) {
 	})
 }
 
-func TestOverflow(t *testing.T) {
+func TestWriter_Overflow_FollowsPolicy(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		opts []udsipc.WriterOption
@@ -106,7 +106,7 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
-func TestBlockedWritersEnd(t *testing.T) {
+func TestWriter_BlockedWrites_EndWithStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := ipctest.NewWriter(t, "x", udsipc.WithMaxBufferedWrites(1), udsipc.WithOverflow(udsipc.OverflowBlock))
 		ipctest.MustWriteMessage(t, w, "fills it")
@@ -133,7 +133,7 @@ func TestBlockedWritersEnd(t *testing.T) {
 	})
 }
 
-func TestTooLargeIsRefusedAtTheWriter(t *testing.T) {
+func TestWriter_OversizedMessage_IsRejected(t *testing.T) {
 	w := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(10), udsipc.WithMaxBufferedBytes(8))
 	for size, want := range map[int]error{7: nil, 8: udsipc.ErrMessageTooLarge, 10: udsipc.ErrMessageTooLarge, 11: udsipc.ErrMessageTooLarge} {
 		if err := w.WriteMessage(make([]byte, size)); !errors.Is(err, want) {
@@ -148,8 +148,8 @@ func TestTooLargeIsRefusedAtTheWriter(t *testing.T) {
 	}
 }
 
-// TestStateCallback: connecting, connected, lost, stopped, in order and with their causes.
-func TestStateCallback(t *testing.T) {
+// TestWriter_StateCallback_ReportsInOrder: connecting, connected, lost, stopped, in order and with their causes.
+func TestWriter_StateCallback_ReportsInOrder(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		type change struct {
 			state udsipc.State
@@ -198,8 +198,8 @@ func TestStateCallback(t *testing.T) {
 	})
 }
 
-// TestAnIdleWriterStaysAway: its connection was closed, and it has nothing to send.
-func TestAnIdleWriterStaysAway(t *testing.T) {
+// TestWriter_Idle_DoesNotReconnect: its connection was closed, and it has nothing to send.
+func TestWriter_Idle_DoesNotReconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dials atomic.Int64
 		var far net.Conn
@@ -228,7 +228,7 @@ func TestAnIdleWriterStaysAway(t *testing.T) {
 	})
 }
 
-func TestBackoffGrowsAndIsJittered(t *testing.T) {
+func TestWriter_Backoff_GrowsWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries []time.Duration
 		began := time.Now()
@@ -260,8 +260,8 @@ func TestBackoffGrowsAndIsJittered(t *testing.T) {
 	})
 }
 
-// TestHopelessPeersAreLeftInPeace: a peer that accepts and closes is not called all the time.
-func TestHopelessPeersAreLeftInPeace(t *testing.T) {
+// TestWriter_PeerClosesAtOnce_BacksOff: a peer that accepts and closes is not called all the time.
+func TestWriter_PeerClosesAtOnce_BacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dials atomic.Int64
 		w := ipctest.NewWriter(t, "x", udsipc.WithDialer(func(context.Context) (net.Conn, error) {
@@ -281,8 +281,8 @@ func TestHopelessPeersAreLeftInPeace(t *testing.T) {
 	})
 }
 
-// TestPoisonedMessageIsSetAside: the reader refuses one message for ever; the rest flows.
-func TestPoisonedMessageIsSetAside(t *testing.T) {
+// TestWriter_PoisonMessage_IsReturnedUndelivered: the reader refuses one message for ever; the rest flows.
+func TestWriter_PoisonMessage_IsReturnedUndelivered(t *testing.T) {
 	t.Parallel()
 	ipctest.OverAddresses(t, func(t *testing.T, address string) {
 		const limit, size = 1 << 10, 4 << 20
@@ -317,9 +317,9 @@ func TestPoisonedMessageIsSetAside(t *testing.T) {
 	})
 }
 
-// TestUnreadBytesAreReported: a reader that dies with bytes unread may have cost messages; one that
+// TestWriter_UnreadBytes_ReportPossibleLoss: a reader that dies with bytes unread may have cost messages; one that
 // had read everything has not.
-func TestUnreadBytesAreReported(t *testing.T) {
+func TestWriter_UnreadBytes_ReportPossibleLoss(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		for _, reads := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s reads %v", network, reads), func(t *testing.T) {
@@ -380,8 +380,8 @@ func TestUnreadBytesAreReported(t *testing.T) {
 	}
 }
 
-// TestPossibleLossIsBounded: of a long stream only what the socket can hold may be lost.
-func TestPossibleLossIsBounded(t *testing.T) {
+// TestWriter_PossibleLoss_IsBoundedBySocket: of a long stream only what the socket can hold may be lost.
+func TestWriter_PossibleLoss_IsBoundedBySocket(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -418,10 +418,10 @@ func TestPossibleLossIsBounded(t *testing.T) {
 	}
 }
 
-// TestNoLossInSilence has readers die in the middle of a writer's writes. The kernel tells of unread
+// TestWriter_ReaderKilled_ReportsPossibleLoss has readers die in the middle of a writer's writes. The kernel tells of unread
 // bytes once, and a write that it cuts short takes the error with it; the Writer must not conclude
 // from the end of file behind it that all was read.
-func TestNoLossInSilence(t *testing.T) {
+func TestWriter_ReaderKilled_ReportsPossibleLoss(t *testing.T) {
 	t.Parallel()
 	const rounds, size = 1000, 1000
 	path := ipctest.SocketPath(t)
@@ -464,8 +464,8 @@ func TestNoLossInSilence(t *testing.T) {
 	}
 }
 
-// TestSlowIsNotGone: a consumer that is slower than the write timeout costs reports and nothing else.
-func TestSlowIsNotGone(t *testing.T) {
+// TestWriter_SlowReader_ReportsBackpressure: a consumer that is slower than the write timeout costs reports and nothing else.
+func TestWriter_SlowReader_ReportsBackpressure(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const n = 3000 // Of 10 kB: more than any socket holds.
@@ -497,7 +497,7 @@ func TestSlowIsNotGone(t *testing.T) {
 	})
 }
 
-func TestMaxAge(t *testing.T) {
+func TestWriter_MaxAge_DropsOldMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipctest.ListenInMemory()
 		errs := ipctest.Collect()
@@ -533,7 +533,7 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
-func TestFlush(t *testing.T) {
+func TestWriter_Flush_WaitsForDelivery(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		var handled atomic.Int64
@@ -570,7 +570,7 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-func TestFlushTellsOfLosses(t *testing.T) {
+func TestWriter_Flush_ReportsLosses(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -593,7 +593,7 @@ func TestFlushTellsOfLosses(t *testing.T) {
 	}
 }
 
-func TestWriterStartAndStopInAnyOrder(t *testing.T) {
+func TestWriter_StartStopAnyOrder_IsIdempotent(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	ipctest.StartReader(t, func([]byte) error { return nil }, path)
 	w := ipctest.NewWriter(t, path)
@@ -626,8 +626,8 @@ func TestWriterStartAndStopInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestStopHandsBackWhatIsLeft: before Start, while nobody listens, and while the peer does not read.
-func TestStopHandsBackWhatIsLeft(t *testing.T) {
+// TestWriter_StopContextEnds_ReturnsUndelivered: before Start, while nobody listens, and while the peer does not read.
+func TestWriter_StopContextEnds_ReturnsUndelivered(t *testing.T) {
 	const n = 100
 	for _, test := range []struct {
 		name  string
@@ -674,8 +674,8 @@ func TestStopHandsBackWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestStopGoesOnTrying: there is no reader when Stop is called, but later.
-func TestStopGoesOnTrying(t *testing.T) {
+// TestWriter_StopWithoutReader_KeepsTrying: there is no reader when Stop is called, but later.
+func TestWriter_StopWithoutReader_KeepsTrying(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		w := on.NewWriter(t)
@@ -695,8 +695,8 @@ func TestStopGoesOnTrying(t *testing.T) {
 	})
 }
 
-// TestWriterStopReturnsWithItsContext: also from inside a callback, and while a callback is stuck.
-func TestWriterStopReturnsWithItsContext(t *testing.T) {
+// TestWriter_StopContextEnds_Returns: also from inside a callback, and while a callback is stuck.
+func TestWriter_StopContextEnds_Returns(t *testing.T) {
 	impatient := func(w *udsipc.Writer) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
@@ -754,9 +754,9 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestEveryOffset cuts the connection after each byte of a stream in turn: the next one begins with
+// TestWriter_CutAtEveryByte_ResendsFromFrameBoundary cuts the connection after each byte of a stream in turn: the next one begins with
 // the first message that was not taken whole, on a frame boundary.
-func TestEveryOffset(t *testing.T) {
+func TestWriter_CutAtEveryByte_ResendsFromFrameBoundary(t *testing.T) {
 	sizes := []int{0, 1, 127, 128, 0, 300, 2, 0, 0, 5}
 	var stream []byte
 	var messages []string
@@ -794,8 +794,8 @@ func TestEveryOffset(t *testing.T) {
 	}
 }
 
-// TestMetricsInvariant holds at every moment, whatever happens.
-func TestMetricsInvariant(t *testing.T) {
+// TestWriter_Metrics_KeepInvariant holds at every moment, whatever happens.
+func TestWriter_Metrics_KeepInvariant(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		t.Parallel()
@@ -846,7 +846,7 @@ func TestMetricsInvariant(t *testing.T) {
 	})
 }
 
-func TestManyWritersKeepTheirOrder(t *testing.T) {
+func TestWriter_ManyWriters_KeepOrder(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const writers, messages = 8, 2000
@@ -889,7 +889,7 @@ func TestManyWritersKeepTheirOrder(t *testing.T) {
 	})
 }
 
-func TestWriteMessageDoesNotAllocate(t *testing.T) {
+func TestWriter_WriteMessage_DoesNotAllocate(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	ipctest.StartReader(t, func([]byte) error { return nil }, path)
 	w := ipctest.StartWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock))

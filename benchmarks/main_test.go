@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestDelivery shows that every contender delivers each message once, whole and in order: else its
+// TestContenders_Deliver_EachMessageOnce shows that every contender delivers each message once, whole and in order: else its
 // rate would mean nothing.
-func TestDelivery(t *testing.T) {
+func TestContenders_Deliver_EachMessageOnce(t *testing.T) {
 	for _, c := range contenders {
 		for _, size := range sizes {
 			t.Run(c.name+"/"+size.name, func(t *testing.T) { deliver(t, c, size.bytes) })
@@ -63,8 +63,8 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// TestCalls shows that every contender answers each call with what it was asked.
-func TestCalls(t *testing.T) {
+// TestContenders_Call_ReturnsResponse shows that every contender answers each call with what it was asked.
+func TestContenders_Call_ReturnsResponse(t *testing.T) {
 	for _, c := range callers {
 		t.Run(c.name, func(t *testing.T) {
 			call := c.open(t)

@@ -23,8 +23,8 @@ type event struct {
 
 var events = []event{{"start", 1, []string{"a", "b"}}, {"stop", -1, nil}, {}}
 
-// TestRoundTrip also checks that what is there already stays.
-func TestRoundTrip(t *testing.T) {
+// TestCodec_RoundTrips also checks that what is there already stays.
+func TestCodec_RoundTrips(t *testing.T) {
 	for name, c := range map[string]codec.Codec[event]{"json": codec.JSON[event](), "gob": codec.Gob[event]()} {
 		for _, want := range events {
 			b, err := c.Append([]byte("before"), want)
@@ -55,7 +55,7 @@ func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	}
 }
 
-func TestWriterToHandler(t *testing.T) {
+func TestWriter_ToHandler_Decodes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	got, failed := make(chan event, 10), make(chan error, 10)
 	c := codec.JSON[event]()
@@ -99,7 +99,7 @@ func TestWriterToHandler(t *testing.T) {
 	}
 }
 
-func TestMessages(t *testing.T) {
+func TestMessages_YieldsValues(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := udsipc.Listen(path)
 	if err != nil {
@@ -130,8 +130,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestNoAllocation of the codec package's own.
-func TestNoAllocation(t *testing.T) {
+// TestCodec_DoesNotAllocate of the codec package's own.
+func TestCodec_DoesNotAllocate(t *testing.T) {
 	w := codec.NewWriter(discard{}, codec.Raw)
 	handle := codec.Handler(codec.Raw, func([]byte) error { return nil })
 	message := make([]byte, 1000)

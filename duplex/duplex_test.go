@@ -112,7 +112,7 @@ func receive(tb testing.TB, c *duplex.Client) duplex.Message {
 	return m
 }
 
-func TestThereAndBack(t *testing.T) {
+func TestServer_Echo_RoundTrips(t *testing.T) {
 	addresses := map[string]string{"unix": path(t), "tcp": "tcp://127.0.0.1:0"}
 	if runtime.GOOS == "linux" {
 		addresses["abstract"] = fmt.Sprintf("@udsipc-duplex-test-%d", time.Now().UnixNano())
@@ -137,8 +137,8 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
-// TestNothingIsLostOverRestarts of a server that is stopped, one after the other, under clients that send all the time.
-func TestNothingIsLostOverRestarts(t *testing.T) {
+// TestServer_Restarts_LoseNothing of a server that is stopped, one after the other, under clients that send all the time.
+func TestServer_Restarts_LoseNothing(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what lies in the socket is lost elsewhere")
 	}
@@ -205,8 +205,8 @@ func TestNothingIsLostOverRestarts(t *testing.T) {
 	}
 }
 
-// TestASlowClient that reads nothing holds up nobody: its queue is full, and the others go on.
-func TestASlowClient(t *testing.T) {
+// TestServer_SlowClient_BlocksNobody that reads nothing holds up nobody: its queue is full, and the others go on.
+func TestServer_SlowClient_BlocksNobody(t *testing.T) {
 	for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
 		t.Run(policy.String(), func(t *testing.T) { aSlowClient(t, policy) })
 	}
@@ -271,7 +271,7 @@ func aSlowClientMisses(t *testing.T, s *duplex.Server) {
 	}
 }
 
-func TestSessions(t *testing.T) {
+func TestServer_Conns_YieldsOpenConnections(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if string(m.Data) == "close" {
@@ -321,8 +321,8 @@ func TestSessions(t *testing.T) {
 	until(t, "its client has noticed", func() bool { return s.Metrics().Accepted == 4 })
 }
 
-// TestHandlersFail, and cost their message alone; what is no message costs the connection.
-func TestHandlersFail(t *testing.T) {
+// TestServer_HandlerFails_CostsOneMessage, and cost their message alone; what is no message costs the connection.
+func TestServer_HandlerFails_CostsOneMessage(t *testing.T) {
 	address := path(t)
 	errs := make(chan error, 10)
 	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -366,7 +366,7 @@ func TestHandlersFail(t *testing.T) {
 	}
 }
 
-func TestClientAway(t *testing.T) {
+func TestClient_ServerAway_QueuesMessages(t *testing.T) {
 	address := path(t)
 	var states []udsipc.State
 	c := dial(t, address, udsipc.WithMaxBufferedWrites(3), udsipc.WithStateCallback(func(s udsipc.State, _ error) { states = append(states, s) }))
@@ -405,8 +405,8 @@ func TestClientAway(t *testing.T) {
 	}
 }
 
-// TestStopWithAStuckHandler returns with its context, and the handler's ends.
-func TestStopWithAStuckHandler(t *testing.T) {
+// TestServer_StopHungHandler_ReturnsWithContext returns with its context, and the handler's ends.
+func TestServer_StopHungHandler_ReturnsWithContext(t *testing.T) {
 	address := path(t)
 	entered := make(chan context.Context, 1)
 	s, err := duplex.NewServer(address, func(ctx context.Context, _ *duplex.ServerConn, _ duplex.Message) error {
@@ -437,8 +437,8 @@ func TestStopWithAStuckHandler(t *testing.T) {
 	}
 }
 
-// TestReceiveHoldsUp the server once nobody receives, instead of filling the memory.
-func TestReceiveHoldsUp(t *testing.T) {
+// TestClient_NoReceive_AppliesBackpressure the server once nobody receives, instead of filling the memory.
+func TestClient_NoReceive_AppliesBackpressure(t *testing.T) {
 	address := path(t)
 	var sent atomic.Int64
 	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -466,7 +466,7 @@ func TestReceiveHoldsUp(t *testing.T) {
 	stop(t, c) // Although the handler of what comes waits for room.
 }
 
-func TestBadArguments(t *testing.T) {
+func TestNew_BadArguments_AreErrors(t *testing.T) {
 	if _, err := duplex.NewServer("x", nil); !errors.Is(err, udsipc.ErrHandlerNil) {
 		t.Error(err)
 	}
@@ -500,8 +500,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestStopOverTCP: what was sent is handled, although the server still answers when the client closes.
-func TestStopOverTCP(t *testing.T) {
+// TestServer_StopTCP_HandlesWhatWasSent: what was sent is handled, although the server still answers when the client closes.
+func TestServer_StopTCP_HandlesWhatWasSent(t *testing.T) {
 	const messages = 5000
 	var handled atomic.Int64
 	s := serve(t, "tcp://127.0.0.1:0", func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -524,8 +524,8 @@ func TestStopOverTCP(t *testing.T) {
 	until(t, "all are handled", func() bool { return handled.Load() == messages })
 }
 
-// TestClientHandlersPanic, and cost their message alone.
-func TestClientHandlersPanic(t *testing.T) {
+// TestClient_HandlerPanics_CostsOneMessage, and cost their message alone.
+func TestClient_HandlerPanics_CostsOneMessage(t *testing.T) {
 	address := path(t)
 	serve(t, address, echo)
 	got, errs := make(chan uint32, 10), make(chan error, 10)
@@ -557,8 +557,8 @@ func TestClientHandlersPanic(t *testing.T) {
 	stop(t, c)
 }
 
-// TestHandlersThatEndTheirGoroutine cost their message alone, and leave no connection behind.
-func TestHandlersThatEndTheirGoroutine(t *testing.T) {
+// TestServer_HandlerGoexit_CostsOneMessage cost their message alone, and leave no connection behind.
+func TestServer_HandlerGoexit_CostsOneMessage(t *testing.T) {
 	address := path(t)
 	errs := make(chan error, 10)
 	s := serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -585,8 +585,8 @@ func TestHandlersThatEndTheirGoroutine(t *testing.T) {
 	until(t, "its connection is gone", func() bool { return s.Metrics().Connections == 0 })
 }
 
-// TestPauseReading reads nothing more, and holds no read memory, until it is let go on.
-func TestPauseReading(t *testing.T) {
+// TestServerConn_PauseReading_HoldsNoMemory reads nothing more, and holds no read memory, until it is let go on.
+func TestServerConn_PauseReading_HoldsNoMemory(t *testing.T) {
 	address := path(t)
 	const messages = 20
 	ready, handled := make(chan struct{}), make(chan uint32, messages)

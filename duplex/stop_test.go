@@ -16,8 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// TestAnswerBeforeTheCallbackReturns: a client's answer to the word of the end counts as soon as that was sent.
-func TestAnswerBeforeTheCallbackReturns(t *testing.T) {
+// TestServer_OnStop_AcceptsEarlyReply: a client's answer to the word of the end counts as soon as that was sent.
+func TestServer_OnStop_AcceptsEarlyReply(t *testing.T) {
 	const end, answer = 1, 2
 	address, answered := path(t), make(chan struct{})
 	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -67,8 +67,8 @@ func sessionsAre(tb testing.TB, s *duplex.Server, n int) {
 	})
 }
 
-// TestStopTellsOfWhatWasNotSent to a client that takes nothing and is left.
-func TestStopTellsOfWhatWasNotSent(t *testing.T) {
+// TestServer_StopSlowClient_ReportsUnsent to a client that takes nothing and is left.
+func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
 	address, reports := path(t), make(chan error, 10)
 	s := serve(t, address, echo, udsipc.WithStallTimeout(300*time.Millisecond),
 		udsipc.WithReaderErrorCallback(func(err error, _ string) { reports <- err }))
@@ -96,8 +96,8 @@ func TestStopTellsOfWhatWasNotSent(t *testing.T) {
 	}
 }
 
-// TestForcedStopBesideNewClients: whom the Listener lets in once Stop has given up is sent away as well.
-func TestForcedStopBesideNewClients(t *testing.T) {
+// TestServer_ForcedStop_ClosesNewClients: whom the Listener lets in once Stop has given up is sent away as well.
+func TestServer_ForcedStop_ClosesNewClients(t *testing.T) {
 	const clients = 20
 	address := path(t)
 	asked, answer := make(chan struct{}, clients), make(chan struct{})

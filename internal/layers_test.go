@@ -105,7 +105,7 @@ func skipped(path string) bool {
 	return err == nil
 }
 
-func TestImports(t *testing.T) {
+func TestLayers_Imports_GoOneWay(t *testing.T) {
 	seen := map[string]bool{}
 	for _, file := range sources(t) {
 		if slices.Contains(testOnly, file.folder) {
@@ -137,7 +137,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-func TestCalls(t *testing.T) {
+func TestLayers_Calls_AreAllowed(t *testing.T) {
 	started := map[string]int{}
 	for _, file := range sources(t) {
 		if slices.Contains(testOnly, file.folder) {
@@ -174,8 +174,8 @@ func checkCall(t *testing.T, name, call string) {
 	}
 }
 
-// TestNoDependency: the core requires nothing, and no other module of the repository uses its internal packages.
-func TestNoDependency(t *testing.T) {
+// TestModule_RequiresNothing: the core requires nothing, and no other module of the repository uses its internal packages.
+func TestModule_RequiresNothing(t *testing.T) {
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {
 		t.Fatal(err)

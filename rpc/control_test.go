@@ -32,8 +32,8 @@ func fillQueue(t *testing.T, c *ours.Client, entered <-chan struct{}) {
 	}
 }
 
-// TestCreditsAndCancelsPassAFullQueue: what frees or ends something at the server is not lost, and no stream stands still for it.
-func TestCreditsAndCancelsPassAFullQueue(t *testing.T) {
+// TestClient_FullQueue_SendsCreditsAndCancels: what frees or ends something at the server is not lost, and no stream stands still for it.
+func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
 	overTransports(t, func(t *testing.T, p *place) {
 		entered, release := make(chan struct{}, 1), make(chan struct{})
 		sent, over, called := make(chan struct{}, 3), make(chan struct{}), make(chan struct{})
@@ -92,8 +92,8 @@ func TestCreditsAndCancelsPassAFullQueue(t *testing.T) {
 	})
 }
 
-// TestAStreamFailsAtBothEnds, whichever end it is at which a message is too large.
-func TestAStreamFailsAtBothEnds(t *testing.T) {
+// TestStream_OversizedMessage_FailsAtBothEnds, whichever end it is at which a message is too large.
+func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 	const small = 1 << 20
 	for name, test := range map[string]struct {
 		server []udsipc.ReaderOption
@@ -138,8 +138,8 @@ func TestAStreamFailsAtBothEnds(t *testing.T) {
 	}
 }
 
-// TestAStreamWithoutAMessage that was too large for the client does not end in order, although its handler has returned.
-func TestAStreamWithoutAMessage(t *testing.T) {
+// TestStream_OversizedForClient_DoesNotEndInOrder that was too large for the client does not end in order, although its handler has returned.
+func TestStream_OversizedForClient_DoesNotEndInOrder(t *testing.T) {
 	const limit = 1 << 10
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {

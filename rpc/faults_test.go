@@ -37,8 +37,8 @@ func rawDial(tb testing.TB, address string) net.Conn {
 	return conn
 }
 
-// TestAClientThatReadsNothing has no more of its calls taken than the limit says, whether they run or wait to be answered.
-func TestAClientThatReadsNothing(t *testing.T) {
+// TestServer_ClientReadsNothing_LimitsItsCalls has no more of its calls taken than the limit says, whether they run or wait to be answered.
+func TestServer_ClientReadsNothing_LimitsItsCalls(t *testing.T) {
 	const limit = 100
 	address := path(t)
 	var handled atomic.Int64
@@ -65,8 +65,8 @@ func TestAClientThatReadsNothing(t *testing.T) {
 	conn.Close()
 }
 
-// TestOpenStreamBesideTheEnd: neither a Stop at that moment nor a server that ends calls before they are made locks the Client.
-func TestOpenStreamBesideTheEnd(t *testing.T) {
+// TestClient_OpenStreamDuringEnd_DoesNotDeadlock: neither a Stop at that moment nor a server that ends calls before they are made locks the Client.
+func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
 	address := path(t)
 	serve(t, address, nil)
 	for range 200 {
@@ -93,7 +93,7 @@ func TestOpenStreamBesideTheEnd(t *testing.T) {
 	}
 }
 
-func TestAServerThatEndsWhatIsNotThere(t *testing.T) {
+func TestClient_UnknownCallID_IsIgnored(t *testing.T) {
 	address := path(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
@@ -140,8 +140,8 @@ func TestAServerThatEndsWhatIsNotThere(t *testing.T) {
 	_ = c.Stop(ended) // What the server has not read yet does not matter.
 }
 
-// TestTooLarge: whatever is, and on which side ever, its caller is told, and the others go on.
-func TestTooLarge(t *testing.T) {
+// TestCall_Oversized_FailsWithTooLarge: whatever is, and on which side ever, its caller is told, and the others go on.
+func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 	const limit = 1 << 10
 	address, roomy := path(t), path(t)
 	handlers := func(s *ours.Server) {
@@ -207,8 +207,8 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestHandlersThatEndBadly have their call ended all the same.
-func TestHandlersThatEndBadly(t *testing.T) {
+// TestServer_HandlerFails_EndsItsCall have their call ended all the same.
+func TestServer_HandlerFails_EndsItsCall(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("goexit", func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil })
@@ -223,8 +223,8 @@ func TestHandlersThatEndBadly(t *testing.T) {
 	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
-// TestContextsEnd with what they are for: that of a notification when it is handled, that of a stream with the stream.
-func TestContextsEnd(t *testing.T) {
+// TestServer_Contexts_EndWithTheirCall with what they are for: that of a notification when it is handled, that of a stream with the stream.
+func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
 	address := path(t)
 	contexts := make(chan context.Context, 1)
 	serve(t, address, func(s *ours.Server) {
@@ -266,8 +266,8 @@ func TestContextsEnd(t *testing.T) {
 	}
 }
 
-// TestDeadClientsLeaveRoom although their handlers are stuck.
-func TestDeadClientsLeaveRoom(t *testing.T) {
+// TestServer_ClientsDie_FreesConnections although their handlers are stuck.
+func TestServer_ClientsDie_FreesConnections(t *testing.T) {
 	address := path(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
@@ -288,8 +288,8 @@ func TestDeadClientsLeaveRoom(t *testing.T) {
 	close(release)
 }
 
-// TestCallsThatWereGivenUp while the client was away are not made later.
-func TestCallsThatWereGivenUp(t *testing.T) {
+// TestClient_CanceledWhileAway_IsNotSent while the client was away are not made later.
+func TestClient_CanceledWhileAway_IsNotSent(t *testing.T) {
 	address := path(t)
 	c := dial(t, address, udsipc.WithMaxBufferedWrites(10))
 	for range 20 {
@@ -311,8 +311,8 @@ func TestCallsThatWereGivenUp(t *testing.T) {
 	}
 }
 
-// TestStreamInterceptors, and that a second Start waits until the interceptors of the first are in place.
-func TestStreamInterceptors(t *testing.T) {
+// TestServer_StreamInterceptors_WrapHandlers, and that a second Start waits until the interceptors of the first are in place.
+func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
 	address := path(t)
 	s, err := ours.NewServer(address)
 	if err != nil {
@@ -356,7 +356,7 @@ func TestStreamInterceptors(t *testing.T) {
 	stop(t, s)
 }
 
-func TestNothingMayBeDropped(t *testing.T) {
+func TestNew_DropOldest_IsError(t *testing.T) {
 	if _, err := ours.NewClient("x", udsipc.WithOverflow(udsipc.OverflowDropOldest)); err == nil {
 		t.Error("a Client drops requests")
 	}
@@ -368,8 +368,8 @@ func TestNothingMayBeDropped(t *testing.T) {
 	}
 }
 
-// TestSlowReaderGetsItsResponse although the server stops, and over TCP, where a socket that is closed takes back what it can.
-func TestSlowReaderGetsItsResponse(t *testing.T) {
+// TestServer_StopSlowClient_SendsResponse although the server stops, and over TCP, where a socket that is closed takes back what it can.
+func TestServer_StopSlowClient_SendsResponse(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 6<<20), nil })

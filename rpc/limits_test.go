@@ -49,8 +49,8 @@ func callWithin(tb testing.TB, c *ours.Client, limit time.Duration, method strin
 	}
 }
 
-// TestRequestsOfAClientThatReadsNothing do not have the calls of others refused.
-func TestRequestsOfAClientThatReadsNothing(t *testing.T) {
+// TestServer_ClientReadsNothing_BlocksNobody do not have the calls of others refused.
+func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 	const limit = 8 << 20
 	for _, silent := range []int{1, 5} {
 		address := path(t)
@@ -75,8 +75,8 @@ func TestRequestsOfAClientThatReadsNothing(t *testing.T) {
 	}
 }
 
-// TestNobodyHoldsReadMemory while a client leaves unread what it has asked for: large requests of others are read.
-func TestNobodyHoldsReadMemory(t *testing.T) {
+// TestServer_PausedReading_HoldsNoReadMemory while a client leaves unread what it has asked for: large requests of others are read.
+func TestServer_PausedReading_HoldsNoReadMemory(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
@@ -101,8 +101,8 @@ func TestNobodyHoldsReadMemory(t *testing.T) {
 	until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory <= 1<<20 })
 }
 
-// TestLimitOfAllCalls bounds those whose responses wait as well.
-func TestLimitOfAllCalls(t *testing.T) {
+// TestServer_MaxConcurrentCalls_CountsWaitingResponses bounds those whose responses wait as well.
+func TestServer_MaxConcurrentCalls_CountsWaitingResponses(t *testing.T) {
 	const limit, clients = 100, 20
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
@@ -125,8 +125,8 @@ func TestLimitOfAllCalls(t *testing.T) {
 	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 100))
 }
 
-// TestLimitMemoryOfStreams: messages that nobody receives count, and the stream that has too many fails at both ends.
-func TestLimitMemoryOfStreams(t *testing.T) {
+// TestServer_MaxMemory_BoundsStreams: messages that nobody receives count, and the stream that has too many fails at both ends.
+func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 	const limit, size = 8 << 20, 1 << 20
 	address := path(t)
 	over := make(chan error, 100)
@@ -175,8 +175,8 @@ func TestLimitMemoryOfStreams(t *testing.T) {
 	until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.ActiveCalls == 0 && m.RequestBytes == 0 })
 }
 
-// TestSilentClientIsLeft after WithStallTimeout, reported, and its calls end; one that reads is not.
-func TestSilentClientIsLeft(t *testing.T) {
+// TestServer_StallTimeout_EndsClient after WithStallTimeout, reported, and its calls end; one that reads is not.
+func TestServer_StallTimeout_EndsClient(t *testing.T) {
 	overTransports(t, func(t *testing.T, p *place) {
 		reported := make(chan error, 100)
 		s := p.serve(t, func(s *ours.Server) {
@@ -215,8 +215,8 @@ func TestSilentClientIsLeft(t *testing.T) {
 	})
 }
 
-// TestACallIsNoInactivity, however long it takes, nor is a stream that flows one way.
-func TestACallIsNoInactivity(t *testing.T) {
+// TestServer_LongCall_IsNotIdle, however long it takes, nor is a stream that flows one way.
+func TestServer_LongCall_IsNotIdle(t *testing.T) {
 	const idle = 50 * time.Millisecond
 	address := path(t)
 	s := serve(t, address, func(s *ours.Server) {
@@ -247,8 +247,8 @@ func TestACallIsNoInactivity(t *testing.T) {
 	until(t, "the idle connection is ended", func() bool { return s.Metrics().Connections == 0 })
 }
 
-// TestLongNames are cut in what is reported and in what the caller is told.
-func TestLongNames(t *testing.T) {
+// TestServer_LongMethodName_IsCut are cut in what is reported and in what the caller is told.
+func TestServer_LongMethodName_IsCut(t *testing.T) {
 	address := path(t)
 	reported := make(chan string, 10)
 	serve(t, address, nil, udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err.Error() }))
@@ -265,8 +265,8 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
-// TestErrorsForAClientThatReadsNothing are bounded as well: whose responses are let go, of that nothing more is read.
-func TestErrorsForAClientThatReadsNothing(t *testing.T) {
+// TestServer_ClientReadsNothing_BoundsErrors are bounded as well: whose responses are let go, of that nothing more is read.
+func TestServer_ClientReadsNothing_BoundsErrors(t *testing.T) {
 	const size, queue, calls = 100_000, 200_000, 20_000
 	address, ran := path(t), make(chan bool, 1)
 	s := serve(t, address, func(s *ours.Server) {

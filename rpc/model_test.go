@@ -264,8 +264,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return written, err
 }
 
-// TestCutAtEveryByte of a request and of its response: the call is lost, or was not sent and is answered later.
-func TestCutAtEveryByte(t *testing.T) {
+// TestCall_CutAtEveryByte_FailsOrCompletes of a request and of its response: the call is lost, or was not sent and is answered later.
+func TestCall_CutAtEveryByte_FailsOrCompletes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -304,7 +304,7 @@ func TestCutAtEveryByte(t *testing.T) {
 	}
 }
 
-func TestOverTLS(t *testing.T) {
+func TestCall_OverTLS_Works(t *testing.T) {
 	address := path(t)
 	server, client := testTLS(t)
 	serve(t, address, nil, udsipc.WithTLS(server))

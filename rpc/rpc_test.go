@@ -77,7 +77,7 @@ func until(tb testing.TB, what string, fact func() bool) {
 	}
 }
 
-func TestCall(t *testing.T) {
+func TestCall_ReturnsResponse(t *testing.T) {
 	addresses := map[string]string{"unix": path(t), "tcp": "tcp://127.0.0.1:0"}
 	if runtime.GOOS == "linux" {
 		addresses["abstract"] = fmt.Sprintf("@udsipc-rpc-test-%d", time.Now().UnixNano())
@@ -100,8 +100,8 @@ func TestCall(t *testing.T) {
 	}
 }
 
-// TestEachErrorHasItsCode: whatever goes wrong, the caller is told what.
-func TestEachErrorHasItsCode(t *testing.T) {
+// TestCall_EveryFailure_HasItsCode: whatever goes wrong, the caller is told what.
+func TestCall_EveryFailure_HasItsCode(t *testing.T) {
 	address := path(t)
 	reported := make(chan error, 10)
 	serve(t, address, func(s *ours.Server) {
@@ -152,8 +152,8 @@ func TestEachErrorHasItsCode(t *testing.T) {
 	}
 }
 
-// TestManyCallsAtOnce over one connection, answered in the opposite order.
-func TestManyCallsAtOnce(t *testing.T) {
+// TestClient_ManyCalls_ShareConnection over one connection, answered in the opposite order.
+func TestClient_ManyCalls_ShareConnection(t *testing.T) {
 	const calls = 10_000
 	address := path(t)
 	var waiting atomic.Int64
@@ -184,7 +184,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
-func TestLimitCalls(t *testing.T) {
+func TestServer_MaxConcurrentCalls_Rejects(t *testing.T) {
 	address := path(t)
 	release := make(chan struct{})
 	s := serve(t, address, func(s *ours.Server) {
@@ -218,8 +218,8 @@ func TestLimitCalls(t *testing.T) {
 	}
 }
 
-// TestCancelReachesTheHandler, as a deadline does, and the death of the client.
-func TestCancelReachesTheHandler(t *testing.T) {
+// TestCall_Cancel_ReachesHandler, as a deadline does, and the death of the client.
+func TestCall_Cancel_ReachesHandler(t *testing.T) {
 	address := path(t)
 	entered, left := make(chan context.Context, 1), make(chan error, 1)
 	s := serve(t, address, func(s *ours.Server) {
@@ -275,7 +275,7 @@ func TestCancelReachesTheHandler(t *testing.T) {
 	})
 }
 
-func TestWhoCalls(t *testing.T) {
+func TestPeerFromContext_ReturnsCaller(t *testing.T) {
 	address := path(t)
 	var seen []string
 	serve(t, address, func(s *ours.Server) {
@@ -315,7 +315,7 @@ func TestWhoCalls(t *testing.T) {
 	}
 }
 
-func TestNotify(t *testing.T) {
+func TestClient_Notify_IsHandledInOrder(t *testing.T) {
 	address := path(t)
 	got := make(chan string, 100)
 	serve(t, address, func(s *ours.Server) {
@@ -334,8 +334,8 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// TestGracefulStop finishes the calls under way, those that lie in the socket included, and loses none.
-func TestGracefulStop(t *testing.T) {
+// TestServer_Stop_FinishesCalls finishes the calls under way, those that lie in the socket included, and loses none.
+func TestServer_Stop_FinishesCalls(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what lies in the socket is lost elsewhere")
 	}
@@ -395,9 +395,9 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
-// TestLostConnection: only the calls fail that were sent, those marked idempotent are sent again, and those that were
+// TestClient_ConnectionLost_FailsSentCalls: only the calls fail that were sent, those marked idempotent are sent again, and those that were
 // not sent wait.
-func TestLostConnection(t *testing.T) {
+func TestClient_ConnectionLost_FailsSentCalls(t *testing.T) {
 	address := path(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
@@ -432,7 +432,7 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForCalls(t *testing.T) {
+func TestClient_Stop_WaitsForCalls(t *testing.T) {
 	address := path(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
@@ -457,7 +457,7 @@ func TestStopWaitsForCalls(t *testing.T) {
 	}
 }
 
-func TestStream(t *testing.T) {
+func TestStream_CarriesBothDirections(t *testing.T) {
 	address := path(t)
 	ended := make(chan error, 10)
 	serve(t, address, func(s *ours.Server) {

@@ -16,9 +16,9 @@ import (
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
-// TestCallsOverRestarts: a server that stops finishes what was sent to it, over every transport, and what was not sent waits for the
+// TestServer_Restarts_LoseNoCall: a server that stops finishes what was sent to it, over every transport, and what was not sent waits for the
 // next. No call is lost, none is handled twice.
-func TestCallsOverRestarts(t *testing.T) {
+func TestServer_Restarts_LoseNoCall(t *testing.T) {
 	const restarts, callers = 8, 8
 	overTransports(t, func(t *testing.T, p *place) {
 		var handled, notified sync.Map
@@ -85,9 +85,9 @@ func TestCallsOverRestarts(t *testing.T) {
 	})
 }
 
-// TestStreamOverAStop: what a handler sends after the stop has begun arrives, however much more than the window it is, and
+// TestStream_ServerStops_DeliversEverything: what a handler sends after the stop has begun arrives, however much more than the window it is, and
 // what the client had sent before is received.
-func TestStreamOverAStop(t *testing.T) {
+func TestStream_ServerStops_DeliversEverything(t *testing.T) {
 	const messages, size = 100, 64 << 10
 	overTransports(t, func(t *testing.T, p *place) {
 		received := make(chan int, 1)
@@ -144,8 +144,8 @@ func TestStreamOverAStop(t *testing.T) {
 	})
 }
 
-// TestStreamThatHasEndedInOrder says so although its connection has ended before the last message was received.
-func TestStreamThatHasEndedInOrder(t *testing.T) {
+// TestStream_EndedInOrder_ReadsEOF says so although its connection has ended before the last message was received.
+func TestStream_EndedInOrder_ReadsEOF(t *testing.T) {
 	const messages = 10
 	overTransports(t, func(t *testing.T, p *place) {
 		s := p.serve(t, func(s *ours.Server) {
@@ -185,8 +185,8 @@ func TestStreamThatHasEndedInOrder(t *testing.T) {
 	})
 }
 
-// TestMessagesBeforeAnError arrive before it.
-func TestMessagesBeforeAnError(t *testing.T) {
+// TestStream_Error_FollowsMessages arrive before it.
+func TestStream_Error_FollowsMessages(t *testing.T) {
 	const messages = 40 // Two windows and more.
 	overTransports(t, func(t *testing.T, p *place) {
 		p.serve(t, func(s *ours.Server) {
@@ -217,8 +217,8 @@ func TestMessagesBeforeAnError(t *testing.T) {
 	})
 }
 
-// TestStopWithAClientThatDoesNotAnswer the goodbye: it ends all the same, and what the client had sent is answered.
-func TestStopWithAClientThatDoesNotAnswer(t *testing.T) {
+// TestServer_StopSilentClient_Ends the goodbye: it ends all the same, and what the client had sent is answered.
+func TestServer_StopSilentClient_Ends(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, nil)
 	conn, err := udsipc.Dial(t.Context(), address)
@@ -246,8 +246,8 @@ func TestStopWithAClientThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// TestGoodbyeOfAnEarlierConnection, which comes late, is not taken for the answer: what follows it is handled.
-func TestGoodbyeOfAnEarlierConnection(t *testing.T) {
+// TestServer_StaleGoodbyeReply_IsIgnored, which comes late, is not taken for the answer: what follows it is handled.
+func TestServer_StaleGoodbyeReply_IsIgnored(t *testing.T) {
 	address := path(t)
 	s := serve(t, address, nil)
 	conn, err := udsipc.Dial(t.Context(), address)

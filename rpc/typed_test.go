@@ -14,7 +14,7 @@ import (
 
 type sum struct{ A, B int }
 
-func TestTypedCall(t *testing.T) {
+func TestCall_Typed_Decodes(t *testing.T) {
 	address := path(t)
 	sums, ints := codec.JSON[sum](), codec.JSON[int]()
 	serve(t, address, func(s *ours.Server) {
@@ -40,8 +40,8 @@ func TestTypedCall(t *testing.T) {
 	}
 }
 
-// TestWire is the vector of docs/PROTOCOL.md.
-func TestWire(t *testing.T) {
+// TestDocs_RPCVectors_Match is the vector of docs/PROTOCOL.md.
+func TestDocs_RPCVectors_Match(t *testing.T) {
 	address := path(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
@@ -71,8 +71,8 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// TestCallAllocates twice: the call at the server, and the response at the client.
-func TestCallAllocates(t *testing.T) {
+// TestCall_AllocatesTwice twice: the call at the server, and the response at the client.
+func TestCall_AllocatesTwice(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and empties pools")
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/udsipc/udsipc/rpc"
 )
 
-func TestRoundTrip(t *testing.T) {
+func TestCodec_RoundTrips(t *testing.T) {
 	c := protobuf.Codec[durationpb.Duration]()
 	want := &durationpb.Duration{Seconds: 3, Nanos: 4}
 	b, err := c.Append([]byte("before"), want)
@@ -30,7 +30,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-func TestCall(t *testing.T) {
+func TestCall_ReturnsResponse(t *testing.T) {
 	address := filepath.Join(t.TempDir(), "s")
 	requests, responses := protobuf.Codec[wrapperspb.StringValue](), protobuf.Codec[wrapperspb.Int64Value]()
 	s, err := rpc.NewServer(address)

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestEveryLineArrives(t *testing.T) {
+func TestConduct_EveryLine_Arrives(t *testing.T) {
 	folder := t.TempDir()
 	lines := 0
 	for i := range 7 {
@@ -53,7 +53,7 @@ func TestEveryLineArrives(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongIsSaid(t *testing.T) {
+func TestCompare_Differences_AreErrors(t *testing.T) {
 	var want written
 	var got collected
 	for writer := range byte(writers) {
@@ -83,7 +83,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 }
 
-func TestNoText(t *testing.T) {
+func TestConduct_EmptyFolder_IsError(t *testing.T) {
 	if err := conduct(context.Background(), t.TempDir(), &bytes.Buffer{}); err == nil {
 		t.Error("an empty folder is streamed")
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-func TestEachRecordIsAMessage(t *testing.T) {
+func TestHandler_EachRecord_IsOneMessage(t *testing.T) {
 	var out bytes.Buffer
 	if err := demonstrate(&out); err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func TestEachRecordIsAMessage(t *testing.T) {
 	}
 }
 
-func TestRefusedRecordsAreCounted(t *testing.T) {
+func TestHandler_RefusedRecords_AreCounted(t *testing.T) {
 	w, err := udsipc.NewWriter("/nonexistent/log.sock", udsipc.WithMaxBufferedWrites(1))
 	if err != nil {
 		t.Fatal(err)

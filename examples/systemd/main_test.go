@@ -14,7 +14,7 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-func TestMessagesBecomeLines(t *testing.T) {
+func TestCollector_Messages_BecomeLines(t *testing.T) {
 	for name, how := range map[string]os.Signal{"stop": syscall.SIGTERM, "restart, without systemd": handOver} {
 		t.Run(name, func(t *testing.T) { becomeLines(t, how) })
 	}
@@ -51,8 +51,8 @@ func becomeLines(t *testing.T, how os.Signal) {
 	}
 }
 
-// TestUnits has systemd look at the units: it finds nothing wrong, and little that is exposed.
-func TestUnits(t *testing.T) {
+// TestUnits_PassSystemdAnalyze has systemd look at the units: it finds nothing wrong, and little that is exposed.
+func TestUnits_PassSystemdAnalyze(t *testing.T) {
 	program, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		if os.Getenv("UDSIPC_TEST_SYSTEMD") != "" {

@@ -55,8 +55,8 @@ var want = []string{
 	"step: s.n, s.open = max(a, 1), true -> s.n, s.open = min(a, 1), true",
 }
 
-// TestFindsMutants: all that compile, and no other.
-func TestFindsMutants(t *testing.T) {
+// TestChoose_FindsAllThatCompile: all that compile, and no other.
+func TestChoose_FindsAllThatCompile(t *testing.T) {
 	p := victim(t, source, "")
 	chosen, _ := choose(p, nil, options{files: "*.go"})
 	var got []string
@@ -69,8 +69,8 @@ func TestFindsMutants(t *testing.T) {
 	}
 }
 
-// TestSampleIsTheSeeds: a seed gives the same mutants again, and another one gives others.
-func TestSampleIsTheSeeds(t *testing.T) {
+// TestChoose_SameSeed_GivesSameSample: a seed gives the same mutants again, and another one gives others.
+func TestChoose_SameSeed_GivesSameSample(t *testing.T) {
 	p := victim(t, source, "")
 	sample := func(seed uint64) (all string) {
 		chosen, _ := choose(p, nil, options{files: "*.go", seed: seed, n: 5})
@@ -84,8 +84,8 @@ func TestSampleIsTheSeeds(t *testing.T) {
 	}
 }
 
-// TestCounts tries mutants that are noticed, that survive, and that never end.
-func TestCounts(t *testing.T) {
+// TestRun_CountsResults tries mutants that are noticed, that survive, and that never end.
+func TestRun_CountsResults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles each mutant")
 	}
@@ -129,7 +129,7 @@ func TestSum(t *testing.T) {
 	}
 }
 
-func TestEquivalents(t *testing.T) {
+func TestEquivalents_Parse(t *testing.T) {
 	e, err := parseEquivalents("# About.\n\na.go Take\n- x < y {\n+ x <= y {\nBecause.\n\nb.go,d/b.go warm\n- *\n+ *\nSpeed.\n\nc.go put\n- z++\n+ *\nFor now.\n")
 	if err != nil {
 		t.Fatal(err)

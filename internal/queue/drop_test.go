@@ -15,8 +15,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestQueueDropsOldest: as many as are needed and no more, never what a connection has begun to take.
-func TestQueueDropsOldest(t *testing.T) {
+// TestQueue_DropOldest_MakesSpace: as many as are needed and no more, never what a connection has begun to take.
+func TestQueue_DropOldest_MakesSpace(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 4, Bytes: 20, DropOldest: true})
 	q.push("a", "b", "c", "d", "e") // By messages.
 	q.tallies(tally(5, 0, 0, 1, 0, 0, 4, 8, 0))
@@ -37,8 +37,8 @@ func TestQueueDropsOldest(t *testing.T) {
 	q.tallies(tally(11, 2, 3, 4, 0, 0, 4, 8, 0))
 }
 
-// TestQueueDropsBehindWhatIsSent: the first piece, of which the connection has a part, stays; the next one goes.
-func TestQueueDropsBehindWhatIsSent(t *testing.T) {
+// TestQueue_DropOldest_SkipsSentMessages: the first piece, of which the connection has a part, stays; the next one goes.
+func TestQueue_DropOldest_SkipsSentMessages(t *testing.T) {
 	large := sized(70_000)
 	q := queueOf(t, queue.Limits{Messages: 3, DropOldest: true})
 	q.push("a", large)
@@ -53,8 +53,8 @@ func TestQueueDropsBehindWhatIsSent(t *testing.T) {
 	q.takes(frame("d"), frame("e"))
 }
 
-// TestQueueFillsOnAfterADrop: what is dropped before it does not end the piece that is being filled.
-func TestQueueFillsOnAfterADrop(t *testing.T) {
+// TestQueue_DropBefore_KeepsFillingPiece: what is dropped before it does not end the piece that is being filled.
+func TestQueue_DropBefore_KeepsFillingPiece(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 3, DropOldest: true})
 	q.push(sized(70_000), "b", "c", "d", "e")
 	if n, _ := q.Segments(); n != 1 {
@@ -63,8 +63,8 @@ func TestQueueFillsOnAfterADrop(t *testing.T) {
 	q.takes(frame("c"), frame("d"), frame("e"))
 }
 
-// TestQueueDropsWhileWriting: what is being written stays, and what makes no room is not dropped.
-func TestQueueDropsWhileWriting(t *testing.T) {
+// TestQueue_DropOldest_SkipsWrittenMessages: what is being written stays, and what makes no room is not dropped.
+func TestQueue_DropOldest_SkipsWrittenMessages(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 3, Bytes: 100, DropOldest: true})
 	q.push("a", "b")
 	q.takes(frame("a"), frame("b"))
@@ -79,8 +79,8 @@ func TestQueueDropsWhileWriting(t *testing.T) {
 	}
 }
 
-// TestQueueDropsNothingThatWasSentWithAcks: a message that has a number keeps it.
-func TestQueueDropsNothingThatWasSentWithAcks(t *testing.T) {
+// TestQueue_DropOldestWithAcks_KeepsSentMessages: a message that has a number keeps it.
+func TestQueue_DropOldestWithAcks_KeepsSentMessages(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 3, Bytes: 100, DropOldest: true, Acks: true})
 	q.push("a", "b")
 	q.sends(2)
@@ -100,8 +100,8 @@ func TestQueueDropsNothingThatWasSentWithAcks(t *testing.T) {
 	q.tallies(tally(8, 2, 4, 1, 0, 0, 3, 6, 0))
 }
 
-// TestQueueControlMessages are dropped if nothing else is queued, and counted apart.
-func TestQueueControlMessages(t *testing.T) {
+// TestQueue_ControlMessages_PassLimits are dropped if nothing else is queued, and counted apart.
+func TestQueue_ControlMessages_PassLimits(t *testing.T) {
 	large := sized(queue.ChunkSize + 1)
 	for _, test := range []struct {
 		what     string
@@ -156,9 +156,9 @@ func TestQueueControlMessages(t *testing.T) {
 	}
 }
 
-// TestQueueExpiry: a message is dropped by itself when it is older than the limit, a millisecond later at most, and the
+// TestQueue_Expiry_DropsOldMessages: a message is dropped by itself when it is older than the limit, a millisecond later at most, and the
 // goroutine that drains is told.
-func TestQueueExpiry(t *testing.T) {
+func TestQueue_Expiry_DropsOldMessages(t *testing.T) {
 	for _, acks := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			const age = 100 * time.Millisecond
@@ -210,8 +210,8 @@ func TestQueueExpiry(t *testing.T) {
 	}
 }
 
-// TestQueueExpiryIsSeenAtOnce: whoever looks does not wait for the timer, whose steps are a millisecond.
-func TestQueueExpiryIsSeenAtOnce(t *testing.T) {
+// TestQueue_Expiry_IsCountedAtOnce: whoever looks does not wait for the timer, whose steps are a millisecond.
+func TestQueue_Expiry_IsCountedAtOnce(t *testing.T) {
 	const age = 20 * time.Microsecond
 	for name, look := range map[string]func(q testQueue) bool{
 		"ReadCounts": func(q testQueue) bool { return q.ReadCounts().Queued == 0 },
@@ -272,8 +272,8 @@ func TestQueueExpiryIsSeenAtOnce(t *testing.T) {
 	})
 }
 
-// TestQueueTimer runs for messages that age, however little, and for no others.
-func TestQueueTimer(t *testing.T) {
+// TestQueue_ExpiryTimer_Fires runs for messages that age, however little, and for no others.
+func TestQueue_ExpiryTimer_Fires(t *testing.T) {
 	for _, age := range []time.Duration{0, 1, 2} {
 		synctest.Test(t, func(t *testing.T) {
 			q := queueOf(t, queue.Limits{MaxAge: age})
@@ -287,8 +287,8 @@ func TestQueueTimer(t *testing.T) {
 	}
 }
 
-// TestQueueGrain: messages share a piece if their times differ by less than a 64th of the age limit, or a millisecond.
-func TestQueueGrain(t *testing.T) {
+// TestQueue_AgeResolution_IsBounded: messages share a piece if their times differ by less than a 64th of the age limit, or a millisecond.
+func TestQueue_AgeResolution_IsBounded(t *testing.T) {
 	for _, test := range []struct{ age, grain time.Duration }{{64 * time.Second, time.Millisecond}, {64_000_000, time.Millisecond}, {6400, 100}} {
 		synctest.Test(t, func(t *testing.T) {
 			q := queueOf(t, queue.Limits{MaxAge: test.age})
@@ -310,8 +310,8 @@ func TestQueueGrain(t *testing.T) {
 	}
 }
 
-// TestQueueSetAside takes the oldest message out, if it still is the one.
-func TestQueueSetAside(t *testing.T) {
+// TestQueue_RemoveHead_ReturnsCopy takes the oldest message out, if it still is the one.
+func TestQueue_RemoveHead_ReturnsCopy(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	if _, ok := q.RemoveHead(1); ok {
 		t.Error("something was set aside of nothing")
@@ -341,8 +341,8 @@ func TestQueueSetAside(t *testing.T) {
 	q.tallies(tally(2, 0, 0, 0, 0, 2, 0, 0, 0))
 }
 
-// TestQueueSeal: all that is left is visited, in order, and is undelivered.
-func TestQueueSeal(t *testing.T) {
+// TestQueue_DiscardAll_ReturnsEverything: all that is left is visited, in order, and is undelivered.
+func TestQueue_DiscardAll_ReturnsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Messages: 5, Acks: true, MaxAge: time.Hour})
 		q.push("a", "", sized(70_000), "d")
@@ -389,8 +389,8 @@ func TestQueueSeal(t *testing.T) {
 	})
 }
 
-// TestQueueClose refuses what comes, and tells who waits for room; what is there stays.
-func TestQueueClose(t *testing.T) {
+// TestQueue_Close_RejectsMessages refuses what comes, and tells who waits for room; what is there stays.
+func TestQueue_Close_RejectsMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Messages: 1})
 		q.push("a")

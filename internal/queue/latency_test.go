@@ -10,8 +10,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestPercentiles are never below the true ones, and exact to a quarter.
-func TestPercentiles(t *testing.T) {
+// TestHistogram_Percentiles_AreWithinAQuarter are never below the true ones, and exact to a quarter.
+func TestHistogram_Percentiles_AreWithinAQuarter(t *testing.T) {
 	var times []time.Duration
 	for n := range 1000 {
 		times = append(times, time.Duration(n+1)*time.Microsecond)
@@ -36,8 +36,8 @@ func TestPercentiles(t *testing.T) {
 	}
 }
 
-// TestPercentilesAreExactInClasses: a percentile is the end of the class that its time lies in, or the largest time.
-func TestPercentilesAreExactInClasses(t *testing.T) {
+// TestHistogram_ClassBounds_AreExact: a percentile is the end of the class that its time lies in, or the largest time.
+func TestHistogram_ClassBounds_AreExact(t *testing.T) {
 	const large = time.Duration(math.MaxInt64)
 	for _, test := range []struct{ time, end time.Duration }{
 		{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 9}, {9, 9}, {10, 11}, {11, 11}, {12, 13}, {14, 15}, {15, 15},
@@ -51,8 +51,8 @@ func TestPercentilesAreExactInClasses(t *testing.T) {
 	}
 }
 
-// TestPercentilesCount: the half of the times do not exceed the one, 99 of 100 not the other.
-func TestPercentilesCount(t *testing.T) {
+// TestHistogram_Count_IsExact: the half of the times do not exceed the one, 99 of 100 not the other.
+func TestHistogram_Count_IsExact(t *testing.T) {
 	for _, test := range []struct{ low, high int }{{1, 1}, {49, 51}, {50, 50}, {51, 49}, {98, 2}, {99, 1}, {100, 0}, {0, 100}, {198, 2}, {197, 3}} {
 		var all []time.Duration
 		for range test.low {

@@ -17,8 +17,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestQueuePutTellsWhoDrains: the first message into an idle queue says so, whichever way it comes in, and no other.
-func TestQueuePutTellsWhoDrains(t *testing.T) {
+// TestQueue_Enqueue_ReportsIdleSender: the first message into an idle queue says so, whichever way it comes in, and no other.
+func TestQueue_Enqueue_ReportsIdleSender(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		message := []byte("m")
 		if large {
@@ -52,8 +52,8 @@ func TestQueuePutTellsWhoDrains(t *testing.T) {
 	}
 }
 
-// TestQueuePushWakes: the goroutine that drains is woken by the first message after it has found nothing.
-func TestQueuePushWakes(t *testing.T) {
+// TestQueue_Enqueue_WakesSender: the goroutine that drains is woken by the first message after it has found nothing.
+func TestQueue_Enqueue_WakesSender(t *testing.T) {
 	for name, push := range map[string]func(*queue.Queue) error{
 		"Push":     func(q *queue.Queue) error { return q.EnqueueAndWake([]byte("m")) },
 		"PushWait": func(q *queue.Queue) error { return q.EnqueueWaitAndWake(t.Context(), []byte("m")) },
@@ -74,8 +74,8 @@ func TestQueuePushWakes(t *testing.T) {
 	}
 }
 
-// TestQueueBounds: each bound may be reached and not passed, and what is refused is counted once.
-func TestQueueBounds(t *testing.T) {
+// TestQueue_Limits_RejectMessages: each bound may be reached and not passed, and what is refused is counted once.
+func TestQueue_Limits_RejectMessages(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 2, Bytes: 10})
 	q.push("a", "b")
 	if number, idle, err := q.Enqueue(nil); number != 0 || idle || !errors.Is(err, errdefs.ErrBufferFull) {
@@ -103,8 +103,8 @@ func TestQueueBounds(t *testing.T) {
 	q.tallies(tally(7, 3, 7, 0, 0, 0, 0, 0, 0))
 }
 
-// TestQueuePromise: room that is promised is taken, by messages and by bytes, until the message is there.
-func TestQueuePromise(t *testing.T) {
+// TestQueue_LargeMessage_ReservesSpace: room that is promised is taken, by messages and by bytes, until the message is there.
+func TestQueue_LargeMessage_ReservesSpace(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 2, Bytes: 100_000, Undrained: true})
 	message := sized(70_000)
 	q.ReserveRoom(70_000)
@@ -135,8 +135,8 @@ func TestQueuePromise(t *testing.T) {
 	}
 }
 
-// TestQueueBoundsDoNotHoldForAll: control messages and those that have their bounds elsewhere come in always.
-func TestQueueBoundsDoNotHoldForAll(t *testing.T) {
+// TestQueue_UnboundedMessages_PassLimits: control messages and those that have their bounds elsewhere come in always.
+func TestQueue_UnboundedMessages_PassLimits(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 1, Bytes: 5})
 	q.push("a")
 	for number, message := range []string{"control", sized(queue.ChunkSize), sized(queue.ChunkSize + 1)} {
@@ -150,8 +150,8 @@ func TestQueueBoundsDoNotHoldForAll(t *testing.T) {
 	q.sends(7)
 }
 
-// TestQueuePutWaitIsServed: who waits for room gets its number, hears whether it has to drain, and its message is copied.
-func TestQueuePutWaitIsServed(t *testing.T) {
+// TestQueue_EnqueueWait_IsServed: who waits for room gets its number, hears whether it has to drain, and its message is copied.
+func TestQueue_EnqueueWait_IsServed(t *testing.T) {
 	for _, size := range []int{5, queue.ChunkSize, queue.ChunkSize + 1} {
 		for _, idle := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
@@ -189,8 +189,8 @@ func TestQueuePutWaitIsServed(t *testing.T) {
 	}
 }
 
-// TestQueueKeepsSomePlaces in line to use them again, and no more.
-func TestQueueKeepsSomePlaces(t *testing.T) {
+// TestQueue_Places_AreReused in line to use them again, and no more.
+func TestQueue_Places_AreReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Messages: 1})
 		q.push("a")
@@ -208,8 +208,8 @@ func TestQueueKeepsSomePlaces(t *testing.T) {
 	})
 }
 
-// TestQueuePushWaitWakes: the one who was served wakes the goroutine that drains, if that has found nothing.
-func TestQueuePushWaitWakes(t *testing.T) {
+// TestQueue_EnqueueWait_WakesSender: the one who was served wakes the goroutine that drains, if that has found nothing.
+func TestQueue_EnqueueWait_WakesSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Messages: 1, Acks: true})
 		q.push("first")
@@ -225,8 +225,8 @@ func TestQueuePushWaitWakes(t *testing.T) {
 	})
 }
 
-// TestQueuePutWaitGivesUp: the error is the context's cause, it is counted, and the next in line may need less room.
-func TestQueuePutWaitGivesUp(t *testing.T) {
+// TestQueue_EnqueueWaitContextEnds_Returns: the error is the context's cause, it is counted, and the next in line may need less room.
+func TestQueue_EnqueueWaitContextEnds_Returns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Bytes: 10})
 		q.push("1234") // 5 bytes.
@@ -258,9 +258,9 @@ func TestQueuePutWaitGivesUp(t *testing.T) {
 	})
 }
 
-// TestQueuePutWaitServedInTheEnd: one that is served in the moment in which its context ends is accepted or refused, and
+// TestQueue_Close_EndsEnqueueWait: one that is served in the moment in which its context ends is accepted or refused, and
 // counted so.
-func TestQueuePutWaitServedInTheEnd(t *testing.T) {
+func TestQueue_Close_EndsEnqueueWait(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 1})
 	var accepted, refused uint64
 	for range 300 {
@@ -290,8 +290,8 @@ func TestQueuePutWaitServedInTheEnd(t *testing.T) {
 	q.tallies(tally(accepted, refused, accepted, 0, 0, 0, 0, 0, 0))
 }
 
-// TestQueueOfManyProducers: none gets in the way of another.
-func TestQueueOfManyProducers(t *testing.T) {
+// TestQueue_ManyProducers_KeepTheirOrder: none gets in the way of another.
+func TestQueue_ManyProducers_KeepTheirOrder(t *testing.T) {
 	const producers, each = 8, 2000
 	q := queueOf(t, queue.Limits{Messages: producers * each})
 	var all sync.WaitGroup
@@ -328,9 +328,9 @@ func drained(q testQueue) (all []string) {
 	}
 }
 
-// TestQueueChunks: small messages share a chunk to its last byte; one that leaves too little of it has memory of its own,
+// TestQueue_Chunks_HoldManyMessages: small messages share a chunk to its last byte; one that leaves too little of it has memory of its own,
 // and the next small one goes on in the chunk.
-func TestQueueChunks(t *testing.T) {
+func TestQueue_Chunks_HoldManyMessages(t *testing.T) {
 	half := queue.ChunkSize / 2
 	for _, test := range []struct {
 		sizes    []int
@@ -365,8 +365,8 @@ func TestQueueChunks(t *testing.T) {
 	}
 }
 
-// TestQueueMemoryIsUsedAgain: what goes through a queue costs no memory, and an empty queue keeps no chunk.
-func TestQueueMemoryIsUsedAgain(t *testing.T) {
+// TestQueue_Memory_IsReused: what goes through a queue costs no memory, and an empty queue keeps no chunk.
+func TestQueue_Memory_IsReused(t *testing.T) {
 	for _, acks := range []bool{false, true} {
 		for _, size := range []int{100, 40_000, 70_000} {
 			q := queueOf(t, queue.Limits{Acks: acks})

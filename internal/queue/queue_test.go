@@ -23,13 +23,13 @@ import (
 )
 
 var (
-	queueSeeds = flag.Int("queue.seeds", 1000, "how many histories TestQueueModel tries")
+	queueSeeds = flag.Int("queue.seeds", 1000, "how many histories TestQueue_RandomHistories_KeepInvariants tries")
 	queueFirst = flag.Uint64("queue.seed", 1, "its first seed")
 )
 
-// TestQueueModel tries random histories of a queue: writes that wait, or not, or must not, flushes, writes to a
+// TestQueue_RandomHistories_KeepInvariants tries random histories of a queue: writes that wait, or not, or must not, flushes, writes to a
 // connection that stop anywhere, acknowledgements, lost connections, limits, dropping, time, contexts that end.
-func TestQueueModel(t *testing.T) {
+func TestQueue_RandomHistories_KeepInvariants(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(*queueSeeds)
 	if testing.Short() {
@@ -467,9 +467,9 @@ func (h *history) fill() {
 	}
 }
 
-// TestDroppingIsNotQuadratic: to drop a message costs the same in a long queue and a short one, also behind
+// TestQueue_DropOldest_TakesConstantTime: to drop a message costs the same in a long queue and a short one, also behind
 // messages that were sent.
-func TestDroppingIsNotQuadratic(t *testing.T) {
+func TestQueue_DropOldest_TakesConstantTime(t *testing.T) {
 	cost := func(messages uint64) time.Duration {
 		q := queueOf(t, queue.Limits{Messages: messages, Bytes: 1 << 30, DropOldest: true, Acks: true, MaxAge: time.Hour})
 		push := func() {
@@ -506,8 +506,8 @@ func TestDroppingIsNotQuadratic(t *testing.T) {
 	}
 }
 
-// TestQueueMemory: the bound of the queue in bytes is one of its memory too, to within a half.
-func TestQueueMemory(t *testing.T) {
+// TestQueue_Bytes_BoundMemory: the bound of the queue in bytes is one of its memory too, to within a half.
+func TestQueue_Bytes_BoundMemory(t *testing.T) {
 	const bound = 16 << 20
 	for _, size := range []int{1000, 16 << 10, 22 << 10, 33 << 10, 63 << 10, 65 << 10, 129 << 10, 1<<20 + 1} {
 		q := queueOf(t, queue.Limits{Messages: bound, Bytes: bound})
@@ -531,9 +531,9 @@ func bytesInUse() uint64 {
 	return stats.HeapAlloc
 }
 
-// TestBuffersFit: a buffer is as large as it was asked for, and at most an eighth larger, and that of the pool it goes
+// TestBuffers_Sizes_FitWithinAnEighth: a buffer is as large as it was asked for, and at most an eighth larger, and that of the pool it goes
 // back to.
-func TestBuffersFit(t *testing.T) {
+func TestBuffers_Sizes_FitWithinAnEighth(t *testing.T) {
 	for size := 513; size < 40<<20; size += 1 + size/50 {
 		for _, size := range []int{size, size &^ 0x3ff, size&^0x3ff + 1, size | 0x3ff} {
 			length, pool := buffers.Size(size)
@@ -548,8 +548,8 @@ func TestBuffersFit(t *testing.T) {
 	}
 }
 
-// TestSetAsideTakesNoOther: the message that is to be set aside was dropped meanwhile.
-func TestSetAsideTakesNoOther(t *testing.T) {
+// TestQueue_RemoveHeadOfDropped_RemovesNoOther: the message that is to be set aside was dropped meanwhile.
+func TestQueue_RemoveHeadOfDropped_RemovesNoOther(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 2, Bytes: 1 << 20, DropOldest: true})
 	push := func(text string) {
 		if err := q.EnqueueAndWake([]byte(text)); err != nil {

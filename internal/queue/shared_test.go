@@ -16,8 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestSharedRoomFits at each limit of what one queue may have beside others.
-func TestSharedRoomFits(t *testing.T) {
+// TestSharedLimit_Fits_ReturnsShare at each limit of what one queue may have beside others.
+func TestSharedLimit_Fits_ReturnsShare(t *testing.T) {
 	const free, limit = queue.ChunkSize, 1 << 20
 	for _, test := range []struct {
 		what                  string
@@ -80,8 +80,8 @@ func wantUsed(t *testing.T, room *queue.SharedLimit, bytes int64, waiting int) {
 
 const freeBytes = queue.ChunkSize // What each queue has for itself.
 
-// TestSharedRoomCounts what is queued beyond the first chunk, on each way in and out.
-func TestSharedRoomCounts(t *testing.T) {
+// TestSharedLimit_Queues_AreCounted what is queued beyond the first chunk, on each way in and out.
+func TestSharedLimit_Queues_AreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 1<<20, queue.Limits{})
 		a.push(sized(freeBytes))
@@ -121,8 +121,8 @@ func TestSharedRoomCounts(t *testing.T) {
 	})
 }
 
-// TestSharedRoomServesTheNext: who waits for what another queue holds gets it when that gets smaller.
-func TestSharedRoomServesTheNext(t *testing.T) {
+// TestSharedLimit_SpaceFreed_ServesNextQueue: who waits for what another queue holds gets it when that gets smaller.
+func TestSharedLimit_SpaceFreed_ServesNextQueue(t *testing.T) {
 	for _, size := range []int{freeBytes, 100_000} {
 		synctest.Test(t, func(t *testing.T) {
 			room, a, b := sharing(t, 200_000, queue.Limits{})
@@ -145,8 +145,8 @@ func TestSharedRoomServesTheNext(t *testing.T) {
 	}
 }
 
-// TestSharedRoomGivesUp: who does not wait any longer is not told any more.
-func TestSharedRoomGivesUp(t *testing.T) {
+// TestSharedLimit_ContextEnds_StopsWaiting: who does not wait any longer is not told any more.
+func TestSharedLimit_ContextEnds_StopsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{})
 		a.push(sized(150_000))
@@ -166,8 +166,8 @@ func TestSharedRoomGivesUp(t *testing.T) {
 	})
 }
 
-// TestSharedRoomIsOffered: the channel of NotifySpace is closed when another queue leaves some, and not before.
-func TestSharedRoomIsOffered(t *testing.T) {
+// TestSharedLimit_SpaceFreed_NotifiesQueue: the channel of NotifySpace is closed when another queue leaves some, and not before.
+func TestSharedLimit_SpaceFreed_NotifiesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{})
 		if b.NotifySpace() != nil {
@@ -196,8 +196,8 @@ func TestSharedRoomIsOffered(t *testing.T) {
 	})
 }
 
-// TestSharedRoomIsNotForWhoIsFull: a queue that is full by its own bounds is not told of others.
-func TestSharedRoomIsNotForWhoIsFull(t *testing.T) {
+// TestSharedLimit_FullQueue_GetsNoSpace: a queue that is full by its own bounds is not told of others.
+func TestSharedLimit_FullQueue_GetsNoSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, _, b := sharing(t, 100_000, queue.Limits{Messages: 1})
 		b.push("a")
@@ -220,8 +220,8 @@ func TestSharedRoomIsNotForWhoIsFull(t *testing.T) {
 	})
 }
 
-// TestSharedRoomDrops: a queue drops its own messages for the room that it shares, as long as that helps, and counts them.
-func TestSharedRoomDrops(t *testing.T) {
+// TestSharedLimit_DropOldest_CountsDropped: a queue drops its own messages for the room that it shares, as long as that helps, and counts them.
+func TestSharedLimit_DropOldest_CountsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{DropOldest: true})
 		a.push(sized(freeBytes + 199_000)) // 1,000 bytes are left for all.
@@ -241,8 +241,8 @@ func TestSharedRoomDrops(t *testing.T) {
 	})
 }
 
-// TestSharedRoomIsParted among the queues that are entered, beyond the limit: each has a part, but no more than a sixteenth.
-func TestSharedRoomIsParted(t *testing.T) {
+// TestSharedLimit_OverLimit_SplitsEqually among the queues that are entered, beyond the limit: each has a part, but no more than a sixteenth.
+func TestSharedLimit_OverLimit_SplitsEqually(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 320_000
 		room, a, b := sharing(t, limit, queue.Limits{})
@@ -264,8 +264,8 @@ func TestSharedRoomIsParted(t *testing.T) {
 	})
 }
 
-// TestSharedRoomOfOneByte: the least that another queue can leave is told.
-func TestSharedRoomOfOneByte(t *testing.T) {
+// TestSharedLimit_OneByte_AcceptsOneMessage: the least that another queue can leave is told.
+func TestSharedLimit_OneByte_AcceptsOneMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{})
 		a.push(sized(freeBytes + 195_000))
@@ -286,8 +286,8 @@ func TestSharedRoomOfOneByte(t *testing.T) {
 	})
 }
 
-// TestSharedRoomIsNotAwaitedByWhoIsFull: a queue that has no byte left by its own bound does not wait for others.
-func TestSharedRoomIsNotAwaitedByWhoIsFull(t *testing.T) {
+// TestSharedLimit_FullQueue_DoesNotWait: a queue that has no byte left by its own bound does not wait for others.
+func TestSharedLimit_FullQueue_DoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, _, b := sharing(t, 100_000, queue.Limits{Bytes: 100})
 		b.push(sized(100))
@@ -299,8 +299,8 @@ func TestSharedRoomIsNotAwaitedByWhoIsFull(t *testing.T) {
 	})
 }
 
-// TestSharedRoomIsAwaitedForOneByte: by its own bound the queue has one byte left, and it waits for others.
-func TestSharedRoomIsAwaitedForOneByte(t *testing.T) {
+// TestSharedLimit_OneByteLeft_Waits: by its own bound the queue has one byte left, and it waits for others.
+func TestSharedLimit_OneByteLeft_Waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{Bytes: 300_000})
 		a.push(sized(freeBytes + 200_000))
@@ -324,8 +324,8 @@ func TestSharedRoomIsAwaitedForOneByte(t *testing.T) {
 	})
 }
 
-// TestSharedRoomOfManyQueues: whatever they do at once, all get through, and nothing is counted in the end.
-func TestSharedRoomOfManyQueues(t *testing.T) {
+// TestSharedLimit_ManyQueues_ShrinkShares: whatever they do at once, all get through, and nothing is counted in the end.
+func TestSharedLimit_ManyQueues_ShrinkShares(t *testing.T) {
 	const queues, messages = 8, 60
 	room := newShared(100_000)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -15,8 +15,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestQueueTakeIsBounded: about so many bytes, and no more pieces than asked for.
-func TestQueueTakeIsBounded(t *testing.T) {
+// TestQueue_NextBatch_IsBounded: about so many bytes, and no more pieces than asked for.
+func TestQueue_NextBatch_IsBounded(t *testing.T) {
 	const size = 70_000
 	for _, test := range []struct{ limit, slices, want int }{
 		{1, 9, 1}, {size, 9, 1}, {size + 1, 9, 2}, {2 * size, 9, 2}, {2*size + 1, 9, 3}, {1 << 30, 9, 3},
@@ -35,8 +35,8 @@ func TestQueueTakeIsBounded(t *testing.T) {
 	}
 }
 
-// TestQueueTakeCountsPiecesOfOneChunk by what they have, wherever they lie.
-func TestQueueTakeCountsPiecesOfOneChunk(t *testing.T) {
+// TestQueue_Take_CountsPiecesOfOneChunk by what they have, wherever they lie.
+func TestQueue_Take_CountsPiecesOfOneChunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{MaxAge: time.Hour})
 		for range 4 {
@@ -53,8 +53,8 @@ func TestQueueTakeCountsPiecesOfOneChunk(t *testing.T) {
 	})
 }
 
-// TestQueueLeavesMemoryWithWhatIsSent: a write that stops in a piece leaves no bytes of whole messages behind.
-func TestQueueLeavesMemoryWithWhatIsSent(t *testing.T) {
+// TestQueue_PartialWrite_ReleasesSentMemory: a write that stops in a piece leaves no bytes of whole messages behind.
+func TestQueue_PartialWrite_ReleasesSentMemory(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	q.push("a", "bb", "c")
 	q.takes(frame("a"), frame("bb"), frame("c"))
@@ -62,8 +62,8 @@ func TestQueueLeavesMemoryWithWhatIsSent(t *testing.T) {
 	q.tallies(tally(3, 0, 1, 0, 0, 0, 2, 5, 0))
 }
 
-// TestQueueTakesBehindWhatIsWritten: what the kernel took of a frame is not taken again, and counts for the limit.
-func TestQueueTakesBehindWhatIsWritten(t *testing.T) {
+// TestQueue_NextBatch_ContinuesAfterWritten: what the kernel took of a frame is not taken again, and counts for the limit.
+func TestQueue_NextBatch_ContinuesAfterWritten(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	large := sized(70_000)
 	q.push("abc", "def", large, "g")
@@ -84,8 +84,8 @@ func TestQueueTakesBehindWhatIsWritten(t *testing.T) {
 	q.tallies(tally(4, 0, 4, 0, 0, 0, 0, 0, 0))
 }
 
-// TestQueueWrittenCountsWholeMessages: each once, wherever the writes stop.
-func TestQueueWrittenCountsWholeMessages(t *testing.T) {
+// TestQueue_MarkWritten_CountsWholeMessages: each once, wherever the writes stop.
+func TestQueue_MarkWritten_CountsWholeMessages(t *testing.T) {
 	for _, acks := range []bool{false, true} {
 		for step := 1; step <= 11; step++ {
 			q := queueOf(t, queue.Limits{Acks: acks})
@@ -123,8 +123,8 @@ func TestQueueWrittenCountsWholeMessages(t *testing.T) {
 	}
 }
 
-// TestQueueTakesOnlyWhatTheReaderTakes: nothing over its limit, and nothing behind that.
-func TestQueueTakesOnlyWhatTheReaderTakes(t *testing.T) {
+// TestQueue_NextBatch_StopsAtReaderLimit: nothing over its limit, and nothing behind that.
+func TestQueue_NextBatch_StopsAtReaderLimit(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.resumes(0, 5, 0)
 	q.push("a", "12345", "123456", "b")
@@ -162,8 +162,8 @@ func TestQueueTakesOnlyWhatTheReaderTakes(t *testing.T) {
 	q.takes(frame("c"))
 }
 
-// TestQueueRefusesWhatIsWrittenInPart: a message that this reader has begun to take is not refused.
-func TestQueueRefusesWhatIsWrittenInPart(t *testing.T) {
+// TestQueue_OversizedPartlyWritten_IsKept: a message that this reader has begun to take is not refused.
+func TestQueue_OversizedPartlyWritten_IsKept(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push("123456")
 	q.takes(frame("123456"))
@@ -186,8 +186,8 @@ func TestQueueRefusesWhatIsWrittenInPart(t *testing.T) {
 	}
 }
 
-// TestQueueBurnsNumbers: a message that an earlier reader took, and this one refuses, takes its number along.
-func TestQueueBurnsNumbers(t *testing.T) {
+// TestQueue_OversizedSent_KeepsItsNumber: a message that an earlier reader took, and this one refuses, takes its number along.
+func TestQueue_OversizedSent_KeepsItsNumber(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push("123456", "b")
 	q.sends(2)
@@ -213,8 +213,8 @@ func TestQueueBurnsNumbers(t *testing.T) {
 	q.tallies(want)
 }
 
-// TestQueueAcknowledgements: those that name what was sent, once, and no other.
-func TestQueueAcknowledgements(t *testing.T) {
+// TestQueue_Acknowledge_RemovesMessages: those that name what was sent, once, and no other.
+func TestQueue_Acknowledge_RemovesMessages(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	refused := func(number uint64, text string) {
 		t.Helper()
@@ -258,8 +258,8 @@ func (q testQueue) push0(t *testing.T) {
 	q.refused("x", errdefs.ErrStopped)
 }
 
-// TestQueueEarlyAcknowledgements: one of what is just being written counts once that has returned.
-func TestQueueEarlyAcknowledgements(t *testing.T) {
+// TestQueue_EarlyAck_WaitsForWrite: one of what is just being written counts once that has returned.
+func TestQueue_EarlyAck_WaitsForWrite(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push("a", "b", "c")
 	q.takes(frame("a"), frame("b"), frame("c"))
@@ -296,8 +296,8 @@ func TestQueueEarlyAcknowledgements(t *testing.T) {
 	q.acknowledges(4)
 }
 
-// TestQueueEarlyAcknowledgementOfTheFirst message there is.
-func TestQueueEarlyAcknowledgementOfTheFirst(t *testing.T) {
+// TestQueue_EarlyAckOfFirst_WaitsForWrite message there is.
+func TestQueue_EarlyAckOfFirst_WaitsForWrite(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push("a")
 	q.takes(frame("a"))
@@ -308,8 +308,8 @@ func TestQueueEarlyAcknowledgementOfTheFirst(t *testing.T) {
 	q.tallies(tally(1, 0, 1, 0, 0, 0, 0, 0, 0))
 }
 
-// TestQueueEarlyAcknowledgementOfSeveralPieces counts all that is being written, and nothing behind.
-func TestQueueEarlyAcknowledgementOfSeveralPieces(t *testing.T) {
+// TestQueue_EarlyAckOfSegments_WaitsForWrite counts all that is being written, and nothing behind.
+func TestQueue_EarlyAckOfSegments_WaitsForWrite(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push(sized(70_000), "b", sized(70_000), "d")
 	q.written(len(bytes.Join(q.take(1, 1), nil)), 1)
@@ -327,8 +327,8 @@ func TestQueueEarlyAcknowledgementOfSeveralPieces(t *testing.T) {
 	q.takes(frame("d"))
 }
 
-// TestQueueRewind: what was sent and not acknowledged comes again, from its beginning.
-func TestQueueRewind(t *testing.T) {
+// TestQueue_Rewind_ReturnsToFrameBoundary: what was sent and not acknowledged comes again, from its beginning.
+func TestQueue_Rewind_ReturnsToFrameBoundary(t *testing.T) {
 	for _, acks := range []bool{false, true} {
 		q := queueOf(t, queue.Limits{Acks: acks})
 		q.push("a", "bb", "ccc")
@@ -361,8 +361,8 @@ func TestQueueRewind(t *testing.T) {
 	}
 }
 
-// TestQueueResume: what the reader has handled has left, the rest comes again and is counted.
-func TestQueueResume(t *testing.T) {
+// TestQueue_Welcome_RemovesHandled: what the reader has handled has left, the rest comes again and is counted.
+func TestQueue_Welcome_RemovesHandled(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push("a", "b", "c", "d")
 	q.takes(frame("a"), frame("b"), frame("c"), frame("d"))
@@ -387,8 +387,8 @@ func TestQueueResume(t *testing.T) {
 	}
 }
 
-// TestQueueAckTimes: from when a message was last taken to its acknowledgement, each message once.
-func TestQueueAckTimes(t *testing.T) {
+// TestQueue_AckTimes_AreMeasured: from when a message was last taken to its acknowledgement, each message once.
+func TestQueue_AckTimes_AreMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Acks: true})
 		time.Sleep(time.Hour)
@@ -417,8 +417,8 @@ func TestQueueAckTimes(t *testing.T) {
 	})
 }
 
-// TestQueueReserve waits until the goroutine that drains has found nothing more. From then on nobody is told to drain.
-func TestQueueReserve(t *testing.T) {
+// TestQueue_WaitIdle_StopsNotifying waits until the goroutine that drains has found nothing more. From then on nobody is told to drain.
+func TestQueue_WaitIdle_StopsNotifying(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{})
 		q.push("a")

@@ -13,8 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestQueueFlush waits for what was accepted before, and for nothing else.
-func TestQueueFlush(t *testing.T) {
+// TestQueue_Flush_WaitsForRemoval waits for what was accepted before, and for nothing else.
+func TestQueue_Flush_WaitsForRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Acks: true})
 		if err := q.Flush(t.Context()); err != nil {
@@ -55,8 +55,8 @@ func TestQueueFlush(t *testing.T) {
 	})
 }
 
-// TestQueueFlushGivesUp with the cause of its context, and leaves those that share its place.
-func TestQueueFlushGivesUp(t *testing.T) {
+// TestQueue_FlushContextEnds_Returns with the cause of its context, and leaves those that share its place.
+func TestQueue_FlushContextEnds_Returns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{})
 		q.push("a")
@@ -97,8 +97,8 @@ func TestQueueFlushGivesUp(t *testing.T) {
 	})
 }
 
-// TestQueueFlushedInTheEnd: one that ends together with its context has flushed, or says why not; it leaves nothing behind.
-func TestQueueFlushedInTheEnd(t *testing.T) {
+// TestQueue_Close_EndsFlush: one that ends together with its context has flushed, or says why not; it leaves nothing behind.
+func TestQueue_Close_EndsFlush(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	for range 300 {
 		q.push("a")
@@ -119,8 +119,8 @@ func TestQueueFlushedInTheEnd(t *testing.T) {
 	}
 }
 
-// TestQueueRoom is nil while there is room for one byte, and is offered when there is again.
-func TestQueueRoom(t *testing.T) {
+// TestQueue_NotifySpace_ClosesChannel is nil while there is room for one byte, and is offered when there is again.
+func TestQueue_NotifySpace_ClosesChannel(t *testing.T) {
 	for _, c := range []queue.Limits{{Messages: 1}, {Bytes: 2}} {
 		q := queueOf(t, c)
 		if q.NotifySpace() != nil {
@@ -152,8 +152,8 @@ func TestQueueRoom(t *testing.T) {
 	}
 }
 
-// TestQueueEmpty: if it says so, the next message wakes.
-func TestQueueEmpty(t *testing.T) {
+// TestQueue_Empty_MarksSenderIdle: if it says so, the next message wakes.
+func TestQueue_Empty_MarksSenderIdle(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	q.push("a")
 	if q.Empty() {

@@ -142,9 +142,9 @@ func sendFirst(b []byte) func(*scene) []udsipc.WriterOption {
 	}
 }
 
-// TestEndings: whichever way a Reader ends a connection, over whichever transport, no plain message is
+// TestReader_EveryEnd_AccountsForAllMessages: whichever way a Reader ends a connection, over whichever transport, no plain message is
 // lost in silence, and no acknowledged one at all.
-func TestEndings(t *testing.T) {
+func TestReader_EveryEnd_AccountsForAllMessages(t *testing.T) {
 	t.Parallel()
 	for _, e := range endings {
 		t.Run(e.name, func(t *testing.T) {
@@ -154,8 +154,8 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// TestEndingsInMemory is TestEndings over connections of which nothing is known, under a fake clock.
-func TestEndingsInMemory(t *testing.T) {
+// TestReader_EveryEndInMemory_AccountsForAllMessages is TestReader_EveryEnd_AccountsForAllMessages over connections of which nothing is known, under a fake clock.
+func TestReader_EveryEndInMemory_AccountsForAllMessages(t *testing.T) {
 	t.Parallel()
 	for _, e := range append(endings, stalledEnding) {
 		t.Run(e.name, func(t *testing.T) { ipctest.OverMemory(t, e.run) })
@@ -293,9 +293,9 @@ func (s *scene) stopReader(died bool) {
 	ipctest.Until(s, "the Writer has lost its connection", func() bool { return !s.writer.Metrics().Connected })
 }
 
-// TestBothEndsStop: the Writer stops first, and closes with bytes under way; then the Reader does, and says goodbye.
+// TestStop_BothEnds_LosesNothing: the Writer stops first, and closes with bytes under way; then the Reader does, and says goodbye.
 // The kernel of a TCP socket that was closed drops what it has to send when it gets a word.
-func TestBothEndsStop(t *testing.T) {
+func TestStop_BothEnds_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const n, size = 100, 10_000
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
@@ -337,9 +337,9 @@ func TestBothEndsStop(t *testing.T) {
 	})
 }
 
-// TestWriterStopsDuringTheHandshake: a client of TLS 1.3 is done before its server, which sends it something more. The
+// TestWriter_StopDuringTLSHandshake_LosesNothing: a client of TLS 1.3 is done before its server, which sends it something more. The
 // Writer may not have closed by then with bytes under way.
-func TestWriterStopsDuringTheHandshake(t *testing.T) {
+func TestWriter_StopDuringTLSHandshake_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const n, size = 20, 50_000
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {

@@ -30,9 +30,9 @@ type peerEnd struct {
 	cause error  // What the report must match, if there is one.
 }
 
-// TestWriterAccountsForEachEnd plays a reader that ends its connection in each way that there is, over a
+// TestWriter_EveryReaderEnd_AccountsForMessages plays a reader that ends its connection in each way that there is, over a
 // bare socket, over TCP, and over a connection that tells nothing by itself.
-func TestWriterAccountsForEachEnd(t *testing.T) {
+func TestWriter_EveryReaderEnd_AccountsForMessages(t *testing.T) {
 	t.Parallel()
 	const all, size = 10, 20
 	ends := []peerEnd{
@@ -138,8 +138,8 @@ func playEnd(t *testing.T, conn net.Conn, end peerEnd) {
 	}
 }
 
-// TestWelcomeThatIsTooLong: a later version may have longer welcomes. One that has no end is an error.
-func TestWelcomeThatIsTooLong(t *testing.T) {
+// TestSession_OverlongWelcome_IsRejected: a later version may have longer welcomes. One that has no end is an error.
+func TestSession_OverlongWelcome_IsRejected(t *testing.T) {
 	for _, size := range []int{63, 64, 65, 127, 128} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			path := ipctest.SocketPath(t)
@@ -163,8 +163,8 @@ func TestWelcomeThatIsTooLong(t *testing.T) {
 	}
 }
 
-// TestReaderOfSmallerLimitIsForgotten: the limit of a reader that has ended does not bind an idle Writer.
-func TestReaderOfSmallerLimitIsForgotten(t *testing.T) {
+// TestWriter_NewReader_ForgetsOldLimit: the limit of a reader that has ended does not bind an idle Writer.
+func TestWriter_NewReader_ForgetsOldLimit(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	small := ipctest.StartReader(t, func([]byte) error { return nil }, path, udsipc.WithMaxMessageSize(100))
 	w := ipctest.NewWriter(t, path, udsipc.WithAcknowledgements())
@@ -186,9 +186,9 @@ func TestReaderOfSmallerLimitIsForgotten(t *testing.T) {
 	}
 }
 
-// TestSessionIsToldWhyItIsRejected: a reader that is full, or does not want this writer, is not taken for one that does not know
+// TestSession_Rejected_ReportsReason: a reader that is full, or does not want this writer, is not taken for one that does not know
 // acknowledgements.
-func TestSessionIsToldWhyItIsRejected(t *testing.T) {
+func TestSession_Rejected_ReportsReason(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		for _, test := range []struct {
@@ -222,8 +222,8 @@ func TestSessionIsToldWhyItIsRejected(t *testing.T) {
 	})
 }
 
-// TestRejectedWriterKeepsItsLargeMessage: a reader that is full is not one for which the message is too large.
-func TestRejectedWriterKeepsItsLargeMessage(t *testing.T) {
+// TestWriter_FullReader_KeepsLargeMessage: a reader that is full is not one for which the message is too large.
+func TestWriter_FullReader_KeepsLargeMessage(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const size = 8 << 20 // More than the kernels hold.
@@ -250,9 +250,9 @@ func TestRejectedWriterKeepsItsLargeMessage(t *testing.T) {
 	})
 }
 
-// TestWrappedWriterAwaitsItsReader: a Reader that stops refuses further bytes and handles what it has, however long that
+// TestWriter_WrappedConn_WaitsForReport: a Reader that stops refuses further bytes and handles what it has, however long that
 // takes. A Writer whose connection tells nothing else waits for the report, so that no connection overtakes it.
-func TestWrappedWriterAwaitsItsReader(t *testing.T) {
+func TestWriter_WrappedConn_WaitsForReport(t *testing.T) {
 	t.Parallel()
 	const messages, size = 2000, 1000
 	path := ipctest.SocketPath(t)
@@ -281,9 +281,9 @@ func TestWrappedWriterAwaitsItsReader(t *testing.T) {
 	}
 }
 
-// TestWrappedWriterOfABareReader: what a Reader could leave to the kernel it says all the same, because its writer may see
+// TestReader_WrappedWriter_SendsReport: what a Reader could leave to the kernel it says all the same, because its writer may see
 // the socket through a type that the library does not know.
-func TestWrappedWriterOfABareReader(t *testing.T) {
+func TestReader_WrappedWriter_SendsReport(t *testing.T) {
 	t.Parallel()
 	for _, idle := range []bool{false, true} {
 		ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -340,9 +340,9 @@ func (s *sequenceOfTwo) disorder() bool { s.mu.Lock(); defer s.mu.Unlock(); retu
 // halfConn is a connection of unknown kind that can be closed by halves.
 type halfConn struct{ *net.TCPConn }
 
-// TestStopOverAnUnknownConnection: the kernel drops what a closed TCP socket has still to send when the peer says goodbye.
+// TestWriter_StopOverUnknownConn_WaitsForPeer: the kernel drops what a closed TCP socket has still to send when the peer says goodbye.
 // A Writer that cannot ask it closes its sending side first, and waits for the end of the peer.
-func TestStopOverAnUnknownConnection(t *testing.T) {
+func TestWriter_StopOverUnknownConn_WaitsForPeer(t *testing.T) {
 	t.Parallel()
 	const messages, size = 200, 64 << 10
 	address := ipctest.TcpAddress(t)
@@ -378,9 +378,9 @@ func TestStopOverAnUnknownConnection(t *testing.T) {
 	}
 }
 
-// TestForcedStopOverTCP: what lies unread when the context of Stop ends is in its error, over TCP as over Unix sockets; what was
+// TestWriter_ForcedStopTCP_ReportsUnread: what lies unread when the context of Stop ends is in its error, over TCP as over Unix sockets; what was
 // read long ago is not.
-func TestForcedStopOverTCP(t *testing.T) {
+func TestWriter_ForcedStopTCP_ReportsUnread(t *testing.T) {
 	t.Parallel()
 	for _, blocked := range []bool{false, true} {
 		t.Run(fmt.Sprintf("blocked %v", blocked), func(t *testing.T) {
@@ -421,9 +421,9 @@ func TestForcedStopOverTCP(t *testing.T) {
 	}
 }
 
-// TestMessageThatLooksLikeTLS: a plain Writer whose first message begins like a record of TLS hears from a Reader that
+// TestReader_PlainMessageLikeTLS_IsReported: a plain Writer whose first message begins like a record of TLS hears from a Reader that
 // speaks TLS that it was not read, although the handshake has swallowed it.
-func TestMessageThatLooksLikeTLS(t *testing.T) {
+func TestReader_PlainMessageLikeTLS_IsReported(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]string{
 		"a record that does not come to its end": "\x0a\x14\x20\x20" + strings.Repeat("x", 18),

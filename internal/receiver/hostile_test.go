@@ -326,9 +326,9 @@ func runHostile(t *testing.T, path string, index int, k hostileKind, before usag
 	}
 }
 
-// TestOutOfDescriptors: a reader that cannot accept waits, and goes on within a second of the moment at
+// TestReader_OutOfDescriptors_Recovers: a reader that cannot accept waits, and goes on within a second of the moment at
 // which it can again, without a busy loop.
-func TestOutOfDescriptors(t *testing.T) {
+func TestReader_OutOfDescriptors_Recovers(t *testing.T) {
 	service := ipctest.StartService(t, ipctest.Process(t, "few descriptors"))
 	service.Says("done")
 	service.Ends()
@@ -373,8 +373,8 @@ func init() {
 	}
 }
 
-// TestStopOutOfDescriptors: who waits in the backlog is served, with the descriptors of those that end.
-func TestStopOutOfDescriptors(t *testing.T) {
+// TestReader_StopOutOfDescriptors_ServesBacklog: who waits in the backlog is served, with the descriptors of those that end.
+func TestReader_StopOutOfDescriptors_ServesBacklog(t *testing.T) {
 	service := ipctest.StartService(t, ipctest.Process(t, "stop with few descriptors"))
 	service.Says("done")
 	service.Ends()
@@ -428,8 +428,8 @@ func init() {
 	}
 }
 
-// TestStartOutOfDescriptors, with none left to with enough: a Start that fails says why, leaves nothing, and may be repeated.
-func TestStartOutOfDescriptors(t *testing.T) {
+// TestReader_StartOutOfDescriptors_LeavesNothing, with none left to with enough: a Start that fails says why, leaves nothing, and may be repeated.
+func TestReader_StartOutOfDescriptors_LeavesNothing(t *testing.T) {
 	t.Parallel()
 	service := ipctest.StartService(t, ipctest.Process(t, "start with few descriptors"))
 	service.Says("done")

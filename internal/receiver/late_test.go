@@ -11,9 +11,9 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestTimeoutThatHasPassed: a goroutine that is run too late, for a moment or for long, still looks at what has come, and
+// TestReader_LateTimeout_ReadsFirst: a goroutine that is run too late, for a moment or for long, still looks at what has come, and
 // then ends its connection.
-func TestTimeoutThatHasPassed(t *testing.T) {
+func TestReader_LateTimeout_ReadsFirst(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")

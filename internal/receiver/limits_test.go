@@ -19,7 +19,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-func TestConnectionsPerUser(t *testing.T) {
+func TestReader_MaxConnectionsPerUser_Rejects(t *testing.T) {
 	if !ipctest.TellsCredentials {
 		t.Skip("this system does not tell whose a connection is")
 	}
@@ -38,9 +38,9 @@ func TestConnectionsPerUser(t *testing.T) {
 	ipctest.Until(t, "another is there", func() bool { m := r.Metrics(); return m.Connections == 2 && m.Refused == 1 })
 }
 
-// TestSlowPeers: the first message, and each one, must be there whole within a bounded time. A
+// TestReader_SlowPeers_TimeOut: the first message, and each one, must be there whole within a bounded time. A
 // connection that has said nothing at all is idle, and not worth a report.
-func TestSlowPeers(t *testing.T) {
+func TestReader_SlowPeers_TimeOut(t *testing.T) {
 	hello := wire.Hello{Epoch: 1, FirstSeq: 1}.Append(nil)
 	for name, test := range map[string]struct {
 		first  []byte        // At once,
@@ -99,8 +99,8 @@ func TestSlowPeers(t *testing.T) {
 	}
 }
 
-// TestSilenceWithinALargeMessage: while a message holds read memory, the timeouts run on.
-func TestSilenceWithinALargeMessage(t *testing.T) {
+// TestReader_StalledLargeMessage_TimesOut: while a message holds read memory, the timeouts run on.
+func TestReader_StalledLargeMessage_TimesOut(t *testing.T) {
 	hello := wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 1}.Append(nil)
 	for name, test := range map[string]struct {
 		before []byte
@@ -138,9 +138,9 @@ func TestSilenceWithinALargeMessage(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: connections that send a part of a large message and stall use up the memory. Small
+// TestReadMemory_StalledMessages_AreBounded: connections that send a part of a large message and stall use up the memory. Small
 // messages pass; a large one waits its turn, and passes when the others are given up.
-func TestMemoryIsBounded(t *testing.T) {
+func TestReadMemory_StalledMessages_AreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit, large, stalled = 1 << 20, 400 << 10, 20
 		n := new(ipctest.SimNet)
@@ -209,8 +209,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestLargeMessagesShareMemory: many large messages at once, each larger than what there is, all arrive.
-func TestLargeMessagesShareMemory(t *testing.T) {
+// TestReadMemory_ManyLargeMessages_AllArrive: many large messages at once, each larger than what there is, all arrive.
+func TestReadMemory_ManyLargeMessages_AllArrive(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const writers, each, size = 8, 5, 1 << 20

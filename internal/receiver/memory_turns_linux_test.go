@@ -34,8 +34,8 @@ func init() {
 	}
 }
 
-// TestMemoryTurnsOfUsers: another user's connections that stall do not hold up a message of this one's.
-func TestMemoryTurnsOfUsers(t *testing.T) {
+// TestReadMemory_OtherUserStalls_DoesNotBlock: another user's connections that stall do not hold up a message of this one's.
+func TestReadMemory_OtherUserStalls_DoesNotBlock(t *testing.T) {
 	folder := ipctest.OpenFolder(t)
 	path := filepath.Join(folder, "s")
 	var got atomic.Int64

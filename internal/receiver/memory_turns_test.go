@@ -16,9 +16,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestStallingPeersDoNotHoldMemory: many that send three quarters of a message and stall, again and again, hold up a
+// TestReadMemory_StallingPeers_ReleaseIt: many that send three quarters of a message and stall, again and again, hold up a
 // message of somebody else for minutes at most, of the same user too.
-func TestStallingPeersDoNotHoldMemory(t *testing.T) {
+func TestReadMemory_StallingPeers_ReleaseIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit, large, stalling = 1 << 20, 400 << 10, 300
@@ -60,8 +60,8 @@ func TestStallingPeersDoNotHoldMemory(t *testing.T) {
 	})
 }
 
-// TestMemoryIsNotHeldForEver: without WithMessageTimeout as well, by a byte now and then, or by nothing at all.
-func TestMemoryIsNotHeldForEver(t *testing.T) {
+// TestReadMemory_Trickle_IsEnded: without WithMessageTimeout as well, by a byte now and then, or by nothing at all.
+func TestReadMemory_Trickle_IsEnded(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"nothing": time.Hour, "a byte a second": time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,8 +116,8 @@ func TestMemoryIsNotHeldForEver(t *testing.T) {
 	}
 }
 
-// TestStreamsDoNotHoldMemory: connections that always have a large message to send give way to one that waits.
-func TestStreamsDoNotHoldMemory(t *testing.T) {
+// TestReadMemory_BusyConnections_Yield: connections that always have a large message to send give way to one that waits.
+func TestReadMemory_BusyConnections_Yield(t *testing.T) {
 	t.Parallel()
 	const size, streams = 1 << 20, 12
 	path := ipctest.SocketPath(t)
@@ -148,8 +148,8 @@ func TestStreamsDoNotHoldMemory(t *testing.T) {
 	ipctest.Until(t, "all memory is given back", func() bool { return r.Metrics().ReadMemory == 0 })
 }
 
-// TestWaitForMemoryAcknowledgesFirst: the writer need not wait as well.
-func TestWaitForMemoryAcknowledgesFirst(t *testing.T) {
+// TestReadMemory_Wait_AcknowledgesFirst: the writer need not wait as well.
+func TestReadMemory_Wait_AcknowledgesFirst(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
 	r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithMaxReadMemory(64<<10))
@@ -164,8 +164,8 @@ func TestWaitForMemoryAcknowledgesFirst(t *testing.T) {
 	}
 }
 
-// TestBufferAfterAVeryLargeMessage: one that is larger than any buffer that is kept does not make later bytes cost as much.
-func TestBufferAfterAVeryLargeMessage(t *testing.T) {
+// TestReader_AfterHugeMessage_UsesSmallBuffer: one that is larger than any buffer that is kept does not make later bytes cost as much.
+func TestReader_AfterHugeMessage_UsesSmallBuffer(t *testing.T) {
 	const size = 20 << 20
 	path := ipctest.SocketPath(t)
 	got := make(chan struct{}, 10)

@@ -14,10 +14,10 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestEveryOffsetInBothDirections breaks a connection after each byte that flows in one direction, in
+// TestWriter_CutAtEveryByteBothWays_AccountsForMessages breaks a connection after each byte that flows in one direction, in
 // turn, with and without what was under way. In a session every message is handled once; in plain mode
 // what was handed over and did not arrive is reported.
-func TestEveryOffsetInBothDirections(t *testing.T) {
+func TestWriter_CutAtEveryByteBothWays_AccountsForMessages(t *testing.T) {
 	t.Parallel()
 	step := 1
 	if testing.Short() {

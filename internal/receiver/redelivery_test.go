@@ -18,9 +18,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestHandlerEndsItsGoroutine: runtime.Goexit is what a panic is: it costs the message, and in a session it is offered
+// TestReader_HandlerGoexit_CostsOneMessage: runtime.Goexit is what a panic is: it costs the message, and in a session it is offered
 // again. The connection goes on.
-func TestHandlerEndsItsGoroutine(t *testing.T) {
+func TestReader_HandlerGoexit_CostsOneMessage(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
 		var mu sync.Mutex
@@ -61,9 +61,9 @@ func TestHandlerEndsItsGoroutine(t *testing.T) {
 	})
 }
 
-// TestFailuresOfEveryKind: whatever a handler does instead of succeeding, and a dead letter's callback too, the message
+// TestRedelivery_EveryFailure_BecomesDeadLetter: whatever a handler does instead of succeeding, and a dead letter's callback too, the message
 // becomes a dead letter after as many attempts, counts once, and those behind it come.
-func TestFailuresOfEveryKind(t *testing.T) {
+func TestRedelivery_EveryFailure_BecomesDeadLetter(t *testing.T) {
 	t.Parallel()
 	fail := map[string]func() error{
 		"errors": func() error { return errors.New("no") },
@@ -108,9 +108,9 @@ func TestFailuresOfEveryKind(t *testing.T) {
 	}
 }
 
-// TestAttemptsSurviveTheConnection: a message that the handler has failed for is marked on the next connection too, and a
+// TestRedelivery_Reconnect_KeepsAttempts: a message that the handler has failed for is marked on the next connection too, and a
 // connection that is made again and again does not keep it from becoming a dead letter.
-func TestAttemptsSurviveTheConnection(t *testing.T) {
+func TestRedelivery_Reconnect_KeepsAttempts(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
 	offers := make(chan string, 100)
@@ -166,8 +166,8 @@ func TestAttemptsSurviveTheConnection(t *testing.T) {
 	check(got, "c")
 }
 
-// TestDeliveryIsSetAnew: what a handler writes into its Delivery is gone with the next call.
-func TestDeliveryIsSetAnew(t *testing.T) {
+// TestDelivery_HandlerChanges_AreReset: what a handler writes into its Delivery is gone with the next call.
+func TestDelivery_HandlerChanges_AreReset(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
 		var mu sync.Mutex

@@ -13,9 +13,9 @@ import (
 	"github.com/udsipc/udsipc/internal/receiver"
 )
 
-// TestLargeMessageOutlivesItsReaders: readers that die at once, or refuse for the moment, are not readers for which
+// TestWriter_ReadersDie_KeepsLargeMessage: readers that die at once, or refuse for the moment, are not readers for which
 // the message is too large.
-func TestLargeMessageOutlivesItsReaders(t *testing.T) {
+func TestWriter_ReadersDie_KeepsLargeMessage(t *testing.T) {
 	t.Parallel()
 	t.Run("they die", func(t *testing.T) {
 		ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -77,9 +77,9 @@ func checkLargeArrives(t *testing.T, on *ipctest.Route, w *udsipc.Writer, start 
 	}
 }
 
-// TestTooLargeBehindOthersIsSetAsideAtOnce: a reader that says that a message is over its limit does not have to say it
+// TestWriter_OversizedBehindOthers_IsReturnedAtOnce: a reader that says that a message is over its limit does not have to say it
 // twice, because others were sent before it.
-func TestTooLargeBehindOthersIsSetAsideAtOnce(t *testing.T) {
+func TestWriter_OversizedBehindOthers_IsReturnedAtOnce(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		if !on.FlushMeansRead() {
 			t.Skip("the message may leave the Writer whole before the goodbye is heard")
@@ -96,9 +96,9 @@ func TestTooLargeBehindOthersIsSetAsideAtOnce(t *testing.T) {
 	})
 }
 
-// TestForcedStopOfAnInheritedConnection: a reader that has not read a connection from its beginning tells its writer of
+// TestReader_ForcedStopInherited_SendsReport: a reader that has not read a connection from its beginning tells its writer of
 // what it has read and does not handle.
-func TestForcedStopOfAnInheritedConnection(t *testing.T) {
+func TestReader_ForcedStopInherited_SendsReport(t *testing.T) {
 	const messages = 100
 	ipctest.OverAddresses(t, func(t *testing.T, address string) {
 		l := ipctest.MustListen(t, address)

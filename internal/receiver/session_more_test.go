@@ -97,9 +97,9 @@ func pass(to, from net.Conn, hole <-chan struct{}) {
 	}
 }
 
-// TestDeadPeersAreNoticed: over TCP a peer that vanishes without a word is given up on in both
+// TestSession_ReaderVanishes_TimesOut: over TCP a peer that vanishes without a word is given up on in both
 // directions, and the messages come again.
-func TestDeadPeersAreNoticed(t *testing.T) {
+func TestSession_ReaderVanishes_TimesOut(t *testing.T) {
 	t.Parallel()
 	address := ipctest.TcpAddress(t)
 	writerErrs := ipctest.Collect()
@@ -126,8 +126,8 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	}
 }
 
-// TestDeadWriterIsNoticed: one that does not come back either.
-func TestDeadWriterIsNoticed(t *testing.T) {
+// TestSession_WriterVanishes_TimesOut: one that does not come back either.
+func TestSession_WriterVanishes_TimesOut(t *testing.T) {
 	t.Parallel()
 	address := ipctest.TcpAddress(t)
 	errs := ipctest.Collect()
@@ -141,8 +141,8 @@ func TestDeadWriterIsNoticed(t *testing.T) {
 	ipctest.Until(t, "the connection is gone", func() bool { return r.Metrics().Connections == 0 })
 }
 
-// TestHeartbeatsKeepAConnection: silence of messages is not silence.
-func TestHeartbeatsKeepAConnection(t *testing.T) {
+// TestSession_Heartbeats_KeepConnection: silence of messages is not silence.
+func TestSession_Heartbeats_KeepConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, idle := range []time.Duration{0, time.Minute} {
 			l := ipctest.ListenInMemory()
@@ -174,8 +174,8 @@ func TestHeartbeatsKeepAConnection(t *testing.T) {
 	})
 }
 
-// TestMemoryOfWriters is bounded in number and in time, and the oldest idle one goes first.
-func TestMemoryOfWriters(t *testing.T) {
+// TestSession_WriterStates_AreEvicted is bounded in number and in time, and the oldest idle one goes first.
+func TestSession_WriterStates_AreEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(ipctest.SimNet)
 		r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()), udsipc.WithMaxWriterStates(3), udsipc.WithWriterRetention(time.Hour),
@@ -226,9 +226,9 @@ func TestMemoryOfWriters(t *testing.T) {
 	})
 }
 
-// TestReaderLimit: the welcome tells the reader's limit, and a Writer refuses what is larger at once. What
+// TestSession_ReaderLimit_RejectsOversized: the welcome tells the reader's limit, and a Writer refuses what is larger at once. What
 // was accepted before is set aside, also if an earlier reader had taken it.
-func TestReaderLimit(t *testing.T) {
+func TestSession_ReaderLimit_RejectsOversized(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		errs := ipctest.Collect()
@@ -295,8 +295,8 @@ func TestReaderLimit(t *testing.T) {
 	})
 }
 
-// TestWhatWasSentIsNotDropped: neither age nor a full queue costs a message that a reader may have.
-func TestWhatWasSentIsNotDropped(t *testing.T) {
+// TestQueue_UnackedMessages_AreNotDropped: neither age nor a full queue costs a message that a reader may have.
+func TestQueue_UnackedMessages_AreNotDropped(t *testing.T) {
 	t.Parallel()
 	const age = 500 * time.Millisecond // More than it takes to send them.
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -341,8 +341,8 @@ func TestWhatWasSentIsNotDropped(t *testing.T) {
 	})
 }
 
-// TestStopDuringARedelivery ends with its context, and the message is not acknowledged.
-func TestStopDuringARedelivery(t *testing.T) {
+// TestReader_StopDuringRedelivery_DoesNotAcknowledge ends with its context, and the message is not acknowledged.
+func TestReader_StopDuringRedelivery_DoesNotAcknowledge(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		failed := make(chan struct{}, 100)
@@ -361,9 +361,9 @@ func TestStopDuringARedelivery(t *testing.T) {
 	})
 }
 
-// TestAcknowledgementsLeftUnread: a writer that does not read them is left, and costs nobody else
+// TestSession_UnreadAcks_CloseConnection: a writer that does not read them is left, and costs nobody else
 // anything.
-func TestAcknowledgementsLeftUnread(t *testing.T) {
+func TestSession_UnreadAcks_CloseConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(ipctest.SimNet)
 		errs := ipctest.Collect()
@@ -391,8 +391,8 @@ func TestAcknowledgementsLeftUnread(t *testing.T) {
 	})
 }
 
-// TestStopReturnsWithItsContextInASession: whatever the other end is stuck in.
-func TestStopReturnsWithItsContextInASession(t *testing.T) {
+// TestSession_StopContextEnds_Returns: whatever the other end is stuck in.
+func TestSession_StopContextEnds_Returns(t *testing.T) {
 	t.Parallel()
 	prompt := func(t *testing.T, s interface{ Stop(context.Context) error }) {
 		t.Helper()
@@ -475,8 +475,8 @@ func waitInLine(tb testing.TB, path string, h wire.Hello) net.Conn {
 	return conn
 }
 
-// TestTakingOverTwice: of three connections of one writer the newest is welcome, and it alone.
-func TestTakingOverTwice(t *testing.T) {
+// TestSession_ThreeConnections_NewestWins: of three connections of one writer the newest is welcome, and it alone.
+func TestSession_ThreeConnections_NewestWins(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	entered, leave := make(chan struct{}, 10), make(chan struct{})
 	r := ipctest.StartReader(t, func([]byte) error { entered <- struct{}{}; <-leave; return nil }, path)

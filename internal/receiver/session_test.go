@@ -22,8 +22,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestAcknowledgedMessagesArrive: with acknowledgements a message is sent when it is handled.
-func TestAcknowledgedMessagesArrive(t *testing.T) {
+// TestSession_HandledMessages_AreAcknowledged: with acknowledgements a message is sent when it is handled.
+func TestSession_HandledMessages_AreAcknowledged(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const n = 20_000
@@ -52,8 +52,8 @@ func TestAcknowledgedMessagesArrive(t *testing.T) {
 	})
 }
 
-// TestOldAndNewTogether: plain writers go on beside acknowledged ones.
-func TestOldAndNewTogether(t *testing.T) {
+// TestReader_PlainAndSession_ShareOneReader: plain writers go on beside acknowledged ones.
+func TestReader_PlainAndSession_ShareOneReader(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const n = 100
 		var mu sync.Mutex
@@ -86,9 +86,9 @@ func TestOldAndNewTogether(t *testing.T) {
 	})
 }
 
-// TestPlainReaderIsNotFedASession: a reader that knows only frames fails at the eleventh byte, and the
+// TestSession_PlainReader_ReportsAcksUnsupported: a reader that knows only frames fails at the eleventh byte, and the
 // Writer says so, keeps its messages, and delivers them when a reader comes that can answer.
-func TestPlainReaderIsNotFedASession(t *testing.T) {
+func TestSession_PlainReader_ReportsAcksUnsupported(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -162,7 +162,7 @@ func readerThatSays(t *testing.T, errs *ipctest.Reported, answers ...[]byte) *ud
 	return ipctest.StartedWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(20*time.Millisecond))
 }
 
-func TestOtherVersions(t *testing.T) {
+func TestSession_OtherVersion_ReportsAcksUnsupported(t *testing.T) {
 	t.Run("of the reader", func(t *testing.T) {
 		errs := ipctest.Collect()
 		w := readerThatSays(t, errs, []byte{5, 2, 0, 0, 1, 0})
@@ -194,9 +194,9 @@ func TestOtherVersions(t *testing.T) {
 	})
 }
 
-// TestWhatCannotBeIsRefused: a reader that says it has handled what was never sent gets no message of
+// TestSession_InvalidWelcomeOrAck_KeepsMessages: a reader that says it has handled what was never sent gets no message of
 // the queue for it.
-func TestWhatCannotBeIsRefused(t *testing.T) {
+func TestSession_InvalidWelcomeOrAck_KeepsMessages(t *testing.T) {
 	welcome := wire.Welcome{Limit: 1000}.Append(nil)
 	for name, answer := range map[string][]byte{
 		"a welcome that has handled too much":     wire.Welcome{Handled: 1, Limit: 1000}.Append(nil),
@@ -227,7 +227,7 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-func TestHellosThatCannotBe(t *testing.T) {
+func TestSession_InvalidHello_IsRejected(t *testing.T) {
 	valid := wire.Hello{Epoch: 1, FirstSeq: 1}.Append(nil)
 	with := func(at int, b ...byte) []byte {
 		return append(append(slices.Clone(valid[:at]), b...), valid[at+len(b):]...)
@@ -263,9 +263,9 @@ func TestHellosThatCannotBe(t *testing.T) {
 	}
 }
 
-// TestTakingOver: a second connection of a writer ends the first, waits for the handler that runs, and
+// TestSession_HigherEpoch_FencesOwner: a second connection of a writer ends the first, waits for the handler that runs, and
 // gets the true number. What lies in the first one's buffer is not handled.
-func TestTakingOver(t *testing.T) {
+func TestSession_HigherEpoch_FencesOwner(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		entered, leave := make(chan string, 10), make(chan struct{})
@@ -308,8 +308,8 @@ func TestTakingOver(t *testing.T) {
 	})
 }
 
-// TestLateHello: the hello of an older connection does not take over.
-func TestLateHello(t *testing.T) {
+// TestSession_LowerEpoch_IsRejected: the hello of an older connection does not take over.
+func TestSession_LowerEpoch_IsRejected(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		errs := ipctest.Collect()
 		got := make(chan string, 10)
@@ -335,8 +335,8 @@ func TestLateHello(t *testing.T) {
 	})
 }
 
-// TestRedelivery: a message whose handler fails comes again, marked, and those behind it wait.
-func TestRedelivery(t *testing.T) {
+// TestRedelivery_HandlerFails_MarksAndWaits: a message whose handler fails comes again, marked, and those behind it wait.
+func TestRedelivery_HandlerFails_MarksAndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type call struct {
 			data        string
@@ -412,8 +412,8 @@ func TestRedelivery(t *testing.T) {
 	})
 }
 
-// TestSlowHandlerFreesTheQueue: what is handled leaves the queue although the batch is not at its end.
-func TestSlowHandlerFreesTheQueue(t *testing.T) {
+// TestSession_SlowHandler_AcknowledgesByTimer: what is handled leaves the queue although the batch is not at its end.
+func TestSession_SlowHandler_AcknowledgesByTimer(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		step := make(chan struct{})
@@ -433,8 +433,8 @@ func TestSlowHandlerFreesTheQueue(t *testing.T) {
 	})
 }
 
-// TestNoAcknowledgementPerMessage: under load one of them is for many messages.
-func TestNoAcknowledgementPerMessage(t *testing.T) {
+// TestSession_UnderLoad_BatchesAcks: under load one of them is for many messages.
+func TestSession_UnderLoad_BatchesAcks(t *testing.T) {
 	const n = 100_000
 	path := ipctest.SocketPath(t)
 	ipctest.StartReader(t, ipctest.Ignore, path)
@@ -470,8 +470,8 @@ func (c *countingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestStopHandsBackWhatIsNotAcknowledged: exactly that.
-func TestStopHandsBackWhatIsNotAcknowledged(t *testing.T) {
+// TestWriter_StopInSession_ReturnsUnacked: exactly that.
+func TestWriter_StopInSession_ReturnsUnacked(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		const n, handled = 100, 37
@@ -511,9 +511,9 @@ func TestStopHandsBackWhatIsNotAcknowledged(t *testing.T) {
 	})
 }
 
-// TestStopWhileNobodyAnswers: a Writer with nothing to send ends at once, though its reader has not
+// TestWriter_StopWithoutWelcome_Returns: a Writer with nothing to send ends at once, though its reader has not
 // welcomed it.
-func TestStopWhileNobodyAnswers(t *testing.T) {
+func TestWriter_StopWithoutWelcome_Returns(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -529,9 +529,9 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 	ipctest.Stop(t, w)
 }
 
-// TestGracefulRestartsRepeatNothing is TestGracefulRestartLosesNothing with acknowledgements: a reader
+// TestSession_GracefulRestart_RepeatsNothing is TestReader_GracefulRestart_LosesNothing with acknowledgements: a reader
 // that stops acknowledges all that it has handled.
-func TestGracefulRestartsRepeatNothing(t *testing.T) {
+func TestSession_GracefulRestart_RepeatsNothing(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")

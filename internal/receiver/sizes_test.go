@@ -68,8 +68,8 @@ func (s *sweep) end() {
 	ipctest.CheckGracefulStop(s, s.w, s.handled.Load())
 }
 
-// TestMessagesAroundEveryEdge flushes after each message whose size, or frame, lies at an edge.
-func TestMessagesAroundEveryEdge(t *testing.T) {
+// TestReader_SizesAtEveryEdge_Arrive flushes after each message whose size, or frame, lies at an edge.
+func TestReader_SizesAtEveryEdge_Arrive(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
 		s := newSweep(t, on)
@@ -86,9 +86,9 @@ func TestMessagesAroundEveryEdge(t *testing.T) {
 	})
 }
 
-// TestBurstsThatEndWhereABufferEnds has all bytes that are there fill a buffer of the Reader, or nearly. It
+// TestReader_BurstFillsBuffer_Acknowledges has all bytes that are there fill a buffer of the Reader, or nearly. It
 // must not wait for more before it acknowledges, nor forget any.
-func TestBurstsThatEndWhereABufferEnds(t *testing.T) {
+func TestReader_BurstFillsBuffer_Acknowledges(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
 		s := newSweep(t, on)

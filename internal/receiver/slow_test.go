@@ -73,9 +73,9 @@ func (s *slowScene) end(what interface{ Stop(context.Context) error }) {
 	synctest.Wait()
 }
 
-// TestSlowHandlersKeepTheirConnection: neither the idle timeout nor heartbeats nor a write that waits costs a
+// TestReader_SlowHandlers_KeepConnection: neither the idle timeout nor heartbeats nor a write that waits costs a
 // connection whose Reader is busy.
-func TestSlowHandlersKeepTheirConnection(t *testing.T) {
+func TestReader_SlowHandlers_KeepConnection(t *testing.T) {
 	t.Parallel()
 	overSlowHandlers(t, func(s *slowScene) {
 		if err := s.writer.Flush(s.patiently()); err != nil {
@@ -93,8 +93,8 @@ func TestSlowHandlersKeepTheirConnection(t *testing.T) {
 	})
 }
 
-// TestReaderStopWithSlowHandlers: only the time for which a Reader waits for its peer counts at the end.
-func TestReaderStopWithSlowHandlers(t *testing.T) {
+// TestReader_StopSlowHandlers_HandlesAll: only the time for which a Reader waits for its peer counts at the end.
+func TestReader_StopSlowHandlers_HandlesAll(t *testing.T) {
 	t.Parallel()
 	overSlowHandlers(t, func(s *slowScene) {
 		s.end(s.reader)
@@ -113,8 +113,8 @@ func TestReaderStopWithSlowHandlers(t *testing.T) {
 	})
 }
 
-// TestWriterStopWithSlowHandlers: everything that is queued is delivered.
-func TestWriterStopWithSlowHandlers(t *testing.T) {
+// TestWriter_StopSlowHandlers_DeliversAll: everything that is queued is delivered.
+func TestWriter_StopSlowHandlers_DeliversAll(t *testing.T) {
 	t.Parallel()
 	overSlowHandlers(t, func(s *slowScene) {
 		s.end(s.writer)
@@ -126,9 +126,9 @@ func TestWriterStopWithSlowHandlers(t *testing.T) {
 	})
 }
 
-// TestTooLargeBeforeSlowHandlers: what was sent behind a message over the limit is handled, however long
+// TestReader_OversizedBeforeSlowHandlers_HandlesTheRest: what was sent behind a message over the limit is handled, however long
 // that takes.
-func TestTooLargeBeforeSlowHandlers(t *testing.T) {
+func TestReader_OversizedBeforeSlowHandlers_HandlesTheRest(t *testing.T) {
 	for _, takes := range slownesses {
 		ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
 			if on.Acknowledged {
@@ -153,7 +153,7 @@ func TestTooLargeBeforeSlowHandlers(t *testing.T) {
 	}
 }
 
-// A kernelEnd is one connection of TestStopHandlesWhatTheKernelHas.
+// A kernelEnd is one connection of TestReader_Stop_HandlesKernelBytes.
 type kernelEnd struct {
 	*testing.T
 	on     *ipctest.Route
@@ -212,9 +212,9 @@ func (e *kernelEnd) check() {
 	}
 }
 
-// TestStopHandlesWhatTheKernelHas: more than a second's work lies in the sockets at Stop. All transports at
+// TestReader_Stop_HandlesKernelBytes: more than a second's work lies in the sockets at Stop. All transports at
 // once, because that is a second of a real clock.
-func TestStopHandlesWhatTheKernelHas(t *testing.T) {
+func TestReader_Stop_HandlesKernelBytes(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")

@@ -19,8 +19,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestStopOfAReaderThatNeverListened: again, from several goroutines, with a context that has ended.
-func TestStopOfAReaderThatNeverListened(t *testing.T) {
+// TestReader_StopBeforeStart_Returns: again, from several goroutines, with a context that has ended.
+func TestReader_StopBeforeStart_Returns(t *testing.T) {
 	taken := ipctest.SocketPath(t)
 	ipctest.StartReader(t, ipctest.Ignore, taken)
 	for name, path := range map[string]string{"not started": ipctest.SocketPath(t), "the start has failed": taken} {
@@ -50,8 +50,8 @@ func TestStopOfAReaderThatNeverListened(t *testing.T) {
 	}
 }
 
-// TestStopAgainWithAnEndedContext finds everything done.
-func TestStopAgainWithAnEndedContext(t *testing.T) {
+// TestReader_StopAgain_FindsAllDone finds everything done.
+func TestReader_StopAgain_FindsAllDone(t *testing.T) {
 	r := ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t))
 	ipctest.Stop(t, r)
 	ended, cancel := context.WithCancel(t.Context())
@@ -63,9 +63,9 @@ func TestStopAgainWithAnEndedContext(t *testing.T) {
 	}
 }
 
-// TestStopServesTheBacklogWhenBusy: the goroutine that accepts may run long after Stop was called. Whoever has connected until
+// TestReader_StopBusyAcceptLoop_ServesBacklog: the goroutine that accepts may run long after Stop was called. Whoever has connected until
 // then, and nobody else, is served.
-func TestStopServesTheBacklogWhenBusy(t *testing.T) {
+func TestReader_StopBusyAcceptLoop_ServesBacklog(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -101,9 +101,9 @@ func TestStopServesTheBacklogWhenBusy(t *testing.T) {
 	})
 }
 
-// TestForcedStopCallsNoHandlerAnyMore: the one that runs finishes. What was read behind its message is counted, and
+// TestReader_ForcedStop_CallsNoHandler: the one that runs finishes. What was read behind its message is counted, and
 // the Writer is told if the handler does not keep that from happening.
-func TestForcedStopCallsNoHandlerAnyMore(t *testing.T) {
+func TestReader_ForcedStop_CallsNoHandler(t *testing.T) {
 	t.Parallel()
 	for name, inTime := range map[string]bool{"a handler that heeds its context": true, "one that does not": false} {
 		t.Run(name, func(t *testing.T) {
@@ -147,9 +147,9 @@ func TestForcedStopCallsNoHandlerAnyMore(t *testing.T) {
 	}
 }
 
-// TestStopServesTheBacklogLate: who had connected and written before Stop is served, although the goroutine that accepts
+// TestReader_StopLateAcceptLoop_ServesBacklog: who had connected and written before Stop is served, although the goroutine that accepts
 // is busy for longer than a listener is emptied for.
-func TestStopServesTheBacklogLate(t *testing.T) {
+func TestReader_StopLateAcceptLoop_ServesBacklog(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		if on.Secure {
@@ -183,9 +183,9 @@ func TestStopServesTheBacklogLate(t *testing.T) {
 	})
 }
 
-// TestStopAmongThoseWhoConnect: whoever has connected is served, also one who did so while Stop looked for the last one. Each
+// TestReader_StopDuringConnects_ServesAccepted: whoever has connected is served, also one who did so while Stop looked for the last one. Each
 // client ends its own side, and the end of file of the Reader says that it was served.
-func TestStopAmongThoseWhoConnect(t *testing.T) {
+func TestReader_StopDuringConnects_ServesAccepted(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long: a TCP client tries again for a second")

@@ -38,8 +38,8 @@ func init() {
 	}
 }
 
-// TestAnotherUser comes as far as mode, owner and authorizer allow, each by itself.
-func TestAnotherUser(t *testing.T) {
+// TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer comes as far as mode, owner and authorizer allow, each by itself.
+func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -94,8 +94,8 @@ func TestAnotherUser(t *testing.T) {
 	}
 }
 
-// TestImpostor: a Writer that knows who should listen sends nothing to somebody else.
-func TestImpostor(t *testing.T) {
+// TestWriter_AuthorizerRejectsListener_SendsNothing: a Writer that knows who should listen sends nothing to somebody else.
+func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 	t.Parallel()
 	ipctest.AsRoot(t)
 	folder := ipctest.OpenFolder(t)
@@ -120,8 +120,8 @@ func TestImpostor(t *testing.T) {
 	}
 }
 
-// TestNobodyTakesAnothersPlace: a writer of another user with the same name is another writer.
-func TestNobodyTakesAnothersPlace(t *testing.T) {
+// TestSession_SameIDOtherUser_IsSeparateWriter: a writer of another user with the same name is another writer.
+func TestSession_SameIDOtherUser_IsSeparateWriter(t *testing.T) {
 	ipctest.AsRoot(t)
 	folder := ipctest.OpenFolder(t)
 	path := filepath.Join(folder, "s")

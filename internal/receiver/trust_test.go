@@ -18,8 +18,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestCredentials: a handler and both authorizers see who is at the other end.
-func TestCredentials(t *testing.T) {
+// TestPeer_Credentials_AreReported: a handler and both authorizers see who is at the other end.
+func TestPeer_Credentials_AreReported(t *testing.T) {
 	if !ipctest.TellsCredentials {
 		t.Skip("this system does not tell")
 	}
@@ -46,7 +46,7 @@ func TestCredentials(t *testing.T) {
 
 func sorted(s []int) []int { s = slices.Clone(s); slices.Sort(s); return s }
 
-func TestReadyMadeAuthorizers(t *testing.T) {
+func TestAuthorizers_ReadyMade_Decide(t *testing.T) {
 	peer := udsipc.Peer{Credentials: &udsipc.Credentials{UID: 1000, GID: 100, Groups: []int{4, 27}}}
 	self := udsipc.Peer{Credentials: &udsipc.Credentials{UID: os.Geteuid()}}
 	no := func(udsipc.Peer) error { return errors.New("no") }
@@ -80,9 +80,9 @@ func TestReadyMadeAuthorizers(t *testing.T) {
 	}
 }
 
-// TestUnauthorizedPeers: nothing of a refused writer is handled, and nothing is sent to a refused
+// TestAuthorizer_Rejects_NothingIsExchanged: nothing of a refused writer is handled, and nothing is sent to a refused
 // reader.
-func TestUnauthorizedPeers(t *testing.T) {
+func TestAuthorizer_Rejects_NothingIsExchanged(t *testing.T) {
 	t.Parallel()
 	deny := udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not on the list") })
 	fall := udsipc.WithAuthorizer(func(udsipc.Peer) error { panic("on the floor") })
@@ -124,9 +124,9 @@ func TestUnauthorizedPeers(t *testing.T) {
 	}
 }
 
-// TestTLS: messages, large ones too, over each transport, plain and acknowledged, while the reader
+// TestTLS_AllTransports_Deliver: messages, large ones too, over each transport, plain and acknowledged, while the reader
 // restarts; the authorizers see the verified chain.
-func TestTLS(t *testing.T) {
+func TestTLS_AllTransports_Deliver(t *testing.T) {
 	t.Parallel()
 	a := ipctest.NewAuthority(t)
 	readerTLS, writerTLS := a.Configs(t)
@@ -173,9 +173,9 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestTLSFailures: a peer without a certificate, with one of another authority, without TLS, and one
+// TestTLS_BadPeers_AreReported: a peer without a certificate, with one of another authority, without TLS, and one
 // that says nothing.
-func TestTLSFailures(t *testing.T) {
+func TestTLS_BadPeers_AreReported(t *testing.T) {
 	t.Parallel()
 	a, other := ipctest.NewAuthority(t), ipctest.NewAuthority(t)
 	readerTLS, writerTLS := a.Configs(t)
@@ -225,8 +225,8 @@ func TestTLSFailures(t *testing.T) {
 	})
 }
 
-// TestPlaintextOverANetwork is refused by both constructors, and allowed if one says so.
-func TestPlaintextOverANetwork(t *testing.T) {
+// TestPlaintext_BeyondLoopback_IsError is refused by both constructors, and allowed if one says so.
+func TestPlaintext_BeyondLoopback_IsError(t *testing.T) {
 	config := &tls.Config{InsecureSkipVerify: true}
 	for address, loopback := range map[string]bool{
 		"tcp://127.0.0.1:1": true, "tcp://127.9.9.9:1": true, "tcp://[::1]:1": true, "tcp://localhost:1": true, "tcp://LOCALHOST.:1": true,
@@ -255,9 +255,9 @@ func TestPlaintextOverANetwork(t *testing.T) {
 	}
 }
 
-// TestLeastTLSVersion has the other side speak no more than TLS 1.2, which is enough only for a configuration
+// TestTLS_OldVersion_IsRejected has the other side speak no more than TLS 1.2, which is enough only for a configuration
 // that says so. The configuration that was given stays as it is.
-func TestLeastTLSVersion(t *testing.T) {
+func TestTLS_OldVersion_IsRejected(t *testing.T) {
 	a := ipctest.NewAuthority(t)
 	base := func() *tls.Config {
 		return &tls.Config{Certificates: []tls.Certificate{a.Certificate(t, "collector")}, RootCAs: a.Pool, ServerName: "collector"}
@@ -336,8 +336,8 @@ func shakeHands(tb testing.TB, conn *tls.Conn) uint16 {
 	return conn.ConnectionState().Version
 }
 
-// TestCertificatesAreReadAnew at each connection.
-func TestCertificatesAreReadAnew(t *testing.T) {
+// TestTLS_Certificates_AreReadPerConnection at each connection.
+func TestTLS_Certificates_AreReadPerConnection(t *testing.T) {
 	a := ipctest.NewAuthority(t)
 	_, writerTLS := a.Configs(t)
 	readerTLS := &tls.Config{MinVersion: tls.VersionTLS13}
@@ -363,8 +363,8 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	}
 }
 
-// TestStopDuringHandshake does not wait for clients that say nothing.
-func TestStopDuringHandshake(t *testing.T) {
+// TestReader_StopDuringTLSHandshake_Returns does not wait for clients that say nothing.
+func TestReader_StopDuringTLSHandshake_Returns(t *testing.T) {
 	t.Parallel()
 	readerTLS, writerTLS := ipctest.NewAuthority(t).Configs(t)
 	t.Run("reader", func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestReclaim: a connection that an earlier process has left is of no use once its writer has connected again.
-func TestReclaim(t *testing.T) {
+// TestHandOver_WriterReconnected_RejectsInherited: a connection that an earlier process has left is of no use once its writer has connected again.
+func TestHandOver_WriterReconnected_RejectsInherited(t *testing.T) {
 	m := newWriterStates(10, time.Hour)
 	key := wire.WriterKey{Identity: "uid 0", Writer: wire.WriterID{1}}
 	left := wire.WriterSnapshot{Key: key, Epoch: 1, Handled: 5}

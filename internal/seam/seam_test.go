@@ -12,8 +12,8 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// TestOf: each function is set, and its interface is that of the value, once the constructor has returned.
-func TestOf(t *testing.T) {
+// TestSeam_Of_ReturnsMethods: each function is set, and its interface is that of the value, once the constructor has returned.
+func TestSeam_Of_ReturnsMethods(t *testing.T) {
 	address := "unix:" + t.TempDir() + "/s"
 	drop := udsipc.WithOverflow(udsipc.OverflowDropOldest)
 	link, err := udsipc.NewLink(address, func([]byte) {}, udsipc.WithMaxMessageSize(1000), drop)
@@ -48,8 +48,8 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// TestOnDisconnect is called once for the end of a connection, and before the state callback.
-func TestOnDisconnect(t *testing.T) {
+// TestSeam_OnDisconnect_IsCalled is called once for the end of a connection, and before the state callback.
+func TestSeam_OnDisconnect_IsCalled(t *testing.T) {
 	address := "unix:" + t.TempDir() + "/s"
 	listener, err := udsipc.Listen(address)
 	if err != nil {
@@ -84,8 +84,8 @@ func TestOnDisconnect(t *testing.T) {
 	}
 }
 
-// TestHidden: what an interface of this package has, the public type has not.
-func TestHidden(t *testing.T) {
+// TestSeam_Methods_AreHidden: what an interface of this package has, the public type has not.
+func TestSeam_Methods_AreHidden(t *testing.T) {
 	for public, hidden := range map[reflect.Type]reflect.Type{
 		reflect.TypeFor[*udsipc.Link]():       reflect.TypeFor[seam.Link](),
 		reflect.TypeFor[*udsipc.Listener]():   reflect.TypeFor[seam.Listener](),

@@ -27,9 +27,9 @@ func deaf(t *testing.T, on *ipctest.Route) (socket, speaking net.Conn) {
 	return speaking, speaking
 }
 
-// TestCloseIsBounded: a peer that does not read holds up Close no longer than WithWriteTimeout says, and the error tells
+// TestConn_CloseSlowPeer_EndsWithinWriteTimeout: a peer that does not read holds up Close no longer than WithWriteTimeout says, and the error tells
 // what it cost, each time.
-func TestCloseIsBounded(t *testing.T) {
+func TestConn_CloseSlowPeer_EndsWithinWriteTimeout(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on, udsipc.WithWriteTimeout(100*time.Millisecond))
@@ -57,8 +57,8 @@ func TestCloseIsBounded(t *testing.T) {
 	})
 }
 
-// TestCloseWriteIsBounded, although the peer leaves no room for the notice of TLS.
-func TestCloseWriteIsBounded(t *testing.T) {
+// TestConn_CloseWriteTLS_EndsWithinWriteTimeout, although the peer leaves no room for the notice of TLS.
+func TestConn_CloseWriteTLS_EndsWithinWriteTimeout(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on, udsipc.WithWriteTimeout(50*time.Millisecond))
@@ -80,9 +80,9 @@ func TestCloseWriteIsBounded(t *testing.T) {
 	})
 }
 
-// TestCloseOverTCP: what was sent arrives, although this side leaves something unread, and although the peer reads only
+// TestConn_CloseTCP_DeliversWhatWasSent: what was sent arrives, although this side leaves something unread, and although the peer reads only
 // once it has sent what nobody wants.
-func TestCloseOverTCP(t *testing.T) {
+func TestConn_CloseTCP_DeliversWhatWasSent(t *testing.T) {
 	t.Parallel()
 	const messages, size = 100, 64 << 10
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -121,8 +121,8 @@ func TestCloseOverTCP(t *testing.T) {
 	})
 }
 
-// TestCloseAfterALoss tells how many messages were lost with the peer, which no other call has returned.
-func TestCloseAfterALoss(t *testing.T) {
+// TestConn_CloseAfterFailure_ReportsUnsent tells how many messages were lost with the peer, which no other call has returned.
+func TestConn_CloseAfterFailure_ReportsUnsent(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on)
@@ -143,8 +143,8 @@ func TestCloseAfterALoss(t *testing.T) {
 	})
 }
 
-// TestEndOverTLS: an end that the peer has not announced is an error, because anybody on the way can make one.
-func TestEndOverTLS(t *testing.T) {
+// TestConn_TLSEndWithoutNotice_IsError: an end that the peer has not announced is an error, because anybody on the way can make one.
+func TestConn_TLSEndWithoutNotice_IsError(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		if !on.Secure {
 			t.Skip("only TLS has a notice")
@@ -172,8 +172,8 @@ func TestEndOverTLS(t *testing.T) {
 	})
 }
 
-// TestEndsAreAnnounced: whichever end says that it is over, and by whatever call, the other one reads io.EOF.
-func TestEndsAreAnnounced(t *testing.T) {
+// TestConn_AnyEnd_ReadsEOF: whichever end says that it is over, and by whatever call, the other one reads io.EOF.
+func TestConn_AnyEnd_ReadsEOF(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on)
@@ -213,8 +213,8 @@ func TestEndsAreAnnounced(t *testing.T) {
 	})
 }
 
-// TestCutWhilePassingOver: io.EOF is for the space between two messages, and not for one that is too large.
-func TestCutWhilePassingOver(t *testing.T) {
+// TestConn_CutInOversizedMessage_IsNotEOF: io.EOF is for the space between two messages, and not for one that is too large.
+func TestConn_CutInOversizedMessage_IsNotEOF(t *testing.T) {
 	large := append(binary.AppendUvarint(nil, 1000), make([]byte, 1000)...)
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path, udsipc.WithMaxMessageSize(100))
@@ -238,8 +238,8 @@ func TestCutWhilePassingOver(t *testing.T) {
 	}
 }
 
-// TestListenerClosesInACallback of the goroutine that accepts, as ErrorCallback allows.
-func TestListenerClosesInACallback(t *testing.T) {
+// TestListener_CloseInCallback_Returns of the goroutine that accepts, as ErrorCallback allows.
+func TestListener_CloseInCallback_Returns(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		ready, closed := make(chan *udsipc.Listener, 1), make(chan error, 1)
@@ -277,8 +277,8 @@ func TestListenerClosesInACallback(t *testing.T) {
 	})
 }
 
-// TestAddressIsFreeAfterClose: another Listener can have it at once.
-func TestAddressIsFreeAfterClose(t *testing.T) { // Not beside tests that start processes: see whileInUse.
+// TestListener_Close_FreesAddress: another Listener can have it at once.
+func TestListener_Close_FreesAddress(t *testing.T) { // Not beside tests that start processes: see whileInUse.
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		for range 20 {
 			l, err := udsipc.Listen(on.Address, on.ReaderOptions(t)...)

@@ -16,8 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestPassingOverHasATime: a message over the limit comes no slower than one within it may.
-func TestPassingOverHasATime(t *testing.T) {
+// TestConn_OversizedMessage_IsBoundedByMessageTimeout: a message over the limit comes no slower than one within it may.
+func TestConn_OversizedMessage_IsBoundedByMessageTimeout(t *testing.T) {
 	for name, test := range map[string]struct {
 		opt   udsipc.ReaderOption
 		first []byte
@@ -58,8 +58,8 @@ func TestPassingOverHasATime(t *testing.T) {
 	}
 }
 
-// TestManyPassedOver: the time of a message is its own, and not that of all that are too large in a row.
-func TestManyPassedOver(t *testing.T) {
+// TestConn_OversizedMessages_TimeOutEachByItself: the time of a message is its own, and not that of all that are too large in a row.
+func TestConn_OversizedMessages_TimeOutEachByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(ipctest.SimNet)
 		l := ipctest.Listen(t, "x", udsipc.WithListener(n.Listen()), udsipc.WithMessageTimeout(3*time.Second), udsipc.WithMaxMessageSize(100))
@@ -96,8 +96,8 @@ func TestManyPassedOver(t *testing.T) {
 	})
 }
 
-// TestReadDeadlineWithoutMemory ends a wait for memory like any other, one that is under way included.
-func TestReadDeadlineWithoutMemory(t *testing.T) {
+// TestConn_ReadDeadline_EndsWaitForMemory ends a wait for memory like any other, one that is under way included.
+func TestConn_ReadDeadline_EndsWaitForMemory(t *testing.T) {
 	t.Parallel()
 	const connections, size = 4, 1 << 20
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -135,8 +135,8 @@ func TestReadDeadlineWithoutMemory(t *testing.T) {
 	})
 }
 
-// TestDeadlinesAreApart: the reader's own deadline neither hides what the Listener puts up with, nor passes for it.
-func TestDeadlinesAreApart(t *testing.T) {
+// TestConn_ReadDeadline_IsApartFromTimeouts: the reader's own deadline neither hides what the Listener puts up with, nor passes for it.
+func TestConn_ReadDeadline_IsApartFromTimeouts(t *testing.T) {
 	for name, test := range map[string]struct {
 		set  func(c *udsipc.Conn) // A second after the wait has begun.
 		want error

@@ -42,8 +42,8 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 	}
 }
 
-// TestStallTimeout ends the connection of a peer that takes nothing, and of no other.
-func TestStallTimeout(t *testing.T) {
+// TestConn_StallTimeout_EndsStalledPeer ends the connection of a peer that takes nothing, and of no other.
+func TestConn_StallTimeout_EndsStalledPeer(t *testing.T) {
 	t.Parallel()
 	const stall = time.Second // A busy machine may keep who reads from it for some of it.
 	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
@@ -79,8 +79,8 @@ func TestStallTimeout(t *testing.T) {
 	})
 }
 
-// TestControlMessages are taken although the queue is full, and arrive in order.
-func TestControlMessages(t *testing.T) {
+// TestConn_WriteControl_PassesFullQueue are taken although the queue is full, and arrive in order.
+func TestConn_WriteControl_PassesFullQueue(t *testing.T) {
 	t.Parallel()
 	opts := []udsipc.ReaderOption{udsipc.WithMaxBufferedWrites(4), udsipc.WithWriteTimeout(10 * time.Millisecond)}
 	overStallingConversations(t, opts, func(t *testing.T, _ *udsipc.Listener, dialled, accepted *udsipc.Conn) {
@@ -110,8 +110,8 @@ func TestControlMessages(t *testing.T) {
 	})
 }
 
-// TestInactivityIsOfBothDirections: a connection that this side uses is not idle.
-func TestInactivityIsOfBothDirections(t *testing.T) {
+// TestConn_InactivityTimeout_CountsBothDirections: a connection that this side uses is not idle.
+func TestConn_InactivityTimeout_CountsBothDirections(t *testing.T) {
 	t.Parallel()
 	const idle = 50 * time.Millisecond
 	path := ipctest.SocketPath(t)
@@ -127,8 +127,8 @@ func TestInactivityIsOfBothDirections(t *testing.T) {
 	}
 }
 
-// TestReadDeadlineInTheMiddleOfAMessage is no fault of the peer's: reading goes on after it.
-func TestReadDeadlineInTheMiddleOfAMessage(t *testing.T) {
+// TestConn_ReadDeadlineInMessage_CanContinue is no fault of the peer's: reading goes on after it.
+func TestConn_ReadDeadlineInMessage_CanContinue(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path)
 	conn, err := net.Dial("unix", path)
@@ -166,8 +166,8 @@ func TestReadDeadlineInTheMiddleOfAMessage(t *testing.T) {
 	}
 }
 
-// TestReturnReadMemory gives back the memory of what was read, and keeps the bytes.
-func TestReturnReadMemory(t *testing.T) {
+// TestConn_ReturnReadMemory_KeepsBytes gives back the memory of what was read, and keeps the bytes.
+func TestConn_ReturnReadMemory_KeepsBytes(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path)
 	dialled, accepted := ipctest.Converse(t, l, path)
@@ -192,8 +192,8 @@ func TestReturnReadMemory(t *testing.T) {
 	}
 }
 
-// TestControlMessagesOfALostConnection do not wait for the next one if nothing else does.
-func TestControlMessagesOfALostConnection(t *testing.T) {
+// TestLink_ControlMessages_AreDroppedWithConnection do not wait for the next one if nothing else does.
+func TestLink_ControlMessages_AreDroppedWithConnection(t *testing.T) {
 	for _, ordinary := range []bool{false, true} {
 		path := ipctest.SocketPath(t)
 		l := ipctest.Listen(t, path)
@@ -250,9 +250,9 @@ func (l narrowListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// TestCloseWithASlowPeer: a write that takes longer than the stall time, with progress, is none that stalls, also while Close
+// TestConn_CloseSlowPeerWithProgress_DoesNotStall: a write that takes longer than the stall time, with progress, is none that stalls, also while Close
 // throws away what the peer sends.
-func TestCloseWithASlowPeer(t *testing.T) {
+func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 	t.Parallel()
 	const messages, size = 8, 100_000
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,9 +14,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestHeadRetry gives a message up only once it has broken enough connections, over enough time, without anything else to
+// TestRetryCounter_ThreeFailures_GivesUp gives a message up only once it has broken enough connections, over enough time, without anything else to
 // blame.
-func TestHeadRetry(t *testing.T) {
+func TestRetryCounter_ThreeFailures_GivesUp(t *testing.T) {
 	broke := transport.Outcome{Cause: errdefs.ErrConnectionClosed}
 	const size = 100
 	for _, test := range []struct {
@@ -59,8 +59,8 @@ func TestHeadRetry(t *testing.T) {
 	}
 }
 
-// TestHeadRetry_ReaderReports takes the reader's word for the limit, but only for a message that is over it.
-func TestHeadRetry_ReaderReports(t *testing.T) {
+// TestRetryCounter_ReaderReports_CountsOversizedOnly takes the reader's word for the limit, but only for a message that is over it.
+func TestRetryCounter_ReaderReports_CountsOversizedOnly(t *testing.T) {
 	for _, test := range []struct {
 		end     transport.Outcome
 		message uint64

@@ -19,7 +19,7 @@ import (
 
 func never() bool { return false }
 
-func TestLifecycle_StopBeforeStart(t *testing.T) {
+func TestLifecycle_StopBeforeStart_IsFinal(t *testing.T) {
 	var states []State
 	l := NewLifecycle(time.Second, func(s State, _ error) { states = append(states, s) })
 	for range 2 {
@@ -39,7 +39,7 @@ func TestLifecycle_StopBeforeStart(t *testing.T) {
 	}
 }
 
-func TestLifecycle_RunsOnce(t *testing.T) {
+func TestLifecycle_Start_RunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var states []State
 		l := NewLifecycle(time.Second, func(s State, _ error) { states = append(states, s) })
@@ -74,7 +74,7 @@ func TestLifecycle_RunsOnce(t *testing.T) {
 	})
 }
 
-func TestLifecycle_WaitConnected_ContextEnds(t *testing.T) {
+func TestLifecycle_WaitConnected_EndsWithContext(t *testing.T) {
 	l := NewLifecycle(time.Second, func(State, error) {})
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cause := errors.New("cause")
@@ -84,8 +84,8 @@ func TestLifecycle_WaitConnected_ContextEnds(t *testing.T) {
 	}
 }
 
-// TestLifecycle_Pause ends with the backoff, with a forced stop, or once there is no reason for it.
-func TestLifecycle_Pause(t *testing.T) {
+// TestLifecycle_Pause_EndsWithStop ends with the backoff, with a forced stop, or once there is no reason for it.
+func TestLifecycle_Pause_EndsWithStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLifecycle(time.Hour, func(State, error) {})
 		if began := time.Now(); l.Pause(nil, never) != nil || time.Since(began) != 0 {
@@ -111,7 +111,7 @@ func TestLifecycle_Pause(t *testing.T) {
 	})
 }
 
-func TestBackoff(t *testing.T) {
+func TestBackoff_Failures_GrowAndReset(t *testing.T) {
 	b := backoff{limit: 50 * time.Millisecond}
 	for failures, limit := range []time.Duration{1, 10, 20, 40, 50, 50} {
 		limit *= time.Millisecond
@@ -140,8 +140,8 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestReported counts each loss once for each of the two who are told.
-func TestReported(t *testing.T) {
+// TestReported_Losses_AreReportedOnce counts each loss once for each of the two who are told.
+func TestReported_Losses_AreReportedOnce(t *testing.T) {
 	q := queue.New(queue.Limits{Messages: 2, Bytes: 1 << 20, DropOldest: true})
 	var r reported
 	var lost atomic.Uint64
@@ -176,7 +176,7 @@ func TestReported(t *testing.T) {
 	check("losses in the end", pair(r.losses(q, &lost)), pair(0, 0))
 }
 
-func TestWriteDeadline(t *testing.T) {
+func TestWriteDeadline_Set_EndsWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d Deadline
 		before := d.Context()

@@ -18,8 +18,8 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// TestLinkStopIsBounded: a peer that does not read holds up Stop no longer than its context lasts.
-func TestLinkStopIsBounded(t *testing.T) {
+// TestLink_StopSlowPeer_ReturnsWithContext: a peer that does not read holds up Stop no longer than its context lasts.
+func TestLink_StopSlowPeer_ReturnsWithContext(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on, udsipc.WithWriteTimeout(10*time.Millisecond))
@@ -40,9 +40,9 @@ func TestLinkStopIsBounded(t *testing.T) {
 	})
 }
 
-// TestLinkBackoff: connections that bring a message and end at once are made ever more slowly, up to a bound; those that
+// TestLink_BriefConnections_BackOff: connections that bring a message and end at once are made ever more slowly, up to a bound; those that
 // bring nothing, up to WithMaxBackoff; and one that lives for a second makes up for all.
-func TestLinkBackoff(t *testing.T) {
+func TestLink_BriefConnections_BackOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		says     string
 		lives    time.Duration
@@ -88,8 +88,8 @@ func TestLinkBackoff(t *testing.T) {
 	}
 }
 
-// TestLinkReadsAfterALoss: what the peer had sent is handled, although writing to it has failed by then.
-func TestLinkReadsAfterALoss(t *testing.T) {
+// TestLink_WriteFailed_StillReads: what the peer had sent is handled, although writing to it has failed by then.
+func TestLink_WriteFailed_StillReads(t *testing.T) {
 	const messages = 20
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		if runtime.GOOS != "linux" {
@@ -140,8 +140,8 @@ func TestLinkReadsAfterALoss(t *testing.T) {
 	})
 }
 
-// TestLinkStopTellsOfAHandler that has not returned when the context ends.
-func TestLinkStopTellsOfAHandler(t *testing.T) {
+// TestLink_StopHungHandler_ReportsIt that has not returned when the context ends.
+func TestLink_StopHungHandler_ReportsIt(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -161,8 +161,8 @@ func TestLinkStopTellsOfAHandler(t *testing.T) {
 	}
 }
 
-// TestFlushAfterTheEnd says that what was given up was not sent.
-func TestFlushAfterTheEnd(t *testing.T) {
+// TestLink_FlushAfterStop_ReportsUnsent says that what was given up was not sent.
+func TestLink_FlushAfterStop_ReportsUnsent(t *testing.T) {
 	link, err := udsipc.NewLink(ipctest.SocketPath(t), func([]byte) {})
 	if err != nil {
 		t.Fatal(err)
@@ -178,8 +178,8 @@ func TestFlushAfterTheEnd(t *testing.T) {
 	}
 }
 
-// TestDroppedIsCounted: each message that was accepted arrives, or is one of those.
-func TestDroppedIsCounted(t *testing.T) {
+// TestLink_DropOldest_CountsDropped: each message that was accepted arrives, or is one of those.
+func TestLink_DropOldest_CountsDropped(t *testing.T) {
 	const messages = 1000
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path)
@@ -226,8 +226,8 @@ func TestDroppedIsCounted(t *testing.T) {
 	}
 }
 
-// TestLinkHandlerEndsItsGoroutine: the connection ends with it, and Stop says what is left.
-func TestLinkHandlerEndsItsGoroutine(t *testing.T) {
+// TestLink_HandlerGoexit_EndsLink: the connection ends with it, and Stop says what is left.
+func TestLink_HandlerGoexit_EndsLink(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	l := ipctest.Listen(t, path)
 	link := ipctest.StartLink(t, path, func([]byte) { runtime.Goexit() })

@@ -40,8 +40,8 @@ func fill(t *testing.T, conn *udsipc.Conn, size int) {
 	t.Fatal("the queue takes everything")
 }
 
-// TestSendMemory has many peers read nothing: what is queued for all of them is bounded, and of that each has a part.
-func TestSendMemory(t *testing.T) {
+// TestSendMemory_SlowPeers_AreBounded has many peers read nothing: what is queued for all of them is bounded, and of that each has a part.
+func TestSendMemory_SlowPeers_AreBounded(t *testing.T) {
 	const limit, size, free, peers = 1 << 20, 10_000, 64 << 10, 40
 	l := ipctest.Listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithMaxSendMemory(limit), udsipc.WithOverflow(udsipc.OverflowRefuse))
 	var all []net.Conn
@@ -75,8 +75,8 @@ func TestSendMemory(t *testing.T) {
 	ipctest.Until(t, "all is given back", func() bool { return l.Metrics().SendMemory == 0 })
 }
 
-// TestSendMemoryIsWaitedFor has a connection wait for room that another one has, which goes away.
-func TestSendMemoryIsWaitedFor(t *testing.T) {
+// TestSendMemory_PeerLeaves_ServesWaiter has a connection wait for room that another one has, which goes away.
+func TestSendMemory_PeerLeaves_ServesWaiter(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	for _, large := range []int{20_000, 200_000} {
@@ -104,8 +104,8 @@ func TestSendMemoryIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestSendMemoryUnderLoad has many connections with messages of all sizes wait for each other: each of them gets through.
-func TestSendMemoryUnderLoad(t *testing.T) {
+// TestSendMemory_ManyConnections_AllProgress has many connections with messages of all sizes wait for each other: each of them gets through.
+func TestSendMemory_ManyConnections_AllProgress(t *testing.T) {
 	const peers, messages = 8, 60
 	path := filepath.Join(t.TempDir(), "s")
 	l := ipctest.Listen(t, path, udsipc.WithMaxSendMemory(128<<10), udsipc.WithMaxBufferedBytes(1<<20))
@@ -134,8 +134,8 @@ func TestSendMemoryUnderLoad(t *testing.T) {
 	ipctest.Until(t, "all is given back", func() bool { return l.Metrics().SendMemory == 0 })
 }
 
-// TestSendMemoryOption has the option refused where it means nothing.
-func TestSendMemoryOption(t *testing.T) {
+// TestSendMemory_WithoutListener_IsError has the option refused where it means nothing.
+func TestSendMemory_WithoutListener_IsError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	if _, err := udsipc.NewListener(path, udsipc.WithMaxSendMemory(0)); !errors.Is(err, udsipc.ErrInvalidBufferSize) {
 		t.Errorf("0 bytes: %v", err)

@@ -17,9 +17,9 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestStopTellsWhatTheReaderRefuses: a Writer that stops as soon as everything is written still hears that its reader
+// TestWriter_Stop_ReportsReaderRefusals: a Writer that stops as soon as everything is written still hears that its reader
 // did not handle it.
-func TestStopTellsWhatTheReaderRefuses(t *testing.T) {
+func TestWriter_Stop_ReportsReaderRefusals(t *testing.T) {
 	t.Parallel()
 	const messages = 100
 	for _, test := range []struct {
@@ -61,9 +61,9 @@ func TestStopTellsWhatTheReaderRefuses(t *testing.T) {
 	}
 }
 
-// TestStopTellsWhatIsUnread: when its context ends, Stop says that not everything was read yet, whatever the connection is
+// TestWriter_StopContextEnds_ReportsUnread: when its context ends, Stop says that not everything was read yet, whatever the connection is
 // waiting for.
-func TestStopTellsWhatIsUnread(t *testing.T) {
+func TestWriter_StopContextEnds_ReportsUnread(t *testing.T) {
 	t.Parallel()
 	const messages = 100
 	for _, test := range []struct {
@@ -101,8 +101,8 @@ func TestStopTellsWhatIsUnread(t *testing.T) {
 	}
 }
 
-// TestStopSendsWhatCameInACallback: Stop sends all that was accepted before it, whatever the Writer was doing then.
-func TestStopSendsWhatCameInACallback(t *testing.T) {
+// TestWriter_StopDuringCallback_SendsAccepted: Stop sends all that was accepted before it, whatever the Writer was doing then.
+func TestWriter_StopDuringCallback_SendsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		on := &ipctest.Route{Transport: ipctest.Memories[0], Address: "memory", Net: new(ipctest.SimNet)}
 		var handled atomic.Uint64
@@ -123,9 +123,9 @@ func TestStopSendsWhatCameInACallback(t *testing.T) {
 	})
 }
 
-// TestStopWaitsForAReaderThatLeavesNoRoom: where the end of TLS cannot be announced for minutes, the Writer ends what lies
+// TestWriter_StopTLSBlocked_StillGetsReport: where the end of TLS cannot be announced for minutes, the Writer ends what lies
 // beneath, and still hears what was read.
-func TestStopWaitsForAReaderThatLeavesNoRoom(t *testing.T) {
+func TestWriter_StopTLSBlocked_StillGetsReport(t *testing.T) {
 	t.Parallel()
 	const takes = 30 * time.Second
 	if testing.Short() {
@@ -151,9 +151,9 @@ func TestStopWaitsForAReaderThatLeavesNoRoom(t *testing.T) {
 	}
 }
 
-// TestWriterLeavesABrokenConnection: TLS within a type that the library does not know is of no use after a write that timed
+// TestWriter_BrokenWrappedTLS_Reconnects: TLS within a type that the library does not know is of no use after a write that timed
 // out. The Writer makes another connection instead of trying for ever.
-func TestWriterLeavesABrokenConnection(t *testing.T) {
+func TestWriter_BrokenWrappedTLS_Reconnects(t *testing.T) {
 	t.Parallel()
 	for _, tr := range ipctest.Transports {
 		if !tr.Secure {

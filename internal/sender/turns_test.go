@@ -67,9 +67,9 @@ func overAway(t *testing.T, test func(t *testing.T, newWriter func(...udsipc.Wri
 	}
 }
 
-// TestAgeEndsWaits: messages become too old while nothing else happens. That lets a blocked producer and a Flush go
+// TestQueue_Expiry_EndsWaits: messages become too old while nothing else happens. That lets a blocked producer and a Flush go
 // on, at that very time.
-func TestAgeEndsWaits(t *testing.T) {
+func TestQueue_Expiry_EndsWaits(t *testing.T) {
 	const age = 50 * time.Millisecond
 	overAway(t, func(t *testing.T, newWriter func(...udsipc.WriterOption) *udsipc.Writer) {
 		w := newWriter(udsipc.WithMaxAge(age), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBufferedWrites(2))
@@ -91,8 +91,8 @@ func TestAgeEndsWaits(t *testing.T) {
 	})
 }
 
-// TestDroppingEndsFlush: everything that was written before a Flush is dropped.
-func TestDroppingEndsFlush(t *testing.T) {
+// TestQueue_Dropping_EndsFlush: everything that was written before a Flush is dropped.
+func TestQueue_Dropping_EndsFlush(t *testing.T) {
 	overAway(t, func(t *testing.T, newWriter func(...udsipc.WriterOption) *udsipc.Writer) {
 		w := newWriter(udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxBufferedWrites(10))
 		for range 10 {
@@ -123,9 +123,9 @@ func TestDroppingEndsFlush(t *testing.T) {
 	})
 }
 
-// TestDroppingHelpsOrIsNotDone: where what is being written leaves too little room, nothing is dropped for a
+// TestQueue_DropOldest_DropsOnlyIfItHelps: where what is being written leaves too little room, nothing is dropped for a
 // message that is refused all the same.
-func TestDroppingHelpsOrIsNotDone(t *testing.T) {
+func TestQueue_DropOldest_DropsOnlyIfItHelps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := ipctest.NewWriter(t, "x", udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxBufferedBytes(1000), udsipc.WithDialer(dialFull))
 		ipctest.MustStart(t, w)
@@ -152,9 +152,9 @@ func TestDroppingHelpsOrIsNotDone(t *testing.T) {
 	})
 }
 
-// TestProducersTakeTurns: who waits for room gets it in the order in which they came, a large message too, and nobody
+// TestQueue_BlockedProducers_AreServedInOrder: who waits for room gets it in the order in which they came, a large message too, and nobody
 // overtakes them. One that does not wait any longer leaves its place.
-func TestProducersTakeTurns(t *testing.T) {
+func TestQueue_BlockedProducers_AreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const producers = 20
 		n := new(ipctest.SimNet)
@@ -227,8 +227,8 @@ func TestProducersTakeTurns(t *testing.T) {
 	})
 }
 
-// TestFlushesTellEachMessageOnce: however many Flushes run at once, together they tell of each message once.
-func TestFlushesTellEachMessageOnce(t *testing.T) {
+// TestWriter_ConcurrentFlushes_ReportEachMessageOnce: however many Flushes run at once, together they tell of each message once.
+func TestWriter_ConcurrentFlushes_ReportEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	w := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxAge(time.Nanosecond))
 	number := regexp.MustCompile(`(\d+) messages were not delivered`)
@@ -260,8 +260,8 @@ func TestFlushesTellEachMessageOnce(t *testing.T) {
 	}
 }
 
-// TestEndedFlushLeavesNothing: a Flush whose context ends keeps no memory.
-func TestEndedFlushLeavesNothing(t *testing.T) {
+// TestQueue_EndedFlush_KeepsNoMemory: a Flush whose context ends keeps no memory.
+func TestQueue_EndedFlush_KeepsNoMemory(t *testing.T) {
 	w := ipctest.NewWriter(t, ipctest.SocketPath(t))
 	ipctest.MustWriteMessage(t, w, "waits for a reader")
 	ended, cancel := context.WithCancel(t.Context())
@@ -278,8 +278,8 @@ func TestEndedFlushLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestRefusalCostsNoCopy: a message that is refused is not copied, whatever the reason.
-func TestRefusalCostsNoCopy(t *testing.T) {
+// TestQueue_Refusal_CopiesNothing: a message that is refused is not copied, whatever the reason.
+func TestQueue_Refusal_CopiesNothing(t *testing.T) {
 	const size = 20 << 20
 	full := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxBufferedWrites(1), udsipc.WithMaxMessageSize(size))
 	ipctest.MustWriteMessage(t, full, "the queue is full")
@@ -313,9 +313,9 @@ func TestRefusalCostsNoCopy(t *testing.T) {
 	}
 }
 
-// TestDropsAreReported: messages that are dropped or expire before the first write, before Start and at the end are
+// TestWriter_Drops_AreReported: messages that are dropped or expire before the first write, before Start and at the end are
 // reported, and Stop tells of them.
-func TestDropsAreReported(t *testing.T) {
+func TestWriter_Drops_AreReported(t *testing.T) {
 	t.Parallel()
 	overAway(t, func(t *testing.T, newWriter func(...udsipc.WriterOption) *udsipc.Writer) {
 		for _, test := range []struct {
@@ -352,8 +352,8 @@ func TestDropsAreReported(t *testing.T) {
 	})
 }
 
-// TestExpiryIsReportedInTime: while nobody listens, without a write or an attempt to connect.
-func TestExpiryIsReportedInTime(t *testing.T) {
+// TestWriter_Expiry_IsReportedInTime: while nobody listens, without a write or an attempt to connect.
+func TestWriter_Expiry_IsReportedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errs := ipctest.Collect()
 		w := ipctest.NewWriter(t, "x", udsipc.WithMaxAge(time.Second), udsipc.WithDialer(dialFull), udsipc.WithWriteTimeout(time.Hour),
@@ -368,8 +368,8 @@ func TestExpiryIsReportedInTime(t *testing.T) {
 	})
 }
 
-// TestStopTellsOfLosses: the reader is killed while Stop waits until it has read everything.
-func TestStopTellsOfLosses(t *testing.T) {
+// TestWriter_ReaderKilledDuringStop_ReportsLoss: the reader is killed while Stop waits until it has read everything.
+func TestWriter_ReaderKilledDuringStop_ReportsLoss(t *testing.T) {
 	if !ipctest.TellsCredentials {
 		t.Skip("the kernel does not tell what was read")
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/udsipc/udsipc/internal/socket"
 )
 
-func TestParseAddress(t *testing.T) {
+func TestAddress_Parse_AcceptsAllForms(t *testing.T) {
 	longest := strings.Repeat("p", socket.MaxPath())
 	for _, test := range []struct{ text, network, name string }{
 		{"/run/app.sock", "unix", "/run/app.sock"},
@@ -39,7 +39,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-func TestParseAbstractAddress(t *testing.T) {
+func TestAddress_AbstractName_ExistsOnLinuxOnly(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		if _, _, _, _, err := socket.Parts("@name"); !errors.Is(err, udsipc.ErrInvalidSocketPath) {
 			t.Errorf("got %v, want %v", err, udsipc.ErrInvalidSocketPath)
@@ -57,7 +57,7 @@ func TestParseAbstractAddress(t *testing.T) {
 	}
 }
 
-func TestBadAddresses(t *testing.T) {
+func TestAddress_Invalid_IsRejected(t *testing.T) {
 	limit := socket.MaxPath()
 	tooLong := []string{fmt.Sprint(limit), fmt.Sprint(limit + 1)}
 	for _, test := range []struct {

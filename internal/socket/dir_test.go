@@ -16,8 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestFoldersThatOthersControl are refused, and the error says which and what to do.
-func TestFoldersThatOthersControl(t *testing.T) {
+// TestSocket_UntrustedDirectory_IsRejected are refused, and the error says which and what to do.
+func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 	t.Parallel()
 	mode := func(t *testing.T, folder string, mode os.FileMode) {
 		t.Helper()
@@ -118,8 +118,8 @@ func TestFoldersThatOthersControl(t *testing.T) {
 	}
 }
 
-// TestFolderBehindALink: ".." behind a symbolic link is the directory above the one that the link leads to.
-func TestFolderBehindALink(t *testing.T) {
+// TestSocket_DotDotBehindLink_FollowsLink: ".." behind a symbolic link is the directory above the one that the link leads to.
+func TestSocket_DotDotBehindLink_FollowsLink(t *testing.T) {
 	top := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(top, "a", "b"), 0o755); err != nil {
 		t.Fatal(err)

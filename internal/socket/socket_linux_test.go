@@ -179,9 +179,9 @@ func mustScan(tb testing.TB, output *bufio.Scanner, want string) {
 	}
 }
 
-// TestModeIsTheSocketsAlone: whoever puts symbolic links in the place of sockets while Readers start changes
+// TestSocket_ModeAndOwner_TouchNoOtherFile: whoever puts symbolic links in the place of sockets while Readers start changes
 // no other file's mode or owner. Another user gets nowhere near; this one does, and harms nothing.
-func TestModeIsTheSocketsAlone(t *testing.T) {
+func TestSocket_ModeAndOwner_TouchNoOtherFile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -255,8 +255,8 @@ func checkVictim(tb testing.TB, path string) {
 	}
 }
 
-// TestStrangersLocks keep nobody from starting and from stopping.
-func TestStrangersLocks(t *testing.T) {
+// TestSocket_LocksOfOtherUser_DoNotBlock keep nobody from starting and from stopping.
+func TestSocket_LocksOfOtherUser_DoNotBlock(t *testing.T) {
 	ipctest.AsRoot(t)
 	folder, base := stickyFolder(t)
 	path, second := filepath.Join(folder, "first"), filepath.Join(folder, "second")
@@ -280,8 +280,8 @@ func TestStrangersLocks(t *testing.T) {
 	}
 }
 
-// TestStrangersLease on the lock file's name keeps nobody from starting.
-func TestStrangersLease(t *testing.T) {
+// TestSocket_LeaseOfOtherUser_DoesNotBlock on the lock file's name keeps nobody from starting.
+func TestSocket_LeaseOfOtherUser_DoesNotBlock(t *testing.T) {
 	ipctest.AsRoot(t)
 	folder, base := stickyFolder(t)
 	path := filepath.Join(folder, "s")
@@ -294,8 +294,8 @@ func TestStrangersLease(t *testing.T) {
 	}
 }
 
-// TestPlacesForSockets are tried as an ordinary user.
-func TestPlacesForSockets(t *testing.T) {
+// TestSocket_Directories_AreCheckedAsUser are tried as an ordinary user.
+func TestSocket_Directories_AreCheckedAsUser(t *testing.T) {
 	t.Parallel()
 	ipctest.AsRoot(t)
 	folder, base := stickyFolder(t)
@@ -322,9 +322,9 @@ func TestPlacesForSockets(t *testing.T) {
 	}
 }
 
-// TestSocketThatKeepsItsOwnerOut, as a Reader leaves one that is killed before the mode is set: it is replaced if nobody
+// TestSocket_ModeWithoutWrite_IsReplacedIfStale, as a Reader leaves one that is killed before the mode is set: it is replaced if nobody
 // listens on it, and left as it is if somebody does.
-func TestSocketThatKeepsItsOwnerOut(t *testing.T) {
+func TestSocket_ModeWithoutWrite_IsReplacedIfStale(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"stale": "started", "in use": "somebody listens"} {
 		t.Run(name, func(t *testing.T) {
@@ -377,12 +377,12 @@ func inNamespace(t *testing.T, role string, environment ...string) {
 	}
 }
 
-func TestSocketWithoutProc(t *testing.T) {
+func TestSocket_WithoutProc_Works(t *testing.T) {
 	inNamespace(t, "without proc", "SOCKET="+ipctest.SocketPath(t))
 }
 
-// TestLocalhostElsewhere: a name server or a table of hosts that has localhost on another machine gets nothing.
-func TestLocalhostElsewhere(t *testing.T) {
+// TestSocket_LocalhostElsewhere_IsRejected: a name server or a table of hosts that has localhost on another machine gets nothing.
+func TestSocket_LocalhostElsewhere_IsRejected(t *testing.T) {
 	hosts := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(hosts, []byte("192.0.2.1 localhost\n"), 0o644); err != nil {
 		t.Fatal(err)

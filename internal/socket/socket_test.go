@@ -28,7 +28,7 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-func TestSocketFolderAndDefaultMode(t *testing.T) {
+func TestSocket_Start_CreatesDirectoryAndMode(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "a", "b")
 	path := filepath.Join(folder, "s")
 	r := ipctest.StartReader(t, ipctest.Ignore, path)
@@ -39,7 +39,7 @@ func TestSocketFolderAndDefaultMode(t *testing.T) {
 	ipctest.CheckEmpty(t, folder)
 }
 
-func TestSocketFolderCannotBeMade(t *testing.T) {
+func TestSocket_DirectoryFails_IsError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -80,8 +80,8 @@ func init() {
 	}
 }
 
-// TestSocketModeWhateverTheUmask uses processes, because the umask belongs to one.
-func TestSocketModeWhateverTheUmask(t *testing.T) {
+// TestSocket_Mode_IgnoresUmask uses processes, because the umask belongs to one.
+func TestSocket_Mode_IgnoresUmask(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"666", "660", "600", "200", "777"} {
 		for _, umask := range []string{"000", "022", "077", "777"} {
@@ -95,8 +95,8 @@ func TestSocketModeWhateverTheUmask(t *testing.T) {
 	}
 }
 
-// TestModeOfNothing: a mode or an owner that would protect nothing is refused.
-func TestModeOfNothing(t *testing.T) {
+// TestSocket_ModeWithoutFile_IsError: a mode or an owner that would protect nothing is refused.
+func TestSocket_ModeWithoutFile_IsError(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestModeOfNothing(t *testing.T) {
 	}
 }
 
-func TestSocketOwner(t *testing.T) {
+func TestSocket_Owner_IsSet(t *testing.T) {
 	ipctest.AsRoot(t)
 	for _, test := range []struct{ uid, gid, wantUID, wantGID int }{
 		{ipctest.Nobody, ipctest.Nobody, ipctest.Nobody, ipctest.Nobody}, {ipctest.Nobody, -1, ipctest.Nobody, os.Getgid()}, {-1, ipctest.Nobody, os.Getuid(), ipctest.Nobody},
@@ -142,7 +142,7 @@ func TestSocketOwner(t *testing.T) {
 	}
 }
 
-func TestSocketOwnerThatMayNotBeGiven(t *testing.T) {
+func TestSocket_OwnerNotPermitted_IsError(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may")
 	}
@@ -216,8 +216,8 @@ func startIntruder(tb testing.TB, path string) (cmd *exec.Cmd, complaint *string
 	return cmd, complaint
 }
 
-// TestNobodyElseConnectsAtAnyMoment has another user try while sockets come and go.
-func TestNobodyElseConnectsAtAnyMoment(t *testing.T) {
+// TestSocket_OtherUser_NeverConnects has another user try while sockets come and go.
+func TestSocket_OtherUser_NeverConnects(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -250,7 +250,7 @@ func TestNobodyElseConnectsAtAnyMoment(t *testing.T) {
 	}
 }
 
-func TestStaleSocketIsReplaced(t *testing.T) {
+func TestSocket_Stale_IsReplaced(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	ipctest.LeaveStale(t, path)
 	r := ipctest.StartReader(t, ipctest.Ignore, path)
@@ -259,7 +259,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	ipctest.CheckEmpty(t, filepath.Dir(path))
 }
 
-func TestSocketInUse(t *testing.T) {
+func TestSocket_InUse_IsError(t *testing.T) {
 	t.Parallel()
 	for _, transport := range ipctest.Transports {
 		address := transport.Address(t)
@@ -294,8 +294,8 @@ func TestSocketInUse(t *testing.T) {
 	}
 }
 
-// TestOneOfManyWins starts Readers at the same moment, over a stale socket or none.
-func TestOneOfManyWins(t *testing.T) {
+// TestSocket_ConcurrentStarts_OneWins starts Readers at the same moment, over a stale socket or none.
+func TestSocket_ConcurrentStarts_OneWins(t *testing.T) {
 	t.Parallel()
 	for n, rounds := range map[int]int{2: 50, 8: 10} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
@@ -349,9 +349,9 @@ func contest(t *testing.T, n int, stale bool) {
 	ipctest.CheckEmpty(t, filepath.Dir(path))
 }
 
-// TestStartBesideStop starts a Reader while another one of the same path stops: it is refused, or its socket
+// TestSocket_StartDuringStop_KeepsSocket starts a Reader while another one of the same path stops: it is refused, or its socket
 // is there afterwards.
-func TestStartBesideStop(t *testing.T) {
+func TestSocket_StartDuringStop_KeepsSocket(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
@@ -378,8 +378,8 @@ func TestStartBesideStop(t *testing.T) {
 	}
 }
 
-// TestKilledReaderIsReplaced by the next one, whatever it was doing.
-func TestKilledReaderIsReplaced(t *testing.T) {
+// TestSocket_KilledReader_IsReplaced by the next one, whatever it was doing.
+func TestSocket_KilledReader_IsReplaced(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	for range 3 {
 		c := startContender(t)
@@ -479,8 +479,8 @@ func (c *contender) says(tb testing.TB) string {
 	return c.out.Text()
 }
 
-// TestOneOfTwoProcessesWins is TestOneOfManyWins between processes.
-func TestOneOfTwoProcessesWins(t *testing.T) {
+// TestSocket_ConcurrentProcesses_OneWins is TestSocket_ConcurrentStarts_OneWins between processes.
+func TestSocket_ConcurrentProcesses_OneWins(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -511,8 +511,8 @@ func TestOneOfTwoProcessesWins(t *testing.T) {
 	}
 }
 
-// TestDatagramSocketStays: it has an owner, though nobody can connect to it.
-func TestDatagramSocketStays(t *testing.T) {
+// TestSocket_DatagramSocket_IsNotReplaced: it has an owner, though nobody can connect to it.
+func TestSocket_DatagramSocket_IsNotReplaced(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	conn, err := net.ListenPacket("unixgram", path)
 	if err != nil {
@@ -538,7 +538,7 @@ func TestDatagramSocketStays(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSocketStays(t *testing.T) {
+func TestSocket_OtherFile_IsNotReplaced(t *testing.T) {
 	for _, test := range []struct {
 		says string
 		make func(path string) error
@@ -577,7 +577,7 @@ func TestWhatIsNoSocketStays(t *testing.T) {
 	}
 }
 
-func TestStopRemovesItsOwnSocketAlone(t *testing.T) {
+func TestSocket_Stop_RemovesOwnSocketOnly(t *testing.T) {
 	for name, replace := range map[string]func(path string) error{
 		"another's socket": func(path string) error { ipctest.LeaveStale(t, path); return nil },
 		"regular file":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
@@ -621,9 +621,9 @@ func TestStopRemovesItsOwnSocketAlone(t *testing.T) {
 	})
 }
 
-// TestSocketIsLocked has another process of this user hold the lock for longer than a Reader waits, and then
+// TestSocket_LockHeld_WaitsThenFails has another process of this user hold the lock for longer than a Reader waits, and then
 // end without removing it.
-func TestSocketIsLocked(t *testing.T) {
+func TestSocket_LockHeld_WaitsThenFails(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
 	lock, err := os.OpenFile(ipctest.LockFile(path), os.O_RDWR|os.O_CREATE, 0o600)
@@ -651,9 +651,9 @@ func TestSocketIsLocked(t *testing.T) {
 	}
 }
 
-// TestLockThatOthersCanHold is not waited for: neither the directory's, which takes no more than permission to
+// TestSocket_SharedLock_IsNotWaitedFor is not waited for: neither the directory's, which takes no more than permission to
 // read it, nor one on a file that is not this user's alone.
-func TestLockThatOthersCanHold(t *testing.T) {
+func TestSocket_SharedLock_IsNotWaitedFor(t *testing.T) {
 	for name, open := range map[string]func(path string) (*os.File, error){
 		"the directory": func(path string) (*os.File, error) { return os.Open(filepath.Dir(path)) },
 		"a file that all may read": func(path string) (*os.File, error) {

@@ -21,9 +21,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestHandOverBesideANewerConnection: a writer's connection is at rest, and a newer one of the same writer, whose hello was
+// TestHandOver_NewerConnection_FencesPausedOne: a writer's connection is at rest, and a newer one of the same writer, whose hello was
 // under way, takes over from it. The newer one is handed over.
-func TestHandOverBesideANewerConnection(t *testing.T) {
+func TestHandOver_NewerConnection_FencesPausedOne(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
 	r := ipctest.StartReader(t, ipctest.Ignore, path)
@@ -56,9 +56,9 @@ func TestHandOverBesideANewerConnection(t *testing.T) {
 	ipctest.AwaitAck(t, newer, 1)
 }
 
-// TestHandOverWhoseContextEndsLate, while systemd is asked whether it keeps everything, which it does: no connection is
+// TestHandOver_ContextEndsDuringConfirm_KeepsConnections, while systemd is asked whether it keeps everything, which it does: no connection is
 // told of an end, because the next process goes on with all of them.
-func TestHandOverWhoseContextEndsLate(t *testing.T) {
+func TestHandOver_ContextEndsDuringConfirm_KeepsConnections(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	gate := make(chan struct{})
 	manager.HoldBarriers(gate)
@@ -88,9 +88,9 @@ func TestHandOverWhoseContextEndsLate(t *testing.T) {
 	}
 }
 
-// TestHandOverWithLittlePatience: wherever the context ends, with acknowledgements nothing is lost and repeats are
+// TestHandOver_ContextEndsAnywhere_AccountsForMessages: wherever the context ends, with acknowledgements nothing is lost and repeats are
 // marked; a plain Writer has no repeats, and reports what is lost.
-func TestHandOverWithLittlePatience(t *testing.T) {
+func TestHandOver_ContextEndsAnywhere_AccountsForMessages(t *testing.T) {
 	t.Parallel()
 	const generations = 20
 	for name, opts := range map[string][]udsipc.WriterOption{"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()}} {
@@ -161,8 +161,8 @@ func init() {
 	}
 }
 
-// TestStartAgainAfterHandOver: a Start that failed has not lost the listener that it was left.
-func TestStartAgainAfterHandOver(t *testing.T) {
+// TestHandOver_StartFails_KeepsListener: a Start that failed has not lost the listener that it was left.
+func TestHandOver_StartFails_KeepsListener(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	manager.End(t, manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path), syscall.SIGUSR2)
 	ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("waited"))

@@ -22,8 +22,8 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// TestHandOver has five processes follow one another under Writers at full speed, which must not notice.
-func TestHandOver(t *testing.T) {
+// TestHandOver_FiveProcesses_LosesNothing has five processes follow one another under Writers at full speed, which must not notice.
+func TestHandOver_FiveProcesses_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const generations = 5
 	ipctest.OverAddresses(t, func(t *testing.T, address string) {
@@ -65,8 +65,8 @@ func TestHandOver(t *testing.T) {
 	})
 }
 
-// TestHandOverOnTheBoundary: a message that has begun is read to its end, and nothing behind it.
-func TestHandOverOnTheBoundary(t *testing.T) {
+// TestHandOver_StartedMessage_IsReadToItsEnd: a message that has begun is read to its end, and nothing behind it.
+func TestHandOver_StartedMessage_IsReadToItsEnd(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
 	cmd := manager.Generation(t, environment...)
@@ -93,8 +93,8 @@ func TestHandOverOnTheBoundary(t *testing.T) {
 	manager.End(t, cmd, syscall.SIGTERM)
 }
 
-// TestHandOverOfAHalf: a message whose rest does not come ends its connection as Stop does.
-func TestHandOverOfAHalf(t *testing.T) {
+// TestHandOver_IncompleteMessage_ClosesConnection: a message whose rest does not come ends its connection as Stop does.
+func TestHandOver_IncompleteMessage_ClosesConnection(t *testing.T) {
 	t.Parallel()
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	cmd := manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path)
@@ -112,8 +112,8 @@ func TestHandOverOfAHalf(t *testing.T) {
 	}
 }
 
-// TestHandOverWithoutMemory: what the next process cannot know costs repeats that are marked, and no message.
-func TestHandOverWithoutMemory(t *testing.T) {
+// TestHandOver_StateMissing_MarksRedelivered: what the next process cannot know costs repeats that are marked, and no message.
+func TestHandOver_StateMissing_MarksRedelivered(t *testing.T) {
 	t.Parallel()
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
@@ -131,8 +131,8 @@ func TestHandOverWithoutMemory(t *testing.T) {
 	t.Logf("%d messages, %d repeats", count, log.Numbers(t, count))
 }
 
-// TestHandOverIsKilled in its middle, or right behind it: with acknowledgements nothing is lost.
-func TestHandOverIsKilled(t *testing.T) {
+// TestHandOver_Killed_LosesNothingAcknowledged in its middle, or right behind it: with acknowledgements nothing is lost.
+func TestHandOver_Killed_LosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
@@ -158,8 +158,8 @@ func TestHandOverIsKilled(t *testing.T) {
 	t.Logf("%d messages, %d repeats", count, log.Numbers(t, count))
 }
 
-// TestHandOverKeepsTheBacklog: who connects while no process is there is served by the next one.
-func TestHandOverKeepsTheBacklog(t *testing.T) {
+// TestHandOver_Backlog_IsServedByNextProcess: who connects while no process is there is served by the next one.
+func TestHandOver_Backlog_IsServedByNextProcess(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
 	manager.End(t, manager.Generation(t, environment...), syscall.SIGUSR2)
@@ -171,8 +171,8 @@ func TestHandOverKeepsTheBacklog(t *testing.T) {
 	ipctest.CheckEmpty(t, filepath.Dir(path))
 }
 
-// TestHandOverOfAnotherFile: a socket that was put in the place of the old one is not touched, and is an error.
-func TestHandOverOfAnotherFile(t *testing.T) {
+// TestHandOver_ReplacedSocketFile_IsError: a socket that was put in the place of the old one is not touched, and is an error.
+func TestHandOver_ReplacedSocketFile_IsError(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	manager.End(t, manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path), syscall.SIGUSR2)
 	if err := os.Remove(path); err != nil {
@@ -194,8 +194,8 @@ func TestHandOverOfAnotherFile(t *testing.T) {
 	}
 }
 
-// TestHandOverOfTheWrongKind: what has the name of a connection and is none is reported, and left alone.
-func TestHandOverOfTheWrongKind(t *testing.T) {
+// TestHandOver_WrongDescriptorKind_IsReported: what has the name of a connection and is none is reported, and left alone.
+func TestHandOver_WrongDescriptorKind_IsReported(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	for _, name := range []string{"plain", "listener.1.2.3", "memory"} {
 		file, err := os.Open("/dev/null")
@@ -219,8 +219,8 @@ func TestHandOverOfTheWrongKind(t *testing.T) {
 	}
 }
 
-// TestHandOverOfASlowReader: what is already buffered may take long to handle; the connection is handed over all the same.
-func TestHandOverOfASlowReader(t *testing.T) {
+// TestHandOver_SlowHandler_KeepsConnection: what is already buffered may take long to handle; the connection is handed over all the same.
+func TestHandOver_SlowHandler_KeepsConnection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -251,8 +251,8 @@ func TestHandOverOfASlowReader(t *testing.T) {
 	_ = torrent.W.Stop(ended) // Nobody follows.
 }
 
-// TestStartFailsAfterHandOver: the process after that one still finds everything.
-func TestStartFailsAfterHandOver(t *testing.T) {
+// TestHandOver_StartFails_KeepsStoredDescriptors: the process after that one still finds everything.
+func TestHandOver_StartFails_KeepsStoredDescriptors(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
 	cmd := manager.Generation(t, environment...)
@@ -279,8 +279,8 @@ func TestStartFailsAfterHandOver(t *testing.T) {
 	manager.End(t, cmd, syscall.SIGTERM)
 }
 
-// TestHandOverToAnotherAddress: the next process listens where it is told to, and serves who waited at the old one.
-func TestHandOverToAnotherAddress(t *testing.T) {
+// TestHandOver_NewAddress_ServesOldBacklog: the next process listens where it is told to, and serves who waited at the old one.
+func TestHandOver_NewAddress_ServesOldBacklog(t *testing.T) {
 	t.Parallel()
 	for name, addresses := range map[string][2]string{
 		"tcp": {ipctest.TcpAddress(t), ipctest.TcpAddress(t)}, "unix": {ipctest.SocketPath(t), ipctest.SocketPath(t)}, "abstract": {ipctest.AbstractName(t), ipctest.AbstractName(t)},
@@ -299,8 +299,8 @@ func TestHandOverToAnotherAddress(t *testing.T) {
 	}
 }
 
-// TestHandOverWithoutTheFile: systemd removes RuntimeDirectory= at a restart; who had connected before is served.
-func TestHandOverWithoutTheFile(t *testing.T) {
+// TestHandOver_SocketFileRemoved_ServesBacklog: systemd removes RuntimeDirectory= at a restart; who had connected before is served.
+func TestHandOver_SocketFileRemoved_ServesBacklog(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
 	manager.End(t, manager.Generation(t, environment...), syscall.SIGUSR2)
@@ -315,8 +315,8 @@ func TestHandOverWithoutTheFile(t *testing.T) {
 	manager.End(t, cmd, syscall.SIGTERM)
 }
 
-// TestHandOverToAStoreThatIsTooSmall becomes a Stop, whether the limit is known or not: no message is lost.
-func TestHandOverToAStoreThatIsTooSmall(t *testing.T) {
+// TestHandOver_StoreTooSmall_ActsLikeStop becomes a Stop, whether the limit is known or not: no message is lost.
+func TestHandOver_StoreTooSmall_ActsLikeStop(t *testing.T) {
 	for name, known := range map[string]bool{"known": true, "not known": false} {
 		t.Run(name, func(t *testing.T) {
 			const limit, connections = 6, 20
@@ -355,8 +355,8 @@ func TestHandOverToAStoreThatIsTooSmall(t *testing.T) {
 	}
 }
 
-// TestForeignDescriptors in the store are the program's own.
-func TestForeignDescriptors(t *testing.T) {
+// TestHandOver_ForeignDescriptors_AreLeftAlone in the store are the program's own.
+func TestHandOver_ForeignDescriptors_AreLeftAlone(t *testing.T) {
 	for _, name := range []string{"", "NAME=collector"} {
 		manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 		file, err := os.CreateTemp(t.TempDir(), "state")
@@ -384,8 +384,8 @@ func TestForeignDescriptors(t *testing.T) {
 	}
 }
 
-// TestWhatNobodyTakesCanBeClosed: connections that were left for a Reader of another name.
-func TestWhatNobodyTakesCanBeClosed(t *testing.T) {
+// TestPassedDescriptors_OtherName_CanBeClosed: connections that were left for a Reader of another name.
+func TestPassedDescriptors_OtherName_CanBeClosed(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	cmd := manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path, "NAME=old")
 	conn := ipctest.MustDial(t, path)
@@ -401,8 +401,8 @@ func TestWhatNobodyTakesCanBeClosed(t *testing.T) {
 	manager.End(t, cmd, syscall.SIGTERM)
 }
 
-// TestHandOverThatCannotBe is a Stop, and says so.
-func TestHandOverThatCannotBe(t *testing.T) {
+// TestHandOver_Impossible_ActsLikeStop is a Stop, and says so.
+func TestHandOver_Impossible_ActsLikeStop(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	for name, test := range map[string]struct {
 		prepare func(t *testing.T)
@@ -449,8 +449,8 @@ func TestHandOverThatCannotBe(t *testing.T) {
 	}
 }
 
-// TestHandOverEndsTLS gracefully: its keys live in the process.
-func TestHandOverEndsTLS(t *testing.T) {
+// TestHandOver_TLS_ClosesGracefully gracefully: its keys live in the process.
+func TestHandOver_TLS_ClosesGracefully(t *testing.T) {
 	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
 	server, client := ipctest.NewAuthority(t).Configs(t)
@@ -475,8 +475,8 @@ func TestHandOverEndsTLS(t *testing.T) {
 	}
 }
 
-// TestHandOverReturnsWithItsContext although a handler is stuck.
-func TestHandOverReturnsWithItsContext(t *testing.T) {
+// TestHandOver_HungHandler_ReturnsWithContext although a handler is stuck.
+func TestHandOver_HungHandler_ReturnsWithContext(t *testing.T) {
 	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
 	path, release, entered := ipctest.SocketPath(t), make(chan struct{}), make(chan struct{})

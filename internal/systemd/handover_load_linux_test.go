@@ -16,8 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// TestHandOverOfLargeMessages: what comes to rest gives its read memory to those that still need some for that.
-func TestHandOverOfLargeMessages(t *testing.T) {
+// TestHandOver_LargeMessages_ReleasesReadMemory: what comes to rest gives its read memory to those that still need some for that.
+func TestHandOver_LargeMessages_ReleasesReadMemory(t *testing.T) {
 	for name, test := range map[string]struct {
 		connections, size int
 		opts              []udsipc.ReaderOption
@@ -48,8 +48,8 @@ func TestHandOverOfLargeMessages(t *testing.T) {
 	}
 }
 
-// TestFailedHandOverLeavesNothing: what is known of the writers is wrong with the next message.
-func TestFailedHandOverLeavesNothing(t *testing.T) {
+// TestHandOver_Failed_RemovesStored: what is known of the writers is wrong with the next message.
+func TestHandOver_Failed_RemovesStored(t *testing.T) {
 	for limit := 1; limit <= 4; limit++ { // The listener, the connection, the memory, and the probe, for which there is no room.
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
@@ -79,9 +79,9 @@ func TestFailedHandOverLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestFailedHandOverUnderLoad: many connections that send large messages, and a store that has no room for them: nothing
+// TestHandOver_FailedUnderLoad_LosesNothing: many connections that send large messages, and a store that has no room for them: nothing
 // of what the kernel had taken is lost.
-func TestFailedHandOverUnderLoad(t *testing.T) {
+func TestHandOver_FailedUnderLoad_LosesNothing(t *testing.T) {
 	const connections, size = 20, 1 << 20
 	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	manager.LimitTo(5)

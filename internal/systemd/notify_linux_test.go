@@ -20,7 +20,7 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-func TestNotification(t *testing.T) {
+func TestNotify_Reader_SendsReadyStatusStopping(t *testing.T) {
 	for name, address := range map[string]string{"path": ipctest.SocketPath(t), "abstract name": ipctest.AbstractName(t)} {
 		t.Run(name, func(t *testing.T) {
 			systemd := ipctest.FakeNotify(t, address)
@@ -63,7 +63,7 @@ func checkFigures(t *testing.T, systemd *ipctest.FakeSystemd, path string, relea
 	}
 }
 
-func TestNothingIsSaidUnlessAskedFor(t *testing.T) {
+func TestNotify_WithoutNotifySocket_SendsNothing(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	for name, opt := range map[string]udsipc.ReaderOption{
@@ -87,8 +87,8 @@ func TestNothingIsSaidUnlessAskedFor(t *testing.T) {
 	})
 }
 
-// TestTheLastReaderSaysStopping: the service goes on while one of its Readers does.
-func TestTheLastReaderSaysStopping(t *testing.T) {
+// TestNotify_LastReader_SendsStopping: the service goes on while one of its Readers does.
+func TestNotify_LastReader_SendsStopping(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	one, two := ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t)), ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t))
@@ -98,7 +98,7 @@ func TestTheLastReaderSaysStopping(t *testing.T) {
 	systemd.Says(t, "STOPPING=1")
 }
 
-func TestReloading(t *testing.T) {
+func TestNotify_Reloading_SendsMonotonicTime(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	before := monotonic(t)
@@ -129,7 +129,7 @@ func monotonic(tb testing.TB) int64 {
 	return 0
 }
 
-func TestNotifyErrors(t *testing.T) {
+func TestNotify_InvalidState_IsError(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := udsipc.Notify("READY=1"); err != nil {
 		t.Errorf("nobody asked: %v", err)
@@ -149,8 +149,8 @@ func TestNotifyErrors(t *testing.T) {
 	}
 }
 
-// TestNotificationFails: it is reported once, and stops nothing.
-func TestNotificationFails(t *testing.T) {
+// TestNotify_SendFails_ReportsOnce: it is reported once, and stops nothing.
+func TestNotify_SendFails_ReportsOnce(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", ipctest.SocketPath(t))
 	t.Setenv("WATCHDOG_USEC", "nonsense")
 	errs, path := ipctest.Collect(), ipctest.SocketPath(t)
@@ -170,8 +170,8 @@ func TestNotificationFails(t *testing.T) {
 	}
 }
 
-// TestStopWhileStarting: a Reader that is stopped before it has said that it is ready is forgotten.
-func TestStopWhileStarting(t *testing.T) {
+// TestNotify_StopDuringStart_Unregisters: a Reader that is stopped before it has said that it is ready is forgotten.
+func TestNotify_StopDuringStart_Unregisters(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	t.Setenv("WATCHDOG_USEC", "nonsense")
@@ -190,7 +190,7 @@ func TestStopWhileStarting(t *testing.T) {
 	systemd.Silent(t, "READY=1", 50*time.Millisecond)
 }
 
-func TestErrnoIsSaid(t *testing.T) {
+func TestNotify_AcceptFails_SendsErrno(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	l := &ipctest.FailingListener{Listener: ipctest.ListenInMemory(), Errs: make(chan error, 1)}
@@ -202,7 +202,7 @@ func TestErrnoIsSaid(t *testing.T) {
 	}
 }
 
-func TestWatchdog(t *testing.T) {
+func TestWatchdog_HungHandler_StopsPings(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	t.Setenv("WATCHDOG_USEC", "40000")
@@ -257,8 +257,8 @@ type deafListener struct{ *ipctest.MemoryListener }
 
 func (*deafListener) SetDeadline(time.Time) error { return nil }
 
-// TestWatchdogWhileARedeliveryPauses: a message that is offered again is no handler that is stuck.
-func TestWatchdogWhileARedeliveryPauses(t *testing.T) {
+// TestWatchdog_RedeliveryPause_IsNotHung: a message that is offered again is no handler that is stuck.
+func TestWatchdog_RedeliveryPause_IsNotHung(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
 	t.Setenv("WATCHDOG_USEC", "40000")
@@ -276,8 +276,8 @@ func TestWatchdogWhileARedeliveryPauses(t *testing.T) {
 	errs.None(t, udsipc.ErrHung)
 }
 
-// TestLongStopAsksForTime: as long as it gets on, and no longer.
-func TestLongStopAsksForTime(t *testing.T) {
+// TestNotify_LongStop_ExtendsTimeout: as long as it gets on, and no longer.
+func TestNotify_LongStop_ExtendsTimeout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -307,7 +307,7 @@ func TestLongStopAsksForTime(t *testing.T) {
 	}
 }
 
-func TestParseWatchdog(t *testing.T) {
+func TestWatchdog_Variables_Parse(t *testing.T) {
 	for _, test := range []struct {
 		usec, pid string
 		want      time.Duration
@@ -331,8 +331,8 @@ func TestParseWatchdog(t *testing.T) {
 	}
 }
 
-// TestNotifySocketThatNobodyReads: the kernel keeps a few messages, and that is enough for a start and a stop.
-func TestNotifySocketThatNobodyReads(t *testing.T) {
+// TestNotify_UnreadSocket_DoesNotBlock: the kernel keeps a few messages, and that is enough for a start and a stop.
+func TestNotify_UnreadSocket_DoesNotBlock(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {

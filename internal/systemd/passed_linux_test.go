@@ -101,7 +101,7 @@ func activate(tb testing.TB, arguments []string, environment ...string) *exec.Cm
 	return cmd
 }
 
-func TestActivation(t *testing.T) {
+func TestActivation_PassedSocket_IsUsed(t *testing.T) {
 	t.Parallel()
 	t.Run("one socket without name", func(t *testing.T) {
 		path, own := ipctest.SocketPath(t), ipctest.SocketPath(t)
@@ -198,7 +198,7 @@ func dialUntilThere(tb testing.TB, path string) {
 	})
 }
 
-func TestActivationOfAnother(t *testing.T) {
+func TestActivation_OtherProcess_IsIgnored(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	s := ipctest.StartService(t, ipctest.Process(t, "service", "NAMES=", "OWN="+path, "TURNS=1", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x"))
 	ipctest.Send(t, path, "stop")
@@ -222,7 +222,7 @@ func passing(tb testing.TB, role string, file *os.File, environment ...string) *
 	return cmd
 }
 
-func TestPassedDescriptorsOfTheWrongKind(t *testing.T) {
+func TestActivation_WrongDescriptorKind_IsError(t *testing.T) {
 	t.Parallel()
 	kinds := []struct {
 		name string
@@ -346,9 +346,9 @@ func succeed() error {
 	}
 }
 
-// TestPassedSocketSurvivesItsProcesses has several processes serve one socket in turn, as systemd
+// TestActivation_Restarts_KeepSocket has several processes serve one socket in turn, as systemd
 // restarts a service, while a Writer runs at full speed.
-func TestPassedSocketSurvivesItsProcesses(t *testing.T) {
+func TestActivation_Restarts_KeepSocket(t *testing.T) {
 	const processes = 4
 	path, own := ipctest.SocketPath(t), ipctest.SocketPath(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -396,7 +396,7 @@ func TestPassedSocketSurvivesItsProcesses(t *testing.T) {
 	ipctest.CheckEmpty(t, filepath.Dir(own))
 }
 
-func TestSystemdNameWithoutSystemd(t *testing.T) {
+func TestActivation_NameWithoutSystemd_UsesAddress(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithSystemdName("nobody passed this"))
 	if got := r.Addr().String(); got != path {
@@ -423,8 +423,8 @@ func init() {
 	}
 }
 
-// TestPassedSocketBeyondLoopback: a socket of systemd's is no way around WithTLS.
-func TestPassedSocketBeyondLoopback(t *testing.T) {
+// TestActivation_PlaintextBeyondLoopback_IsError: a socket of systemd's is no way around WithTLS.
+func TestActivation_PlaintextBeyondLoopback_IsError(t *testing.T) {
 	for name, test := range map[string]struct {
 		listen, plaintext string
 		accepted, refused bool // accepted: as with Accept=yes.

@@ -10,7 +10,7 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-func TestParseActivation(t *testing.T) {
+func TestActivation_Variables_Parse(t *testing.T) {
 	const pid = 42
 	for _, test := range []struct {
 		name, pid, fds, names string

@@ -15,7 +15,7 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-func TestPredecessorsExamples(t *testing.T) {
+func TestCompat_PredecessorExamples_Work(t *testing.T) {
 	socketPath := ipctest.SocketPath(t)
 	arrived := make(chan string, 2)
 	messageHandler := func(data []byte) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestPythonWriter runs the program in the document as it stands there.
-func TestPythonWriter(t *testing.T) {
+// TestDocs_PythonWriter_Works runs the program in the document as it stands there.
+func TestDocs_PythonWriter_Works(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -49,8 +49,8 @@ func TestPythonWriter(t *testing.T) {
 	}
 }
 
-// TestDocumentHasTheVectors compares the table with the file that the tests use.
-func TestDocumentHasTheVectors(t *testing.T) {
+// TestDocs_FrameVectors_MatchTestdata compares the table with the file that the tests use.
+func TestDocs_FrameVectors_MatchTestdata(t *testing.T) {
 	text := ipctest.ReadFile(t, "testdata/frames.json")
 	var file struct {
 		Vectors []struct {

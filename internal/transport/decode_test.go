@@ -78,7 +78,7 @@ func (in testIn) looks(size, from, to int, loan int64, need int) {
 	}
 }
 
-func TestInFindsMessages(t *testing.T) {
+func TestIn_Messages_AreFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 200})
 		in.comes(framed("a") + framed("") + framed("bcd") + "\x05ef")
@@ -102,8 +102,8 @@ func TestInFindsMessages(t *testing.T) {
 	})
 }
 
-// TestInPassesOverWhatIsTooLarge, whole or as it comes, and goes on behind it.
-func TestInPassesOverWhatIsTooLarge(t *testing.T) {
+// TestIn_OversizedMessage_IsSkipped, whole or as it comes, and goes on behind it.
+func TestIn_OversizedMessage_IsSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 5})
 		refused := func() {
@@ -145,8 +145,8 @@ func TestInPassesOverWhatIsTooLarge(t *testing.T) {
 	})
 }
 
-// TestInShowsHeads: a Conn's errors have the beginning of a message that is too large.
-func TestInShowsHeads(t *testing.T) {
+// TestIn_OversizedMessage_ReportsItsHead: a Conn's errors have the beginning of a message that is too large.
+func TestIn_OversizedMessage_ReportsItsHead(t *testing.T) {
 	for _, size := range []int{6, 31, 32, 33, 100} {
 		synctest.Test(t, func(t *testing.T) {
 			in := inOf(t, transport.Limits{MaxMessageSize: 5})
@@ -168,8 +168,8 @@ func TestInShowsHeads(t *testing.T) {
 	}
 }
 
-// TestInKnowsASession by its first bytes, and by those alone.
-func TestInKnowsASession(t *testing.T) {
+// TestIn_SessionMark_IsRecognized by its first bytes, and by those alone.
+func TestIn_SessionMark_IsRecognized(t *testing.T) {
 	hello := wire.Hello{Writer: [16]byte{1, 2, 3}, Epoch: 1, FirstSeq: 1, HeartbeatTimeout: time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
@@ -204,8 +204,8 @@ func TestInKnowsASession(t *testing.T) {
 	}
 }
 
-// TestInSkipsHeartbeats in a session. Elsewhere those are empty messages.
-func TestInSkipsHeartbeats(t *testing.T) {
+// TestIn_Heartbeats_AreSkippedInSessions in a session. Elsewhere those are empty messages.
+func TestIn_Heartbeats_AreSkippedInSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		in.comes("\x80\x00" + framed("a"))
@@ -225,8 +225,8 @@ func TestInSkipsHeartbeats(t *testing.T) {
 	})
 }
 
-// TestInHalted gives nothing more, though it has come.
-func TestInHalted(t *testing.T) {
+// TestIn_Halted_ReturnsNothing gives nothing more, though it has come.
+func TestIn_Halted_ReturnsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		in.comes(framed("a") + framed("b"))
@@ -244,8 +244,8 @@ func TestInHalted(t *testing.T) {
 	})
 }
 
-// TestInBufferGrows with what has come, four times at most, up to the frame, and gets small again for a wait.
-func TestInBufferGrows(t *testing.T) {
+// TestIn_Buffer_GrowsAndShrinks with what has come, four times at most, up to the frame, and gets small again for a wait.
+func TestIn_Buffer_GrowsAndShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		large := strings.Repeat("x", 100_000)
@@ -271,8 +271,8 @@ func TestInBufferGrows(t *testing.T) {
 	})
 }
 
-// TestInBufferWaitsForMemory when it is full, and nothing is left.
-func TestInBufferWaitsForMemory(t *testing.T) {
+// TestIn_FullBuffer_WaitsForMemory when it is full, and nothing is left.
+func TestIn_FullBuffer_WaitsForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		in.memory.Left = 0
@@ -334,8 +334,8 @@ func isTimeoutError(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// TestInSuspended holds no memory while the peer decides how long a wait is.
-func TestInSuspended(t *testing.T) {
+// TestIn_Suspended_HoldsNoMemory holds no memory while the peer decides how long a wait is.
+func TestIn_Suspended_HoldsNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		in.comes(framed(strings.Repeat("x", 300))[:100])

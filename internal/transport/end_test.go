@@ -48,7 +48,7 @@ func (in testIn) wantTimeout(after time.Duration) {
 	}
 }
 
-func TestInEndsForItsWaits(t *testing.T) {
+func TestIn_Waits_EndConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inOf(t, transport.Limits{IdleTimeout: 3 * time.Second}).wantTimeout(3 * time.Second)
 		inOf(t, transport.Limits{IdleTimeout: 9 * time.Second, FirstMessageTimeout: 2 * time.Second}).wantTimeout(2 * time.Second)
@@ -65,8 +65,8 @@ func TestInEndsForItsWaits(t *testing.T) {
 	})
 }
 
-// TestInIsKeptOpen while this side is busy for the peer.
-func TestInIsKeptOpen(t *testing.T) {
+// TestIn_BusyForPeer_StaysOpen while this side is busy for the peer.
+func TestIn_BusyForPeer_StaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{IdleTimeout: time.Second})
 		asked := 0
@@ -78,8 +78,8 @@ func TestInIsKeptOpen(t *testing.T) {
 	})
 }
 
-// TestInOfADeadline: that of its reader, set before a wait or in it, and taken back.
-func TestInOfADeadline(t *testing.T) {
+// TestIn_ReadDeadline_EndsWait: that of its reader, set before a wait or in it, and taken back.
+func TestIn_ReadDeadline_EndsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{IdleTimeout: 10 * time.Second})
 		limit := func(after time.Duration) {
@@ -104,9 +104,9 @@ func TestInOfADeadline(t *testing.T) {
 	})
 }
 
-// TestInClosesGracefully: a goodbye, all that comes within a second of it, or five once something has come, and the
+// TestIn_GracefulClose_ReadsTheRest: a goodbye, all that comes within a second of it, or five once something has come, and the
 // report at the end.
-func TestInClosesGracefully(t *testing.T) {
+func TestIn_GracefulClose_ReadsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 9})
 		said := in.heard()
@@ -160,8 +160,8 @@ func TestInClosesGracefully(t *testing.T) {
 	})
 }
 
-// TestInReadsNoMoreThanAPeerHas: what comes after the goodbye is bounded in bytes, too.
-func TestInReadsNoMoreThanAPeerHas(t *testing.T) {
+// TestIn_GracefulClose_BoundsBytes: what comes after the goodbye is bounded in bytes, too.
+func TestIn_GracefulClose_BoundsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound, limit = 16 << 20, 1000
 		in := inOf(t, transport.Limits{MaxMessageSize: limit, ReadSize: 1 << 20})
@@ -189,8 +189,8 @@ func TestInReadsNoMoreThanAPeerHas(t *testing.T) {
 	})
 }
 
-// TestInReports what it has read, once, in each way to end.
-func TestInReports(t *testing.T) {
+// TestIn_EveryEnd_ReportsReadOnce what it has read, once, in each way to end.
+func TestIn_EveryEnd_ReportsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			what   string
@@ -253,8 +253,8 @@ func TestInReports(t *testing.T) {
 	})
 }
 
-// TestInOfAPeerThatDoesNotListen: the last words wait for a tenth of a second.
-func TestInOfAPeerThatDoesNotListen(t *testing.T) {
+// TestIn_ReportUnread_TimesOut: the last words wait for a tenth of a second.
+func TestIn_ReportUnread_TimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		began := time.Now()
@@ -265,8 +265,8 @@ func TestInOfAPeerThatDoesNotListen(t *testing.T) {
 	})
 }
 
-// TestInCannotBeHandedOver if it is no socket.
-func TestInCannotBeHandedOver(t *testing.T) {
+// TestIn_NotASocket_CannotBeHandedOver if it is no socket.
+func TestIn_NotASocket_CannotBeHandedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		if err := in.HandOverError(); err != nil {
@@ -285,8 +285,8 @@ func TestInCannotBeHandedOver(t *testing.T) {
 // mayBeRepeated says whether an earlier reader may have handled the last message.
 func mayBeRepeated(s *transport.AckSender) bool { return s.MayRepeat() && s.IsRedelivered() }
 
-// TestSessionAcknowledges what is handled: when it waits, after so many messages or bytes, or so long, and at the end.
-func TestSessionAcknowledges(t *testing.T) {
+// TestAckSender_HandledMessages_AreAcknowledged what is handled: when it waits, after so many messages or bytes, or so long, and at the end.
+func TestAckSender_HandledMessages_AreAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 1000})
 		heard := make(chan string, 100)
@@ -374,8 +374,8 @@ func TestSessionAcknowledges(t *testing.T) {
 	})
 }
 
-// TestSessionAcknowledgesByCount: after 2,048 messages, or 256 KiB.
-func TestSessionAcknowledgesByCount(t *testing.T) {
+// TestAckSender_AcknowledgesByCountAndBytes: after 2,048 messages, or 256 KiB.
+func TestAckSender_AcknowledgesByCountAndBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{ReadSize: 1 << 20})
 		said := in.heard()
@@ -413,8 +413,8 @@ func TestSessionAcknowledgesByCount(t *testing.T) {
 	})
 }
 
-// TestSessionBeats as often as the writer wants to hear something.
-func TestSessionBeats(t *testing.T) {
+// TestAckSender_Heartbeats_KeepWriterInterval as often as the writer wants to hear something.
+func TestAckSender_Heartbeats_KeepWriterInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		said := in.heard()
@@ -430,8 +430,8 @@ func TestSessionBeats(t *testing.T) {
 	})
 }
 
-// TestSessionOfAWriterThatDoesNotListen ends after a second.
-func TestSessionOfAWriterThatDoesNotListen(t *testing.T) {
+// TestAckSender_UnreadAcks_TimeOut ends after a second.
+func TestAckSender_UnreadAcks_TimeOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		s := in.BeginSession(0, 0, 0, 0)

@@ -182,7 +182,7 @@ func checkDecode(tb testing.TB, limit uint64, bufSize uint32, pieces [][]byte, w
 	}
 }
 
-func TestVectors(t *testing.T) {
+func TestFrames_Vectors_DecodeAsDocumented(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
 			b := expand(t, v.Bytes)
@@ -204,9 +204,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsAreWrittenAsTheyAreRead encodes the messages of the vectors that are in order, in the
+// TestFrames_Vectors_EncodeInShortestForm encodes the messages of the vectors that are in order, in the
 // shortest form.
-func TestVectorsAreWrittenAsTheyAreRead(t *testing.T) {
+func TestFrames_Vectors_EncodeInShortestForm(t *testing.T) {
 	for _, v := range vectors(t) {
 		if v.End != "whole" || strings.HasPrefix(v.Name, "prefix") {
 			continue
@@ -233,7 +233,7 @@ func aroundPowers(limit uint64) []uint64 {
 	return slices.DeleteFunc(numbers, func(n uint64) bool { return n > limit })
 }
 
-func TestParseHeaderWalksTheBoundaries(t *testing.T) {
+func TestFrames_LengthPrefix_ParsesAroundBoundaries(t *testing.T) {
 	for _, n := range aroundPowers(math.MaxUint64) {
 		prefix := binary.AppendUvarint(nil, n)
 		if got := wire.FrameSize(int(n)) - int(n); n <= math.MaxInt && got != len(prefix) {
@@ -253,7 +253,7 @@ func TestParseHeaderWalksTheBoundaries(t *testing.T) {
 	}
 }
 
-func TestFramesWalkTheBoundaries(t *testing.T) {
+func TestFrames_SizesAroundBoundaries_RoundTrip(t *testing.T) {
 	zeros := make([]byte, 1<<21+2)
 	for _, n := range aroundPowers(uint64(len(zeros))) {
 		frame := wire.AppendFrame(nil, zeros[:n])
@@ -279,8 +279,8 @@ func TestFramesWalkTheBoundaries(t *testing.T) {
 	}
 }
 
-// TestEverySplit cuts a stream of many kinds of frames at every two places.
-func TestEverySplit(t *testing.T) {
+// TestFrames_SplitAnywhere_DecodeTheSame cuts a stream of many kinds of frames at every two places.
+func TestFrames_SplitAnywhere_DecodeTheSame(t *testing.T) {
 	t.Parallel()
 	stream := ipctest.Frames("", "a", strings.Repeat("b", 127), "", strings.Repeat("c", 128), "d")
 	stream = append(stream, 0x83, 0x80, 0x00, 'x', 'y', 'z')                     // Not minimal.
@@ -299,9 +299,9 @@ func TestEverySplit(t *testing.T) {
 	}
 }
 
-// TestSizesAroundTheReadBuffer sends frames around every size that the buffers have, in pieces
+// TestFrames_SizesAroundReadBuffer_DecodeTheSame sends frames around every size that the buffers have, in pieces
 // around the same.
-func TestSizesAroundTheReadBuffer(t *testing.T) {
+func TestFrames_SizesAroundReadBuffer_DecodeTheSame(t *testing.T) {
 	sizes := []int{0, 1, 507, 509, 510, 511, 512, 513, 1021, 1022, 1024, 1025, 2045, 2046, 2047, 2048, 2049, 4093, 4096, 4097, 70_000}
 	content := bytes.Repeat([]byte("0123456789abcdef!"), 5000)
 	for _, first := range sizes {
@@ -317,9 +317,9 @@ func TestSizesAroundTheReadBuffer(t *testing.T) {
 	}
 }
 
-// TestSplitsOverSockets has each piece read before the next is written: a socket is read in another
+// TestFrames_SplitOverSockets_DecodeTheSame has each piece read before the next is written: a socket is read in another
 // way than what is in memory, and waits without a buffer in between.
-func TestSplitsOverSockets(t *testing.T) {
+func TestFrames_SplitOverSockets_DecodeTheSame(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")

@@ -47,8 +47,8 @@ func farewells(tb testing.TB) (all []farewell) {
 	return all
 }
 
-// TestGoodbyeVectors parses each vector in one piece and byte by byte, and forms the known ones.
-func TestGoodbyeVectors(t *testing.T) {
+// TestGoodbye_Vectors_ParseAndForm parses each vector in one piece and byte by byte, and forms the known ones.
+func TestGoodbye_Vectors_ParseAndForm(t *testing.T) {
 	document, err := os.ReadFile("../../docs/PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)

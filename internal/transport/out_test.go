@@ -67,7 +67,7 @@ func (o testOut) greet(g transport.HandshakeHooks, answer []byte) (wire.Welcome,
 	return o.SessionHandshake(someHello, g)
 }
 
-func TestOutGreets(t *testing.T) {
+func TestOut_Hello_IsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := outOf(t)
 		want := wire.Welcome{Handled: 5, Limit: 9, HeartbeatTimeout: 3 * time.Second}
@@ -83,8 +83,8 @@ func TestOutGreets(t *testing.T) {
 	})
 }
 
-// TestOutIsRefused in each way that a reader has.
-func TestOutIsRefused(t *testing.T) {
+// TestOut_Rejected_ReportsReason in each way that a reader has.
+func TestOut_Rejected_ReportsReason(t *testing.T) {
 	for _, test := range []struct {
 		what   string
 		answer []byte
@@ -132,8 +132,8 @@ func TestOutIsRefused(t *testing.T) {
 	}
 }
 
-// TestOutWaitsForTheWelcome: it says that it waits, once, asks whether to give up, and gives up a reader that says nothing.
-func TestOutWaitsForTheWelcome(t *testing.T) {
+// TestOut_NoWelcome_GivesUp: it says that it waits, once, asks whether to give up, and gives up a reader that says nothing.
+func TestOut_NoWelcome_GivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := outOf(t)
 		waits := 0
@@ -165,8 +165,8 @@ func TestOutWaitsForTheWelcome(t *testing.T) {
 	})
 }
 
-// TestOutHearsAcknowledgements: of several the last counts, and each is of a later message.
-func TestOutHearsAcknowledgements(t *testing.T) {
+// TestOut_Acknowledgements_LastCounts: of several the last counts, and each is of a later message.
+func TestOut_Acknowledgements_LastCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := outOf(t)
 		var numbers []uint64
@@ -202,8 +202,8 @@ func TestOutHearsAcknowledgements(t *testing.T) {
 	})
 }
 
-// TestOutRefusesAcknowledgements that go back.
-func TestOutRefusesAcknowledgements(t *testing.T) {
+// TestOut_DecreasingAcknowledgement_IsError that go back.
+func TestOut_DecreasingAcknowledgement_IsError(t *testing.T) {
 	for piece, text := range map[string]string{
 		"\x05\x05":         "message 5 after message 5",
 		"\x05\x04":         "message 4 after message 5",
@@ -228,8 +228,8 @@ func TestOutRefusesAcknowledgements(t *testing.T) {
 	}
 }
 
-// TestOutConcludes from the last words of a plain reader, and from their absence.
-func TestOutConcludes(t *testing.T) {
+// TestOut_PlainReaderEnds_InfersRead from the last words of a plain reader, and from their absence.
+func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 	goodbye := func(r wire.CloseReport) []byte { return append([]byte{0}, r.Append(nil)...) }
 	for _, test := range []struct {
 		what  string
@@ -279,8 +279,8 @@ func TestOutConcludes(t *testing.T) {
 	}
 }
 
-// TestOutCountsFailures of connections in a row.
-func TestOutCountsFailures(t *testing.T) {
+// TestOut_Failures_AreCountedInARow of connections in a row.
+func TestOut_Failures_AreCountedInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			lived time.Duration
@@ -315,8 +315,8 @@ func TestOutCountsFailures(t *testing.T) {
 	})
 }
 
-// TestOutWrites until its time is over, and goes on.
-func TestOutWrites(t *testing.T) {
+// TestOut_WriteDeadline_CanContinue until its time is over, and goes on.
+func TestOut_WriteDeadline_CanContinue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
@@ -385,8 +385,8 @@ func TestOutWrites(t *testing.T) {
 	})
 }
 
-// TestReadMarks: what lies a window behind two marks was read.
-func TestReadMarks(t *testing.T) {
+// TestReadMarks_WindowBehindTwoMarks_IsRead: what lies a window behind two marks was read.
+func TestReadMarks_WindowBehindTwoMarks_IsRead(t *testing.T) {
 	if got, want := transport.ReadMarks(100, [2]int64{50, 1}, [2]int64{100, 2}, [2]int64{101, 3}, [2]int64{201, 4}, [2]int64{202, 5}, [2]int64{303, 6}, [2]int64{500, 7}),
 		[]uint64{0, 0, 0, 0, 3, 5, 6}; !slices.Equal(got, want) {
 		t.Errorf("settled are %d, want %d", got, want)

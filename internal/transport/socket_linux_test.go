@@ -15,8 +15,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestOutKnowsWhatIsRead of a Unix socket, and concludes it at the end.
-func TestOutKnowsWhatIsRead(t *testing.T) {
+// TestOut_UnixSocket_KnowsWhatIsRead of a Unix socket, and concludes it at the end.
+func TestOut_UnixSocket_KnowsWhatIsRead(t *testing.T) {
 	for _, test := range []struct {
 		reads int
 		want  uint64
@@ -67,8 +67,8 @@ func TestOutKnowsWhatIsRead(t *testing.T) {
 	}
 }
 
-// TestInReadsSockets without a buffer while it waits.
-func TestInReadsSockets(t *testing.T) {
+// TestIn_Socket_WaitsWithoutBuffer without a buffer while it waits.
+func TestIn_Socket_WaitsWithoutBuffer(t *testing.T) {
 	near, far := ipctest.SocketPair(t)
 	memory := &testMemory{Left: 1 << 30}
 	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10, IdleTimeout: 50 * time.Millisecond}, memory)
@@ -118,8 +118,8 @@ func TestInReadsSockets(t *testing.T) {
 	}
 }
 
-// TestInClosesASocket: the kernel refuses what the peer writes from then on, and gives what it wrote before.
-func TestInClosesASocket(t *testing.T) {
+// TestIn_CloseSocket_RefusesNewBytesAndReadsOld: the kernel refuses what the peer writes from then on, and gives what it wrote before.
+func TestIn_CloseSocket_RefusesNewBytesAndReadsOld(t *testing.T) {
 	near, far := ipctest.SocketPair(t)
 	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10}, &testMemory{Left: 1 << 30})
 	if _, err := far.Write([]byte(framed("a"))); err != nil {

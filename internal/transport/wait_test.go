@@ -28,7 +28,7 @@ func wantWait(t *testing.T, w *transport.Waits, at transport.ReadState, seconds 
 	}
 }
 
-func TestWaitsForInactivity(t *testing.T) {
+func TestWaits_Inactivity_TimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wantWait(t, transport.NewWaits(0, 0, 0, 0), transport.ReadState{}, -1, nil, "")
 		w := transport.NewWaits(10*time.Second, 0, 0, 0)
@@ -45,8 +45,8 @@ func TestWaitsForInactivity(t *testing.T) {
 	})
 }
 
-// TestWaitsInASession: heartbeats keep it open, and do not count as messages.
-func TestWaitsInASession(t *testing.T) {
+// TestWaits_Heartbeats_KeepSession: heartbeats keep it open, and do not count as messages.
+func TestWaits_Heartbeats_KeepSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := transport.NewWaits(10*time.Second, 4*time.Second, 0, 0)
 		wantWait(t, w, transport.ReadState{Received: 1}, 4, udsipc.ErrHeartbeatTimeout, "nothing came for 4s (WithHeartbeatTimeout)")
@@ -62,8 +62,8 @@ func TestWaitsInASession(t *testing.T) {
 	})
 }
 
-// TestWaitsForTheFirstMessage from the beginning to its end, whatever comes in between.
-func TestWaitsForTheFirstMessage(t *testing.T) {
+// TestWaits_FirstMessage_CountsFromAccept from the beginning to its end, whatever comes in between.
+func TestWaits_FirstMessage_CountsFromAccept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := transport.NewWaits(time.Minute, 0, 10*time.Second, 0)
 		time.Sleep(time.Second)
@@ -81,8 +81,8 @@ func TestWaitsForTheFirstMessage(t *testing.T) {
 	})
 }
 
-// TestWaitsForAMessage from its first byte to its last.
-func TestWaitsForAMessage(t *testing.T) {
+// TestWaits_Message_CountsFromFirstByte from its first byte to its last.
+func TestWaits_Message_CountsFromFirstByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := transport.NewWaits(0, 0, 0, 3*time.Second)
 		wantWait(t, w, transport.ReadState{}, -1, nil, "")
@@ -106,8 +106,8 @@ func TestWaitsForAMessage(t *testing.T) {
 	})
 }
 
-// TestWaitsOfWhoHoldsMemory: while others wait for it, nobody keeps it for ever.
-func TestWaitsOfWhoHoldsMemory(t *testing.T) {
+// TestWaits_HeldMemory_IsReleasedForOthers: while others wait for it, nobody keeps it for ever.
+func TestWaits_HeldMemory_IsReleasedForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := transport.NewWaits(0, 0, 0, 0)
 		at := transport.ReadState{Partial: 1, Holding: true}

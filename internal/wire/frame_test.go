@@ -12,8 +12,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestHeaders around each length of the prefix.
-func TestHeaders(t *testing.T) {
+// TestFrame_PrefixSize_MatchesEncoding around each length of the prefix.
+func TestFrame_PrefixSize_MatchesEncoding(t *testing.T) {
 	for size, first := 1, 0; size <= 9; size++ {
 		last := 1<<(7*size) - 1
 		for _, n := range []int{first, last} {
@@ -31,8 +31,8 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestParseHeader: lengths, prefixes that are not whole, and those that are too long.
-func TestParseHeader(t *testing.T) {
+// TestFrame_ParsePrefix_ReadsLength: lengths, prefixes that are not whole, and those that are too long.
+func TestFrame_ParsePrefix_ReadsLength(t *testing.T) {
 	for _, test := range []struct {
 		b      []byte
 		length uint64
@@ -56,8 +56,8 @@ func TestParseHeader(t *testing.T) {
 	}
 }
 
-// TestWholeFrames up to each byte of three frames, and where each ends.
-func TestWholeFrames(t *testing.T) {
+// TestFrame_WholeFrames_CountsComplete up to each byte of three frames, and where each ends.
+func TestFrame_WholeFrames_CountsComplete(t *testing.T) {
 	var b []byte
 	ends := []int{0}
 	for _, n := range []int{3, 0, 200} {

@@ -13,8 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestLegacyForm is written byte by byte, and read again.
-func TestLegacyForm(t *testing.T) {
+// TestHandOverState_RoundTrips is written byte by byte, and read again.
+func TestHandOverState_RoundTrips(t *testing.T) {
 	writer := wire.WriterSnapshot{Key: wire.WriterKey{Identity: "uid 7", Writer: wireID}, Epoch: 300, Handled: 2, MaybeHandledThrough: 3, Failures: 4, Idle: 5*time.Millisecond + 6}
 	writerBytes := append(append([]byte("\x05uid 7"), wireID[:]...), numbers(300, 2, 3, 4, 5)...)
 	session := wire.SessionSnapshot{Inode: 0x0102030405060708, Writer: writer, Limit: 200, HeartbeatTimeout: 10 * time.Millisecond, HeartbeatInterval: 11 * time.Millisecond}
@@ -50,8 +50,8 @@ func TestLegacyForm(t *testing.T) {
 	}
 }
 
-// TestLegacyRefused: what is not understood is refused as a whole.
-func TestLegacyRefused(t *testing.T) {
+// TestHandOverState_Invalid_IsRejected: what is not understood is refused as a whole.
+func TestHandOverState_Invalid_IsRejected(t *testing.T) {
 	writer := append([]byte("\x01u"), make([]byte, 16)...)
 	for _, test := range []struct {
 		what string

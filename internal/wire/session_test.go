@@ -41,8 +41,8 @@ func wantWireError(t *testing.T, what string, err, match error, text string) {
 	}
 }
 
-// TestHelloForm is written byte by byte, and read again.
-func TestHelloForm(t *testing.T) {
+// TestHello_RoundTrips is written byte by byte, and read again.
+func TestHello_RoundTrips(t *testing.T) {
 	h := wire.Hello{Writer: wireID, Epoch: 300, FirstSeq: 5, LastSentSeq: 4, HeartbeatTimeout: 1500*time.Millisecond + 999}
 	b := helloOf([]byte{1}, wireID[:], numbers(300, 5, 4, 1500))
 	if got := h.Append(nil); !bytes.Equal(got, b[:len(b)-6]) {
@@ -62,8 +62,8 @@ func TestHelloForm(t *testing.T) {
 	}
 }
 
-// TestHelloRefused: each thing that can be wrong with one.
-func TestHelloRefused(t *testing.T) {
+// TestHello_Invalid_IsRejected: each thing that can be wrong with one.
+func TestHello_Invalid_IsRejected(t *testing.T) {
 	id := wireID[:]
 	for _, test := range []struct {
 		what  string
@@ -106,8 +106,8 @@ func TestHelloRefused(t *testing.T) {
 	}
 }
 
-// TestWelcomeForm is written byte by byte, and read again.
-func TestWelcomeForm(t *testing.T) {
+// TestWelcome_RoundTrips is written byte by byte, and read again.
+func TestWelcome_RoundTrips(t *testing.T) {
 	for _, w := range []wire.Welcome{
 		{Handled: 300, Limit: 1 << 20, HeartbeatTimeout: 2 * time.Second}, {Limit: 1}, {Status: 2, Handled: math.MaxInt64}, {Status: 9, Handled: 7},
 	} {
@@ -126,8 +126,8 @@ func TestWelcomeForm(t *testing.T) {
 	}
 }
 
-// TestWelcomeRefused: each thing that can be wrong with one.
-func TestWelcomeRefused(t *testing.T) {
+// TestWelcome_Invalid_IsRejected: each thing that can be wrong with one.
+func TestWelcome_Invalid_IsRejected(t *testing.T) {
 	for _, test := range []struct {
 		what  string
 		body  []byte
@@ -155,8 +155,8 @@ func TestWelcomeRefused(t *testing.T) {
 	}
 }
 
-// TestSilence: what is shorter than anybody can keep counts as a tenth of a second, what is longer than a duration as that.
-func TestSilence(t *testing.T) {
+// TestHandshake_HeartbeatTimeout_HasMinimum: what is shorter than anybody can keep counts as a tenth of a second, what is longer than a duration as that.
+func TestHandshake_HeartbeatTimeout_HasMinimum(t *testing.T) {
 	const longest = math.MaxInt64 / time.Millisecond
 	for _, test := range []struct {
 		milliseconds uint64
@@ -172,8 +172,8 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestGreetingOfEachSize: up to the longest one.
-func TestGreetingOfEachSize(t *testing.T) {
+// TestHandshake_EverySize_IsChecked: up to the longest one.
+func TestHandshake_EverySize_IsChecked(t *testing.T) {
 	for _, size := range []int{1, 2, 127, 128} {
 		body := append(numbers(1, 9), make([]byte, 130)...)[:size]
 		_, _, err := wire.ParseWelcome(wire.AppendFrame(nil, body))
@@ -183,8 +183,8 @@ func TestGreetingOfEachSize(t *testing.T) {
 	}
 }
 
-// TestSignsOfLife are what docs/PROTOCOL.md says, byte by byte.
-func TestSignsOfLife(t *testing.T) {
+// TestHeartbeat_Forms_AreDistinct are what docs/PROTOCOL.md says, byte by byte.
+func TestHeartbeat_Forms_AreDistinct(t *testing.T) {
 	for name, test := range map[string]struct{ got, want []byte }{
 		"opening": {wire.SessionPreface, []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4")},
 		"beat":    {wire.Heartbeat, []byte{0x80, 0}},
@@ -199,8 +199,8 @@ func TestSignsOfLife(t *testing.T) {
 	}
 }
 
-// TestBackForm: what a reader sends after the welcome.
-func TestBackForm(t *testing.T) {
+// TestAck_RoundTrips: what a reader sends after the welcome.
+func TestAck_RoundTrips(t *testing.T) {
 	for _, test := range []struct {
 		b       []byte
 		handled uint64
@@ -233,8 +233,8 @@ func TestBackForm(t *testing.T) {
 	}
 }
 
-// TestReportForm is written byte by byte, and read again, with fields of later versions behind.
-func TestReportForm(t *testing.T) {
+// TestCloseReport_RoundTrips is written byte by byte, and read again, with fields of later versions behind.
+func TestCloseReport_RoundTrips(t *testing.T) {
 	for _, r := range []wire.CloseReport{
 		{Limit: 5}, {Reason: 3, FirstUnread: 300, Skipped: 299, Limit: 1 << 20}, {Reason: 99, Skipped: 7, Limit: 1}, {FirstUnread: 1},
 	} {
@@ -274,8 +274,8 @@ func TestReportForm(t *testing.T) {
 	}
 }
 
-// TestReportCountsLosses: what was not read, and what was read and skipped, but no more than was written.
-func TestReportCountsLosses(t *testing.T) {
+// TestCloseReport_Lost_CountsMessages: what was not read, and what was read and skipped, but no more than was written.
+func TestCloseReport_Lost_CountsMessages(t *testing.T) {
 	for _, test := range []struct{ next, skipped, written, want uint64 }{
 		{1, 0, 0, 0}, {1, 0, 5, 5}, {4, 0, 5, 2}, {4, 1, 5, 3}, {4, 3, 5, 5}, {6, 0, 5, 0}, {6, 2, 5, 2}, {9, 7, 5, 5}, {9, 0, 5, 0}, {9, 3, 0, 0},
 	} {

@@ -53,7 +53,7 @@ func greetings(tb testing.TB) (all []greeting) {
 	return all
 }
 
-func TestSessionVectors(t *testing.T) {
+func TestSession_Vectors_ParseAndForm(t *testing.T) {
 	for _, v := range greetings(t) {
 		t.Run(v.What, func(t *testing.T) {
 			b := ipctest.Unhex(t, v.Bytes)
@@ -129,8 +129,8 @@ func decimal(n uint64) string {
 	return string(text)
 }
 
-// TestSessionVectorsInTheDocument: docs/PROTOCOL.md has each of them.
-func TestSessionVectorsInTheDocument(t *testing.T) {
+// TestDocs_SessionVectors_MatchTestdata: docs/PROTOCOL.md has each of them.
+func TestDocs_SessionVectors_MatchTestdata(t *testing.T) {
 	text, err := os.ReadFile("../../docs/PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)
@@ -142,8 +142,8 @@ func TestSessionVectorsInTheDocument(t *testing.T) {
 	}
 }
 
-// TestGreetingsInPieces: a hello and a welcome are whole at their last byte, and not before.
-func TestGreetingsInPieces(t *testing.T) {
+// TestSession_HandshakeInPieces_ParsesAtLastByte: a hello and a welcome are whole at their last byte, and not before.
+func TestSession_HandshakeInPieces_ParsesAtLastByte(t *testing.T) {
 	hello := wire.Hello{Writer: wire.WriterID{1, 2, 3}, Epoch: 1 << 40, FirstSeq: 300, LastSentSeq: math.MaxInt64, HeartbeatTimeout: time.Hour}.Append(nil)
 	for n := range hello {
 		if _, size, err := wire.ParseHello(hello[:n]); size != 0 || err != nil {

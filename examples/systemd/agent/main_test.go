@@ -12,7 +12,7 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-func TestTheAgentSends(t *testing.T) {
+func TestAgent_Sends(t *testing.T) {
 	address := filepath.Join(t.TempDir(), "s")
 	got := make(chan string, 100)
 	r, err := udsipc.NewReader(func(data []byte) error { got <- string(data); return nil }, address)
