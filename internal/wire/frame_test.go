@@ -14,17 +14,17 @@ import (
 
 // TestFrame_PrefixSize_MatchesEncoding around each length of the prefix.
 func TestFrame_PrefixSize_MatchesEncoding(t *testing.T) {
-	for size, first := 1, 0; size <= 9; size++ {
-		last := 1<<(7*size) - 1
-		for _, n := range []int{first, last} {
+	for size, first := 1, uint64(0); size <= 9; size++ {
+		last := uint64(1)<<(7*size) - 1
+		for _, n := range []uint64{first, last} {
 			if n > math.MaxInt {
 				continue
 			}
-			if got := wire.PrefixSize(n); got != size {
+			if got := wire.PrefixSize(int(n)); got != size {
 				t.Errorf("the prefix of %d has %d bytes, want %d", n, got, size)
 			}
-			if n < math.MaxInt-20 && wire.FrameSize(n) != n+size {
-				t.Errorf("the frame of %d has %d bytes, want %d", n, wire.FrameSize(n), n+size)
+			if n < math.MaxInt-20 && wire.FrameSize(int(n)) != int(n)+size {
+				t.Errorf("the frame of %d has %d bytes, want %d", n, wire.FrameSize(int(n)), int(n)+size)
 			}
 		}
 		first = last + 1
