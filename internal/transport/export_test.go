@@ -93,3 +93,30 @@ func HasRead(conn net.Conn) bool {
 	bytes, ok := unread(raw)
 	return !ok || bytes == 0
 }
+
+// What a side that ends a connection may ask of it, and how it waits for TLS.
+var (
+	IsTLS          = isTLS
+	WroteTLS       = wroteTLS
+	AwaitTLSRecord = awaitTLSRecord
+	ErrNotTLS      = errNotTLS
+)
+
+// CanTellUnread says that the kernel knows what a peer has read.
+const CanTellUnread = canTellUnread
+
+// The steps of a read: room for what comes, so many bytes that came, and that were handed over.
+func (in *In) EnsureBuffer(message uint64) bool { return in.input.ensureBuffer(message) }
+func (in *In) Arrive(n int)                     { in.input.w, in.input.lastRead = in.input.w+n, n }
+func (in *In) Take(n int)                       { in.input.r += n }
+func (in *In) WantBytes(n int)                  { in.input.wantBytes = n }
+func (in *In) SetLargeFrameSize(n int)          { in.input.largeFrameSize = n }
+func (in *In) ShrinkForWait()                   { in.input.shrinkForWait() }
+func (in *In) ReadEnd() int                     { return in.input.readEnd() }
+func (in *In) FrameEnd() int                    { return in.input.frameEnd() }
+func (in *In) IsEnding() bool                   { return in.isEnding() }
+func (in *In) Bytes() []byte                    { return in.input.buf.B[:cap(in.input.buf.B)] }
+
+func (o *Out) Probe()            { o.probe(time.Now()) }
+func (o *Out) IsResumable() bool { return o.resumable() }
+func (o *Out) IsTLS() bool       { return o.isTLS() }

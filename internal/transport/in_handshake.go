@@ -23,7 +23,7 @@ func (in *In) TlsHandshake(ctx context.Context, timeout time.Duration, peer *Pee
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := awaitTLSRecord(ctx, secure.NetConn()); err != nil {
+	if err := awaitTLSRecord(ctx, underlyingConn(secure)); err != nil {
 		return fmt.Errorf("%w: %w", errdefs.ErrHandshake, err)
 	}
 	if under, ok := secure.NetConn().(*underTLS); ok {
