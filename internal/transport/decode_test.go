@@ -204,6 +204,17 @@ func TestIn_SessionMark_IsRecognized(t *testing.T) {
 	}
 }
 
+// TestIn_InvalidHello_IsError, and that it is there whole.
+func TestIn_InvalidHello_IsError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		in.comes(string(wire.Hello{}.Append(nil))) // Its attempt is 0.
+		if _, whole, err := in.Hello(); !whole || !errors.Is(err, udsipc.ErrInvalidSession) {
+			t.Errorf("%v, %v", whole, err)
+		}
+	})
+}
+
 // TestIn_Heartbeats_AreSkippedInSessions in a session. Elsewhere those are empty messages.
 func TestIn_Heartbeats_AreSkippedInSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

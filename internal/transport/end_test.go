@@ -5,8 +5,10 @@ package transport_test
 // How a connection that is read from comes to its end, and what it says then.
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,8 +169,9 @@ func TestIn_GracefulClose_BoundsBytes(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: limit, ReadSize: 1 << 20})
 		in.heard()
 		in.RequestClose(0)
-		piece := make([]byte, 1<<20) // Empty messages.
-		go func() {                  // Ends with the connection.
+		message := []byte(framed(string(make([]byte, limit))))
+		piece := bytes.Repeat(message, 1000)
+		go func() { // Ends with the connection.
 			for {
 				if _, err := in.peer.Write(piece); err != nil {
 					return
@@ -183,7 +186,7 @@ func TestIn_GracefulClose_BoundsBytes(t *testing.T) {
 				}
 			}
 		}
-		if got := in.Received(); err != transport.ErrGracefulEnd || got <= bound+limit || got > bound+limit+1<<20 {
+		if got := int(in.Received())*len(message) + in.PartialBytes(); err != transport.ErrGracefulEnd || got <= bound+limit || got > bound+limit+1<<20 {
 			t.Errorf("%d bytes came before %v", got, err)
 		}
 	})
@@ -374,42 +377,79 @@ func TestAckSender_HandledMessages_AreAcknowledged(t *testing.T) {
 	})
 }
 
-// TestAckSender_AcknowledgesByCountAndBytes: after 2,048 messages, or 256 KiB.
-func TestAckSender_AcknowledgesByCountAndBytes(t *testing.T) {
+// TestAckSender_Acknowledges_EveryCount: after 2,048 messages, all but the one that is about to be handled.
+func TestAckSender_Acknowledges_EveryCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{ReadSize: 1 << 20})
-		said := in.heard()
+		in.heard()
 		s := in.BeginSession(0, 0, 0, 0)
-		empty := string(make([]byte, 5000))
-		for got := 0; got < len(empty); {
-			in.comes(empty[got:min(got+512, len(empty))])
-			for ; in.PartialBytes() > 0; got++ {
-				if _, ok, err := in.Next(); !ok {
-					t.Fatal(err)
+		in.sends(string(make([]byte, 20_000))) // Empty messages.
+		counted, hits := 0, 0
+		for in.Received() < 20_000 {
+			if err := in.Fill(); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				if _, ok, _ := in.Next(); !ok {
+					break
+				}
+				want := in.Counted().Acknowledged
+				if counted++; counted%2048 == 0 {
+					want = max(want, in.Received()-1)
+					hits++
 				}
 				s.BeforeMessage()
-				if want := uint64((got + 1) / 2048 * 2048); want > 0 && want == uint64(got+1) && in.Counted().Acknowledged > want-1 {
-					t.Errorf("%d are acknowledged at %d", in.Counted().Acknowledged, got)
+				if got := in.Counted().Acknowledged; got != want {
+					t.Fatalf("%d are acknowledged at message %d, want %d", got, counted, want)
 				}
 			}
 		}
-		if got := in.Counted().Acknowledged; got < 4096-1 {
-			t.Errorf("%d are acknowledged", got)
-		}
-		before := in.Counted().Acknowledged
-		for range 300 {
-			s.BeforeBatch()
-			in.comes(framed(string(make([]byte, 1022))))
-			in.Next()
-			s.AfterBatch()
-		}
-		if got := in.Counted().Acknowledged; got == before {
-			t.Error("nothing is acknowledged after 300 KiB")
+		if hits != 9 {
+			t.Errorf("%d times", hits)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		said()
+	})
+}
+
+// TestAckSender_Acknowledges_AfterLargeReads: at once after a read of 256 KiB, and otherwise before the next wait.
+func TestAckSender_Acknowledges_AfterLargeReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{ReadSize: 1 << 20})
+		in.heard()
+		s := in.BeginSession(0, 0, 0, 0)
+		message := framed(string(make([]byte, 1022))) // 1 KiB.
+		in.sends(strings.Repeat(message, 4<<10))
+		small, large := 0, 0
+		for read := 0; read < 4<<20; {
+			if err := in.Fill(); err != nil {
+				t.Fatal(err)
+			}
+			before, bytes := in.Counted().Acknowledged, int(in.Counted().ReceivedBytes)-read
+			read += bytes
+			s.BeforeBatch()
+			for ok := true; ok; {
+				_, ok, _ = in.Next()
+			}
+			s.AfterBatch()
+			want := before
+			if bytes >= 256<<10 {
+				want = in.Received()
+				large++
+			} else {
+				small++
+			}
+			if got := in.Counted().Acknowledged; got != want {
+				t.Errorf("%d are acknowledged after a read of %d bytes, want %d", got, bytes, want)
+			}
+		}
+		if small == 0 || large == 0 {
+			t.Errorf("%d small reads and %d large ones", small, large)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -446,4 +486,41 @@ func TestAckSender_UnreadAcks_TimeOut(t *testing.T) {
 			t.Error("the connection goes on")
 		}
 	})
+}
+
+// TestAckSender_NothingNew_SendsNothing between what it handles, and after its end, whatever comes.
+func TestAckSender_NothingNew_SendsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		said := in.heard()
+		s := in.BeginSession(0, 0, 25*time.Millisecond, 0)
+		in.comes(framed("a") + framed("b") + framed("c"))
+		s.BeforeBatch()
+		in.Next()
+		in.Next()
+		s.AfterBatch()
+		time.Sleep(20 * time.Millisecond) // Nobody handles anything: the timer says nothing of it.
+		if got := in.Counted().Acknowledged; got != 0 {
+			t.Errorf("%d are acknowledged", got)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		in.Next()
+		s.BeforeBatch()
+		in.SendAck()
+		time.Sleep(time.Second)
+		if got := said(); got != "\x02" {
+			t.Errorf("it says % x", got)
+		}
+	})
+}
+
+// TestReadCounts_Add_SumsEach each to its own.
+func TestReadCounts_Add_SumsEach(t *testing.T) {
+	got := transport.ReadCounts{Received: 1, ReceivedBytes: 2, Reads: 3, Acknowledged: 4}
+	got.Add(transport.ReadCounts{Received: 10, ReceivedBytes: 20, Reads: 30, Acknowledged: 40})
+	if want := (transport.ReadCounts{Received: 11, ReceivedBytes: 22, Reads: 33, Acknowledged: 44}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
 }

@@ -35,6 +35,7 @@ func outOf(t *testing.T) testOut {
 	t.Cleanup(func() { near.Close(); far.Close() })
 	o := testOut{transport.NewOut(near, time.Second), t, far, make(chan string, 1000)}
 	go func() { // Ends with the connection.
+		defer close(o.heard)
 		for b := make([]byte, 1<<16); ; {
 			n, err := far.Read(b)
 			if err != nil {
@@ -252,8 +253,8 @@ func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			o := outOf(t)
-			woken := 0
-			go o.ReadLoop(func() { woken++ })
+			var woken atomic.Int32
+			go o.ReadLoop(func() { woken.Add(1) })
 			n, err := o.Write(bufs("\x01a\x01b", "\x01c\x01d\x01e"))
 			if n != 10 || err != nil {
 				t.Fatal(n, err)
@@ -263,8 +264,8 @@ func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 				_, _ = o.peer.Write([]byte{b})
 			}
 			synctest.Wait()
-			if said := len(test.says) > 0 && test.says[0] == 0; o.IsWriteStopped() != said || woken > 0 != said {
-				t.Errorf("%s: leaving %v, woken %d times", test.what, o.IsWriteStopped(), woken)
+			if said := len(test.says) > 0 && test.says[0] == 0; o.IsWriteStopped() != said || woken.Load() > 0 != said {
+				t.Errorf("%s: leaving %v, woken %d times", test.what, o.IsWriteStopped(), woken.Load())
 			}
 			o.peer.Close()
 			got := o.CloseAndAccount(nil, nil)

@@ -51,7 +51,7 @@ func inHandshake(ctx context.Context, in *transport.In, timeout time.Duration) (
 	return peer.TLS != nil, err
 }
 
-func TestPeerText(t *testing.T) {
+func TestPeer_String_HasWhatIsKnown(t *testing.T) {
 	for _, test := range []struct {
 		addr        net.Addr
 		credentials bool
@@ -67,8 +67,8 @@ func TestPeerText(t *testing.T) {
 	}
 }
 
-// TestPeerIdentity is the key of a certificate, or else the user.
-func TestPeerIdentity(t *testing.T) {
+// TestPeer_Identity_IsKeyOrUser is the key of a certificate, or else the user.
+func TestPeer_Identity_IsKeyOrUser(t *testing.T) {
 	identity := func(credentials bool, state *tls.ConnectionState) string {
 		return newPeer(1, nil, credentials, state).Identity()
 	}
@@ -90,7 +90,7 @@ func TestPeerIdentity(t *testing.T) {
 	}
 }
 
-func TestPermit(t *testing.T) {
+func TestAuthorize_RefusalOrPanic_IsUnauthorized(t *testing.T) {
 	if err := transport.Authorize(nil, nil); err != nil {
 		t.Error(err)
 	}
@@ -106,7 +106,7 @@ func TestPermit(t *testing.T) {
 	}
 }
 
-func TestIdentify(t *testing.T) {
+func TestReadCredentials_UnixSocket_IsThisProcess(t *testing.T) {
 	near, _ := ipctest.SocketPair(t)
 	if c, err := transport.ReadCredentials(near); err != nil || c != nil && (c.UID != os.Getuid() || c.PID != os.Getpid()) {
 		t.Errorf("%v, %v", c, err)
@@ -117,8 +117,8 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// TestTryWriter writes what there is room for, and says when that is all.
-func TestTryWriter(t *testing.T) {
+// TestTryWriter_FullSocket_ReportsFull writes what there is room for, and says when that is all.
+func TestTryWriter_FullSocket_ReportsFull(t *testing.T) {
 	pipe, _ := net.Pipe()
 	if transport.NewTryWriter(pipe) != nil {
 		t.Error("a pipe can be tried")
@@ -149,8 +149,8 @@ func TestTryWriter(t *testing.T) {
 	}
 }
 
-// TestHalfClosed: what is asked of a connection of each kind.
-func TestHalfClosed(t *testing.T) {
+// TestHalfClose_EachKind_BehavesAsItsKind: what is asked of a connection of each kind.
+func TestHalfClose_EachKind_BehavesAsItsKind(t *testing.T) {
 	near, far := ipctest.SocketPair(t)
 	pipe, _ := net.Pipe()
 	client, server := tcpPair(t)
@@ -229,8 +229,8 @@ func tcpPair(t *testing.T) (client, server net.Conn) {
 	return client, server
 }
 
-// TestInAnswersBriefly: a rejected hello, and a heartbeat before the welcome.
-func TestInAnswersBriefly(t *testing.T) {
+// TestIn_BriefReplies_AreBounded: a rejected hello, and a heartbeat before the welcome.
+func TestIn_BriefReplies_AreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})
 		if got := in.RequiredHeartbeatTimeout(5); got != 5 {
@@ -290,8 +290,8 @@ func tlsConfig(t *testing.T) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, InsecureSkipVerify: true}
 }
 
-// TestTLSConnections: the handshake, what is known by it, and whether the peer has announced the end.
-func TestTLSConnections(t *testing.T) {
+// TestTLS_PeerEnds_NoticeIsKnown: the handshake, what is known by it, and whether the peer has announced the end.
+func TestTLS_PeerEnds_NoticeIsKnown(t *testing.T) {
 	config := tlsConfig(t)
 	for _, announced := range []bool{true, false} {
 		near, far := ipctest.SocketPair(t)
@@ -348,8 +348,8 @@ func TestTLSConnections(t *testing.T) {
 	}
 }
 
-// TestTLSIsAwaited: the first byte tells whether a client speaks it, and stays where it is.
-func TestTLSIsAwaited(t *testing.T) {
+// TestAwaitTLSRecord_FirstByte_StaysUnread: the first byte tells whether a client speaks it, and stays where it is.
+func TestAwaitTLSRecord_FirstByte_StaysUnread(t *testing.T) {
 	for _, test := range []struct {
 		first string
 		match error
@@ -386,8 +386,8 @@ func TestTLSIsAwaited(t *testing.T) {
 	}
 }
 
-// TestTLSHandshakeFails in time, with a peer that does not speak it, or says nothing.
-func TestTLSHandshakeFails(t *testing.T) {
+// TestTLSHandshake_NoTLS_FailsInTime in time, with a peer that does not speak it, or says nothing.
+func TestTLSHandshake_NoTLS_FailsInTime(t *testing.T) {
 	config := tlsConfig(t)
 	for _, says := range []string{"", "GET /"} {
 		near, far := ipctest.SocketPair(t)
@@ -412,8 +412,8 @@ func TestTLSHandshakeFails(t *testing.T) {
 	}
 }
 
-// TestTLSIsClosedWhileItGreets: its peer may have sent messages behind the handshake, which are waited for.
-func TestTLSIsClosedWhileItGreets(t *testing.T) {
+// TestTLSHandshake_CloseMeanwhile_WaitsForMessages: its peer may have sent messages behind the handshake, which are waited for.
+func TestTLSHandshake_CloseMeanwhile_WaitsForMessages(t *testing.T) {
 	config := tlsConfig(t)
 	near, far := ipctest.SocketPair(t)
 	in := transport.NewIn(transport.NewTLSServer(near, config), transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})

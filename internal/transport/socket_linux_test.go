@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/transport"
 	"github.com/udsipc/udsipc/internal/wire"
@@ -142,5 +143,131 @@ func TestIn_CloseSocket_RefusesNewBytesAndReadsOld(t *testing.T) {
 	said, err := io.ReadAll(far)
 	if want := "\x00" + string(wire.CloseReport{FirstUnread: 2, Limit: 100}.Append(nil)); string(said) != want || err != nil {
 		t.Errorf("it says % x, %v, want % x", said, err, want)
+	}
+}
+
+// TestIn_LargeReads_GrowBuffer: the second read has room for as much as one may bring.
+func TestIn_LargeReads_GrowBuffer(t *testing.T) {
+	near, far := ipctest.SocketPair(t)
+	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10}, &testMemory{Left: 1 << 20})
+	if _, err := far.Write(make([]byte, 60<<10)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []transport.Buffered{{Size: 16 << 10, To: 16 << 10}, {Size: 64 << 10, To: 44 << 10, Loan: 64 << 10}} {
+		if err := in.Fill(); err != nil {
+			t.Fatal(err)
+		}
+		if got := in.Buffered(); got != want {
+			t.Errorf("the buffer is %+v, want %+v", got, want)
+		}
+		for ok := true; ok; {
+			_, ok, _ = in.Next()
+		}
+	}
+	if in.Received() != 60<<10 || in.Counted().Reads != 2 {
+		t.Errorf("%d messages in %d reads", in.Received(), in.Counted().Reads)
+	}
+}
+
+// TestOut_RejectedBeforeHello_ReportsReason: the hello cannot be sent, but what the peer has said is there.
+func TestOut_RejectedBeforeHello_ReportsReason(t *testing.T) {
+	for _, says := range []string{"\x00" + string(wire.CloseReport{Reason: 1}.Append(nil)), ""} {
+		near, far := ipctest.SocketPair(t)
+		if _, err := far.Write([]byte(says)); err != nil {
+			t.Fatal(err)
+		}
+		if err := far.CloseRead(); err != nil {
+			t.Fatal(err)
+		}
+		o := transport.NewOut(near, time.Second)
+		_, err := o.SessionHandshake(someHello, transport.HandshakeHooks{
+			SlowAfter: 20 * time.Millisecond, Cancelled: func() bool { return false }, OnSlow: func() {},
+		})
+		if want := udsipc.ErrTooManyConnections; says != "" && !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if want := udsipc.ErrAcksUnsupported; says == "" && !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}
+
+// TestOut_TCPReset_ReportsLoss of a TCP peer that has not read everything.
+func TestOut_TCPReset_ReportsLoss(t *testing.T) {
+	client, server := tcpPair(t)
+	o := transport.NewOut(client, time.Second)
+	go o.ReadLoop(func() {})
+	if _, err := o.Write(bufs("\x01a")); err != nil {
+		t.Fatal(err)
+	}
+	o.Completed(1)
+	if _, err := io.ReadFull(server, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	if end := o.CloseAndAccount(nil, nil); end.Lost != 1 || errors.Is(end.Cause, io.EOF) {
+		t.Errorf("%+v", end)
+	}
+	client, server = tcpPair(t)
+	o = transport.NewOut(client, time.Second)
+	go o.ReadLoop(func() {})
+	if _, err := o.Write(bufs("\x01a")); err != nil {
+		t.Fatal(err)
+	}
+	o.Completed(1)
+	if _, err := io.ReadFull(server, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	if end := o.CloseAndAccount(nil, nil); end.Lost != 0 || !errors.Is(end.Cause, io.EOF) {
+		t.Errorf("%+v", end)
+	}
+}
+
+// TestOut_CloseGracefullySilentPeer_IsBounded that has read everything: a handler may hold it up.
+func TestOut_CloseGracefullySilentPeer_IsBounded(t *testing.T) {
+	near, far := ipctest.SocketPair(t)
+	o := transport.NewOut(near, time.Second)
+	go o.ReadLoop(func() {})
+	if _, err := o.Write(bufs("\x01a")); err != nil {
+		t.Fatal(err)
+	}
+	o.Completed(1)
+	if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if end := o.CloseGracefully(nil); end != (transport.Outcome{}) {
+		t.Errorf("%+v", end)
+	}
+	o.Close()
+}
+
+// TestOut_SkippedAndUnread_CountAsLost of a connection that is reset, and told of both.
+func TestOut_SkippedAndUnread_CountAsLost(t *testing.T) {
+	near, far := ipctest.SocketPair(t)
+	o := transport.NewOut(near, time.Second)
+	write := func() {
+		t.Helper()
+		if _, err := o.Write(bufs("\x01a")); err != nil {
+			t.Fatal(err)
+		}
+		o.Completed(1)
+	}
+	write()
+	write()
+	if _, err := io.ReadFull(far, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	for !o.AllRead() {
+		time.Sleep(time.Millisecond)
+	}
+	write()
+	if _, err := far.Write(append([]byte{0}, wire.CloseReport{Skipped: 1, Limit: 9}.Append(nil)...)); err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	go o.ReadLoop(func() {})
+	if end := o.CloseAndAccount(nil, nil); end.Lost != 2 || !end.Reported || end.ReaderLimit != 9 {
+		t.Errorf("%+v", end)
 	}
 }
