@@ -7,6 +7,7 @@ package main
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -23,7 +24,30 @@ func key(file, function, before, after string) string {
 
 // has says whether m is listed: itself, each change of its line, or each change of its function.
 func (e equivalents) has(m mutant) bool {
-	return e[key(m.name, m.function, m.before, m.after)] || e[key(m.name, m.function, m.before, "*")] || e[key(m.name, m.function, "*", "*")]
+	return slices.ContainsFunc(m.keys(), func(k string) bool { return e[k] })
+}
+
+// keys are all the ways in which m may be listed.
+func (m mutant) keys() []string {
+	return []string{key(m.name, m.function, m.before, m.after), key(m.name, m.function, m.before, "*"), key(m.name, m.function, "*", "*")}
+}
+
+// stale returns the entries about the files of p that no mutant of it matches: the code has changed since.
+func (e equivalents) stale(p *pkg) (entries []string) {
+	files, matched := map[string]bool{}, map[string]bool{}
+	for _, m := range p.mutants {
+		files[strings.ToLower(m.name)] = true
+		for _, k := range m.keys() {
+			matched[k] = true
+		}
+	}
+	for k := range e {
+		if name, _, _ := strings.Cut(k, "\n"); files[name] && !matched[k] {
+			entries = append(entries, strings.ReplaceAll(k, "\n", " | "))
+		}
+	}
+	slices.Sort(entries)
+	return entries
 }
 
 // parseEquivalents reads blocks with an empty line between: file (or several, with commas) and function, then a line that is changed (-) and what it

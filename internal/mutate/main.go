@@ -92,6 +92,11 @@ func mutate(ctx context.Context, o options, pattern string) error {
 		return err
 	}
 	chosen, skipped := choose(p, known, o)
+	if o.equivalent {
+		for _, entry := range known.stale(p) {
+			fmt.Println("no such mutant:", entry)
+		}
+	}
 	if o.list {
 		for _, m := range chosen {
 			fmt.Println(m)

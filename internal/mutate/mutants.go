@@ -65,6 +65,8 @@ var operators = map[token.Token][]token.Token{
 
 func (f *finder) visit(n ast.Node) bool {
 	switch n := n.(type) {
+	case *ast.ValueSpec:
+		return n.Names[0].Name != "_" // That is an assertion, which the compiler checks.
 	case *ast.BinaryExpr:
 		f.operator(n.OpPos, n.Op)
 	case *ast.UnaryExpr:

@@ -18,6 +18,8 @@ import "errors"
 
 const bound = 0x10
 
+const _ = uint(bound - 7)
+
 type state struct{ open bool; n int }
 
 func (s *state) step(a, b int) (int, error) {
@@ -149,6 +151,10 @@ func TestEquivalents_Parse(t *testing.T) {
 		if got := e.has(test.m); got != test.want {
 			t.Errorf("%v: %v", test.m, got)
 		}
+	}
+	p := &pkg{mutants: []mutant{{name: "a.go", function: "take", before: "x < y {", after: "x <= y {"}, {name: "c.go", function: "put", before: "y++", after: "y--"}}}
+	if got := e.stale(p); !slices.Equal(got, []string{"c.go | put | z++ | *"}) {
+		t.Errorf("stale are %q", got)
 	}
 	if _, err := parseEquivalents("a.go take\n- x\n+ y\n"); err == nil {
 		t.Error("an entry needs no reason")

@@ -94,10 +94,19 @@ func TestQueue_DropOldestWithAcks_KeepsSentMessages(t *testing.T) {
 	q.written(4, 2)
 	q.acknowledges(4)
 	q.push("f", "g", "h")
+	q.sends(3)
+	q.acknowledges(5) // f has left, though not its memory.
+	q.push("i", "j")  // In the place of f, and in that of i.
+	q.tallies(tally(10, 1, 5, 2, 0, 0, 3, 8, 2))
+	q.acknowledges(7)
+	q.takes(frame("j"))
+	q.written(2, 1)
+	q.acknowledges(8)
+	q.push("f", "g", "h")
 	q.takes(frame("f"), frame("g"), frame("h"))
 	q.rewinds(0, 0)
 	q.refused("i", errdefs.ErrBufferFull)
-	q.tallies(tally(8, 2, 4, 1, 0, 0, 3, 6, 0))
+	q.tallies(tally(13, 2, 8, 2, 0, 0, 3, 6, 0))
 }
 
 // TestQueue_ControlMessages_PassLimits are dropped if nothing else is queued, and counted apart.
@@ -331,6 +340,9 @@ func TestQueue_RemoveHead_ReturnsCopy(t *testing.T) {
 		t.Errorf("%q was set aside, %v", data, ok)
 	}
 	q.tallies(tally(2, 0, 0, 0, 0, 1, 1, 2, 0))
+	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) || err.Error() != "udsipc: stopped: 1 messages were not sent" {
+		t.Error(err)
+	}
 	if data, ok := q.RemoveHead(2); !ok || string(data) != "b" {
 		t.Errorf("%q was set aside, %v", data, ok)
 	}

@@ -48,6 +48,9 @@ func TestQueue_Enqueue_ReportsIdleSender(t *testing.T) {
 			if got, idle, err := put(q.Queue); got != 0 || idle || !errors.Is(err, errdefs.ErrStopped) {
 				t.Errorf("%s of a closed queue: message %d, idle %v, %v", name, got, idle, err)
 			}
+			if s := q.State(); s.Queued != 3 {
+				t.Errorf("%s of a closed queue: %+v", name, s)
+			}
 		}
 	}
 }
