@@ -259,7 +259,7 @@ func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := ipctest.Listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}), udsipc.WithStallTimeout(300*time.Millisecond), udsipc.WithWriteTimeout(10*time.Second))
+	l := ipctest.Listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}), udsipc.WithStallTimeout(time.Second), udsipc.WithWriteTimeout(30*time.Second))
 	peer, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { // Ends with the connection.
 		defer close(ended)
-		pace := time.NewTicker(15 * time.Millisecond)
+		pace := time.NewTicker(25 * time.Millisecond)
 		defer pace.Stop()
 		for range pace.C {
 			_, _ = peer.Write([]byte{1, 1}) // Nobody reads that.
