@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package codec puts values where packages udsipc and rpc have bytes.
+// Package codec encodes values as the bytes that packages udsipc and rpc carry, and decodes them.
 //
 //	events := codec.JSON[Event]()
 //	reader, err := udsipc.NewReader(codec.Handler(events, func(e Event) error { … }), "/run/app.sock")
 //	writer := codec.NewWriter(w, events)
 //	err = writer.Write(Event{Name: "start"})
 //
-// JSON, Gob (among those who trust each other) and Raw are ready-made; Of makes a codec of two functions, which is all that protobuf and others take
-// (contrib/protobuf). A codec has no state and may be used by any number of goroutines.
+// JSON, Gob (for trusted peers) and Raw are ready-made. Of makes a codec from two functions:
+// protobuf (contrib/protobuf) and others need no more. A codec has no state and is safe for
+// concurrent use.
 package codec
 
 import (
@@ -24,18 +25,19 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// ErrInvalid is matched by the error of a message that cannot be decoded.
+// ErrInvalid is matched by the error for a message that cannot be decoded.
 var ErrInvalid = errors.New("udsipc/codec: invalid message")
 
-// A Codec turns values into the bytes of one message each, and back.
+// A Codec encodes a value as the bytes of one message, and decodes it.
 type Codec[T any] interface {
 	// Append appends the bytes of v to dst and returns it.
 	Append(dst []byte, v T) ([]byte, error)
-	// Decode returns the value of data. It may not keep data, nor return a part of it, unless it says so.
+	// Decode returns the value of data. The value must not refer to data, unless the codec
+	// documents it.
 	Decode(data []byte) (T, error)
 }
 
-// Of makes a codec of two functions. They keep the rules of Codec.
+// Of returns a codec that calls the two functions. They must follow the rules of Codec.
 func Of[T any](appendTo func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) Codec[T] {
 	return functions[T]{appendTo, decode}
 }
@@ -60,9 +62,9 @@ func JSON[T any]() Codec[T] {
 	})
 }
 
-// Gob returns the codec of encoding/gob. Each message is complete by itself: it carries the description of its type,
-// which makes small ones several times as large as with JSON. encoding/gob is not hardened against hostile input, as
-// its own documentation says: use it only where whoever may connect is trusted (udsipc.WithAuthorizer).
+// Gob returns the codec of encoding/gob. Each message carries the description of its type, so a
+// small one takes several times the bytes of JSON. encoding/gob is not hardened against hostile
+// input: use it only if all peers are trusted (udsipc.WithAuthorizer).
 func Gob[T any]() Codec[T] {
 	return Of(func(dst []byte, v T) ([]byte, error) {
 		b := bytes.NewBuffer(dst)
@@ -74,8 +76,8 @@ func Gob[T any]() Codec[T] {
 	})
 }
 
-// Raw is the codec of bytes that stay as they are. What Decode returns is data itself: it is valid for as long as data is,
-// in a handler until it returns.
+// Raw is the codec of plain bytes. Decode returns data itself, which is valid as long as data: in a
+// handler, until the handler returns.
 var Raw Codec[[]byte] = raw{}
 
 type raw struct{}
@@ -84,8 +86,8 @@ func (raw) Append(dst, v []byte) ([]byte, error) { return append(dst, v...), nil
 
 func (raw) Decode(data []byte) ([]byte, error) { return data, nil }
 
-// Handler returns a handler of messages that hands their values to handle. A message that cannot be decoded is the handler's
-// error, and matches ErrInvalid.
+// Handler returns a MessageHandler that decodes each message and calls handle with the value. For a
+// message that cannot be decoded it returns an error that matches ErrInvalid.
 func Handler[T any](c Codec[T], handle func(v T) error) udsipc.MessageHandler {
 	return func(data []byte) error {
 		v, err := c.Decode(data)
@@ -100,12 +102,12 @@ func invalid(data []byte, err error) error {
 	return fmt.Errorf("%w of %d bytes: %w", ErrInvalid, len(data), err)
 }
 
-// A MessageWriter takes messages: a udsipc.Writer, Link or Conn.
+// A MessageWriter sends messages: a udsipc.Writer, Link or Conn.
 type MessageWriter interface{ WriteMessage(data []byte) error }
 
 var _, _, _ MessageWriter = (*udsipc.Writer)(nil), (*udsipc.Link)(nil), (*udsipc.Conn)(nil)
 
-// A Writer writes values. Its methods may be called from any goroutine if those of what it writes to may.
+// A Writer writes values. It is safe for concurrent use if its MessageWriter is.
 type Writer[T any] struct {
 	to    MessageWriter
 	codec Codec[T]
@@ -114,7 +116,7 @@ type Writer[T any] struct {
 // NewWriter returns a Writer that writes to w.
 func NewWriter[T any](w MessageWriter, c Codec[T]) *Writer[T] { return &Writer[T]{to: w, codec: c} }
 
-// Write writes v as one message. It returns what the codec or WriteMessage says.
+// Write writes v as one message. It returns the error of the codec or of WriteMessage.
 func (w *Writer[T]) Write(v T) error {
 	b := buffers.Get().(*[]byte)
 	defer put(b)
@@ -127,7 +129,7 @@ func (w *Writer[T]) Write(v T) error {
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// maxKept bounds the buffers that are kept.
+// maxKept is the largest capacity of a pooled buffer, in bytes.
 const maxKept = 64 << 10
 
 func put(b *[]byte) {
@@ -136,9 +138,9 @@ func put(b *[]byte) {
 	}
 }
 
-// Messages returns the values of the messages that come over conn, until the peer ends the connection. A message that
-// cannot be decoded is yielded as an error that matches ErrInvalid, and the next one follows it; any other error is
-// the last.
+// Messages returns an iterator over the values of conn's messages, until the peer closes the
+// connection. For a message that cannot be decoded it yields an error that matches ErrInvalid, and
+// continues. Any other error is the last.
 func Messages[T any](conn *udsipc.Conn, c Codec[T]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for {

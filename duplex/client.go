@@ -13,7 +13,7 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// receiveBuffer is how many messages wait for Receive before no more are read.
+// receiveBuffer is the number of messages that wait for Receive before reading pauses.
 const receiveBuffer = 256
 
 // A Client is a connection to a Server that reconnects. NewClient or NewHandlerClient creates it;
@@ -26,11 +26,11 @@ type Client struct {
 	seam     seam.Link    // Of link.
 	received chan Message // nil with a handler.
 	once     sync.Once
-	stopped  chan struct{} // Closed when Stop begins: nobody waits for Receive any more.
+	stopped  chan struct{} // Closed when Stop begins.
 }
 
-// NewClient returns a Client whose messages come from Receive. Of the options of a Writer all count but
-// udsipc.WithAcknowledgements, WithUndelivered and WithMaxAge.
+// NewClient returns a Client for address; Receive returns its messages. It takes the options of a
+// Writer. udsipc.WithAcknowledgements, WithUndelivered and WithMaxAge are errors.
 func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	received := make(chan Message, receiveBuffer)
 	c, err := newClient(address, nil, opts)
@@ -41,8 +41,8 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	return c, nil
 }
 
-// NewHandlerClient returns a Client that hands each message to handle, in order; m.Data is valid until it returns. One
-// at which it panics is reported.
+// NewHandlerClient returns a Client that calls handle for each message, in order. m.Data is valid
+// until handle returns. A panic of handle is reported and costs only its message.
 func NewHandlerClient(address string, handle func(m Message), opts ...udsipc.WriterOption) (*Client, error) {
 	if handle == nil {
 		return nil, udsipc.ErrHandlerNil
@@ -59,7 +59,7 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 	c.link, err = udsipc.NewLink(address, func(data []byte) {
 		m, err := parse(data)
 		if err != nil {
-			c.seam.Report(udsipc.OpRead, err) // The frames are right, so what comes next is read.
+			c.seam.Report(udsipc.OpRead, err) // The framing is intact: reading continues.
 			return
 		}
 		defer func() {
@@ -76,7 +76,7 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 	return c, nil
 }
 
-// enqueue waits for room for a message that nobody has received yet.
+// enqueue waits until received has space for m, or Stop begins.
 func (c *Client) enqueue(m Message) {
 	m.Data = slices.Clone(m.Data)
 	select {
@@ -85,7 +85,8 @@ func (c *Client) enqueue(m Message) {
 	}
 }
 
-// Start begins to connect and returns at once. It may be called again; after Stop it returns udsipc.ErrStopped.
+// Start begins to connect and returns at once. Another call has no effect. After Stop it returns
+// udsipc.ErrStopped.
 func (c *Client) Start() error { return c.link.Start() }
 
 // Send queues m, and writes it at once if the connection is idle; the caller may reuse m.Data.
@@ -102,7 +103,7 @@ func (c *Client) Dropped() uint64 { return c.link.Dropped() }
 // backpressure reaches the server.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	select {
-	case m := <-c.received: // What is there comes before any end.
+	case m := <-c.received: // Messages that have arrived come before ErrStopped.
 		return m, nil
 	default:
 	}
@@ -116,20 +117,20 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 	}
 }
 
-// State returns what the connection is doing.
+// State returns the state of the connection.
 func (c *Client) State() udsipc.State { return c.link.State() }
 
-// WaitConnected waits until there is a connection (udsipc.Link.WaitConnected).
+// WaitConnected blocks until the Client is connected, as udsipc.Link.WaitConnected does.
 func (c *Client) WaitConnected(ctx context.Context) error { return c.link.WaitConnected(ctx) }
 
-// Peer returns who the server is, and false while there is no connection.
+// Peer returns the identity of the server. It returns false while the Client is disconnected.
 func (c *Client) Peer() (udsipc.Peer, bool) { return c.link.Peer() }
 
-// Flush waits until connections have taken everything that was sent before, or until ctx ends.
+// Flush blocks until every message that was sent before is written to a connection, or ctx ends.
 func (c *Client) Flush(ctx context.Context) error { return c.link.Flush(ctx) }
 
-// Stop refuses further messages, sends those that are queued, and closes the connection; when ctx ends first, it returns
-// an error that says how many were left (udsipc.Link.Stop).
+// Stop rejects new messages, sends the queued ones, and closes the connection. When ctx ends first,
+// it returns an error with the number of unsent messages (udsipc.Link.Stop).
 func (c *Client) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.stopped) })
 	return c.link.Stop(ctx)

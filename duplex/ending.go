@@ -2,7 +2,7 @@
 
 package duplex
 
-// This file is how a session comes to its end when the Server stops, and how its reading pauses.
+// This file closes a connection while the Server stops, and pauses its reading.
 
 import (
 	"errors"
@@ -13,55 +13,58 @@ import (
 )
 
 const (
-	replyTimeout = time.Second      // How long a client may say nothing once it was told of the end.
-	maxReplyWait = 10 * time.Second // How long the session waits for it in all.
+	replyTimeout = time.Second      // Time that a client may send nothing after the goodbye.
+	maxReplyWait = 10 * time.Second // Total time that the server waits for a client.
 )
 
-// aLongTimeAgo is a read deadline that wakes whoever reads.
-var aLongTimeAgo = time.Unix(1, 0)
+// pastDeadline is a read deadline that interrupts a blocked read.
+var pastDeadline = time.Unix(1, 0)
 
-// An stopState is how far a session has come that ends because the Server stops, with a protocol that has words for it
-// (seam.Server.OnStop):
+// A stopState is the progress of a connection that closes because the Server stops, with a protocol
+// that has a goodbye (seam.Server.OnStop). The states, in order:
 //
-//	asked     the client was told
-//	answered  the client begins nothing more (seam.Session.Finish); what is under way goes on, in both directions
-//	parted    everything was sent, and the client has to close
-//	refused   the client does not answer: what it sends is refused, and what it had sent is read
+//	goodbyeSent   the goodbye was sent to the client
+//	finished      the client starts nothing new (seam.Session.Finish); work in flight continues in both directions
+//	sendClosed    everything was sent; the client has to close
+//	inputRefused  the client did not reply: new input is refused, and input in the kernel is read
 type stopState struct {
 	goodbyeSent atomic.Bool
 
-	mu         sync.Mutex // Guards what follows against the read deadline.
+	mu         sync.Mutex // Guards the next two fields, waited, and the read deadline.
 	finished   bool
 	sendClosed bool
 
-	inputRefused bool          // The reading goroutine's own, as what follows.
-	waited       time.Duration // For the client, since it was asked.
+	inputRefused bool          // Owned by the reading goroutine.
+	waited       time.Duration // Time spent waiting for the client since the goodbye.
 }
 
-// stop lets the session come to its end.
+// stop starts the graceful close of the connection.
 func (s *ServerConn) stop() {
 	s.closing.Store(true)
 	if s.server.onStop == nil {
 		s.refuseInput()
 		return
 	}
-	s.stopState.goodbyeSent.Store(true) // First: the answer may be here before the callback has returned.
+	s.stopState.goodbyeSent.Store(true) // First: the reply may arrive before onStop returns.
 	s.server.onStop(s)
 	s.stopState.mu.Lock()
 	defer s.stopState.mu.Unlock()
-	_ = s.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine, which sets the next. If it cannot be set, there is no connection.
+	// It wakes the reading goroutine, which sets the next deadline. An error means that the
+	// connection has ended.
+	_ = s.conn.SetReadDeadline(pastDeadline)
 }
 
-// refuseInput has what the client sends from now on refused, if that can be; otherwise a wait ends at once.
+// refuseInput makes the kernel refuse further input, and reports whether it does. If it cannot, a
+// blocked read ends at once.
 func (s *ServerConn) refuseInput() (refused bool) {
 	if s.conn.CloseRead() == nil {
 		return true
 	}
-	_ = s.conn.SetReadDeadline(aLongTimeAgo)
+	_ = s.conn.SetReadDeadline(pastDeadline)
 	return false
 }
 
-// markFinished notes that the client begins nothing more on this session.
+// markFinished records that the client starts nothing new on this connection.
 func (s *ServerConn) markFinished() {
 	s.stopState.mu.Lock()
 	defer s.stopState.mu.Unlock()
@@ -69,24 +72,25 @@ func (s *ServerConn) markFinished() {
 		return
 	}
 	s.stopState.finished = true
-	s.server.wg.Go(s.closeSend) // Ends with what is held; Stop waits for it.
+	s.server.wg.Go(s.closeSend) // Ends after the last Release; Stop waits for it.
 }
 
-// closeSend sends the rest and ends this side.
+// closeSend sends the remaining messages and half-closes the connection.
 func (s *ServerConn) closeSend() {
 	s.holdGroup.Wait()
-	_ = s.conn.Flush(s.server.forceCtx) // If not, the connection has ended, or Stop has.
+	_ = s.conn.Flush(s.server.forceCtx) // An error means that the connection or Stop has ended.
 	half := s.conn.CloseWrite()
 	s.stopState.mu.Lock()
 	defer s.stopState.mu.Unlock()
 	s.stopState.sendClosed = true
 	if half != nil {
-		s.stopState.waited = maxReplyWait // The client cannot see the end, and is not waited for.
+		// Without a half-close the client cannot know the end: do not wait for it.
+		s.stopState.waited = maxReplyWait
 	}
-	_ = s.conn.SetReadDeadline(aLongTimeAgo) // Wakes the reading goroutine.
+	_ = s.conn.SetReadDeadline(pastDeadline) // Wakes the reading goroutine.
 }
 
-// next returns the next message. A wait for the client ends while the Server stops.
+// next returns the next message. While the Server stops, the wait for a message is limited.
 func (s *ServerConn) next() (data []byte, err error) {
 	for {
 		if !s.stopState.goodbyeSent.Load() || s.stopState.inputRefused {
@@ -105,28 +109,30 @@ func (s *ServerConn) next() (data []byte, err error) {
 			return data, err
 		}
 		if endless || time.Now().Before(until) {
-			continue // Something has changed.
+			continue // The state has changed: compute the deadline again.
 		}
 		if s.isSendClosed() || !s.refuseInput() {
 			return nil, err
 		}
 		s.stopState.inputRefused = true
-		_ = s.conn.SetReadDeadline(time.Time{}) // The kernel tells the end.
+		_ = s.conn.SetReadDeadline(time.Time{}) // The kernel reports the end of the input.
 	}
 }
 
-// setStopDeadline sets the read deadline that the session's end asks for.
+// setStopDeadline sets the read deadline for the current stopState. endless reports that there is
+// none.
 func (s *ServerConn) setStopDeadline() (until time.Time, endless bool) {
 	s.stopState.mu.Lock()
 	defer s.stopState.mu.Unlock()
 	if endless = s.stopState.finished && !s.stopState.sendClosed; !endless {
 		until = time.Now().Add(min(replyTimeout, maxReplyWait-s.stopState.waited))
 	}
-	_ = s.conn.SetReadDeadline(until) // If it cannot be set, there is no connection.
+	_ = s.conn.SetReadDeadline(until) // An error means that the connection has ended.
 	return until, endless
 }
 
-// clientLeft says whether it was the client that has ended the connection, for this reason, before everything was sent to it.
+// clientLeft reports whether the client closed the connection, with err, before everything was sent
+// to it.
 func (s *ServerConn) clientLeft(err error) bool {
 	return s.stopState.goodbyeSent.Load() && !s.stopState.inputRefused && !s.isSendClosed() && !errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -143,7 +149,7 @@ func (s *ServerConn) isSendClosed() bool {
 	return s.stopState.sendClosed
 }
 
-// waitReadResume waits while reading is held (seam.Session.PauseReading).
+// waitReadResume blocks while reading is paused (seam.Session.PauseReading).
 func (s *ServerConn) waitReadResume() {
 	ready := s.readResume
 	if s.readResume = nil; ready == nil {

@@ -2,8 +2,8 @@
 
 package duplex
 
-// This file is what package rpc needs of a Client, a Server and a Session, and users do not:
-// the methods of package seam, which stay out of the public ones.
+// This file gives package rpc the methods of package seam for a Client, a Server and a ServerConn.
+// They are not part of the public API.
 
 import (
 	"context"
@@ -32,7 +32,7 @@ func (s serverSeam) Overflow() int { return s.seam.Overflow() }
 
 func (s serverSeam) Report(op, peer string, err error) { s.seam.Report(op, peer, err) }
 
-// A sessionSeam is a Session with the methods of seam.Session.
+// A sessionSeam is a ServerConn with the methods of seam.Session.
 type sessionSeam struct{ *ServerConn }
 
 func (s sessionSeam) SendEncoded(message []byte) error { return s.conn.WriteMessage(message) }

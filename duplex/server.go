@@ -15,43 +15,46 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// defaultQueueBytes is what a session may have queued by default, in bytes: a slow client must not cost more. The largest
+// defaultQueueBytes is the default limit of a connection's send queue, in bytes. The largest
 // message fits in it.
 const defaultQueueBytes = 16 << 20
 
-// stallTimeout is how long a client may take nothing of what is queued for it, by default.
+// stallTimeout is the default of udsipc.WithStallTimeout.
 const stallTimeout = 30 * time.Second
 
-// A Handler handles a message. It is called for one message of a session after the other, and for different sessions
-// at once. m.Data is valid until it returns. ctx ends with the session. An error, or a panic, is reported
-// (udsipc.WithReaderErrorCallback), and the session goes on.
+// A Handler handles a message. The messages of one connection are handled in order, those of
+// different connections concurrently. m.Data is valid until the Handler returns. ctx ends with the
+// connection. An error or a panic is reported (udsipc.WithReaderErrorCallback), and the connection
+// stays open.
 type Handler = func(ctx context.Context, s *ServerConn, m Message) error
 
-// A Server listens for Clients. It is made by NewServer, listens from Start on, and ends with Stop. All methods may
-// be called from any goroutine.
+// A Server accepts connections of Clients. NewServer creates it; it listens after Start and ends
+// with Stop. All methods are safe for concurrent use.
 type Server struct {
 	handler   Handler
 	listener  *udsipc.Listener
 	seam      seam.Listener   // Of listener.
-	forceCtx  context.Context // Ended when Stop does not wait any longer.
+	forceCtx  context.Context // Ended when the context of Stop has ended.
 	forceStop context.CancelFunc
 
-	// Set by a serverSeam; nil for nobody.
+	// Set by a serverSeam; may be nil.
 	onTooLarge func(*ServerConn, *seam.TooLarge)
-	onStop     func(*ServerConn) // nil: what clients send is refused at once.
+	onStop     func(*ServerConn) // nil: Stop refuses further input at once.
 
-	acceptLoopDone chan struct{} // Closed when no session is added any more.
+	acceptLoopDone chan struct{} // Closed after the last connection is added.
 
-	mu       sync.Mutex // Guards what follows.
+	mu       sync.Mutex // Guards the fields below.
 	started  bool
 	stopping bool
 	connSet  map[*ServerConn]struct{}
-	wg       sync.WaitGroup // Of the goroutines. Only added to while not stopping.
+	// All goroutines. Add is called only before stopping is set, or by one of them.
+	wg sync.WaitGroup
 }
 
-// NewServer returns a Server for address, with the options of udsipc.Listen. The bounds of a queue are those of each session:
-// udsipc.WithMaxBufferedBytes is 16 MiB by default, and that of all together 128 MiB (udsipc.WithMaxSendMemory). A client that takes nothing of what is queued for it for 30 s is left
-// (udsipc.WithStallTimeout).
+// NewServer returns a Server for address. It takes the options of udsipc.Listen. The limits of a
+// queue apply to each connection: udsipc.WithMaxBufferedBytes is 16 MiB by default. All queues
+// together have 128 MiB (udsipc.WithMaxSendMemory). A client that reads nothing for 30 s while
+// messages wait for it is disconnected (udsipc.WithStallTimeout).
 func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*Server, error) {
 	if handler == nil {
 		return nil, udsipc.ErrHandlerNil
@@ -66,7 +69,7 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 	return s, nil
 }
 
-// Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
+// Start listens and returns. Another call has no effect. After Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,14 +98,15 @@ func (s *Server) accept() {
 		s.mu.Lock()
 		s.connSet[session] = struct{}{}
 		s.mu.Unlock()
-		if s.forceCtx.Err() != nil { // Stop has looked for sessions to close already, or will find this one.
+		// Stop may have closed the connections before this one was added.
+		if s.forceCtx.Err() != nil {
 			_ = conn.Close()
 		}
 		s.wg.Go(session.run) // Ends with the connection; Stop waits for it.
 	}
 }
 
-// Conns yields the sessions that there are at the moment of the call.
+// Conns returns an iterator over the connections that are open at the time of the call.
 func (s *Server) Conns() iter.Seq[*ServerConn] {
 	return func(yield func(*ServerConn) bool) {
 		for _, session := range s.snapshot() {
@@ -123,9 +127,9 @@ func (s *Server) snapshot() []*ServerConn {
 	return list
 }
 
-// Broadcast sends m to every session. It never waits, also with OverflowBlock: a session with a
-// full queue does not get m. It returns the number of sessions that got m, and an error that names
-// the others with their reasons.
+// Broadcast sends m to every connection. It never blocks, also with OverflowBlock: a connection
+// with a full queue does not get m. It returns the number of connections that got m, and an error
+// that joins the errors of the others.
 func (s *Server) Broadcast(m Message) (reached int, err error) {
 	var errs []error
 	err = m.send(func(body []byte) error {
@@ -144,15 +148,16 @@ func (s *Server) Broadcast(m Message) (reached int, err error) {
 // Addr returns the address that the Server listens on, or nil before Start.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Metrics returns a snapshot of the connections and of the messages that were received.
+// Metrics returns a snapshot of the counters of connections and received messages.
 func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 
-// Stop stops listening and closes every session. It handles the messages that the client has sent
-// (all on a Unix socket on Linux; elsewhere those that were read), and sends the queued ones, as
-// long as ctx allows. Unsent messages of a client that does not read (udsipc.WithStallTimeout) are
-// reported. When ctx ends first, the connections are closed, the contexts of the handlers end, and
-// Stop returns the error of ctx at once. It may be called before Start and again. Within a handler
-// it returns only when ctx ends.
+// Stop stops listening and closes every connection. It handles the messages that the clients have
+// sent: all on a Unix socket on Linux, elsewhere those that were read. It sends the queued
+// messages. Unsent messages of a client that does not read (udsipc.WithStallTimeout) are reported.
+//
+// When ctx ends first, the connections are closed, the contexts of the handlers end, and Stop
+// returns the error of ctx at once. Stop may be called before Start and again. Within a handler it
+// returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	first, accepted := !s.stopping, s.acceptLoopDone
@@ -161,7 +166,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	err := s.seam.Shutdown()
-	if first && accepted != nil { // A client that is sent away earlier would be in the backlog again at once.
+	// A client whose connection is closed earlier would enter the backlog again.
+	if first && accepted != nil {
 		select {
 		case <-accepted:
 		case <-ctx.Done():
@@ -184,14 +190,14 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.forceStop()
-	_ = s.listener.Close() // It does not listen any more.
+	_ = s.listener.Close() // The listener is closed already.
 	for _, session := range s.snapshot() {
-		go session.conn.Close() // It may wait for its peer; run does not mind.
+		go session.conn.Close() // Close may wait for the peer; Stop does not.
 	}
 	return fmt.Errorf("udsipc/duplex: %d sessions were still busy: %w", len(s.snapshot()), context.Cause(ctx))
 }
 
-// remove forgets a session that has ended.
+// remove removes a connection that has ended from connSet.
 func (s *Server) remove(session *ServerConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,12 +23,12 @@ type ServerConn struct {
 	seam          seam.Conn // Of conn.
 	ctx           context.Context
 	cancel        context.CancelCauseFunc
-	receiveCtx    context.Context // Ends when nothing more comes.
+	receiveCtx    context.Context // Ends after the last message was read.
 	cancelReceive context.CancelFunc
-	closing       atomic.Bool     // The server ends it: nothing more is to come.
-	holdGroup     sync.WaitGroup  // What still wants to send.
-	holdCount     atomic.Int64    // How much that is.
-	readResume    <-chan struct{} // Of PauseReading; nil without one. The reading goroutine's own.
+	closing       atomic.Bool     // The Server stops: no more messages are expected.
+	holdGroup     sync.WaitGroup  // Holds (seam.Session.Hold): senders to wait for before the close.
+	holdCount     atomic.Int64    // Number of holds.
+	readResume    <-chan struct{} // Of PauseReading, or nil. Owned by the reading goroutine.
 	stopState     stopState
 }
 
@@ -40,37 +40,37 @@ func newServerConn(server *Server, conn *udsipc.Conn) *ServerConn {
 	return s
 }
 
-// Send queues m for the client; the caller may reuse m.Data at once. If the client is slow and its queue is full,
-// udsipc.WithOverflow says what happens: udsipc.ErrBufferFull by default. After the end of the connection it returns
-// udsipc.ErrConnectionClosed.
+// Send queues m for the client; the caller may reuse m.Data. If the queue is full,
+// udsipc.WithOverflow applies: the default is udsipc.ErrBufferFull. After the end of the connection
+// Send returns udsipc.ErrConnectionClosed.
 func (s *ServerConn) Send(m Message) error { return m.send(s.conn.WriteMessage) }
 
-// Dropped returns how many messages udsipc.OverflowDropOldest has dropped on this session.
+// Dropped returns how many messages udsipc.OverflowDropOldest has dropped on this connection.
 func (s *ServerConn) Dropped() uint64 { return s.conn.Dropped() }
 
-// Peer returns who the client is. Its ID is the number of the session.
+// Peer returns the identity of the client. Its ID is the number of the connection.
 func (s *ServerConn) Peer() udsipc.Peer { return s.conn.Peer() }
 
-// Context returns a context that ends with the session.
+// Context returns a context that ends with the connection.
 func (s *ServerConn) Context() context.Context { return s.ctx }
 
-// Close ends the session. What is queued for the client is sent first, for up to udsipc.WithWriteTimeout. It may be
-// called from inside a handler.
+// Close closes the connection. It sends the queued messages first, for at most
+// udsipc.WithWriteTimeout. It may be called within a handler.
 func (s *ServerConn) Close() error {
 	s.cancel(udsipc.ErrConnectionClosed)
 	return s.conn.Close()
 }
 
-// reportError reports an error about the client.
+// reportError reports an error with the client as its peer.
 func (s *ServerConn) reportError(op string, err error) {
 	s.server.seam.Report(op, s.Peer().String(), err)
 }
 
-// run handles what comes until the connection ends.
+// run handles messages until the connection ends.
 func (s *ServerConn) run() {
 	returned := false
 	defer func() {
-		if !returned { // A handler has ended the goroutine, which costs its message alone.
+		if !returned { // The handler ended the goroutine: only its message is lost.
 			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: it called runtime.Goexit", udsipc.ErrHandlerFailed))
 			s.server.wg.Go(s.run)
 		}
@@ -80,24 +80,25 @@ func (s *ServerConn) run() {
 	s.finish(err)
 }
 
-// finish ends the session, once nothing more comes: what is held is waited for, and what is queued is sent.
+// finish closes the connection after the last message was read. It waits for the holds and sends
+// the queued messages.
 func (s *ServerConn) finish(err error) {
 	defer s.server.remove(s)
 	s.cancelReceive()
 	if !s.closing.Load() || s.clientLeft(err) {
 		s.cancel(err)
-		_ = s.conn.Close() // What cannot be sent to a client that is gone is lost with it.
+		_ = s.conn.Close() // Its error counts messages for a client that has disconnected.
 	}
 	s.holdGroup.Wait()
-	_ = s.conn.Flush(s.server.forceCtx) // Stop waits for that, as long as its context lasts.
-	left := s.ctx.Err() != nil          // Whoever ended it, or whose client it is, was told.
+	_ = s.conn.Flush(s.server.forceCtx) // Stop waits for it until its context ends.
+	left := s.ctx.Err() != nil          // The connection was closed on purpose, or by the client: no report.
 	s.cancel(udsipc.ErrStopped)
 	if err := s.conn.Close(); err != nil && !left {
 		s.reportError(udsipc.OpStop, err)
 	}
 }
 
-// read returns why nothing comes any more.
+// read handles messages until an error, and returns it.
 func (s *ServerConn) read() error {
 	for {
 		s.waitReadResume()
@@ -120,7 +121,7 @@ func (s *ServerConn) read() error {
 	}
 }
 
-// skipTooLarge says whether reading goes on after err: behind a message that was too large.
+// skipTooLarge reports whether err is a message over the limit, which is skipped.
 func (s *ServerConn) skipTooLarge(err error) bool {
 	var large *udsipc.TooLargeError
 	if !errors.As(err, &large) {
@@ -133,7 +134,8 @@ func (s *ServerConn) skipTooLarge(err error) bool {
 	return true
 }
 
-// report reports the end of reading, if that is one that the peer did not decide on or this side asked for.
+// report reports err, unless the peer closed the connection between messages or this side closed
+// it.
 func (s *ServerConn) report(err error) {
 	switch {
 	case err == io.EOF, s.ctx.Err() != nil, s.closing.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
@@ -142,7 +144,7 @@ func (s *ServerConn) report(err error) {
 	}
 }
 
-// handle calls the handler.
+// handle calls the handler. A panic is returned as an error.
 func (s *ServerConn) handle(m Message) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
