@@ -24,7 +24,7 @@ var pastDeadline = time.Unix(1, 0)
 // that has a goodbye (seam.Server.OnStop). The states, in order:
 //
 //	goodbyeSent   the goodbye was sent to the client
-//	finished      the client starts nothing new (seam.Session.Finish); work in flight continues in both directions
+//	finished      the client starts nothing new (seam.Session.Finish); work in flight continues
 //	sendClosed    everything was sent; the client has to close
 //	inputRefused  the client did not reply: new input is refused, and input in the kernel is read
 type stopState struct {

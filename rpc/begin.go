@@ -2,7 +2,7 @@
 
 package rpc
 
-// This file is how a Server takes what comes over a connection.
+// This file handles the messages that a Server receives.
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// handle takes one message of a session.
+// handle handles one message of a connection.
 func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Message) error {
 	switch m.Type {
 	case typeRequest, typeOpen:
@@ -31,7 +31,7 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 	session := s.connStateOf(from)
 	c := session.find(id)
 	if c == nil {
-		return nil // It has ended, which the client did not know.
+		return nil // It has ended; the client did not know that yet.
 	}
 	switch m.Type {
 	case typeCancel:
@@ -50,7 +50,7 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 	return fmt.Errorf("%w: type %d", errMalformed, m.Type)
 }
 
-// onTooLarge tells the caller that its request is over the limit.
+// onTooLarge fails the call whose request is over the limit.
 func (s *Server) onTooLarge(from *duplex.ServerConn, e *seam.TooLarge) {
 	r := fieldReader{rest: e.Head}
 	if kind := r.number(); r.bad || kind != typeRequest && kind != typeOpen && kind != typeData {
@@ -63,7 +63,7 @@ func (s *Server) onTooLarge(from *duplex.ServerConn, e *seam.TooLarge) {
 	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size, e.Limit)}
 	session := s.connStateOf(from)
 	if c := session.find(id); c != nil && c.stream != nil {
-		c.stream.failTold(why)
+		c.stream.failReported(why)
 	}
 	session.failCall(id, why)
 }
@@ -87,7 +87,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		c.stream.connState = session
 	}
 	c.size = len(q.data)
-	pause, full := c.register() // From here on it can be cancelled.
+	pause, full := c.register() // From here on the call can be cancelled.
 	if full != nil {
 		session.failCall(c.id, full)
 		return nil
@@ -105,7 +105,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		c.request = getBytes(q.data)
 	}
 	if from.Context().Err() != nil {
-		c.cancel(context.Canceled) // The session has ended without it.
+		c.cancel(context.Canceled) // The connection ended before the call was registered.
 	}
 	if c.stream != nil && session.seam.ReceiveContext().Err() != nil {
 		c.stream.endInput(true)
@@ -114,7 +114,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	select {
 	case s.work <- c:
 	default:
-		go s.serve(c) // Ends when there is nothing to do, or dismiss does it.
+		go s.serve(c) // Ends when too many workers are idle, or in stopWorkers.
 		if s.active.Load() > yieldThreshold {
 			runtime.Gosched()
 		}
@@ -122,11 +122,13 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	return nil
 }
 
-// yieldThreshold is from how many calls under way on the goroutine that reads lets others run before it begins the next: a client
-// that sends requests by the thousand, and leaves large responses unread, is to be noticed before all of their handlers run.
+// yieldThreshold is the number of active calls above which the reading goroutine yields before the
+// next one. A client may send requests by the thousand and leave large responses unread. This is
+// noticed only if some handlers run before all requests are read.
 const yieldThreshold = 64
 
-// notify runs the handler of a method whose caller wants no response, in the order of the messages.
+// notify runs the handler of a notification, in the reading goroutine: notifications are handled in
+// order.
 func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 	name, data, err := parseNotification(data)
 	if err != nil {
@@ -144,10 +146,10 @@ func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 	return err
 }
 
-// maxQuotedName is how much of a name is repeated in an error.
+// maxQuotedName is the number of bytes of a name that an error quotes.
 const maxQuotedName = 100
 
-// unknownMethod is the error for a method without a handler.
+// unknownMethod returns the error for a method without a handler.
 func unknownMethod(name []byte) *Error {
 	if len(name) > maxQuotedName {
 		return &Error{Code: CodeUnknownMethod, Message: fmt.Sprintf("%q… (%d bytes)", name[:maxQuotedName], len(name))}

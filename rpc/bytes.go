@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// maxKept bounds the slices that are kept.
+// maxKept is the largest capacity of a pooled slice, in bytes.
 const maxKept = 128 << 10
 
 var pool = sync.Pool{New: func() any { return new([]byte) }}
@@ -19,14 +19,14 @@ func getBytes(data []byte) *[]byte {
 	return b
 }
 
-// putBytes gives b back. Nobody may use it afterwards.
+// putBytes returns b to the pool. The caller must not use it afterwards.
 func putBytes(b *[]byte) {
 	if cap(*b) <= maxKept {
 		pool.Put(b)
 	}
 }
 
-// boxes are what slices lie in while they are pooled, so that to put one there costs no allocation.
+// boxes are the pointers that pooled slices need; pooling them too avoids an allocation.
 var boxes = sync.Pool{New: func() any { return new([]byte) }}
 
 // takeBytes returns an empty slice, pooled or new.
@@ -38,7 +38,7 @@ func takeBytes() []byte {
 	return b
 }
 
-// keepBytes gives b back. Nobody may use it afterwards.
+// keepBytes returns b to the pool. The caller must not use it afterwards.
 func keepBytes(b []byte) {
 	if cap(b) == 0 || cap(b) > maxKept {
 		return
@@ -48,7 +48,7 @@ func keepBytes(b []byte) {
 	pool.Put(box)
 }
 
-// sendWith sends a message whose fields fill appends.
+// sendWith sends a message of a kind; fill appends its fields.
 func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byte) error {
 	b := pool.Get().(*[]byte)
 	*b = fill(appendType((*b)[:0], kind))
@@ -57,7 +57,7 @@ func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byt
 	return err
 }
 
-// appendType appends what a message of package duplex begins with.
+// appendType appends the type of a message of package duplex.
 func appendType(b []byte, kind uint32) []byte { return binary.AppendUvarint(b, uint64(kind)) }
 
 func appendID(b []byte, id uint64) []byte { return binary.AppendUvarint(b, id) }

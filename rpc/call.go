@@ -2,7 +2,7 @@
 
 package rpc
 
-// This file is one call at its server: its life, and the context of its handler.
+// This file has the server's side of one call: its life cycle and its handler's context.
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/udsipc/udsipc/duplex"
 )
 
-// A call is one that is under way, and the context of its handler.
+// A call is a call in flight, and the context of its handler.
 type call struct {
 	server    *Server
 	conn      *duplex.ServerConn
@@ -25,17 +25,18 @@ type call struct {
 	method    *method
 	stream    *Stream
 	request   *[]byte
-	size      int // Of the request.
+	size      int // Of the request, in bytes.
 
-	deadline time.Time // Zero: none.
+	deadline time.Time // Zero without a deadline.
 	timer    *time.Timer
 
-	mu    sync.Mutex // Guards what follows.
+	mu    sync.Mutex // Guards the fields below.
 	done  chan struct{}
 	cause error
 }
 
-// register makes the call one of its session's, if there is room. pause is what reading has to wait for, or nil.
+// register adds the call to its connection, or returns why not. pause is a channel that reading
+// must wait for, or nil.
 func (c *call) register() (pause <-chan struct{}, full *Error) {
 	s := c.connState
 	s.mu.Lock()
@@ -60,10 +61,10 @@ func (c *call) register() (pause <-chan struct{}, full *Error) {
 	return s.readPauseLocked(), nil
 }
 
-// errGoexit is what became of a handler that ended its goroutine.
+// errGoexit is the error of a handler that ended its goroutine.
 var errGoexit = &Error{Code: CodePanic, Message: "the handler called runtime.Goexit"}
 
-// run calls the handler and sends what it returns.
+// run calls the handler and sends its response.
 func (c *call) run() {
 	var response []byte
 	err := errGoexit
@@ -71,7 +72,7 @@ func (c *call) run() {
 	response, err = c.invoke()
 }
 
-// finish sends what the handler has returned.
+// finish sends the handler's response or error, and unregisters the call.
 func (c *call) finish(response []byte, err *Error) {
 	defer c.connState.seam.Release()
 	if c.timer != nil {
@@ -80,7 +81,7 @@ func (c *call) finish(response []byte, err *Error) {
 	last := getBytes(nil)
 	defer putBytes(last)
 	limit := c.connState.limit
-	ended := false // The client knows.
+	ended := false // The client knows that the stream has ended.
 	if c.stream != nil {
 		ended, err = c.stream.finish(err)
 	}
@@ -100,10 +101,10 @@ func (c *call) finish(response []byte, err *Error) {
 	if !ended && c.connState.send(*last) == errClientNotReading {
 		c.connState.failUnread(c.id)
 	} // Any other error means that the connection has ended, and the call with it.
-	c.cancel(context.Canceled) // What the handler left behind.
+	c.cancel(context.Canceled) // Ends what the handler has started with its context.
 }
 
-// unregister gives back what the call has of its session and of the server.
+// unregister removes the call from its connection and releases its memory.
 func (c *call) unregister() {
 	s := c.connState
 	s.mu.Lock()
@@ -134,18 +135,19 @@ func (c *call) invoke() (response []byte, failed *Error) {
 		return response, nil
 	}
 	if cause := c.Err(); cause != nil && !errors.As(err, new(*Error)) {
-		err = cause // The handler returned because its context ended, whatever it says.
+		// The handler returned because its context ended; its own error does not matter.
+		err = cause
 	}
 	return nil, asError(err)
 }
 
-// setTimeout ends the call after a time.
+// setTimeout sets the deadline of the call.
 func (c *call) setTimeout(timeout time.Duration) {
 	c.deadline = time.Now().Add(timeout)
 	c.timer = time.AfterFunc(timeout, func() { c.cancel(context.DeadlineExceeded) })
 }
 
-// cancel ends the context, and the stream.
+// cancel ends the context, and the stream if there is one.
 func (c *call) cancel(cause error) {
 	c.endContext(cause)
 	if c.stream != nil {
@@ -153,7 +155,7 @@ func (c *call) cancel(cause error) {
 	}
 }
 
-// endContext ends the context.
+// endContext ends the context with a cause. Later calls have no effect.
 func (c *call) endContext(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,10 +167,10 @@ func (c *call) endContext(cause error) {
 	}
 }
 
-// Deadline is that of the caller's context.
+// Deadline returns the deadline of the caller's context.
 func (c *call) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
-// Done returns a channel that is closed when the call ends. It is made when it is first asked for.
+// Done returns a channel that is closed when the call ends. The first call creates it.
 func (c *call) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,17 +183,17 @@ func (c *call) Done() <-chan struct{} {
 	return c.done
 }
 
-// Err returns why the context has ended.
+// Err returns the reason why the context has ended, or nil.
 func (c *call) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cause
 }
 
-// callKey is what a handler's context has the call under.
+// callKey is the key of the call in its handler's context.
 type callKey struct{}
 
-// Value returns the call, or what the context of the session has.
+// Value returns the call for callKey, else the value of the connection's context.
 func (c *call) Value(key any) any {
 	if key == (callKey{}) {
 		return c
@@ -199,14 +201,14 @@ func (c *call) Value(key any) any {
 	return c.conn.Context().Value(key)
 }
 
-// CallInfo is what a handler can know of its call.
+// A CallInfo describes a call to its handler.
 type CallInfo struct {
 	Method string
-	ID     uint64             // The caller's number of it; 0 for a notification.
-	Conn   *duplex.ServerConn // Which connection it came on.
+	ID     uint64             // The client's number of the call; 0 for a notification.
+	Conn   *duplex.ServerConn // The connection of the caller.
 }
 
-// CallFromContext returns the call of a handler's context; false for any other context.
+// CallFromContext returns the call of a handler's context, and false for any other context.
 func CallFromContext(ctx context.Context) (CallInfo, bool) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -215,7 +217,8 @@ func CallFromContext(ctx context.Context) (CallInfo, bool) {
 	return CallInfo{Method: c.method.name, ID: c.id, Conn: c.conn}, true
 }
 
-// PeerFromContext returns the caller of a handler's context; false for any other context.
+// PeerFromContext returns the identity of the caller from a handler's context, and false for any
+// other context.
 func PeerFromContext(ctx context.Context) (udsipc.Peer, bool) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {

@@ -14,42 +14,44 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// maxQueuedRequests is how many messages wait for the connection by default; udsipc.WithMaxBufferedBytes bounds them as well.
+// maxQueuedRequests is the default of udsipc.WithMaxBufferedWrites. udsipc.WithMaxBufferedBytes
+// applies too.
 const maxQueuedRequests = 1 << 20
 
-// A Client makes calls. It is made by NewClient, connects after Start, again and again, and ends with Stop. All methods
-// may be called from any goroutine.
+// A Client calls the methods of a Server. NewClient creates it; it connects after Start, reconnects
+// after a disconnect, and ends with Stop. All methods are safe for concurrent use.
 type Client struct {
 	duplex *duplex.Client
 	link   seam.Link // Of duplex.
 
-	mu          sync.Mutex // Guards what follows.
+	mu          sync.Mutex // Guards the fields below.
 	lastID      uint64
 	calls       map[uint64]*pendingCall
 	stopping    bool
-	idle        chan struct{} // Closed when there are no calls; nil when nobody waits for that.
-	enqueueing  int           // Messages on their way into the queue, of calls and notifications.
-	goodbye     *goodbyeState // The server has said goodbye on this connection; nil if not.
-	disconnects uint64        // Connections that were lost.
-	sentAtLoss  uint64        // What the last of them had sent.
+	idle        chan struct{} // Closed when there are no calls; nil until Stop.
+	enqueueing  int           // Calls and notifications that are being queued.
+	goodbye     *goodbyeState // Set after the server's goodbye on this connection, else nil.
+	disconnects uint64        // Number of disconnects.
+	sentAtLoss  uint64        // SentSeq at the last disconnect.
 }
 
-// A pendingCall is a call that waits for its response.
+// A pendingCall is a call without a response yet.
 type pendingCall struct {
-	done     chan struct{} // One slot: what follows is there.
+	done     chan struct{} // One slot; filled when the next three fields are set.
 	response []byte
 	err      *Error
-	retry    bool // It is to be sent again.
+	retry    bool // The call is to be sent again.
 
 	idempotent  bool
-	disconnects uint64  // When it was sent.
-	seq         uint64  // Of its message; 0 while that is not known.
+	disconnects uint64  // Client.disconnects at the time of sending.
+	seq         uint64  // Of its message; 0 while not known.
 	stream      *Stream // nil for a call.
 }
 
 var pendingPool = sync.Pool{New: func() any { return &pendingCall{done: make(chan struct{}, 1)} }}
 
-// NewClient returns a Client for the Server at address, with the options of duplex.NewClient.
+// NewClient returns a Client for the Server at address. It takes the options of duplex.NewClient.
+// udsipc.OverflowDropOldest is an error.
 func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	c := &Client{calls: make(map[uint64]*pendingCall)}
 	opts = append([]udsipc.WriterOption{udsipc.WithMaxBufferedWrites(maxQueuedRequests)}, opts...)
@@ -67,13 +69,15 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	return c, nil
 }
 
-// Start begins to connect and returns at once. It may be called again; after Stop it returns udsipc.ErrStopped.
+// Start begins to connect and returns at once. Another call has no effect. After Stop it returns
+// udsipc.ErrStopped.
 func (c *Client) Start() error { return c.duplex.Start() }
 
-// WaitConnected waits until there is a connection. To call without waiting is all right: a call waits too.
+// WaitConnected blocks until the Client is connected, or ctx ends. It is not needed before a call:
+// calls wait too.
 func (c *Client) WaitConnected(ctx context.Context) error { return c.duplex.WaitConnected(ctx) }
 
-// Peer returns who the server is, and false while there is no connection.
+// Peer returns the identity of the server. It returns false while the Client is disconnected.
 func (c *Client) Peer() (udsipc.Peer, bool) { return c.duplex.Peer() }
 
 // Call calls a method and returns its response, which belongs to the caller; then request may be
@@ -104,7 +108,7 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 		q := request{id: id, timeout: timeoutOf(ctx)}
 		if err := c.sendRequest(p, &q, typeRequest, method, data); err != nil {
 			if !c.removeCall(id) {
-				<-p.done // A loss came first.
+				<-p.done // A disconnect completed the call first.
 			}
 			return nil, asError(err)
 		}
@@ -112,7 +116,7 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 			c.sendCancel(id)
 			return nil, &Error{Code: CodeOf(ctx.Err()), Message: method}
 		} else if canceled {
-			<-p.done // It came at that very moment.
+			<-p.done // The response came at the same time.
 		}
 		switch {
 		case p.retry:
@@ -124,10 +128,11 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 	}
 }
 
-// maxRetries is how often an idempotent call is sent again: it may be what the connection is lost by.
+// maxRetries is the number of times an idempotent call is sent again. It is limited because the
+// call itself may cause the disconnect.
 const maxRetries = 3
 
-// notConnected is why a call was not made: the Client was stopped, or ctx has ended while it was away.
+// notConnected returns the error of a call that could not be sent: ctx has ended, or err.
 func notConnected(ctx context.Context, err error, method string) error {
 	if why := ctx.Err(); why != nil {
 		return &Error{Code: CodeOf(why), Message: method + ": not connected"}
@@ -135,22 +140,22 @@ func notConnected(ctx context.Context, err error, method string) error {
 	return asError(err)
 }
 
-// wait waits for the response, and says whether the context has ended instead.
+// wait waits for the response. It reports whether ctx ended first.
 func (p *pendingCall) wait(ctx context.Context) (canceled bool) {
-	over := ctx.Done()
-	if over == nil {
-		<-p.done // Half the time of a select.
+	done := ctx.Done()
+	if done == nil {
+		<-p.done // It takes half the time of a select.
 		return false
 	}
 	select {
 	case <-p.done:
 		return false
-	case <-over:
+	case <-done:
 		return true
 	}
 }
 
-// timeoutOf is how long a context still lasts; 0 for ever.
+// timeoutOf returns the time until the deadline of ctx, or 0 without a deadline.
 func timeoutOf(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -193,11 +198,11 @@ func (c *Client) Stop(ctx context.Context) error {
 		c.idle = make(chan struct{})
 		c.signalIdleLocked()
 	}
-	quiet := c.idle
-	kept := c.endGoodbyeLocked() // Who waits for the next connection is told that there is none.
+	idle := c.idle
+	kept := c.endGoodbyeLocked() // Calls that wait for the next connection fail.
 	c.mu.Unlock()
 	select {
-	case <-quiet:
+	case <-idle:
 	case <-ctx.Done():
 	}
 	failed := c.failAll(&Error{Code: CodeStopped, Message: "the client was stopped"})
@@ -211,7 +216,7 @@ func (c *Client) Stop(ctx context.Context) error {
 	return err
 }
 
-// admit gives a call its number, once there is a connection for it.
+// admit waits for a connection, then registers a call.
 func (c *Client) admit(ctx context.Context, p *pendingCall, method string) (id uint64, err error) {
 	for {
 		if err := c.duplex.WaitConnected(ctx); err != nil {
@@ -229,7 +234,8 @@ func (c *Client) admit(ctx context.Context, p *pendingCall, method string) (id u
 	}
 }
 
-// register gives a call its number. If the server has said goodbye, the call has to wait for the next connection.
+// register gives a call its number. After the server's goodbye it returns a channel to wait for
+// instead: the next connection.
 func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,7 +254,7 @@ func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err 
 	return c.lastID, nil, nil
 }
 
-// removeCall says whether the call was still waiting; it is not any more.
+// removeCall removes a call, and reports whether it was still pending.
 func (c *Client) removeCall(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,7 +266,7 @@ func (c *Client) removeCall(id uint64) bool {
 	return true
 }
 
-// signalIdleLocked tells Stop when there are no calls.
+// signalIdleLocked wakes Stop when there are no calls.
 func (c *Client) signalIdleLocked() {
 	if c.idle != nil && len(c.calls) == 0 {
 		select {
@@ -282,7 +288,8 @@ func (c *Client) sendControl(body []byte) error {
 }
 
 func (c *Client) sendCancel(id uint64) {
-	_ = sendWith(c.sendControl, typeCancel, func(b []byte) []byte { return appendID(b, id) }) // If not, this side has stopped.
+	// An error means that this Client has stopped.
+	_ = sendWith(c.sendControl, typeCancel, func(b []byte) []byte { return appendID(b, id) })
 }
 
 // sendRequest sends the first message of a call or a stream.

@@ -2,7 +2,8 @@
 
 package rpc
 
-// This file is how a call ends at its client: by its response, or because something is lost, too large or stopped.
+// This file completes calls at the client: by a response, a disconnect, a message over the limit,
+// or Stop.
 
 import (
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// recordSeq notes which message a call was sent with. If a connection was lost since, and had taken it, nobody else could
-// tell.
+// recordSeq records the sequence number of a call's message. If that message was sent on a
+// connection that was lost meanwhile, onDisconnect did not know it, and the call fails here.
 func (c *Client) recordSeq(p *pendingCall, id, number uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,8 +29,8 @@ func (c *Client) recordSeq(p *pendingCall, id, number uint64, err error) {
 	}
 }
 
-// onDisconnect is called when a connection has ended. That costs the calls that it took: of the others it is certain that
-// they were not handled, and they wait for the next.
+// onDisconnect runs when a connection has ended. The calls that were sent on it fail. The others
+// were certainly not handled: they wait for the next connection.
 func (c *Client) onDisconnect() {
 	sent := c.link.SentSeq()
 	c.mu.Lock()
@@ -45,7 +46,7 @@ func (c *Client) onDisconnect() {
 	}
 }
 
-// failLostLocked ends a call whose fate is unknown.
+// failLostLocked completes a call with an unknown outcome.
 func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 	delete(c.calls, id)
 	c.signalIdleLocked()
@@ -62,7 +63,7 @@ func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 	p.done <- struct{}{}
 }
 
-// failAll ends all calls, and returns how many those were.
+// failAll fails all calls and returns their number.
 func (c *Client) failAll(why *Error) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +81,7 @@ func (c *Client) failAll(why *Error) int {
 	return n
 }
 
-// onTooLarge ends the call whose response is over the limit.
+// onTooLarge fails the call whose response is over the limit.
 func (c *Client) onTooLarge(e *seam.TooLarge) {
 	r := fieldReader{rest: e.Head}
 	if kind := r.number(); r.bad || kind != typeResponse && kind != typeError && kind != typeData {
@@ -98,7 +99,9 @@ func (c *Client) onTooLarge(e *seam.TooLarge) {
 	}
 	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size, e.Limit)}
 	if p.stream != nil {
-		p.stream.failTold(why) // The end of its context tells the server. It has no end in order any more.
+		// The end of its context sends a cancel to the server: the stream cannot end gracefully any
+		// more.
+		p.stream.failReported(why)
 		return
 	}
 	delete(c.calls, id)
@@ -107,7 +110,7 @@ func (c *Client) onTooLarge(e *seam.TooLarge) {
 	p.done <- struct{}{}
 }
 
-// handle takes what the server sends.
+// handle handles a message of the server.
 func (c *Client) handle(m duplex.Message) {
 	if m.Type == typeGoodbye {
 		c.onGoodbye(m.Data)
@@ -122,7 +125,7 @@ func (c *Client) handle(m duplex.Message) {
 	p := c.calls[id]
 	if p == nil {
 		c.mu.Unlock()
-		return // It was given up.
+		return // The caller has cancelled it.
 	}
 	if p.stream != nil {
 		stream := p.stream
@@ -131,7 +134,8 @@ func (c *Client) handle(m duplex.Message) {
 			c.signalIdleLocked()
 		}
 		c.mu.Unlock()
-		if _, err := stream.onMessage(m.Type, rest); err != nil { // If it has failed, the end of its context tells the server.
+		// If it failed, the end of its context sends a cancel to the server.
+		if _, err := stream.onMessage(m.Type, rest); err != nil {
 			c.link.Report(udsipc.OpRead, err)
 		}
 		return

@@ -2,8 +2,8 @@
 
 package rpc
 
-// This file is what a Client does when its server says that it stops: what was begun goes on, on the same connection, to its
-// end, and what is new waits for the next one.
+// This file handles the goodbye of a stopping server: calls in flight complete on the same
+// connection, and new ones wait for the next.
 
 import (
 	"fmt"
@@ -12,18 +12,19 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// maxHeldNotifications bounds the notifications that wait for the next connection, in bytes.
+// maxHeldNotifications limits the notifications that wait for the next connection, in bytes.
 const maxHeldNotifications = 1 << 20
 
-// A goodbyeState is the end of a connection on which the server has said goodbye.
+// A goodbyeState is the state of a connection after the server's goodbye.
 type goodbyeState struct {
-	ended     chan struct{} // Closed with the connection, and when the Client is stopped.
-	allQueued chan struct{} // Closed when nothing is on its way into the queue.
-	held      [][]byte      // Notifications for the next connection, as they go over the wire.
-	bytes     int           // Of kept.
+	ended     chan struct{} // Closed at the end of the connection, and by Stop.
+	allQueued chan struct{} // Closed when enqueueing is 0.
+	held      [][]byte      // Encoded notifications for the next connection.
+	bytes     int           // Of held.
 }
 
-// onGoodbye has everything new wait, and answers as soon as what is not new is in the queue.
+// onGoodbye makes new calls wait. It starts the reply, which is sent after all that is being
+// queued.
 func (c *Client) onGoodbye(token []byte) {
 	if len(token) > maxToken {
 		c.link.Report(udsipc.OpRead, fmt.Errorf("%w: a goodbye with %d bytes", errMalformed, len(token)))
@@ -34,8 +35,8 @@ func (c *Client) onGoodbye(token []byte) {
 	if c.goodbye != nil {
 		return
 	}
-	f := &goodbyeState{ended: make(chan struct{}), allQueued: make(chan struct{})}
-	c.goodbye = f
+	g := &goodbyeState{ended: make(chan struct{}), allQueued: make(chan struct{})}
+	c.goodbye = g
 	c.enqueueing++
 	c.doneEnqueueingLocked()
 	var streams []*Stream
@@ -44,66 +45,68 @@ func (c *Client) onGoodbye(token []byte) {
 			streams = append(streams, p.stream)
 		}
 	}
-	go c.replyGoodbye(f, streams, string(token)) // Ends when the queue has taken what was sent, or with the connection.
+	// Ends after the reply is queued, or with the connection.
+	go c.replyGoodbye(g, streams, string(token))
 }
 
-// replyGoodbye says that nothing new comes, behind everything that was begun.
-func (c *Client) replyGoodbye(f *goodbyeState, streams []*Stream, token string) {
+// replyGoodbye replies that nothing new follows, after everything that was started.
+func (c *Client) replyGoodbye(g *goodbyeState, streams []*Stream, token string) {
 	select {
-	case <-f.allQueued:
-	case <-f.ended:
+	case <-g.allQueued:
+	case <-g.ended:
 		return
 	}
 	why := &Error{Code: CodeConnectionLost, Message: "the server stops"}
 	for _, s := range streams {
 		s.stopSending(why)
 	}
-	// If it is not sent, this side has stopped.
+	// An error means that this Client has stopped.
 	_ = sendWith(c.sendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
-// doneEnqueueingLocked notes that a message is in the queue, or will not be.
+// doneEnqueueingLocked records that a message was queued or refused.
 func (c *Client) doneEnqueueingLocked() {
 	c.enqueueing--
-	if f := c.goodbye; f != nil && c.enqueueing == 0 {
-		close(f.allQueued)
+	if g := c.goodbye; g != nil && c.enqueueing == 0 {
+		close(g.allQueued)
 	}
 }
 
-// endGoodbyeLocked lets what is new go on. It returns how many notifications were not sent.
+// endGoodbyeLocked lets new calls continue. It returns the number of notifications that were not
+// sent.
 func (c *Client) endGoodbyeLocked() (kept int) {
-	f := c.goodbye
-	if f == nil {
+	g := c.goodbye
+	if g == nil {
 		return 0
 	}
 	c.goodbye = nil
-	close(f.ended)
-	return len(f.held)
+	close(g.ended)
+	return len(g.held)
 }
 
-// holdNotificationLocked keeps a notification for the next connection.
+// holdNotificationLocked stores a notification for the next connection.
 func (c *Client) holdNotificationLocked(method string, data []byte) error {
-	f := c.goodbye
+	g := c.goodbye
 	body := slices.Clip(appendNotification([]byte{typeNotify}, method, data))
 	if uint64(len(body)) > c.link.MaxMessageSize() {
 		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a notification of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
 	}
-	if f.bytes+len(body) > maxHeldNotifications && len(f.held) > 0 {
-		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("the server stops, and %d notifications wait for the next", len(f.held))}
+	if g.bytes+len(body) > maxHeldNotifications && len(g.held) > 0 {
+		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("the server stops, and %d notifications wait for the next", len(g.held))}
 	}
-	f.bytes += len(body)
-	f.held = append(f.held, body)
+	g.bytes += len(body)
+	g.held = append(g.held, body)
 	return nil
 }
 
-// sendHeldLocked queues the notifications that have waited.
+// sendHeldLocked queues the stored notifications.
 func (c *Client) sendHeldLocked() {
-	f := c.goodbye
-	if f == nil {
+	g := c.goodbye
+	if g == nil {
 		return
 	}
-	for _, body := range f.held {
-		_, _ = c.link.SendUnbounded(body) // It is not refused, but by Stop.
+	for _, body := range g.held {
+		_, _ = c.link.SendUnbounded(body) // Only Stop refuses it.
 	}
-	f.held = nil
+	g.held = nil
 }

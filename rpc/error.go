@@ -11,33 +11,34 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// A Code says what kind of error ended a call.
+// A Code is the kind of an error that ended a call.
 type Code uint32
 
-// The codes. A handler may use those from CodeUnknown to CodeUnauthenticated, and any from CodeFirstUser on.
+// The codes. A handler may return those from CodeUnknown to CodeUnauthenticated, and any from
+// CodeFirstUser on.
 const (
 	CodeUnknown            Code = iota + 1 // The handler's error has no code.
-	CodeInvalidArgument                    // The request makes no sense.
-	CodeNotFound                           // What was asked for does not exist.
-	CodeAlreadyExists                      //
-	CodePermissionDenied                   // The caller may not do that.
-	CodeFailedPrecondition                 // Not in this state.
-	CodeUnavailable                        // Not now; try again.
-	CodeUnauthenticated                    // Who calls is not known.
-	CodeCanceled                           // The caller's context was cancelled, or the handler's was.
-	CodeDeadlineExceeded                   // The same, because of its deadline.
-	CodeUnknownMethod                      // No handler has this name.
-	CodePanic                              // The handler panicked; the server has reported where.
+	CodeInvalidArgument                    // The request is invalid.
+	CodeNotFound                           // The requested item does not exist.
+	CodeAlreadyExists                      // The item to create exists already.
+	CodePermissionDenied                   // The caller is not permitted to do this.
+	CodeFailedPrecondition                 // The server's state does not allow it.
+	CodeUnavailable                        // Not possible now: retry later.
+	CodeUnauthenticated                    // The identity of the caller is not known.
+	CodeCanceled                           // The context of the caller or the handler was cancelled.
+	CodeDeadlineExceeded                   // The deadline of the caller has passed.
+	CodeUnknownMethod                      // The server has no handler for the method.
+	CodePanic                              // The handler panicked; the server reports the stack.
 	CodeTooLarge                           // The request or the response is larger than udsipc.WithMaxMessageSize.
-	CodeResourceExhausted                  // SetMaxConcurrentCalls, or the queue of the client is full.
-	CodeConnectionLost                     // The connection was lost; the handler may have run, or not.
+	CodeResourceExhausted                  // A limit of the server, or the queue of the client is full.
+	CodeConnectionLost                     // The connection was lost; the outcome of the call is unknown.
 	CodeStopped                            // The client was stopped.
 )
 
-// CodeFirstUser is the first code that means what two programs agree on.
+// CodeFirstUser is the first code whose meaning the two programs define.
 const CodeFirstUser Code = 1000
 
-// maxCode bounds what is believed.
+// maxCode is the largest code that is accepted.
 const maxCode = 1<<32 - 1
 
 var codeNames = map[Code]string{
@@ -48,7 +49,7 @@ var codeNames = map[Code]string{
 	CodeConnectionLost: "connection lost", CodeStopped: "stopped",
 }
 
-// String returns the code in words.
+// String returns the name of the code.
 func (c Code) String() string {
 	if name := codeNames[c]; name != "" {
 		return name
@@ -56,7 +57,8 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint32(c))
 }
 
-// An Error is why a call failed: what a handler returns to say it with a code, and what Call returns, always.
+// An Error is the reason why a call failed. Call always returns one; a handler returns one to set
+// the code.
 type Error struct {
 	Code    Code
 	Message string
@@ -65,14 +67,16 @@ type Error struct {
 // Error returns the code and the message.
 func (e *Error) Error() string { return "udsipc/rpc: " + e.Code.String() + ": " + e.Message }
 
-// Is matches an Error of the same code without a message, so that errors.Is(err, &Error{Code: CodeNotFound}) tells.
+// Is reports whether target is an Error of the same code, with the same message or none.
+// errors.Is(err, &Error{Code: CodeNotFound}) tests for a code.
 func (e *Error) Is(target error) bool {
 	other, ok := target.(*Error)
 	return ok && other.Code == e.Code && (other.Message == "" || other.Message == e.Message)
 }
 
-// Unwrap returns what the code stands for in other packages: context.Canceled, context.DeadlineExceeded,
-// os.ErrPermission, os.ErrNotExist, os.ErrExist, udsipc.ErrMessageTooLarge, udsipc.ErrConnectionClosed or udsipc.ErrStopped.
+// Unwrap returns the matching error of another package, or nil: context.Canceled,
+// context.DeadlineExceeded, os.ErrPermission, os.ErrNotExist, os.ErrExist,
+// udsipc.ErrMessageTooLarge, udsipc.ErrConnectionClosed or udsipc.ErrStopped.
 func (e *Error) Unwrap() error {
 	switch e.Code {
 	case CodeCanceled:
@@ -95,8 +99,9 @@ func (e *Error) Unwrap() error {
 	return nil
 }
 
-// CodeOf returns the code of an error: that of an Error in its chain, those of the context package's errors, CodeUnknown
-// for any other, and 0 for nil.
+// CodeOf returns the code of an error: that of an Error in its chain, or the code that stands for
+// an error of packages context and udsipc. It returns CodeUnknown for any other error, and 0 for
+// nil.
 func CodeOf(err error) Code {
 	var e *Error
 	switch {
@@ -120,7 +125,7 @@ func CodeOf(err error) Code {
 	return CodeUnknown
 }
 
-// asError is err as an Error.
+// asError returns err as an Error.
 func asError(err error) *Error {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		if e == nil {

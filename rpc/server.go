@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rpc calls named functions of another process on the machine, any number at once over one connection, on
-// top of package duplex.
+// Package rpc calls named functions of another process on the same machine. Any number of calls
+// share one connection. It builds on package duplex.
 //
 //	server, err := rpc.NewServer("/run/app.sock")
 //	server.Handle("greet", func(ctx context.Context, name []byte) ([]byte, error) {
@@ -10,15 +10,18 @@
 //	client, err := rpc.NewClient("/run/app.sock")
 //	response, err := client.Call(ctx, "greet", []byte("world"))
 //
-// Requests and responses are bytes; package codec makes them values. Every error of a call is an *Error with a
-// Code. Cancellation and deadlines travel to the handler's context, and PeerFromContext tells who calls, as the kernel
-// says.
+// Requests and responses are bytes; package codec encodes values. Every error of a call is an
+// *Error with a Code. Cancellation and deadlines reach the handler's context. PeerFromContext
+// returns the identity of the caller, as the kernel reports it.
 //
-// A call waits while the client is away, until its context ends. When a connection is lost, the calls whose requests were
-// not sent wait for the next; the others fail with CodeConnectionLost, because nobody can tell whether they were handled, except for those of
-// CallIdempotent, which are sent again. A server that stops tells its clients, reads what was sent to it and finishes it, over
-// every transport; new calls wait for the next connection. Of a client that does not know the word (docs/PROTOCOL.md) it finishes
-// what had come after a second of silence: all that was sent on a Unix socket on Linux, what it had read elsewhere.
+// A call waits while the client is disconnected, until its context ends. After a disconnect, calls
+// that were not sent wait for the next connection. The others fail with CodeConnectionLost, because
+// their outcome is unknown; those of CallIdempotent are sent again.
+//
+// A stopping server sends its clients a goodbye. It completes the calls that were sent to it, over
+// every transport, and new calls wait for the next connection. A client that does not support the
+// goodbye (docs/PROTOCOL.md) is given one second. Then the server completes the calls that it has
+// received: on a Unix socket on Linux, all that were sent.
 package rpc
 
 import (
@@ -35,14 +38,15 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// A Handler handles a call. request is valid until it returns; the response may be a part of it,
-// and is copied. ctx ends with the call, when the caller's context or the connection ends; it
-// carries the values of CallFromContext and PeerFromContext. Handlers run concurrently. The caller receives an
-// error as an *Error: with its Code if it is one, else as CodeUnknown with its text.
+// A Handler handles a call. request is valid until it returns. The response may be a part of
+// request; it is copied. ctx ends with the call, when the caller's context or the connection ends.
+// ctx carries the values of CallFromContext and PeerFromContext. Handlers run concurrently. The
+// caller receives an error as an *Error: with its Code if it is one, else as CodeUnknown with its
+// text.
 type Handler func(ctx context.Context, request []byte) (response []byte, err error)
 
-// An Interceptor is put around handlers, for logging, metrics or authorization: it returns a Handler that calls next, or
-// does not.
+// An Interceptor wraps handlers, for logging, metrics or authorization. It returns a Handler that
+// may call next.
 type Interceptor func(next Handler) Handler
 
 // Defaults of SetMaxConcurrentCalls.
@@ -51,32 +55,36 @@ const (
 	defaultCalls     = 64 << 10
 )
 
-// maxIdleWorkers is how many goroutines wait for the next call.
+// maxIdleWorkers is the largest number of goroutines that wait for the next call.
 const maxIdleWorkers = 256
 
-// A Server answers calls. It is made by NewServer, gets its handlers before Start, and ends with Stop.
+// A Server handles calls. NewServer creates it; register the handlers before Start; it ends with
+// Stop.
 type Server struct {
 	duplex             *duplex.Server
 	seam               seam.Server[*duplex.ServerConn] // Of duplex.
 	methods            map[string]*method
 	interceptors       []Interceptor
 	streamInterceptors []StreamInterceptor
-	wrap               sync.Once // Puts them around the handlers.
+	wrap               sync.Once // Applies the interceptors.
 	memory             memoryLimit
 	maxConnCalls       int
 	maxCalls           int64
 	active             atomic.Int64
-	connStates         sync.Map // *duplex.ServerConn to *session.
+	connStates         sync.Map // *duplex.ServerConn to *connState.
 	work               chan *call
 	idle               atomic.Int64
-	stopped            atomic.Bool // At the end of Stop: the goroutines end.
+	stopped            atomic.Bool // Set at the end of Stop: the workers end.
 	started            atomic.Bool
 }
 
-// NewServer returns a Server for address, with the options of udsipc.Listen; WithOverflow is OverflowBlock, and nothing else. A
-// client that does not read its responses holds up its own calls, and nobody else's (SetMaxConcurrentCalls, SetMaxMemory); after 30 s
-// (udsipc.WithStallTimeout) it is left. What is queued for one connection is bounded by udsipc.WithMaxBufferedBytes, 16 MiB
-// by default, and for all together by udsipc.WithMaxSendMemory, 128 MiB.
+// NewServer returns a Server for address. It takes the options of udsipc.Listen. WithOverflow is
+// OverflowBlock; any other value is an error.
+//
+// A client that does not read its responses delays only its own calls (SetMaxConcurrentCalls,
+// SetMaxMemory). It is disconnected after 30 s (udsipc.WithStallTimeout). The send queue of one
+// connection is limited by udsipc.WithMaxBufferedBytes, 16 MiB by default. All send queues together
+// are limited by udsipc.WithMaxSendMemory, 128 MiB by default.
 func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
@@ -101,18 +109,19 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	return s, nil
 }
 
-// Why a constructor fails: what is dropped or refused would be waited for.
+// Errors of the constructors: a dropped or refused message would never complete its call.
 var (
 	errDropOldest = errors.New("udsipc/rpc: WithOverflow(OverflowDropOldest) is not supported: a dropped call would never complete")
 	errRefuse     = errors.New("udsipc/rpc: WithOverflow(OverflowRefuse) is not supported by a Server: a refused response would never arrive")
 )
 
-// Handle sets what answers calls of a method. It panics if the Server was started, or the method has a handler.
+// Handle sets the handler of a method. It panics after Start, for a nil handler, and if the method
+// has a handler.
 func (s *Server) Handle(name string, handler Handler) {
 	s.add(&method{name: name, call: handler}, handler == nil)
 }
 
-// A method is what answers to a name: one of the two.
+// A method is the handler of a name: call or stream is set.
 type method struct {
 	name   string
 	call   Handler
@@ -131,8 +140,8 @@ func (s *Server) add(m *method, missing bool) {
 	s.methods[m.name] = m
 }
 
-// Use puts interceptors around all handlers of calls and notifications; the first is the outermost. Streams have their own
-// (UseStream). It panics if the Server was started.
+// Use adds interceptors to all handlers of calls and notifications; the first is the outermost.
+// Streams have their own (UseStream). Use panics after Start.
 func (s *Server) Use(interceptors ...Interceptor) {
 	if s.started.Load() {
 		panic("udsipc/rpc: interceptor after Start")
@@ -140,7 +149,8 @@ func (s *Server) Use(interceptors ...Interceptor) {
 	s.interceptors = append(s.interceptors, interceptors...)
 }
 
-// UseStream puts interceptors around all handlers of streams; the first is the outermost. It panics if the Server was started.
+// UseStream adds interceptors to all handlers of streams; the first is the outermost. It panics
+// after Start.
 func (s *Server) UseStream(interceptors ...StreamInterceptor) {
 	if s.started.Load() {
 		panic("udsipc/rpc: interceptor after Start")
@@ -148,16 +158,16 @@ func (s *Server) UseStream(interceptors ...StreamInterceptor) {
 	s.streamInterceptors = append(s.streamInterceptors, interceptors...)
 }
 
-// SetMaxConcurrentCalls limits calls and streams in flight: per connection (default 16,384) and in total
-// (65,536). Calls whose responses wait for a slow client count. Beyond the total, each connection
-// may still use its share, up to twice the total, and always one call. A call over a limit fails
-// with CodeResourceExhausted. While a client has its limit in flight and leaves responses unread,
-// nothing is read from it. SetMaxConcurrentCalls panics below 1 and after Start.
-func (s *Server) SetMaxConcurrentCalls(ofConnection, ofAll int) {
-	if ofConnection < 1 || ofAll < 1 || s.started.Load() {
-		panic(fmt.Sprintf("udsipc/rpc: SetMaxConcurrentCalls(%d, %d): want 1 or more, before Start", ofConnection, ofAll))
+// SetMaxConcurrentCalls limits calls and streams in flight: per connection (default 16,384) and in
+// total (65,536). Calls whose responses wait for a slow client count. Beyond the total, each
+// connection may still use its share, up to twice the total, and always one call. A call over a
+// limit fails with CodeResourceExhausted. While a client has its limit in flight and leaves
+// responses unread, nothing is read from it. SetMaxConcurrentCalls panics below 1 and after Start.
+func (s *Server) SetMaxConcurrentCalls(perConn, total int) {
+	if perConn < 1 || total < 1 || s.started.Load() {
+		panic(fmt.Sprintf("udsipc/rpc: SetMaxConcurrentCalls(%d, %d): want 1 or more, before Start", perConn, total))
 	}
-	s.maxConnCalls, s.maxCalls = ofConnection, int64(ofAll)
+	s.maxConnCalls, s.maxCalls = perConn, int64(total)
 }
 
 // SetMaxMemory limits the memory that the Server uses for its clients, in bytes; the default is 128
@@ -173,8 +183,8 @@ func (s *Server) SetMaxMemory(bytes int64) {
 	s.memory.limit = bytes
 }
 
-// admit counts one more call under way, of a connection that has own, if there is room for it: beyond the limit each
-// connection may have its share until there are twice as many, and always one.
+// admit counts a new call of a connection that has own calls, and reports whether it may start.
+// Beyond the limit, each connection may use its share, up to twice the limit, and always one call.
 func (s *Server) admit(own int) bool {
 	all, share := s.active.Add(1), s.maxCalls/max(1, s.memory.sessions.Load())
 	if all <= s.maxCalls || own == 0 || all <= 2*s.maxCalls && int64(own) < share {
@@ -184,7 +194,7 @@ func (s *Server) admit(own int) bool {
 	return false
 }
 
-// Start listens and returns. It may be called again; after Stop it returns udsipc.ErrStopped.
+// Start listens and returns. Another call has no effect. After Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
 	s.wrap.Do(func() {
 		s.started.Store(true)
@@ -203,16 +213,20 @@ func (s *Server) Start() error {
 // Addr returns the address that the Server listens on, or nil before Start.
 func (s *Server) Addr() net.Addr { return s.duplex.Addr() }
 
-// ActiveCalls returns how many calls and streams are under way.
+// ActiveCalls returns the number of calls and streams in flight, and of responses that wait for
+// space in a send queue.
 func (s *Server) ActiveCalls() int { return int(s.active.Load()) }
 
-// ServerMetrics is a snapshot of a Server: of its connections, and of what it does and holds for its clients.
+// ServerMetrics is a snapshot of a Server: its connections, its calls, and the memory that it uses
+// for its clients.
 type ServerMetrics struct {
 	udsipc.ReaderMetrics
-	ActiveCalls   int   `json:"active_calls"`   // Calls and streams under way, and responses that wait (SetMaxConcurrentCalls).
-	RequestBytes  int64 `json:"request_bytes"`  // Requests of calls under way. This and the next two are bounded by SetMaxMemory.
-	ResponseBytes int64 `json:"response_bytes"` // What waits for room in the queue of its connection.
-	StreamBytes   int64 `json:"stream_bytes"`   // What has arrived for streams and was not received, and the memory that they keep for more.
+	ActiveCalls int `json:"active_calls"` // As Server.ActiveCalls.
+	// Requests of calls in flight. SetMaxMemory limits the sum of this and the next two.
+	RequestBytes  int64 `json:"request_bytes"`
+	ResponseBytes int64 `json:"response_bytes"` // Responses that wait for space in a send queue.
+	// Stream messages that no handler has received, and the unused part of their buffers.
+	StreamBytes int64 `json:"stream_bytes"`
 }
 
 // Metrics returns a snapshot. It may be called at any time.
@@ -236,7 +250,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
-// serve answers a call, and then others.
+// serve runs a call, then others as a worker.
 func (s *Server) serve(c *call) {
 	for {
 		c.run()
@@ -251,10 +265,10 @@ func (s *Server) serve(c *call) {
 	}
 }
 
-// stopWorkers ends the goroutines that wait for a call.
+// stopWorkers ends the idle workers.
 func (s *Server) stopWorkers() {
 	s.stopped.Store(true)
-	for s.idle.Load() > 0 { // Each of them is about to wait, or to see that it need not.
+	for s.idle.Load() > 0 { // Each worker is about to wait, or sees that the Server has stopped.
 		select {
 		case s.work <- nil:
 		default:

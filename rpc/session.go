@@ -2,7 +2,8 @@
 
 package rpc
 
-// This file is what a Server knows of a connection: its calls, what it holds for them, and how it comes to its end.
+// This file has the server's state of one connection: its calls, the memory that they use, and its
+// goodbye.
 
 import (
 	"context"
@@ -15,21 +16,22 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// A connState is what a Server knows of a connection.
+// A connState is the server's state of one connection.
 type connState struct {
 	server          *Server
 	conn            *duplex.ServerConn
-	seam            seam.Session // Of from.
-	limit           uint64       // Of a message.
-	usedBytes       atomic.Int64 // Bytes of the server's memory.
-	responseDropped atomic.Bool  // A response was let go since reading was held last.
+	seam            seam.Session // Of conn.
+	limit           uint64       // Of a message, in bytes.
+	usedBytes       atomic.Int64 // Part of the server's memory, in bytes.
+	responseDropped atomic.Bool  // A response was dropped since reading was last paused.
 
-	mu           sync.Mutex // Guards what follows.
+	mu           sync.Mutex // Guards the fields below.
 	calls        map[uint64]*call
-	waitingSends int           // Messages that end a call and wait for room; their calls are still counted.
-	readResume   chan struct{} // Closed when fewer wait, or at the end; nil while reading is not held for that.
-	goodbyeToken string        // What the client was told goodbye with; empty if it was not.
-	clientDone   bool          // It begins nothing more.
+	waitingSends int // Final messages that wait for space in the queue. Their calls still count.
+	// Closed when fewer messages wait, or at the end; nil while reading is not paused.
+	readResume   chan struct{}
+	goodbyeToken string // The token of the goodbye; empty before it.
+	clientDone   bool   // The client starts nothing new.
 	closed       bool
 }
 
@@ -40,7 +42,7 @@ func (s *Server) connStateOf(from *duplex.ServerConn) *connState {
 	fresh := &connState{server: s, conn: from, seam: seam.OfSession(from), calls: make(map[uint64]*call)}
 	fresh.limit = fresh.seam.MaxMessageSize()
 	if known, ok := s.connStates.LoadOrStore(from, fresh); ok {
-		return known.(*connState) // Of the Stop that comes at the same time.
+		return known.(*connState) // Stop has created it at the same time.
 	}
 	s.memory.sessions.Add(1)
 	context.AfterFunc(from.Context(), func() {
@@ -52,18 +54,18 @@ func (s *Server) connStateOf(from *duplex.ServerConn) *connState {
 	return fresh
 }
 
-// endStreams tells the streams of a session that no messages come for them any more; nor does credit, if the client is deaf.
-func (s *connState) endStreams(deaf bool) {
+// endStreams ends the input of all streams. noCredit reports that no credit comes either.
+func (s *connState) endStreams(noCredit bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.calls {
 		if c.stream != nil {
-			c.stream.endInput(deaf)
+			c.stream.endInput(noCredit)
 		}
 	}
 }
 
-// end cancels all calls of a session.
+// end cancels all calls of the connection.
 func (s *connState) end() {
 	s.mu.Lock()
 	s.closed = true
@@ -78,38 +80,38 @@ func (s *connState) end() {
 	}
 }
 
-// find returns a call that is under way, or nil.
+// find returns a call in flight, or nil.
 func (s *connState) find(id uint64) *call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[id]
 }
 
-// sendGoodbye tells the client of a session that the server stops.
+// sendGoodbye tells the client that the server stops.
 func (s *Server) sendGoodbye(from *duplex.ServerConn) {
 	session, token := s.connStateOf(from), rand.Text()[:maxToken]
 	session.mu.Lock()
 	session.goodbyeToken = token
 	session.mu.Unlock()
-	// If it is not sent, the connection has ended.
+	// An error means that the connection has ended.
 	_ = sendWith(session.seam.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
-// onGoodbye takes the client's answer: it begins nothing more, and sends no more messages of streams.
+// onGoodbye handles the client's reply: it starts nothing new, and sends no more stream messages.
 func (s *connState) onGoodbye(token []byte) {
 	s.mu.Lock()
 	asked := s.goodbyeToken != "" && s.goodbyeToken == string(token)
 	s.clientDone = s.clientDone || asked
 	s.mu.Unlock()
 	if !asked {
-		return // It answers an earlier connection.
+		return // The reply belongs to an earlier connection.
 	}
 	s.endStreams(false)
 	s.seam.Finish()
 }
 
-// failCall ends a call with an error, in the goroutine that reads. That never waits for the client: if its queue is full,
-// nothing more is read of it until there is room.
+// failCall completes a call with an error, in the reading goroutine. It never blocks: if the
+// client's queue is full, reading pauses until it has space.
 func (s *connState) failCall(id uint64, why *Error) {
 	b := getBytes(nil)
 	*b = appendFailure(*b, id, why, s.limit)
@@ -120,18 +122,18 @@ func (s *connState) failCall(id uint64, why *Error) {
 	}
 }
 
-// failUnread ends a call whose response is let go. What begins calls waits for room then: errors pass the bounds of the
-// queue, and there must not be more of them than calls at once.
+// failUnread completes a call whose response is dropped. Reading pauses before the next call:
+// errors pass the limits of the queue, and there must not be more of them than calls in flight.
 func (s *connState) failUnread(id uint64) {
 	b := getBytes(nil)
 	*b = appendFailure(*b, id, errClientNotReading, s.limit)
-	s.responseDropped.Store(true) // First: the call is not counted any more.
+	s.responseDropped.Store(true) // First: the call does not count any more.
 	_ = s.seam.SendControl(*b)    // If not, the connection has ended.
 	putBytes(b)
 }
 
-// readPauseLocked returns what reading has to wait for: a client that leaves what it has asked for unread is asked for nothing
-// more. nil is for no wait.
+// readPauseLocked returns a channel that reading must wait for, or nil. Nothing more is read from a
+// client that leaves its responses unread.
 func (s *connState) readPauseLocked() <-chan struct{} {
 	if s.waitingSends == 0 || s.closed || len(s.calls)+s.waitingSends < s.server.maxConnCalls && !s.server.memory.exhausted(&s.usedBytes) {
 		return nil
@@ -142,7 +144,7 @@ func (s *connState) readPauseLocked() <-chan struct{} {
 	return s.readResume
 }
 
-// resumeLocked lets reading go on if it may.
+// resumeLocked resumes reading if that is allowed.
 func (s *connState) resumeLocked() {
 	if s.readResume != nil && s.readPauseLocked() == nil {
 		close(s.readResume)
@@ -150,8 +152,8 @@ func (s *connState) resumeLocked() {
 	}
 }
 
-// send sends a message that the calls of a session wait for. If the queue is full, it waits for room, as long as the
-// client may have as much waiting.
+// send sends a message that completes or continues a call. If the queue is full, send waits for
+// space, within the client's share of the memory.
 func (s *connState) send(body []byte) error {
 	err := s.seam.TrySendEncoded(body)
 	if err != udsipc.ErrBufferFull {
@@ -175,5 +177,5 @@ func (s *connState) send(body []byte) error {
 	return err
 }
 
-// errClientNotReading is why what a handler has returned or sent is let go.
+// errClientNotReading is the error of a call whose response, or stream message, is dropped.
 var errClientNotReading = &Error{Code: CodeResourceExhausted, Message: "the handler has run, but the client leaves more unread than the server holds for it (SetMaxMemory)"}

@@ -9,11 +9,12 @@ import (
 )
 
 const (
-	window      = 1 << 20  // Bytes that a stream may have under way in each direction, besides one message.
-	maxWindow   = 64 << 20 // The largest that is believed of the other side.
-	messageCost = 16       // What a message costs of the window besides its bytes.
-	maxBatch    = 32 << 10 // Bytes that are sent at once, or one message.
-	maxOverhead = 32       // What a message of a stream has besides its bytes, at the most.
+	// Bytes of a stream that may be unread in each direction, not counting one message.
+	window      = 1 << 20
+	maxWindow   = 64 << 20 // The largest window that is accepted from the peer.
+	messageCost = 16       // What a message uses of the window, beside its bytes.
+	maxBatch    = 32 << 10 // Bytes that are sent at once, if not a single message.
+	maxOverhead = 32       // The largest encoding overhead of a message of a stream.
 )
 
 // A StreamHandler serves a stream until it returns. Returning nil ends the stream in order, after
@@ -23,10 +24,10 @@ const (
 // then an error with CodeConnectionLost; Send continues, and the client reads to the end.
 type StreamHandler func(ctx context.Context, s *Stream) error
 
-// A StreamInterceptor is put around the handlers of streams: it returns a StreamHandler that calls next, or does not.
+// A StreamInterceptor wraps the handlers of streams. It returns a StreamHandler that may call next.
 type StreamInterceptor func(next StreamHandler) StreamHandler
 
-// HandleStream sets what serves the streams of a method. It panics as Handle does.
+// HandleStream sets the stream handler of a method. It panics as Handle does.
 func (s *Server) HandleStream(name string, handler StreamHandler) {
 	s.add(&method{name: name, stream: handler}, handler == nil)
 }
@@ -38,40 +39,44 @@ type Stream struct {
 	id        uint64
 	ctx       context.Context
 	out       output
-	limit     int             // Of what write takes.
-	onFail    func(why error) // Told of the end by an error, with mu held; nil for nobody.
-	connState *connState      // Of a server, which counts what has arrived; nil at a client.
+	limit     int             // Of an encoded message, in bytes.
+	onFail    func(why error) // Called with mu held when the stream fails; may be nil.
+	connState *connState      // At a server, for memory accounting; nil at a client.
 
-	mu         sync.Mutex // Guards what follows.
+	mu         sync.Mutex // Guards the fields below.
 	sendable   sync.Cond  // Waits for credit, or the end.
 	receivable sync.Cond  // Waits for messages, or the end.
 
-	// What is sent.
-	credit       int    // What may still be sent.
-	outgoing     []byte // A message of typeData: those that are to be sent, each with its length before it. Empty without one.
+	// Sending.
+	credit int // Bytes that may still be sent.
+	// Encoded typeData message with the queued stream messages, each with its length; empty without
+	// one.
+	outgoing     []byte
 	spare        []byte
-	flushing     bool   // A goroutine sends them.
-	localClosed  bool   // This side sends nothing more.
-	closeSent    bool   // The other side was told.
-	sendErr      *Error // Why nothing more is sent, although this side has not ended.
-	noMoreCredit bool   // No credit comes any more.
+	flushing     bool   // The flush goroutine runs.
+	localClosed  bool   // CloseSend was called, or the handler returned.
+	closeSent    bool   // The end was sent to the peer.
+	sendErr      *Error // Why sending has ended before localClosed.
+	noMoreCredit bool   // No more credit comes.
 
-	// What is received.
-	receiveWindow    int    // What the other side may still send.
-	incoming         []byte // What the other side has sent: messages, each with its length before it.
-	receiveBuf       []byte // What Receive goes through.
-	unread           []byte // What of taken is still to be handed out; its receiver's own.
-	unreturnedCredit int    // What was received and not given back as credit; its receiver's own.
-	remoteClosed     bool   // The other side sends nothing more.
-	inputErr         *Error // Nothing more comes, although the other side has not said so.
+	// Receiving.
+	receiveWindow int    // Bytes that the peer may still send.
+	incoming      []byte // Received messages, each with its length.
+	receiveBuf    []byte // The buffer of unread.
+	// Part of receiveBuf that Receive has not returned. Owned by the receiving goroutine.
+	unread []byte
+	// Bytes received, but not yet returned as credit. Owned by the receiving goroutine.
+	unreturnedCredit int
+	remoteClosed     bool   // The peer sends nothing more.
+	inputErr         *Error // Why receiving has ended before remoteClosed.
 
 	// The end.
-	err         error // Why nothing works any more.
-	failureSent bool  // The other side knows, or has said so.
-	handlerDone bool  // The handler has returned, here or at the other side.
+	err         error // Why the stream has failed, or nil.
+	failureSent bool  // The peer knows the failure.
+	handlerDone bool  // The handler has returned, here or at the peer.
 }
 
-// An output is how the messages of a stream go out.
+// An output sends the messages of a stream.
 type output struct {
 	data   func(body []byte) error
 	end    func(body []byte) error // Never refused.
@@ -87,8 +92,9 @@ func newStream(id uint64, ctx context.Context, out output, limit uint64, credit 
 // Context returns a context that ends with the stream.
 func (s *Stream) Context() context.Context { return s.ctx }
 
-// finish ends a handler's side: what was sent goes out, and then nothing more. It returns what the client has to be told,
-// nil for the end in order, unless it knows that the stream has ended.
+// finish ends the server's side after its handler returned. It sends the queued messages, then
+// nothing more. It returns the error to send to the client, nil for a graceful end. ended reports
+// that the client knows the end already.
 func (s *Stream) finish(failed *Error) (ended bool, why *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,15 +113,15 @@ func (s *Stream) finish(failed *Error) (ended bool, why *Error) {
 	return false, nil
 }
 
-// fail ends the stream.
+// fail ends the stream with an error.
 func (s *Stream) fail(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failLocked(asError(why))
 }
 
-// failTold ends the stream for a reason that the other side is told at once.
-func (s *Stream) failTold(why error) {
+// failReported ends the stream with an error that the caller sends to the peer.
+func (s *Stream) failReported(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failLocked(why)

@@ -2,7 +2,7 @@
 
 package rpc
 
-// This file is how a Client opens a stream.
+// This file opens streams at the client.
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 // as an unknown method.
 //
 // A stream ends with its connection: Receive returns the received messages, then an error with
-// CodeConnectionLost, or io.EOF if the peer had already ended it. When the server stops, Send fails with
-// CodeConnectionLost, and Receive continues to the end.
+// CodeConnectionLost, or io.EOF if the peer had already ended it. When the server stops, Send fails
+// with CodeConnectionLost, and Receive continues to the end.
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
@@ -43,7 +43,7 @@ func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, 
 	return s, nil
 }
 
-// contextError is why the context of a stream has ended.
+// contextError returns the reason why the context of a stream has ended.
 func contextError(ctx context.Context) error {
 	if e := (*Error)(nil); errors.As(context.Cause(ctx), &e) {
 		return e
@@ -58,7 +58,7 @@ type ClientStream struct {
 	cancel context.CancelCauseFunc
 }
 
-// Close ends the stream: its handler's context ends, if it has not returned. It may be called again.
+// Close ends the stream; the context of its handler ends too. It may be called again.
 func (s *ClientStream) Close() error {
 	s.cancel(context.Canceled)
 	return nil

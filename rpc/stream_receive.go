@@ -28,12 +28,12 @@ func (s *Stream) Receive() (data []byte, err error) {
 	return data, nil
 }
 
-// waitIncoming waits for messages and takes all that have come.
+// waitIncoming waits for messages and moves all that have arrived to unread.
 func (s *Stream) waitIncoming() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.incoming) == 0 && s.connState != nil && s.connState.server.memory.isScarce() {
-		s.freeBufferLocked(&s.receiveBuf) // What it keeps for the next messages is counted.
+		s.freeBufferLocked(&s.receiveBuf) // Unused buffers count as used memory.
 		s.freeBufferLocked(&s.incoming)
 	}
 	for len(s.incoming) == 0 && !s.remoteClosed && s.inputErr == nil && s.err == nil {
@@ -52,19 +52,20 @@ func (s *Stream) waitIncoming() error {
 	return io.EOF
 }
 
-// returnCredit has the other side send as much more. If it cannot be told, the connection has ended.
+// returnCredit allows the peer to send n bytes more. An error means that the connection has ended.
 func (s *Stream) returnCredit(n int) {
 	s.mu.Lock()
-	s.receiveWindow += n // Before the other side knows.
-	over := s.handlerDone
+	s.receiveWindow += n // First: the peer may use the credit at once.
+	handlerDone := s.handlerDone
 	s.mu.Unlock()
-	if over {
+	if handlerDone {
 		return
 	}
 	_ = sendWith(s.out.credit, typeCredit, func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
 }
 
-// onMessage is what comes for the stream. why is set if the stream fails by it, which the other side has to be told.
+// onMessage handles a message of the stream. why is set if the stream fails by it; the caller sends
+// it to the peer.
 func (s *Stream) onMessage(kind uint32, data []byte) (why *Error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +101,7 @@ func (s *Stream) onMessage(kind uint32, data []byte) (why *Error, err error) {
 	return nil, nil
 }
 
-// endsStream says whether a message of the server is the last of its stream.
+// endsStream reports whether a message of the server is the last of its stream.
 func endsStream(kind uint32, data []byte) bool {
 	return kind == typeError || kind == typeEnd && len(data) > 0 && data[0] == endOfHandler
 }
@@ -126,7 +127,7 @@ func (s *Stream) onDataLocked(data []byte) (why *Error, err error) {
 	return nil, nil
 }
 
-// freeBufferLocked frees the memory of arrived or taken.
+// freeBufferLocked frees incoming or receiveBuf.
 func (s *Stream) freeBufferLocked(b *[]byte) {
 	if n := cap(*b); s.connState != nil && n > 0 {
 		memory := &s.connState.server.memory
@@ -135,8 +136,8 @@ func (s *Stream) freeBufferLocked(b *[]byte) {
 	*b = nil
 }
 
-// windowCost returns what messages, each with its length before it, cost of the window. It says no if b is something else, or
-// if a message begins when nothing is left of what is allowed.
+// windowCost returns the part of the window that the encoded messages in b use. ok is false if b is
+// malformed, or if a message begins after the allowed bytes are used up.
 func windowCost(b []byte, allowed int) (cost int, ok bool) {
 	for len(b) > 0 {
 		length, size := binary.Uvarint(b)
@@ -149,12 +150,13 @@ func windowCost(b []byte, allowed int) (cost int, ok bool) {
 	return cost, true
 }
 
-// endInput says that no messages come any more, and no credit either if the other side is deaf.
-func (s *Stream) endInput(deaf bool) {
+// endInput ends the input of the stream: no message comes any more. noCredit reports that no credit
+// comes either.
+func (s *Stream) endInput(noCredit bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inputErr = &Error{Code: CodeConnectionLost, Message: "the client has gone, or the server stops"}
-	s.noMoreCredit = s.noMoreCredit || deaf
+	s.noMoreCredit = s.noMoreCredit || noCredit
 	s.sendable.Broadcast()
 	s.receivable.Broadcast()
 }

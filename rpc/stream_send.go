@@ -36,12 +36,12 @@ func (s *Stream) Send(data []byte) error {
 	s.flushing = true
 	s.mu.Unlock()
 	if flush {
-		go s.flush() // Ends when there is nothing to send.
+		go s.flush() // Ends when nothing is queued.
 	}
 	return nil
 }
 
-// sendErrorLocked is why nothing can be sent, or nil.
+// sendErrorLocked returns the reason why nothing can be sent, or nil.
 func (s *Stream) sendErrorLocked() error {
 	switch {
 	case s.err != nil:
@@ -58,7 +58,7 @@ func (s *Stream) sendErrorLocked() error {
 	return nil
 }
 
-// flush sends what is to be sent, as many messages at once as have come meanwhile.
+// flush sends the queued messages in batches until none is left.
 func (s *Stream) flush() {
 	for {
 		s.mu.Lock()
@@ -66,7 +66,7 @@ func (s *Stream) flush() {
 		more := len(batch) > 0 && s.err == nil
 		if s.flushing = more; more {
 			s.outgoing, s.spare = s.spare[:0], nil
-		} else { // A stream at rest holds nothing.
+		} else { // An idle stream holds no buffer.
 			keepBytes(s.outgoing)
 			keepBytes(s.spare)
 			s.outgoing, s.spare = nil, nil
@@ -106,7 +106,7 @@ func (s *Stream) CloseSend() error {
 	return nil
 }
 
-// endSendingLocked refuses further messages, and waits until those that were sent are out.
+// endSendingLocked refuses further messages, and waits until the queued ones are sent.
 func (s *Stream) endSendingLocked() {
 	s.localClosed = true
 	s.sendable.Broadcast()
@@ -115,7 +115,8 @@ func (s *Stream) endSendingLocked() {
 	}
 }
 
-// stopSending refuses further messages, because the other side takes no more, and waits until those that were sent are out.
+// stopSending refuses further messages with an error, because the peer reads no more. It waits
+// until the queued ones are sent.
 func (s *Stream) stopSending(why *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/udsipc/udsipc/codec"
 )
 
-// Handle is Server.Handle for values: requests that cannot be decoded fail with CodeInvalidArgument. With codec.Raw the
-// request is valid until handler returns.
+// Handle is Server.Handle for values. Requests that cannot be decoded fail with
+// CodeInvalidArgument. With codec.Raw the request is valid until handler returns.
 func Handle[Req, Resp any](s *Server, name string, requests codec.Codec[Req], responses codec.Codec[Resp], handler func(ctx context.Context, request Req) (Resp, error)) {
 	s.Handle(name, func(ctx context.Context, data []byte) ([]byte, error) {
 		request, err := requests.Decode(data)
@@ -25,7 +25,8 @@ func Handle[Req, Resp any](s *Server, name string, requests codec.Codec[Req], re
 	})
 }
 
-// Call is Client.Call for values. What the codecs cannot do fails with CodeInvalidArgument.
+// Call is Client.Call for values. A value that cannot be encoded or decoded fails with
+// CodeInvalidArgument.
 func Call[Req, Resp any](ctx context.Context, c *Client, name string, requests codec.Codec[Req], responses codec.Codec[Resp], request Req) (response Resp, err error) {
 	b := getBytes(nil)
 	defer putBytes(b)

@@ -10,35 +10,38 @@ import (
 	"time"
 )
 
-// The types of the messages of package duplex that this package sends. Each begins with the number of the call, which the
-// client counts from 1; a notification has none.
+// The message types of this package, on top of package duplex. Each message begins with the number
+// of its call, which the client counts from 1. Notifications and goodbyes have none.
 const (
-	typeRequest  = 1 // timeout in microseconds (0: none), length of the method, method, request.
+	typeRequest  = 1 // Timeout in microseconds (0: none), length of the method, method, request.
 	typeResponse = 2 // Response.
-	typeError    = 3 // Code, text. It ends a call, or a stream.
-	typeCancel   = 4 // Nothing.
+	typeError    = 3 // Code, text. It ends a call or a stream.
+	typeCancel   = 4 // No fields.
 	typeNotify   = 5 // Length of the method, method, data.
-	typeOpen     = 6 // As typeRequest; what follows the method is the stream's first window in bytes.
-	typeData     = 7 // Messages of a stream, each with its length before it.
-	typeCredit   = 8 // How many more bytes the other side may send on a stream.
-	typeEnd      = 9 // This side sends nothing more on a stream. From the server, 1 behind it: its handler has returned.
+	typeOpen     = 6 // As typeRequest; the first window in bytes takes the place of the request.
+	typeData     = 7 // Messages of a stream, each with its length.
+	typeCredit   = 8 // Bytes that the peer may send in addition on a stream.
+	// The sender sends nothing more on a stream. From the server, a 1 follows after its handler has
+	// returned.
+	typeEnd = 9
 
-	// Without the number of a call. From the server: it stops; begin nothing more on this connection. From the client, as the
-	// answer: it begins nothing more, and sends no more messages of streams. The answer repeats what the question holds, so that
-	// one of a connection that was lost is not taken for the next one's.
+	// A goodbye from the server: it stops; the client must not start anything new on this
+	// connection. The client replies after all that it has started; then it starts nothing and
+	// sends no stream messages. The reply repeats the token of the goodbye: a late reply of an
+	// earlier connection does not match.
 	typeGoodbye = 10
 )
 
-// maxToken bounds what a goodbye holds, in bytes.
+// maxToken is the largest length of the token of a goodbye, in bytes.
 const maxToken = 16
 
-// endOfHandler stands behind the number in the last message of a stream.
+// endOfHandler follows the number in the last message of a stream.
 const endOfHandler = 1
 
-// errMalformed is reported for a message that makes no sense.
+// errMalformed is reported for a malformed message.
 var errMalformed = errors.New("udsipc/rpc: malformed message")
 
-// A fieldReader takes the fields of a message.
+// A fieldReader decodes the fields of a message.
 type fieldReader struct {
 	rest []byte
 	bad  bool
@@ -65,7 +68,7 @@ func (r *fieldReader) text() []byte {
 	return text
 }
 
-// A request is a message of typeRequest, typeOpen or, without a number, of typeNotify.
+// A request is a message of typeRequest, typeOpen or (without a number) typeNotify.
 type request struct {
 	id      uint64
 	timeout time.Duration // 0: none.
@@ -89,7 +92,7 @@ func parseRequest(b []byte) (request, error) {
 	return q, nil
 }
 
-// maxTimeout is longer than anybody waits.
+// maxTimeout is the largest timeout that is accepted: about 35 years.
 const maxTimeout = 1 << 50 * time.Microsecond
 
 func micros(n uint64) time.Duration {
@@ -109,7 +112,7 @@ func parseNotification(b []byte) (method, data []byte, err error) {
 	return method, r.rest, nil
 }
 
-// parseID reads the number of a call, which every other message begins with.
+// parseID decodes the number of a call, with which every other message begins.
 func parseID(b []byte) (id uint64, rest []byte, err error) {
 	r := fieldReader{rest: b}
 	if id = r.number(); r.bad || id == 0 {
@@ -124,10 +127,11 @@ func appendError(b []byte, id uint64, e *Error) []byte {
 	return append(b, e.Message...)
 }
 
-// maxErrorText is how much is left at the most of a text that is too long.
+// maxErrorText is the largest length of a shortened error text, in bytes.
 const maxErrorText = 1 << 10
 
-// appendFailure appends a message of typeError as it goes over the wire, with as much of its text as limit leaves room for.
+// appendFailure appends a complete message of typeError. It shortens the text if the message is
+// over the limit.
 func appendFailure(b []byte, id uint64, e *Error, limit uint64) []byte {
 	text := e.Message
 	for {
