@@ -17,7 +17,6 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
-	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // overConversations runs a test over each transport, and over TLS.
@@ -290,7 +289,7 @@ func TestConn_OtherProtocols_AreErrors(t *testing.T) {
 	}{
 		"a message over the limit": {ipctest.Frames(strings.Repeat("x", 101)), udsipc.ErrMessageTooLarge},
 		"no length":                {bytes.Repeat([]byte{0xff}, 11), udsipc.ErrInvalidLengthPrefix},
-		"a session":                {wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 1}.Append(nil), udsipc.ErrInvalidLengthPrefix},
+		"a session":                {ipctest.Unhex(t, "f5e4f3e9f0e3ade1e3ebe5e4 15 01 00112233445566778899aabbccddeeff 01 01 00 00"), udsipc.ErrInvalidLengthPrefix},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := ipctest.SocketPath(t)

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,54 +18,11 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(); left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", left)
-		code = max(code, 1)
-	}
-	os.Exit(code)
-}
-
-// leaked returns the stacks of the module's goroutines that do not end within two seconds.
-func leaked() (left string) {
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		left = ""
-		stacks := make([]byte, 4<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-			if strings.Contains(stack, "/udsipc.") || strings.Contains(stack, "/duplex.") {
-				left += stack + "\n\n"
-			}
-		}
-		if left == "" || time.Now().After(deadline) {
-			return left
-		}
-	}
-}
-
-func path(tb testing.TB) string { return filepath.Join(tb.TempDir(), "s") }
-
-func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := s.Stop(ctx); err != nil {
-		tb.Errorf("Stop: %v", err)
-	}
-}
-
-func until(tb testing.TB, what string, fact func() bool) {
-	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !fact(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatalf("waited 10 s until %s", what)
-		}
-	}
-}
+func TestMain(m *testing.M) { ipctest.Main(m) }
 
 func serve(tb testing.TB, address string, handler duplex.Handler, opts ...udsipc.ReaderOption) *duplex.Server {
 	tb.Helper()
@@ -78,7 +33,7 @@ func serve(tb testing.TB, address string, handler duplex.Handler, opts ...udsipc
 	if err := s.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { stop(tb, s) })
+	tb.Cleanup(func() { ipctest.Stop(tb, s) })
 	return s
 }
 
@@ -113,7 +68,7 @@ func receive(tb testing.TB, c *duplex.Client) duplex.Message {
 }
 
 func TestServer_Echo_RoundTrips(t *testing.T) {
-	addresses := map[string]string{"unix": path(t), "tcp": "tcp://127.0.0.1:0"}
+	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"}
 	if runtime.GOOS == "linux" {
 		addresses["abstract"] = fmt.Sprintf("@udsipc-duplex-test-%d", time.Now().UnixNano())
 	}
@@ -143,7 +98,7 @@ func TestServer_Restarts_LoseNothing(t *testing.T) {
 		t.Skip("what lies in the socket is lost elsewhere")
 	}
 	const clients, restarts = 4, 20
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	var mu sync.Mutex
 	next := map[uint32]int{}
 	handled := make(chan struct{}, 1)
@@ -189,15 +144,15 @@ func TestServer_Restarts_LoseNothing(t *testing.T) {
 		if last = s; t.Failed() {
 			break
 		}
-		stop(t, s)
+		ipctest.Stop(t, s)
 	}
 	last = serve(t, address, handler)
 	cancel()
 	senders.Wait()
 	for _, c := range all {
-		stop(t, c)
+		ipctest.Stop(t, c)
 	}
-	stop(t, last)
+	ipctest.Stop(t, last)
 	for i, n := range sent {
 		if next[uint32(i)] != n {
 			t.Errorf("client %d: %d of %d messages were handled", i, next[uint32(i)], n)
@@ -213,7 +168,7 @@ func TestServer_SlowClient_BlocksNobody(t *testing.T) {
 }
 
 func aSlowClient(t *testing.T, policy udsipc.OverflowPolicy) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, echo, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<19), udsipc.WithOverflow(policy))
 	slow, err := net.Dial("unix", address)
 	if err != nil {
@@ -224,7 +179,7 @@ func aSlowClient(t *testing.T, policy udsipc.OverflowPolicy) {
 	if err := quick.WaitConnected(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "both are there", func() bool {
+	ipctest.Until(t, "both are there", func() bool {
 		n := 0
 		for range s.Conns() {
 			n++
@@ -256,7 +211,7 @@ func aSlowClient(t *testing.T, policy udsipc.OverflowPolicy) {
 // aSlowClientMisses what is dropped, which is counted.
 func aSlowClientMisses(t *testing.T, s *duplex.Server) {
 	t.Helper()
-	until(t, "messages are dropped", func() bool {
+	ipctest.Until(t, "messages are dropped", func() bool {
 		if _, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)}); err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +227,7 @@ func aSlowClientMisses(t *testing.T, s *duplex.Server) {
 }
 
 func TestServer_Conns_YieldsOpenConnections(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if string(m.Data) == "close" {
 			return s.Close()
@@ -305,7 +260,7 @@ func TestServer_Conns_YieldsOpenConnections(t *testing.T) {
 	if err := session.Send(duplex.Message{}); !errors.Is(err, udsipc.ErrConnectionClosed) {
 		t.Error(err)
 	}
-	until(t, "it is gone, and its client is back", func() bool {
+	ipctest.Until(t, "it is gone, and its client is back", func() bool {
 		n := 0
 		for other := range s.Conns() {
 			if other == session {
@@ -318,12 +273,12 @@ func TestServer_Conns_YieldsOpenConnections(t *testing.T) {
 	if err := one.Send(duplex.Message{Data: []byte("close")}); err != nil { // From inside a handler.
 		t.Fatal(err)
 	}
-	until(t, "its client has noticed", func() bool { return s.Metrics().Accepted == 4 })
+	ipctest.Until(t, "its client has noticed", func() bool { return s.Metrics().Accepted == 4 })
 }
 
 // TestServer_HandlerFails_CostsOneMessage, and cost their message alone; what is no message costs the connection.
 func TestServer_HandlerFails_CostsOneMessage(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	errs := make(chan error, 10)
 	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		switch m.Type {
@@ -367,7 +322,7 @@ func TestServer_HandlerFails_CostsOneMessage(t *testing.T) {
 }
 
 func TestClient_ServerAway_QueuesMessages(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	var states []udsipc.State
 	c := dial(t, address, udsipc.WithMaxBufferedWrites(3), udsipc.WithStateCallback(func(s udsipc.State, _ error) { states = append(states, s) }))
 	for n := range uint32(3) {
@@ -395,7 +350,7 @@ func TestClient_ServerAway_QueuesMessages(t *testing.T) {
 	if _, ok := c.Peer(); !ok {
 		t.Error("nobody")
 	}
-	stop(t, c)
+	ipctest.Stop(t, c)
 	if _, err := c.Receive(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
 		t.Error(err)
 	}
@@ -407,7 +362,7 @@ func TestClient_ServerAway_QueuesMessages(t *testing.T) {
 
 // TestServer_StopHungHandler_ReturnsWithContext returns with its context, and the handler's ends.
 func TestServer_StopHungHandler_ReturnsWithContext(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	entered := make(chan context.Context, 1)
 	s, err := duplex.NewServer(address, func(ctx context.Context, _ *duplex.ServerConn, _ duplex.Message) error {
 		entered <- ctx
@@ -431,7 +386,7 @@ func TestServer_StopHungHandler_ReturnsWithContext(t *testing.T) {
 		t.Error(err)
 	}
 	<-ctx.Done()
-	stop(t, s) // Again.
+	ipctest.Stop(t, s) // Again.
 	if err := s.Start(); !errors.Is(err, udsipc.ErrStopped) {
 		t.Error(err)
 	}
@@ -439,7 +394,7 @@ func TestServer_StopHungHandler_ReturnsWithContext(t *testing.T) {
 
 // TestClient_NoReceive_AppliesBackpressure the server once nobody receives, instead of filling the memory.
 func TestClient_NoReceive_AppliesBackpressure(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	var sent atomic.Int64
 	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		for s.Send(duplex.Message{Data: make([]byte, 100_000)}) == nil {
@@ -452,7 +407,7 @@ func TestClient_NoReceive_AppliesBackpressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := int64(-1)
-	until(t, "nothing moves any more", func() bool {
+	ipctest.Until(t, "nothing moves any more", func() bool {
 		now := sent.Load()
 		same := now == before && now > 0
 		before = now
@@ -463,7 +418,7 @@ func TestClient_NoReceive_AppliesBackpressure(t *testing.T) {
 		t.Errorf("%d messages of 100 kB were taken from a server whose client receives none", n)
 	}
 	receive(t, c)
-	stop(t, c) // Although the handler of what comes waits for room.
+	ipctest.Stop(t, c) // Although the handler of what comes waits for room.
 }
 
 func TestNew_BadArguments_AreErrors(t *testing.T) {
@@ -520,13 +475,13 @@ func TestServer_StopTCP_HandlesWhatWasSent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stop(t, c)
-	until(t, "all are handled", func() bool { return handled.Load() == messages })
+	ipctest.Stop(t, c)
+	ipctest.Until(t, "all are handled", func() bool { return handled.Load() == messages })
 }
 
 // TestClient_HandlerPanics_CostsOneMessage, and cost their message alone.
 func TestClient_HandlerPanics_CostsOneMessage(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	serve(t, address, echo)
 	got, errs := make(chan uint32, 10), make(chan error, 10)
 	c, err := duplex.NewHandlerClient(address, func(m duplex.Message) {
@@ -554,12 +509,12 @@ func TestClient_HandlerPanics_CostsOneMessage(t *testing.T) {
 	if err := <-errs; !errors.Is(err, udsipc.ErrHandlerFailed) {
 		t.Error(err)
 	}
-	stop(t, c)
+	ipctest.Stop(t, c)
 }
 
 // TestServer_HandlerGoexit_CostsOneMessage cost their message alone, and leave no connection behind.
 func TestServer_HandlerGoexit_CostsOneMessage(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	errs := make(chan error, 10)
 	s := serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if m.Type == 1 {
@@ -581,13 +536,13 @@ func TestServer_HandlerGoexit_CostsOneMessage(t *testing.T) {
 	if err := <-errs; !errors.Is(err, udsipc.ErrHandlerFailed) {
 		t.Error(err)
 	}
-	stop(t, c)
-	until(t, "its connection is gone", func() bool { return s.Metrics().Connections == 0 })
+	ipctest.Stop(t, c)
+	ipctest.Until(t, "its connection is gone", func() bool { return s.Metrics().Connections == 0 })
 }
 
 // TestServerConn_PauseReading_HoldsNoMemory reads nothing more, and holds no read memory, until it is let go on.
 func TestServerConn_PauseReading_HoldsNoMemory(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	const messages = 20
 	ready, handled := make(chan struct{}), make(chan uint32, messages)
 	s := serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -606,7 +561,7 @@ func TestServerConn_PauseReading_HoldsNoMemory(t *testing.T) {
 	if got := <-handled; got != 0 {
 		t.Errorf("message %d came first", got)
 	}
-	until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory == 0 })
+	ipctest.Until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory == 0 })
 	if n := s.Metrics().Received; n != 1 {
 		t.Errorf("%d messages were read", n)
 	}

@@ -13,13 +13,14 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // TestServer_OnStop_AcceptsEarlyReply: a client's answer to the word of the end counts as soon as that was sent.
 func TestServer_OnStop_AcceptsEarlyReply(t *testing.T) {
 	const end, answer = 1, 2
-	address, answered := path(t), make(chan struct{})
+	address, answered := ipctest.SocketPath(t), make(chan struct{})
 	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if m.Type == answer {
 			seam.OfSession(s).Finish()
@@ -46,10 +47,10 @@ func TestServer_OnStop_AcceptsEarlyReply(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer stop(t, c)
+	defer ipctest.Stop(t, c)
 	sessionsAre(t, s, 1)
 	began := time.Now()
-	stop(t, s)
+	ipctest.Stop(t, s)
 	if took := time.Since(began); took > 900*time.Millisecond { // One that does not answer is waited for for a second.
 		t.Errorf("the client has answered, and Stop took %v", took)
 	}
@@ -58,7 +59,7 @@ func TestServer_OnStop_AcceptsEarlyReply(t *testing.T) {
 // sessionsAre waits until the server has so many.
 func sessionsAre(tb testing.TB, s *duplex.Server, n int) {
 	tb.Helper()
-	until(tb, "the sessions are there", func() bool {
+	ipctest.Until(tb, "the sessions are there", func() bool {
 		have := 0
 		for range s.Conns() {
 			have++
@@ -69,7 +70,7 @@ func sessionsAre(tb testing.TB, s *duplex.Server, n int) {
 
 // TestServer_StopSlowClient_ReportsUnsent to a client that takes nothing and is left.
 func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
-	address, reports := path(t), make(chan error, 10)
+	address, reports := ipctest.SocketPath(t), make(chan error, 10)
 	s := serve(t, address, echo, udsipc.WithStallTimeout(300*time.Millisecond),
 		udsipc.WithReaderErrorCallback(func(err error, _ string) { reports <- err }))
 	silent, err := net.Dial("unix", address)
@@ -83,7 +84,7 @@ func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stop(t, s)
+	ipctest.Stop(t, s)
 	select {
 	case err := <-reports:
 		op := (*udsipc.OpError)(nil)
@@ -99,7 +100,7 @@ func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
 // TestServer_ForcedStop_ClosesNewClients: whom the Listener lets in once Stop has given up is sent away as well.
 func TestServer_ForcedStop_ClosesNewClients(t *testing.T) {
 	const clients = 20
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	asked, answer := make(chan struct{}, clients), make(chan struct{})
 	s, err := duplex.NewServer(address, echo, udsipc.WithAuthorizer(func(udsipc.Peer) error {
 		asked <- struct{}{}

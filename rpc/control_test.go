@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -70,7 +71,7 @@ func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
 			}
 		}()
 		<-sent
-		until(t, "all are under way", func() bool { return s.ActiveCalls() == 3 })
+		ipctest.Until(t, "all are under way", func() bool { return s.ActiveCalls() == 3 })
 		fillQueue(t, c, entered)
 		if _, err := feed.Receive(); err != nil { // Gives credit.
 			t.Fatal(err)
@@ -105,7 +106,7 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 		"too large for the server": {server: []udsipc.ReaderOption{udsipc.WithMaxMessageSize(small)}, method: "waits", send: 2 * small},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address := path(t)
+			address := ipctest.SocketPath(t)
 			over := make(chan struct{})
 			s := serve(t, address, func(s *ours.Server) {
 				s.HandleStream("sends", func(ctx context.Context, s *ours.Stream) error {
@@ -133,7 +134,7 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 			}
 			soon(t, "the handler's context ends", over)
 			soon(t, "the client's context ends", stream.Context().Done())
-			until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
+			ipctest.Until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 		})
 	}
 }
@@ -141,7 +142,7 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 // TestStream_OversizedForClient_DoesNotEndInOrder that was too large for the client does not end in order, although its handler has returned.
 func TestStream_OversizedForClient_DoesNotEndInOrder(t *testing.T) {
 	const limit = 1 << 10
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.HandleStream("sends", func(_ context.Context, s *ours.Stream) error { return s.Send(make([]byte, 2*limit)) })
 	})
@@ -156,5 +157,5 @@ func TestStream_OversizedForClient_DoesNotEndInOrder(t *testing.T) {
 		}
 		stream.Close()
 	}
-	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
+	ipctest.Until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -40,7 +41,7 @@ func rawDial(tb testing.TB, address string) net.Conn {
 // TestServer_ClientReadsNothing_LimitsItsCalls has no more of its calls taken than the limit says, whether they run or wait to be answered.
 func TestServer_ClientReadsNothing_LimitsItsCalls(t *testing.T) {
 	const limit = 100
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	var handled atomic.Int64
 	serve(t, address, func(s *ours.Server) {
 		s.SetMaxConcurrentCalls(limit, limit)
@@ -67,7 +68,7 @@ func TestServer_ClientReadsNothing_LimitsItsCalls(t *testing.T) {
 
 // TestClient_OpenStreamDuringEnd_DoesNotDeadlock: neither a Stop at that moment nor a server that ends calls before they are made locks the Client.
 func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	serve(t, address, nil)
 	for range 200 {
 		c, err := ours.NewClient(address)
@@ -89,12 +90,12 @@ func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
 		})
 		both.Go(func() { _ = c.Stop(ended) }) // It says what was under way.
 		both.Wait()
-		stop(t, c)
+		ipctest.Stop(t, c)
 	}
 }
 
 func TestClient_UnknownCallID_IsIgnored(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +144,7 @@ func TestClient_UnknownCallID_IsIgnored(t *testing.T) {
 // TestCall_Oversized_FailsWithTooLarge: whatever is, and on which side ever, its caller is told, and the others go on.
 func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 	const limit = 1 << 10
-	address, roomy := path(t), path(t)
+	address, roomy := ipctest.SocketPath(t), ipctest.SocketPath(t)
 	handlers := func(s *ours.Server) {
 		s.Handle("text", func(context.Context, []byte) ([]byte, error) { return nil, errors.New(strings.Repeat("x", 2*limit)) })
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 2*limit), nil })
@@ -209,7 +210,7 @@ func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 
 // TestServer_HandlerFails_EndsItsCall have their call ended all the same.
 func TestServer_HandlerFails_EndsItsCall(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("goexit", func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil })
 		s.Handle("nil", func(context.Context, []byte) ([]byte, error) { return nil, (*ours.Error)(nil) })
@@ -220,12 +221,12 @@ func TestServer_HandlerFails_EndsItsCall(t *testing.T) {
 			t.Errorf("%s: %v", method, err)
 		}
 	}
-	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
+	ipctest.Until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
 // TestServer_Contexts_EndWithTheirCall with what they are for: that of a notification when it is handled, that of a stream with the stream.
 func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	contexts := make(chan context.Context, 1)
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("note", func(ctx context.Context, _ []byte) ([]byte, error) { contexts <- ctx; return nil, nil })
@@ -268,7 +269,7 @@ func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
 
 // TestServer_ClientsDie_FreesConnections although their handlers are stuck.
 func TestServer_ClientsDie_FreesConnections(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("stuck", func(context.Context, []byte) ([]byte, error) { entered <- struct{}{}; <-release; return nil, nil })
@@ -290,7 +291,7 @@ func TestServer_ClientsDie_FreesConnections(t *testing.T) {
 
 // TestClient_CanceledWhileAway_IsNotSent while the client was away are not made later.
 func TestClient_CanceledWhileAway_IsNotSent(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	c := dial(t, address, udsipc.WithMaxBufferedWrites(10))
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -313,7 +314,7 @@ func TestClient_CanceledWhileAway_IsNotSent(t *testing.T) {
 
 // TestServer_StreamInterceptors_WrapHandlers, and that a second Start waits until the interceptors of the first are in place.
 func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s, err := ours.NewServer(address)
 	if err != nil {
 		t.Fatal(err)
@@ -352,8 +353,8 @@ func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
 	if _, err := stream.Receive(); ours.CodeOf(err) != ours.CodePermissionDenied {
 		t.Error(err)
 	}
-	stop(t, c)
-	stop(t, s)
+	ipctest.Stop(t, c)
+	ipctest.Stop(t, s)
 }
 
 func TestNew_DropOldest_IsError(t *testing.T) {
@@ -370,7 +371,7 @@ func TestNew_DropOldest_IsError(t *testing.T) {
 
 // TestServer_StopSlowClient_SendsResponse although the server stops, and over TCP, where a socket that is closed takes back what it can.
 func TestServer_StopSlowClient_SendsResponse(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 6<<20), nil })
 	}, udsipc.WithWriteTimeout(10*time.Millisecond))
@@ -378,7 +379,7 @@ func TestServer_StopSlowClient_SendsResponse(t *testing.T) {
 	if _, err := conn.Write(rawCall(1, "large", nil)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is called", func() bool { return s.Metrics().Received == 1 })
+	ipctest.Until(t, "it is called", func() bool { return s.Metrics().Received == 1 })
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(t.Context()) }() // Ends with the response.
 	time.Sleep(100 * time.Millisecond)

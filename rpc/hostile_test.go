@@ -20,7 +20,10 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+	"testing"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
 // A hostileKind is what each connection of a process does. It returns when there is nothing more to do; the connection stays
@@ -170,7 +173,7 @@ func garbage() []byte {
 }
 
 func init() {
-	roles["hostile"] = func() error {
+	ipctest.Roles["hostile"] = func() error {
 		index, err := strconv.Atoi(os.Getenv("KIND"))
 		if err != nil {
 			return err
@@ -211,8 +214,9 @@ func init() {
 }
 
 // runHostile runs a process of one kind to its end, calls meanwhile now and then, and returns how many connections it made.
-func runHostile(index int, address string, duration time.Duration, meanwhile func()) (made int, err error) {
-	cmd := process("hostile", "SOCKET="+address, fmt.Sprint("KIND=", index), "TIME="+duration.String())
+func runHostile(tb testing.TB, index int, address string, duration time.Duration, meanwhile func()) (made int, err error) {
+	tb.Helper()
+	cmd := ipctest.Process(tb, "hostile", "SOCKET="+address, fmt.Sprint("KIND=", index), "TIME="+duration.String())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

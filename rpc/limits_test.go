@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -53,7 +54,7 @@ func callWithin(tb testing.TB, c *ours.Client, limit time.Duration, method strin
 func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 	const limit = 8 << 20
 	for _, silent := range []int{1, 5} {
-		address := path(t)
+		address := ipctest.SocketPath(t)
 		s := serve(t, address, func(s *ours.Server) { s.SetMaxMemory(limit) }, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
 		honest := dial(t, address)
 		for range silent {
@@ -77,7 +78,7 @@ func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 
 // TestServer_PausedReading_HoldsNoReadMemory while a client leaves unread what it has asked for: large requests of others are read.
 func TestServer_PausedReading_HoldsNoReadMemory(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
 	}, udsipc.WithMaxReadMemory(8<<20))
@@ -98,13 +99,13 @@ func TestServer_PausedReading_HoldsNoReadMemory(t *testing.T) {
 		}
 	}
 	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 1<<20))
-	until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory <= 1<<20 })
+	ipctest.Until(t, "no read memory is held", func() bool { return s.Metrics().ReadMemory <= 1<<20 })
 }
 
 // TestServer_MaxConcurrentCalls_CountsWaitingResponses bounds those whose responses wait as well.
 func TestServer_MaxConcurrentCalls_CountsWaitingResponses(t *testing.T) {
 	const limit, clients = 100, 20
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.SetMaxConcurrentCalls(limit, limit)
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 256<<10), nil })
@@ -128,7 +129,7 @@ func TestServer_MaxConcurrentCalls_CountsWaitingResponses(t *testing.T) {
 // TestServer_MaxMemory_BoundsStreams: messages that nobody receives count, and the stream that has too many fails at both ends.
 func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 	const limit, size = 8 << 20, 1 << 20
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	over := make(chan error, 100)
 	s := serve(t, address, func(s *ours.Server) {
 		s.SetMaxMemory(limit)
@@ -172,7 +173,7 @@ func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 	for _, stream := range streams {
 		stream.Close()
 	}
-	until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.ActiveCalls == 0 && m.RequestBytes == 0 })
+	ipctest.Until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.ActiveCalls == 0 && m.RequestBytes == 0 })
 }
 
 // TestServer_StallTimeout_EndsClient after WithStallTimeout, reported, and its calls end; one that reads is not.
@@ -207,7 +208,7 @@ func TestServer_StallTimeout_EndsClient(t *testing.T) {
 				break
 			}
 		}
-		until(t, "its stream has ended", func() bool { return s.ActiveCalls() == 0 && s.Metrics().Connections == 1 })
+		ipctest.Until(t, "its stream has ended", func() bool { return s.ActiveCalls() == 0 && s.Metrics().Connections == 1 })
 		if n := s.Metrics().Stalled; n != 1 {
 			t.Errorf("%d connections are counted as stalled", n)
 		}
@@ -218,7 +219,7 @@ func TestServer_StallTimeout_EndsClient(t *testing.T) {
 // TestServer_LongCall_IsNotIdle, however long it takes, nor is a stream that flows one way.
 func TestServer_LongCall_IsNotIdle(t *testing.T) {
 	const idle = 50 * time.Millisecond
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("slow", func(ctx context.Context, b []byte) ([]byte, error) { time.Sleep(5 * idle); return b, nil })
 		s.HandleStream("one way", func(_ context.Context, s *ours.Stream) error {
@@ -244,12 +245,12 @@ func TestServer_LongCall_IsNotIdle(t *testing.T) {
 	if err != io.EOF {
 		t.Error(err)
 	}
-	until(t, "the idle connection is ended", func() bool { return s.Metrics().Connections == 0 })
+	ipctest.Until(t, "the idle connection is ended", func() bool { return s.Metrics().Connections == 0 })
 }
 
 // TestServer_LongMethodName_IsCut are cut in what is reported and in what the caller is told.
 func TestServer_LongMethodName_IsCut(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	reported := make(chan string, 10)
 	serve(t, address, nil, udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err.Error() }))
 	name := bytes.Repeat([]byte{0}, 9<<20)
@@ -268,7 +269,7 @@ func TestServer_LongMethodName_IsCut(t *testing.T) {
 // TestServer_ClientReadsNothing_BoundsErrors are bounded as well: whose responses are let go, of that nothing more is read.
 func TestServer_ClientReadsNothing_BoundsErrors(t *testing.T) {
 	const size, queue, calls = 100_000, 200_000, 20_000
-	address, ran := path(t), make(chan bool, 1)
+	address, ran := ipctest.SocketPath(t), make(chan bool, 1)
 	s := serve(t, address, func(s *ours.Server) {
 		s.SetMaxMemory(5 * size) // Of which a client has half: two responses, and not quite all of it.
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { ran <- true; return make([]byte, size), nil })
@@ -281,7 +282,7 @@ func TestServer_ClientReadsNothing_BoundsErrors(t *testing.T) {
 		}
 		select {
 		case <-ran:
-			until(t, "the call has ended", func() bool { return asked < 10 || s.ActiveCalls() <= 2 })
+			ipctest.Until(t, "the call has ended", func() bool { return asked < 10 || s.ActiveCalls() <= 2 })
 		case <-time.After(300 * time.Millisecond):
 			held = true
 		}

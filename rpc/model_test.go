@@ -11,14 +11,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -27,50 +26,7 @@ var (
 	modelSeed      = flag.Uint64("model.seed", 0, "the one schedule to try; 0 for all")
 )
 
-// roles are the processes that tests make of their own binary.
-var roles = map[string]func() error{}
-
-const roleVariable = "UDSIPC_TEST_ROLE"
-
-// process returns a command that runs this binary in a role.
-func process(role string, environment ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0"), environment...)
-	return cmd
-}
-
-func TestMain(m *testing.M) {
-	if role := roles[os.Getenv(roleVariable)]; role != nil {
-		if err := role(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	code := m.Run()
-	if left := leaked(); left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", left)
-		code = max(code, 1)
-	}
-	os.Exit(code)
-}
-
-// leaked returns the stacks of the module's goroutines that do not end within two seconds.
-func leaked() (left string) {
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		left = ""
-		stacks := make([]byte, 4<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-			if strings.Contains(stack, "/udsipc.") || strings.Contains(stack, "/duplex.") || strings.Contains(stack, "/rpc.") {
-				left += stack + "\n\n"
-			}
-		}
-		if left == "" || time.Now().After(deadline) {
-			return left
-		}
-	}
-}
+func TestMain(m *testing.M) { ipctest.Main(m) }
 
 // A model is what is true: how often each call was handled.
 type model struct {
@@ -131,7 +87,7 @@ func TestModel(t *testing.T) {
 func runSchedule(t *testing.T, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	m := &model{handled: make(map[uint64]int)}
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	start := func() *ours.Server {
 		s, err := ours.NewServer(address)
 		if err != nil {
@@ -191,8 +147,8 @@ func runSchedule(t *testing.T, seed uint64) {
 			s = start()
 		}
 	}
-	stop(t, c)
-	stop(t, s)
+	ipctest.Stop(t, c)
+	ipctest.Stop(t, s)
 }
 
 // call makes one call and checks how it ends.
@@ -272,7 +228,7 @@ func TestCall_CutAtEveryByte_FailsOrCompletes(t *testing.T) {
 	const most = 60 // The frames have about 40 bytes.
 	for _, response := range []bool{false, true} {
 		for offset := range most {
-			address := path(t)
+			address := ipctest.SocketPath(t)
 			m := &model{handled: make(map[uint64]int)}
 			s := serve(t, address, func(s *ours.Server) { s.Handle("do", m.handle) })
 			first := true
@@ -298,15 +254,15 @@ func TestCall_CutAtEveryByte_FailsOrCompletes(t *testing.T) {
 			case !response && code == ours.CodeConnectionLost && offset < 20:
 				t.Errorf("cut at %d: a request that was not sent whole counts as lost", offset)
 			}
-			stop(t, c)
-			stop(t, s)
+			ipctest.Stop(t, c)
+			ipctest.Stop(t, s)
 		}
 	}
 }
 
 func TestCall_OverTLS_Works(t *testing.T) {
-	address := path(t)
-	server, client := testTLS(t)
+	address := ipctest.SocketPath(t)
+	server, client := ipctest.NewAuthority(t).Configs(t)
 	serve(t, address, nil, udsipc.WithTLS(server))
 	c := dial(t, address, udsipc.WithTLS(client))
 	for n := range 100 {
@@ -321,7 +277,7 @@ func TestCall_OverTLS_Works(t *testing.T) {
 // call on the same connection or end that.
 func TestHostileMessages(t *testing.T) {
 	const connections = 2000
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.HandleStream("stream", func(ctx context.Context, stream *ours.Stream) error {
 			for {
@@ -361,7 +317,7 @@ func TestHostileMessages(t *testing.T) {
 		}
 		conn.Close()
 	}
-	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
+	ipctest.Until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
 // FuzzParse reads the fields of every kind of message.

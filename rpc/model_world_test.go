@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -60,7 +61,7 @@ func (w *streamWorld) certain() bool { return !w.forced && !w.cuts }
 func (w *streamWorld) smallest() int { return min(w.serverLimit, w.clientLimit) }
 
 func newStreamWorld(t *testing.T, random *rand.Rand) *streamWorld {
-	w := &streamWorld{address: path(t), happens: make(chan struct{}), serverLimit: 256 << 10}
+	w := &streamWorld{address: ipctest.SocketPath(t), happens: make(chan struct{}), serverLimit: 256 << 10}
 	w.clientLimit = w.serverLimit * []int{1, 2, 4}[random.IntN(3)] / 2
 	if random.IntN(3) == 0 {
 		w.silent = 4 + random.IntN(12)
@@ -71,7 +72,7 @@ func newStreamWorld(t *testing.T, random *rand.Rand) *streamWorld {
 		w.address = "tcp://127.0.0.1:0"
 	}
 	if random.IntN(3) == 0 {
-		w.server, w.client = testTLS(t)
+		w.server, w.client = ipctest.NewAuthority(t).Configs(t)
 	}
 	w.full, w.graceful = random.IntN(2) == 0, random.IntN(2) == 0
 	w.forced, w.cuts = random.IntN(4) == 0, random.IntN(4) == 0
@@ -133,10 +134,10 @@ func runStreams(t *testing.T, seed uint64) {
 	if t.Failed() {
 		return // With what is left behind the next checks would fail as well.
 	}
-	until(t, "no handler is left behind", func() bool { return s.ActiveCalls() == 0 })
-	stop(t, streams)
-	stop(t, calls)
-	stop(t, s)
+	ipctest.Until(t, "no handler is left behind", func() bool { return s.ActiveCalls() == 0 })
+	ipctest.Stop(t, streams)
+	ipctest.Stop(t, calls)
+	ipctest.Stop(t, s)
 }
 
 // start starts a server with limits that are soon reached.
@@ -211,7 +212,7 @@ func (w *streamWorld) disturb(t *testing.T, random *rand.Rand, s *ours.Server, c
 	switch what := random.IntN(4); {
 	case what == 0 && w.graceful:
 		w.stops.Add(1)
-		stop(t, s)
+		ipctest.Stop(t, s)
 		return w.start(t)
 	case what == 1 && w.forced:
 		ctx, cancel := context.WithCancel(t.Context())

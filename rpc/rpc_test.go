@@ -11,7 +11,6 @@ import (
 	"log"
 	"net"
 	"net/rpc"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -39,17 +39,8 @@ func serve(tb testing.TB, address string, prepare func(s *ours.Server), opts ...
 	if err := s.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { stop(tb, s) })
+	tb.Cleanup(func() { ipctest.Stop(tb, s) })
 	return s
-}
-
-func stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := s.Stop(ctx); err != nil {
-		tb.Errorf("Stop: %v", err)
-	}
 }
 
 func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *ours.Client {
@@ -61,24 +52,12 @@ func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *ours.Clie
 	if err := c.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { stop(tb, c) })
+	tb.Cleanup(func() { ipctest.Stop(tb, c) })
 	return c
 }
 
-func path(tb testing.TB) string { return filepath.Join(tb.TempDir(), "s") }
-
-// until waits for a fact.
-func until(tb testing.TB, what string, fact func() bool) {
-	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !fact(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatalf("waited 10 s until %s", what)
-		}
-	}
-}
-
 func TestCall_ReturnsResponse(t *testing.T) {
-	addresses := map[string]string{"unix": path(t), "tcp": "tcp://127.0.0.1:0"}
+	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"}
 	if runtime.GOOS == "linux" {
 		addresses["abstract"] = fmt.Sprintf("@udsipc-rpc-test-%d", time.Now().UnixNano())
 	}
@@ -102,7 +81,7 @@ func TestCall_ReturnsResponse(t *testing.T) {
 
 // TestCall_EveryFailure_HasItsCode: whatever goes wrong, the caller is told what.
 func TestCall_EveryFailure_HasItsCode(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	reported := make(chan error, 10)
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("plain", func(context.Context, []byte) ([]byte, error) { return nil, errors.New("plain words") })
@@ -155,7 +134,7 @@ func TestCall_EveryFailure_HasItsCode(t *testing.T) {
 // TestClient_ManyCalls_ShareConnection over one connection, answered in the opposite order.
 func TestClient_ManyCalls_ShareConnection(t *testing.T) {
 	const calls = 10_000
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	var waiting atomic.Int64
 	release := make(chan struct{})
 	s := serve(t, address, func(s *ours.Server) {
@@ -181,11 +160,11 @@ func TestClient_ManyCalls_ShareConnection(t *testing.T) {
 	if s.Metrics().Accepted != 1 {
 		t.Errorf("%d connections", s.Metrics().Accepted)
 	}
-	until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
+	ipctest.Until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
 func TestServer_MaxConcurrentCalls_Rejects(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	release := make(chan struct{})
 	s := serve(t, address, func(s *ours.Server) {
 		s.SetMaxConcurrentCalls(2, 3)
@@ -200,7 +179,7 @@ func TestServer_MaxConcurrentCalls_Rejects(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		until(t, "one more is under way", func() bool { return s.ActiveCalls() == before+1 })
+		ipctest.Until(t, "one more is under way", func() bool { return s.ActiveCalls() == before+1 })
 	}
 	begin(one)
 	begin(one)
@@ -220,7 +199,7 @@ func TestServer_MaxConcurrentCalls_Rejects(t *testing.T) {
 
 // TestCall_Cancel_ReachesHandler, as a deadline does, and the death of the client.
 func TestCall_Cancel_ReachesHandler(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	entered, left := make(chan context.Context, 1), make(chan error, 1)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("wait", func(ctx context.Context, _ []byte) ([]byte, error) {
@@ -271,12 +250,12 @@ func TestCall_Cancel_ReachesHandler(t *testing.T) {
 		}
 		<-left
 		<-ctx.Done()
-		until(t, "its calls are free", func() bool { return s.ActiveCalls() == 0 })
+		ipctest.Until(t, "its calls are free", func() bool { return s.ActiveCalls() == 0 })
 	})
 }
 
 func TestPeerFromContext_ReturnsCaller(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	var seen []string
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("who", func(ctx context.Context, _ []byte) ([]byte, error) {
@@ -316,7 +295,7 @@ func TestPeerFromContext_ReturnsCaller(t *testing.T) {
 }
 
 func TestClient_Notify_IsHandledInOrder(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	got := make(chan string, 100)
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("note", func(_ context.Context, data []byte) ([]byte, error) { got <- string(data); return nil, nil })
@@ -339,7 +318,7 @@ func TestServer_Stop_FinishesCalls(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what lies in the socket is lost elsewhere")
 	}
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	const rounds = 20
 	handled := make(map[string]int)
 	var mu sync.Mutex
@@ -378,13 +357,13 @@ func TestServer_Stop_FinishesCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := calls.Load()
-		until(t, "calls are answered", func() bool { return calls.Load() > before+20 || t.Failed() })
-		stop(t, s)
+		ipctest.Until(t, "calls are answered", func() bool { return calls.Load() > before+20 || t.Failed() })
+		ipctest.Stop(t, s)
 	}
 	last := serve(t, address, prepare)
 	cancel()
 	callers.Wait()
-	stop(t, last)
+	ipctest.Stop(t, last)
 	for request, n := range handled {
 		if n != 1 {
 			t.Errorf("call %s was handled %d times", request, n)
@@ -398,7 +377,7 @@ func TestServer_Stop_FinishesCalls(t *testing.T) {
 // TestClient_ConnectionLost_FailsSentCalls: only the calls fail that were sent, those marked idempotent are sent again, and those that were
 // not sent wait.
 func TestClient_ConnectionLost_FailsSentCalls(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
 		t.Fatal(err)
@@ -433,7 +412,7 @@ func TestClient_ConnectionLost_FailsSentCalls(t *testing.T) {
 }
 
 func TestClient_Stop_WaitsForCalls(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
 		s.Handle("wait", func(context.Context, []byte) ([]byte, error) { close(entered); <-release; return []byte("done"), nil })
@@ -447,7 +426,7 @@ func TestClient_Stop_WaitsForCalls(t *testing.T) {
 	<-entered
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Stop(t.Context()) }() // Ends with the call.
-	until(t, "new calls are refused", func() bool { _, err := c.Call(t.Context(), "echo", nil); return ours.CodeOf(err) == ours.CodeStopped })
+	ipctest.Until(t, "new calls are refused", func() bool { _, err := c.Call(t.Context(), "echo", nil); return ours.CodeOf(err) == ours.CodeStopped })
 	close(release)
 	if got := <-result; got != "done<nil>" {
 		t.Error(got)
@@ -458,7 +437,7 @@ func TestClient_Stop_WaitsForCalls(t *testing.T) {
 }
 
 func TestStream_CarriesBothDirections(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	ended := make(chan error, 10)
 	serve(t, address, func(s *ours.Server) {
 		s.HandleStream("echo stream", func(ctx context.Context, stream *ours.Stream) error {
@@ -553,7 +532,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 			}
 		}()
 		before := int64(-1)
-		until(t, "the window is full", func() bool {
+		ipctest.Until(t, "the window is full", func() bool {
 			now := sent.Load()
 			same := now == before && now > 0
 			before = now
@@ -604,13 +583,13 @@ func BenchmarkCall(b *testing.B) {
 		request := make([]byte, size)
 		for _, callers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("ours/%d/%d", size, callers), func(b *testing.B) {
-				address := path(b)
+				address := ipctest.SocketPath(b)
 				serve(b, address, nil)
 				c := dial(b, address)
 				atOnce(b, callers, func() error { _, err := c.Call(context.Background(), "echo", request); return err })
 			})
 			b.Run(fmt.Sprintf("net-rpc/%d/%d", size, callers), func(b *testing.B) {
-				l, err := net.Listen("unix", path(b))
+				l, err := net.Listen("unix", ipctest.SocketPath(b))
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -659,7 +638,7 @@ func atOnce(b *testing.B, callers int, call func() error) {
 
 // pingPong is the floor: one write and one read at either end.
 func pingPong(b *testing.B, size int) {
-	l, err := net.Listen("unix", path(b))
+	l, err := net.Listen("unix", ipctest.SocketPath(b))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -701,7 +680,7 @@ func BenchmarkStream(b *testing.B) {
 	for _, size := range []int{128, 1 << 10} {
 		message := make([]byte, size)
 		b.Run(fmt.Sprintf("stream/%d", size), func(b *testing.B) {
-			address := path(b)
+			address := ipctest.SocketPath(b)
 			done := make(chan struct{})
 			serve(b, address, func(s *ours.Server) {
 				s.HandleStream("sink", func(_ context.Context, stream *ours.Stream) error {
@@ -732,7 +711,7 @@ func BenchmarkStream(b *testing.B) {
 			<-done
 		})
 		b.Run(fmt.Sprintf("Writer/%d", size), func(b *testing.B) {
-			address := path(b)
+			address := ipctest.SocketPath(b)
 			r, err := udsipc.NewReader(func([]byte) error { return nil }, address)
 			if err != nil {
 				b.Fatal(err)
@@ -754,9 +733,9 @@ func BenchmarkStream(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			stop(b, w)
+			ipctest.Stop(b, w)
 			b.StopTimer()
-			stop(b, r)
+			ipctest.Stop(b, r)
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -64,14 +65,14 @@ func TestServer_Restarts_LoseNoCall(t *testing.T) {
 		})
 		for range restarts {
 			before := calls.Load()
-			until(t, "calls are answered", func() bool { return calls.Load() > before+20 || t.Failed() })
-			stop(t, s)
+			ipctest.Until(t, "calls are answered", func() bool { return calls.Load() > before+20 || t.Failed() })
+			ipctest.Stop(t, s)
 			s = p.serve(t, prepare)
 		}
 		cancel()
 		all.Wait()
-		stop(t, c)
-		stop(t, s)
+		ipctest.Stop(t, c)
+		ipctest.Stop(t, s)
 		count := 0
 		handled.Range(func(any, any) bool { count++; return true })
 		if int64(count) != calls.Load() || twice.Load() > 0 {
@@ -120,7 +121,7 @@ func TestStream_ServerStops_DeliversEverything(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		until(t, "it is open", func() bool { return s.ActiveCalls() == 1 })
+		ipctest.Until(t, "it is open", func() bool { return s.ActiveCalls() == 1 })
 		stopped := make(chan error, 1)
 		go func() { stopped <- s.Stop(t.Context()) }() // Ends with the stream.
 		if n := <-received; n != messages {
@@ -169,8 +170,8 @@ func TestStream_EndedInOrder_ReadsEOF(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stream.Close()
-		until(t, "the handler has been called", func() bool { return s.Metrics().Received > 0 && s.ActiveCalls() == 0 })
-		stop(t, s)
+		ipctest.Until(t, "the handler has been called", func() bool { return s.Metrics().Received > 0 && s.ActiveCalls() == 0 })
+		ipctest.Stop(t, s)
 		<-lost
 		for n := range messages {
 			if data, err := stream.Receive(); err != nil || string(data) != fmt.Sprint(n) {
@@ -219,7 +220,7 @@ func TestStream_Error_FollowsMessages(t *testing.T) {
 
 // TestServer_StopSilentClient_Ends the goodbye: it ends all the same, and what the client had sent is answered.
 func TestServer_StopSilentClient_Ends(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, nil)
 	conn, err := udsipc.Dial(t.Context(), address)
 	if err != nil {
@@ -229,7 +230,7 @@ func TestServer_StopSilentClient_Ends(t *testing.T) {
 	if err := conn.WriteMessage([]byte("\x01\x01\x00\x04echox")); err != nil {
 		t.Fatal(err)
 	}
-	stop(t, s)
+	ipctest.Stop(t, s)
 	var got []string
 	for data, err := range conn.Messages() {
 		if err != nil {
@@ -248,14 +249,14 @@ func TestServer_StopSilentClient_Ends(t *testing.T) {
 
 // TestServer_StaleGoodbyeReply_IsIgnored, which comes late, is not taken for the answer: what follows it is handled.
 func TestServer_StaleGoodbyeReply_IsIgnored(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	s := serve(t, address, nil)
 	conn, err := udsipc.Dial(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	until(t, "it is accepted", func() bool { return s.Metrics().Connections == 1 })
+	ipctest.Until(t, "it is accepted", func() bool { return s.Metrics().Connections == 1 })
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(t.Context()) }() // Ends with the answer.
 	question, err := conn.ReadMessage()

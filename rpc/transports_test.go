@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -19,13 +20,13 @@ type place struct {
 // overTransports runs a test over each way to connect.
 func overTransports(t *testing.T, test func(t *testing.T, p *place)) {
 	for name, p := range map[string]*place{
-		"unix":          {address: path(t)},
+		"unix":          {address: ipctest.SocketPath(t)},
 		"tcp":           {address: "tcp://127.0.0.1:0"},
-		"tls over unix": {address: path(t)},
+		"tls over unix": {address: ipctest.SocketPath(t)},
 		"tls over tcp":  {address: "tcp://127.0.0.1:0"},
 	} {
 		if name[:3] == "tls" {
-			p.server, p.client = testTLS(t)
+			p.server, p.client = ipctest.NewAuthority(t).Configs(t)
 		}
 		t.Run(name, func(t *testing.T) { test(t, p) })
 	}

@@ -9,13 +9,14 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/codec"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
 type sum struct{ A, B int }
 
 func TestCall_Typed_Decodes(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	sums, ints := codec.JSON[sum](), codec.JSON[int]()
 	serve(t, address, func(s *ours.Server) {
 		ours.Handle(s, "add", sums, ints, func(_ context.Context, q sum) (int, error) {
@@ -42,7 +43,7 @@ func TestCall_Typed_Decodes(t *testing.T) {
 
 // TestDocs_RPCVectors_Match is the vector of docs/PROTOCOL.md.
 func TestDocs_RPCVectors_Match(t *testing.T) {
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +74,10 @@ func TestDocs_RPCVectors_Match(t *testing.T) {
 
 // TestCall_AllocatesTwice twice: the call at the server, and the response at the client.
 func TestCall_AllocatesTwice(t *testing.T) {
-	if raceEnabled {
+	if ipctest.RaceEnabled {
 		t.Skip("the race detector allocates, and empties pools")
 	}
-	address := path(t)
+	address := ipctest.SocketPath(t)
 	serve(t, address, nil)
 	c := dial(t, address)
 	request := make([]byte, 128)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
@@ -42,10 +43,10 @@ type victim struct {
 
 func startVictim(t *testing.T) *victim {
 	large := 1 << 20
-	if raceEnabled {
+	if ipctest.RaceEnabled {
 		large = 64 << 10 // The race detector looks at each byte.
 	}
-	v := &victim{sockets: [2]string{path(t), path(t)}}
+	v := &victim{sockets: [2]string{ipctest.SocketPath(t), ipctest.SocketPath(t)}}
 	quiet := udsipc.WithReaderErrorCallback(func(error, string) {})
 	v.rpc = serve(t, v.sockets[0], func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, large), nil })
@@ -85,7 +86,7 @@ func startVictim(t *testing.T) *victim {
 	if err := v.duplex.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop(t, v.duplex) })
+	t.Cleanup(func() { ipctest.Stop(t, v.duplex) })
 	v.calls, v.streams = dial(t, v.sockets[0]), dial(t, v.sockets[0])
 	if v.echoes, err = duplex.NewClient(v.sockets[1]); err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func startVictim(t *testing.T) *victim {
 	if err := v.echoes.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop(t, v.echoes) })
+	t.Cleanup(func() { ipctest.Stop(t, v.echoes) })
 	return v
 }
 
@@ -224,7 +225,7 @@ func TestHostileConversations(t *testing.T) {
 		}
 		p99 := v.honest(t, func() {
 			var err error
-			made, err = runHostile(i, address, *hostileTime, func() {
+			made, err = runHostile(t, i, address, *hostileTime, func() {
 				now := used()
 				peak.heap, peak.live = max(peak.heap, now.heap), max(peak.live, now.live)
 				peak.goroutines, peak.descriptors = max(peak.goroutines, now.goroutines), max(peak.descriptors, now.descriptors)
@@ -247,7 +248,7 @@ func TestHostileConversations(t *testing.T) {
 		if n := int64(peak.heap - before.heap); n > 3*(2*128+128+64+512)<<20 { // Garbage, which the collector allows.
 			t.Errorf("%s: %d bytes", k.name, n)
 		}
-		until(t, "they are gone", func() bool {
+		ipctest.Until(t, "they are gone", func() bool {
 			return v.rpc.Metrics().Connections <= 2 && v.duplex.Metrics().Connections <= 1 && v.rpc.ActiveCalls() == 0
 		})
 	}

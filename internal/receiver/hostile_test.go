@@ -326,16 +326,9 @@ func runHostile(t *testing.T, path string, index int, k hostileKind, before usag
 	}
 }
 
-// TestReader_OutOfDescriptors_Recovers: a reader that cannot accept waits, and goes on within a second of the moment at
-// which it can again, without a busy loop.
-func TestReader_OutOfDescriptors_Recovers(t *testing.T) {
-	service := ipctest.StartService(t, ipctest.Process(t, "few descriptors"))
-	service.Says("done")
-	service.Ends()
-}
-
-func init() {
-	ipctest.Roles["few descriptors"] = func() error {
+// withFewDescriptors returns a role that runs in a folder of its own and has 40 descriptors at most.
+func withFewDescriptors(run func(folder string) error) func() error {
+	return func() error {
 		folder, err := os.MkdirTemp("", "udsipc")
 		if err != nil {
 			return err
@@ -345,6 +338,20 @@ func init() {
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 			return err
 		}
+		return run(folder)
+	}
+}
+
+// TestReader_OutOfDescriptors_Recovers: a reader that cannot accept waits, and goes on within a second of the moment at
+// which it can again, without a busy loop.
+func TestReader_OutOfDescriptors_Recovers(t *testing.T) {
+	service := ipctest.StartService(t, ipctest.Process(t, "few descriptors"))
+	service.Says("done")
+	service.Ends()
+}
+
+func init() {
+	ipctest.Roles["few descriptors"] = withFewDescriptors(func(folder string) error {
 		got := make(chan string, 100)
 		r, err := udsipc.NewReader(func(data []byte) error { got <- string(data); return nil }, folder+"/s", udsipc.WithMaxAcceptErrors(0))
 		if err != nil {
@@ -370,7 +377,7 @@ func init() {
 		}
 		fmt.Println("done")
 		return nil
-	}
+	})
 }
 
 // TestReader_StopOutOfDescriptors_ServesBacklog: who waits in the backlog is served, with the descriptors of those that end.
@@ -381,16 +388,7 @@ func TestReader_StopOutOfDescriptors_ServesBacklog(t *testing.T) {
 }
 
 func init() {
-	ipctest.Roles["stop with few descriptors"] = func() error {
-		folder, err := os.MkdirTemp("", "udsipc")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(folder)
-		limit := syscall.Rlimit{Cur: 40, Max: 40}
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-			return err
-		}
+	ipctest.Roles["stop with few descriptors"] = withFewDescriptors(func(folder string) error {
 		path := folder + "/s"
 		var got atomic.Int64
 		r, err := udsipc.NewReader(func([]byte) error { got.Add(1); return nil }, path)
@@ -425,7 +423,7 @@ func init() {
 		}
 		fmt.Println("done")
 		return nil
-	}
+	})
 }
 
 // TestReader_StartOutOfDescriptors_LeavesNothing, with none left to with enough: a Start that fails says why, leaves nothing, and may be repeated.
