@@ -32,7 +32,7 @@ var imports = map[string]string{
 	"internal/sender":    "internal/errdefs internal/queue internal/wire internal/transport",
 	"internal/receiver": "internal/errdefs internal/wire internal/transport internal/socket internal/systemd " +
 		"internal/peercred",
-	"/": "internal/errdefs internal/buffers internal/wire internal/queue internal/socket internal/peercred " +
+	"/": "internal/errdefs internal/wire internal/queue internal/socket internal/peercred " +
 		"internal/transport internal/systemd internal/sender internal/receiver internal/seam",
 	"internal/seam": "",
 	"codec":         "/",
