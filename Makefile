@@ -34,7 +34,7 @@ soak:
 
 # Do the tests of a package notice that it was broken somewhere? Further flags are ARGS.
 SEED ?= 1
-PACKAGE ?= ./codec
+PACKAGE ?= ./internal/wire ./internal/queue ./internal/transport ./internal/sender ./internal/receiver
 mutate:
 	go run ./internal/mutate -seed $(SEED) $(ARGS) $(PACKAGE)
 
