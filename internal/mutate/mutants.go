@@ -151,8 +151,10 @@ func (f *finder) assignment(n *ast.AssignStmt) {
 		return
 	}
 	f.remove(n, "")
-	for i := 0; i < len(n.Lhs) && len(n.Lhs) > 1; i++ {
-		f.replace(n.Lhs[i].Pos(), n.Lhs[i].End(), "_")
+	for _, left := range n.Lhs {
+		if name, ok := left.(*ast.Ident); len(n.Lhs) > 1 && !(ok && name.Name == "_") {
+			f.replace(left.Pos(), left.End(), "_")
+		}
 	}
 }
 

@@ -4,17 +4,11 @@ package transport_test
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"net"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -25,61 +19,12 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A vector is one of testdata/frames.json, which says what the fields mean.
-type vector struct {
-	Name     string
-	Limit    uint64
-	Bytes    string
-	Messages []string
-	End      string
-}
-
 // vectorEnds are the ends of a vector.
 var vectorEnds = map[string]error{
 	"whole":      nil,
 	"incomplete": io.ErrUnexpectedEOF,
 	"prefix":     udsipc.ErrInvalidLengthPrefix,
 	"size":       udsipc.ErrMessageTooLarge,
-}
-
-func vectors(tb testing.TB) []vector {
-	tb.Helper()
-	text, err := os.ReadFile("../../testdata/frames.json")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var file struct{ Vectors []vector }
-	if err := json.Unmarshal(text, &file); err != nil {
-		tb.Fatal(err)
-	}
-	for i := range file.Vectors {
-		if file.Vectors[i].Limit == 0 {
-			file.Vectors[i].Limit = 10 << 20
-		}
-	}
-	return file.Vectors
-}
-
-// expand returns the bytes that a vector's hexadecimal stands for.
-func expand(tb testing.TB, text string) []byte {
-	tb.Helper()
-	var b []byte
-	for part := range strings.FieldsSeq(text) {
-		digits, times, repeated := strings.Cut(part, "*")
-		n := 1
-		if repeated {
-			var err error
-			if n, err = strconv.Atoi(times); err != nil {
-				tb.Fatal(err)
-			}
-		}
-		piece, err := hex.DecodeString(digits)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		b = append(b, bytes.Repeat(piece, n)...)
-	}
-	return b
 }
 
 // referenceDecode is the protocol as plainly as it can be written.
@@ -183,12 +128,12 @@ func checkDecode(tb testing.TB, limit uint64, bufSize uint32, pieces [][]byte, w
 }
 
 func TestFrames_Vectors_DecodeAsDocumented(t *testing.T) {
-	for _, v := range vectors(t) {
+	for _, v := range ipctest.FrameVectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
-			b := expand(t, v.Bytes)
+			b := ipctest.Expand(t, v.Bytes)
 			var want [][]byte
 			for _, message := range v.Messages {
-				want = append(want, expand(t, message))
+				want = append(want, ipctest.Expand(t, message))
 			}
 			wantErr, known := vectorEnds[v.End]
 			if !known {
@@ -201,81 +146,6 @@ func TestFrames_Vectors_DecodeAsDocumented(t *testing.T) {
 				checkDecode(t, v.Limit, 4096, split(b, size), want, wantErr)
 			}
 		})
-	}
-}
-
-// TestFrames_Vectors_EncodeInShortestForm encodes the messages of the vectors that are in order, in the
-// shortest form.
-func TestFrames_Vectors_EncodeInShortestForm(t *testing.T) {
-	for _, v := range vectors(t) {
-		if v.End != "whole" || strings.HasPrefix(v.Name, "prefix") {
-			continue
-		}
-		var got []byte
-		for _, message := range v.Messages {
-			got = wire.AppendFrame(got, expand(t, message))
-		}
-		if want := expand(t, v.Bytes); !bytes.Equal(got, want) {
-			t.Errorf("%s: wrote %.40x, want %.40x", v.Name, got, want)
-		}
-	}
-}
-
-// aroundPowers are the numbers around every power of 128 up to the limit.
-func aroundPowers(limit uint64) []uint64 {
-	numbers := []uint64{0, 1, 2}
-	for shift := 7; shift < 64; shift += 7 {
-		for n := uint64(1)<<shift - 2; n <= 1<<shift+2; n++ {
-			numbers = append(numbers, n)
-		}
-	}
-	numbers = append(numbers, math.MaxInt64, math.MaxInt64+1, math.MaxUint64-1, math.MaxUint64)
-	return slices.DeleteFunc(numbers, func(n uint64) bool { return n > limit })
-}
-
-func TestFrames_LengthPrefix_ParsesAroundBoundaries(t *testing.T) {
-	for _, n := range aroundPowers(math.MaxUint64) {
-		prefix := binary.AppendUvarint(nil, n)
-		if got := wire.FrameSize(int(n)) - int(n); n <= math.MaxInt && got != len(prefix) {
-			t.Errorf("a prefix of %d has %d bytes, want %d", n, got, len(prefix))
-		}
-		for tail := range 3 {
-			b := append(slices.Clip(prefix), bytes.Repeat([]byte{0xff}, tail)...)
-			if got, size, err := wire.ParsePrefix(b); got != n || size != len(prefix) || err != nil {
-				t.Errorf("%x is %d of %d bytes, %v, want %d of %d", b, got, size, err, n, len(prefix))
-			}
-		}
-		for cut := range prefix {
-			if _, size, err := wire.ParsePrefix(prefix[:cut]); size != 0 || err != nil {
-				t.Errorf("%d of the %d bytes of %d: size %d, %v, want 0 and none", cut, len(prefix), n, size, err)
-			}
-		}
-	}
-}
-
-func TestFrames_SizesAroundBoundaries_RoundTrip(t *testing.T) {
-	zeros := make([]byte, 1<<21+2)
-	for _, n := range aroundPowers(uint64(len(zeros))) {
-		frame := wire.AppendFrame(nil, zeros[:n])
-		if got := wire.FrameSize(int(n)); got != len(frame) {
-			t.Fatalf("FrameSize(%d) = %d, want %d", n, got, len(frame))
-		}
-		b := append(frame[:len(frame):len(frame)], frame...)
-		header := len(frame) - int(n)
-		for _, test := range []struct{ bytes, count, end int }{
-			{0, 0, 0},
-			{header - 1, 0, 0},
-			{len(frame) - 1, 0, 0},
-			{len(frame), 1, len(frame)},
-			{len(frame) + header - 1, 1, len(frame)},
-			{2*len(frame) - 1, 1, len(frame)},
-			{2 * len(frame), 2, 2 * len(frame)},
-		} {
-			if count, end := wire.WholeFrames(b[:test.bytes]); count != test.count || end != test.end {
-				t.Errorf("%d bytes of two frames of %d: %d whole to %d, want %d to %d",
-					test.bytes, len(frame), count, end, test.count, test.end)
-			}
-		}
 	}
 }
 
@@ -342,13 +212,13 @@ func TestFrames_SplitOverSockets_DecodeTheSame(t *testing.T) {
 			tb.Errorf("pieces of %v: got %d messages %.60q, want %d %.60q", sizes, len(got), got, len(want), want)
 		}
 	}
-	for _, v := range vectors(t) {
+	for _, v := range ipctest.FrameVectors(t) {
 		if v.End == "size" {
 			continue // The kernel refuses what is written after that.
 		}
 		t.Run(v.Name, func(t *testing.T) {
 			for _, size := range []int{1, 2, 511, 512, 513, 1 << 20} {
-				if b := expand(t, v.Bytes); len(b)/size < 1000 {
+				if b := ipctest.Expand(t, v.Bytes); len(b)/size < 1000 {
 					check(t, b, size)
 				}
 			}
@@ -386,9 +256,9 @@ func sendPieces(conn *net.UnixConn, pieces [][]byte) error {
 // FuzzDecode cuts any bytes into any pieces: what comes out is what the reference says.
 func FuzzDecode(f *testing.F) {
 	// Each vector, whole and byte by byte, with its own limit.
-	for _, v := range vectors(f) {
-		f.Add(expand(f, v.Bytes), []byte{}, uint32(v.Limit), uint8(0))
-		f.Add(expand(f, v.Bytes), []byte{0}, uint32(v.Limit), uint8(3))
+	for _, v := range ipctest.FrameVectors(f) {
+		f.Add(ipctest.Expand(f, v.Bytes), []byte{}, uint32(v.Limit), uint8(0))
+		f.Add(ipctest.Expand(f, v.Bytes), []byte{0}, uint32(v.Limit), uint8(3))
 	}
 	// A frame larger than the read buffer, then small ones, in pieces of changing sizes.
 	f.Add(ipctest.Frames(strings.Repeat("x", 2000), "", "y"), []byte{200, 0, 90, 3}, uint32(4000), uint8(0))
