@@ -135,24 +135,24 @@ var _ = map[bool]struct{}{
 		OpHandOver == errdefs.OpHandOver: {},
 }
 
-// opWords are the second argument of an ErrorCallback.
+// opWords has the second argument of an ErrorCallback.
 var opWords = map[string]string{
 	OpListen:        "failed to listen",
 	OpAccept:        "failed to accept a connection",
 	OpRead:          "failed to read a message",
-	OpHandle:        "handler failed to process a message",
+	OpHandle:        "failed to handle a message",
 	OpDial:          "failed to connect",
-	OpAuthorize:     "peer refused",
-	OpHandshake:     "failed to agree on TLS",
+	OpAuthorize:     "failed to authorize the peer",
+	OpHandshake:     "TLS handshake failed",
 	OpOpenSession:   "failed to open an acknowledged session",
-	OpWrite:         "write failure",
-	OpQueue:         "queue could not keep a message",
+	OpWrite:         "failed to write",
+	OpQueue:         "failed to queue a message",
 	OpFlush:         "failed to flush",
 	OpStop:          "failed to stop cleanly",
-	OpActivate:      "failed to take a socket from systemd",
-	OpWaitConnected: "no connection",
-	OpNotify:        "failed to tell systemd",
-	OpWatchdog:      "the watchdog is not told that the Reader lives",
+	OpActivate:      "failed to use a socket from systemd",
+	OpWaitConnected: "failed to wait for a connection",
+	OpNotify:        "failed to notify systemd",
+	OpWatchdog:      "keep-alive pings are stopped",
 	OpHandOver:      "failed to hand over to the next process",
 }
 
@@ -197,10 +197,10 @@ func (e *PossibleLossError) Error() string { return (*errdefs.PossibleLoss)(e).E
 // Unwrap returns ErrConnectionClosed and the cause.
 func (e *PossibleLossError) Unwrap() []error { return (*errdefs.PossibleLoss)(e).Unwrap() }
 
-// An ErrorCallback is called for each error that no caller receives. err is an *OpError; context
+// An ErrorCallback is called for each error that no caller receives. err is an *OpError; op
 // describes its Op. It runs on the goroutine that met the error: return quickly. It may call Stop
 // with a deadline.
-type ErrorCallback func(err error, context string)
+type ErrorCallback func(err error, op string)
 
 // report calls the callback, if there is one, with an OpError.
 func (report ErrorCallback) report(op, addr string, err error) {

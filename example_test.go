@@ -111,8 +111,8 @@ func ExampleReader_Done() {
 	reader, err := udsipc.NewDeliveryReader(func(ctx context.Context, d *udsipc.Delivery) error {
 		log.Printf("message %d of %v: %s", d.Seq, d.Peer, d.Data)
 		return nil
-	}, "@udsipc-example-done", udsipc.WithReaderErrorCallback(func(err error, context string) {
-		log.Printf("%s: %v", context, err)
+	}, "@udsipc-example-done", udsipc.WithReaderErrorCallback(func(err error, op string) {
+		log.Printf("%s: %v", op, err)
 	}))
 	if err != nil {
 		log.Fatal(err)

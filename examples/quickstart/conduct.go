@@ -49,12 +49,12 @@ func conduct(ctx context.Context, source string, out io.Writer) error {
 	if r.executable, err = os.Executable(); err != nil {
 		return err
 	}
-	folder, err := os.MkdirTemp("", "quickstart")
+	dir, err := os.MkdirTemp("", "quickstart")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
-	r.socket = filepath.Join(folder, "collector.sock")
+	defer os.RemoveAll(dir)
+	r.socket = filepath.Join(dir, "collector.sock")
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // Ends every process that is left.

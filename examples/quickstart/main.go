@@ -3,7 +3,7 @@
 // Quickstart streams every line of real text from several writer processes to one collector process,
 // restarts the collector on the way, and checks that every line arrived once and in order.
 //
-//	go run ./examples/quickstart [FILE or FOLDER]
+//	go run ./examples/quickstart [FILE or DIRECTORY]
 //
 // Without an argument it takes the source tree of the Go toolchain. It ends with a table, and with a
 // status other than 0 if anything is wrong.
@@ -30,7 +30,7 @@ const (
 )
 
 func main() {
-	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: quickstart [FILE or FOLDER]") }
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: quickstart [FILE or DIRECTORY]") }
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()

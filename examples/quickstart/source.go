@@ -22,12 +22,12 @@ import (
 func defaultSource() (string, error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
-		return "", fmt.Errorf("looking for the Go toolchain's source tree: %w; name a file or a folder instead", err)
+		return "", fmt.Errorf("looking for the Go toolchain's source tree: %w; name a file or a directory instead", err)
 	}
 	return filepath.Join(strings.TrimSpace(string(root)), "src"), nil
 }
 
-// sourceFiles returns the regular files of a folder, or the file itself, in a fixed order, and how
+// sourceFiles returns the regular files of a directory, or the file itself, in a fixed order, and how
 // many bytes they have.
 func sourceFiles(source string) (files []string, bytes int64, err error) {
 	err = filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {

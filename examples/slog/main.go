@@ -78,12 +78,12 @@ func logTo(socket string) (err error) {
 
 // demonstrate is logTo with a collector that prints what arrives.
 func demonstrate(out io.Writer) error {
-	folder, err := os.MkdirTemp("", "slog")
+	dir, err := os.MkdirTemp("", "slog")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
-	socket := filepath.Join(folder, "log.sock")
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "log.sock")
 	r, err := udsipc.NewReader(func(data []byte) error {
 		_, err := fmt.Fprintf(out, "%s\n", data)
 		return err

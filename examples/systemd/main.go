@@ -40,8 +40,8 @@ func run(signals <-chan os.Signal, address string, out io.Writer) error {
 			return err
 		}
 		return lines.Flush()
-	}, address, udsipc.WithSystemdName("collector"), udsipc.WithReaderErrorCallback(func(err error, context string) {
-		log.Printf("%s: %v", context, err)
+	}, address, udsipc.WithSystemdName("collector"), udsipc.WithReaderErrorCallback(func(err error, op string) {
+		log.Printf("%s: %v", op, err)
 	}))
 	if err != nil {
 		return err

@@ -18,10 +18,9 @@ type Reported struct {
 	Events chan error
 }
 
-func (r *Reported) Callback(err error, context string) {
-	var op *udsipc.OpError
-	if !errors.As(err, &op) || context == "" {
-		err = fmt.Errorf("not an OpError with a context: %w (%q)", err, context)
+func (r *Reported) Callback(err error, op string) {
+	if !errors.As(err, new(*udsipc.OpError)) || op == "" {
+		err = fmt.Errorf("not an OpError with an operation: %w (%q)", err, op)
 	}
 	r.mu.Lock()
 	r.errs = append(r.errs, err)

@@ -27,21 +27,21 @@ func ReadFile(tb testing.TB, name string) []byte {
 	return text
 }
 
-// Root returns the module's folder, which is above that of the package under test.
+// Root returns the module's directory, which is above that of the package under test.
 func Root(tb testing.TB) string {
 	tb.Helper()
-	folder, err := os.Getwd()
+	dir, err := os.Getwd()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for !exists(filepath.Join(folder, "go.mod")) {
-		above := filepath.Dir(folder)
-		if above == folder {
-			tb.Fatal("the tests do not run in a folder of the module")
+	for !exists(filepath.Join(dir, "go.mod")) {
+		above := filepath.Dir(dir)
+		if above == dir {
+			tb.Fatal("the tests do not run in a directory of the module")
 		}
-		folder = above
+		dir = above
 	}
-	return folder
+	return dir
 }
 
 func exists(name string) bool {

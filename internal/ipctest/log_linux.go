@@ -72,7 +72,7 @@ func (l servedLog) Numbers(tb testing.TB, count uint64) (repeats int) {
 
 func NewServedLog(tb testing.TB) servedLog {
 	tb.Helper()
-	return servedLog{filepath.Join(OpenFolder(tb), "log")}
+	return servedLog{filepath.Join(OpenDir(tb), "log")}
 }
 
 // A torrent is a Writer at full speed.

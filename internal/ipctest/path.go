@@ -102,25 +102,25 @@ func MustListen(tb testing.TB, address string) net.Listener {
 	return l
 }
 
-// OpenFolder returns a folder that every user may enter.
-func OpenFolder(tb testing.TB) string {
+// OpenDir returns a directory that every user may enter.
+func OpenDir(tb testing.TB) string {
 	tb.Helper()
-	folder, err := os.MkdirTemp("", "udsipc")
+	dir, err := os.MkdirTemp("", "udsipc")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { os.RemoveAll(folder) })
-	if err := os.Chmod(folder, 0o755); err != nil {
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	return folder
+	return dir
 }
 
-func CheckEmpty(tb testing.TB, folder string) {
+func CheckEmpty(tb testing.TB, dir string) {
 	tb.Helper()
-	entries, err := os.ReadDir(folder)
+	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) > 0 {
-		tb.Errorf("the folder has %v, %v, want nothing", entries, err)
+		tb.Errorf("the directory has %v, %v, want nothing", entries, err)
 	}
 }
 

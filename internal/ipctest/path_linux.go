@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// AsNobody starts a process of another user, which may enter the folder, and returns what it says.
-func AsNobody(tb testing.TB, folder, role string, environment ...string) (cmd *exec.Cmd, output *bufio.Scanner) {
+// AsNobody starts a process of another user, which may enter the directory, and returns what it says.
+func AsNobody(tb testing.TB, dir, role string, environment ...string) (cmd *exec.Cmd, output *bufio.Scanner) {
 	tb.Helper()
 	AsRoot(tb)
 	cmd = Process(tb, role, environment...)
@@ -21,7 +21,7 @@ func AsNobody(tb testing.TB, folder, role string, environment ...string) (cmd *e
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cmd.Path = filepath.Join(folder, "binary")
+	cmd.Path = filepath.Join(dir, "binary")
 	if err := os.WriteFile(cmd.Path, self, 0o755); err != nil && !errors.Is(err, syscall.ETXTBSY) {
 		tb.Fatal(err)
 	}

@@ -23,7 +23,7 @@ type mutant struct {
 	test                 string   // A test of the file's own package notices it.
 }
 
-// root is the folder of the module.
+// root is the directory of the module.
 const root = "../.."
 
 var mutants = []mutant{

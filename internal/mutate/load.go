@@ -25,7 +25,7 @@ import (
 // A pkg is a package as this platform builds it, without its tests.
 type pkg struct {
 	path, dir string
-	module    string // The folder of go.mod.
+	module    string // The directory of go.mod.
 	tests     []string
 	set       *token.FileSet
 	names     []string // Of the files, whole.
@@ -151,7 +151,7 @@ func (p *pkg) check(m mutant) error {
 }
 
 // overlay returns what go build reads instead of the tree's files: the mutant, and no test file that is not wanted.
-func (p *pkg) overlay(m *mutant, tests, folder string) (name string, err error) {
+func (p *pkg) overlay(m *mutant, tests, dir string) (name string, err error) {
 	replace := map[string]string{}
 	for _, test := range p.tests {
 		if !matches(tests, test) {
@@ -159,7 +159,7 @@ func (p *pkg) overlay(m *mutant, tests, folder string) (name string, err error) 
 		}
 	}
 	if m != nil {
-		changed := filepath.Join(folder, strings.ReplaceAll(m.name, "/", "_"))
+		changed := filepath.Join(dir, strings.ReplaceAll(m.name, "/", "_"))
 		if err := os.WriteFile(changed, m.apply(p.texts[m.path]), 0o600); err != nil {
 			return "", err
 		}
@@ -169,6 +169,6 @@ func (p *pkg) overlay(m *mutant, tests, folder string) (name string, err error) 
 	if err != nil {
 		return "", err
 	}
-	name = filepath.Join(folder, "overlay.json")
+	name = filepath.Join(dir, "overlay.json")
 	return name, os.WriteFile(name, text, 0o600)
 }

@@ -27,18 +27,18 @@ const (
 
 // A runner tries mutants of one package.
 type runner struct {
-	ctx    context.Context
-	p      *pkg
-	o      options
-	folder string // For what is compiled.
+	ctx context.Context
+	p   *pkg
+	o   options
+	dir string // For what is compiled.
 }
 
 func newRunner(ctx context.Context, p *pkg, o options) (*runner, error) {
-	folder, err := os.MkdirTemp("", "mu") // Short: the paths of the tests' sockets are bounded.
-	return &runner{ctx: ctx, p: p, o: o, folder: folder}, err
+	dir, err := os.MkdirTemp("", "mu") // Short: the paths of the tests' sockets are bounded.
+	return &runner{ctx: ctx, p: p, o: o, dir: dir}, err
 }
 
-func (r *runner) close() { os.RemoveAll(r.folder) }
+func (r *runner) close() { os.RemoveAll(r.dir) }
 
 // An outcome is what became of a mutant.
 type outcome struct {
@@ -76,16 +76,16 @@ func (r *runner) baseline() error {
 
 // try compiles the tests with a mutant, or with none, and runs them.
 func (r *runner) try(m *mutant, name string) (outcome, error) {
-	folder := filepath.Join(r.folder, name)
-	defer os.RemoveAll(folder)
-	if err := os.MkdirAll(filepath.Join(folder, "t"), 0o700); err != nil {
+	dir := filepath.Join(r.dir, name)
+	defer os.RemoveAll(dir)
+	if err := os.MkdirAll(filepath.Join(dir, "t"), 0o700); err != nil {
 		return outcome{}, err
 	}
-	overlay, err := r.p.overlay(m, r.o.tests, folder)
+	overlay, err := r.p.overlay(m, r.o.tests, dir)
 	if err != nil {
 		return outcome{}, err
 	}
-	binary := filepath.Join(folder, "b")
+	binary := filepath.Join(dir, "b")
 	output, err := r.command(compileTime, nil, "go", "test", "-c", "-p", "1", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, r.p.path)
 	if err != nil {
 		return outcome{by: string(output)}, r.ctx.Err()
@@ -96,7 +96,7 @@ func (r *runner) try(m *mutant, name string) (outcome, error) {
 	// The shell bounds the memory, where it can, and becomes the test.
 	script := "ulimit -v " + strconv.Itoa(r.o.memory<<10) + ` 2>/dev/null; exec "$0" "$@"`
 	began := time.Now()
-	output, err = r.command(r.o.timeout, []string{"TMPDIR=" + filepath.Join(folder, "t")}, "sh", "-c", script,
+	output, err = r.command(r.o.timeout, []string{"TMPDIR=" + filepath.Join(dir, "t")}, "sh", "-c", script,
 		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short), "-test.run="+r.o.run, "-test.timeout="+(2*r.o.timeout).String())
 	if r.ctx.Err() != nil {
 		return outcome{}, r.ctx.Err()
@@ -104,7 +104,7 @@ func (r *runner) try(m *mutant, name string) (outcome, error) {
 	return outcome{compiled: true, noticed: err != nil, by: reason(output, err), took: time.Since(began)}, nil
 }
 
-// command runs a command in the package's folder for no longer than this. What it started ends with it.
+// command runs a command in the package's directory for no longer than this. What it started ends with it.
 func (r *runner) command(limit time.Duration, env []string, name string, arguments ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()

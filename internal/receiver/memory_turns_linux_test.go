@@ -36,7 +36,7 @@ func init() {
 
 // TestReadMemory_OtherUserStalls_DoesNotBlock: another user's connections that stall do not hold up a message of this one's.
 func TestReadMemory_OtherUserStalls_DoesNotBlock(t *testing.T) {
-	folder := ipctest.OpenFolder(t)
+	folder := ipctest.OpenDir(t)
 	path := filepath.Join(folder, "s")
 	var got atomic.Int64
 	r := ipctest.StartReader(t, func([]byte) error { got.Add(1); return nil }, path, udsipc.WithSocketMode(0o666),

@@ -65,7 +65,7 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 		"authorizer, not all of several": {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllOf(udsipc.SameUser(), udsipc.AllowGIDs(4242)))}, "sent away, 1 bytes read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			folder := ipctest.OpenFolder(t)
+			folder := ipctest.OpenDir(t)
 			path := filepath.Join(folder, "s")
 			errs := ipctest.Collect()
 			got := make(chan string, 1)
@@ -98,7 +98,7 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 	t.Parallel()
 	ipctest.AsRoot(t)
-	folder := ipctest.OpenFolder(t)
+	folder := ipctest.OpenDir(t)
 	if err := os.Chmod(folder, 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 // TestSession_SameIDOtherUser_IsSeparateWriter: a writer of another user with the same name is another writer.
 func TestSession_SameIDOtherUser_IsSeparateWriter(t *testing.T) {
 	ipctest.AsRoot(t)
-	folder := ipctest.OpenFolder(t)
+	folder := ipctest.OpenDir(t)
 	path := filepath.Join(folder, "s")
 	var once sync.Once
 	arrived := make(chan struct{})

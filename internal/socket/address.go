@@ -66,12 +66,12 @@ func (a Address) Hash() uint64 {
 
 // split returns the directory of the socket file, and its name there. ".." stays: behind a symbolic link it leads
 // elsewhere than the text says (path_resolution(7)).
-func (a Address) split() (folder, name string) {
-	folder, name = filepath.Split(a.name)
-	if folder == "" {
-		folder = "."
+func (a Address) split() (dir, name string) {
+	dir, name = filepath.Split(a.name)
+	if dir == "" {
+		dir = "."
 	}
-	return folder, name
+	return dir, name
 }
 
 // maxSocketPath is the longest path of a Unix socket: sun_path less the final NUL; unix(7) on Linux,
@@ -110,7 +110,7 @@ func Parse(text string) (Address, error) {
 	case len(path) > maxSocketPath():
 		return Address{}, invalidAddress(text, fmt.Sprintf("the path has %d bytes, the limit is %d", len(path), maxSocketPath()))
 	case strings.HasSuffix(path, "/"):
-		return Address{}, invalidAddress(text, "it names a folder; append the socket's name")
+		return Address{}, invalidAddress(text, "it names a directory; append the socket's name")
 	}
 	return Address{network: networkUnix, name: path}, nil
 }

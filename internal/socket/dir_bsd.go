@@ -15,8 +15,8 @@ import (
 )
 
 // checkPath refuses a directory if a user who is not trusted can replace what lies on the way to it.
-func checkPath(folder string) (fs.FileInfo, error) {
-	folder, err := fromRoot(folder)
+func checkPath(dir string) (fs.FileInfo, error) {
+	dir, err := fromRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func checkPath(folder string) (fs.FileInfo, error) {
 	if err := trust.checkDirectory("/", root); err != nil {
 		return nil, err
 	}
-	rest := strings.Split(folder, "/")
+	rest := strings.Split(dir, "/")
 	at, found, links := "/", root, 0
 	for len(rest) > 0 {
 		name := rest[0]

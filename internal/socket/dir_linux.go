@@ -30,7 +30,7 @@ type directory struct {
 	path   string // As it was found, without symbolic links.
 }
 
-// An entry is something in a folder, which stays what it is when its name is given to something else.
+// An entry is something in a directory, which stays what it is when its name is given to something else.
 type entry struct {
 	file *os.File
 	info fs.FileInfo

@@ -10,7 +10,7 @@ import (
 )
 
 // checkPath is for systems whose directories have no modes.
-func checkPath(folder string) (fs.FileInfo, error) { return os.Stat(folder) }
+func checkPath(dir string) (fs.FileInfo, error) { return os.Stat(dir) }
 
 // ownerOf is not known.
 func ownerOf(fs.FileInfo) int { return os.Geteuid() }

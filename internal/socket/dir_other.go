@@ -24,7 +24,7 @@ type directory struct {
 	path   string
 }
 
-// An entry is something in a folder, as it was found.
+// An entry is something in a directory, as it was found.
 type entry struct {
 	directory *directory
 	name      string

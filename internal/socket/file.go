@@ -19,7 +19,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A File is a socket that this process has made, or inherited, in folder.
+// A File is a socket that this process has made, or inherited, in directory.
 type File struct {
 	directory *directory
 	name      string
@@ -60,28 +60,28 @@ func Listen(spec Spec) (net.Listener, *File, error) {
 // its owner is still to change.
 func listenFile(spec Spec) (net.Listener, *File, error) {
 	where, name := spec.Address.split()
-	folder, err := openDirectory(where, true)
+	dir, err := openDirectory(where, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	listener, made, err := listenIn(folder, name, spec)
+	listener, made, err := listenIn(dir, name, spec)
 	if err != nil {
-		folder.close()
+		dir.close()
 		return nil, nil, err
 	}
-	return listener, &File{directory: folder, name: name, entry: made}, nil
+	return listener, &File{directory: dir, name: name, entry: made}, nil
 }
 
-// listenIn makes the socket file in folder. It is bound by its path, which is the name that peers and tools
-// see; all else that is done to it is done in folder.
-func listenIn(folder *directory, name string, spec Spec) (net.Listener, *entry, error) {
+// listenIn makes the socket file in directory. It is bound by its path, which is the name that peers and tools
+// see; all else that is done to it is done in directory.
+func listenIn(dir *directory, name string, spec Spec) (net.Listener, *entry, error) {
 	path := spec.Address.name
-	unlock, err := folder.lock(name)
+	unlock, err := dir.lock(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer unlock()
-	if err := removeStale(folder, name, path); err != nil {
+	if err := removeStale(dir, name, path); err != nil {
 		return nil, nil, err
 	}
 	mode := spec.Mode
@@ -101,7 +101,7 @@ func listenIn(folder *directory, name string, spec Spec) (net.Listener, *entry, 
 	if unix, ok := listener.(*net.UnixListener); ok {
 		unix.SetUnlinkOnClose(false) // It would remove whatever lies at the path by then.
 	}
-	made, err := finishNew(folder, name, spec)
+	made, err := finishNew(dir, name, spec)
 	if err != nil {
 		return nil, nil, errdefs.First(err, listener.Close())
 	}
@@ -109,13 +109,13 @@ func listenIn(folder *directory, name string, spec Spec) (net.Listener, *entry, 
 }
 
 // finishNew finishes the socket that was just bound, or removes it.
-func finishNew(folder *directory, name string, spec Spec) (*entry, error) {
-	bound, err := folder.find(name)
+func finishNew(dir *directory, name string, spec Spec) (*entry, error) {
+	bound, err := dir.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errdefs.ErrSocketInUse, spec.Address.name, err)
 	}
 	if err != nil {
-		return nil, errdefs.First(err, folder.remove(name))
+		return nil, errdefs.First(err, dir.remove(name))
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()
@@ -123,7 +123,7 @@ func finishNew(folder *directory, name string, spec Spec) (*entry, error) {
 	}
 	if err := setOwnerAndMode(bound, spec); err != nil {
 		bound.close()
-		return nil, errdefs.First(err, folder.remove(name))
+		return nil, errdefs.First(err, dir.remove(name))
 	}
 	return bound, nil
 }
@@ -174,22 +174,22 @@ func (f *File) Identity() Identity {
 // Find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
 func (f Identity) Find(spec Spec) (*File, error) {
 	where, name := spec.Address.split()
-	folder, err := openDirectory(where, false)
+	dir, err := openDirectory(where, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	bound, err := folder.find(name)
+	bound, err := dir.find(name)
 	if err != nil {
-		folder.close()
+		dir.close()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // It is gone.
 		}
 		return nil, err
 	}
-	file := &File{directory: folder, name: name, entry: bound}
+	file := &File{directory: dir, name: name, entry: bound}
 	if f == (Identity{}) || file.Identity() != f || bound.info.Mode().Type() != fs.ModeSocket {
 		file.Close()
 		return nil, nil // Whoever connects comes to somebody else now.

@@ -18,9 +18,9 @@ import (
 )
 
 // removeStale makes way at path: nothing may lie there but a socket on which nobody listens. It is called
-// under the folder's lock.
-func removeStale(folder *directory, name, path string) error {
-	found, err := folder.find(name)
+// under the directory's lock.
+func removeStale(dir *directory, name, path string) error {
+	found, err := dir.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -43,7 +43,7 @@ func removeStale(folder *directory, name, path string) error {
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", errdefs.ErrSocketInUse, path, err)
 	}
-	removed, err := folder.removeSame(name, found)
+	removed, err := dir.removeSame(name, found)
 	if err == nil && !removed {
 		err = fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.ErrSocketInUse, path)
 	}

@@ -24,7 +24,7 @@ const (
 
 // limitMode gives a socket that is not bound yet the mode that its file will have, less the umask: bind
 // takes it from the socket's own inode (Linux, unix_bind_bsd; FreeBSD, unix(4)). Darwin refuses; there
-// the mode is set after bind alone, and the folder's permissions have to protect until then.
+// the mode is set after bind alone, and the directory's permissions have to protect until then.
 func limitMode(fd uintptr, mode fs.FileMode) {
 	_ = syscall.Fchmod(int(fd), uint32(mode.Perm()))
 }

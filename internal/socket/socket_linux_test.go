@@ -153,7 +153,7 @@ func startTwice(path string) error {
 // stickyFolder returns a directory like /tmp, and one in which a binary for another user may lie.
 func stickyFolder(tb testing.TB) (folder, base string) {
 	tb.Helper()
-	base = ipctest.OpenFolder(tb)
+	base = ipctest.OpenDir(tb)
 	folder = filepath.Join(base, "tmp")
 	makeFolder(tb, folder, 0o777|os.ModeSticky, 0, 0)
 	return folder, base
@@ -329,7 +329,7 @@ func TestSocket_ModeWithoutWrite_IsReplacedIfStale(t *testing.T) {
 	for name, want := range map[string]string{"stale": "started", "in use": "somebody listens"} {
 		t.Run(name, func(t *testing.T) {
 			ipctest.AsRoot(t)
-			base := ipctest.OpenFolder(t)
+			base := ipctest.OpenDir(t)
 			folder := filepath.Join(base, "user")
 			makeFolder(t, folder, 0o700, ipctest.Nobody, ipctest.Nobody)
 			path := filepath.Join(folder, "s")

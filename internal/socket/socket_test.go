@@ -231,7 +231,7 @@ func TestSocket_OtherUser_NeverConnects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer syscall.Umask(syscall.Umask(0)) // The worst; no other test runs now.
-			path := filepath.Join(ipctest.OpenFolder(t), "s")
+			path := filepath.Join(ipctest.OpenDir(t), "s")
 			cmd, complaint := startIntruder(t, path)
 			for range 50 {
 				ipctest.Stop(t, ipctest.StartReader(t, ipctest.Ignore, path, opts...))

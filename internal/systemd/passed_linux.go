@@ -94,7 +94,7 @@ func checkStream(fd int) error {
 var fileTypes = map[uint32]string{
 	0:               "of no type, such as a descriptor of epoll", // What anonymous inodes have.
 	syscall.S_IFREG: "a regular file",
-	syscall.S_IFDIR: "a folder",
+	syscall.S_IFDIR: "a directory",
 	syscall.S_IFCHR: "a character device",
 	syscall.S_IFBLK: "a block device",
 	syscall.S_IFIFO: "a pipe",

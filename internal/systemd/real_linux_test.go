@@ -574,7 +574,7 @@ func socketsWithNames(t *testing.T, s *bootedSystemd) {
 }
 
 func outsideTheGroup(t *testing.T, s *bootedSystemd) {
-	log, folder := ipctest.NewServedLog(t), ipctest.OpenFolder(t)
+	log, folder := ipctest.NewServedLog(t), ipctest.OpenDir(t)
 	path := filepath.Join(folder, "s")
 	group, err := user.LookupGroupId(strconv.Itoa(ipctest.Nobody)) // The one of AsNobody.
 	if err != nil {

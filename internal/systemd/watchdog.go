@@ -49,7 +49,7 @@ func (s *notifier) ping(d *schedule, servers []*Registration) {
 	d.nextPing = time.Now().Add(d.watchdog / 2)
 	for _, r := range servers {
 		if !r.server.IsAlive(min(healthCheckTimeout, d.watchdog/4)) {
-			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, fmt.Errorf("%w: the goroutine that accepts connections does not answer", errdefs.ErrHung))
+			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, fmt.Errorf("%w: the accept loop does not respond", errdefs.ErrHung))
 			return
 		}
 		if r.hungCount > 0 {

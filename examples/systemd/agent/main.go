@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // An agent for systemd: it sends a line to the collector every second, and says at the end what became of
-// them. agent.service one folder up runs it; what it does about a collector that is away is up to the Writer.
+// them. agent.service one directory up runs it; what it does about a collector that is away is up to the Writer.
 package main
 
 import (
@@ -32,8 +32,8 @@ func main() {
 
 // run sends until ctx ends.
 func run(ctx context.Context, address string, interval time.Duration) error {
-	w, err := udsipc.NewWriter(address, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(func(err error, context string) {
-		log.Printf("%s: %v", context, err)
+	w, err := udsipc.NewWriter(address, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(func(err error, op string) {
+		log.Printf("%s: %v", op, err)
 	}))
 	if err != nil {
 		return err
