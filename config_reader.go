@@ -146,7 +146,7 @@ func (c *readerConfig) storeKey() string {
 	return c.address.String()
 }
 
-// newMemory returns the budget of all read buffers together.
+// newMemory returns the limit of all read buffers together.
 func (c *readerConfig) newMemory() *readMemory { return &readMemory{limit: int64(c.maxReadMemory)} }
 
 // sendLimit is the bound of all queues of a Listener together.
@@ -162,7 +162,7 @@ func (c *readerConfig) listenSpec() socket.Spec {
 	return socket.Spec{Address: c.address, Mode: c.socketMode, Uid: c.socketUID, Gid: c.socketGID}
 }
 
-// checkLimits is for what a Reader puts up with.
+// checkLimits checks the limits of a Reader.
 func (c *readerConfig) checkLimits() error {
 	switch {
 	case c.maxConnectionsPerUser < 0:

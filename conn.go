@@ -2,8 +2,8 @@
 
 package udsipc
 
-// This file is a connection for conversations, in both directions: the receiving one is that of a Reader
-// (in_read.go), the sending one is the queue of a Writer without its goroutine (conn_send.go).
+// This file is a full-duplex connection. It receives like a Reader (transport.In). It sends from a queue like a
+// Writer's, without a goroutine that waits (sender.Inline, conn_send.go).
 
 import (
 	"context"

@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is the sending direction of a Conn, and its end. inline.go writes what is queued.
+// This file is the sending direction of a Conn, and its end. sender.Inline writes the queued messages.
 
 import (
 	"context"
@@ -44,12 +44,12 @@ func (c *Conn) WriteMessage(data []byte) error {
 // TryWriteMessage is WriteMessage, but never waits for space: it returns ErrBufferFull.
 func (c *Conn) TryWriteMessage(data []byte) error { return c.writeNow(data, c.queue.Enqueue) }
 
-// writeNow writes a message that put takes into the queue without waiting.
-func (c *Conn) writeNow(data []byte, put func([]byte) (uint64, bool, error)) error {
+// writeNow writes a message that enqueue accepts without waiting.
+func (c *Conn) writeNow(data []byte, enqueue func([]byte) (uint64, bool, error)) error {
 	if uint64(len(data)) > c.limit {
 		return asOpError(OpWrite, c.where, errdefs.OverLimit(uint64(len(data)), c.limit))
 	}
-	_, idle, err := put(data)
+	_, idle, err := enqueue(data)
 	if idle {
 		c.out.Send()
 	}

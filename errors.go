@@ -3,7 +3,7 @@
 package udsipc
 
 // This file holds what goes wrong: the sentinels that errors.Is matches, and the one type in which
-// every error reaches a callback. The errors themselves are in errdefs.go.
+// every error reaches a callback. Package errdefs has the errors themselves.
 
 import (
 	"errors"

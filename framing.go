@@ -78,7 +78,7 @@
 package udsipc
 
 // This file is the wire format as a user of the package meets it: how large a message may be, what is said of one that
-// is larger, and messages as a sequence or as a stream of bytes. The frames themselves are formed and read in frame.go.
+// is larger, and messages as a sequence or as a stream of bytes. Package wire forms and parses the frames themselves.
 
 import (
 	"io"

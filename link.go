@@ -32,7 +32,7 @@ type Link struct {
 	life *sender.Lifecycle
 
 	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
-	onTooLarge   func(e *seam.TooLarge) // The same.
+	onTooLarge   func(e *seam.TooLarge) // Set by a linkSeam; nil for nobody.
 
 	mu          sync.Mutex // Guards what follows.
 	conn        *Conn      // While connected.
@@ -103,11 +103,11 @@ func (l *Link) send(data []byte) (number uint64, err error) {
 }
 
 // sendUnbounded sends a message that the limits of the queue do not hold for.
-func (l *Link) sendUnbounded(data []byte, put func([]byte) (uint64, bool, error)) (number uint64, err error) {
+func (l *Link) sendUnbounded(data []byte, enqueue func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
-	number, idle, err := put(data)
+	number, idle, err := enqueue(data)
 	if idle {
 		l.writeQueued()
 	}

@@ -112,7 +112,7 @@ type ReaderMetrics struct {
 	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
 	Discarded     uint64 `json:"discarded"`      // Messages of plain connections that were read and not handled, because the context of a Stop had ended.
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
-	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or greeting.
+	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or hello.
 
 	ReadMemory      uint64 `json:"read_memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithMaxReadMemory).
 	ReadMemoryWaits uint64 `json:"read_memory_waits"` // How often a connection had to wait for some.
@@ -128,7 +128,7 @@ type ReaderMetrics struct {
 	DeadLetters          uint64 `json:"dead_letters"`          // Messages that the handler failed for too often.
 
 	Connections     uint64 `json:"connections"`      // Open now.
-	Accepted        uint64 `json:"accepted"`         // Connections accepted or taken over, refused ones included.
+	Accepted        uint64 `json:"accepted"`         // Connections accepted or inherited, refused ones included.
 	HandedOver      uint64 `json:"handed_over"`      // Connections left for the next process (HandOver).
 	Inherited       uint64 `json:"inherited"`        // Connections that an earlier process has left.
 	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections or WithMaxConnectionsPerUser.

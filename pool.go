@@ -15,7 +15,7 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// A readMemory counts bytes. It is the memoryLimit of the connections of a Reader.
+// A readMemory counts bytes. It is the transport.Memory of the connections of a Reader.
 type readMemory struct {
 	limit     int64
 	used      atomic.Int64
@@ -29,7 +29,7 @@ type readMemory struct {
 	nextUsers []*userWaiters          // The same, in the order in which it is their turn.
 }
 
-// A userWaiters are the waits of one user, in the order of their tickets.
+// userWaiters has the waits of one user, in the order of their tickets.
 type userWaiters struct {
 	user    string
 	waiters []*memoryWaiter
@@ -39,10 +39,10 @@ type userWaiters struct {
 type memoryWaiter struct {
 	reservation *transport.Reservation
 	more        int64
-	granted     chan struct{} // Closed once the loan has it.
+	granted     chan struct{} // Closed once the reservation has it.
 }
 
-// TryReserve changes l to the price of size bytes, if there is as much, and nobody waits.
+// TryReserve changes l to the counted size of size bytes, if there is as much, and no connection waits.
 func (b *readMemory) TryReserve(l *transport.Reservation, size int) bool {
 	more := transport.CountedSize(size) - l.Bytes
 	switch {
@@ -87,8 +87,8 @@ func (b *readMemory) reserveExcess(l *transport.Reservation, more int64) bool {
 // Contested reports whether a connection waits.
 func (b *readMemory) Contested() bool { return b.waiting.Load() > 0 }
 
-// Reserve has l wait for its turn to get the price of size bytes. Its goroutine leaves l alone until the channel is
-// closed, or until it has called Cancel.
+// Reserve has l wait for its turn to get the counted size of size bytes. Its goroutine leaves l alone until the channel
+// is closed, or until it has called Cancel.
 func (b *readMemory) Reserve(l *transport.Reservation, size int) <-chan struct{} {
 	t := &memoryWaiter{reservation: l, more: max(0, transport.CountedSize(size)-l.Bytes), granted: make(chan struct{})}
 	b.mu.Lock()

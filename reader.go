@@ -2,7 +2,7 @@
 
 package udsipc
 
-// This file is the Reader: the face of a server (server.go), which does the work.
+// This file is the Reader: the face of a receiver.Server, which does the work.
 
 import (
 	"context"

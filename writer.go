@@ -2,8 +2,7 @@
 
 package udsipc
 
-// This file is the Writer: what may be queued, what can be waited for, and who is told. The loop that connects and
-// sends is in loop.go.
+// This file is the Writer: the face of a queue and of a sender.Loop, which connects and sends.
 
 import (
 	"context"

@@ -3,15 +3,15 @@
 // Package errdefs has the errors that more than one package returns. The root publishes them under its own names.
 package errdefs
 
-// This file has the errors that the package returns from every depth: the sentinels, and the operation during which
-// an error arose. errors.go publishes them.
+// This file has the sentinels, the operation during which an error arose, and the errors with fields. errors.go of the
+// root publishes them.
 
 import (
 	"errors"
 	"fmt"
 )
 
-// The sentinels. errors.go says when each is returned.
+// The sentinels. errors.go of the root says when each is returned.
 var (
 	ErrBufferFull          = errors.New("udsipc: queue is full")
 	ErrBackpressure        = errors.New("udsipc: peer does not read")
@@ -61,7 +61,7 @@ const (
 
 // An Error is an error with the operation during which it arose, and where.
 type Error struct {
-	Op   string // One of the op constants.
+	Op   string // One of the Op constants.
 	Addr string // The address as it was given, or the peer; may be empty.
 	Err  error
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A sequence numbers messages in the order in which they are first sent, so that one that is dropped
-// before that leaves no gap: the number that a reader has to know them by.
+// A sequence numbers messages in the order in which they are first sent, so a message that is dropped
+// before leaves no gap. The reader counts with the same numbers.
 type sequence struct {
 	Acked       uint64 // All up to here have left the queue.
 	sent        uint64 // All up to here are with the present connection, to their last byte.
@@ -35,8 +35,8 @@ func (q *Queue) Unacknowledged() uint64 {
 	return q.seq.sent - q.seq.Acked
 }
 
-// ApplyWelcome begins a connection with what its reader said in the welcome: the last message that it has
-// handled leaves the queue, with all before it, and take goes on behind it, or at the oldest one.
+// ApplyWelcome begins a connection with the numbers of its welcome: the last message that the reader has
+// handled leaves the queue, with all before it. NextBatch continues behind it, or at the oldest message.
 func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -57,8 +57,8 @@ func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error)
 	return released, nil
 }
 
-// Acknowledge lets the messages up to this number leave the queue. One that is being written at this
-// moment is not known to be sent; then early is true, and written will see to it.
+// Acknowledge removes the messages up to this number from the queue. A message that is being written at
+// this moment is not known to be sent: then early is true, and MarkWritten removes it.
 func (q *Queue) Acknowledge(number uint64) (early bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,14 +90,14 @@ func (q *Queue) acknowledgeLocked(number uint64) error {
 		q.markIdleLocked() // The chunk that was kept for its neighbours goes back.
 	}
 	if q.closed || q.readerLimit > 0 && q.largest > q.readerLimit {
-		q.Signal() // The drain goroutine may wait for the last one.
+		q.Signal() // The send loop may wait for the last one.
 	}
 	return nil
 }
 
 // RemoveOversized removes the next message if it is over the reader's limit and nothing before it is
-// under way, and returns a copy of it. burnt says that it had a number already, because an earlier reader
-// took it: then the connection has to be made anew, from the number behind.
+// in flight, and returns a copy of it. burnt means that it had a number already, because an earlier
+// reader took it: then the next connection must begin with the number behind.
 func (q *Queue) RemoveOversized() (data []byte, burnt bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -89,8 +89,8 @@ func (q *Queue) dropMessageLocked(list *segmentList, i int) {
 	}
 }
 
-// DropControl drops all that is queued, if that is nothing but messages of EnqueueControl: they are about a connection that is lost.
-// Nothing may be under way.
+// DropControl drops all queued messages if all are of EnqueueControl: they are about a connection that has ended. No
+// message may be in flight.
 func (q *Queue) DropControl() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,8 +105,8 @@ func (q *Queue) DropControl() {
 	q.serveWaitersLocked()
 }
 
-// expireLocked drops the messages that are older than maxAge, and says whether there were any. The drain
-// goroutine is told, so that it reports them.
+// expireLocked drops the messages that are older than maxAge, and reports whether there were any. It wakes
+// the send loop, which reports them.
 func (q *Queue) expireLocked(now time.Duration) bool {
 	if q.maxAge == 0 {
 		return false
@@ -130,7 +130,7 @@ func (q *Queue) expireFromLocked(list *segmentList, first int, now time.Duration
 	q.removeLocked(list, first, max(0, end-first))
 }
 
-// setExpiryTimerLocked has tick called when the oldest message is too old that may be dropped.
+// setExpiryTimerLocked has onExpiryTimer called when the oldest message that may be dropped is too old.
 func (q *Queue) setExpiryTimerLocked(now time.Duration) {
 	if q.maxAge == 0 || q.timerSet {
 		return
@@ -152,7 +152,7 @@ func (q *Queue) setExpiryTimerLocked(now time.Duration) {
 	}
 }
 
-// onExpiryTimer drops what is too old, whatever the drain goroutine is waiting for.
+// onExpiryTimer drops expired messages, although the send loop may wait for something else.
 func (q *Queue) onExpiryTimer() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

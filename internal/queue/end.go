@@ -29,7 +29,7 @@ func (q *Queue) RemovedThrough() uint64 {
 	return q.removedThroughLocked()
 }
 
-// Empty says whether nothing is queued, once what is stale is gone. If so, the next push wakes.
+// Empty drops expired messages and reports whether nothing is queued. If so, the next message wakes the send loop.
 func (q *Queue) Empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -54,7 +54,7 @@ func (q *Queue) HeldBytes() uint64 {
 	return q.heldBytesLocked()
 }
 
-// ReadCounts is snapshot without the times.
+// ReadCounts is Snapshot without the times.
 func (q *Queue) ReadCounts() queueCounts {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,7 +90,7 @@ func (q *Queue) RemoveHead(number uint64) (data []byte, ok bool) {
 	return data, true
 }
 
-// Close refuses further messages; those who wait for room get Stopped.
+// Close refuses further messages; producers that wait for room get ErrStopped.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true

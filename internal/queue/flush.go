@@ -39,8 +39,8 @@ func (q *Queue) Flush(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Flushed returns a channel that is closed when every message accepted so far has left the queue. Whoever may
-// lose patience uses flush.
+// Flushed returns a channel that is closed when every message accepted so far has left the queue. A caller that may
+// stop waiting uses Flush.
 func (q *Queue) Flushed() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()

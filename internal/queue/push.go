@@ -2,7 +2,7 @@
 
 package queue
 
-// This file is the near end of the queue: how a message gets in, or is refused, or waits for room.
+// This file is how a message gets into the queue, is refused, or waits for room.
 
 import (
 	"context"
@@ -14,7 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// EnqueueAndWake copies data into the queue, or returns BufferFull, MessageTooLarge or Stopped.
+// EnqueueAndWake copies data into the queue and wakes the send loop. The error is ErrBufferFull, ErrMessageTooLarge or
+// ErrStopped.
 func (q *Queue) EnqueueAndWake(data []byte) error {
 	_, idle, err := q.Enqueue(data)
 	if idle {
@@ -23,8 +24,8 @@ func (q *Queue) EnqueueAndWake(data []byte) error {
 	return err
 }
 
-// Enqueue is push for a queue without a goroutine that drains it: idle says that nobody does, and that the caller
-// has to. It also returns the number of the message.
+// Enqueue is EnqueueAndWake for a queue without a send loop: if idle is set, no goroutine sends, and the caller must. It
+// also returns the number of the message.
 func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
@@ -39,8 +40,8 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	return q.enqueueAndUnlock(data, size, now)
 }
 
-// EnqueueControl is put for a message that the bounds do not hold for, and that is about the present connection alone: it is
-// refused only once the queue is closed.
+// EnqueueControl is EnqueueUnbounded for a message that is about the present connection alone: DropControl may drop it with
+// the connection.
 func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
@@ -57,7 +58,7 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 	return q.enqueueAndUnlock(data, size, q.ageLocked())
 }
 
-// EnqueueUnbounded is put for a message that the bounds do not hold for.
+// EnqueueUnbounded is Enqueue without the limits of the queue: a message is refused only when the queue is closed.
 func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
@@ -67,7 +68,7 @@ func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err err
 	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked())
 }
 
-// EnqueueWaitAndWake is push, but waits for room until ctx ends.
+// EnqueueWaitAndWake is EnqueueAndWake, but waits for room until ctx ends.
 func (q *Queue) EnqueueWaitAndWake(ctx context.Context, data []byte) error {
 	_, idle, err := q.EnqueueWait(ctx, data)
 	if idle {
@@ -76,7 +77,7 @@ func (q *Queue) EnqueueWaitAndWake(ctx context.Context, data []byte) error {
 	return err
 }
 
-// EnqueueWait is put, but waits for room until ctx ends.
+// EnqueueWait is Enqueue, but waits for room until ctx ends.
 func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
@@ -90,7 +91,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	}
 	p := q.addProducerLocked(data, size)
 	if q.shared != nil {
-		q.serveWaitersLocked() // Which has it told of other queues.
+		q.serveWaitersLocked() // Also registers with the shared limit.
 	}
 	q.mu.Unlock()
 
@@ -111,8 +112,8 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	return result.number, result.idle, result.err
 }
 
-// admitLocked says whether a frame of size bytes may enter now, after room was made for it where the options
-// say so. Nobody overtakes those who wait for room.
+// admitLocked reports whether a frame of size bytes may enter now. It makes room first if the options allow it. No
+// producer overtakes those that wait for room.
 func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	if q.closed {
 		return 0, errdefs.ErrStopped
@@ -135,8 +136,8 @@ func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	return now, nil
 }
 
-// enqueueAndUnlock puts a message into the queue that was admitted, and unlocks it. One larger than a chunk is
-// promised its room first, so that it is copied outside the lock, and not at all if it is refused.
+// enqueueAndUnlock appends a message that was admitted, and unlocks the queue. For a message larger than a chunk it only
+// reserves the room: the message is copied outside the lock.
 func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
 	if size > ChunkSize {
 		q.reserveLocked(size)
@@ -153,14 +154,14 @@ func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (numb
 	return number, idle, nil
 }
 
-// reserveLocked keeps room for a frame of size bytes until redeem.
+// reserveLocked keeps room for a frame of size bytes until enqueueReserved.
 func (q *Queue) reserveLocked(size int) {
 	q.reserved++
 	q.reservedBytes += uint64(size)
 	q.chargeLocked()
 }
 
-// enqueueReserved puts a message into the queue that was promised its room.
+// enqueueReserved appends a message for which reserveLocked has kept room.
 func (q *Queue) enqueueReserved(data []byte, size int) (number uint64, idle bool, err error) {
 	own := buffers.Get(size)
 	wire.AppendFrame(own.B[:0], data)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package queue is the bounded queue of a sender: messages in, batches of frames out, and back to the beginning of a frame
-// that was written in part.
+// Package queue is the bounded queue of a sender. Producers append messages, the send loop takes batches of frames. When a
+// connection ends, the queue goes back to the beginning of the frame that was written in part. It knows no sockets.
 package queue
 
-// This file is the bounded queue between the goroutines that write messages and the one that drains
-// them: framed messages in pooled chunks, taken in batches, put back from a frame boundary when a
-// connection broke. It knows no sockets and starts no goroutines.
+// This file is the queue itself: framed messages in pooled chunks. push.go is how a message gets in, take.go how a batch
+// is taken and marked as written, wait.go and flush.go have the two lines of goroutines that wait. drop.go, acks.go and
+// end.go are the other ways in which messages leave.
 
 import (
 	"sync"
@@ -34,11 +34,11 @@ const warmStep = 4 << 10
 // A Queue holds segments in the order in which their messages were accepted: front, then waiting.
 //
 //	front[:next]       written, and not acknowledged; none without acks
-//	front[next:taken]  being written; only the drain goroutine may touch them
+//	front[next:taken]  being written; only the send loop may touch them
 //	front[taken:]      to be written again, or on: a connection broke, or took only a part
 //	waiting            never taken; the last one grows while open
 //
-// Of front[next] the present connection has taken part bytes, and writtenFrames whole frames with them.
+// Of front[next] the present connection has taken writtenBytes bytes, and writtenFrames whole frames with them.
 type Queue struct {
 	maxMessages, maxBytes uint64
 	dropOldest            bool
@@ -67,19 +67,19 @@ type Queue struct {
 	filled                 int
 	warm                   int // Up to where tail was touched.
 	counts                 queueCounts
-	senderIdle             bool // The drain goroutine waits for wake; without one, nobody drains.
-	notifyIdle             bool // Somebody wants to know when nobody drains.
+	senderIdle             bool // The send loop waits for wake. Without one: no goroutine sends.
+	notifyIdle             bool // A goroutine waits until none sends (WaitIdle).
 	closed                 bool // No message is accepted any more.
 	discarded              bool // What was left was taken out.
 
 	shared       *SharedLimit
-	charged      int64 // Of shared.used.
-	inSharedList bool  // It waits for others to get smaller.
+	charged      int64 // What this queue has of shared.used.
+	inSharedList bool  // The queue waits for others to get smaller.
 
 	reserved      uint64 // Messages that have room, and are being copied outside the lock,
 	reservedBytes uint64 // and the bytes of their frames.
 	producers     fifo[producer]
-	spaceFreed    chan struct{} // Closed when there is room for anybody; nil when nobody asked.
+	spaceFreed    chan struct{} // Closed when there is room; nil when no goroutine asked.
 	flushers      fifo[flusher] // In the order of their targets.
 	expiryTimer   *time.Timer   // Has what is too old dropped; with maxAge only.
 	timerSet      bool
@@ -91,7 +91,7 @@ type queueCounts struct {
 	Sent, Dropped, Expired, Undelivered uint64
 	Queued, QueuedBytes                 uint64 // In a snapshot only.
 	Unacknowledged, Retransmitted       uint64 // The first in a snapshot only.
-	DroppedControl                      uint64 // Of dropped: messages about a connection that was lost.
+	DroppedControl                      uint64 // Of Dropped: messages of EnqueueControl about a connection that has ended.
 }
 
 // Limits are what a queue is made of.
@@ -100,10 +100,11 @@ type Limits struct {
 	MaxAge          time.Duration // Older messages are dropped; 0: messages do not age.
 	DropOldest      bool          // A full queue makes room for a new message.
 	Acks            bool          // Messages stay until they are acknowledged.
-	Undrained       bool          // No goroutine waits for ready: the first put finds the queue idle.
+	Undrained       bool          // There is no send loop: the first Enqueue finds the queue idle.
 	Shared          *SharedLimit  // What several queues hold together; nil without others.
 }
 
+// New returns an empty queue.
 func New(limits Limits) *Queue {
 	return &Queue{
 		maxMessages:  limits.Messages,
@@ -119,10 +120,10 @@ func New(limits Limits) *Queue {
 	}
 }
 
-// Ready returns the channel that the drain goroutine waits for: it has one slot.
+// Ready returns the channel that the send loop waits for. It has one slot.
 func (q *Queue) Ready() <-chan struct{} { return q.wake }
 
-// Signal wakes the drain goroutine, now or when it next goes to sleep.
+// Signal wakes the send loop, now or when it next waits.
 func (q *Queue) Signal() {
 	select {
 	case q.wake <- struct{}{}:

@@ -12,14 +12,14 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A segment is a run of whole frames in one chunk: chunk.b[from:to].
+// A segment is a run of whole frames in one chunk: chunk.B[from:to].
 type segment struct {
 	chunk    *buffers.Buffer
 	from, to int
 	count    int           // Frames in it, 1 or more.
 	first    uint64        // The number of its first message; the first that was accepted is 1.
-	queuedAt time.Duration // When its first message came, since the queue's epoch; with maxAge only.
-	sentAt   time.Duration // When it was last taken, since the epoch; with acks only.
+	queuedAt time.Duration // When its first message came, since the queue's startTime; with maxAge only.
+	sentAt   time.Duration // When it was last taken, since startTime; with acks only.
 }
 
 // A segmentList is a run of segments, in order, and the sums over them.

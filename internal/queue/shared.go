@@ -26,12 +26,12 @@ type SharedLimit struct {
 	limit       int64
 	used        atomic.Int64
 	queues      atomic.Int64 // Open connections.
-	waiterCount atomic.Int64 // The length of line.
+	waiterCount atomic.Int64 // The length of waiters.
 	dropped     atomic.Uint64
-	wakes       atomic.Int64 // Since the goroutine that serves line has looked; it runs while this is not 0.
+	wakes       atomic.Int64 // Calls of wake since serveWaiters has looked; it runs while this is not 0.
 
 	mu      sync.Mutex // Guards what follows. It is taken under the mutex of a queue, never the other way round.
-	waiters []*Queue   // Those that have room by their own bounds, and not by this one.
+	waiters []*Queue   // Those that have room by their own limits, and not by this one.
 }
 
 // SetLimit sets how many bytes all queues may hold together. It is called before the first queue is made.
@@ -66,10 +66,10 @@ func (s *SharedLimit) fits(before int64, held uint64, size int) bool {
 	}
 }
 
-// wake has those in line look again. Its caller may hold the mutex of a queue.
+// wake has the waiting queues look again. Its caller may hold the mutex of a queue.
 func (s *SharedLimit) wake() {
 	if s.waiterCount.Load() > 0 && s.wakes.Add(1) == 1 {
-		go s.serveWaiters() // Ends when everybody has looked.
+		go s.serveWaiters() // Ends when all queues have looked.
 	}
 }
 

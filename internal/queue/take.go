@@ -2,8 +2,8 @@
 
 package queue
 
-// This file is the far end of the queue: what is taken to be written, what the kernel has taken of
-// it, and what a lost connection leaves.
+// This file is how the send loop takes batches, marks what the kernel has taken of them, and goes back to the beginning of
+// a frame when the connection ends.
 
 import (
 	"time"
@@ -12,8 +12,8 @@ import (
 )
 
 // NextBatch appends to bufs what is to be written next, about limit bytes, never more slices than bufs
-// has room for. They stay untouched until written is called. Nothing there means that the caller
-// should wait for wake.
+// has room for. They stay untouched until MarkWritten is called. If there is nothing, the caller
+// should wait for Ready.
 func (q *Queue) NextBatch(bufs [][]byte, limit int) [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -59,7 +59,7 @@ func (q *Queue) moveToFrontLocked() {
 	q.open = q.open && len(q.waiting.segs) > 0
 }
 
-// nowLocked is the time since the epoch, if that is of interest.
+// nowLocked returns the time since startTime, or 0 if neither age nor acknowledgements need it.
 func (q *Queue) nowLocked() time.Duration {
 	if q.maxAge == 0 && !q.acks {
 		return 0
@@ -67,7 +67,7 @@ func (q *Queue) nowLocked() time.Duration {
 	return time.Since(q.startTime)
 }
 
-// ageLocked is the time since the epoch, if messages age.
+// ageLocked returns the time since startTime, or 0 if messages do not age.
 func (q *Queue) ageLocked() time.Duration {
 	if q.maxAge == 0 {
 		return 0
@@ -91,7 +91,7 @@ func (q *Queue) sendableEndLocked(seg *segment) int {
 	return to
 }
 
-// markIdleLocked makes the next push wake the drain goroutine, if there is nothing to write.
+// markIdleLocked makes the next message wake the send loop, if there is nothing to write.
 func (q *Queue) markIdleLocked() {
 	q.senderIdle = q.next == len(q.front.segs) && len(q.waiting.segs) == 0
 	if q.senderIdle && q.notifyIdle {
@@ -102,8 +102,8 @@ func (q *Queue) markIdleLocked() {
 	}
 }
 
-// WaitIdle waits until the goroutine that drains has found nothing more, or has given up, which failed says. From then on
-// nobody is told to drain, until take finds nothing again.
+// WaitIdle waits until the goroutine that sends has found nothing more, or has given up (failed is closed). From then on
+// no goroutine is asked to send, until NextBatch finds nothing again.
 func (q *Queue) WaitIdle(failed <-chan struct{}) {
 	for {
 		q.mu.Lock()
@@ -124,14 +124,14 @@ func (q *Queue) WaitIdle(failed <-chan struct{}) {
 	}
 }
 
-// MarkWritten says that n bytes of what was taken are with the kernel. It returns how many messages that
-// completes. Without acks those leave the queue as sent. The error is about an acknowledgement that
-// came before its message was sent.
+// MarkWritten notes that the kernel has n bytes of the batch. It returns how many messages that
+// completes. Without acknowledgements those leave the queue as sent. The error is about an
+// acknowledgement that came before its message was sent.
 func (q *Queue) MarkWritten(n int) (messages int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.taken == 0 {
-		return 0, nil // Sealed in the meantime: what was taken is accounted for.
+		return 0, nil // Discarded in the meantime: the batch is accounted for.
 	}
 	q.writtenBytes += n
 	for q.writtenBytes > 0 && q.next < q.taken {

@@ -29,10 +29,10 @@ type producer struct {
 	result enqueueResult
 }
 
-// A enqueueResult is what became of a message.
+// An enqueueResult is what became of a message.
 type enqueueResult struct {
 	number uint64 // Its number; 0 if there is room for it, and it has to be copied yet.
-	idle   bool   // Nobody drains: whoever put it has to.
+	idle   bool   // No goroutine sends: the producer must.
 	err    error
 }
 
