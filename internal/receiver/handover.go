@@ -26,13 +26,17 @@ func (s *Server) HandOver(ctx context.Context) error {
 	return s.Stop(ctx)
 }
 
-// prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop.
+// prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop. A second call waits for the
+// first and does nothing: it must neither stop the server before that has prepared, nor undo what it has prepared.
 func (s *Server) prepareHandOver() error {
+	s.store.preparing.Lock()
+	defer s.store.preparing.Unlock()
 	s.mu.Lock()
 	phase, listener, passed, file := s.phase, s.acceptor.listener, s.acceptor.passed != nil, s.acceptor.file
+	prepared := s.handingOver
 	s.mu.Unlock()
 	switch {
-	case phase != phaseStarted, s.acceptor.isSingle():
+	case phase != phaseStarted, prepared, s.acceptor.isSingle():
 		return nil
 	case s.cfg.WithoutSystemd || s.cfg.Listener != nil:
 		return errors.New("not possible with WithoutSystemd or WithListener")

@@ -18,6 +18,7 @@ import (
 // A handOverStore is the share of a server in systemd's descriptor store.
 type handOverStore struct {
 	share        *systemd.StoreShare
+	preparing    sync.Mutex    // Held while the listener is stored. It is taken before the mutex of the server.
 	pauseChanged chan struct{} // One slot: a connection is at rest, or has ended.
 	decided      chan struct{} // Closed when it is certain what becomes of those at rest.
 

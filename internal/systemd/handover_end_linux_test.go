@@ -170,3 +170,34 @@ func TestHandOver_StartFails_KeepsListener(t *testing.T) {
 		t.Errorf("%v: %s", err, output)
 	}
 }
+
+// TestHandOverTwiceAtOnce, as two signals ask for it: the second call waits for the first, and undoes nothing of it.
+func TestHandOverTwiceAtOnce(t *testing.T) {
+	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+	for range 30 {
+		path := ipctest.SocketPath(t)
+		r := ipctest.StartReader(t, ipctest.Ignore, path)
+		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("here"))
+		ipctest.Until(t, "the message is there", func() bool { return r.Metrics().Received == 1 })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ended, begin := make(chan error, 3), make(chan struct{})
+		for range cap(ended) {
+			go func() { <-begin; ended <- r.HandOver(ctx) }()
+		}
+		close(begin)
+		for range cap(ended) {
+			if err := ipctest.Await(t, "the end of a hand-over", ended); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+		if m := r.Metrics(); m.HandedOver != 1 || m.Connections != 0 {
+			t.Fatalf("%d connections were handed over, %d are left", m.HandedOver, m.Connections)
+		}
+		if names := manager.Names(); len(names) != 3 { // The listener, the connection and the memory.
+			t.Errorf("%q are stored", names)
+		}
+		manager.Forget("udsipc-")
+	}
+}
