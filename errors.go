@@ -5,11 +5,7 @@ package udsipc
 // This file holds what goes wrong: the sentinels that errors.Is matches, and the one type in which
 // every error reaches a callback. Package errdefs has the errors themselves.
 
-import (
-	"errors"
-
-	"github.com/udsipc/udsipc/internal/errdefs"
-)
+import "github.com/udsipc/udsipc/internal/errdefs"
 
 var (
 	// ErrBufferFull is returned by WriteMessage when the queue is at one of its bounds, and reported
@@ -161,22 +157,29 @@ func (e *OpError) Error() string { return (*errdefs.Error)(e).Error() }
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// asOpError wraps err once; an error that is an OpError already, and nil, stay what they are.
+// asOpError wraps err once; an error that is an OpError already, and nil, stay what they are. One that has an OpError
+// within is wrapped: that is of something else, such as a Writer whose error a handler has returned.
 func asOpError(op, addr string, err error) error {
 	if err == nil {
 		return nil // Before anything is allocated.
 	}
-	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
+	err = publicError(err)
+	if _, ok := err.(*OpError); ok {
 		return err
 	}
-	return publicError(errdefs.WithOp(op, addr, err))
+	return &OpError{Op: op, Addr: addr, Err: err}
 }
 
-// publicError returns err with the types of this package in place of those that the mechanism has of its own.
+// publicError returns err with the types of this package in place of those that the mechanism has of its own. It
+// returns the same value each time, as far as it can.
 func publicError(err error) error {
 	switch e := err.(type) {
 	case *errdefs.Error:
-		return &OpError{Op: e.Op, Addr: e.Addr, Err: publicError(e.Err)}
+		switch e.Err.(type) {
+		case *errdefs.PossibleLoss, *errdefs.TooLarge:
+			return &OpError{Op: e.Op, Addr: e.Addr, Err: publicError(e.Err)}
+		}
+		return (*OpError)(e)
 	case *errdefs.PossibleLoss:
 		return (*PossibleLossError)(e)
 	case *errdefs.TooLarge:
@@ -207,8 +210,6 @@ func (report ErrorCallback) report(op, addr string, err error) {
 	if report == nil || err == nil {
 		return
 	}
-	err = asOpError(op, addr, err)
-	if wrapped := (*OpError)(nil); errors.As(err, &wrapped) {
-		report(err, opWords[wrapped.Op])
-	}
+	e := asOpError(op, addr, err).(*OpError)
+	report(e, opWords[e.Op])
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -629,8 +630,8 @@ func TestReader_TooManyAcceptErrors_Ends(t *testing.T) {
 	}
 	ipctest.MustDial(t, inner.Addr().String()) // Wakes Accept.
 	ipctest.Await(t, "Done", r.Done())
-	if err := r.Err(); !errors.Is(err, syscall.EPERM) {
-		t.Errorf("Err is %v, want EPERM", err)
+	if err := r.Err(); !errors.Is(err, syscall.EPERM) || err != r.Err() {
+		t.Errorf("Err is %v and %v, want EPERM, the same one", err, r.Err())
 	}
 	if err := errs.Want(t, syscall.EPERM); err == nil {
 		t.Error("not reported")
@@ -686,4 +687,61 @@ func TestReader_InactivityTimeout_CountsFromLastWait(t *testing.T) {
 			t.Errorf("%+v, want 3 received, then idle", m)
 		}
 	})
+}
+
+// TestErrorsOfOthers: a callback of the program fails with an OpError of something else, a Writer for example. What is
+// reported has its own operation and address, and that error within.
+func TestErrorsOfOthers(t *testing.T) {
+	t.Parallel()
+	foreign := &udsipc.OpError{Op: udsipc.OpFlush, Addr: "elsewhere", Err: errors.New("not flushed")}
+	callback := func(err error, context string, op string, reports chan<- string) {
+		own, ok := err.(*udsipc.OpError)
+		if !ok || own.Op != op || own.Addr == foreign.Addr || context == "" || !errors.Is(err, foreign) {
+			t.Errorf("reported %T %v (%q), want the operation %q", err, err, context, op)
+		}
+		select {
+		case reports <- op:
+		default:
+		}
+	}
+	refuse := func(udsipc.Peer) error { return fmt.Errorf("ask somebody else: %w", foreign) }
+	fail := func([]byte) error { return fmt.Errorf("forward: %w", foreign) }
+	for name, test := range map[string]struct {
+		handler  udsipc.MessageHandler
+		readerOp string
+		writerOp string
+		reader   []udsipc.ReaderOption
+		writer   []udsipc.WriterOption
+	}{
+		"a handler":             {fail, udsipc.OpHandle, "", nil, nil},
+		"a dead letter":         {fail, udsipc.OpHandle, "", []udsipc.ReaderOption{udsipc.WithMaxRedeliveries(0)}, []udsipc.WriterOption{udsipc.WithAcknowledgements()}},
+		"an authorizer":         {ipctest.Ignore, udsipc.OpAuthorize, "", []udsipc.ReaderOption{udsipc.WithAuthorizer(refuse)}, nil},
+		"a writer's authorizer": {ipctest.Ignore, "", udsipc.OpAuthorize, nil, []udsipc.WriterOption{udsipc.WithAuthorizer(refuse)}},
+		"a dialer": {ipctest.Ignore, "", udsipc.OpDial, nil, []udsipc.WriterOption{udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+			return nil, fmt.Errorf("through a proxy: %w", foreign)
+		})}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, reports := ipctest.SocketPath(t), make(chan string, 10)
+			if test.readerOp != "" {
+				test.reader = append(test.reader, udsipc.WithReaderErrorCallback(func(err error, context string) { callback(err, context, test.readerOp, reports) }))
+			}
+			if test.writerOp != "" {
+				test.writer = append(test.writer, udsipc.WithWriterErrorCallback(func(err error, context string) { callback(err, context, test.writerOp, reports) }))
+			}
+			ipctest.StartReader(t, test.handler, path, test.reader...)
+			w, err := udsipc.NewWriter(path, test.writer...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ipctest.MustWriteMessage(t, w, "hello")
+			ipctest.Await(t, "a report", reports)
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = w.Stop(ended) // The message may never be delivered.
+		})
+	}
 }

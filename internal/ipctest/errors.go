@@ -19,8 +19,8 @@ type Reported struct {
 }
 
 func (r *Reported) Callback(err error, op string) {
-	if !errors.As(err, new(*udsipc.OpError)) || op == "" {
-		err = fmt.Errorf("not an OpError with an operation: %w (%q)", err, op)
+	if _, ok := err.(*udsipc.OpError); !ok || op == "" {
+		err = fmt.Errorf("not an OpError with an operation: %v (%q)", err, op) // It matches no target.
 	}
 	r.mu.Lock()
 	r.errs = append(r.errs, err)
