@@ -127,7 +127,7 @@ func (c *readerConfig) server(memory *readMemory) receiver.Config {
 		MaxWriterStates: c.maxWriterStates, WriterRetention: c.writerRetention, MaxRedeliveries: c.maxRedeliveries,
 		HeartbeatTimeout: c.heartbeatTimeout, HandshakeTimeout: c.handshakeTimeout,
 
-		In: c.inLimits(), ReadMemory: memory, Tls: c.tls, Authorizer: authorizePeer(c.authorizer),
+		In: c.inLimits(), ReadMemory: memory, TLS: c.tls, Authorizer: authorizePeer(c.authorizer),
 
 		Report: c.onError.report,
 

@@ -20,9 +20,9 @@ import (
 
 // What bounds a mutant: the time of the compiler, how long what a test left behind may keep its output open.
 const (
-	compileTime = 5 * time.Minute
-	outputTime  = 2 * time.Second
-	patience    = 5 // How often longer than without a mutant the tests may take.
+	compileTime   = 5 * time.Minute
+	outputTime    = 2 * time.Second
+	timeoutFactor = 5 // How often longer than without a mutant the tests may take.
 )
 
 // A runner tries mutants of one package.
@@ -68,7 +68,7 @@ func (r *runner) baseline() error {
 	case !result.compiled || result.noticed:
 		return fmt.Errorf("mutate: the tests fail before anything is changed: %s", result.by)
 	default:
-		r.o.timeout = max(asked, patience*result.took)
+		r.o.timeout = max(asked, timeoutFactor*result.took)
 		fmt.Printf("the tests take %v, and may take %v\n", result.took.Round(time.Millisecond), r.o.timeout.Round(time.Millisecond))
 	}
 	return nil

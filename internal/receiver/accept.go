@@ -46,7 +46,7 @@ func (a *acceptor) quiesceLocked() error {
 		time.AfterFunc(backlogWait, func() { a.closeListener(time.Now().Add(maxBacklogWait)) })
 		return nil
 	case a.passed != nil, a.server.handingOver:
-		return listener.SetDeadline(transport.ALongTimeAgo)
+		return listener.SetDeadline(transport.PastDeadline)
 	}
 	a.servesBacklog = true
 	err := a.file.Remove() // First: one that is shut looks stale to others.

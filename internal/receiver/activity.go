@@ -25,9 +25,9 @@ func (s *Server) HungConns(now time.Time, limit time.Duration) (found []string, 
 	defer s.mu.Unlock()
 	for c := range s.conns.all {
 		p := &c.progress
-		beat := c.in.Received() + c.redeliveries.Load()
-		if !c.inHandler.Load() || beat != p.count || p.since.IsZero() {
-			*p = progressMark{count: beat, since: now}
+		count := c.in.Received() + c.redeliveries.Load()
+		if !c.inHandler.Load() || count != p.count || p.since.IsZero() {
+			*p = progressMark{count: count, since: now}
 			continue
 		}
 		if now.Sub(p.since) <= limit {

@@ -42,7 +42,7 @@ type Config struct {
 	// A connection.
 	In         transport.Limits
 	ReadMemory transport.Memory                 // Of all read buffers together.
-	Tls        *tls.Config                      // nil: without TLS.
+	TLS        *tls.Config                      // nil: without TLS.
 	Authorizer func(from *transport.Peer) error // nil: everybody is let in.
 
 	// What is done with its messages.

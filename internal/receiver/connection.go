@@ -54,8 +54,8 @@ func (s *Server) admit(conn net.Conn, left *inheritedConn) {
 	from := transport.Peer{Addr: conn.RemoteAddr()}
 	var unknown error
 	from.Credentials, unknown = transport.ReadCredentials(conn)
-	if s.cfg.Tls != nil {
-		conn = transport.NewTLSServer(conn, s.cfg.Tls)
+	if s.cfg.TLS != nil {
+		conn = transport.NewTLSServer(conn, s.cfg.TLS)
 	}
 	limits := s.cfg.In
 	limits.Inherited = left != nil && left.kind != systemd.StoreUnread
@@ -105,7 +105,7 @@ func (c *connection) addrText() string {
 // authenticate makes the TLS handshake and asks the authorizer, before anything of the peer is looked at.
 func (c *connection) authenticate() bool {
 	s := c.server
-	if err := c.in.TlsHandshake(s.forceCtx, s.cfg.HandshakeTimeout, &c.peer); err != nil {
+	if err := c.in.TLSHandshake(s.forceCtx, s.cfg.HandshakeTimeout, &c.peer); err != nil {
 		s.counts.handshakeErrors.Add(1)
 		s.Report(errdefs.OpHandshake, c.addrText(), err)
 		if c.in.MayBePlain(err) {

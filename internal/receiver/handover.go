@@ -81,8 +81,8 @@ func (c *stream) handOver() bool {
 		kind = systemd.StoreUnread
 	}
 	in.SendAck()
-	what := in.HandOverSocket()
-	inode, err := s.store.share.AddConn(kind, what)
+	conn := in.HandOverSocket()
+	inode, err := s.store.share.AddConn(kind, conn)
 	if err != nil {
 		in.RefuseHandOver(err)
 		return false
@@ -100,10 +100,10 @@ func (c *stream) snapshotSession(inode uint64) *wire.SessionSnapshot {
 	if c.acks == nil {
 		return nil
 	}
-	limit, silence, beat := c.acks.Negotiated()
+	limit, heartbeatTimeout, heartbeatInterval := c.acks.Negotiated()
 	handled := c.acks.Handled()
 	return &wire.SessionSnapshot{
-		Inode: inode, Writer: c.ownership.snapshot(handled, c.attempts.countFor(handled+1)), Limit: limit, HeartbeatTimeout: silence, HeartbeatInterval: beat,
+		Inode: inode, Writer: c.ownership.snapshot(handled, c.attempts.countFor(handled+1)), Limit: limit, HeartbeatTimeout: heartbeatTimeout, HeartbeatInterval: heartbeatInterval,
 	}
 }
 

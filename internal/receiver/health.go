@@ -69,7 +69,7 @@ func (h *healthCheck) responds(within time.Duration, stopping <-chan struct{}) b
 func (h *healthCheck) ask() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.listener == nil || h.listener.SetDeadline(transport.ALongTimeAgo) != nil {
+	if h.listener == nil || h.listener.SetDeadline(transport.PastDeadline) != nil {
 		return false
 	}
 	h.pending = true

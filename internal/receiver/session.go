@@ -58,13 +58,13 @@ func (c *stream) readHello() (wire.Hello, error) {
 // welcome makes this connection the one that speaks for its writer, and says so.
 func (c *stream) welcome(h wire.Hello) error {
 	c.fenced = make(chan struct{})
-	claim, err := c.server.writerStates.acquire(c.peer.Identity(), h, c.fence)
+	owner, err := c.server.writerStates.acquire(c.peer.Identity(), h, c.fence)
 	if err != nil {
 		return err
 	}
-	c.ownership = claim
-	beat := h.HeartbeatTimeout / wire.HeartbeatsPerTimeout
-	handled, repeats, failures, err := claim.waitForPrevious(c.server.forceCtx, beat, c.in.SendHeartbeat)
+	c.ownership = owner
+	heartbeatInterval := h.HeartbeatTimeout / wire.HeartbeatsPerTimeout
+	handled, repeats, failures, err := owner.waitForPrevious(c.server.forceCtx, heartbeatInterval, c.in.SendHeartbeat)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *stream) welcome(h wire.Hello) error {
 	}
 	c.writer = h.Writer
 	c.attempts = attempts{seq: handled + 1, count: failures}
-	c.beginSession(handled, repeats, beat, c.in.RequiredHeartbeatTimeout(c.server.cfg.HeartbeatTimeout))
+	c.beginSession(handled, repeats, heartbeatInterval, c.in.RequiredHeartbeatTimeout(c.server.cfg.HeartbeatTimeout))
 	c.acks.SendWelcome()
 	if c.in.IsClosing() {
 		c.in.SendGoodbye() // What the writer sends until it hears that is handled.
@@ -82,8 +82,8 @@ func (c *stream) welcome(h wire.Hello) error {
 }
 
 // beginSession goes on behind the message handled; up to repeats, an earlier reader may have handled others.
-func (c *stream) beginSession(handled, repeats uint64, beat, silence time.Duration) {
-	c.acks = c.in.BeginSession(handled, repeats, beat, silence)
+func (c *stream) beginSession(handled, repeats uint64, heartbeatInterval, heartbeatTimeout time.Duration) {
+	c.acks = c.in.BeginSession(handled, repeats, heartbeatInterval, heartbeatTimeout)
 	c.seq = handled
 	if c.sink.Session != nil {
 		c.sink.Session(c.writer)

@@ -58,17 +58,17 @@ type ownership struct {
 	active bool // It speaks for the writer. Guarded by memory.mu.
 }
 
-func newWriterStates(max int, keep time.Duration) *writerStates {
-	return &writerStates{max: max, retention: keep, states: make(map[wire.WriterKey]*writerState)}
+func newWriterStates(max int, retention time.Duration) *writerStates {
+	return &writerStates{max: max, retention: retention, states: make(map[wire.WriterKey]*writerState)}
 }
 
 // acquire makes a new connection the one that speaks for its writer, and fences the older one. A
 // connection that is not newer than all before it gets an error, and nothing is changed.
-func (m *writerStates) acquire(who string, h wire.Hello, fence func()) (*ownership, error) {
+func (m *writerStates) acquire(identity string, h wire.Hello, fence func()) (*ownership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.evictLocked(time.Now())
-	key := wire.WriterKey{Identity: who, Writer: h.Writer}
+	key := wire.WriterKey{Identity: identity, Writer: h.Writer}
 	w := m.states[key]
 	if w == nil {
 		w = &writerState{key: key}

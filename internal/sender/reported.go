@@ -57,8 +57,8 @@ func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (l
 }
 
 // returnUndelivered reports why a message cannot be delivered, and returns it to the program.
-func (l *Loop) returnUndelivered(data []byte, why error) {
-	l.events.Report(errdefs.OpWrite, why)
+func (l *Loop) returnUndelivered(data []byte, cause error) {
+	l.events.Report(errdefs.OpWrite, cause)
 	if l.events.Undelivered != nil {
 		l.events.Undelivered(data)
 	}

@@ -166,8 +166,8 @@ func (a Address) checkLocalhost(resolved string) error {
 	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", errdefs.ErrPlaintext, a.Host(), resolved)
 }
 
-func invalidAddress(text, why string) error {
-	return fmt.Errorf("%w %q: %s", errdefs.ErrInvalidSocketPath, text, why)
+func invalidAddress(text, reason string) error {
+	return fmt.Errorf("%w %q: %s", errdefs.ErrInvalidSocketPath, text, reason)
 }
 
 // tcpKeepAlive notices a vanished peer of an idle connection within about ten seconds. When data is

@@ -100,13 +100,13 @@ func sendState(what syscall.Conn, state ...string) error {
 	return errdefs.First(sendErr, err)
 }
 
-func sendNotification(conn *net.UnixConn, to *net.UnixAddr, message, rights []byte) error {
+func sendNotification(conn *net.UnixConn, address *net.UnixAddr, message, rights []byte) error {
 	deadline := time.Now().Add(notifyTimeout)
 	if err := conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
 	for {
-		_, _, err := conn.WriteMsgUnix(message, rights, to)
+		_, _, err := conn.WriteMsgUnix(message, rights, address)
 		if !errors.Is(err, errTooManyReferences) || time.Now().After(deadline) {
 			return err
 		}

@@ -108,10 +108,10 @@ var socketTypes = map[int]string{
 	syscall.SOCK_RAW:       "a raw socket",
 }
 
-// nameOf is the name of a number, or what it is a number of.
-func nameOf(names map[int]string, number int, of string) string {
+// nameOf returns the name of a number, or its kind and the number.
+func nameOf(names map[int]string, number int, kind string) string {
 	if name := names[number]; name != "" {
 		return name
 	}
-	return fmt.Sprintf("a %s %d", of, number)
+	return fmt.Sprintf("a %s %d", kind, number)
 }

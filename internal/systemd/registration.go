@@ -95,12 +95,12 @@ func (r *Registration) Stopping() {
 }
 
 // Failed says why the server ended by itself.
-func (r *Registration) Failed(why error) {
+func (r *Registration) Failed(cause error) {
 	if r.isDisabled() {
 		return
 	}
-	state := []string{"STATUS=" + strings.ReplaceAll(why.Error(), "\n", " ")}
-	if errno := syscall.Errno(0); errors.As(why, &errno) {
+	state := []string{"STATUS=" + strings.ReplaceAll(cause.Error(), "\n", " ")}
+	if errno := syscall.Errno(0); errors.As(cause, &errno) {
 		state = append(state, "ERRNO="+strconv.Itoa(int(errno)))
 	}
 	systemdNotifier.send(state...)

@@ -60,12 +60,12 @@ func (s *notifier) extend(d *schedule, servers []*Registration) {
 	if now.Before(d.nextExtend) {
 		return
 	}
-	progress, stopping, patience := uint64(0), false, stopExtension
+	progress, stopping, extension := uint64(0), false, stopExtension
 	for _, r := range servers {
 		if r.server.IsStopping() {
 			stopping = true
 			progress += r.server.Activity().Progress
-			patience = max(patience, stopExtension+d.handlerTimeout(r))
+			extension = max(extension, stopExtension+d.handlerTimeout(r))
 		}
 	}
 	if !stopping {
@@ -74,7 +74,7 @@ func (s *notifier) extend(d *schedule, servers []*Registration) {
 	d.nextExtend = now.Add(extendInterval)
 	if progress != d.lastProgress {
 		d.lastProgress = progress
-		s.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(patience.Microseconds(), 10))
+		s.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(extension.Microseconds(), 10))
 	}
 }
 
@@ -86,14 +86,14 @@ type Activity struct {
 	Progress    uint64 // Something else whenever anything has gone on.
 }
 
-func plural(n int, of string) string {
+func plural(n int, noun string) string {
 	if n == 1 {
-		return "1 " + of
+		return "1 " + noun
 	}
-	return strconv.Itoa(n) + " " + of + "s"
+	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// byteCount is n for people.
+// byteCount formats n bytes for people.
 func byteCount(n int) string {
 	switch {
 	case n < 1000:

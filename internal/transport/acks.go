@@ -47,14 +47,14 @@ type AckSender struct {
 
 // newAckSender begins a session that goes on behind the message handled. The welcome is still to be
 // sent.
-func newAckSender(in *In, handled, repeat uint64, beat time.Duration) *AckSender {
-	s := &AckSender{in: in, handledBefore: handled, acked: handled, maybeHandledThrough: repeat, heartbeatInterval: beat}
+func newAckSender(in *In, handled, repeat uint64, heartbeatInterval time.Duration) *AckSender {
+	s := &AckSender{in: in, handledBefore: handled, acked: handled, maybeHandledThrough: repeat, heartbeatInterval: heartbeatInterval}
 	s.mu.Lock() // The timers look at themselves.
 	defer s.mu.Unlock()
 	s.ackTimer = time.AfterFunc(time.Hour, s.ackOnTimer)
 	s.ackTimer.Stop()
-	if beat > 0 {
-		s.heartbeatTimer = time.AfterFunc(beat, s.sendHeartbeat)
+	if heartbeatInterval > 0 {
+		s.heartbeatTimer = time.AfterFunc(heartbeatInterval, s.sendHeartbeat)
 	}
 	return s
 }
@@ -71,7 +71,7 @@ func (s *AckSender) SendWelcome() {
 }
 
 // Negotiated returns what the two ends have told each other in the greeting.
-func (s *AckSender) Negotiated() (limit uint64, silence, beat time.Duration) {
+func (s *AckSender) Negotiated() (limit uint64, heartbeatTimeout, heartbeatInterval time.Duration) {
 	return s.in.limit, s.in.wait.heartbeatTimeout, s.heartbeatInterval
 }
 

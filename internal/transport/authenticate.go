@@ -61,7 +61,7 @@ func awaitTLSRecord(ctx context.Context, conn net.Conn) error {
 	if raw == nil || !canTryRead {
 		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(ALongTimeAgo) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(PastDeadline) })
 	var first [1]byte
 	var n int
 	var peekErr error

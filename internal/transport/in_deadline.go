@@ -17,14 +17,14 @@ func (in *In) setWaitDeadline() error {
 	var deadline time.Time
 	switch {
 	case in.end.halted.Load():
-		deadline = ALongTimeAgo
+		deadline = PastDeadline
 	case in.end.readClosed:
 	case in.end.closing.Load() && !in.end.goodbyeSent:
-		deadline = ALongTimeAgo // RequestClose came in between: the goodbye is still to be said.
+		deadline = PastDeadline // RequestClose came in between: the goodbye must still be sent.
 	case in.end.closing.Load():
 		deadline = in.end.grace.deadline(time.Now(), in.counts.receivedBytes.Load())
 	case in.handOver.requested.Load() && in.atFrameBoundary():
-		deadline = ALongTimeAgo // RequestHandOver came in between.
+		deadline = PastDeadline // RequestHandOver came in between.
 	case in.handOver.requested.Load():
 		in.beginHandOver()
 		deadline = in.handOver.deadline

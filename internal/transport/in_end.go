@@ -37,11 +37,11 @@ type gracePeriod struct {
 // deadline returns the deadline of a wait that begins now, after so many bytes in all.
 func (g *gracePeriod) deadline(now time.Time, received uint64) time.Time {
 	g.waitStart = now
-	patience := CloseGrace
+	wait := CloseGrace
 	if received > g.bytesAtGoodbye {
-		patience = sendingGrace
+		wait = sendingGrace
 	}
-	return now.Add(min(patience, maxCloseGrace-g.waited))
+	return now.Add(min(wait, maxCloseGrace-g.waited))
 }
 
 // waitEnded accounts for a wait. A wait that timed out was the last one.
@@ -69,7 +69,7 @@ type inEnd struct {
 
 	tlsPending bool             // The TLS handshake is not done. Guarded by mu,
 	readClosed bool             // so is: the kernel refuses the peer's writes; end of file will come.
-	reason     wire.CloseReason // And so is why it is closing.
+	reason     wire.CloseReason // And so is the reason of the close.
 }
 
 // CancelWait wakes the reading goroutine if it waits for memory.
@@ -81,7 +81,7 @@ func (in *In) Halt() {
 	defer in.deadlineMu.Unlock()
 	in.end.halted.Store(true)
 	in.CancelWait()
-	_ = in.conn.SetReadDeadline(ALongTimeAgo)
+	_ = in.conn.SetReadDeadline(PastDeadline)
 }
 
 // isEnding reports whether the end of the connection, or of its use by this process, was requested.
@@ -91,13 +91,13 @@ func (in *In) isEnding() bool {
 
 // RequestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
 // and what it has written by then is handled. The first reason counts. Any goroutine may call it.
-func (in *In) RequestClose(why wire.CloseReason) {
+func (in *In) RequestClose(reason wire.CloseReason) {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
 	if in.end.closing.Load() {
 		return
 	}
-	in.end.reason = why
+	in.end.reason = reason
 	in.end.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
 	if in.end.tlsPending {
 		// Its writer may have finished, and be sending: it hears the goodbye after that.
@@ -106,15 +106,15 @@ func (in *In) RequestClose(why wire.CloseReason) {
 	}
 	in.end.readClosed = CloseRead(in.conn)
 	if !in.end.readClosed {
-		_ = in.conn.SetReadDeadline(ALongTimeAgo) // Wakes the reading goroutine, which says goodbye.
+		_ = in.conn.SetReadDeadline(PastDeadline) // Wakes the reading goroutine, which sends the goodbye.
 	}
 }
 
 // Reject ends the connection at once, and tells the peer why. What it has sent is not read.
-func (in *In) Reject(why wire.CloseReason) {
+func (in *In) Reject(reason wire.CloseReason) {
 	in.deadlineMu.Lock()
 	if !in.end.closing.Swap(true) {
-		in.end.reason = why
+		in.end.reason = reason
 	}
 	in.deadlineMu.Unlock()
 	in.SendReport()

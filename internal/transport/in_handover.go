@@ -39,7 +39,7 @@ func (in *In) RequestHandOver() {
 		return
 	}
 	in.handOver.requested.Store(true)
-	_ = in.conn.SetReadDeadline(ALongTimeAgo) // Wakes the reading goroutine,
+	_ = in.conn.SetReadDeadline(PastDeadline) // Wakes the reading goroutine,
 	in.wait.signalRecheck()                   // also if it waits for memory.
 }
 
@@ -58,24 +58,24 @@ func (in *In) expireHandOver() {
 	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
 		return
 	}
-	why := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.ErrTooSlow, CloseGrace, in.PartialBytes())
-	in.handOver.handOverErr.Store(&why)
+	cause := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.ErrTooSlow, CloseGrace, in.PartialBytes())
+	in.handOver.handOverErr.Store(&cause)
 	in.RequestClose(wire.CloseOrderly)
 }
 
 // HandOverError returns why the next process does not get the connection; nil if nothing is in the
 // way.
 func (in *In) HandOverError() error {
-	if why := in.handOver.handOverErr.Load(); why != nil {
-		return *why
+	if cause := in.handOver.handOverErr.Load(); cause != nil {
+		return *cause
 	}
 	return nil
 }
 
 // RefuseHandOver ends the connection gracefully instead of handing it over.
-func (in *In) RefuseHandOver(why error) {
-	if why != nil {
-		in.handOver.handOverErr.Store(&why)
+func (in *In) RefuseHandOver(cause error) {
+	if cause != nil {
+		in.handOver.handOverErr.Store(&cause)
 	}
 	in.RequestClose(wire.CloseOrderly)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// TlsHandshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
+// TLSHandshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
 // peer then.
-func (in *In) TlsHandshake(ctx context.Context, timeout time.Duration, peer *Peer) error {
+func (in *In) TLSHandshake(ctx context.Context, timeout time.Duration, peer *Peer) error {
 	secure, ok := in.conn.(*tls.Conn)
 	if !ok {
 		return nil

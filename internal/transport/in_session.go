@@ -49,9 +49,9 @@ func (in *In) sendBrief(b []byte) {
 // BeginSession begins to acknowledge: handled is the last message that was handled before, up to
 // MayRepeat an earlier reader may have handled others. The writer wants a heartbeat after each
 // beat, and sends one in silence, 0 for never.
-func (in *In) BeginSession(handled, mayRepeat uint64, beat, silence time.Duration) *AckSender {
-	in.wait.heartbeatTimeout = silence
+func (in *In) BeginSession(handled, mayRepeat uint64, heartbeatInterval, heartbeatTimeout time.Duration) *AckSender {
+	in.wait.heartbeatTimeout = heartbeatTimeout
 	in.peerRetransmits.Store(true)
-	in.session = newAckSender(in, handled, mayRepeat, beat)
+	in.session = newAckSender(in, handled, mayRepeat, heartbeatInterval)
 	return in.session
 }

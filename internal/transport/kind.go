@@ -49,8 +49,8 @@ func kindOf(conn net.Conn) (connKind, syscall.RawConn) {
 	return kind, raw
 }
 
-// ALongTimeAgo is a deadline that wakes whoever waits.
-var ALongTimeAgo = time.Unix(1, 0)
+// PastDeadline is a deadline that wakes whoever waits.
+var PastDeadline = time.Unix(1, 0)
 
 // IsTimeout says whether err comes from a deadline.
 func IsTimeout(err error) bool {

@@ -109,7 +109,7 @@ func (o *Out) Close() { _ = o.conn.Close() }
 func (o *Out) WaitReadLoop() { <-o.end.done }
 
 // InterruptHandshake has greet ask whether to give up. Any goroutine may call it.
-func (o *Out) InterruptHandshake() { _ = o.conn.SetReadDeadline(ALongTimeAgo) }
+func (o *Out) InterruptHandshake() { _ = o.conn.SetReadDeadline(PastDeadline) }
 
 // FailuresAfter returns how many connections in a row have failed, for the backoff, when so many had
 // before this one. None, if a message was read or the connection lived for long; in a session, if

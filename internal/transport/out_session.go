@@ -82,7 +82,7 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 	if unsent != nil && !isConnectionEnd(unsent) {
 		return wire.Welcome{}, unsent
 	}
-	patience := time.Now().Add(g.SlowAfter)
+	slowAt := time.Now().Add(g.SlowAfter)
 	heard := time.Now()
 	for {
 		w, size, err := o.back.welcome()
@@ -92,7 +92,7 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 		}
 		// The deadline comes before the question: whoever ends the wait changes the answer first,
 		// then the deadline.
-		if err := o.conn.SetReadDeadline(o.handshakeDeadline(patience, heard)); err != nil {
+		if err := o.conn.SetReadDeadline(o.handshakeDeadline(slowAt, heard)); err != nil {
 			return w, err
 		}
 		if g.Cancelled() {
@@ -109,8 +109,8 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 			return w, o.back.noWelcomeErr(unsent) // The peer, which reads no more, has not said why.
 		case o.back.heartbeatTimeout > 0 && now.Sub(heard) >= o.back.heartbeatTimeout:
 			return w, o.heartbeatTimeoutErr()
-		case !patience.IsZero() && !now.Before(patience):
-			patience = time.Time{}
+		case !slowAt.IsZero() && !now.Before(slowAt):
+			slowAt = time.Time{}
 			g.OnSlow()
 		}
 	}
@@ -118,14 +118,14 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 
 // handshakeDeadline is when the wait for the welcome is interrupted: to say that it takes long, or
 // because the reader says nothing at all.
-func (o *Out) handshakeDeadline(patience, heard time.Time) time.Time {
+func (o *Out) handshakeDeadline(slowAt, heard time.Time) time.Time {
 	if o.back.heartbeatTimeout == 0 {
-		return patience
+		return slowAt
 	}
-	if silence := heard.Add(o.back.heartbeatTimeout); patience.IsZero() || silence.Before(patience) {
-		return silence
+	if timeoutAt := heard.Add(o.back.heartbeatTimeout); slowAt.IsZero() || timeoutAt.Before(slowAt) {
+		return timeoutAt
 	}
-	return patience
+	return slowAt
 }
 
 // welcome parses what has come so far. The reader may have sent heartbeats before the welcome, or
@@ -240,7 +240,7 @@ func (o *Out) interruptWrite() {
 	defer o.mu.Unlock()
 	if o.resumable() && time.Since(o.deadlineSetAt) >= interruptAfter {
 		o.interrupted.Store(true)
-		_ = o.conn.SetWriteDeadline(ALongTimeAgo)
+		_ = o.conn.SetWriteDeadline(PastDeadline)
 	}
 }
 

@@ -41,5 +41,5 @@ func (o *Out) stopWriting() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writeStopped.Store(true)
-	_ = o.conn.SetWriteDeadline(ALongTimeAgo)
+	_ = o.conn.SetWriteDeadline(PastDeadline)
 }

@@ -47,7 +47,7 @@ func tlsHandshake(ctx context.Context, conn net.Conn) (known bool, err error) {
 // inHandshake is the server's end of that.
 func inHandshake(ctx context.Context, in *transport.In, timeout time.Duration) (known bool, err error) {
 	peer := transport.Peer{}
-	err = in.TlsHandshake(ctx, timeout, &peer)
+	err = in.TLSHandshake(ctx, timeout, &peer)
 	return peer.TLS != nil, err
 }
 

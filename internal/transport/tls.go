@@ -51,7 +51,7 @@ type underTLS struct {
 
 func (b *underTLS) Close() error {
 	if b.keepOpen.Load() {
-		return b.Conn.SetDeadline(ALongTimeAgo)
+		return b.Conn.SetDeadline(PastDeadline)
 	}
 	return b.Conn.Close()
 }
