@@ -68,6 +68,7 @@ func receive(tb testing.TB, c *duplex.Client) duplex.Message {
 }
 
 func TestServer_Echo_RoundTrips(t *testing.T) {
+	t.Parallel()
 	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"}
 	if runtime.GOOS == "linux" {
 		addresses["abstract"] = fmt.Sprintf("@udsipc-duplex-test-%d", time.Now().UnixNano())
@@ -94,6 +95,7 @@ func TestServer_Echo_RoundTrips(t *testing.T) {
 
 // TestServer_Restarts_LoseNothing of a server that is stopped, one after the other, under clients that send all the time.
 func TestServer_Restarts_LoseNothing(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("what lies in the socket is lost elsewhere")
 	}
@@ -162,6 +164,7 @@ func TestServer_Restarts_LoseNothing(t *testing.T) {
 
 // TestServer_SlowClient_BlocksNobody that reads nothing holds up nobody: its queue is full, and the others go on.
 func TestServer_SlowClient_BlocksNobody(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
 		t.Run(policy.String(), func(t *testing.T) { aSlowClient(t, policy) })
 	}
@@ -227,6 +230,7 @@ func aSlowClientMisses(t *testing.T, s *duplex.Server) {
 }
 
 func TestServer_Conns_YieldsOpenConnections(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
 		if string(m.Data) == "close" {
@@ -278,6 +282,7 @@ func TestServer_Conns_YieldsOpenConnections(t *testing.T) {
 
 // TestServer_HandlerFails_CostsOneMessage, and cost their message alone; what is no message costs the connection.
 func TestServer_HandlerFails_CostsOneMessage(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	errs := make(chan error, 10)
 	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -322,6 +327,7 @@ func TestServer_HandlerFails_CostsOneMessage(t *testing.T) {
 }
 
 func TestClient_ServerAway_QueuesMessages(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	var states []udsipc.State
 	c := dial(t, address, udsipc.WithMaxBufferedWrites(3), udsipc.WithStateCallback(func(s udsipc.State, _ error) { states = append(states, s) }))
@@ -362,6 +368,7 @@ func TestClient_ServerAway_QueuesMessages(t *testing.T) {
 
 // TestServer_StopHungHandler_ReturnsWithContext returns with its context, and the handler's ends.
 func TestServer_StopHungHandler_ReturnsWithContext(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	entered := make(chan context.Context, 1)
 	s, err := duplex.NewServer(address, func(ctx context.Context, _ *duplex.ServerConn, _ duplex.Message) error {
@@ -394,6 +401,7 @@ func TestServer_StopHungHandler_ReturnsWithContext(t *testing.T) {
 
 // TestClient_NoReceive_AppliesBackpressure the server once nobody receives, instead of filling the memory.
 func TestClient_NoReceive_AppliesBackpressure(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	var sent atomic.Int64
 	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -422,6 +430,7 @@ func TestClient_NoReceive_AppliesBackpressure(t *testing.T) {
 }
 
 func TestNew_BadArguments_AreErrors(t *testing.T) {
+	t.Parallel()
 	if _, err := duplex.NewServer("x", nil); !errors.Is(err, udsipc.ErrHandlerNil) {
 		t.Error(err)
 	}
@@ -457,6 +466,7 @@ func FuzzParse(f *testing.F) {
 
 // TestServer_StopTCP_HandlesWhatWasSent: what was sent is handled, although the server still answers when the client closes.
 func TestServer_StopTCP_HandlesWhatWasSent(t *testing.T) {
+	t.Parallel()
 	const messages = 5000
 	var handled atomic.Int64
 	s := serve(t, "tcp://127.0.0.1:0", func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -481,6 +491,7 @@ func TestServer_StopTCP_HandlesWhatWasSent(t *testing.T) {
 
 // TestClient_HandlerPanics_CostsOneMessage, and cost their message alone.
 func TestClient_HandlerPanics_CostsOneMessage(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	serve(t, address, echo)
 	got, errs := make(chan uint32, 10), make(chan error, 10)
@@ -514,6 +525,7 @@ func TestClient_HandlerPanics_CostsOneMessage(t *testing.T) {
 
 // TestServer_HandlerGoexit_CostsOneMessage cost their message alone, and leave no connection behind.
 func TestServer_HandlerGoexit_CostsOneMessage(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	errs := make(chan error, 10)
 	s := serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -542,6 +554,7 @@ func TestServer_HandlerGoexit_CostsOneMessage(t *testing.T) {
 
 // TestServerConn_PauseReading_HoldsNoMemory reads nothing more, and holds no read memory, until it is let go on.
 func TestServerConn_PauseReading_HoldsNoMemory(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	const messages = 20
 	ready, handled := make(chan struct{}), make(chan uint32, messages)

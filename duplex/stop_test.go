@@ -19,6 +19,7 @@ import (
 
 // TestServer_OnStop_AcceptsEarlyReply: a client's answer to the word of the end counts as soon as that was sent.
 func TestServer_OnStop_AcceptsEarlyReply(t *testing.T) {
+	t.Parallel()
 	const end, answer = 1, 2
 	address, answered := ipctest.SocketPath(t), make(chan struct{})
 	s, err := duplex.NewServer(address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
@@ -70,6 +71,7 @@ func sessionsAre(tb testing.TB, s *duplex.Server, n int) {
 
 // TestServer_StopSlowClient_ReportsUnsent to a client that takes nothing and is left.
 func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
+	t.Parallel()
 	address, reports := ipctest.SocketPath(t), make(chan error, 10)
 	s := serve(t, address, echo, udsipc.WithStallTimeout(300*time.Millisecond),
 		udsipc.WithReaderErrorCallback(func(err error, _ string) { reports <- err }))
@@ -99,6 +101,7 @@ func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
 
 // TestServer_ForcedStop_ClosesNewClients: whom the Listener lets in once Stop has given up is sent away as well.
 func TestServer_ForcedStop_ClosesNewClients(t *testing.T) {
+	t.Parallel()
 	const clients = 20
 	address := ipctest.SocketPath(t)
 	asked, answer := make(chan struct{}, clients), make(chan struct{})

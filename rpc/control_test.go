@@ -35,6 +35,7 @@ func fillQueue(t *testing.T, c *ours.Client, entered <-chan struct{}) {
 
 // TestClient_FullQueue_SendsCreditsAndCancels: what frees or ends something at the server is not lost, and no stream stands still for it.
 func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, p *place) {
 		entered, release := make(chan struct{}, 1), make(chan struct{})
 		sent, over, called := make(chan struct{}, 3), make(chan struct{}), make(chan struct{})
@@ -95,6 +96,7 @@ func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
 
 // TestStream_OversizedMessage_FailsAtBothEnds, whichever end it is at which a message is too large.
 func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
+	t.Parallel()
 	const small = 1 << 20
 	for name, test := range map[string]struct {
 		server []udsipc.ReaderOption
@@ -141,6 +143,7 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 
 // TestStream_OversizedForClient_DoesNotEndInOrder that was too large for the client does not end in order, although its handler has returned.
 func TestStream_OversizedForClient_DoesNotEndInOrder(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 10
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {

@@ -68,6 +68,7 @@ func TestServer_ClientReadsNothing_LimitsItsCalls(t *testing.T) {
 
 // TestClient_OpenStreamDuringEnd_DoesNotDeadlock: neither a Stop at that moment nor a server that ends calls before they are made locks the Client.
 func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	serve(t, address, nil)
 	for range 200 {
@@ -95,6 +96,7 @@ func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
 }
 
 func TestClient_UnknownCallID_IsIgnored(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
@@ -143,6 +145,7 @@ func TestClient_UnknownCallID_IsIgnored(t *testing.T) {
 
 // TestCall_Oversized_FailsWithTooLarge: whatever is, and on which side ever, its caller is told, and the others go on.
 func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 10
 	address, roomy := ipctest.SocketPath(t), ipctest.SocketPath(t)
 	handlers := func(s *ours.Server) {
@@ -210,6 +213,7 @@ func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 
 // TestServer_HandlerFails_EndsItsCall have their call ended all the same.
 func TestServer_HandlerFails_EndsItsCall(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("goexit", func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil })
@@ -226,6 +230,7 @@ func TestServer_HandlerFails_EndsItsCall(t *testing.T) {
 
 // TestServer_Contexts_EndWithTheirCall with what they are for: that of a notification when it is handled, that of a stream with the stream.
 func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	contexts := make(chan context.Context, 1)
 	serve(t, address, func(s *ours.Server) {
@@ -269,6 +274,7 @@ func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
 
 // TestServer_ClientsDie_FreesConnections although their handlers are stuck.
 func TestServer_ClientsDie_FreesConnections(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
@@ -291,6 +297,7 @@ func TestServer_ClientsDie_FreesConnections(t *testing.T) {
 
 // TestClient_CanceledWhileAway_IsNotSent while the client was away are not made later.
 func TestClient_CanceledWhileAway_IsNotSent(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	c := dial(t, address, udsipc.WithMaxBufferedWrites(10))
 	for range 20 {
@@ -314,6 +321,7 @@ func TestClient_CanceledWhileAway_IsNotSent(t *testing.T) {
 
 // TestServer_StreamInterceptors_WrapHandlers, and that a second Start waits until the interceptors of the first are in place.
 func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s, err := ours.NewServer(address)
 	if err != nil {
@@ -358,6 +366,7 @@ func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
 }
 
 func TestNew_DropOldest_IsError(t *testing.T) {
+	t.Parallel()
 	if _, err := ours.NewClient("x", udsipc.WithOverflow(udsipc.OverflowDropOldest)); err == nil {
 		t.Error("a Client drops requests")
 	}
@@ -371,6 +380,7 @@ func TestNew_DropOldest_IsError(t *testing.T) {
 
 // TestServer_StopSlowClient_SendsResponse although the server stops, and over TCP, where a socket that is closed takes back what it can.
 func TestServer_StopSlowClient_SendsResponse(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 6<<20), nil })

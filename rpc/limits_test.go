@@ -52,6 +52,7 @@ func callWithin(tb testing.TB, c *ours.Client, limit time.Duration, method strin
 
 // TestServer_ClientReadsNothing_BlocksNobody do not have the calls of others refused.
 func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
+	t.Parallel()
 	const limit = 8 << 20
 	for _, silent := range []int{1, 5} {
 		address := ipctest.SocketPath(t)
@@ -78,6 +79,7 @@ func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 
 // TestServer_PausedReading_HoldsNoReadMemory while a client leaves unread what it has asked for: large requests of others are read.
 func TestServer_PausedReading_HoldsNoReadMemory(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
@@ -128,6 +130,7 @@ func TestServer_MaxConcurrentCalls_CountsWaitingResponses(t *testing.T) {
 
 // TestServer_MaxMemory_BoundsStreams: messages that nobody receives count, and the stream that has too many fails at both ends.
 func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
+	t.Parallel()
 	const limit, size = 8 << 20, 1 << 20
 	address := ipctest.SocketPath(t)
 	over := make(chan error, 100)
@@ -178,6 +181,7 @@ func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 
 // TestServer_StallTimeout_EndsClient after WithStallTimeout, reported, and its calls end; one that reads is not.
 func TestServer_StallTimeout_EndsClient(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, p *place) {
 		reported := make(chan error, 100)
 		s := p.serve(t, func(s *ours.Server) {
@@ -218,6 +222,7 @@ func TestServer_StallTimeout_EndsClient(t *testing.T) {
 
 // TestServer_LongCall_IsNotIdle, however long it takes, nor is a stream that flows one way.
 func TestServer_LongCall_IsNotIdle(t *testing.T) {
+	t.Parallel()
 	const idle = 50 * time.Millisecond
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
@@ -250,6 +255,7 @@ func TestServer_LongCall_IsNotIdle(t *testing.T) {
 
 // TestServer_LongMethodName_IsCut are cut in what is reported and in what the caller is told.
 func TestServer_LongMethodName_IsCut(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	reported := make(chan string, 10)
 	serve(t, address, nil, udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err.Error() }))
@@ -268,6 +274,7 @@ func TestServer_LongMethodName_IsCut(t *testing.T) {
 
 // TestServer_ClientReadsNothing_BoundsErrors are bounded as well: whose responses are let go, of that nothing more is read.
 func TestServer_ClientReadsNothing_BoundsErrors(t *testing.T) {
+	t.Parallel()
 	const size, queue, calls = 100_000, 200_000, 20_000
 	address, ran := ipctest.SocketPath(t), make(chan bool, 1)
 	s := serve(t, address, func(s *ours.Server) {

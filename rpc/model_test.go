@@ -70,6 +70,7 @@ func (m *model) handle(ctx context.Context, request []byte) ([]byte, error) {
 // TestModel makes calls, cancels and deadlines at random, over connections that are cut at random places and a server that is
 // closed and stopped at random times. Each call ends once, with a result that can be true.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	schedules := uint64(*modelSchedules)
 	if testing.Short() {
 		schedules /= 5
@@ -222,6 +223,7 @@ func (c *cutConn) Write(b []byte) (int, error) {
 
 // TestCall_CutAtEveryByte_FailsOrCompletes of a request and of its response: the call is lost, or was not sent and is answered later.
 func TestCall_CutAtEveryByte_FailsOrCompletes(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -261,6 +263,7 @@ func TestCall_CutAtEveryByte_FailsOrCompletes(t *testing.T) {
 }
 
 func TestCall_OverTLS_Works(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	server, client := ipctest.NewAuthority(t).Configs(t)
 	serve(t, address, nil, udsipc.WithTLS(server))
@@ -276,6 +279,7 @@ func TestCall_OverTLS_Works(t *testing.T) {
 // TestHostileMessages sends a server messages of every kind, right and wrong, by chance: it must stay up, and answer a
 // call on the same connection or end that.
 func TestHostileMessages(t *testing.T) {
+	t.Parallel()
 	const connections = 2000
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {

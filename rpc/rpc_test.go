@@ -57,6 +57,7 @@ func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *ours.Clie
 }
 
 func TestCall_ReturnsResponse(t *testing.T) {
+	t.Parallel()
 	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"}
 	if runtime.GOOS == "linux" {
 		addresses["abstract"] = fmt.Sprintf("@udsipc-rpc-test-%d", time.Now().UnixNano())
@@ -81,6 +82,7 @@ func TestCall_ReturnsResponse(t *testing.T) {
 
 // TestCall_EveryFailure_HasItsCode: whatever goes wrong, the caller is told what.
 func TestCall_EveryFailure_HasItsCode(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	reported := make(chan error, 10)
 	serve(t, address, func(s *ours.Server) {
@@ -133,6 +135,7 @@ func TestCall_EveryFailure_HasItsCode(t *testing.T) {
 
 // TestClient_ManyCalls_ShareConnection over one connection, answered in the opposite order.
 func TestClient_ManyCalls_ShareConnection(t *testing.T) {
+	t.Parallel()
 	const calls = 10_000
 	address := ipctest.SocketPath(t)
 	var waiting atomic.Int64
@@ -164,6 +167,7 @@ func TestClient_ManyCalls_ShareConnection(t *testing.T) {
 }
 
 func TestServer_MaxConcurrentCalls_Rejects(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	release := make(chan struct{})
 	s := serve(t, address, func(s *ours.Server) {
@@ -199,6 +203,7 @@ func TestServer_MaxConcurrentCalls_Rejects(t *testing.T) {
 
 // TestCall_Cancel_ReachesHandler, as a deadline does, and the death of the client.
 func TestCall_Cancel_ReachesHandler(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	entered, left := make(chan context.Context, 1), make(chan error, 1)
 	s := serve(t, address, func(s *ours.Server) {
@@ -255,6 +260,7 @@ func TestCall_Cancel_ReachesHandler(t *testing.T) {
 }
 
 func TestPeerFromContext_ReturnsCaller(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	var seen []string
 	serve(t, address, func(s *ours.Server) {
@@ -295,6 +301,7 @@ func TestPeerFromContext_ReturnsCaller(t *testing.T) {
 }
 
 func TestClient_Notify_IsHandledInOrder(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	got := make(chan string, 100)
 	serve(t, address, func(s *ours.Server) {
@@ -315,6 +322,7 @@ func TestClient_Notify_IsHandledInOrder(t *testing.T) {
 
 // TestServer_Stop_FinishesCalls finishes the calls under way, those that lie in the socket included, and loses none.
 func TestServer_Stop_FinishesCalls(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("what lies in the socket is lost elsewhere")
 	}
@@ -377,6 +385,7 @@ func TestServer_Stop_FinishesCalls(t *testing.T) {
 // TestClient_ConnectionLost_FailsSentCalls: only the calls fail that were sent, those marked idempotent are sent again, and those that were
 // not sent wait.
 func TestClient_ConnectionLost_FailsSentCalls(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {
@@ -412,6 +421,7 @@ func TestClient_ConnectionLost_FailsSentCalls(t *testing.T) {
 }
 
 func TestClient_Stop_WaitsForCalls(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
@@ -437,6 +447,7 @@ func TestClient_Stop_WaitsForCalls(t *testing.T) {
 }
 
 func TestStream_CarriesBothDirections(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	ended := make(chan error, 10)
 	serve(t, address, func(s *ours.Server) {

@@ -20,6 +20,7 @@ import (
 // TestServer_Restarts_LoseNoCall: a server that stops finishes what was sent to it, over every transport, and what was not sent waits for the
 // next. No call is lost, none is handled twice.
 func TestServer_Restarts_LoseNoCall(t *testing.T) {
+	t.Parallel()
 	const restarts, callers = 8, 8
 	overTransports(t, func(t *testing.T, p *place) {
 		var handled, notified sync.Map
@@ -89,6 +90,7 @@ func TestServer_Restarts_LoseNoCall(t *testing.T) {
 // TestStream_ServerStops_DeliversEverything: what a handler sends after the stop has begun arrives, however much more than the window it is, and
 // what the client had sent before is received.
 func TestStream_ServerStops_DeliversEverything(t *testing.T) {
+	t.Parallel()
 	const messages, size = 100, 64 << 10
 	overTransports(t, func(t *testing.T, p *place) {
 		received := make(chan int, 1)
@@ -147,6 +149,7 @@ func TestStream_ServerStops_DeliversEverything(t *testing.T) {
 
 // TestStream_EndedInOrder_ReadsEOF says so although its connection has ended before the last message was received.
 func TestStream_EndedInOrder_ReadsEOF(t *testing.T) {
+	t.Parallel()
 	const messages = 10
 	overTransports(t, func(t *testing.T, p *place) {
 		s := p.serve(t, func(s *ours.Server) {
@@ -188,6 +191,7 @@ func TestStream_EndedInOrder_ReadsEOF(t *testing.T) {
 
 // TestStream_Error_FollowsMessages arrive before it.
 func TestStream_Error_FollowsMessages(t *testing.T) {
+	t.Parallel()
 	const messages = 40 // Two windows and more.
 	overTransports(t, func(t *testing.T, p *place) {
 		p.serve(t, func(s *ours.Server) {
@@ -220,6 +224,7 @@ func TestStream_Error_FollowsMessages(t *testing.T) {
 
 // TestServer_StopSilentClient_Ends the goodbye: it ends all the same, and what the client had sent is answered.
 func TestServer_StopSilentClient_Ends(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, nil)
 	conn, err := udsipc.Dial(t.Context(), address)
@@ -249,6 +254,7 @@ func TestServer_StopSilentClient_Ends(t *testing.T) {
 
 // TestServer_StaleGoodbyeReply_IsIgnored, which comes late, is not taken for the answer: what follows it is handled.
 func TestServer_StaleGoodbyeReply_IsIgnored(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, nil)
 	conn, err := udsipc.Dial(t.Context(), address)

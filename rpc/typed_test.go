@@ -16,6 +16,7 @@ import (
 type sum struct{ A, B int }
 
 func TestCall_Typed_Decodes(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	sums, ints := codec.JSON[sum](), codec.JSON[int]()
 	serve(t, address, func(s *ours.Server) {
@@ -43,6 +44,7 @@ func TestCall_Typed_Decodes(t *testing.T) {
 
 // TestDocs_RPCVectors_Match is the vector of docs/PROTOCOL.md.
 func TestDocs_RPCVectors_Match(t *testing.T) {
+	t.Parallel()
 	address := ipctest.SocketPath(t)
 	l, err := udsipc.Listen(address)
 	if err != nil {

@@ -435,16 +435,7 @@ func TestReader_StartOutOfDescriptors_LeavesNothing(t *testing.T) {
 }
 
 func init() {
-	ipctest.Roles["start with few descriptors"] = func() error {
-		folder, err := os.MkdirTemp("", "udsipc")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(folder)
-		limit := syscall.Rlimit{Cur: 40, Max: 40}
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-			return err
-		}
+	ipctest.Roles["start with few descriptors"] = withFewDescriptors(func(folder string) error {
 		for left := range 12 {
 			if err := startWith(left, filepath.Join(folder, "s")); err != nil {
 				return fmt.Errorf("with %d descriptors: %w", left, err)
@@ -456,7 +447,7 @@ func init() {
 		}
 		fmt.Println("done")
 		return nil
-	}
+	})
 }
 
 // startWith starts a Reader with so many descriptors, then with enough of them, and stops it.
