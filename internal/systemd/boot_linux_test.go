@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +49,8 @@ type bootedSystemd struct {
 	pid    int // Of systemd, as this process sees it.
 	folder string
 	log    *os.File
+
+	reloading sync.Mutex // Held for a reload, and by a test that one would disturb.
 }
 
 // bootSystemd starts one, which ends with the test.
@@ -240,15 +243,23 @@ func (s *bootedSystemd) install(tb testing.TB, units map[string]unit) {
 			names = append(names, name)
 		}
 	}
-	s.control(tb, "daemon-reload")
+	s.reload(tb)
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			status, _ := s.try(append([]string{"systemctl", "status", "--no-pager"}, names...)...)
 			tb.Log(status)
 		}
 		_, _ = s.try(append([]string{"systemctl", "stop"}, names...)...) // The next test has others.
-		_, _ = s.try("systemctl", "reset-failed")
+		_, _ = s.try(append([]string{"systemctl", "reset-failed"}, names...)...)
 	})
+}
+
+// reload has systemd read its units anew.
+func (s *bootedSystemd) reload(tb testing.TB) {
+	tb.Helper()
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.control(tb, "daemon-reload")
 }
 
 // write makes a file in systemd's folder of units.
