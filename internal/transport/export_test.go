@@ -117,6 +117,9 @@ func (in *In) FrameEnd() int                    { return in.input.frameEnd() }
 func (in *In) IsEnding() bool                   { return in.isEnding() }
 func (in *In) Bytes() []byte                    { return in.input.buf.B[:cap(in.input.buf.B)] }
 
+// MaxUnread is how much may lie unread; 0 if the kernel does not tell.
+func (o *Out) MaxUnread() int64 { return o.read.maxUnread }
+
 func (o *Out) Probe()            { o.probe(time.Now()) }
 func (o *Out) IsResumable() bool { return o.resumable() }
 func (o *Out) IsTLS() bool       { return o.isTLS() }

@@ -338,7 +338,7 @@ func TestTLS_PeerEnds_NoticeIsKnown(t *testing.T) {
 		}
 		in.Close()
 		_ = client.SetReadDeadline(time.Now().Add(time.Minute))
-		if n, err := client.Read(make([]byte, 1)); announced && (n != 0 || err != io.EOF) {
+		if n, err := client.Read(make([]byte, 1)); announced && (n != 0 || err != io.EOF || !transport.EndedByNotify(client)) {
 			t.Errorf("the end was not announced: %v", err)
 		}
 		_ = far.SetReadDeadline(time.Now().Add(time.Minute)) // It may be closed.
