@@ -37,7 +37,7 @@ type AckSender struct {
 	mu             sync.Mutex // Guards what follows, and writing.
 	acked          uint64
 	handling       bool // Messages are being handled.
-	ackTimerSet    bool // ticker will fire.
+	ackTimerSet    bool // ackTimer will fire.
 	closed         bool
 	err            error // Why nothing more can be written.
 	ackTimer       *time.Timer
@@ -78,8 +78,10 @@ func (s *AckSender) Negotiated() (limit uint64, heartbeatTimeout, heartbeatInter
 // Seq returns the sequence number of the last message that was handed over.
 func (s *AckSender) Seq() uint64 { return s.handledBefore + s.in.counts.received.Load() }
 
-// MarkFailed notes that the last message is not handled, MarkHandled that it is.
-func (s *AckSender) MarkFailed()  { s.lastFailed = 1 }
+// MarkFailed notes that the last message is not handled.
+func (s *AckSender) MarkFailed() { s.lastFailed = 1 }
+
+// MarkHandled notes that the last message is handled after all.
 func (s *AckSender) MarkHandled() { s.lastFailed = 0 }
 
 // MayRepeat reports whether an earlier reader may have handled this message or a later one.

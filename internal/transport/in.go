@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transport is one connection: an In receives, an Out sends, and both know what the kernel tells of the peer.
+// Package transport is one connection. An In receives: frames, deadlines, the acknowledgements and the graceful close of a
+// Reader. An Out sends: vectored writes, the session handshake, and what became of the messages at the end. Both know
+// what the kernel tells of the peer. A connection belongs to the goroutine that uses it; the package starts none that
+// outlives a call.
 package transport
 
-// This file is a receiving connection, what it is made of, and what a Reader or a Conn asks of it.
+// This file is a receiving connection: its parts, and what a receiver or a Conn asks of it.
 
 import (
 	"crypto/tls"
@@ -16,8 +19,8 @@ import (
 	"github.com/udsipc/udsipc/internal/buffers"
 )
 
-// An In connection belongs to the goroutine that reads it, but for the methods that say
-// otherwise.
+// An In is a receiving connection. It belongs to the goroutine that reads it, except for the methods
+// that say otherwise.
 type In struct {
 	conn            net.Conn
 	kind            connKind
@@ -38,7 +41,7 @@ type In struct {
 	deadlineMu sync.Mutex // Guards the read deadline, and the fields of wait and end that say so.
 }
 
-// Limits are what a receiving connection puts up with, and what is known of it at the beginning.
+// Limits are the limits of a receiving connection, and what is known of it at the beginning.
 type Limits struct {
 	MaxMessageSize      uint64
 	ReadSize            int           // Of a read, in bytes.
@@ -72,17 +75,17 @@ func (in *In) Connection() net.Conn { return in.conn }
 // SetUser sets the user to whom the read memory of the connection counts.
 func (in *In) SetUser(identity string) { in.input.reserved.User = identity }
 
-// KeepOpenIf sets who is asked before the connection ends for inactivity, and has errors about
-// messages over the limit show how those begin. It must be called before the first fill.
+// KeepOpenIf sets a function that is asked before the connection ends for inactivity. It also makes
+// errors about messages over the limit show how those begin. It must be called before the first Fill.
 func (in *In) KeepOpenIf(busy func() bool) {
 	in.oversize.wantHead = true
 	in.keepOpen = busy
 }
 
-// IsClosing reports whether RequestClose or reject was called. Any goroutine may ask.
+// IsClosing reports whether RequestClose or Reject was called. Any goroutine may ask.
 func (in *In) IsClosing() bool { return in.end.closing.Load() }
 
-// IsHalted reports whether halt was called. Any goroutine may ask.
+// IsHalted reports whether Halt was called. Any goroutine may ask.
 func (in *In) IsHalted() bool { return in.end.halted.Load() }
 
 // IsAcknowledged reports whether a session has begun, so that a message that is not handled is sent
@@ -120,6 +123,8 @@ func (in *In) ReleaseForPause() (kept int) {
 	return in.input.size()
 }
 
-// ReleaseBuffer gives the buffer back. drop does so while somebody may still use the last message.
+// ReleaseBuffer returns the buffer to the pool.
 func (in *In) ReleaseBuffer() { in.input.release() }
+
+// AbandonBuffer leaves the buffer to the collector: the last message may still be in use.
 func (in *In) AbandonBuffer() { in.input.abandon() }

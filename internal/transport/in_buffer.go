@@ -19,7 +19,7 @@ const (
 // uint64 is negative.
 const _ = uint64(moveOnWait - uncountedSize)
 
-// A readBuffer holds what was read and is not handed over yet: buf.b[r:w]. While the connection
+// A readBuffer holds the bytes that were read and not handed over yet: buf.B[r:w]. While the connection
 // waits for bytes, buf is nil or as small as what it holds.
 type readBuffer struct {
 	buf            *buffers.Buffer
@@ -51,8 +51,8 @@ func (b *readBuffer) isHalfEmpty() bool {
 
 // ensureBuffer makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the
 // size of a read, or a larger one for a larger frame. That grows only when it is full, so a frame
-// that is announced and does not come costs nothing. It says no if there is no room, and the budget
-// is used up: a small buffer is always there. message is the number of the message that is read.
+// that is announced and does not come costs nothing. It returns false if there is no room and the
+// memory limit is reached: a small buffer is always there. message is the number of the message that is read.
 func (b *readBuffer) ensureBuffer(message uint64) bool {
 	b.yieldMemory(message)
 	size := max(b.readSize, b.largeFrameSize)
@@ -104,7 +104,7 @@ func (b *readBuffer) readEnd() int {
 	return len(b.buf.B)
 }
 
-// frameEnd is ceiling for a connection of which the next process is to have all that follows
+// frameEnd is readEnd for a connection that is handed over: the next process gets all bytes behind
 // the frame at r.
 func (b *readBuffer) frameEnd() int {
 	return min(len(b.buf.B), max(b.r+b.wantBytes, b.w+1))
@@ -131,8 +131,8 @@ func (b *readBuffer) shrinkForWait() {
 	}
 }
 
-// releaseForPause is park for a wait that the peer decides on: what is unread stays, and no memory is on
-// loan for it.
+// releaseForPause is shrinkForWait for a pause that the peer decides on: unread bytes stay, and no memory is
+// reserved for them.
 func (b *readBuffer) releaseForPause() {
 	have := b.w - b.r
 	if have == 0 {
@@ -152,7 +152,7 @@ func (b *readBuffer) release() {
 	b.memory.Release(&b.reserved, b.reserved.Bytes)
 }
 
-// abandon is release while somebody may still use the last message: the buffer is left to the collector.
+// abandon is release while the last message may still be in use: the buffer is left to the collector.
 func (b *readBuffer) abandon() {
 	b.buf, b.r, b.w = nil, 0, 0
 	b.memory.Release(&b.reserved, b.reserved.Bytes)

@@ -58,7 +58,7 @@ func (in *In) SetUserDeadline(deadline time.Time) error {
 	if in.end.closing.Load() || in.end.halted.Load() {
 		return nil
 	}
-	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline)) // Of a wait that is over, armed does no harm: the next one sets its own.
+	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline)) // The deadline of a past wait does no harm: the next wait sets its own.
 }
 
 // inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is
@@ -82,7 +82,7 @@ func (in *In) waitDeadlinePassed() bool {
 	return !in.wait.lastWaitDeadline.IsZero() && !time.Now().Before(in.wait.lastWaitDeadline)
 }
 
-// userDeadlineTimer returns a channel that tells of the deadline of a Conn; nil for none.
+// userDeadlineTimer returns a channel that receives at the deadline of a Conn; nil for none.
 func (in *In) userDeadlineTimer() <-chan time.Time {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()

@@ -27,8 +27,8 @@ type oversize struct {
 }
 
 // Deliver hands every whole message that is buffered to handle, in order and without a copy: data is
-// valid until handle returns. The message counts as handed over before that, so that deliver may be
-// called again after a panic. The errors are those of next.
+// valid until handle returns. The message counts as handed over before that, so that Deliver may be
+// called again after a panic. The errors are those of Next.
 func (in *In) Deliver(handle func(data []byte)) error {
 	for {
 		data, ok, err := in.Next()
@@ -96,7 +96,7 @@ func (in *In) Next() (data []byte, ok bool, err error) {
 	return nil, false, nil
 }
 
-// startSkip has next go on behind the frame at r.
+// startSkip has Next continue behind the frame at r.
 func (in *In) startSkip(header int, length uint64) {
 	in.oversize.skippedFrames++
 	if in.oversize.skipBytes = uint64(header) + length; in.oversize.skipBytes < length {

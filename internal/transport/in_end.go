@@ -21,7 +21,7 @@ const (
 	goodbyeWriteTimeout = 100 * time.Millisecond // How long the goodbye itself may take.
 )
 
-// What a Writer has written before it hears the goodbye is within what a Reader puts up with. No
+// The bytes that a Writer has written before it receives the goodbye are within maxGraceBytes. No
 // constant of type uint64 is negative.
 const _ = uint64(maxGraceBytes - 2*BatchSize)
 
@@ -55,7 +55,7 @@ func (g *gracePeriod) waitEnded(timedOut bool) {
 }
 
 // An inEnd is how far a connection is on its way to its end. It belongs to the goroutine that
-// reads, but for the atomics and what the connection's mu guards.
+// reads, except for the atomics and the fields that deadlineMu guards.
 type inEnd struct {
 	halted     atomic.Bool   // At once: what is buffered is not handled either.
 	closing    atomic.Bool   // Gracefully: no longer than it takes to handle what the peer has sent.

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file brings a receiving connection to rest at the boundary of a message, for the next process.
+// This file pauses a receiving connection at a frame boundary, for the next process.
 
 import (
 	"errors"
@@ -25,8 +25,8 @@ type handOver struct {
 	handOverErr atomic.Pointer[error] // Why the next process does not get it.
 }
 
-// RequestHandOver has the connection come to rest at the next boundary of a message, for the next
-// process. What cannot be handed over is ended gracefully. Any goroutine may call it.
+// RequestHandOver has the connection pause at the next frame boundary, for the next process. A
+// connection that cannot be handed over is closed gracefully. Any goroutine may call it.
 func (in *In) RequestHandOver() {
 	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
 		in.handOver.handOverErr.Store(&errNotSocket)
@@ -50,7 +50,7 @@ func (in *In) beginHandOver() {
 	}
 }
 
-// expireHandOver ends a connection gracefully that does not come to rest.
+// expireHandOver gracefully closes a connection that has not reached a frame boundary in time.
 func (in *In) expireHandOver() {
 	if !in.handOver.requested.Load() || in.end.closing.Load() || in.atFrameBoundary() {
 		return
@@ -80,5 +80,5 @@ func (in *In) RefuseHandOver(cause error) {
 	in.RequestClose(wire.CloseOrderly)
 }
 
-// HandOverSocket returns the socket of a connection that is at rest for a hand-over.
+// HandOverSocket returns the socket of a connection that is paused for a hand-over.
 func (in *In) HandOverSocket() syscall.Conn { return in.conn.(syscall.Conn) }

@@ -25,14 +25,14 @@ const (
 )
 
 // A Memory bounds the read buffers of many connections together. It is asked once for each
-// read at most. A connection that waits leaves its loan alone until the wait is over.
+// read at most. A connection that waits leaves its reservation alone until the wait is over.
 type Memory interface {
-	// TryReserve changes l to the price of size bytes. It returns false if there is not as much, or
-	// others wait.
+	// TryReserve changes l to the counted size of size bytes. It returns false if there is not as
+	// much, or others wait.
 	TryReserve(l *Reservation, size int) bool
 
-	// Reserve has l wait for its turn to get the price of size bytes. The channel is closed once l
-	// has it.
+	// Reserve has l wait for its turn to get the counted size of size bytes. The channel is closed
+	// once l has it.
 	Reserve(l *Reservation, size int) <-chan struct{}
 
 	// Cancel ends the wait of l. What l got at the same moment it keeps.
@@ -45,18 +45,18 @@ type Memory interface {
 	Contested() bool
 }
 
-// A Reservation is what one connection has of a memoryLimit. It belongs to the goroutine that reads the
-// connection, and while that waits, to the memoryLimit.
+// A Reservation is what one connection has of a Memory. It belongs to the goroutine that reads the
+// connection, and while that waits, to the Memory.
 type Reservation struct {
 	Bytes  int64
-	User   string // Whose it is; empty for anybody.
-	Ticket uint64 // The place among those of one user, kept until settle; 0 without one.
+	User   string // Whose it is; empty if not known.
+	Ticket uint64 // The place among those of one user, kept until clearTicket; 0 without one.
 }
 
-// clearTicket gives l's place up: what it was wanted for is done.
+// clearTicket gives up l's place: its message is complete.
 func (l *Reservation) clearTicket() { l.Ticket = 0 }
 
-// CountedSize is what a buffer of so many bytes costs.
+// CountedSize returns what a buffer of size bytes counts for.
 func CountedSize(size int) int64 {
 	if size <= uncountedSize {
 		return 0
@@ -91,9 +91,9 @@ func (b *readBuffer) yieldMemory(message uint64) {
 	}
 }
 
-// waitForMemory is space for a connection that was told no. It waits for its turn, and keeps its place
-// until the message is there whole. A connection that is to be handed over waits no longer than for
-// its peer. It says no at the end of the connection.
+// waitForMemory waits for memory after ensureBuffer got none. The connection keeps its place until the
+// message is complete. A connection that is to be handed over waits no longer than for its peer.
+// It returns false at the end of the connection.
 func (in *In) waitForMemory() bool {
 	in.SendAck()
 	if next := in.counts.received.Load() + 1; in.input.waitedFor != next {

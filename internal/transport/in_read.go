@@ -38,7 +38,7 @@ func (in *In) Fill() error {
 		}
 		if in.handOver.requested.Load() && !in.end.closing.Load() {
 			if in.atFrameBoundary() {
-				in.input.shrinkForWait() // Others may need the memory to come to rest.
+				in.input.shrinkForWait() // Others may need the memory to complete their messages.
 				return ErrHandOver
 			}
 			in.beginHandOver()

@@ -20,7 +20,7 @@ type waits struct {
 	messageTimeout      time.Duration // From the first byte of a message to its last; 0 for any.
 	startedAt           time.Time     // Since when the first message is waited for.
 
-	// The wait of fill: since when. A deadline that comes in between, and is not the end, does not
+	// The wait of Fill: since when. A deadline that comes in between, and is not the end, does not
 	// begin it anew.
 	waitStart time.Time
 
@@ -34,9 +34,9 @@ type waits struct {
 	frameStartCount uint64
 	timeoutErr      error
 
-	userDeadline     time.Time     // Of a Conn: its reader's own deadline; zero for none. Guarded by the connection's mu.
-	lastWaitDeadline time.Time     // When the last wait would have lasted too long, without that; zero for never. Guarded by mu.
-	recheck          chan struct{} // One slot: limited was set, or a hand-over was requested.
+	userDeadline     time.Time     // Of a Conn: its reader's own deadline; zero for none. Guarded by deadlineMu.
+	lastWaitDeadline time.Time     // When the last wait would have lasted too long, without that; zero for never. Guarded by deadlineMu.
+	recheck          chan struct{} // One slot: userDeadline was set, or a hand-over was requested.
 }
 
 // A readState is how far a connection is when it waits.

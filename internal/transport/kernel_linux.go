@@ -12,11 +12,11 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// endOfFileMeansRead: a Unix socket that is closed while bytes lie unread in it gives its peer
+// endOfFileMeansRead is true here: a Unix socket that is closed while bytes lie unread in it gives its peer
 // ECONNRESET, and end of file only otherwise (net/unix/af_unix.c, unix_release_sock).
 const endOfFileMeansRead = true
 
-// canTellUnread: unread and hungUp know.
+// canTellUnread is true where unread and hungUp know.
 const canTellUnread = true
 
 // unread returns how many bytes that were written to a Unix socket the peer has not read yet, at the

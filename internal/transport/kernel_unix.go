@@ -8,7 +8,7 @@ package transport
 
 import "syscall"
 
-// canTryRead: a socket's descriptor can be read without waiting.
+// canTryRead is true where a socket's descriptor can be read without waiting.
 const canTryRead = true
 
 // readDescriptor reads what is there; EAGAIN if nothing is, 0 at the end of the stream.

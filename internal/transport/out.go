@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is a sending connection, what it is made of, and what a sender asks of it.
+// This file is a sending connection: its parts, and what a sender asks of it.
 
 import (
 	"net"
@@ -17,8 +17,8 @@ const (
 	ResetBackoffAfter = time.Second           // One that lived so long proves enough.
 )
 
-// An Out connection belongs to the goroutine that writes, but for what is marked otherwise.
-// Exactly one other goroutine, watch, reads from it.
+// An Out is a sending connection. It belongs to the goroutine that writes, except for what is marked
+// otherwise. Exactly one other goroutine, that of ReadLoop, reads from it.
 type Out struct {
 	conn       net.Conn
 	kind       connKind
@@ -35,7 +35,7 @@ type Out struct {
 	stall    writeStall
 	end      outEnd
 
-	mu            sync.Mutex  // Guards the write deadline against leaving.
+	mu            sync.Mutex  // Guards the write deadline against stopWriting.
 	deadlineSetAt time.Time   // When the write deadline was set.
 	interrupted   atomic.Bool // It was then set to the past, to interrupt a write.
 	writeStopped  atomic.Bool // Nothing more should be written: the peer is going away, or gone.
@@ -44,10 +44,10 @@ type Out struct {
 // An outEnd is what is known of the end of a connection.
 type outEnd struct {
 	cutShort          bool          // A write was refused after a part of it was taken.
-	goodbyeReceived   atomic.Bool   // The peer said goodbye.
-	goodbye           goodbyeReader // What the peer said, without a session. Written by watch alone.
+	goodbyeReceived   atomic.Bool   // The peer has sent the goodbye.
+	goodbye           goodbyeReader // What the peer sent, without a session. Written by ReadLoop alone.
 	bytesAtForcedStop atomic.Int64  // How many bytes had been written, and had arrived, when the sender was told not to wait; else 0.
-	done              chan struct{} // Closed by watch; cause and last are set before.
+	done              chan struct{} // Closed by ReadLoop; cause and goodbye are set before.
 	cause             error
 }
 
@@ -105,7 +105,7 @@ func (o *Out) CloseNow() { CloseNow(o.conn) }
 // Close closes the connection.
 func (o *Out) Close() { _ = o.conn.Close() }
 
-// WaitReadLoop waits until watch has returned.
+// WaitReadLoop waits until ReadLoop has returned.
 func (o *Out) WaitReadLoop() { <-o.end.done }
 
 // InterruptHandshake has greet ask whether to give up. Any goroutine may call it.

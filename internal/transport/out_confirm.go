@@ -10,8 +10,8 @@ import "time"
 // probeInterval is how often a busy connection asks whether everything was read.
 const probeInterval = 10 * time.Millisecond
 
-// readMarks are what the peer has read for certain. Unread bytes are within the last window ones,
-// so all that lies before the older of two marks, which are a window apart, was read.
+// readMarks are what the peer has read for certain. Unread bytes are within the last maxUnread ones.
+// So all bytes before the older of two checkpoints, which are that far apart, were read.
 type readMarks struct {
 	confirmed                      uint64 // Messages.
 	maxUnread                      int64  // 0: not known.
@@ -59,8 +59,8 @@ func (o *Out) confirmAllRead() bool {
 }
 
 // PeerHasRead says whether the peer has read the first bytes that were written; on TCP, whether its
-// kernel has them. Where the kernel cannot tell, to have written them must do. It says no of a
-// connection that is at its end: what was unread is gone with it, and finish will tell. Any goroutine
+// kernel has them. If the kernel cannot tell, written bytes count as read. It returns false for a
+// connection at its end: unread bytes are gone with it, and CloseAndAccount counts them. Any goroutine
 // may ask.
 func (o *Out) PeerHasRead(first int64) bool {
 	if o.writeStopped.Load() {

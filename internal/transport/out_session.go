@@ -2,8 +2,8 @@
 
 package transport
 
-// This file is the writer's end of a session: the greeting, after which messages may flow, and the
-// acknowledgements that come back.
+// This file is the writer's end of a session: the session handshake, after which messages may flow, and
+// the acknowledgements that come back.
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ const interruptAfter = 10 * time.Millisecond
 
 const _ = uint64(wire.MinHeartbeatTimeout/wire.HeartbeatsPerTimeout - interruptAfter) // An interrupted write costs no heartbeat, or does not compile.
 
-// A backChannel is what comes from the reader of a session. greet reads it first, then watch.
+// A backChannel has the bytes from the reader of a session. SessionHandshake reads it first, then ReadLoop.
 type backChannel struct {
 	acknowledge       func(handled uint64) (early bool, err error)
 	heartbeatTimeout  time.Duration // The longest that the reader may say nothing; 0 for any.
@@ -56,15 +56,15 @@ func (o *Out) readMore() error {
 	return err
 }
 
-// A HandshakeHooks is what a greeting needs to know, and is told how it goes.
+// HandshakeHooks are the settings of a session handshake, and the functions that it calls.
 type HandshakeHooks struct {
 	// HeartbeatTimeout is the longest that the reader may say nothing, where the kernel does not tell of its end; 0 for any.
 	HeartbeatTimeout time.Duration
 
-	// Acknowledge is called by watch. early means that the message may still be in a write.
+	// Acknowledge is called by ReadLoop. early means that the message may still be in a write.
 	Acknowledge func(handled uint64) (early bool, err error)
 
-	SlowAfter time.Duration // After so long, waiting is called.
+	SlowAfter time.Duration // After this time, OnSlow is called.
 	OnSlow    func()
 	Cancelled func() bool // Asked whenever the wait was interrupted.
 }
@@ -179,7 +179,7 @@ func (o *Out) heartbeatTimeoutErr() error {
 	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.ErrHeartbeatTimeout, o.back.heartbeatTimeout)
 }
 
-// readAcks is watch in a session: it hands acknowledgements to the queue. It returns why it ended.
+// readAcks is ReadLoop in a session: it passes acknowledgements to the queue. It returns why it ended.
 func (o *Out) readAcks(wake func()) error {
 	for {
 		if err := o.handleAcks(wake); err != nil {

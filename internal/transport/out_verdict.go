@@ -28,7 +28,7 @@ const (
 	_ = uint64(len(goodbyeReader{}.buf) - 1 - wire.MaxPrefixSize - wire.MaxHandshakeBody)
 )
 
-// goodbyeReader are what a peer sends without a session: the goodbye and the report, or nothing.
+// A goodbyeReader parses what a peer sends without a session: the goodbye and the report, or nothing.
 type goodbyeReader struct {
 	buf         [1 + wire.MaxPrefixSize + wire.MaxHandshakeBody]byte
 	n           int  // buf[:n] has come.
@@ -75,7 +75,7 @@ type Outcome struct {
 }
 
 // CloseAndAccount ends the connection after a write failed with writeErr, or after the peer left (nil). It
-// waits for the peer, which may be handling what it has: to reconnect earlier would let the new
+// waits for the peer, which may be handling its messages: to reconnect earlier would let the new
 // connection overtake the old one. abort ends the wait.
 func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 	defer o.conn.Close()
@@ -83,7 +83,7 @@ func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 	case o.end.goodbyeReceived.Load():
 		o.halfClose()
 	case errors.Is(writeErr, ErrRestartSequence), errors.Is(writeErr, errdefs.ErrInvalidSession):
-		_ = o.conn.Close() // So that watch ends.
+		_ = o.conn.Close() // So that ReadLoop ends.
 	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, ErrGracefulEnd) && !isConnectionEnd(writeErr):
 		_ = o.conn.SetReadDeadline(time.Now().Add(goodbyeReadTimeout)) // The peer may not know of it, and never end.
 	}

@@ -4,8 +4,8 @@ package transport
 
 // This file reads what comes back on a sending connection.
 
-// ReadLoop reads the back channel until the connection ends, then calls wake. The Writer starts it and
-// waits for it through ended.
+// ReadLoop reads the back channel until the connection ends, then calls wake. The sender starts it in a
+// goroutine and waits for it with WaitReadLoop.
 func (o *Out) ReadLoop(wake func()) {
 	defer wake()
 	defer close(o.end.done)
@@ -23,7 +23,7 @@ func (o *Out) ReadLoop(wake func()) {
 	}
 }
 
-// onGoodbye has the drain goroutine close the sending side. A write that is under way is
+// onGoodbye has the send loop close the sending side. A write that is under way is
 // interrupted, but not one of TLS, which could not even say that it ends after that; the peer reads
 // on for it.
 func (o *Out) onGoodbye(wake func()) {

@@ -23,7 +23,7 @@ type writeStall struct {
 	writing atomic.Bool
 }
 
-// setDeadline sets the deadline of one write, unless the connection is being left.
+// setDeadline sets the deadline of one write, unless writing was stopped.
 func (o *Out) setDeadline(now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,7 +38,7 @@ func (o *Out) setDeadline(now time.Time) error {
 }
 
 // Write hands bufs to the kernel and returns how many bytes it took, whatever the error. After a
-// timeout the rest may be written to the same connection if resumable says so.
+// timeout the rest may be written to the same connection if AfterTimeout returns no error.
 func (o *Out) Write(bufs [][]byte) (int, error) {
 	now := time.Now()
 	o.probe(now)

@@ -8,14 +8,14 @@ package transport
 import "errors"
 
 var (
-	// ErrGracefulEnd is why a connection ended that nothing went wrong with: told to, by this side or the
-	// other.
+	// ErrGracefulEnd is why a connection ended although nothing went wrong: this side or the peer closed
+	// it.
 	ErrGracefulEnd = errors.New("udsipc: connection ended")
 
 	// ErrSessionPreface is no error: a session begins.
 	ErrSessionPreface = errors.New("udsipc: opening of a session")
 
-	// ErrHandOver is why a connection is at rest: the next process is to have it.
+	// ErrHandOver is why a connection is paused: the next process is to have it.
 	ErrHandOver = errors.New("udsipc: connection can be handed over")
 
 	// errNoMemory is why nothing is read: the memory of the Reader is used up.

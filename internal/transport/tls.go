@@ -38,7 +38,7 @@ func NewTLSClient(conn net.Conn, config *tls.Config) net.Conn {
 	return tls.Client(&underTLS{Conn: conn}, config)
 }
 
-// A underTLS is a connection that TLS is spoken over. It notes whether it has ended by itself:
+// An underTLS is a connection that TLS is spoken over. It notes whether it has ended by itself:
 // for crypto/tls, such an end between two records is io.EOF like the end that the peer announces.
 // TLS writes nothing vectored, so a wrapper costs nothing there.
 type underTLS struct {
@@ -86,8 +86,8 @@ func (b *underTLS) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// EndedByNotify says whether the end of file of conn is one that the peer has announced, as far as
-// it must.
+// EndedByNotify reports whether the peer has announced the end of file of conn, as TLS demands;
+// always true without TLS.
 func EndedByNotify(conn net.Conn) bool {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {

@@ -2,9 +2,9 @@
 
 package wire
 
-// This file is what a Reader tells the next one beside the descriptors that it leaves: what it knows of its writers,
-// and whose session each connection is. Both are processes of one service
-// on one machine, but not of one version: what is not understood is refused as a whole.
+// This file is the hand-over state, which a Reader stores beside its descriptors: the state of each writer, and whose
+// session each connection is. Both processes are of one service on one machine, but not of one version: a state that is
+// not understood is rejected as a whole.
 
 import (
 	"encoding/binary"
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// ErrHandOverState is why the memory of an earlier process is of no use.
+// ErrHandOverState is why the state of an earlier process is of no use.
 var ErrHandOverState = errors.New("udsipc: malformed memory of an earlier process")
 
 // handOverVersion is the version of this form.
@@ -23,7 +23,7 @@ const handOverVersion = 2
 // maxIdentityLength bounds the length of a name in it.
 const maxIdentityLength = 1 << 10
 
-// A WriterKey names a writer together with who it is, so that nobody can take another's place.
+// A WriterKey names a writer together with its identity, so that no peer can take another's place.
 type WriterKey struct {
 	Identity string
 	Writer   WriterID
@@ -35,7 +35,7 @@ type HandOverState struct {
 	Sessions []SessionSnapshot
 }
 
-// A WriterSnapshot is a writer that is remembered.
+// A WriterSnapshot is the state of a writer.
 type WriterSnapshot struct {
 	Key                 WriterKey
 	Epoch               uint64

@@ -2,7 +2,7 @@
 
 package wire
 
-// This file is what a session adds to the wire: the opening, the hello, the welcome, and what flows
+// This file is what a session adds to the wire: the preface, the hello, the welcome, and what flows
 // back. It only forms and reads bytes; in_session.go and out_session.go of package transport are the two ends of it.
 // docs/PROTOCOL.md explains each field.
 
@@ -58,8 +58,8 @@ type Hello struct {
 	Writer           WriterID
 	Epoch            uint64        // Counts the writer's connections from 1, so that a late one is known.
 	FirstSeq         uint64        // The oldest message that the writer still holds, or the next if it holds none.
-	LastSentSeq      uint64        // The newest message that it ever sent; first-1 or more.
-	HeartbeatTimeout time.Duration // The longest silence of the reader that it puts up with; 0 for any.
+	LastSentSeq      uint64        // The newest message that it ever sent; FirstSeq-1 or more.
+	HeartbeatTimeout time.Duration // How long the reader may send nothing; 0 for any time.
 }
 
 // A Welcome is the reader's answer.
@@ -67,7 +67,7 @@ type Welcome struct {
 	Status           Status
 	Handled          uint64        // The last message of this writer that is handled.
 	Limit            uint64        // The largest message that the reader takes.
-	HeartbeatTimeout time.Duration // The longest silence of the writer that it puts up with; 0 for any.
+	HeartbeatTimeout time.Duration // How long the writer may send nothing; 0 for any time.
 }
 
 // A Status says whether the session goes on.
@@ -96,7 +96,7 @@ func HasPreface(b []byte) bool {
 	return bytes.Equal(b[:min(len(b), len(sessionPreface))], sessionPreface[:min(len(b), len(sessionPreface))])
 }
 
-// Append appends the opening and the hello to dst.
+// Append appends the session preface and the hello to dst.
 func (h Hello) Append(dst []byte) []byte {
 	body := binary.AppendUvarint(make([]byte, 0, MaxHandshakeBody), sessionVersion)
 	body = append(body, h.Writer[:]...)
@@ -115,7 +115,7 @@ func (w Welcome) Append(dst []byte) []byte {
 	return AppendFrame(dst, body)
 }
 
-// ParseHello reads an opening and a hello at the start of b, and returns how many bytes they are: 0
+// ParseHello reads a preface and a hello at the start of b, and returns how many bytes they are: 0
 // if they are not there whole yet. The error matches ErrVersion if everything else must be ignored.
 func ParseHello(b []byte) (h Hello, size int, err error) {
 	if !HasPreface(b) {
@@ -182,8 +182,8 @@ func parseHandshakeFrame(b []byte) (body []byte, size int, err error) {
 	return b[header : header+int(length)], header + int(length), nil
 }
 
-// fieldReader are what is left of a greeting's body, or of another sequence of numbers, and the first thing that was
-// wrong with it.
+// A fieldReader has the rest of a handshake frame's body, or of another sequence of numbers, and the first error in
+// it.
 type fieldReader struct {
 	rest    []byte
 	wrapErr error // What every error wraps.
