@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package peercred asks the kernel who is at the other end of a Unix socket.
+// Package peercred reads the credentials of the process at the other end of a Unix socket from the kernel. There is one
+// file for each system; where the kernel does not tell, the error is errors.ErrUnsupported.
 package peercred
 
 // This file is what the kernel tells of the process at the other end of a Unix socket.

@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is the goroutine of a server that accepts connections, until there is nothing more to accept.
+// This file is the accept loop of a server, until there is nothing more to accept.
 
 import (
 	"errors"
@@ -20,8 +20,8 @@ import (
 const (
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = 500 * time.Millisecond
-	backlogWait    = 5 * time.Millisecond // A listener is empty if Accept has found nothing for so long.
-	maxBacklogWait = time.Second          // How long one is emptied for that cannot be shut, and so need never be empty.
+	backlogWait    = 5 * time.Millisecond // A backlog is empty if Accept has found nothing for this time.
+	maxBacklogWait = time.Second          // How long a listener is emptied that still accepts connections.
 )
 
 // An acceptor is where the connections of a server come from. The server's mutex guards what changes at the end.
@@ -73,10 +73,10 @@ func (a *acceptor) closeListener(latest time.Time) {
 	}
 }
 
-// backlogNotEmpty says, once Accept has failed while the Reader is stopping, whether to try it again. A
-// deadline that has passed fails Accept before it looks at the backlog, so when there were
-// connections until then there may be more. It ends with latest, because others may join them; nobody does if
-// the listener is shut or filtered, and acceptFromBacklog has told then.
+// backlogNotEmpty reports, once Accept has failed while the Reader is stopping, whether to try again. A
+// deadline that has passed fails Accept before it looks at the backlog, so if there were connections
+// until then, there may be more. It ends at latest, because new ones may come. None come to a listener that is
+// half-closed or filtered, which acceptFromBacklog has emptied.
 func (a *acceptor) backlogNotEmpty(err error, admitted int, latest time.Time) bool {
 	a.server.mu.Lock()
 	open := a.servesBacklog && !a.halfClosed && !a.filtered
@@ -87,8 +87,8 @@ func (a *acceptor) backlogNotEmpty(err error, admitted int, latest time.Time) bo
 }
 
 // acceptFromBacklog returns a connection out of the backlog, once Accept has failed while the Reader is stopping, or nil.
-// A deadline that has passed fails Accept before it looks, so this looks without one. Nobody can join
-// the backlog, so it comes to an end.
+// A deadline that has passed fails Accept before it looks, so this looks without one. No connection can
+// join the backlog, so it comes to an end.
 func (a *acceptor) acceptFromBacklog() net.Conn {
 	a.server.mu.Lock()
 	closed := a.halfClosed || a.filtered

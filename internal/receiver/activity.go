@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is what a server tells of its work: what it does, whether it responds, and which of its handlers are stuck.
-// Nothing is measured per message: connections are looked at now and then.
+// This file is what a server reports of its work: its activity, whether it responds, and which of its handlers hang.
+// Nothing is measured per message: connections are checked from time to time.
 
 import (
 	"time"
@@ -11,15 +11,15 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// A progressMark is when a connection was last seen to get on.
+// A progressMark is when a connection last made progress.
 type progressMark struct {
 	count    uint64
 	since    time.Time
 	reported bool
 }
 
-// HungConns looks at each connection. It returns where those are whose handlers have turned out to be stuck since the last
-// look, and how many are stuck in all.
+// HungConns checks each connection. It returns those whose handlers were found to hang since the last check, and how many
+// hang in all.
 func (s *Server) HungConns(now time.Time, limit time.Duration) (found []string, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *Server) HungConns(now time.Time, limit time.Duration) (found []string, 
 	return found, total
 }
 
-// IsAlive reports whether the goroutine that accepts connections responds in time.
+// IsAlive reports whether the accept loop responds in time.
 func (s *Server) IsAlive(within time.Duration) bool { return s.health.responds(within, s.stopping) }
 
 // Activity returns what the server does.

@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is all that a server knows of its options and of the program: plain values and functions.
+// This file is all that a server knows of the options and of the program: plain values and functions.
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A Config sets what a server does. Messages are handled by message, or by the sinks of open. Without both
+// A Config has the settings of a server. Message handles the messages, or the sinks of Open do. Without both
 // functions, connections are offered to the program.
 type Config struct {
 	AddrText string // The address as it was given, for errors.

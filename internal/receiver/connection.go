@@ -49,7 +49,7 @@ func (s *Server) newService(c *connection, from *inheritedConn) service {
 }
 
 // admit begins to serve conn, which is new or was inherited from an earlier process (left). A connection over a limit is
-// closed gracefully: what its peer has sent before that is handled.
+// closed gracefully: the messages that its peer has sent before are handled.
 func (s *Server) admit(conn net.Conn, left *inheritedConn) {
 	from := transport.Peer{Addr: conn.RemoteAddr()}
 	var unknown error
@@ -68,7 +68,7 @@ func (s *Server) admit(conn net.Conn, left *inheritedConn) {
 		c.service.requestEnd()
 	}
 	if s.forced {
-		c.in.Halt() // As force has done to the others.
+		c.in.Halt() // As forceClose has done to the others.
 	}
 	s.wg.Add(1)
 	s.mu.Unlock()

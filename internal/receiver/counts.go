@@ -38,7 +38,7 @@ type Counts struct {
 	HandedOver, Inherited                        uint64
 
 	Open         int // Connections.
-	WriterStates int // Those that are remembered.
+	WriterStates int // Those that are kept.
 }
 
 // Snapshot reads all counters.

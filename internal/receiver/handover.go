@@ -2,9 +2,9 @@
 
 package receiver
 
-// This file is the restart that nobody notices, from the side of the process that ends: its listener, its open
-// connections and what it knows of its writers are left with systemd. A connection is left on the boundary of a
-// message, so that its writer sees nothing but a pause. inherit.go is the other side, handover_store.go what is left.
+// This file is the hand-over from the side of the process that ends: it stores its listener, its open connections and the
+// states of its writers with systemd. A connection is stored at a frame boundary, so its writer notices nothing but a pause.
+// inherit.go is the other side, handover_store.go what is stored.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// HandOver is stop for a process that another one is to follow at once.
+// HandOver is Stop for a process that another one follows at once.
 func (s *Server) HandOver(ctx context.Context) error {
 	if err := s.prepareHandOver(); err != nil {
 		s.Report(errdefs.OpHandOver, s.cfg.AddrText, err)
@@ -64,13 +64,13 @@ func (s *Server) prepareHandOver() error {
 	return nil
 }
 
-// identityOfListener is what tells a listener from others.
+// identityOfListener returns what tells a listener from others.
 func identityOfListener(file socket.Identity, where socket.Address) systemd.ListenerIdentity {
 	return systemd.ListenerIdentity{Device: file.Device, Inode: file.Inode, Address: where.Hash()}
 }
 
-// handOver leaves a connection that is at rest with systemd, and waits until it is certain that it is kept. It says
-// no if it is not: the connection is ended gracefully instead.
+// handOver stores a connection that is paused with systemd, and waits until it is certain that systemd keeps it. It
+// returns false if not: the connection is closed gracefully instead.
 func (c *stream) handOver() bool {
 	s, in := c.server, c.in
 	kind := systemd.StorePlain
@@ -113,8 +113,8 @@ func (s *Server) allPaused() bool {
 	return s.store.pausedIs(len(s.conns.all))
 }
 
-// completeHandOver waits until every connection is at rest or has ended, leaves what is known beside them, and makes
-// sure that systemd has it all. If it has not, this becomes a mere Stop.
+// completeHandOver waits until every connection is paused or has ended, stores the hand-over state, and confirms that
+// systemd has everything. If it has not, the hand-over becomes a Stop.
 func (s *Server) completeHandOver() {
 	for !s.allPaused() && s.forceCtx.Err() == nil {
 		select {

@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is what a server leaves with systemd for the next process, and which of its connections wait until it is
-// certain that systemd keeps it.
+// This file is what a server stores with systemd for the next process, and which of its connections are paused until it
+// is certain that systemd keeps it.
 
 import (
 	"maps"
@@ -23,16 +23,16 @@ type handOverStore struct {
 	decided      chan struct{} // Closed when it is certain what becomes of those at rest.
 
 	mu          sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
-	pausedConns int        // How many connections were, and wait whether that is for good.
+	pausedConns int        // How many connections wait for decided.
 	sessions    map[*stream]wire.SessionSnapshot
-	confirmed   bool // It is for good; verdict is closed.
+	confirmed   bool // systemd keeps everything; set before decided is closed.
 }
 
 func newHandOverStore(key string) handOverStore {
 	return handOverStore{share: systemd.NewStoreShare(key), pauseChanged: make(chan struct{}, 1), decided: make(chan struct{}), sessions: make(map[*stream]wire.SessionSnapshot)}
 }
 
-// addState leaves what is known of the writers, and of the connections at rest. It has a reserved slot.
+// addState stores the states of the writers and of the paused connections. It has a reserved slot.
 func (h *handOverStore) addState(writers *writerStates) error {
 	h.mu.Lock()
 	state := wire.HandOverState{Sessions: slices.Collect(maps.Values(h.sessions))}
@@ -41,11 +41,11 @@ func (h *handOverStore) addState(writers *writerStates) error {
 	return h.share.AddState(state.Encode())
 }
 
-// waitDecision is called by a connection at rest. It returns whether systemd keeps everything. Only completeHandOver
-// decides that, also after a stop that does not wait: a connection that is told its end must not be with systemd.
+// waitDecision is called by a paused connection. It reports whether systemd keeps everything. Only completeHandOver
+// decides that, also after a forced stop: a connection whose peer is told of its end must not be with systemd.
 //
-// A newer connection of the same writer cannot come to rest before this one has let go of the writer. Then this one
-// ends; the next process closes it, because nothing is known of its session.
+// A newer connection of the same writer cannot pause before this one has released the writer state. Then this one
+// ends; the next process closes it, because it finds no entry for its session.
 func (h *handOverStore) waitDecision(c *stream, session *wire.SessionSnapshot) bool {
 	h.mu.Lock()
 	h.pausedConns++
@@ -69,14 +69,14 @@ func (h *handOverStore) waitDecision(c *stream, session *wire.SessionSnapshot) b
 	return h.confirmed && !fenced
 }
 
-// pausedIs reports whether so many connections are at rest.
+// pausedIs reports whether n connections are paused.
 func (h *handOverStore) pausedIs(n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.pausedConns == n
 }
 
-// signalPaused has whoever waits look again whether all connections are at rest.
+// signalPaused has completeHandOver look again whether all connections are paused.
 func (h *handOverStore) signalPaused() {
 	select {
 	case h.pauseChanged <- struct{}{}:
@@ -84,7 +84,7 @@ func (h *handOverStore) signalPaused() {
 	}
 }
 
-// decide tells the connections at rest whether systemd keeps everything.
+// decide tells the paused connections whether systemd keeps everything.
 func (h *handOverStore) decide(kept bool) {
 	h.mu.Lock()
 	h.confirmed = kept

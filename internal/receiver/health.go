@@ -15,7 +15,7 @@ import (
 // A deadliner is a listener whose Accept can be woken.
 type deadliner interface{ SetDeadline(time.Time) error }
 
-// A healthCheck checks whether the accept loop responds. It wakes Accept by a deadline in the past; the loop replies and
+// A healthCheck tests whether the accept loop responds. It wakes Accept by a deadline in the past; the loop replies and
 // clears the deadline.
 type healthCheck struct {
 	asked   chan struct{} // One slot: pending was set.

@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is the other side of handover.go: a Reader takes what the one before it has left with systemd.
+// This file is the other side of handover.go: a server inherits what the process before it has stored with systemd.
 
 import (
 	"fmt"
@@ -16,18 +16,18 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A inheritedState is what an earlier process has left.
+// An inheritedState is what an earlier process has stored.
 type inheritedState struct {
 	names          map[string]bool // Of what systemd may forget once the Reader has started.
 	listener       *systemd.Stored
-	boundTo        systemd.ListenerIdentity // What that is bound to.
-	unusedListener net.Listener             // The same, opened, as long as it is of no use: who waits in it is still to be served.
+	boundTo        systemd.ListenerIdentity // What the listener is bound to.
+	unusedListener net.Listener             // The same, opened, as long as it is of no use: its backlog is still to be served.
 	conns          []inheritedConn
 	state          wire.HandOverState
 	errs           []error // What is wrong with it.
 }
 
-// A inheritedConn is a connection of it.
+// An inheritedConn is a connection of it.
 type inheritedConn struct {
 	conn    net.Conn
 	kind    string
@@ -86,8 +86,8 @@ func (l *inheritedState) readState(left *systemd.Stored) (err error) {
 	return err
 }
 
-// takeListener returns the listener that an earlier process has left, if whoever connects to the address of spec still
-// comes to it. Otherwise, or if the Reader has one, it is spare. After an error it may be called again.
+// takeListener returns the listener that an earlier process has stored, if the address of spec still leads to it.
+// Otherwise, or if it is not needed, it is kept in unusedListener. After an error it may be called again.
 func (l *inheritedState) takeListener(spec socket.Spec, needed bool) (listener net.Listener, file *socket.File, err error) {
 	if left := l.listener; left != nil {
 		l.listener = nil
@@ -170,7 +170,7 @@ func (s *Server) serveBacklog(listener net.Listener) {
 	}
 }
 
-// claimInherited makes a connection that an earlier process has left the one that speaks for its writer, before any other can.
+// claimInherited makes an inherited connection the owner of its writer state, before any other can be.
 func (c *stream) claimInherited(left *wire.SessionSnapshot) {
 	c.inherited = left
 	c.fenced = make(chan struct{})
@@ -178,7 +178,7 @@ func (c *stream) claimInherited(left *wire.SessionSnapshot) {
 	c.ownership, c.resumeErr = c.server.writerStates.acquireInherited(key, left.Writer, c.fence)
 }
 
-// resumeSession goes on with its session. It says no if that is not possible.
+// resumeSession continues the session of an inherited connection. It returns false if that is not possible.
 func (c *stream) resumeSession() bool {
 	left := c.inherited
 	if c.resumeErr != nil {

@@ -24,7 +24,7 @@ func newAcceptQueue() *acceptQueue {
 	return &acceptQueue{offers: make(chan *Offer), closed: make(chan struct{}), finished: make(chan struct{})}
 }
 
-// Accept waits for a connection. It returns nil after the last one; failure then returns the reason, or nil after shutdown.
+// Accept waits for a connection. It returns nil after the last one; Failure then returns the reason, or nil after Shutdown.
 func (s *Server) Accept() *Offer {
 	select {
 	case o := <-s.offers.offers:
@@ -48,7 +48,7 @@ func (q *acceptQueue) finish() {
 	}
 }
 
-// An Offer is a connection that the program may accept. It then owns in, and calls done in the end.
+// An Offer is a connection that the program has accepted. The program owns In, and calls ConnClosed in the end.
 type Offer struct {
 	In    *transport.In
 	Peer  transport.Peer
@@ -58,7 +58,7 @@ type Offer struct {
 // ConnClosed is called once, when the connection is closed and nothing reads from it any more.
 func (o *Offer) ConnClosed() { close(o.ended) }
 
-// A offeredConn is a connection that is offered.
+// An offeredConn is a connection that is offered.
 type offeredConn struct {
 	*connection
 	queue *acceptQueue

@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is what a session adds for a message that the handler fails for: it is offered again, and is a dead
-// letter in the end.
+// This file is what a session adds for a message that the handler fails for: it is redelivered, and is a dead letter in
+// the end.
 
 import (
 	"fmt"
@@ -26,14 +26,14 @@ func (a attempts) countFor(message uint64) int {
 	return a.count
 }
 
-// Pauses before a message is offered again: each is redeliveryGrowth times the one before.
+// Pauses before a redelivery: each is redeliveryGrowth times the one before.
 const (
 	minRedeliveryPause = 10 * time.Millisecond
 	maxRedeliveryPause = time.Second
 	redeliveryGrowth   = 4
 )
 
-// redeliver offers a message again for which the handler failed with err, after growing pauses, and
+// redeliver calls the handler again for a message for which it failed with err, after growing pauses, and
 // makes it a dead letter in the end. The messages behind it wait. If the connection is ended meanwhile,
 // the message is not handled, and its attempts count on the next connection.
 func (c *stream) redeliver(data []byte, err error) {
@@ -69,7 +69,7 @@ func redeliveryPause(failures int) time.Duration {
 	return pause
 }
 
-// pause waits, unless the connection is ended for a newer one, or the Reader for good.
+// pause waits. It returns false if the connection is fenced, or after a forced stop.
 func (c *stream) pause(d time.Duration) bool {
 	c.inHandler.Store(false)
 	defer c.inHandler.Store(true)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package receiver is everything between a listener and a handler: it accepts, authenticates and serves connections, keeps
-// the state of each writer, and hands over to the next process.
+// Package receiver is everything between a listener and a handler. A Server accepts connections, authenticates their peers,
+// and either hands their messages to a handler or offers the connections to the program. It keeps the state of each
+// writer, and hands its connections over to the next process.
 package receiver
 
-// This file is a server: everything between a listener and a handler. accept.go is where its connections come from,
-// stream.go what is done with each, stop.go its end.
+// This file is a server, from Start to its end. accept.go is where its connections come from, connection.go the beginning
+// and end of each. stream.go hands messages to a handler, offer.go offers the connection instead. stop.go is the stop.
 
 import (
 	"context"
@@ -21,7 +22,7 @@ import (
 type Server struct {
 	cfg          Config
 	counts       counters
-	writerStates *writerStates // Those that ask for acknowledgements.
+	writerStates *writerStates // Of the writers with sessions.
 	acceptor     acceptor
 	health       healthCheck
 	notifier     *systemd.Registration
@@ -29,15 +30,15 @@ type Server struct {
 	offers       *acceptQueue // nil: messages go to a handler.
 
 	// Stopping.
-	forceCtx       context.Context // Ended when stop does not wait any longer.
+	forceCtx       context.Context // Ended by a forced stop.
 	forceStop      context.CancelFunc
-	inCallback     atomic.Bool   // The goroutine that accepts is in a callback, which may wait for it.
+	inCallback     atomic.Bool   // The accept loop is in a callback, which may wait for it.
 	acceptLoopDone chan struct{} // Closed when no connection is accepted any more.
-	stopping       chan struct{} // Closed when stop begins, or when accepting failed for good.
-	done           chan struct{} // Closed when all connections are gone, or stop does not wait for them.
+	stopping       chan struct{} // Closed when Stop begins, or when accepting failed for good.
+	done           chan struct{} // Closed when all connections have ended, or by a forced stop.
 	wg             sync.WaitGroup
 
-	mu          sync.Mutex // Guards what follows, and what acceptor says of itself.
+	mu          sync.Mutex // Guards what follows, and the fields of acceptor that change at the end.
 	phase       phase
 	doneClosed  bool // done is closed.
 	err         error
@@ -68,7 +69,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Start listens and returns. It may be called again, also after an error; after stop it returns Stopped.
+// Start listens and returns. It may be called again, also after an error; after Stop it returns ErrStopped.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	phase := s.phase
@@ -116,6 +117,7 @@ func (s *Server) Failure() error {
 	return s.err
 }
 
+// IsStopping reports whether Stop has begun, or accepting has failed for good.
 func (s *Server) IsStopping() bool {
 	select {
 	case <-s.stopping:
@@ -164,8 +166,8 @@ func (s *Server) finish() {
 	s.closeDone()
 }
 
-// waitForSlot waits while as many connections are being refused as may be open: those in the backlog
-// can wait longer. It says no when the Reader is given up.
+// waitForSlot waits while as many connections are being rejected as may be open: those in the backlog
+// can wait longer. It returns false after a forced stop.
 func (s *Server) waitForSlot() bool {
 	for {
 		s.mu.Lock()
@@ -184,14 +186,14 @@ func (s *Server) waitForSlot() bool {
 	}
 }
 
-// reportAccept is report in the goroutine that accepts.
+// reportAccept is Report in the accept loop.
 func (s *Server) reportAccept(addr string, err error) {
 	s.inCallback.Store(true)
 	defer s.inCallback.Store(false)
 	s.Report(errdefs.OpAccept, addr, err)
 }
 
-// Report tells of an error that no caller gets.
+// Report counts and reports an error that no caller gets.
 func (s *Server) Report(op, addr string, err error) {
 	s.counts.errors.Add(1)
 	s.cfg.Report(op, addr, err)

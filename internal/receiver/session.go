@@ -3,7 +3,7 @@
 package receiver
 
 // This file is how a stream begins and ends a session: the hello of a writer that asks for acknowledgements, the
-// welcome, and who speaks for the writer.
+// welcome, and the ownership of the writer state.
 
 import (
 	"errors"
@@ -14,8 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// openSession greets a writer that asks for acknowledgements. It says no when that is the end of the
-// connection.
+// openSession makes the session handshake with a writer that asks for acknowledgements. It returns false
+// if the connection ends.
 func (c *stream) openSession() bool {
 	h, err := c.readHello()
 	if err == nil && c.in.IsClosing() {
@@ -41,8 +41,8 @@ func (c *stream) openSession() bool {
 	return false
 }
 
-// readHello waits for the whole hello. ErrGracefulEnd means that the connection ended before, which is
-// accounted for.
+// readHello waits for the whole hello. ErrGracefulEnd means that the connection ended before, which
+// onReadError has accounted for.
 func (c *stream) readHello() (wire.Hello, error) {
 	for {
 		h, whole, err := c.in.Hello()
@@ -55,7 +55,7 @@ func (c *stream) readHello() (wire.Hello, error) {
 	}
 }
 
-// welcome makes this connection the one that speaks for its writer, and says so.
+// welcome makes this connection the owner of its writer state, and sends the welcome.
 func (c *stream) welcome(h wire.Hello) error {
 	c.fenced = make(chan struct{})
 	owner, err := c.server.writerStates.acquire(c.peer.Identity(), h, c.fence)
@@ -100,7 +100,7 @@ func (c *stream) fence() {
 	c.in.Halt()
 }
 
-// closeSession lets go of the writer, once everything that can be said to it is said.
+// closeSession releases the writer state, after the last acknowledgement.
 func (c *stream) closeSession() {
 	handled := uint64(0)
 	if c.inherited != nil {

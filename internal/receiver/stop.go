@@ -24,10 +24,10 @@ const (
 	phaseStopped
 )
 
-// stopGrace is how long a Stop whose context has ended waits for what was under way. It may be stuck in a callback.
+// stopGrace is how long a forced stop waits for running handlers, which may hang.
 const stopGrace = 20 * time.Millisecond
 
-// Stop ends the server without losing a message. When ctx ends first, it does not wait any longer.
+// Stop ends the server without losing a message. When ctx ends first, it becomes a forced stop.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.stopUnstarted() {
 		return nil
@@ -41,7 +41,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	return errdefs.WithOp(errdefs.OpStop, s.cfg.AddrText, err)
 }
 
-// Shutdown is stop without waiting for anything: who has connected before is still served.
+// Shutdown is Stop without waiting: connections in the backlog are still served.
 func (s *Server) Shutdown() error {
 	if s.stopUnstarted() {
 		return nil
@@ -49,7 +49,7 @@ func (s *Server) Shutdown() error {
 	return errdefs.WithOp(errdefs.OpStop, s.cfg.AddrText, s.stopListening())
 }
 
-// AwaitListened waits, after shutdown, until the address is free, unless an error callback is running that may wait for
+// AwaitListened waits, after Shutdown, until the address is free, unless an error callback is running that may wait for
 // the caller.
 func (s *Server) AwaitListened() {
 	if !s.inCallback.Load() {
@@ -57,11 +57,11 @@ func (s *Server) AwaitListened() {
 	}
 }
 
-// Finished returns a channel that is closed when the server has ended: because of stop, or because accepting failed for
-// good. failure tells which.
+// Finished returns a channel that is closed when the server has ended: because of Stop, or because accepting failed for
+// good. Failure tells which.
 func (s *Server) Finished() <-chan struct{} { return s.done }
 
-// stopUnstarted ends a server that was not started, and says whether it is one.
+// stopUnstarted ends a server that was not started, and reports whether it was one.
 func (s *Server) stopUnstarted() bool {
 	s.mu.Lock()
 	never := s.phase == phaseNew
@@ -104,9 +104,9 @@ func (s *Server) stopListeningLocked() error {
 	return err
 }
 
-// closeConnsLocked ends the connections gracefully, and those that are still to be admitted. A writer
-// that is sent away connects again at once. Where nothing keeps it from the listener, that has to be
-// closed before, or the writer would be in the backlog when it is.
+// closeConnsLocked closes the connections gracefully, and those that are still to be admitted. A writer
+// whose connection was closed connects again at once. So a listener that accepts everybody is closed
+// before, or the writer would be in its backlog.
 func (s *Server) closeConnsLocked() {
 	s.closing = true
 	for c := range s.conns.all {
@@ -114,7 +114,7 @@ func (s *Server) closeConnsLocked() {
 	}
 }
 
-// forceClose ends what is left without waiting for it. If nothing is, ctx has ended in the same moment, or long before.
+// forceClose ends the connections that are left without waiting for them.
 func (s *Server) forceClose(ctx context.Context) error {
 	select {
 	case <-s.done:
@@ -127,7 +127,7 @@ func (s *Server) forceClose(ctx context.Context) error {
 	listener := s.acceptor.listener
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.in.Halt() // Before a handler that heeds its context returns: no other is called any more.
+		c.in.Halt() // Before a handler returns because its context ends: no other may be called.
 	}
 	s.forceStop()
 	if listener != nil { // Else it was never started, and another Stop is about to say so.
@@ -135,7 +135,7 @@ func (s *Server) forceClose(ctx context.Context) error {
 	}
 	for _, c := range conns {
 		if c.in.IsAcknowledged() {
-			c.in.CloseNow() // A plain one tells its writer how far it came, unless something holds it up.
+			c.in.CloseNow() // A plain one first sends its report, unless its handler hangs.
 		}
 	}
 	timer := time.NewTimer(stopGrace)

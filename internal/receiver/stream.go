@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is a connection whose messages are handled, from the first byte to the last. deliver.go is how a
-// handler gets them, session.go and redelivery.go are what acknowledgements add.
+// This file is a connection whose messages go to a handler, from the first byte to the last. deliver.go calls the
+// handler; session.go and redelivery.go are what acknowledgements add.
 
 import (
 	"errors"
@@ -32,10 +32,10 @@ type stream struct {
 	ownership   *ownership            // Of a session; nil without one.
 	inherited   *wire.SessionSnapshot // The session that it has begun with; nil without one.
 	resumeErr   error                 // Why that cannot go on.
-	fenced      chan struct{}         // Closed when a newer connection takes over; nil without a session.
+	fenced      chan struct{}         // Closed when a newer connection fences this one; nil without a session.
 }
 
-// newStream makes a connection one that is handled. An earlier process may have left it.
+// newStream returns the stream of a connection, which an earlier process may have handed over.
 func newStream(c *connection, from *inheritedConn) *stream {
 	m := &stream{connection: c}
 	if from != nil && from.session != nil {
@@ -133,7 +133,7 @@ func (c *stream) serveMessages() {
 	}
 }
 
-// read waits for bytes. It says no at the end of the connection.
+// read waits for bytes. It returns false at the end of the connection.
 func (c *stream) read() (goesOn bool) {
 	switch err := c.in.Fill(); err {
 	case nil:
@@ -163,7 +163,7 @@ func (c *stream) onProtocolError(err error) (goesOn bool) {
 	return true
 }
 
-// onReadError says whether there is more to read after err, and accounts for what err means.
+// onReadError accounts for err, and reports whether there is more to read.
 func (c *stream) onReadError(err error) bool {
 	closing := c.in.IsClosing()
 	switch {

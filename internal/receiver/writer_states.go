@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is what a Reader remembers of the writers of its sessions: how far each of them is, and
-// which connection speaks for it. A newer connection takes over from an older one.
+// This file has the states of the writers with sessions: how far each of them is, and which connection
+// owns its state. A newer connection fences the owner.
 
 import (
 	"container/list"
@@ -20,18 +20,18 @@ import (
 // errOldEpoch is why a connection is refused whose writer has connected again since.
 var errOldEpoch = fmt.Errorf("%w: old epoch", errdefs.ErrInvalidSession)
 
-// A writerStates is bounded: of the writers that are not connected, the one whose last connection
-// ended first is forgotten first.
+// writerStates has the states of all writers, up to max: of the writers that are not connected, the one
+// whose last connection ended first is evicted first.
 type writerStates struct {
 	max       int
 	retention time.Duration
 
 	mu     sync.Mutex // Guards what follows.
 	states map[wire.WriterKey]*writerState
-	idle   list.List // Of *remembered, in the order in which their last connections ended.
+	idle   list.List // Of *writerState, in the order in which their last connections ended.
 }
 
-// A writerState is a writer.
+// A writerState is the state of one writer.
 type writerState struct {
 	key                 wire.WriterKey
 	epoch               uint64 // The newest that was seen.
@@ -45,24 +45,24 @@ type writerState struct {
 	entry *list.Element // In idle, nil if it is not.
 }
 
-// A ownership is what one connection has to do with its writer. It must be released.
+// An ownership is the claim of one connection to the state of its writer. It must be released.
 type ownership struct {
 	states   *writerStates
 	state    *writerState
 	hello    wire.Hello
-	previous *ownership    // The connection that it takes over from.
+	previous *ownership    // The older connection, which is fenced.
 	fence    func()        // Makes the connection end soon.
 	done     chan struct{} // Closed by release.
 
-	fenced bool // A newer connection took over. Guarded by memory.mu.
-	active bool // It speaks for the writer. Guarded by memory.mu.
+	fenced bool // A newer connection owns the state. Guarded by states.mu.
+	active bool // It owns the state, after the older one has released it. Guarded by states.mu.
 }
 
 func newWriterStates(max int, retention time.Duration) *writerStates {
 	return &writerStates{max: max, retention: retention, states: make(map[wire.WriterKey]*writerState)}
 }
 
-// acquire makes a new connection the one that speaks for its writer, and fences the older one. A
+// acquire makes a new connection the owner of its writer state, and fences the older one. A
 // connection that is not newer than all before it gets an error, and nothing is changed.
 func (m *writerStates) acquire(identity string, h wire.Hello, fence func()) (*ownership, error) {
 	m.mu.Lock()
@@ -92,9 +92,9 @@ func (m *writerStates) acquire(identity string, h wire.Hello, fence func()) (*ow
 	return c, nil
 }
 
-// waitForPrevious waits until the older connection is at rest, and calls alive now and then meanwhile. It
-// returns the last message that is handled, up to which one an earlier reader may have handled
-// others, and how often the handler has failed for the next one. The claim speaks for its writer then, unless it was fenced itself.
+// waitForPrevious waits until the older connection has released the state, and calls alive at each interval
+// meanwhile. It returns the last message that is handled, up to which one an earlier reader may have handled
+// others, and how often the handler has failed for the next one. It fails if this one was fenced itself.
 func (c *ownership) waitForPrevious(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
 	if err := c.awaitRelease(ctx, interval, alive); err != nil {
 		return 0, 0, 0, err
@@ -139,8 +139,8 @@ func (c *ownership) awaitRelease(ctx context.Context, interval time.Duration, al
 	}
 }
 
-// acquireInherited is claim and wait for a connection that an earlier process has left, of which everything is known. The writer
-// must not have connected again since, and be the same one as then.
+// acquireInherited is acquire and waitForPrevious for a connection of an earlier process, of which everything is known. The
+// writer must not have connected again since, and have the same identity.
 func (m *writerStates) acquireInherited(key wire.WriterKey, left wire.WriterSnapshot, fence func()) (*ownership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -160,7 +160,7 @@ func (m *writerStates) acquireInherited(key wire.WriterKey, left wire.WriterSnap
 	return w.owner, nil
 }
 
-// export returns what is known for certain of the writers that nobody speaks for at the moment.
+// export returns the states of the writers that no connection owns at the moment.
 func (m *writerStates) export(now time.Time) (list []wire.WriterSnapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -172,7 +172,7 @@ func (m *writerStates) export(now time.Time) (list []wire.WriterSnapshot) {
 	return list
 }
 
-// restore remembers what another process has exported, at the beginning.
+// restore adds the states that another process has exported, at the beginning.
 func (m *writerStates) restore(list []wire.WriterSnapshot, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,8 +186,8 @@ func (m *writerStates) restore(list []wire.WriterSnapshot, now time.Time) {
 	}
 }
 
-// snapshot returns what another process has to know of the claim's writer, once so many messages of it are handled, and the
-// handler has failed for the next one so often.
+// snapshot returns the state of the owned writer for another process, with the last message that is handled and how often
+// the handler has failed for the next one.
 func (c *ownership) snapshot(handled uint64, failures int) wire.WriterSnapshot {
 	c.states.mu.Lock()
 	defer c.states.mu.Unlock()
@@ -195,7 +195,7 @@ func (c *ownership) snapshot(handled uint64, failures int) wire.WriterSnapshot {
 	return wire.WriterSnapshot{Key: w.key, Epoch: w.epoch, Handled: handled, MaybeHandledThrough: w.maybeHandledThrough, Failures: failures}
 }
 
-// release ends the claim, and remembers the last message that its connection handled, and how often the handler has
+// release gives up the ownership, and stores the last message that its connection handled and how often the handler has
 // failed for the next one.
 func (c *ownership) release(handled uint64, failures int) {
 	m, w := c.states, c.state
@@ -216,7 +216,7 @@ func (c *ownership) release(handled uint64, failures int) {
 	close(c.done)
 }
 
-// evictLocked forgets the writers that are too old or too many.
+// evictLocked removes the states that are too old or too many.
 func (m *writerStates) evictLocked(now time.Time) {
 	for front := m.idle.Front(); front != nil; front = m.idle.Front() {
 		w := front.Value.(*writerState)
@@ -228,7 +228,7 @@ func (m *writerStates) evictLocked(now time.Time) {
 	}
 }
 
-// count returns how many writers are remembered.
+// count returns how many states there are.
 func (m *writerStates) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

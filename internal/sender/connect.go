@@ -12,7 +12,7 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// connect returns the next connection, or Stopped. The first attempt is made at once; after that an exponential
+// connect returns the next connection, or ErrStopped. The first attempt is made at once; after that an exponential
 // backoff with full jitter delays each. A loop that has lost its connection does not reconnect until it has something
 // to send.
 func (l *Loop) connect() (*transport.Out, error) {
@@ -79,7 +79,7 @@ func (l *Loop) pauseOver() bool {
 // waitUntilNeeded waits until there is something to connect for.
 func (l *Loop) waitUntilNeeded(first bool) error {
 	for {
-		stopping := l.life.IsStopping() // Before the look at the queue: what was accepted until stop is sent.
+		stopping := l.life.IsStopping() // Before the look at the queue: messages accepted before Stop are sent.
 		empty := l.queue.Empty()        // From here on a message wakes this goroutine.
 		l.reportDropped()
 		switch {

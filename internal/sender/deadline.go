@@ -28,7 +28,7 @@ type Deadline struct {
 	cancel context.CancelCauseFunc
 }
 
-// Set ends the contexts of before with ErrDeadlineChanged. A zero t is no deadline.
+// Set replaces the deadline: earlier contexts end with ErrDeadlineChanged. A zero t is no deadline.
 func (d *Deadline) Set(t time.Time) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	if !t.IsZero() {
@@ -46,7 +46,7 @@ func (d *Deadline) Set(t time.Time) {
 	}
 }
 
-// Context ends at the deadline, with errWriteDeadline as its cause.
+// Context returns a context that ends at the deadline, with errWriteDeadline as its cause.
 func (d *Deadline) Context() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()

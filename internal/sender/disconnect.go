@@ -25,7 +25,7 @@ func (l *Loop) closeConn(o *transport.Out) {
 	l.clearCurrent()
 }
 
-// noteUnread keeps for stop how many messages the peer had not read when it was forced.
+// noteUnread keeps for Stop how many messages the peer had not read when it was forced.
 func (l *Loop) noteUnread(end transport.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

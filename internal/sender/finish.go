@@ -2,7 +2,7 @@
 
 package sender
 
-// This file ends the sending direction of an inline: what is queued is written, and the peer's system takes it.
+// This file ends the sending direction of an Inline: what is queued is written, and the peer's system takes it.
 
 import (
 	"context"
@@ -13,11 +13,11 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// ackPollInterval is how often finish looks whether the peer's system has taken everything.
+// ackPollInterval is how often Finish looks whether the peer's system has taken everything.
 const ackPollInterval = time.Millisecond
 
 // Finish refuses further messages, and waits until those that are queued are written and, over TCP, acknowledged by the
-// peer's system. ctx ends after closeTimeout at the latest. The peer of a TCP connection may not read before its own
+// peer's system. ctx ends after CloseTimeout at the latest. The peer of a TCP connection may not read before its own
 // bytes are read: discard is called again and again meanwhile to throw those away.
 func (s *Inline) Finish(ctx context.Context, discard func(scratch []byte)) error {
 	return errdefs.First(s.finishQueue(ctx, discard), s.finishConn(ctx, discard))

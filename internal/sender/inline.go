@@ -26,14 +26,14 @@ const stallPiece = 16 << 10
 
 const _ = uint64(transport.BatchSize - stallPiece) // No constant of type uint64 is negative.
 
-// An InlineConfig is what an inline needs to know.
+// An InlineConfig has the settings of an Inline.
 type InlineConfig struct {
 	Conn         net.Conn
 	Queue        *queue.Queue
 	StallTimeout time.Duration   // How long the peer may take nothing; 0 for ever.
-	CloseTimeout time.Duration   // Of finish, for its errors.
+	CloseTimeout time.Duration   // Of Finish, for its errors.
 	Closing      func() bool     // Reports whether this side ends the connection.
-	Failed       func(err error) // Called once nothing can be sent any more; err matches ConnectionClosed, and Backpressure after stallTimeout.
+	Failed       func(err error) // Called once nothing can be sent any more; err matches ErrConnectionClosed, and ErrBackpressure after StallTimeout.
 }
 
 // An Inline sends the messages of a queue over one connection. The goroutine that found the queue idle owns it until the
@@ -47,6 +47,7 @@ type Inline struct {
 	err   atomic.Pointer[error] // Why nothing can be sent any more.
 }
 
+// NewInline returns an Inline for a queue that is idle or owned by the caller.
 func NewInline(cfg InlineConfig) *Inline {
 	return &Inline{cfg: cfg, queue: cfg.Queue, conn: cfg.Conn, try: transport.NewTryWriter(cfg.Conn), bufs: make([][]byte, 0, transport.MaxVector)}
 }
@@ -93,7 +94,7 @@ func (s *Inline) sendWaiting() {
 	}
 }
 
-// writeWaiting writes some of vector, or all of it. It fails if the peer takes nothing for stallTimeout.
+// writeWaiting writes some of vector, or all of it. It fails if the peer takes nothing for StallTimeout.
 func (s *Inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 	if s.cfg.StallTimeout == 0 {
 		return vector.WriteTo(s.conn)

@@ -2,8 +2,8 @@
 
 package sender
 
-// This file is the life of what connects again and again: start, stop, the state in between, and the waits
-// between attempts to connect.
+// This file is the life cycle that a Loop and a Link share: start, stop, the state in between, and the pauses between
+// attempts to connect.
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A State is what the connection is doing. The numbers are those of State.
+// A State is the state of the connection. The numbers are those of udsipc.State.
 type State int
 
 const (
@@ -27,7 +27,7 @@ const (
 )
 
 // forcedStopGrace is how long a forced stop waits for the goroutine to account for the write that is in
-// progress. It may be stuck in a callback.
+// progress. It may hang in a callback.
 const forcedStopGrace = 20 * time.Millisecond
 
 // A Lifecycle is started once and stopped once, in any order, and runs one goroutine between the two.
@@ -58,7 +58,7 @@ func NewLifecycle(maxBackoff time.Duration, onState func(state State, cause erro
 	return l
 }
 
-// Start has run called by a goroutine of its own, once. After stop it returns Stopped.
+// Start calls run in a goroutine of its own, once. After Stop it returns ErrStopped.
 func (l *Lifecycle) Start(run func()) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +67,7 @@ func (l *Lifecycle) Start(run func()) error {
 		return errdefs.ErrStopped
 	case !l.started:
 		l.started = true
-		go func() { // Ends after stop: run looks at isStopping and context.
+		go func() { // Ends after Stop: run looks at IsStopping and Context. Stop waits for it, through Done.
 			defer close(l.ended)
 			defer l.SetState(StateStopped, nil)
 			run()
@@ -76,7 +76,7 @@ func (l *Lifecycle) Start(run func()) error {
 	return nil
 }
 
-// Stop makes isStopping true. It reports whether the goroutine was started: only then there is something to wait for.
+// Stop makes IsStopping true. It reports whether the goroutine was started: only then there is something to wait for.
 func (l *Lifecycle) Stop() (started bool) {
 	l.mu.Lock()
 	first := !l.stopping.Swap(true)
@@ -89,22 +89,22 @@ func (l *Lifecycle) Stop() (started bool) {
 	return started
 }
 
-// IsStopping reports whether stop was called.
+// IsStopping reports whether Stop was called.
 func (l *Lifecycle) IsStopping() bool { return l.stopping.Load() }
 
-// Force ends context, and with it whatever hangs.
+// Force ends Context, and with it every wait.
 func (l *Lifecycle) Force() { l.forceStop() }
 
-// Context ends with force.
+// Context returns a context that ends with Force.
 func (l *Lifecycle) Context() context.Context { return l.forceCtx }
 
-// Forced reports whether force was called.
+// Forced reports whether Force was called.
 func (l *Lifecycle) Forced() bool { return l.forceCtx.Err() != nil }
 
 // Done returns a channel that is closed when the goroutine has ended.
 func (l *Lifecycle) Done() <-chan struct{} { return l.ended }
 
-// AwaitForced waits a moment for the goroutine to end after force. It reports whether it has.
+// AwaitForced waits a moment for the goroutine to end after Force. It reports whether it has.
 func (l *Lifecycle) AwaitForced() bool {
 	timer := time.NewTimer(forcedStopGrace)
 	defer timer.Stop()
@@ -116,7 +116,7 @@ func (l *Lifecycle) AwaitForced() bool {
 	}
 }
 
-// State returns what the connection is doing.
+// State returns the state of the connection.
 func (l *Lifecycle) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *Lifecycle) State() State {
 }
 
 // SetState publishes a state, then calls onState, unless the state is the same. It is called by the goroutine, or
-// by stop if there is none.
+// by Stop if there is none.
 func (l *Lifecycle) SetState(state State, cause error) {
 	l.mu.Lock()
 	if l.current == state {
@@ -139,7 +139,7 @@ func (l *Lifecycle) SetState(state State, cause error) {
 }
 
 // WaitConnected waits until there is a connection. It calls request, unless that is nil, before each wait. The error
-// is Stopped after stop, and matches NotConnected if ctx ends first.
+// is ErrStopped after Stop, and matches ErrNotConnected if ctx ends first.
 func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 	for {
 		l.mu.Lock()
@@ -162,7 +162,7 @@ func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 	}
 }
 
-// Pause waits for the backoff before the next attempt to connect. It returns Stopped once finished returns true,
+// Pause waits for the backoff before the next attempt to connect. It returns ErrStopped once finished returns true,
 // which it asks at first and whenever wake receives.
 func (l *Lifecycle) Pause(wake <-chan struct{}, finished func() bool) error {
 	delay := l.delay()

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sender empties a queue into connections: a Loop by a goroutine that connects again and again, an Inline by the
-// goroutine that finds its queue idle.
+// Package sender empties a queue into connections. A Loop, for a Writer, is a goroutine that connects, sends, reconnects and
+// accounts for each connection that ends. An Inline, for a Conn, has no goroutine that waits: the goroutine that finds the
+// queue idle writes. Both know a queue and a connection, and nothing of options or callbacks of the program.
 package sender
 
-// This file is what a send loop is made of, and how much it has done. connect.go makes its connections, send.go
-// empties the queue into them, session.go does so in a session, disconnect.go accounts for their ends,
-// stop.go ends the loop.
+// This file is a send loop, its parts and its counters. connect.go makes its connections, send.go empties the queue into
+// them, session.go does so in a session, disconnect.go accounts for their ends, stop.go ends the loop.
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A Config is what a loop needs to know.
+// A Config has the settings of a Loop.
 type Config struct {
 	Queue            *queue.Queue
 	Dial             func(ctx context.Context) (net.Conn, error) // Returns a connection that messages may be sent on: authorized, with TLS.
@@ -34,7 +34,7 @@ type Config struct {
 	MaxAge           time.Duration // The queue drops messages that are older; 0 for never.
 }
 
-// The Events are called by the goroutine of a loop, one after the other, but for what stop does.
+// Events are the callbacks of a Loop. Its goroutine calls them one after the other; Stop may call them as well.
 type Events struct {
 	State       func(state State, cause error)
 	Report      func(op string, err error)
@@ -49,37 +49,37 @@ type Loop struct {
 	queue  *queue.Queue
 	life   *Lifecycle
 	counts loopCounters
-	limit  atomic.Uint64 // The largest message, for this side and, once it has said so, for the reader.
+	limit  atomic.Uint64 // The largest message, for this side and, in a session, for the reader.
 
 	// The goroutine's own.
 	bufs      [][]byte
-	headRetry retryCounter // Of the message that may be one that no reader takes.
+	headRetry retryCounter // Of the first message, which may be one that no reader accepts.
 	epoch     uint64       // Of the last session.
 
-	connectRequested atomic.Bool // Connect, whether there is a message or not.
+	connectRequested atomic.Bool // Connect without a message as well.
 
 	mu           sync.Mutex     // Guards what follows.
-	current      *transport.Out // The connection that flush polls; nil when there is none.
+	current      *transport.Out // The connection that Flush polls; nil when there is none.
 	handshaking  *transport.Out // A connection before its welcome.
 	unreadAtStop uint64         // Messages that the peer had not read yet when a forced stop ended its connection.
 
 	reported reported
 }
 
-// The loopCounters are the counters of a loop, which do not include the queue's.
+// loopCounters are the counters of a loop, without those of the queue.
 type loopCounters struct {
 	connections, lostConnections, dialErrors         atomic.Uint64
 	writes, writtenBytes, backpressure, possiblyLost atomic.Uint64
 }
 
-// The loopCounts are a snapshot of a loop's counters, one by one.
+// loopCounts are a snapshot of a loop's counters, one by one.
 type loopCounts struct {
 	Connections     uint64 // Made.
 	LostConnections uint64 // Broken, or ended by the peer.
 	DialErrors      uint64 // Attempts that failed.
 	Writes          uint64
 	WrittenBytes    uint64
-	Backpressure    uint64 // Writes that waited for the write timeout, and more.
+	Backpressure    uint64 // Writes that waited longer than the write timeout.
 	PossiblyLost    uint64 // Upper bound of the messages that were sent and not read.
 }
 
@@ -96,7 +96,7 @@ func New(cfg Config, events Events) *Loop {
 	return l
 }
 
-// Start begins to connect and to send, and returns at once. It may be called again; after stop it returns Stopped.
+// Start begins to connect and to send, and returns at once. It may be called again; after Stop it returns ErrStopped.
 func (l *Loop) Start() error { return l.life.Start(l.run) }
 
 // MessageLimit returns the size of the largest message that both this side and the present reader accept.
@@ -105,8 +105,8 @@ func (l *Loop) MessageLimit() uint64 { return l.limit.Load() }
 // Connected reports whether there is a connection.
 func (l *Loop) Connected() bool { return l.life.State() == StateConnected }
 
-// WaitConnected waits until there is a connection, and makes an idle loop connect. The error is Stopped after stop,
-// and matches NotConnected if ctx ends first.
+// WaitConnected waits until there is a connection, and makes an idle loop connect. The error is ErrStopped after Stop,
+// and matches ErrNotConnected if ctx ends first.
 func (l *Loop) WaitConnected(ctx context.Context) error {
 	return l.life.WaitConnected(ctx, func() {
 		l.connectRequested.Store(true)

@@ -15,11 +15,11 @@ import (
 
 // reported is how many of the messages that were not delivered were reported already.
 type reported struct {
-	mu           sync.Mutex // Guards what follows; taken before queue.mu.
+	mu           sync.Mutex // Guards what follows; taken before the mutex of the queue.
 	dropped      uint64     // To the error callback.
 	expired      uint64     // To the error callback.
-	undelivered  uint64     // By flush and stop, those that were dropped or had expired included.
-	possiblyLost uint64     // By flush and stop.
+	undelivered  uint64     // By Flush and Stop, those that were dropped or had expired included.
+	possiblyLost uint64     // By Flush and Stop.
 }
 
 // drops returns how many messages the queue has dropped since the last call, to make room and for their age.

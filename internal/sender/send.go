@@ -51,7 +51,7 @@ func (l *Loop) runConn(o *transport.Out) {
 	o.WaitReadLoop()
 }
 
-// send writes what is queued to o. It returns Stopped when everything is delivered and the loop is stopping, nil
+// send writes the queued messages to o. It returns ErrStopped when all are delivered and the loop is stopping, nil
 // when the peer closed the connection, and otherwise why a write failed.
 func (l *Loop) send(o *transport.Out) error {
 	for !o.IsWriteStopped() {
@@ -109,7 +109,7 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 	if l.life.IsStopping() {
 		return true, l.waitUntilRead(o)
 	}
-	<-l.queue.Ready() // From push, watch, close, and stop.
+	<-l.queue.Ready() // From a message, ReadLoop, and Stop.
 	return false, nil
 }
 

@@ -42,7 +42,7 @@ func (l *Loop) openSession(o *transport.Out) error {
 	return nil
 }
 
-// setHandshaking publishes the connection of a session handshake, so that stop can interrupt it.
+// setHandshaking publishes the connection of a session handshake, so that Stop can interrupt it.
 func (l *Loop) setHandshaking(o *transport.Out) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +78,7 @@ func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	}
 	interval := o.HeartbeatInterval()
 	if interval == 0 {
-		<-l.queue.Ready() // From push, acknowledge, watch, close, and stop.
+		<-l.queue.Ready() // From a message, an acknowledgement, ReadLoop, and Stop.
 		return false, nil
 	}
 	timer := time.NewTimer(interval)

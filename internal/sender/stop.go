@@ -2,7 +2,7 @@
 
 package sender
 
-// This file is what others wait for: that messages are delivered, and that the loop ends.
+// This file has the waits of other goroutines: until messages are delivered (Flush), and until the loop ends (Stop).
 
 import (
 	"context"
@@ -64,9 +64,9 @@ func pollUntil(ctx context.Context, condition func() bool) bool {
 
 // Stop refuses further messages, and waits until those that are queued are delivered. When ctx ends first it is
 // forced: it returns the messages that are left to the program. The error says which messages were not delivered,
-// unless a flush has, or another call of stop. It may be called at any time, again, and by several goroutines.
+// unless a Flush has, or another call of Stop. It may be called at any time, again, and by several goroutines.
 func (l *Loop) Stop(ctx context.Context) error {
-	l.queue.Close() // First: once isStopping is true, nothing may be accepted.
+	l.queue.Close() // First: once IsStopping is true, nothing may be accepted.
 	l.life.Stop()
 	l.queue.Signal()
 	l.interruptHandshake()

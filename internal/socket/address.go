@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package socket parses addresses, and makes and removes what listens at them.
+// Package socket parses addresses, dials them, and makes and removes the sockets that listen at them. A socket is as safe
+// as the way to it: the package checks each directory on that way, and works by open descriptors after that.
 package socket
 
 // This file turns what a user writes for an address into a network and a name, and says at once what

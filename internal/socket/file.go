@@ -26,7 +26,7 @@ type File struct {
 	entry     *entry // Open, so that no other file can be taken for it.
 }
 
-// A Identity tells a file from all others, as long as it exists; the zero one is none.
+// An Identity tells a file from all others, as long as it exists; the zero one is none.
 type Identity struct{ Device, Inode uint64 }
 
 // A Spec says what a listener is to be like.

@@ -2,9 +2,8 @@
 
 package systemd
 
-// This file keeps systemd informed, where a service is asked for it: one goroutine for all servers of the
-// process, since they are one service. It says when they are ready and when they stop, what they do, that they
-// live, and that the end of them takes longer but goes on.
+// This file sends notifications to systemd, if the service asks for them: one goroutine for all servers of the process,
+// since they are one service. It sends readiness, stopping, status, keep-alive pings, and extensions of the stop timeout.
 
 import (
 	"fmt"
@@ -14,18 +13,18 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// systemdNotifier is of the whole process, as systemd's is.
+// systemdNotifier is the notifier of the process.
 var systemdNotifier notifier
 
-// A notifier speaks for the servers of a process.
+// A notifier sends notifications for the servers of a process.
 type notifier struct {
 	mu             sync.Mutex      // Guards what follows.
 	servers        []*Registration // Those that are started and have not ended.
-	changed        chan struct{}   // One slot: they have changed. Closed with the last one.
-	lastSendFailed bool            // The last thing could not be said.
+	changed        chan struct{}   // One slot: servers has changed. Closed with the last one.
+	lastSendFailed bool            // The last notification could not be sent.
 }
 
-// A schedule is what the goroutine of a supervisor has to do, and remembers of it.
+// A schedule has the times of the next notifications, and what the last ones said.
 type schedule struct {
 	watchdog   time.Duration // Its interval; 0 for none.
 	nextPing   time.Time
@@ -88,7 +87,7 @@ func (s *notifier) snapshot() []*Registration {
 	return append([]*Registration(nil), s.servers...)
 }
 
-// send tells systemd. The first of several failures in a row is reported, to each server.
+// send sends a notification. The first of several failures in a row is reported, to each server.
 func (s *notifier) send(state ...string) {
 	err := sendState(nil, state...)
 	s.mu.Lock()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package systemd is all that is taken from systemd and said to it: passed sockets, notifications, the watchdog, the
-// descriptor store. It alone reads the environment.
+// Package systemd is everything that a Reader gets from systemd and sends to it: passed sockets (socket activation),
+// notifications, the watchdog's keep-alive pings, and the descriptor store. It alone reads the environment.
 package systemd
 
 // This file takes the descriptors that systemd passed to this process (sd_listen_fds(3)): sockets that it

@@ -2,7 +2,7 @@
 
 package systemd
 
-// This file is the life of one server as systemd hears of it.
+// This file is the share of one server in the notifications, from its start to its end.
 
 import (
 	"errors"
@@ -18,10 +18,10 @@ import (
 type supervisedServer interface {
 	// Activity returns what the server does.
 	Activity() Activity
-	// HungConns looks at the handlers. It returns where those work that have turned out to be stuck since the last look,
-	// and how many are stuck in all.
+	// HungConns checks the handlers. It returns the connections of those that were found to hang since the last check,
+	// and how many hang in all.
 	HungConns(now time.Time, limit time.Duration) (found []string, total int)
-	// IsAlive reports whether the goroutine that accepts connections responds in time.
+	// IsAlive reports whether the accept loop responds in time.
 	IsAlive(within time.Duration) bool
 	IsStopping() bool
 	Report(op, where string, err error)
@@ -40,10 +40,11 @@ type NotifyConfig struct {
 type Registration struct {
 	server    supervisedServer
 	cfg       NotifyConfig
-	err       error // What is wrong with the watchdog's variables; set by register.
-	hungCount int   // Handlers that are stuck, when last looked at. It belongs to the goroutine of the supervisor.
+	err       error // What is wrong with the watchdog's variables; set by Register.
+	hungCount int   // Handlers that hang, at the last check. It belongs to the goroutine of the notifier.
 }
 
+// NewRegistration returns the registration of a server, which Register begins.
 func NewRegistration(server supervisedServer, cfg NotifyConfig) *Registration {
 	return &Registration{server: server, cfg: cfg}
 }
@@ -54,7 +55,7 @@ func (r *Registration) isDisabled() bool {
 	return r.cfg.Disabled || errors.Is(err, errNoNotifySocket)
 }
 
-// Register has systemd hear of the server from now on, before it does anything. An error is reported by ready.
+// Register has systemd hear of the server from now on, before it does anything. An error is reported by Ready.
 func (r *Registration) Register() {
 	if r.isDisabled() {
 		return

@@ -2,7 +2,7 @@
 
 package systemd
 
-// This file leaves descriptors with systemd for the next process of the service.
+// This file stores descriptors with systemd for the next process of the service.
 
 import (
 	"errors"
@@ -35,10 +35,11 @@ var storedCount, storedNameBytes atomic.Int64
 type StoreShare struct {
 	key string // Names what is left.
 
-	mu          sync.Mutex     // Guards left.
+	mu          sync.Mutex     // Guards what follows.
 	storedNames map[string]int // How many descriptors were left, by their names.
 }
 
+// NewStoreShare returns the empty share of a server with this key.
 func NewStoreShare(key string) *StoreShare {
 	return &StoreShare{key: key, storedNames: make(map[string]int)}
 }
@@ -100,7 +101,7 @@ func (s *StoreShare) store(kind string, what syscall.Conn) error {
 // Confirm returns an error if systemd has not kept everything that was left before.
 func (s *StoreShare) Confirm() error { return confirmStored(storeName(StoreProbe, s.key)) }
 
-// RemoveAll has systemd remove what was left, the state included, and gives back the room that begin has set aside.
+// RemoveAll has systemd remove what was left, the state included, and gives back the room that Begin has set aside.
 func (s *StoreShare) RemoveAll() {
 	s.mu.Lock()
 	left := s.storedNames

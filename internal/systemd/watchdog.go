@@ -2,8 +2,8 @@
 
 package systemd
 
-// This file is how systemd's watchdog learns that the servers live: the goroutine that accepts connections
-// answers, and no handler is stuck. Nothing is measured per message: connections are looked at now and then.
+// This file sends the keep-alive pings of systemd's watchdog: as long as each accept loop responds and no handler hangs.
+// Nothing is measured per message: connections are checked from time to time.
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	healthCheckTimeout = time.Second // How long the goroutine that accepts may take to answer.
-	checksPerTimeout   = 4           // How often a handler is looked at in the time that it may take.
+	healthCheckTimeout = time.Second // How long the accept loop may take to reply.
+	checksPerTimeout   = 4           // How often a handler is checked in the time that it may take.
 	minCheckInterval   = 5 * time.Millisecond
 )
 
@@ -26,7 +26,7 @@ func (d *schedule) handlerTimeout(r *Registration) time.Duration {
 	return r.cfg.HungTimeout
 }
 
-// checkHandlers has each server look at its handlers, and reports those that are stuck.
+// checkHandlers has each server check its handlers, and reports those that hang.
 func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
 	for _, r := range servers {
 		limit := d.handlerTimeout(r)
@@ -41,7 +41,7 @@ func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
 	}
 }
 
-// ping feeds the watchdog, if it is time and every server lives.
+// ping sends a keep-alive ping, if it is time and every server responds.
 func (s *notifier) ping(d *schedule, servers []*Registration) {
 	if d.watchdog == 0 || time.Now().Before(d.nextPing) {
 		return
