@@ -5,7 +5,7 @@
 // equivalent.txt then says, with the reason.
 //
 //	go run ./internal/mutate -seed 1 -n 40 ./codec
-//	go run ./internal/mutate -files 'queue*.go' -run Queue .
+//	go run ./internal/mutate -files 'take.go,push.go' -run Queue ./internal/queue
 //
 // The tree stays as it is: a mutant is compiled by an overlay, once, and its tests run with -short and -failfast,
 // with bounded time and memory. The same seed gives the same mutants.

@@ -40,6 +40,7 @@ func (s *SharedLimit) SetLimit(bytes int64) { s.limit = bytes }
 // AddQueue counts a connection that has one of the queues, until RemoveQueue.
 func (s *SharedLimit) AddQueue() { s.queues.Add(1) }
 
+// RemoveQueue undoes an AddQueue.
 func (s *SharedLimit) RemoveQueue() { s.queues.Add(-1) }
 
 // DroppedMessages returns how many messages were dropped to make room for newer ones.

@@ -19,8 +19,8 @@ import (
 type handOverStore struct {
 	share        *systemd.StoreShare
 	preparing    sync.Mutex    // Held while the listener is stored. It is taken before the mutex of the server.
-	pauseChanged chan struct{} // One slot: a connection is at rest, or has ended.
-	decided      chan struct{} // Closed when it is certain what becomes of those at rest.
+	pauseChanged chan struct{} // One slot: a connection is paused, or has ended.
+	decided      chan struct{} // Closed when it is certain what becomes of the paused ones.
 
 	mu          sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
 	pausedConns int        // How many connections wait for decided.

@@ -70,7 +70,7 @@ func (s *AckSender) SendWelcome() {
 	_ = s.send(wire.Welcome{Handled: s.handledBefore, Limit: s.in.limit, HeartbeatTimeout: s.in.wait.heartbeatTimeout}.Append(nil))
 }
 
-// Negotiated returns what the two ends have told each other in the greeting.
+// Negotiated returns what the two ends have told each other in the session handshake.
 func (s *AckSender) Negotiated() (limit uint64, heartbeatTimeout, heartbeatInterval time.Duration) {
 	return s.in.limit, s.in.wait.heartbeatTimeout, s.heartbeatInterval
 }
