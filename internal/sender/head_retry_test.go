@@ -84,3 +84,11 @@ func TestRetryCounter_ReaderReports_CountsOversizedOnly(t *testing.T) {
 		})
 	}
 }
+
+// TestRetryCounter_ReaderReports_EndsCount of the connections that failed before.
+func TestRetryCounter_ReaderReports_EndsCount(t *testing.T) {
+	s := retryCounter{seq: 7, failures: 2}
+	if err := s.countHeadFailure(transport.Outcome{Reason: wire.CloseTooLarge, ReaderLimit: 99, Reported: true}, 7, 100, false); err == nil || s != (retryCounter{}) {
+		t.Errorf("%v, %+v", err, s)
+	}
+}

@@ -224,6 +224,45 @@ func TestLoop_SilentReader_IsReported(t *testing.T) {
 	})
 }
 
+// TestLoop_WelcomeReleases_CountsAsProgress: the failures before do not delay the next attempt for ever.
+func TestLoop_WelcomeReleases_CountsAsProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ackedOf(t)
+		l.life.failures = 7
+		l.push("a", "b")
+		l.started()
+		for epoch, handled := range []uint64{0, 0, 1} {
+			p := l.peer()
+			p.greets(uint64(epoch)+1, 1, uint64(min(epoch*2, 2)), wire.Welcome{Handled: handled, Limit: 9})
+			p.reads("\x01a\x01b"[2*handled:])
+			p.Conn.Close()
+			synctest.Wait()
+			if want := []int{8, 9, 1}[epoch]; l.life.failures != want { // It waits.
+				t.Errorf("%d failures after connection %d, want %d", l.life.failures, epoch+1, want)
+			}
+		}
+	})
+}
+
+// TestLoop_EarlyAcknowledgement_EndsWrite: a write that waits returns, and that is nothing to report.
+func TestLoop_EarlyAcknowledgement_EndsWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ackedOf(t).started()
+		l.push("a", "bc")
+		p := l.peer()
+		p.greets(1, 1, 0, wire.Welcome{Limit: 9})
+		p.reads("\x01a")
+		time.Sleep(20 * time.Millisecond)
+		p.says(1) // The write of both is under way.
+		time.Sleep(20 * time.Millisecond)
+		p.reads("\x02bc")
+		l.noted("connecting", "connected")
+		l.counted(loopCounts{Connections: 1, Writes: 2, WrittenBytes: 5})
+		p.says(2)
+		l.stops(t.Context(), 0, "<nil>")
+	})
+}
+
 func isTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()

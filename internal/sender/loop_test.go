@@ -445,27 +445,39 @@ func TestLoop_PeerTakesNothing_ReportsBackpressure(t *testing.T) {
 
 // TestLoop_CutMessage_IsSentAgain from its first byte, and is given up after three connections and 5 s.
 func TestLoop_CutMessage_IsSentAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := loopOf(t, Config{}, queue.Limits{}).started()
-		l.push("poison", "b")
-		for range 3 {
-			p := l.peer()
-			p.reads("\x06po")
-			time.Sleep(3 * time.Second)
-			p.Conn.Close()
-			synctest.Wait()
-		}
-		p := l.peer()
-		p.reads("\x01b")
-		synctest.Wait()
-		given := slices.Index(l.seen(), `undelivered "poison"`)
-		if given < 1 || !strings.HasPrefix(l.seen()[given-1], "write: udsipc: message too large for the reader: gave up a message of 6 bytes: 3 connections failed") {
-			t.Errorf("%q", l.seen())
-		}
-		if counts := l.queue.ReadCounts(); counts.Undelivered != 1 {
-			t.Errorf("%+v", counts)
-		}
-	})
+	for lived, conns := range map[time.Duration]int{2500 * time.Millisecond: 3, 2499 * time.Millisecond: 4} {
+		synctest.Test(t, func(t *testing.T) {
+			l := loopOf(t, Config{}, queue.Limits{}).started()
+			l.push("poison", "b")
+			for range conns {
+				p := l.peer()
+				p.reads("\x06po")
+				time.Sleep(lived)
+				p.Conn.Close()
+				synctest.Wait()
+			}
+			l.peer().reads("\x01b")
+			given := slices.Index(l.seen(), `undelivered "poison"`)
+			want := fmt.Sprintf("write: udsipc: message too large for the reader: gave up a message of 6 bytes: %d connections failed", conns)
+			if given < 1 || !strings.HasPrefix(l.seen()[given-1], want) {
+				t.Errorf("%q", l.seen())
+			}
+			if counts := l.queue.ReadCounts(); counts.Undelivered != 1 {
+				t.Errorf("%+v", counts)
+			}
+		})
+	}
+}
+
+// TestLoop_DroppedAndLost_AreReportedTogether by Stop, also if they are as many.
+func TestLoop_DroppedAndLost_AreReportedTogether(t *testing.T) {
+	l := loopOf(t, Config{DropOldest: true}, queue.Limits{Messages: 1, Bytes: 1 << 20})
+	l.push("a", "b")
+	l.counts.possiblyLost.Add(1)
+	err := l.Stop(t.Context())
+	if want := "; udsipc: stopped: 1 messages were not delivered, up to 1 more may be lost"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
 
 // TestLoop_Overflow_ReportsDropped, and what has become too old.

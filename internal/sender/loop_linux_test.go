@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// A loop over a Unix socket: the kernel tells what its peer has read.
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// unixLoop is a loop with a message, which is written over a Unix socket.
+func unixLoop(t *testing.T) (*testLoop, net.Conn) {
+	t.Helper()
+	l := loopOf(t, Config{}, queue.Limits{})
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "pair")
+		if ends[i], err = net.FileConn(file); err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		t.Cleanup(func() { ends[i].Close() })
+	}
+	l.cfg.Dial = func(context.Context) (net.Conn, error) { return ends[0], nil }
+	l.push("a")
+	l.started()
+	for l.queue.ReadCounts().Sent == 0 { // Until it is with the kernel.
+		time.Sleep(time.Millisecond)
+	}
+	return l, ends[1]
+}
+
+func TestLoop_StopUnixSocket_WaitsUntilRead(t *testing.T) {
+	t.Parallel()
+	l, far := unixLoop(t)
+	stopped := make(chan error, 1)
+	go func() { stopped <- l.Stop(t.Context()) }() // Ends once it is read.
+	time.Sleep(250 * time.Millisecond)             // Longer than a peer is waited for that has read everything.
+	if len(stopped) > 0 {
+		t.Error("it stops before everything is read")
+	}
+	if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if counts := l.Snapshot(); counts.LostConnections != 0 || counts.PossiblyLost != 0 {
+		t.Errorf("%+v", counts)
+	}
+}
+
+func TestLoop_StopUnixSocketClosed_ReportsLoss(t *testing.T) {
+	t.Parallel()
+	l, far := unixLoop(t)
+	stopped := make(chan error, 1)
+	go func() { stopped <- l.Stop(t.Context()) }() // Ends with the connection.
+	for !l.life.IsStopping() {
+		time.Sleep(time.Millisecond)
+	}
+	far.Close()
+	if err := <-stopped; err == nil || err.Error() != "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost" {
+		t.Error(err)
+	}
+	if counts := l.Snapshot(); counts.LostConnections != 1 || counts.PossiblyLost != 1 {
+		t.Errorf("%+v", counts)
+	}
+}
+
+// TestLoop_FlushUnixSocket_WaitsUntilRead, or its context ends.
+func TestLoop_FlushUnixSocket_WaitsUntilRead(t *testing.T) {
+	t.Parallel()
+	l, far := unixLoop(t)
+	if err := l.Flush(within(t, 20*time.Millisecond)); err == nil || err.Error() != "waiting for the peer to read: context deadline exceeded" {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoop_StopForcedUnixSocket_ReportsUnread(t *testing.T) {
+	t.Parallel()
+	l, _ := unixLoop(t)
+	if err := l.Stop(within(t, 20*time.Millisecond)); err == nil || err.Error() != "up to 1 messages are with the kernel, but not read by the peer yet: context deadline exceeded" {
+		t.Error(err)
+	}
+	if counts := l.Snapshot(); counts.LostConnections != 0 || counts.PossiblyLost != 0 {
+		t.Errorf("%+v", counts)
+	}
+}
