@@ -244,7 +244,7 @@ func TestWatchdog_HungHandler_StopsPings(t *testing.T) {
 		errs := ipctest.Collect()
 		l := &deafListener{MemoryListener: ipctest.ListenInMemory()}
 		ipctest.StartReader(t, ipctest.Ignore, "memory", udsipc.WithListener(l), udsipc.WithReaderErrorCallback(errs.Callback))
-		if err := errs.Want(t, udsipc.ErrHung); !strings.Contains(err.Error(), "accepts") {
+		if err := errs.Want(t, udsipc.ErrHung); !strings.Contains(err.Error(), "accept loop") {
 			t.Error(err)
 		}
 		systemd.Silent(t, "WATCHDOG=", 100*time.Millisecond)
