@@ -24,21 +24,22 @@ const (
 	maxBacklogWait = time.Second          // How long a listener is emptied that still accepts connections.
 )
 
-// An acceptor is where the connections of a server come from. The server's mutex guards what changes at the end.
+// An acceptor has the sources of a server's connections. The server's mutex guards the fields that
+// change when it stops.
 type acceptor struct {
 	server        *Server
 	listener      net.Listener
 	file          *socket.File
 	passed        *systemd.Passed
-	inherited     *inheritedState           // What an earlier process has left, until it is adopted.
-	acceptSince   atomic.Pointer[time.Time] // Since when it waits in Accept; nil if it does not.
+	inherited     *inheritedState           // State of an earlier process, until it is adopted.
+	acceptSince   atomic.Pointer[time.Time] // Start of the present Accept; nil outside of one.
 	halfClosed    bool                      // The listener refuses new connections.
-	servesBacklog bool                      // The listener is emptied before it is closed.
-	filtered      bool                      // It does not answer new connections.
+	servesBacklog bool                      // The backlog is served before the listener is closed.
+	filtered      bool                      // The kernel drops new connection requests.
 }
 
-// quiesceLocked refuses new connections and lets accept come to the end of those that wait already.
-// A socket that systemd passed is left as it is, with its backlog: the next process serves it.
+// quiesceLocked refuses new connections, and lets the accept loop serve the backlog. A socket that
+// systemd passed is left unchanged, with its backlog: the next process serves it.
 func (a *acceptor) quiesceLocked() error {
 	listener, hasDeadline := a.listener.(deadliner)
 	switch {
@@ -49,7 +50,8 @@ func (a *acceptor) quiesceLocked() error {
 		return listener.SetDeadline(transport.PastDeadline)
 	}
 	a.servesBacklog = true
-	err := a.file.Remove() // First: one that is shut looks stale to others.
+	// First: a socket that refuses connections looks stale to other processes.
+	err := a.file.Remove()
 	switch listener := a.listener.(type) {
 	case *net.UnixListener:
 		a.halfClosed = a.server.cfg.Listener == nil && socket.HalfCloseListener(listener)
@@ -59,13 +61,13 @@ func (a *acceptor) quiesceLocked() error {
 	return errdefs.First(listener.SetDeadline(time.Now().Add(backlogWait)), err)
 }
 
-// closeListener closes a listener without a deadline, whose Accept returns with its end alone, once Accept has found
-// nothing for a moment: Close would drop who has connected and written.
+// closeListener closes a listener without a deadline after its backlog is served: Close would drop
+// connections that have written already. Accept of such a listener returns only when it is closed.
 func (a *acceptor) closeListener(latest time.Time) {
 	since := a.acceptSince.Load()
 	now := time.Now()
 	switch {
-	case a.server.forceCtx.Err() != nil: // Stop does not wait any longer, and has closed it.
+	case a.server.forceCtx.Err() != nil: // The stop was forced, and has closed it.
 	case since != nil && (now.Sub(*since) >= backlogWait || now.After(latest)):
 		_ = a.listener.Close()
 	default:
@@ -86,9 +88,9 @@ func (a *acceptor) backlogNotEmpty(err error, admitted int, latest time.Time) bo
 		listener.SetDeadline(time.Now().Add(backlogWait)) == nil
 }
 
-// acceptFromBacklog returns a connection out of the backlog, once Accept has failed while the Reader is stopping, or nil.
-// A deadline that has passed fails Accept before it looks, so this looks without one. No connection can
-// join the backlog, so it comes to an end.
+// acceptFromBacklog returns a connection of the backlog, or nil, after Accept failed while the
+// Reader stops. A deadline in the past makes Accept fail before it looks, so the deadline is not
+// used here. No new connections arrive, so the backlog comes to an end.
 func (a *acceptor) acceptFromBacklog() net.Conn {
 	a.server.mu.Lock()
 	closed := a.halfClosed || a.filtered
@@ -107,8 +109,9 @@ func (a *acceptor) acceptFromBacklog() net.Conn {
 	}
 }
 
-// waitForDescriptor says, once something has failed because descriptors or memory have run out while the Reader is
-// stopping, whether to try it again: as long as there are connections, whose end gives some back.
+// waitForDescriptor reports whether to try again after an operation failed for lack of descriptors
+// or memory while the Reader stops. It waits for the end of a connection, which frees some, as long
+// as there are connections.
 func (a *acceptor) waitForDescriptor(err error) bool {
 	a.server.mu.Lock()
 	again := a.halfClosed && len(a.server.conns.all) > 0
@@ -127,11 +130,11 @@ func (a *acceptor) waitForDescriptor(err error) bool {
 	return true
 }
 
-// accept admits connections. It returns nil when the Reader is stopping, and otherwise the error
-// after which it gave up.
+// accept admits connections. It returns nil when the Reader stops, else the error after which it
+// gave up.
 func (a *acceptor) accept() error {
 	failures := 0
-	admitted := 1 // So that the backlog is looked at once more, however late this goroutine hears of the end.
+	admitted := 1 // The backlog is checked once more, however late the loop sees the stop.
 	var latest time.Time
 	pause := minAcceptPause
 	for {
@@ -146,7 +149,7 @@ func (a *acceptor) accept() error {
 			continue
 		}
 		if a.isSingle() {
-			return nil // It was the only one.
+			return nil // The only connection was admitted.
 		}
 		if a.server.IsStopping() {
 			if conn := a.acceptFromBacklog(); conn != nil {
@@ -178,7 +181,7 @@ func (a *acceptor) accept() error {
 	}
 }
 
-// acceptOne is the listener's Accept. It notes since when it waits.
+// acceptOne calls Accept, and records when it began.
 func (a *acceptor) acceptOne() (net.Conn, error) {
 	now := time.Now()
 	a.acceptSince.Store(&now)
@@ -186,7 +189,7 @@ func (a *acceptor) acceptOne() (net.Conn, error) {
 	return a.listener.Accept()
 }
 
-// sleep pauses, unless the Reader is stopping.
+// sleep pauses, unless the Reader stops.
 func (a *acceptor) sleep(pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -202,7 +205,7 @@ func (a *acceptor) sleep(pause time.Duration) {
 	}
 }
 
-// isSingle reports whether there is but one connection, which systemd has accepted.
+// isSingle reports whether systemd has accepted a single connection for this process (Accept=yes).
 func (a *acceptor) isSingle() bool {
 	return systemd.OnlyConnection(a.listener) != nil
 }

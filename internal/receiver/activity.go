@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is what a server reports of its work: its activity, whether it responds, and which of its handlers hang.
-// Nothing is measured per message: connections are checked from time to time.
+// This file reports the activity of a server to systemd: its counters, whether it responds, and
+// which handlers are hung. Nothing is measured per message: connections are checked at intervals.
 
 import (
 	"time"
@@ -11,7 +11,7 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// A progressMark is when a connection last made progress.
+// A progressMark is the last progress of a connection that was seen.
 type progressMark struct {
 	count    uint64
 	since    time.Time
@@ -45,7 +45,7 @@ func (s *Server) HungConns(now time.Time, limit time.Duration) (found []string, 
 // IsAlive reports whether the accept loop responds in time.
 func (s *Server) IsAlive(within time.Duration) bool { return s.health.responds(within, s.stopping) }
 
-// Activity returns what the server does.
+// Activity returns a snapshot of the server's work.
 func (s *Server) Activity() systemd.Activity {
 	s.mu.Lock()
 	defer s.mu.Unlock()

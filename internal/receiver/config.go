@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is all that a server knows of the options and of the program: plain values and functions.
+// This file has the settings of a server: plain values and functions.
 
 import (
 	"context"
@@ -22,12 +22,12 @@ type Config struct {
 	AddrText string // The address as it was given, for errors.
 
 	// Where connections come from.
-	Listener       net.Listener // nil: systemd's, or one that is made.
+	Listener       net.Listener // nil: the listener that systemd passed, or a new one.
 	SystemdName    string
 	WithoutSystemd bool
 	CheckPassed    func(at net.Addr) error // Checks the address of a listener that systemd passed.
-	Socket         socket.Spec             // Of the listener that is made.
-	StoreKey       string                  // Names what is left for the next process.
+	Socket         socket.Spec             // Of a new listener.
+	StoreKey       string                  // Key of this server in the descriptor store.
 
 	// Limits.
 	MaxAcceptErrors       int
@@ -43,24 +43,26 @@ type Config struct {
 	In         transport.Limits
 	ReadMemory transport.Memory                 // Of all read buffers together.
 	TLS        *tls.Config                      // nil: without TLS.
-	Authorizer func(from *transport.Peer) error // nil: everybody is let in.
+	Authorizer func(from *transport.Peer) error // nil: every peer is accepted.
 
-	// What is done with its messages.
-	Message func(data []byte) error         // Handles each; not used where a sink has its own.
-	Open    func(from *transport.Peer) Sink // Is called once for each connection that is let in; may be nil.
+	// Handling messages.
+	Message func(data []byte) error         // Handles each message; not used where a sink has its own.
+	Open    func(from *transport.Peer) Sink // Called once for each accepted connection; may be nil.
 
-	Report func(op, addr string, err error) // Is told of each error that no caller gets.
+	Report func(op, addr string, err error) // Called for each error that no caller receives.
 
-	// What systemd is told.
+	// Notifications to systemd.
 	Notify systemd.NotifyConfig
 }
 
-// offersConns reports whether connections are offered to the program.
+// offersConns reports whether the program accepts the connections.
 func (c *Config) offersConns() bool { return c.Message == nil && c.Open == nil }
 
-// A Sink receives the messages of one connection. One goroutine at a time calls its functions; each may be nil.
+// A Sink handles the messages of one connection. One goroutine at a time calls its functions; each
+// may be nil.
 type Sink struct {
-	Session    func(writer wire.WriterID) // The messages that follow are those of this writer.
-	Message    func(ctx context.Context, data []byte, seq uint64, redelivered bool) error
-	DeadLetter func(data []byte, seq uint64, err error) // The handler has failed for this message too often.
+	Session func(writer wire.WriterID) // The following messages come from this writer.
+	Message func(ctx context.Context, data []byte, seq uint64, redelivered bool) error
+	// The message was given up after the redeliveries.
+	DeadLetter func(data []byte, seq uint64, err error)
 }

@@ -17,7 +17,7 @@ type connTable struct {
 
 	all       map[*connection]struct{}
 	rejecting int            // Connections over a limit, which are being closed.
-	users     map[string]int // The number of the other connections, by user.
+	users     map[string]int // Number of the other connections, by user.
 	lastID    uint64
 	connEnded chan struct{} // One slot: a connection has ended. It needs no mutex.
 }

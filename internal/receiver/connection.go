@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is the beginning and the end of each connection of a server: it is admitted, its peer is
-// authenticated, and it is removed. In between a stream (stream.go) or a conversation (offer.go) serves it.
+// This file admits each connection of a server, authenticates its peer, and removes it at its end.
+// In between, a stream (stream.go) or an offer to the program (offer.go) serves it.
 
 import (
 	"fmt"
@@ -23,16 +23,16 @@ type connection struct {
 	peer           transport.Peer
 	user           string // The identity that the limit for each user counts.
 	credentialsErr error  // Why the credentials could not be read.
-	rejected       bool   // It is over a limit of connections.
+	rejected       bool   // The number of connections is over a limit.
 	service        service
 
 	// For the watchdog.
 	inHandler    atomic.Bool   // A handler may be running.
-	redeliveries atomic.Uint64 // How often a message was handed over again.
+	redeliveries atomic.Uint64 // Number of redeliveries.
 	progress     progressMark  // Guarded by server.mu.
 }
 
-// A service uses a connection that was admitted: a stream or a conversation.
+// A service serves an admitted connection: as a stream, or offered to the program.
 type service interface {
 	serve()                      // Runs until the connection ends.
 	requestEnd()                 // Ends the connection gracefully. The server's mutex is held.
@@ -40,7 +40,8 @@ type service interface {
 	release()                    // Returns the read buffer of a closed connection.
 }
 
-// newService returns what serves a connection. Nothing else depends on the mode of the server.
+// newService returns the service of a connection. Only this function depends on the mode of the
+// server.
 func (s *Server) newService(c *connection, from *inheritedConn) service {
 	if s.offers != nil {
 		return newOfferedConn(c, s.offers)
@@ -48,8 +49,8 @@ func (s *Server) newService(c *connection, from *inheritedConn) service {
 	return newStream(c, from)
 }
 
-// admit begins to serve conn, which is new or was inherited from an earlier process (left). A connection over a limit is
-// closed gracefully: the messages that its peer has sent before are handled.
+// admit starts to serve conn, which is new or inherited from an earlier process (left). A
+// connection over a limit is closed gracefully: messages that its peer has sent are handled.
 func (s *Server) admit(conn net.Conn, left *inheritedConn) {
 	from := transport.Peer{Addr: conn.RemoteAddr()}
 	var unknown error
@@ -102,7 +103,7 @@ func (c *connection) addrText() string {
 	return c.server.cfg.AddrText + ", " + c.peer.String()
 }
 
-// authenticate makes the TLS handshake and asks the authorizer, before anything of the peer is looked at.
+// authenticate makes the TLS handshake and calls the authorizer, before any message byte is read.
 func (c *connection) authenticate() bool {
 	s := c.server
 	if err := c.in.TLSHandshake(s.forceCtx, s.cfg.HandshakeTimeout, &c.peer); err != nil {

@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is what a server counts.
+// This file has the counters of a server.
 
 import (
 	"sync/atomic"
@@ -10,8 +10,8 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// counters are the counters of a server. Those that change with each message are kept by each
-// connection for itself, and added here when it ends.
+// counters are the counters of a server. Each connection keeps its message counters, and adds them
+// here at its end.
 type counters struct {
 	read                            transport.ReadCounts // Of connections that have ended. Guarded by the server's mu.
 	tooSlow                         atomic.Uint64
@@ -44,7 +44,8 @@ type Counts struct {
 // Snapshot reads all counters.
 func (s *Server) Snapshot() Counts {
 	c := &s.counts
-	n := Counts{HandlerErrors: c.handlerErrors.Load(), Panics: c.panics.Load()} // Before received: so there are not more of them.
+	// Before received: they never exceed it.
+	n := Counts{HandlerErrors: c.handlerErrors.Load(), Panics: c.panics.Load()}
 	sum, open := s.connCounts()
 	n.Received, n.ReceivedBytes, n.Reads, n.Acknowledged = sum.Received, sum.ReceivedBytes, sum.Reads, sum.Acknowledged
 	n.TooLarge, n.TooSlow = c.tooLarge.Load(), c.tooSlow.Load()
@@ -59,7 +60,7 @@ func (s *Server) Snapshot() Counts {
 	return n
 }
 
-// connCounts returns what all connections have counted, and how many are open.
+// connCounts returns the sum of all connections' counters, and the number of open connections.
 func (s *Server) connCounts() (sum transport.ReadCounts, open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

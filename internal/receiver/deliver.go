@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is how a stream hands messages to the handler, and what becomes of one that the
-// handler fails for. In a session, redelivery.go goes on from there.
+// This file calls the handler for the messages of a stream, and handles its errors. In a session,
+// redelivery.go continues from there.
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// deliver hands over what is buffered. A panic costs the message at which it happened, and so does a handler that ends
-// its goroutine: another one calls deliver again.
+// deliver handles the buffered messages. A handler that panics or ends its goroutine fails only for
+// its message: another goroutine calls deliver again.
 func (c *stream) deliver() error {
 	c.inHandler.Store(true)
 	defer c.inHandler.Store(false)
@@ -34,7 +34,7 @@ func (c *stream) deliver() error {
 
 func (c *stream) deliverUntilPanic() (done bool, err error) {
 	defer func() {
-		if !done && !c.goexited { // Else it was a message that was offered again, or a dead letter.
+		if !done && !c.goexited { // Otherwise it was a redelivery or a dead letter.
 			c.server.counts.panics.Add(1)
 			c.handlerErr = c.panicked(recover())
 		}
@@ -43,8 +43,8 @@ func (c *stream) deliverUntilPanic() (done bool, err error) {
 	return true, err
 }
 
-// panicked reports a handler's panic, or that it has ended the goroutine, which has no value. The message is not
-// handled so far.
+// panicked reports a panic of the handler, or that it ended the goroutine (nil value). The message
+// is not handled yet.
 func (c *stream) panicked(value any) error {
 	err := fmt.Errorf("%w: panic: %v\n%s", errdefs.ErrHandlerFailed, value, debug.Stack())
 	if value == nil {
@@ -94,14 +94,14 @@ func (c *stream) handleDeliveryAcked(data []byte) {
 	}
 }
 
-// markRedelivered marks what an earlier reader may have handled, as long as that may be.
+// markRedelivered sets Redelivered for messages that an earlier reader may have handled.
 func (c *stream) markRedelivered() {
 	if c.redelivered = c.acks.IsRedelivered(); c.redelivered {
 		c.server.counts.redelivered.Add(1)
 	}
 }
 
-// onHandlerError accounts for a handler's error when a message is offered for the first time.
+// onHandlerError handles the handler's error for the first delivery of a message.
 func (c *stream) onHandlerError(err error) {
 	c.server.counts.handlerErrors.Add(1)
 	c.reportHandlerError(err)

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is the reader's end of a session: when what was handled is acknowledged, and the
+// This file is the reader's end of a session: it acknowledges handled messages and sends
 // heartbeats.
 
 import (
@@ -16,22 +16,23 @@ import (
 )
 
 const (
-	ackMessages = 2048                  // After so many messages,
-	ackBytes    = 256 << 10             // or so many bytes,
-	ackInterval = 10 * time.Millisecond // or so long, what was handled is acknowledged in a busy connection.
-	ackTimeout  = time.Second           // How long the writer may take to make room for an acknowledgement.
+	ackMessages = 2048                  // Messages after which a busy connection acknowledges,
+	ackBytes    = 256 << 10             // bytes after which it does,
+	ackInterval = 10 * time.Millisecond // and time after which it does.
+	ackTimeout  = time.Second           // Timeout of writing an acknowledgement.
 )
 
-// An AckSender acknowledges what a connection has handled: before that waits for bytes, after each
-// so many messages or bytes, and, by a timer, while a handler is slow.
+// An AckSender acknowledges the handled messages of a connection: before a wait for bytes, after
+// ackMessages or ackBytes, and by a timer while a handler is slow.
 type AckSender struct {
-	in                  *In
-	handledBefore       uint64        // The last message that was handled before this connection.
-	maybeHandledThrough uint64        // Up to this message an earlier reader may have handled them.
-	heartbeatInterval   time.Duration // How often the writer wants to hear something; 0 for never.
+	in            *In
+	handledBefore uint64 // Last message that was handled before this connection.
+	// Messages up to this one may have been handled by an earlier reader.
+	maybeHandledThrough uint64
+	heartbeatInterval   time.Duration // Interval of the heartbeats to the writer; 0 for none.
 
-	lastFailed      uint64 // 1 if the last message that was received was not handled after all.
-	ackedBytes      uint64 // What was read when the last acknowledgement was sent by the connection itself.
+	lastFailed      uint64 // 1 if the last received message is not handled.
+	ackedBytes      uint64 // Bytes read at the last acknowledgement by the reading goroutine.
 	unackedMessages int    // Messages since then.
 
 	mu             sync.Mutex // Guards what follows, and writing.
@@ -45,11 +46,10 @@ type AckSender struct {
 	scratch        [wire.MaxPrefixSize]byte
 }
 
-// newAckSender begins a session that goes on behind the message handled. The welcome is still to be
-// sent.
+// newAckSender starts a session after the message handled. The caller sends the welcome.
 func newAckSender(in *In, handled, repeat uint64, heartbeatInterval time.Duration) *AckSender {
 	s := &AckSender{in: in, handledBefore: handled, acked: handled, maybeHandledThrough: repeat, heartbeatInterval: heartbeatInterval}
-	s.mu.Lock() // The timers look at themselves.
+	s.mu.Lock() // The timers use the fields.
 	defer s.mu.Unlock()
 	s.ackTimer = time.AfterFunc(time.Hour, s.ackOnTimer)
 	s.ackTimer.Stop()
@@ -59,18 +59,17 @@ func newAckSender(in *In, handled, repeat uint64, heartbeatInterval time.Duratio
 	return s
 }
 
-// Handled is the last message that is handled, as the connection's own goroutine knows it.
+// Handled returns the last handled message. Only the reading goroutine may call it.
 func (s *AckSender) Handled() uint64 {
 	return s.handledBefore + s.in.counts.received.Load() - s.lastFailed
 }
 
-// SendWelcome tells the writer that the session goes on. If that fails, reading tells what became
-// of the connection.
+// SendWelcome sends the welcome. If that fails, the next read returns the error.
 func (s *AckSender) SendWelcome() {
 	_ = s.send(wire.Welcome{Handled: s.handledBefore, Limit: s.in.limit, HeartbeatTimeout: s.in.wait.heartbeatTimeout}.Append(nil))
 }
 
-// Negotiated returns what the two ends have told each other in the session handshake.
+// Negotiated returns the values of the session handshake.
 func (s *AckSender) Negotiated() (limit uint64, heartbeatTimeout, heartbeatInterval time.Duration) {
 	return s.in.limit, s.in.wait.heartbeatTimeout, s.heartbeatInterval
 }
@@ -78,7 +77,7 @@ func (s *AckSender) Negotiated() (limit uint64, heartbeatTimeout, heartbeatInter
 // Seq returns the sequence number of the last message that was handed over.
 func (s *AckSender) Seq() uint64 { return s.handledBefore + s.in.counts.received.Load() }
 
-// MarkFailed notes that the last message is not handled.
+// MarkFailed records that the last message is not handled, MarkHandled that it is.
 func (s *AckSender) MarkFailed() { s.lastFailed = 1 }
 
 // MarkHandled notes that the last message is handled after all.
@@ -96,7 +95,7 @@ func (s *AckSender) IsRedelivered() bool {
 	return false
 }
 
-// BeforeBatch says that messages are about to be handled.
+// BeforeBatch is called before the buffered messages are handled.
 func (s *AckSender) BeforeBatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +106,7 @@ func (s *AckSender) BeforeBatch() {
 	}
 }
 
-// BeforeMessage says that a message is about to be handled, and those before it are.
+// BeforeMessage is called before each message: those before it are handled.
 func (s *AckSender) BeforeMessage() {
 	if s.unackedMessages++; s.unackedMessages >= ackMessages {
 		s.unackedMessages = 0
@@ -117,7 +116,7 @@ func (s *AckSender) BeforeMessage() {
 	}
 }
 
-// AfterBatch says that all messages that were there are handled.
+// AfterBatch is called after the buffered messages are handled.
 func (s *AckSender) AfterBatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +127,7 @@ func (s *AckSender) AfterBatch() {
 	}
 }
 
-// acknowledge tells the writer what is handled.
+// acknowledge acknowledges the handled messages.
 func (s *AckSender) acknowledge() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,9 +135,9 @@ func (s *AckSender) acknowledge() {
 	s.acknowledgeLocked(s.Handled())
 }
 
-// ackOnTimer acknowledges in the middle of it all. Whatever was received before the last message is
-// handled, because the next one is handed over only then. Like sendHeartbeat it does not wait for somebody
-// who writes already.
+// ackOnTimer acknowledges while a handler runs. All received messages but the last are handled,
+// because the next one is handed over only then. Like sendHeartbeat, it does nothing while another
+// goroutine writes.
 func (s *AckSender) ackOnTimer() {
 	if !s.mu.TryLock() {
 		s.ackTimer.Reset(ackInterval)
@@ -163,8 +162,8 @@ func (s *AckSender) acknowledgeLocked(handled uint64) {
 	s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))
 }
 
-// sendLocked writes to the writer. One that does not read for so long is left: what it was not told
-// of is in the welcome of its next connection.
+// sendLocked writes to the writer. After a timeout the connection is closed: the welcome of the
+// next one has the missing acknowledgement.
 func (s *AckSender) sendLocked(b []byte) {
 	if s.err != nil || s.closed {
 		return
@@ -176,7 +175,7 @@ func (s *AckSender) sendLocked(b []byte) {
 	}
 }
 
-// send is sendLocked, for the welcome.
+// send is sendLocked for the welcome.
 func (s *AckSender) send(b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +183,7 @@ func (s *AckSender) send(b []byte) error {
 	return s.err
 }
 
-// sendHeartbeat sends a heartbeat, again and again.
+// sendHeartbeat sends a heartbeat and restarts the timer.
 func (s *AckSender) sendHeartbeat() {
 	if !s.mu.TryLock() {
 		s.heartbeatTimer.Reset(s.heartbeatInterval)
@@ -198,7 +197,7 @@ func (s *AckSender) sendHeartbeat() {
 	s.heartbeatTimer.Reset(s.heartbeatInterval)
 }
 
-// Close acknowledges what is handled, for the last time. It returns why that was not possible.
+// Close sends the last acknowledgement. It returns an error if that failed.
 func (s *AckSender) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

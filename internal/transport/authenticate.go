@@ -2,8 +2,8 @@
 
 package transport
 
-// This file is what happens on a connection before the first byte of a message: who is there, TLS,
-// and whether that one may be there.
+// This file authenticates the peer before the first byte of a message: credentials, TLS, and the
+// authorizer.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/udsipc/udsipc/internal/peercred"
 )
 
-// ReadCredentials asks the system who is at the other end of conn.
+// ReadCredentials returns the credentials of conn's peer, from the kernel.
 func ReadCredentials(conn net.Conn) (*peercred.Credentials, error) {
 	kind, raw := kindOf(underlyingConn(conn))
 	if kind != unixSocket {
@@ -31,7 +31,7 @@ func ReadCredentials(conn net.Conn) (*peercred.Credentials, error) {
 	return found, err
 }
 
-// TLSHandshake speaks TLS with the peer, if conn does, and notes what is known of it then.
+// TLSHandshake makes the TLS handshake if conn uses TLS, and adds its state to peer.
 func TLSHandshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *Peer) error {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
@@ -47,15 +47,15 @@ func TLSHandshake(ctx context.Context, conn net.Conn, timeout time.Duration, pee
 	return nil
 }
 
-// errNotTLS is why a TLS handshake fails before it begins.
+// errNotTLS is the error for a client that does not use TLS.
 var errNotTLS = errors.New("the peer does not speak TLS")
 
 // tlsHandshakeRecord is the first byte of a TLS handshake (RFC 8446, 5.1).
 const tlsHandshakeRecord = 22
 
-// awaitTLSRecord waits for the first byte of a client and leaves it unread. A client that does not speak
-// TLS is told so, or sees by a reset that nothing of what it sent was read. Where the byte cannot
-// be seen without taking it, the handshake tells.
+// awaitTLSRecord waits for the first byte of a client and leaves it unread. A client that does not
+// use TLS gets a report, or sees by a reset that nothing was read. Where the byte cannot be peeked
+// at, the handshake fails instead.
 func awaitTLSRecord(ctx context.Context, conn net.Conn) error {
 	_, raw := kindOf(conn)
 	if raw == nil || !canTryRead {
@@ -75,10 +75,10 @@ func awaitTLSRecord(ctx context.Context, conn net.Conn) error {
 	if err = errdefs.First(err, peekErr); err == nil && n > 0 && first[0] != tlsHandshakeRecord {
 		return fmt.Errorf("%w: its first byte is %#02x", errNotTLS, first[0])
 	}
-	return err // At the end of the stream, the handshake tells.
+	return err // At the end of the stream, the handshake returns the error.
 }
 
-// Authorize asks authorizer, which may be nil, about peer.
+// Authorize calls authorizer, which may be nil, with peer.
 func Authorize(authorizer func(*Peer) error, peer *Peer) (err error) {
 	if authorizer == nil {
 		return nil

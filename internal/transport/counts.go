@@ -2,11 +2,11 @@
 
 package transport
 
-// This file is what a receiving connection counts.
+// This file has the counters of a receiving connection.
 
 import "sync/atomic"
 
-// connCounts are written by one goroutine, so that no two processors fight over them.
+// connCounts are written by one goroutine: no cache line moves between processors.
 type connCounts struct {
 	received, receivedBytes, reads, acknowledged atomic.Uint64
 }
@@ -19,7 +19,7 @@ type ReadCounts struct {
 	Acknowledged  uint64 // Messages.
 }
 
-// Counted returns the counters. Any goroutine may ask.
+// Counted returns the counters. Any goroutine may call it.
 func (in *In) Counted() ReadCounts {
 	return ReadCounts{
 		Received: in.counts.received.Load(), ReceivedBytes: in.counts.receivedBytes.Load(),

@@ -2,8 +2,8 @@
 
 package transport
 
-// This file is what a side that ends a connection may ask of it: whether the other direction can
-// still be read, and whether the peer's system has everything.
+// This file half-closes a connection, and finds out what can still be read and what the peer's
+// kernel has.
 
 import (
 	"crypto/tls"
@@ -16,10 +16,10 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// maxDiscards bounds the reads in a row of bytes that nobody wants.
+// maxDiscards limits the reads in a row of discarded bytes.
 const maxDiscards = 64
 
-// isTLS reports whether conn speaks TLS.
+// isTLS reports whether conn uses TLS.
 func isTLS(conn net.Conn) bool {
 	_, ok := conn.(*tls.Conn)
 	return ok
@@ -38,8 +38,8 @@ func ReadableAfter(conn net.Conn, writeErr error) bool {
 	return kind != otherConn && (errors.Is(writeErr, syscall.EPIPE) || errors.Is(writeErr, syscall.ECONNRESET))
 }
 
-// AcknowledgedByTCP reports whether the peer's system has everything that was written to conn. It
-// is true if the kernel does not tell.
+// AcknowledgedByTCP reports whether the peer's kernel has acknowledged everything that was written
+// to conn. It returns true if the kernel does not report that.
 func AcknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
 	kind, raw := kindOf(underlyingConn(conn))
 	if kind != tcpSocket {
@@ -55,8 +55,8 @@ func AcknowledgedByTCP(conn net.Conn) (acknowledged bool, err error) {
 	return false, nil
 }
 
-// CloseWriteWithin tells the peer that nothing more comes. Over TLS the notice may wait for a peer
-// that does not read.
+// CloseWriteWithin half-closes conn. With TLS, the close_notify may wait for a peer that does not
+// read.
 func CloseWriteWithin(conn net.Conn, timeout time.Duration) error {
 	if !isTLS(conn) {
 		return closeWrite(conn)
@@ -73,8 +73,8 @@ func CloseWriteWithin(conn net.Conn, timeout time.Duration) error {
 	}
 }
 
-// DiscardUnread reads what lies in the socket of conn into scratch, and reports whether there was
-// anything. It does so after a read deadline as well.
+// DiscardUnread reads the bytes in the socket of conn into scratch, and reports whether there were
+// any. It works after a read deadline too.
 func DiscardUnread(conn net.Conn, scratch []byte) (discarded bool) {
 	_, raw := kindOf(underlyingConn(conn))
 	if raw == nil || !canTryRead {

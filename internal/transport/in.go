@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transport is one connection. An In receives: frames, deadlines, the acknowledgements and the graceful close of a
-// Reader. An Out sends: vectored writes, the session handshake, and what became of the messages at the end. Both know
-// what the kernel tells of the peer. A connection belongs to the goroutine that uses it; the package starts none that
-// outlives a call.
+// Package transport has one connection: an In receives, an Out sends, and both use what the kernel
+// reports about the peer.
 package transport
 
-// This file is a receiving connection: its parts, and what a receiver or a Conn asks of it.
+// This file has the receiving connection: its parts, and its methods for a Reader or a Conn.
 
 import (
 	"crypto/tls"
@@ -22,14 +20,16 @@ import (
 // An In is a receiving connection. It belongs to the goroutine that reads it, except for the methods
 // that say otherwise.
 type In struct {
-	conn            net.Conn
-	kind            connKind
-	raw             syscall.RawConn // nil for otherConn.
-	limit           uint64          // The largest message.
-	inherited       bool            // An earlier process has read from it.
-	keepOpen        func() bool     // Asked before the end for inactivity; nil for no.
-	session         *AckSender      // nil without one.
-	peerRetransmits atomic.Bool     // In a session: what is not handled comes again.
+	conn      net.Conn
+	kind      connKind
+	raw       syscall.RawConn // nil for otherConn.
+	limit     uint64          // The largest message.
+	inherited bool            // An earlier process has read from it.
+	// Called before the inactivity timeout closes the connection; may be nil.
+	keepOpen func() bool
+	session  *AckSender // nil without one.
+	// In a session: the Writer retransmits messages that are not handled.
+	peerRetransmits atomic.Bool
 	counts          connCounts
 	input           readBuffer
 	oversize        oversize
@@ -51,7 +51,7 @@ type Limits struct {
 	Inherited           bool          // An earlier process has read from it.
 }
 
-// NewIn takes over conn.
+// NewIn returns an In that owns conn.
 func NewIn(conn net.Conn, limits Limits, memory Memory) *In {
 	in := &In{conn: conn, limit: limits.MaxMessageSize, inherited: limits.Inherited}
 	in.kind, in.raw = kindOf(conn)
@@ -69,7 +69,7 @@ func NewIn(conn net.Conn, limits Limits, memory Memory) *In {
 	return in
 }
 
-// Connection returns the connection that it reads from, with TLS if that speaks it.
+// Connection returns the connection that In reads from; with TLS, the TLS connection.
 func (in *In) Connection() net.Conn { return in.conn }
 
 // SetUser sets the user to whom the read memory of the connection counts.
@@ -82,24 +82,24 @@ func (in *In) KeepOpenIf(busy func() bool) {
 	in.keepOpen = busy
 }
 
-// IsClosing reports whether RequestClose or Reject was called. Any goroutine may ask.
+// IsClosing reports whether RequestClose or Reject was called. Any goroutine may call it.
 func (in *In) IsClosing() bool { return in.end.closing.Load() }
 
-// IsHalted reports whether Halt was called. Any goroutine may ask.
+// IsHalted reports whether Halt was called. Any goroutine may call it.
 func (in *In) IsHalted() bool { return in.end.halted.Load() }
 
-// IsAcknowledged reports whether a session has begun, so that a message that is not handled is sent
-// again. Any goroutine may ask.
+// IsAcknowledged reports whether a session has begun: the Writer retransmits a message that is not
+// handled. Any goroutine may call it.
 func (in *In) IsAcknowledged() bool { return in.peerRetransmits.Load() }
 
-// Skipping returns how many bytes of a message over the limit are still to come.
+// Skipping returns the number of bytes of a message over the limit that are still to be skipped.
 func (in *In) Skipping() uint64 { return in.oversize.skipBytes }
 
-// Received returns how many messages were handed over. Any goroutine may ask.
+// Received returns the number of messages that were handed over. Any goroutine may call it.
 func (in *In) Received() uint64 { return in.counts.received.Load() }
 
-// UnreadBytes returns how many bytes lie in the socket, where the kernel can tell. Any goroutine
-// may ask.
+// UnreadBytes returns the number of bytes in the socket, or 0 if the kernel does not report it. Any
+// goroutine may call it.
 func (in *In) UnreadBytes() int {
 	if in.raw == nil {
 		return 0
@@ -110,14 +110,14 @@ func (in *In) UnreadBytes() int {
 // CloseNow closes the connection without a goodbye. Any goroutine may call it.
 func (in *In) CloseNow() { CloseNow(in.conn) }
 
-// LastMessage is the message that was handed over last, as long as nothing is read after it.
+// LastMessage returns the message that was handed over last. It is valid until the next read.
 func (in *In) LastMessage() []byte { return in.input.lastMessage() }
 
-// PartialBytes returns how many bytes of an unfinished message there are.
+// PartialBytes returns the number of buffered bytes that were not handed over.
 func (in *In) PartialBytes() int { return in.input.size() }
 
-// ReleaseForPause gives back the read memory before a wait that the peer decides on, and returns how many
-// bytes stay.
+// ReleaseForPause releases the read memory while the connection waits for its peer. It returns the
+// number of bytes that stay buffered.
 func (in *In) ReleaseForPause() (kept int) {
 	in.input.releaseForPause()
 	return in.input.size()

@@ -6,17 +6,18 @@ import (
 	"github.com/udsipc/udsipc/internal/buffers"
 )
 
-// This file is the buffer of a receiving connection: it grows by what arrives, and is as small as
-// what it holds while the connection waits.
+// This file is the buffer of a receiving connection. It grows with the received bytes, and shrinks
+// to them while the connection waits.
 
 const (
-	moveOnWait    = 64 << 10 // Up to so many bytes are moved to a smaller buffer for a wait.
-	growthFactor  = 4        // How much a buffer may grow once it is full.
-	maxSpareRatio = 16       // How much larger than its bytes a waiting buffer may be.
+	// Largest number of bytes that are moved to a smaller buffer for a wait.
+	moveOnWait    = 64 << 10
+	growthFactor  = 4  // Factor by which a full buffer grows.
+	maxSpareRatio = 16 // Largest ratio of a waiting buffer's size to its bytes.
 )
 
-// What is moved for a wait ends in a buffer that costs nothing, or is large. No constant of type
-// uint64 is negative.
+// Bytes that are moved for a wait fit in an uncounted buffer, or are many. The compiler rejects a
+// negative uint64.
 const _ = uint64(moveOnWait - uncountedSize)
 
 // A readBuffer holds the bytes that were read and not handed over yet: buf.B[r:w]. While the connection
@@ -25,18 +26,18 @@ type readBuffer struct {
 	buf            *buffers.Buffer
 	r, w           int
 	readSize       int // Of a read.
-	wantBytes      int // The size of the frame at r, as far as it is known; more than w-r bytes.
-	lastLength     int // The length of the last message that was handed over.
-	largeFrameSize int // The size of the last frame, if that was larger than readSize.
-	lastRead       int // What the last read brought.
+	wantBytes      int // Size of the frame at r, as far as it is known; more than w-r bytes.
+	lastLength     int // Length of the message that was handed over last.
+	largeFrameSize int // Size of the last frame, if it was larger than readSize.
+	lastRead       int // Bytes of the last read.
 
 	memory      Memory
 	reserved    Reservation // For buf.
-	waitedFor   uint64      // The number of the message that has waited for memory last.
-	justGranted bool        // It has just got some, and nothing was read since.
+	waitedFor   uint64      // Number of the message that last waited for memory.
+	justGranted bool        // Memory was just granted, and nothing was read since.
 }
 
-// lastMessage is the message that was handed over last, as long as nothing is read after it.
+// lastMessage returns the message that was handed over last. It is valid until the next read.
 func (b *readBuffer) lastMessage() []byte {
 	return b.buf.B[b.r-b.lastLength : b.r : b.r]
 }
@@ -44,15 +45,15 @@ func (b *readBuffer) lastMessage() []byte {
 // size returns how many bytes were read and are not handed over.
 func (b *readBuffer) size() int { return b.w - b.r }
 
-// isHalfEmpty reports whether a buffer that costs something holds less than half of its bytes.
+// isHalfEmpty reports whether a counted buffer holds less than half of its bytes.
 func (b *readBuffer) isHalfEmpty() bool {
 	return len(b.buf.B) > uncountedSize && b.size() < len(b.buf.B)/2
 }
 
-// ensureBuffer makes room for the next bytes: in a small buffer, or, as long as much comes, in one of the
-// size of a read, or a larger one for a larger frame. That grows only when it is full, so a frame
-// that is announced and does not come costs nothing. It returns false if there is no room and the
-// memory limit is reached: a small buffer is always there. message is the number of the message that is read.
+// ensureBuffer provides space for the next bytes. The buffer is small at first, of the size of a
+// read while many bytes arrive, and larger for a larger frame. It grows only when it is full: an
+// announced frame that does not arrive costs nothing. ensureBuffer returns false if the buffer is
+// full and the memory limit is reached. message is the number of the message that is read.
 func (b *readBuffer) ensureBuffer(message uint64) bool {
 	b.yieldMemory(message)
 	size := max(b.readSize, b.largeFrameSize)
@@ -83,7 +84,7 @@ func (b *readBuffer) ensureBuffer(message uint64) bool {
 	return true
 }
 
-// nextBufferSize is the size of the next buffer, once one is full.
+// nextBufferSize returns the size of the next buffer when one is full.
 func (b *readBuffer) nextBufferSize() int {
 	size := growthFactor * len(b.buf.B)
 	if b.wantBytes > 0 {
@@ -95,8 +96,9 @@ func (b *readBuffer) nextBufferSize() int {
 	return max(size, len(b.buf.B)+1)
 }
 
-// readEnd is how far the buffer may be filled. A frame that is larger than a read is read to its end
-// and no further, so that the next one begins at the start of the buffer and needs no copy.
+// readEnd returns the index up to which the buffer may be filled. A frame larger than a read is
+// read to its end and no further: the next frame then begins at the start of the buffer and needs
+// no copy.
 func (b *readBuffer) readEnd() int {
 	if b.wantBytes > b.readSize {
 		return min(len(b.buf.B), b.r+b.wantBytes)
@@ -110,7 +112,7 @@ func (b *readBuffer) frameEnd() int {
 	return min(len(b.buf.B), max(b.r+b.wantBytes, b.w+1))
 }
 
-// move puts what is unread into another buffer of size bytes or more.
+// move copies the buffered bytes to another buffer of size bytes or more.
 func (b *readBuffer) move(size int) {
 	next := buffers.Get(size)
 	have := copy(next.B, b.buf.B[b.r:b.w])
@@ -118,7 +120,7 @@ func (b *readBuffer) move(size int) {
 	b.buf, b.r, b.w = next, 0, have
 }
 
-// shrinkForWait makes the buffer as small as what it holds.
+// shrinkForWait shrinks the buffer to its bytes.
 func (b *readBuffer) shrinkForWait() {
 	have := b.w - b.r
 	switch {
@@ -145,20 +147,21 @@ func (b *readBuffer) releaseForPause() {
 	b.memory.Release(&b.reserved, b.reserved.Bytes)
 }
 
-// release gives the buffer back.
+// release returns the buffer to the pool.
 func (b *readBuffer) release() {
 	buffers.Put(b.buf)
 	b.buf, b.r, b.w = nil, 0, 0
 	b.memory.Release(&b.reserved, b.reserved.Bytes)
 }
 
-// abandon is release while the last message may still be in use: the buffer is left to the collector.
+// abandon is release while a goroutine may still use the last message: the garbage collector frees
+// the buffer.
 func (b *readBuffer) abandon() {
 	b.buf, b.r, b.w = nil, 0, 0
 	b.memory.Release(&b.reserved, b.reserved.Bytes)
 }
 
-// bytes is what was read and is not handed over yet.
+// bytes returns the bytes that were read and not handed over.
 func (b *readBuffer) bytes() []byte {
 	if b.buf == nil {
 		return nil

@@ -6,8 +6,8 @@ package transport
 
 import "time"
 
-// minAttemptTime is left for an attempt to read after a deadline that had passed before one was made:
-// behind a deadline none is made at all, and the wait would never come to an end.
+// minAttemptTime is the least time for a read attempt whose deadline had passed before it was made.
+// After its deadline no attempt is made at all, and the wait would never end.
 const minAttemptTime = 5 * time.Millisecond
 
 // setWaitDeadline sets the deadline of the next wait.
@@ -20,11 +20,12 @@ func (in *In) setWaitDeadline() error {
 		deadline = PastDeadline
 	case in.end.readClosed:
 	case in.end.closing.Load() && !in.end.goodbyeSent:
-		deadline = PastDeadline // RequestClose came in between: the goodbye must still be sent.
+		// RequestClose was called meanwhile: the goodbye must still be sent.
+		deadline = PastDeadline
 	case in.end.closing.Load():
 		deadline = in.end.grace.deadline(time.Now(), in.counts.receivedBytes.Load())
 	case in.handOver.requested.Load() && in.atFrameBoundary():
-		deadline = PastDeadline // RequestHandOver came in between.
+		deadline = PastDeadline // RequestHandOver was called meanwhile.
 	case in.handOver.requested.Load():
 		in.beginHandOver()
 		deadline = in.handOver.deadline
@@ -40,7 +41,7 @@ func (in *In) setWaitDeadline() error {
 	return in.conn.SetReadDeadline(deadline)
 }
 
-// state is how far the connection is.
+// state returns the progress of the connection.
 func (in *In) state() readState {
 	holding := in.input.reserved.Bytes > 0
 	return readState{
@@ -61,8 +62,8 @@ func (in *In) SetUserDeadline(deadline time.Time) error {
 	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline)) // The deadline of a past wait does no harm: the next wait sets its own.
 }
 
-// inUse says, when a wait has lasted too long, whether that is no inactivity, because this side is
-// busy for the peer, or whether nobody wants the memory that a message has held meanwhile.
+// inUse reports whether an expired wait may continue: this side is busy for the peer, or no
+// connection wants the memory that the message holds.
 func (in *In) inUse() bool {
 	if in.wait.timeoutErr == errHoldsMemory {
 		return !in.input.memory.Contested()
@@ -74,15 +75,15 @@ func (in *In) inUse() bool {
 	return true
 }
 
-// waitDeadlinePassed says whether the present wait has lasted too long. If not, another deadline has ended
-// it that was changed since.
+// waitDeadlinePassed reports whether the deadline of the present wait has passed. If not, the wait
+// was interrupted by an older deadline.
 func (in *In) waitDeadlinePassed() bool {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
 	return !in.wait.lastWaitDeadline.IsZero() && !time.Now().Before(in.wait.lastWaitDeadline)
 }
 
-// userDeadlineTimer returns a channel that receives at the deadline of a Conn; nil for none.
+// userDeadlineTimer returns a channel that fires at the deadline of a Conn, or nil without one.
 func (in *In) userDeadlineTimer() <-chan time.Time {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
@@ -92,17 +93,17 @@ func (in *In) userDeadlineTimer() <-chan time.Time {
 	return time.After(time.Until(in.wait.userDeadline))
 }
 
-// userDeadlinePassed says whether the deadline of a Conn has passed.
+// userDeadlinePassed reports whether the deadline of a Conn has passed.
 func (in *In) userDeadlinePassed() bool {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
 	return !in.wait.userDeadline.IsZero() && !time.Now().Before(in.wait.userDeadline)
 }
 
-// atFrameBoundary says whether the connection is at the boundary of a message.
+// atFrameBoundary reports whether the connection is at a frame boundary.
 func (in *In) atFrameBoundary() bool {
 	return in.PartialBytes() == 0 && in.oversize.skipBytes == 0
 }
 
-// NeverRead says whether nothing was ever read from it.
+// NeverRead reports whether nothing was ever read from the connection.
 func (in *In) NeverRead() bool { return !in.inherited && in.counts.receivedBytes.Load() == 0 }

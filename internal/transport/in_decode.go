@@ -2,7 +2,7 @@
 
 package transport
 
-// This file takes messages out of what was read, in place.
+// This file decodes messages in the read buffer, in place.
 
 import (
 	"slices"
@@ -12,22 +12,22 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// tooLargeHead is how much of a message over the limit a TooLarge has.
+// tooLargeHead is the number of bytes of a message over the limit that a TooLarge includes.
 const tooLargeHead = 32
 
 // The smallest buffer has room for it. No constant of type uint64 is negative.
 const _ = uint64(buffers.MinSize - tooLargeHead - wire.MaxPrefixSize)
 
-// An oversize is what is passed over because it is larger than the limit.
+// An oversize is the state of skipping messages over the limit.
 type oversize struct {
-	wantHead        bool   // The error shows how the message begins.
-	skipBytes       uint64 // Bytes of a frame that are still to come.
-	skippedFrames   uint64 // Frames that are, or were, passed over.
-	skippedMessages uint64 // Those of them that have come to their end.
+	wantHead        bool   // The error includes the first bytes of the message.
+	skipBytes       uint64 // Bytes of a frame that are still to be skipped.
+	skippedFrames   uint64 // Frames that were skipped, or begun to be.
+	skippedMessages uint64 // Frames of those that were skipped to their end.
 }
 
-// Deliver hands every whole message that is buffered to handle, in order and without a copy: data is
-// valid until handle returns. The message counts as handed over before that, so that Deliver may be
+// Deliver calls handle for every complete buffered message, in order and without a copy: data is
+// valid until handle returns. The message counts as handed over before the call, so Deliver may be
 // called again after a panic. The errors are those of Next.
 func (in *In) Deliver(handle func(data []byte)) error {
 	for {
@@ -100,17 +100,17 @@ func (in *In) Next() (data []byte, ok bool, err error) {
 func (in *In) startSkip(header int, length uint64) {
 	in.oversize.skippedFrames++
 	if in.oversize.skipBytes = uint64(header) + length; in.oversize.skipBytes < length {
-		in.oversize.skipBytes = length // Near 2^64: nobody lives to see the end of it.
+		in.oversize.skipBytes = length // An overflow near 2^64, which no connection reaches.
 	}
 }
 
-// atStreamStart says whether nothing has come but what is buffered.
+// atStreamStart reports whether all bytes of the stream so far are in the buffer.
 func (in *In) atStreamStart() bool {
 	return in.session == nil && !in.inherited && in.counts.received.Load() == 0 && in.oversize.skipBytes == 0 &&
 		in.counts.receivedBytes.Load() == uint64(in.input.size())
 }
 
-// WholeMessages counts the whole messages among what is buffered.
+// WholeMessages returns the number of complete messages in the buffer.
 func (in *In) WholeMessages() (n uint64) {
 	for rest := in.input.bytes(); in.oversize.skipBytes == 0; n++ {
 		length, header, err := wire.ParsePrefix(rest)

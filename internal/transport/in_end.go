@@ -2,8 +2,8 @@
 
 package transport
 
-// This file is how a Reader ends a connection: it lets the peer finish, handles what came, and
-// reports what it has read.
+// This file closes a receiving connection gracefully: the peer may finish, its messages are
+// handled, and a report says what was read.
 
 import (
 	"sync"
@@ -14,27 +14,29 @@ import (
 )
 
 const (
-	CloseGrace          = time.Second            // How long a peer may send nothing after the goodbye.
-	sendingGrace        = 5 * CloseGrace         // The same, if something has come since: TCP may wait for a window.
-	maxCloseGrace       = 10 * CloseGrace        // How long it is waited for after the goodbye, all waits together.
-	maxGraceBytes       = 16 << 20               // How much may come after the goodbye, one message more: about what two kernels hold.
-	goodbyeWriteTimeout = 100 * time.Millisecond // How long the goodbye itself may take.
+	CloseGrace = time.Second // Time that a peer may send nothing after the goodbye.
+	// The same, if bytes have arrived since: TCP may wait for a window.
+	sendingGrace  = 5 * CloseGrace
+	maxCloseGrace = 10 * CloseGrace // Total time of all waits after the goodbye.
+	// Bytes that may arrive after the goodbye, beside one message: about what two kernels hold.
+	maxGraceBytes       = 16 << 20
+	goodbyeWriteTimeout = 100 * time.Millisecond // Timeout of writing the goodbye.
 )
 
 // The bytes that a Writer has written before it receives the goodbye are within maxGraceBytes. No
 // constant of type uint64 is negative.
 const _ = uint64(maxGraceBytes - 2*BatchSize)
 
-// A gracePeriod is the time that a peer has to end its side after the goodbye. Only time that is spent
-// waiting for the peer counts: what came is handled, however long the handler takes.
+// A gracePeriod is the time in which a peer must half-close after the goodbye. Only the time of
+// waiting for the peer counts, not that of the handler.
 type gracePeriod struct {
-	waitStart      time.Time     // Of the present wait; zero outside of one.
-	waited         time.Duration // By the waits before it.
-	bytesAtGoodbye uint64        // What had been received at the goodbye.
+	waitStart      time.Time     // Start of the present wait; zero outside of one.
+	waited         time.Duration // Sum of the waits before it.
+	bytesAtGoodbye uint64        // Bytes received until the goodbye.
 	expired        bool
 }
 
-// deadline returns the deadline of a wait that begins now, after so many bytes in all.
+// deadline returns the deadline of a wait that begins now; received is the number of bytes so far.
 func (g *gracePeriod) deadline(now time.Time, received uint64) time.Time {
 	g.waitStart = now
 	wait := CloseGrace
@@ -54,18 +56,18 @@ func (g *gracePeriod) waitEnded(timedOut bool) {
 	g.expired = g.expired || timedOut || g.waited >= maxCloseGrace
 }
 
-// An inEnd is how far a connection is on its way to its end. It belongs to the goroutine that
-// reads, except for the atomics and the fields that deadlineMu guards.
+// An inEnd is the state of closing a connection. It is owned by the reading goroutine, except the
+// atomics and the fields that deadlineMu guards.
 type inEnd struct {
-	halted     atomic.Bool   // At once: what is buffered is not handled either.
-	closing    atomic.Bool   // Gracefully: no longer than it takes to handle what the peer has sent.
-	cancelled  chan struct{} // Closed when it is at an end, or will be at once.
+	halted     atomic.Bool   // At once: buffered messages are not handled.
+	closing    atomic.Bool   // Gracefully: messages that the peer has sent are handled.
+	cancelled  chan struct{} // Closed when the connection has ended, or ends at once.
 	cancelOnce sync.Once
 
-	goodbyeSent bool        // The goodbye was said.
+	goodbyeSent bool        // The goodbye was sent.
 	reportSent  bool        // The report was sent, or need not be.
-	sawEOF      bool        // The peer has ended its side, and everything was read.
-	grace       gracePeriod // The time that is left after the goodbye.
+	sawEOF      bool        // The peer has half-closed, and everything was read.
+	grace       gracePeriod // The grace period after the goodbye.
 
 	tlsPending bool             // The TLS handshake is not done. Guarded by mu,
 	readClosed bool             // so is: the kernel refuses the peer's writes; end of file will come.
@@ -89,8 +91,9 @@ func (in *In) isEnding() bool {
 	return in.end.closing.Load() || in.end.halted.Load() || in.handOver.requested.Load()
 }
 
-// RequestClose ends the connection gracefully: the peer is kept from writing more, or asked not to,
-// and what it has written by then is handled. The first reason counts. Any goroutine may call it.
+// RequestClose starts a graceful close. The kernel refuses the peer's writes, or the peer is asked
+// to stop; messages that it has sent are handled. The first reason counts. Any goroutine may call
+// it.
 func (in *In) RequestClose(reason wire.CloseReason) {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
@@ -100,7 +103,8 @@ func (in *In) RequestClose(reason wire.CloseReason) {
 	in.end.reason = reason
 	in.end.closing.Store(true) // First: the reading goroutine may see the end of the stream at once.
 	if in.end.tlsPending {
-		// Its writer may have finished, and be sending: it hears the goodbye after that.
+		// The peer may have finished the handshake and be sending: it receives the goodbye after
+		// that.
 		_ = in.conn.SetReadDeadline(time.Now().Add(CloseGrace))
 		return
 	}
@@ -110,7 +114,8 @@ func (in *In) RequestClose(reason wire.CloseReason) {
 	}
 }
 
-// Reject ends the connection at once, and tells the peer why. What it has sent is not read.
+// Reject closes the connection at once, and reports the reason to the peer. What the peer has sent
+// is not read.
 func (in *In) Reject(reason wire.CloseReason) {
 	in.deadlineMu.Lock()
 	if !in.end.closing.Swap(true) {
@@ -120,7 +125,7 @@ func (in *In) Reject(reason wire.CloseReason) {
 	in.SendReport()
 }
 
-// gracePeriodOver says goodbye where that is needed, and reports whether the time for an answer is over.
+// gracePeriodOver sends the goodbye if it is needed, and reports whether the grace period is over.
 func (in *In) gracePeriodOver() bool {
 	in.deadlineMu.Lock()
 	shut := in.end.readClosed
@@ -136,7 +141,7 @@ func (in *In) gracePeriodOver() bool {
 	return in.end.grace.expired || received-in.end.grace.bytesAtGoodbye > maxGraceBytes+in.limit
 }
 
-// SendGoodbye asks the peer to end its side, once.
+// SendGoodbye asks the peer to half-close. Later calls have no effect.
 func (in *In) SendGoodbye() {
 	if in.end.goodbyeSent {
 		return
@@ -146,8 +151,8 @@ func (in *In) SendGoodbye() {
 	in.writeGoodbye(wire.Goodbye)
 }
 
-// SendReport is the last word, once: the goodbye, if that was not said, and the report. A session
-// needs no report, because the next welcome tells.
+// SendReport sends the report, after the goodbye if that was not sent. Later calls have no effect.
+// A session needs no report: the next welcome has the numbers.
 func (in *In) SendReport() {
 	if in.session != nil {
 		in.SendGoodbye()
@@ -173,16 +178,15 @@ func (in *In) SendReport() {
 	in.writeGoodbye(report.Append(words[:len(words):len(words)]))
 }
 
-// ReplyToEnd tells a plain writer that has ended its side what was read: it may wait for that, over
-// a connection that tells nothing by itself.
+// ReplyToEnd reports to a plain writer that has half-closed what was read. The writer may wait for
+// it where the kernel does not report that.
 func (in *In) ReplyToEnd() {
 	if in.session == nil {
 		in.SendReport()
 	}
 }
 
-// writeGoodbye writes what a Reader says to a plain writer. A peer that cannot be told is treated like
-// one that was.
+// writeGoodbye writes to a plain writer. Errors are ignored.
 func (in *In) writeGoodbye(words []byte) {
 	if len(words) == 0 {
 		return
@@ -197,8 +201,8 @@ func (in *In) writeGoodbye(words []byte) {
 	_, _ = conn.Write(words)
 }
 
-// Close closes the connection. TLS says its own last word only if the peer's bytes were read to the
-// end: a peer must not take a connection that was cut for one that ended in order.
+// Close closes the connection. With TLS, close_notify is sent only if the peer's bytes were read to
+// the end: a peer must not mistake a cut connection for a complete one.
 func (in *In) Close() {
 	if in.end.sawEOF {
 		_ = in.conn.Close()

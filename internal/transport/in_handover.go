@@ -15,17 +15,17 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// errNotSocket is why a connection cannot be handed over.
+// errNotSocket is the error for a connection that cannot be handed over.
 var errNotSocket = errors.New("not a plain Unix or TCP socket (TLS or in-memory)")
 
-// A handOver is what becomes of a connection that the next process is to have.
+// A handOver is the state of handing a connection over.
 type handOver struct {
-	requested   atomic.Bool           // From the next boundary of a message on.
-	deadline    time.Time             // When to wait for that no longer. The reading goroutine's own.
-	handOverErr atomic.Pointer[error] // Why the next process does not get it.
+	requested   atomic.Bool           // Pause at the next frame boundary.
+	deadline    time.Time             // The time limit for reaching it. Owned by the reading goroutine.
+	handOverErr atomic.Pointer[error] // Why the connection is not handed over.
 }
 
-// RequestHandOver has the connection pause at the next frame boundary, for the next process. A
+// RequestHandOver pauses the connection at the next frame boundary, for the next process. A
 // connection that cannot be handed over is closed gracefully. Any goroutine may call it.
 func (in *In) RequestHandOver() {
 	if _, ok := in.conn.(syscall.Conn); !ok || in.raw == nil {
@@ -43,7 +43,7 @@ func (in *In) RequestHandOver() {
 	in.wait.signalRecheck()                   // also if it waits for memory.
 }
 
-// beginHandOver notes since when the rest of a message is waited for.
+// beginHandOver sets the deadline for an incomplete message.
 func (in *In) beginHandOver() {
 	if in.handOver.deadline.IsZero() {
 		in.handOver.deadline = time.Now().Add(CloseGrace)
@@ -63,8 +63,7 @@ func (in *In) expireHandOver() {
 	in.RequestClose(wire.CloseOrderly)
 }
 
-// HandOverError returns why the next process does not get the connection; nil if nothing is in the
-// way.
+// HandOverError returns the reason why the connection cannot be handed over, or nil.
 func (in *In) HandOverError() error {
 	if cause := in.handOver.handOverErr.Load(); cause != nil {
 		return *cause
@@ -72,7 +71,7 @@ func (in *In) HandOverError() error {
 	return nil
 }
 
-// RefuseHandOver ends the connection gracefully instead of handing it over.
+// RefuseHandOver closes the connection gracefully instead of handing it over. cause may be nil.
 func (in *In) RefuseHandOver(cause error) {
 	if cause != nil {
 		in.handOver.handOverErr.Store(&cause)

@@ -14,8 +14,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// TLSHandshake makes the TLS handshake, if the connection speaks it, and notes what is known of the
-// peer then.
+// TLSHandshake makes the TLS handshake if the connection uses TLS, and adds its state to peer.
 func (in *In) TLSHandshake(ctx context.Context, timeout time.Duration, peer *Peer) error {
 	secure, ok := in.conn.(*tls.Conn)
 	if !ok {
@@ -27,7 +26,7 @@ func (in *In) TLSHandshake(ctx context.Context, timeout time.Duration, peer *Pee
 		return fmt.Errorf("%w: %w", errdefs.ErrHandshake, err)
 	}
 	if under, ok := secure.NetConn().(*underTLS); ok {
-		under.keepOpen.Store(true) // The peer is told why.
+		under.keepOpen.Store(true) // Close must not end it: the peer gets a TLS alert.
 		defer under.keepOpen.Store(false)
 	}
 	if err := TLSHandshake(ctx, secure, timeout, peer); err != nil {
@@ -39,8 +38,8 @@ func (in *In) TLSHandshake(ctx context.Context, timeout time.Duration, peer *Pee
 	return nil
 }
 
-// MayBePlain reports whether a peer with which the handshake failed may have sent messages: what
-// looks like TLS may be the beginning of one. A peer that speaks TLS does not mind to be told.
+// MayBePlain reports whether a peer with which the TLS handshake failed may be a plain writer. The
+// first bytes of a plain writer may look like TLS. A TLS peer ignores the report.
 func (in *In) MayBePlain(failed error) bool {
 	plain := tls.RecordHeaderError{}
 	return errors.As(failed, &plain) || !wroteTLS(in.conn)

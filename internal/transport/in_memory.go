@@ -2,8 +2,8 @@
 
 package transport
 
-// This file is what a receiving connection knows of the limit on the memory of all read buffers,
-// and how it waits for memory.
+// This file reserves memory for the read buffer of a connection, within the limit on all read
+// buffers, and waits for it.
 
 import (
 	"fmt"
@@ -13,47 +13,47 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// uncountedSize is the size of a buffer that costs nothing: every connection may have one, so that small
-// messages never wait for large ones.
+// uncountedSize is the size of a buffer that does not count: every connection may have one, so
+// small messages never wait for memory.
 const uncountedSize = 16 << 10
 
-// It is the size of a class. No constant of type uint64 is negative: a false condition is an error
-// of the compiler.
+// It is the size of a class of the pool. The compiler rejects a negative uint64.
 const (
 	_ = uint64(0 - uncountedSize&(uncountedSize-1))
 	_ = uint64(uncountedSize - buffers.MinSize)
 )
 
-// A Memory bounds the read buffers of many connections together. It is asked once for each
-// read at most. A connection that waits leaves its reservation alone until the wait is over.
+// A Memory limits the read buffers of many connections together. It is called at most once for each
+// read. A connection that waits does not change its reservation until the wait has ended.
 type Memory interface {
-	// TryReserve changes l to the counted size of size bytes. It returns false if there is not as
-	// much, or others wait.
+	// TryReserve changes l to the counted size of a buffer of size bytes. It returns false if the
+	// memory is used up, or if others wait for it.
 	TryReserve(l *Reservation, size int) bool
 
-	// Reserve has l wait for its turn to get the counted size of size bytes. The channel is closed
-	// once l has it.
+	// Reserve queues l for the counted size of size bytes. The channel is closed when l has it.
 	Reserve(l *Reservation, size int) <-chan struct{}
 
-	// Cancel ends the wait of l. What l got at the same moment it keeps.
+	// Cancel ends the wait of l. If the memory was granted meanwhile, l keeps it.
 	Cancel(l *Reservation)
 
-	// Release gives back so many bytes of l.
+	// Release releases bytes of l.
 	Release(l *Reservation, bytes int64)
 
 	// Contested reports whether a connection waits.
 	Contested() bool
 }
 
-// A Reservation is what one connection has of a Memory. It belongs to the goroutine that reads the
-// connection, and while that waits, to the Memory.
+// A Reservation is the memory of one connection. It is owned by the goroutine that reads the
+// connection; while that waits, by the Memory.
 type Reservation struct {
-	Bytes  int64
-	User   string // Whose it is; empty if not known.
-	Ticket uint64 // The place among those of one user, kept until clearTicket; 0 without one.
+	Bytes int64
+	User  string // Its user; empty if not known.
+	// Place among the waiting reservations of one user, kept until the message is complete; 0
+	// without one.
+	Ticket uint64
 }
 
-// clearTicket gives up l's place: its message is complete.
+// clearTicket gives up the place: the message is complete.
 func (l *Reservation) clearTicket() { l.Ticket = 0 }
 
 // CountedSize returns what a buffer of size bytes counts for.
@@ -64,19 +64,19 @@ func CountedSize(size int) int64 {
 	return int64(1) << buffers.Class(size)
 }
 
-// maxMemoryHold is how long a peer may bring nothing of a message that holds read memory while
-// others wait for that.
+// maxMemoryHold is the time that a peer may send nothing of a message that holds memory, while
+// others wait for memory.
 const maxMemoryHold = 2 * time.Second
 
-// maxHold is how long a message without WithMessageTimeout may hold read memory while others wait
-// for that.
+// maxHold is the time that a message without WithMessageTimeout may hold memory, while others wait
+// for it.
 const maxHold = 30 * time.Second
 
-// errHoldsMemory is why a message is not waited for any longer, if others wait for memory.
+// errHoldsMemory marks a deadline that applies only while others wait for memory.
 var errHoldsMemory = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithMaxReadMemory)", errdefs.ErrTooSlow, maxMemoryHold)
 
-// yieldMemory gives back, while others wait for memory, what the connection has beyond its message at
-// hand. A message that has waited for its turn keeps what it has, to its end.
+// yieldMemory releases, while others wait for memory, what the connection has beyond its present
+// message. A message that has waited for its turn keeps its memory to its end.
 func (b *readBuffer) yieldMemory(message uint64) {
 	if b.reserved.Bytes == 0 || !b.memory.Contested() || b.waitedFor == message {
 		return

@@ -25,11 +25,10 @@ type attempt struct {
 	bufferFilled  bool // The last read filled its buffer, so that a larger one pays; otherConn only.
 }
 
-// Fill waits for bytes and reads them. The error is io.EOF at the end of the stream, a timeout when
-// nothing came for too long, HeartbeatTimeout when not even a heartbeat came, TooSlow when the rest
-// of a message did not, or ErrGracefulEnd when the end was decided on: at once, or when the time to end
-// gracefully is over. ErrHandOver means that the connection is at the boundary of a message, from
-// where the next process goes on.
+// Fill waits for bytes and reads them. Its errors: io.EOF at the end of the stream; a timeout after
+// inactivity; HeartbeatTimeout without a heartbeat; TooSlow for an incomplete message.
+// ErrGracefulEnd means that this side has closed the connection, or that the grace period is over.
+// ErrHandOver means that the connection is paused at a frame boundary for the next process.
 func (in *In) Fill() error {
 	in.wait.waitStart, in.attempt.attemptMissed = time.Time{}, false
 	for {
@@ -59,7 +58,8 @@ func (in *In) Fill() error {
 		case err == io.EOF:
 			in.end.sawEOF = true
 			if in.end.closing.Load() {
-				in.SendReport() // A write that was refused midway leaves a Writer in doubt otherwise.
+				// Otherwise a Writer whose write was cut short cannot know what was read.
+				in.SendReport()
 			}
 			return err
 		case !IsTimeout(err):
@@ -98,9 +98,9 @@ func (in *In) read() error {
 	return nil
 }
 
-// tryRead reads from a socket if that has bytes. If not, it gets ready to wait for them: the buffer
-// goes back to the pool, and the deadline is set. It is called by RawConn.Read, which does the
-// waiting; no other wait has so little in hand (net, syscall.RawConn).
+// tryRead reads from a socket if it has bytes. If not, it prepares the wait: the buffer goes back
+// to the pool, and the deadline is set. RawConn.Read calls it and does the waiting. No other wait
+// needs so little memory (net, syscall.RawConn).
 func (in *In) tryRead(fd uintptr) bool {
 	in.attempt.attempted = true
 	if !in.input.ensureBuffer(in.counts.received.Load() + 1) {
@@ -118,9 +118,9 @@ func (in *In) tryRead(fd uintptr) bool {
 	return in.attempt.err != nil
 }
 
-// readAny reads from a connection that offers no way to wait without a buffer: a small one has to
-// do until it turns out to be too small. A read may wait, so what is handled is acknowledged before
-// each, and no large buffer is held for a few bytes.
+// readAny reads from a connection that cannot wait without a buffer. It starts with a small buffer.
+// A read may wait: so it acknowledges handled messages before each, and holds no large buffer for a
+// few bytes.
 func (in *In) readAny() error {
 	in.SendAck()
 	if err := in.setWaitDeadline(); err != nil {
@@ -144,7 +144,7 @@ func (in *In) readAny() error {
 	in.attempt.bufferFilled = in.input.w+in.attempt.n == len(in.input.buf.B)
 	in.input.w += in.attempt.n
 	if in.attempt.n > 0 {
-		return nil // An error will come again.
+		return nil // The next read returns the error.
 	}
 	return err
 }

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is how a receiving connection becomes a session.
+// This file makes a receiving connection a session.
 
 import (
 	"time"
@@ -10,8 +10,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// Hello returns the hello at the beginning of a session, once it is there whole. An error that is
-// not ErrVersion means that the bytes are no hello.
+// Hello returns the hello of a session once it is complete. Any error but ErrVersion means that the
+// bytes are not a hello.
 func (in *In) Hello() (h wire.Hello, whole bool, err error) {
 	h, size, err := wire.ParseHello(in.input.bytes())
 	if err != nil || size > 0 {
@@ -22,8 +22,8 @@ func (in *In) Hello() (h wire.Hello, whole bool, err error) {
 	return h, false, nil
 }
 
-// RequiredHeartbeatTimeout returns the longest silence that is asked of the writer; 0 where the kernel
-// tells of its end.
+// RequiredHeartbeatTimeout returns the heartbeat timeout to announce to the writer; 0 where the
+// kernel reports a lost peer.
 func (in *In) RequiredHeartbeatTimeout(configured time.Duration) time.Duration {
 	if in.kind == unixSocket {
 		return 0
@@ -31,24 +31,24 @@ func (in *In) RequiredHeartbeatTimeout(configured time.Duration) time.Duration {
 	return configured
 }
 
-// RejectSession answers a hello with the reason why there will be no session.
+// RejectSession replies to a hello with the reason why there is no session.
 func (in *In) RejectSession(status wire.Status) {
 	in.sendBrief(wire.Welcome{Status: status}.Append(nil))
 }
 
-// SendHeartbeat tells a writer that waits for the welcome that this side lives.
+// SendHeartbeat sends a heartbeat to a writer that waits for the welcome.
 func (in *In) SendHeartbeat() { in.sendBrief(wire.Heartbeat) }
 
-// sendBrief writes what a peer either takes at once or need not know: the end of the connection
-// tells it.
+// sendBrief writes b with a short timeout. Errors are ignored: reading reports the end of the
+// connection.
 func (in *In) sendBrief(b []byte) {
 	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout))
 	_, _ = in.conn.Write(b)
 }
 
-// BeginSession begins to acknowledge: handled is the last message that was handled before, up to
-// MayRepeat an earlier reader may have handled others. The writer wants a heartbeat after each
-// beat, and sends one in silence, 0 for never.
+// BeginSession starts acknowledging. handled is the last message that was handled before. An
+// earlier reader may have handled messages up to mayRepeat. This side sends a heartbeat every
+// heartbeatInterval, and expects one within heartbeatTimeout; 0 disables each.
 func (in *In) BeginSession(handled, mayRepeat uint64, heartbeatInterval, heartbeatTimeout time.Duration) *AckSender {
 	in.wait.heartbeatTimeout = heartbeatTimeout
 	in.peerRetransmits.Store(true)

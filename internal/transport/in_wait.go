@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is how long a receiving connection waits for its peer.
+// This file computes how long a receiving connection waits for its peer.
 
 import (
 	"fmt"
@@ -11,46 +11,49 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// The waits of a connection: how long each may last, and since when it does. They belong to the
-// goroutine that reads.
+// The waits are the timeouts of a connection and the starts of its waits. They are owned by the
+// reading goroutine.
 type waits struct {
-	idleTimeout         time.Duration // 0: for ever.
-	heartbeatTimeout    time.Duration // In a session, the longest that the writer may say nothing; 0 for any.
+	idleTimeout time.Duration // 0: for ever.
+	// In a session: the longest time without a byte of the writer; 0 disables it.
+	heartbeatTimeout    time.Duration
 	firstMessageTimeout time.Duration // From the beginning to the end of the first message; 0 for any.
 	messageTimeout      time.Duration // From the first byte of a message to its last; 0 for any.
-	startedAt           time.Time     // Since when the first message is waited for.
+	startedAt           time.Time     // Start of the wait for the first message.
 
 	// The wait of Fill: since when. A deadline that comes in between, and is not the end, does not
 	// begin it anew.
 	waitStart time.Time
 
-	// The wait of a session: when the last message came, as far as that was looked at, and which.
+	// The inactivity of a session: time and count of the last message that was seen.
 	lastMessageAt    time.Time
 	lastMessageCount uint64
 
-	// The wait for the rest of a message: since when, and which one. And what a wait that lasts too
-	// long means; nil for inactivity.
+	// Start of the wait for an incomplete message, and the frame count then. timeoutErr is the
+	// meaning of the present deadline; nil for inactivity.
 	frameStart      time.Time
 	frameStartCount uint64
 	timeoutErr      error
 
-	userDeadline     time.Time     // Of a Conn: its reader's own deadline; zero for none. Guarded by deadlineMu.
-	lastWaitDeadline time.Time     // When the last wait would have lasted too long, without that; zero for never. Guarded by deadlineMu.
+	// The deadline that a Conn's user has set; zero for none. Guarded by deadlineMu.
+	userDeadline time.Time
+	// Deadline of the last wait, without userDeadline; zero for none. Guarded by deadlineMu.
+	lastWaitDeadline time.Time
 	recheck          chan struct{} // One slot: userDeadline was set, or a hand-over was requested.
 }
 
-// A readState is how far a connection is when it waits.
+// A readState is the progress of a connection when it waits.
 type readState struct {
 	received      uint64 // Messages that were handed over.
-	skippedFrames uint64 // Frames that are, or were, passed over.
-	skipBytes     uint64 // Bytes of such a frame that are still to come.
+	skippedFrames uint64 // Frames that were skipped, or begun to be.
+	skipBytes     uint64 // Bytes of such a frame that are still to be skipped.
 	partial       int    // Bytes of an incomplete message.
 	isNewPlain    bool   // It has no session, and no earlier process has read from it.
 	holding       bool   // The incomplete message holds read memory,
 	contested     bool   // for which others wait.
 }
 
-// waitDeadline is when a wait that begins now, or goes on, has lasted too long, and notes for what.
+// waitDeadline returns the deadline of a wait that begins or continues now, and sets timeoutErr.
 func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 	w.timeoutErr = nil
 	until := func(end time.Time, reason func(readState) error) {
@@ -76,7 +79,7 @@ func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 	if w.heartbeatTimeout > 0 {
 		until(w.waitStart.Add(w.heartbeatTimeout), w.heartbeatTimeoutErr)
 	}
-	frames := at.received + at.skippedFrames // That came, or have begun to be passed over.
+	frames := at.received + at.skippedFrames // Received, or begun to be skipped.
 	if w.firstMessageTimeout > 0 && (frames == 0 || frames == 1 && at.skipBytes > 0) && at.isNewPlain {
 		until(w.startedAt.Add(w.firstMessageTimeout), w.firstMessageTimeoutErr)
 	}
@@ -85,7 +88,7 @@ func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 		return deadline
 	}
 	if at.skipBytes > 0 {
-		frames-- // It is the one that is still to come.
+		frames-- // The last one is incomplete.
 	}
 	if w.frameStart.IsZero() || frames != w.frameStartCount {
 		w.frameStart, w.frameStartCount = now, frames
@@ -99,11 +102,11 @@ func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 	return deadline
 }
 
-// memoryHoldDeadline is when a message that is waited for from now on has held its memory for too long, if
-// others want it then.
+// memoryHoldDeadline returns the time from which an incomplete message must not hold memory while
+// others wait for it.
 func (w *waits) memoryHoldDeadline(now time.Time, at readState) time.Time {
 	if w.messageTimeout == 0 && at.contested && now.Sub(w.frameStart) > maxHold {
-		return now // Nobody keeps it for ever, a byte at a time.
+		return now // A peer that sends a byte at a time must not hold it for ever.
 	}
 	return now.Add(maxMemoryHold)
 }
@@ -114,7 +117,7 @@ func (w *waits) heartbeatTimeoutErr(readState) error {
 
 func (w *waits) firstMessageTimeoutErr(at readState) error {
 	if at.partial == 0 && at.skipBytes == 0 {
-		return nil // It has been idle ever since.
+		return nil // Nothing has arrived at all: that is inactivity.
 	}
 	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errdefs.ErrTooSlow, w.firstMessageTimeout)
 }
@@ -126,13 +129,13 @@ func (w *waits) messageTimeoutErr(at readState) error {
 	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errdefs.ErrTooSlow, w.messageTimeout, at.partial)
 }
 
-// restart begins the waits anew, after a wait for something else than the peer.
+// restart restarts the waits after a wait for anything but the peer.
 func (w *waits) restart() {
 	w.frameStart, w.waitStart = time.Time{}, time.Time{}
 	w.startedAt = time.Now()
 }
 
-// signalRecheck has a wait for memory look again what ends it.
+// signalRecheck makes a wait for memory check its deadlines again.
 func (w *waits) signalRecheck() {
 	select {
 	case w.recheck <- struct{}{}:

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is what Linux alone can tell or do about a connection.
+// This file has what only Linux reports or can do about a connection.
 
 import (
 	"net"
@@ -19,9 +19,10 @@ const endOfFileMeansRead = true
 // canTellUnread is true where unread and hungUp know.
 const canTellUnread = true
 
-// unread returns how many bytes that were written to a Unix socket the peer has not read yet, at the
-// kernel's own prices, which are above the true number and 0 exactly when everything was read; for
-// TCP, how many the peer's kernel has not acknowledged (SIOCOUTQ: tcp(7), unix(7)).
+// unread returns the number of bytes written to a Unix socket that the peer has not read. The
+// kernel counts its overhead too: the number is too high, but 0 exactly when everything was read.
+// On TCP it is the number of bytes that the peer's kernel has not acknowledged (SIOCOUTQ: tcp(7),
+// unix(7)).
 func unread(raw syscall.RawConn) (bytes int, ok bool) {
 	var value int32
 	var errno syscall.Errno
@@ -31,7 +32,8 @@ func unread(raw syscall.RawConn) (bytes int, ok bool) {
 	return int(value), err == nil && errno == 0
 }
 
-// readableBytes returns how many bytes lie in a socket to be read (FIONREAD: tcp(7), unix(7)).
+// readableBytes returns the number of bytes that can be read from a socket (FIONREAD: tcp(7),
+// unix(7)).
 func readableBytes(raw syscall.RawConn) (bytes int) {
 	var value int32
 	_ = raw.Control(func(fd uintptr) {
@@ -58,7 +60,7 @@ func hungUp(raw syscall.RawConn) bool {
 	return err != nil || errno != 0 || poll.revents&(pollErr|pollHup|pollRdHup) != 0
 }
 
-// sendBufferSize returns SO_SNDBUF, which bounds what lies unread in a Unix socket.
+// sendBufferSize returns SO_SNDBUF, the limit of unread bytes in a Unix socket.
 func sendBufferSize(raw syscall.RawConn) (bytes int) {
 	_ = raw.Control(func(fd uintptr) {
 		bytes, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
@@ -76,9 +78,9 @@ func pendingError(raw syscall.RawConn) (pending error) {
 	return errdefs.First(pending, err)
 }
 
-// CloseRead refuses whatever the peer writes from now on; what the kernel has accepted can still
-// be read, and end of file comes after it (unix_shutdown, unix_stream_sendmsg). Other systems throw
-// the accepted bytes away (sorflush), and TCP refuses nothing.
+// CloseRead makes the kernel refuse the peer's writes. Bytes that it has accepted can still be
+// read, and end of file follows them (unix_shutdown, unix_stream_sendmsg). Other systems drop these
+// bytes (sorflush), and TCP refuses nothing.
 func CloseRead(conn net.Conn) bool {
 	unix, ok := conn.(*net.UnixConn)
 	return ok && unix.CloseRead() == nil

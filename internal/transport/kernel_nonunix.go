@@ -4,8 +4,8 @@
 
 package transport
 
-// This file is kernel_unix.go where a descriptor cannot be read without waiting: every connection is
-// read and written through its own methods.
+// This file replaces kernel_unix.go where a descriptor cannot be read without waiting. Every
+// connection is read and written through its methods.
 
 import "syscall"
 

@@ -4,8 +4,8 @@
 
 package transport
 
-// This file is kernel_linux.go where the system has nothing of the kind: nothing is known, so nothing
-// is concluded, and the goodbye takes the place of a shut receiving side.
+// This file replaces kernel_linux.go on other systems. The kernel reports nothing there, so nothing
+// is concluded, and the goodbye takes the place of CloseRead.
 
 import (
 	"net"

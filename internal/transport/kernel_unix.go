@@ -4,14 +4,15 @@
 
 package transport
 
-// This file is the system calls of each direction that do not wait.
+// This file has the system calls that do not wait, for both directions.
 
 import "syscall"
 
 // canTryRead is true where a socket's descriptor can be read without waiting.
 const canTryRead = true
 
-// readDescriptor reads what is there; EAGAIN if nothing is, 0 at the end of the stream.
+// readDescriptor reads available bytes. It returns EAGAIN if there are none, and 0 at the end of
+// the stream.
 func readDescriptor(fd uintptr, b []byte) (n int, err error) {
 	for {
 		n, err = syscall.Read(int(fd), b)
@@ -21,7 +22,7 @@ func readDescriptor(fd uintptr, b []byte) (n int, err error) {
 	}
 }
 
-// peekDescriptor is readDescriptor, but leaves the bytes where they are.
+// peekDescriptor is readDescriptor, but the bytes stay in the socket.
 func peekDescriptor(fd uintptr, b []byte) (n int, err error) {
 	for {
 		n, _, err = syscall.Recvfrom(int(fd), b, syscall.MSG_PEEK)
@@ -31,7 +32,7 @@ func peekDescriptor(fd uintptr, b []byte) (n int, err error) {
 	}
 }
 
-// writeDescriptor writes what there is room for; EAGAIN if there is none.
+// writeDescriptor writes as much as there is space for. It returns EAGAIN if there is none.
 func writeDescriptor(fd uintptr, b []byte) (n int, err error) {
 	for {
 		n, err = syscall.Write(int(fd), b)

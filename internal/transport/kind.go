@@ -2,9 +2,9 @@
 
 package transport
 
-// This file is what all connections share: which kind one is, what the kernel can tell of it.
-// out_write.go and in_read.go are the two directions, kernel_linux.go and its siblings the system
-// calls.
+// This file has what all connections share: the kind, and what the kernel reports about it.
+// out_write.go and in_read.go are the two directions; kernel_linux.go and its siblings have the
+// system calls.
 
 import (
 	"errors"
@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// What one write takes.
+// Limits of one write.
 const (
 	BatchSize = 256 << 10 // Bytes, about what a socket holds.
 	MaxVector = 64        // Slices.
 )
 
-// A connKind says what may be concluded from how a connection ends.
+// A connKind is the kind of a connection: it decides what its end means.
 type connKind int
 
 const (
@@ -49,15 +49,15 @@ func kindOf(conn net.Conn) (connKind, syscall.RawConn) {
 	return kind, raw
 }
 
-// PastDeadline is a deadline that wakes whoever waits.
+// PastDeadline is a deadline that interrupts a blocked read or write.
 var PastDeadline = time.Unix(1, 0)
 
-// IsTimeout says whether err comes from a deadline.
+// IsTimeout reports whether err comes from a deadline.
 func IsTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// closeWrite shuts the sending side of conn, if it can be.
+// closeWrite half-closes conn, if that is possible.
 func closeWrite(conn net.Conn) error {
 	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok {

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is a sending connection: its parts, and what a sender asks of it.
+// This file has the sending connection: its parts, and its methods for a sender.
 
 import (
 	"net"
@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	minUsefulLife     = 10 * time.Millisecond // A connection that lived shorter proves little.
-	ResetBackoffAfter = time.Second           // One that lived so long proves enough.
+	minUsefulLife     = 10 * time.Millisecond // A connection that ended earlier was of no use.
+	ResetBackoffAfter = time.Second           // A connection that lasted this long resets the backoff.
 )
 
 // An Out is a sending connection. It belongs to the goroutine that writes, except for what is marked
@@ -25,33 +25,33 @@ type Out struct {
 	raw        syscall.RawConn // nil for otherConn.
 	underlying syscall.RawConn // Of the socket beneath TLS; nil without one.
 	timeout    time.Duration   // Of one write.
-	vector     net.Buffers     // What WriteTo consumes; a field, so that it is not allocated.
+	vector     net.Buffers     // Consumed by WriteTo; a field, so that it is not allocated.
 	startedAt  time.Time
 	back       *backChannel // nil without a session.
 
-	bytes    atomic.Int64 // That were written. Any goroutine may read it.
-	messages uint64       // That were written to their last byte.
+	bytes    atomic.Int64 // Bytes written. Any goroutine may read it.
+	messages uint64       // Messages written completely.
 	read     readMarks
 	stall    writeStall
 	end      outEnd
 
-	mu            sync.Mutex  // Guards the write deadline against stopWriting.
+	mu            sync.Mutex  // Guards the write deadline, together with writeStopped.
 	deadlineSetAt time.Time   // When the write deadline was set.
-	interrupted   atomic.Bool // It was then set to the past, to interrupt a write.
-	writeStopped  atomic.Bool // Nothing more should be written: the peer is going away, or gone.
+	interrupted   atomic.Bool // The deadline was then set to the past, to interrupt a write.
+	writeStopped  atomic.Bool // No more writes: the peer closes the connection, or has closed it.
 }
 
-// An outEnd is what is known of the end of a connection.
+// An outEnd is the state of the end of a connection.
 type outEnd struct {
-	cutShort          bool          // A write was refused after a part of it was taken.
+	cutShort          bool          // A write failed after the kernel took a part of it.
 	goodbyeReceived   atomic.Bool   // The peer has sent the goodbye.
 	goodbye           goodbyeReader // What the peer sent, without a session. Written by ReadLoop alone.
-	bytesAtForcedStop atomic.Int64  // How many bytes had been written, and had arrived, when the sender was told not to wait; else 0.
+	bytesAtForcedStop atomic.Int64  // Bytes written, if all had arrived at a forced stop; else 0.
 	done              chan struct{} // Closed by ReadLoop; cause and goodbye are set before.
 	cause             error
 }
 
-// NewOut takes over conn.
+// NewOut returns an Out that owns conn.
 func NewOut(conn net.Conn, timeout time.Duration) *Out {
 	o := &Out{conn: conn, timeout: timeout, startedAt: time.Now(), end: outEnd{done: make(chan struct{})}}
 	o.kind, o.raw = kindOf(conn)
@@ -67,30 +67,31 @@ func NewOut(conn net.Conn, timeout time.Duration) *Out {
 	return o
 }
 
-// isTLS says whether the connection speaks TLS.
+// isTLS reports whether the connection uses TLS.
 func (o *Out) isTLS() bool { return isTLS(o.conn) }
 
-// IsWriteStopped reports whether nothing more should be written: the peer is going away, or gone. Any
-// goroutine may ask.
+// IsWriteStopped reports whether the sender must not write any more: the peer closes the
+// connection, or has closed it. Any goroutine may call it.
 func (o *Out) IsWriteStopped() bool { return o.writeStopped.Load() }
 
 // IsSession reports whether the peer acknowledges.
 func (o *Out) IsSession() bool { return o.back != nil }
 
-// HeartbeatInterval is how often the reader of a session wants to hear something; 0 for never.
+// HeartbeatInterval returns the interval of heartbeats that the reader of a session expects; 0 for
+// none.
 func (o *Out) HeartbeatInterval() time.Duration { return o.back.heartbeatInterval }
 
-// Written returns how many bytes the kernel has taken. Any goroutine may ask.
+// Written returns the number of bytes that the kernel has taken. Any goroutine may call it.
 func (o *Out) Written() int64 { return o.bytes.Load() }
 
-// WroteMessages reports whether a message was written to its last byte.
+// WroteMessages reports whether a message was written completely.
 func (o *Out) WroteMessages() bool { return o.messages > 0 }
 
-// MarkProgress notes that a message is acknowledged, so that the connection was of use.
+// MarkProgress records that a message was acknowledged: the connection was of use.
 func (o *Out) MarkProgress() { o.back.progress.Store(true) }
 
-// ForceClose ends the connection at once, and notes whether everything had arrived then. Any goroutine
-// may call it.
+// ForceClose closes the connection at once, and records whether everything had arrived. Any
+// goroutine may call it.
 func (o *Out) ForceClose() {
 	if written := o.bytes.Load(); o.allArrived() {
 		o.end.bytesAtForcedStop.Store(written)
@@ -99,7 +100,7 @@ func (o *Out) ForceClose() {
 	CloseNow(o.conn)
 }
 
-// CloseNow closes the connection without an end of TLS. Any goroutine may call it.
+// CloseNow closes the connection without a close_notify. Any goroutine may call it.
 func (o *Out) CloseNow() { CloseNow(o.conn) }
 
 // Close closes the connection.
@@ -108,13 +109,14 @@ func (o *Out) Close() { _ = o.conn.Close() }
 // WaitReadLoop waits until ReadLoop has returned.
 func (o *Out) WaitReadLoop() { <-o.end.done }
 
-// InterruptHandshake has greet ask whether to give up. Any goroutine may call it.
+// InterruptHandshake makes SessionHandshake call Cancelled. Any goroutine may call it.
 func (o *Out) InterruptHandshake() { _ = o.conn.SetReadDeadline(PastDeadline) }
 
-// FailuresAfter returns how many connections in a row have failed, for the backoff, when so many had
-// before this one. None, if a message was read or the connection lived for long; in a session, if
-// one was acknowledged. One that lived for a moment only counts as the first failure all the same,
-// so that a reader that is full and sends its writers away is not called all the time.
+// FailuresAfter returns the number of consecutive failed connections after this one, for the
+// backoff; before is the number before it. It returns 0 if a message was read or the connection
+// lasted for long; in a session, if a message was acknowledged. A connection that ended at once
+// counts as a failure anyway: a reader that is full and closes connections must not be dialed in a
+// loop.
 func (o *Out) FailuresAfter(before int) int {
 	lived := time.Since(o.startedAt)
 	proven := o.read.confirmed > 0

@@ -2,16 +2,15 @@
 
 package transport
 
-// This file is how much the peer of a sending connection has read for certain, as far as the kernel
-// knows.
+// This file computes how much the peer of a sending connection has read, as the kernel reports it.
 
 import "time"
 
-// probeInterval is how often a busy connection asks whether everything was read.
+// probeInterval is the interval in which a busy connection asks the kernel.
 const probeInterval = 10 * time.Millisecond
 
-// readMarks are what the peer has read for certain. Unread bytes are within the last maxUnread ones.
-// So all bytes before the older of two checkpoints, which are that far apart, were read.
+// readMarks are the messages that the peer has read for certain. Unread bytes are within the last
+// maxUnread bytes. So all before the older of two checkpoints with that distance was read.
 type readMarks struct {
 	confirmed                      uint64 // Messages.
 	maxUnread                      int64  // 0: not known.
@@ -19,13 +18,13 @@ type readMarks struct {
 	lastProbe                      time.Time
 }
 
-// A checkpoint is how far a connection was.
+// A checkpoint is a position in the stream.
 type checkpoint struct {
 	bytes    int64
 	messages uint64
 }
 
-// advance notes that so many bytes and messages were written.
+// advance records that bytes and messages were written.
 func (r *readMarks) advance(bytes int64, messages uint64) {
 	if r.maxUnread > 0 && bytes-r.lastCheckpoint.bytes > r.maxUnread {
 		r.prevCheckpoint, r.lastCheckpoint = r.lastCheckpoint, checkpoint{bytes: bytes, messages: messages}
@@ -33,13 +32,13 @@ func (r *readMarks) advance(bytes int64, messages uint64) {
 	}
 }
 
-// Completed notes that so many messages are with the kernel to their last byte.
+// Completed records that the kernel has taken messages completely.
 func (o *Out) Completed(messages int) {
 	o.messages += uint64(messages)
 	o.read.advance(o.bytes.Load(), o.messages)
 }
 
-// probe asks the kernel now and then whether the peer has read everything.
+// probe asks the kernel, at most once in probeInterval, whether the peer has read everything.
 func (o *Out) probe(now time.Time) {
 	if o.kind != unixSocket || o.back != nil || o.read.confirmed == o.messages || now.Sub(o.read.lastProbe) < probeInterval {
 		return
@@ -48,7 +47,7 @@ func (o *Out) probe(now time.Time) {
 	o.confirmAllRead()
 }
 
-// confirmAllRead says whether the peer has read everything for certain.
+// confirmAllRead reports whether the peer has read all bytes for certain.
 func (o *Out) confirmAllRead() bool {
 	if o.kind == unixSocket {
 		if bytes, ok := unread(o.raw); ok && bytes == 0 && !hungUp(o.raw) {
@@ -58,10 +57,10 @@ func (o *Out) confirmAllRead() bool {
 	return o.read.confirmed == o.messages
 }
 
-// PeerHasRead says whether the peer has read the first bytes that were written; on TCP, whether its
-// kernel has them. If the kernel cannot tell, written bytes count as read. It returns false for a
-// connection at its end: unread bytes are gone with it, and CloseAndAccount counts them. Any goroutine
-// may ask.
+// PeerHasRead reports whether the peer has read the first bytes of the stream; on TCP, whether its
+// kernel has them. Where the kernel does not report that, written bytes count as read. It returns
+// false for a connection that has ended: CloseAndAccount computes the outcome. Any goroutine may
+// call it.
 func (o *Out) PeerHasRead(first int64) bool {
 	if o.writeStopped.Load() {
 		return false
@@ -69,15 +68,15 @@ func (o *Out) PeerHasRead(first int64) bool {
 	if o.raw == nil || !canTellUnread {
 		return true
 	}
-	written := o.bytes.Load() // Before unread, so that a write in between makes it careful, not wrong.
+	// Before unread: a write in between makes the result false, not wrong.
+	written := o.bytes.Load()
 	bytes, ok := unread(o.raw)
 	return ok && (bytes == 0 || written-int64(bytes) >= first) && !hungUp(o.raw)
 }
 
-// allArrived says whether the kernels know that everything is where a forced Stop may leave it: read
-// by the peer on a Unix socket, with the peer's kernel over TCP, also beneath TLS. Of a connection
-// of unknown kind that can be asked for its end nothing is known; any other has nothing but what
-// was written.
+// allArrived reports whether everything is where a forced stop may leave it: read by the peer on a
+// Unix socket, in the peer's kernel on TCP, also beneath TLS. A connection of unknown kind that can
+// be half-closed returns false. Any other returns true, as nothing more can be known.
 func (o *Out) allArrived() bool {
 	if !o.PeerHasRead(o.bytes.Load()) {
 		return false

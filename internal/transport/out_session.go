@@ -2,8 +2,8 @@
 
 package transport
 
-// This file is the writer's end of a session: the session handshake, after which messages may flow, and
-// the acknowledgements that come back.
+// This file is the writer's end of a session: the session handshake, after which messages may be
+// sent, and the acknowledgements.
 
 import (
 	"bytes"
@@ -18,30 +18,32 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// interruptAfter is how long a write may hang before an acknowledgement of its own messages interrupts it,
-// so that they leave the queue.
+// interruptAfter is the time after which a blocked write is interrupted if its messages are
+// acknowledged, so that they leave the queue.
 const interruptAfter = 10 * time.Millisecond
 
-const _ = uint64(wire.MinHeartbeatTimeout/wire.HeartbeatsPerTimeout - interruptAfter) // An interrupted write costs no heartbeat, or does not compile.
+// An interrupted write delays no heartbeat: the compiler rejects a negative uint64.
+const _ = uint64(wire.MinHeartbeatTimeout/wire.HeartbeatsPerTimeout - interruptAfter)
 
 // A backChannel has the bytes from the reader of a session. SessionHandshake reads it first, then ReadLoop.
 type backChannel struct {
 	acknowledge       func(handled uint64) (early bool, err error)
-	heartbeatTimeout  time.Duration // The longest that the reader may say nothing; 0 for any.
-	heartbeatInterval time.Duration // How often the reader wants to hear something; 0 for never.
-	progress          atomic.Bool   // Something was acknowledged.
+	heartbeatTimeout  time.Duration // Longest time without a byte of the reader; 0 disables it.
+	heartbeatInterval time.Duration // Interval of heartbeats that the reader expects; 0 for none.
+	progress          atomic.Bool   // A message was acknowledged.
 
 	buf  [backBufferSize]byte // buf[r:w] was read and is not parsed yet.
 	r, w int
 }
 
-// backBufferSize has room for whatever cannot be parsed before it is whole: a welcome, or a goodbye with
-// its report.
+// backBufferSize is enough for the largest input that is parsed as a whole: a welcome, or a goodbye
+// with its report.
 const backBufferSize = 1 + wire.MaxPrefixSize + wire.MaxHandshakeBody
 
-const _ = uint64(backBufferSize - wire.MaxPrefixSize - wire.MaxHandshakeBody) // No constant of type uint64 is negative.
+// The compiler rejects a negative uint64.
+const _ = uint64(backBufferSize - wire.MaxPrefixSize - wire.MaxHandshakeBody)
 
-// readMore reads more, until the read deadline of the connection at most.
+// readMore reads more bytes, until the read deadline of the connection at most.
 func (o *Out) readMore() error {
 	b := o.back
 	b.w = copy(b.buf[:], b.buf[b.r:b.w])
@@ -51,25 +53,28 @@ func (o *Out) readMore() error {
 	}
 	n, err := o.conn.Read(b.buf[b.w:])
 	if b.w += n; n > 0 {
-		return nil // An error will come again.
+		return nil // The next read returns the error.
 	}
 	return err
 }
 
 // HandshakeHooks are the settings of a session handshake, and the functions that it calls.
 type HandshakeHooks struct {
-	// HeartbeatTimeout is the longest that the reader may say nothing, where the kernel does not tell of its end; 0 for any.
+	// HeartbeatTimeout is the longest time without a byte of the reader, where the kernel does not
+	// report a lost peer; 0 disables it.
 	HeartbeatTimeout time.Duration
 
-	// Acknowledge is called by ReadLoop. early means that the message may still be in a write.
+	// Acknowledge is called by ReadLoop. early means that the message may be in a write that has
+	// not returned.
 	Acknowledge func(handled uint64) (early bool, err error)
 
 	SlowAfter time.Duration // After this time, OnSlow is called.
 	OnSlow    func()
-	Cancelled func() bool // Asked whenever the wait was interrupted.
+	Cancelled func() bool // Called after each interruption of the wait.
 }
 
-// SessionHandshake says hello and waits for the welcome. No message may be written before that.
+// SessionHandshake sends the hello and waits for the welcome. No message may be written before it
+// returns.
 func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, error) {
 	o.back = &backChannel{acknowledge: g.Acknowledge}
 	if o.kind != unixSocket {
@@ -90,8 +95,8 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 			o.back.heartbeatInterval = w.HeartbeatTimeout / wire.HeartbeatsPerTimeout
 			return w, err
 		}
-		// The deadline comes before the question: whoever ends the wait changes the answer first,
-		// then the deadline.
+		// Set the deadline, then call Cancelled: the goroutine that cancels changes the result of
+		// Cancelled first, then the deadline.
 		if err := o.conn.SetReadDeadline(o.handshakeDeadline(slowAt, heard)); err != nil {
 			return w, err
 		}
@@ -106,7 +111,7 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 		case !IsTimeout(err):
 			return w, o.back.noWelcomeErr(err)
 		case unsent != nil:
-			return w, o.back.noWelcomeErr(unsent) // The peer, which reads no more, has not said why.
+			return w, o.back.noWelcomeErr(unsent) // The peer has closed without a reason.
 		case o.back.heartbeatTimeout > 0 && now.Sub(heard) >= o.back.heartbeatTimeout:
 			return w, o.heartbeatTimeoutErr()
 		case !slowAt.IsZero() && !now.Before(slowAt):
@@ -116,8 +121,8 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 	}
 }
 
-// handshakeDeadline is when the wait for the welcome is interrupted: to say that it takes long, or
-// because the reader says nothing at all.
+// handshakeDeadline returns the time at which the wait for the welcome is interrupted: to call
+// OnSlow, or by the heartbeat timeout.
 func (o *Out) handshakeDeadline(slowAt, heard time.Time) time.Time {
 	if o.back.heartbeatTimeout == 0 {
 		return slowAt
@@ -128,8 +133,8 @@ func (o *Out) handshakeDeadline(slowAt, heard time.Time) time.Time {
 	return slowAt
 }
 
-// welcome parses what has come so far. The reader may have sent heartbeats before the welcome, or
-// end the connection instead.
+// welcome parses the bytes so far. The reader may send heartbeats before the welcome, or a goodbye
+// instead.
 func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 	for bytes.HasPrefix(b.buf[b.r:b.w], wire.Heartbeat) {
 		b.r += len(wire.Heartbeat)
@@ -153,8 +158,8 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 	return w, size, err
 }
 
-// noWelcomeErr is the error of a connection that ended without a welcome. A reader that is killed at
-// that moment looks the same as one that does not know what it was told.
+// noWelcomeErr returns the error of a connection that ended without a welcome. A reader that is
+// killed at that moment looks like one that does not support acknowledgements.
 func (b *backChannel) noWelcomeErr(err error) error {
 	switch {
 	case bytes.HasPrefix(b.buf[b.r:b.w], wire.Goodbye):
@@ -165,7 +170,7 @@ func (b *backChannel) noWelcomeErr(err error) error {
 	return err
 }
 
-// isConnectionEnd reports whether err says that the peer has ended the connection.
+// isConnectionEnd reports whether err means that the peer has closed the connection.
 func isConnectionEnd(err error) bool {
 	for _, end := range []error{io.EOF, io.ErrClosedPipe, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, end) {
@@ -200,7 +205,7 @@ func (o *Out) readAcks(wake func()) error {
 	}
 }
 
-// handleAcks deals with all that has come. Of several acknowledgements the last one counts.
+// handleAcks handles all buffered input. Of several acknowledgements the last one counts.
 func (o *Out) handleAcks(wake func()) error {
 	b := o.back
 	var last uint64
@@ -234,7 +239,7 @@ func (o *Out) handleAcks(wake func()) error {
 	return err
 }
 
-// interruptWrite interrupts a write that hangs.
+// interruptWrite interrupts a blocked write.
 func (o *Out) interruptWrite() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -251,7 +256,7 @@ func (o *Out) SendHeartbeat() error {
 	}
 	_, err := o.conn.Write(wire.Heartbeat)
 	if err != nil && !o.writeStopped.Load() {
-		_ = o.conn.Close() // Half a heartbeat may be on its way.
+		_ = o.conn.Close() // A part of a heartbeat may have been written.
 	}
 	return err
 }

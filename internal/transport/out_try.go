@@ -12,7 +12,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A TryWriter writes what a socket takes at once. One goroutine may use it at a time.
+// A TryWriter writes as much as a socket takes without waiting. One goroutine may use it at a time.
 type TryWriter struct {
 	raw     syscall.RawConn
 	tryFunc func(fd uintptr) (done bool) // try, bound once, so that no call allocates.
@@ -32,12 +32,12 @@ func NewTryWriter(conn net.Conn) *TryWriter {
 	return w
 }
 
-// Write writes bufs, or a part of them, and returns how many bytes that were. full reports that the
-// socket takes no more at present.
+// Write writes bufs, or a part of them, and returns the number of bytes. full reports that the
+// socket takes no more now.
 func (w *TryWriter) Write(bufs [][]byte) (n int, full bool, err error) {
 	for _, w.pending = range bufs {
 		for len(w.pending) > 0 {
-			w.n, w.err = 0, nil // A connection that is closed is not even tried.
+			w.n, w.err = 0, nil // For a closed connection, tryFunc is not called.
 			err = w.raw.Write(w.tryFunc)
 			n += w.n
 			if err = errdefs.First(w.err, err); err != nil {

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is the end of a connection as the Writer sees it: what the peer said last, how many
+// This file computes the outcome of a connection for the Writer: the peer's report, and how many
 // messages it may not have read.
 
 import (
@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	tcpVerdictWait     = 200 * time.Millisecond // How long a closed TCP peer may take to refuse the rest.
-	goodbyeReadTimeout = 200 * time.Millisecond // How long the last words are waited for after a failed write.
+	tcpVerdictWait = 200 * time.Millisecond // Time for a closed TCP peer to refuse the rest.
+	// Time to wait for the goodbye after a failed write.
+	goodbyeReadTimeout = 200 * time.Millisecond
 )
 
-// The goodbye comes sooner than the wait for it ends, and the last words fit their buffer. No
-// constant of type uint64 is negative.
+// The peer's timeout is shorter than the wait for its goodbye, and the goodbye and report fit in
+// the buffer. The compiler rejects a negative uint64.
 const (
 	_ = uint64(goodbyeReadTimeout - goodbyeWriteTimeout)
 	_ = uint64(len(goodbyeReader{}.buf) - 1 - wire.MaxPrefixSize - wire.MaxHandshakeBody)
@@ -32,12 +33,13 @@ const (
 type goodbyeReader struct {
 	buf         [1 + wire.MaxPrefixSize + wire.MaxHandshakeBody]byte
 	n           int  // buf[:n] has come.
-	notProtocol bool // Something else has come: the peer does not speak this protocol.
-	complete    bool // report is there.
+	notProtocol bool // Other bytes were received: the peer uses another protocol.
+	complete    bool // report is complete.
 	report      wire.CloseReport
 }
 
-// free is where the next bytes go. What follows the report, or is foreign, is dropped.
+// free returns the space for the next bytes. Bytes after the report, or of another protocol, are
+// dropped.
 func (l *goodbyeReader) free() []byte {
 	if l.notProtocol || l.complete || l.n == len(l.buf) {
 		l.n = 1
@@ -45,7 +47,7 @@ func (l *goodbyeReader) free() []byte {
 	return l.buf[l.n:]
 }
 
-// add takes note of n bytes more, and reports whether the goodbye begins with them.
+// add records n bytes more. It reports whether the goodbye begins with them.
 func (l *goodbyeReader) add(n int) (goodbye bool) {
 	first := l.n == 0 && n > 0
 	l.n += n
@@ -64,19 +66,20 @@ func (l *goodbyeReader) add(n int) (goodbye bool) {
 	return first
 }
 
-// An Outcome is what is known of a connection that has ended.
+// An Outcome describes a connection that has ended.
 type Outcome struct {
-	Lost        uint64 // Messages that the peer may not have read, or has not handled: at most so many.
-	Unread      uint64 // The same, if the peer was not waited for to the end: it may read them yet.
+	Lost uint64 // Upper bound of the messages that the peer has not read, or not handled.
+	// The same, if this side did not wait for the peer, which may still read them.
+	Unread      uint64
 	Cause       error
-	Reason      wire.CloseReason // What the peer gave for it.
+	Reason      wire.CloseReason // The peer's reason.
 	Reported    bool             // The peer has sent a report.
-	ReaderLimit uint64           // The largest message that the peer accepts, if it said so; else 0.
+	ReaderLimit uint64           // Largest message that the peer accepts, if it reported that; else 0.
 }
 
-// CloseAndAccount ends the connection after a write failed with writeErr, or after the peer left (nil). It
-// waits for the peer, which may be handling its messages: to reconnect earlier would let the new
-// connection overtake the old one. abort ends the wait.
+// CloseAndAccount closes the connection after a write failed with writeErr, or after the peer
+// closed it (nil). It waits for the peer, which may be handling messages: an earlier reconnect
+// would let the new connection overtake the old one. abort ends the wait.
 func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 	defer o.conn.Close()
 	switch {
@@ -85,7 +88,8 @@ func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 	case errors.Is(writeErr, ErrRestartSequence), errors.Is(writeErr, errdefs.ErrInvalidSession):
 		_ = o.conn.Close() // So that ReadLoop ends.
 	case o.raw == nil && writeErr != nil && !errors.Is(writeErr, ErrGracefulEnd) && !isConnectionEnd(writeErr):
-		_ = o.conn.SetReadDeadline(time.Now().Add(goodbyeReadTimeout)) // The peer may not know of it, and never end.
+		// The peer may not know of the failure, and never close.
+		_ = o.conn.SetReadDeadline(time.Now().Add(goodbyeReadTimeout))
 	}
 	select {
 	case <-o.end.done:
@@ -101,17 +105,18 @@ func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 	return end
 }
 
-// CloseGracefully ends this side, once everything is written, and waits for the peer's end: a peer that has
-// rejected this side, or a message, says so there. One that the kernel says has read everything is
-// waited for a moment only, because a handler may hold it up, and so is one that cannot be asked
-// for its end. abort ends the wait.
+// CloseGracefully half-closes the connection after everything was written, and waits for the peer
+// to close. A peer that has rejected this side, or a message, reports it there. The wait is short
+// for a peer that has read everything, because its handler may be slow. It is also short for a peer
+// that cannot see the half-close. abort ends the wait.
 func (o *Out) CloseGracefully(abort <-chan struct{}) Outcome {
 	select {
 	case <-abort:
 		return o.unconfirmed(o.allArrived())
 	default:
 	}
-	arrived := o.allArrived() // Before this side ends: TCP counts the end as one more byte that its peer has to acknowledge.
+	// Before the half-close: TCP counts FIN as one more byte to acknowledge.
+	arrived := o.allArrived()
 	var late <-chan time.Time
 	if asked := o.halfClose(); !asked || o.CanConfirmRead() {
 		timer := time.NewTimer(goodbyeReadTimeout)
@@ -128,8 +133,8 @@ func (o *Out) CloseGracefully(abort <-chan struct{}) Outcome {
 	}
 }
 
-// unconfirmed is the end of a connection whose peer was not waited for. Its sockets live on: what has
-// not arrived can still be read.
+// unconfirmed returns the outcome of a connection whose peer was not waited for. The kernel still
+// delivers the rest.
 func (o *Out) unconfirmed(arrived bool) Outcome {
 	end := Outcome{Cause: ErrGracefulEnd}
 	if o.back == nil && !arrived && o.end.bytesAtForcedStop.Load() != o.bytes.Load() {
@@ -138,9 +143,9 @@ func (o *Out) unconfirmed(arrived bool) Outcome {
 	return end
 }
 
-// halfClose closes the sending side, and says whether the peer can see that. TLS has no time to
-// announce it to a peer that leaves no room for that (crypto/tls, Conn.CloseWrite): then what lies
-// beneath ends.
+// halfClose half-closes the connection, and reports whether the peer can see that. TLS cannot send
+// close_notify to a peer that does not read (crypto/tls, Conn.CloseWrite): then the connection
+// beneath is half-closed.
 func (o *Out) halfClose() bool {
 	err := closeWrite(o.conn)
 	if err != nil && o.isTLS() {
@@ -149,13 +154,13 @@ func (o *Out) halfClose() bool {
 	return err == nil || o.raw != nil
 }
 
-// CanConfirmRead says whether the kernel tells what the peer has read.
+// CanConfirmRead reports whether the kernel reports what the peer has read.
 func (o *Out) CanConfirmRead() bool { return o.kind == unixSocket && canTellUnread }
 
-// outcomeOf says what an end for this cause means.
+// outcomeOf returns the outcome of an end with this cause.
 func (o *Out) outcomeOf(cause error) Outcome {
 	end := Outcome{Cause: cause, Reported: o.end.goodbye.complete}
-	report := o.end.goodbye.report // Zero if there was none.
+	report := o.end.goodbye.report // Zero without a report.
 	if o.end.goodbye.complete {
 		end.Reason, end.ReaderLimit = report.Reason, report.Limit
 	}
@@ -163,7 +168,7 @@ func (o *Out) outcomeOf(cause error) Outcome {
 		end.Cause = endError(end.Reason)
 	}
 	switch {
-	case o.back != nil: // In a session nothing is lost: the rest is sent again.
+	case o.back != nil: // In a session nothing is lost: the rest is retransmitted.
 	case o.end.goodbye.complete && report.FirstUnread > 0:
 		end.Lost = report.Lost(o.messages)
 	case o.end.goodbye.notProtocol:
@@ -177,9 +182,9 @@ func (o *Out) outcomeOf(cause error) Outcome {
 	return end
 }
 
-// endedCleanly says whether the peer had read everything when the connection ended for this cause. An error
-// is told once: a write that is cut short by it returns its count instead, and leaves nothing behind
-// but EPIPE for the next write and end of file for the next read (sock_alloc_send_pskb).
+// endedCleanly reports whether the peer had read everything at an end with this cause. The kernel
+// reports an error once. A write that it cuts short returns its count instead; then the next write
+// only returns EPIPE, and the next read end of file (sock_alloc_send_pskb).
 func (o *Out) endedCleanly(cause error) bool {
 	if !errors.Is(cause, io.EOF) {
 		return false
@@ -206,7 +211,7 @@ func (o *Out) waitTCPAcked() bool {
 	}
 }
 
-// endError is what a sender reports of the reason that its peer has given for the end.
+// endError returns the error for the peer's reason.
 func endError(reason wire.CloseReason) error {
 	switch reason {
 	case wire.CloseFull:

@@ -2,10 +2,10 @@
 
 package transport
 
-// This file reads what comes back on a sending connection.
+// This file reads the input of a sending connection.
 
-// ReadLoop reads the back channel until the connection ends, then calls wake. The sender starts it in a
-// goroutine and waits for it with WaitReadLoop.
+// ReadLoop reads until the connection ends, then calls wake. The sender starts it, and waits for it
+// with WaitReadLoop.
 func (o *Out) ReadLoop(wake func()) {
 	defer wake()
 	defer close(o.end.done)
@@ -23,9 +23,9 @@ func (o *Out) ReadLoop(wake func()) {
 	}
 }
 
-// onGoodbye has the send loop close the sending side. A write that is under way is
-// interrupted, but not one of TLS, which could not even say that it ends after that; the peer reads
-// on for it.
+// onGoodbye makes the send loop half-close the connection. It interrupts a write in progress. A
+// write of TLS is not interrupted, because TLS could not send close_notify after that; the peer
+// continues to read.
 func (o *Out) onGoodbye(wake func()) {
 	o.end.goodbyeReceived.Store(true)
 	if o.isTLS() {
@@ -36,7 +36,7 @@ func (o *Out) onGoodbye(wake func()) {
 	wake()
 }
 
-// stopWriting lets a write that is under way return.
+// stopWriting sets writeStopped and interrupts a write in progress.
 func (o *Out) stopWriting() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is the vectored write of a sending connection, and what it means that one has waited.
+// This file has the vectored write of a sending connection, and its timeout.
 
 import (
 	"errors"
@@ -14,16 +14,17 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// minWriteWait bounds the time of a write that has not waited at all: it times out of its own accord.
+// minWriteWait is the least time after which a write may time out: an earlier timeout does not come
+// from the deadline.
 const minWriteWait = 10 * time.Millisecond
 
-// A writeStall watches writes that cannot have a deadline, because they speak TLS.
+// A writeStall reports slow writes of TLS, which cannot have a deadline.
 type writeStall struct {
-	timer   *time.Timer // Tells of one that waits; nil without TLS.
+	timer   *time.Timer // Fires during a slow write; nil without TLS.
 	writing atomic.Bool
 }
 
-// setDeadline sets the deadline of one write, unless writing was stopped.
+// setDeadline sets the deadline of one write, unless writeStopped is set.
 func (o *Out) setDeadline(now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -32,13 +33,14 @@ func (o *Out) setDeadline(now time.Time) error {
 	}
 	o.deadlineSetAt = now
 	if o.isTLS() {
-		return o.conn.SetWriteDeadline(time.Time{}) // A TLS connection is corrupt after a timeout: it waits.
+		// A TLS connection is corrupt after a timeout: no deadline.
+		return o.conn.SetWriteDeadline(time.Time{})
 	}
 	return o.conn.SetWriteDeadline(now.Add(o.timeout))
 }
 
-// Write hands bufs to the kernel and returns how many bytes it took, whatever the error. After a
-// timeout the rest may be written to the same connection if AfterTimeout returns no error.
+// Write writes bufs and returns the number of bytes that the kernel has taken, also with an error.
+// After a timeout the rest may be written to the same connection if resumable returns true.
 func (o *Out) Write(bufs [][]byte) (int, error) {
 	now := time.Now()
 	o.probe(now)
@@ -60,12 +62,12 @@ func (o *Out) Write(bufs [][]byte) (int, error) {
 	return int(n), err
 }
 
-// resumable says whether the connection goes on after a write timed out. A TLS connection is corrupt
-// then (crypto/tls, Conn.SetWriteDeadline).
+// resumable reports whether the connection can continue after a write timeout. A TLS connection is
+// corrupt then (crypto/tls, Conn.SetWriteDeadline).
 func (o *Out) resumable() bool { return !o.isTLS() && !o.writeStopped.Load() }
 
-// OnSlowWrite has tell called whenever a write has waited for its timeout again, if the connection
-// speaks TLS. The others return from their write.
+// OnSlowWrite sets a function to call each time a write has waited for the timeout, if the
+// connection uses TLS. Other writes return.
 func (o *Out) OnSlowWrite(tell func()) {
 	if !o.isTLS() {
 		return
@@ -77,7 +79,7 @@ func (o *Out) OnSlowWrite(tell func()) {
 		if !o.stall.writing.Load() {
 			return
 		}
-		if waited >= o.timeout { // Else it is the write after the one that the timer was set for.
+		if waited >= o.timeout { // Otherwise the timer was set for an earlier write.
 			tell()
 		}
 		o.stall.timer.Reset(o.timeout)
@@ -85,8 +87,8 @@ func (o *Out) OnSlowWrite(tell func()) {
 	o.stall.timer.Stop()
 }
 
-// AfterTimeout reports whether the connection goes on after a write that took n bytes failed with
-// err, and if so, whether the peer has made it wait for the timeout.
+// AfterTimeout handles a write that took n bytes and failed with err. It returns an error if the
+// connection cannot continue. waited reports that the peer has blocked the write for the timeout.
 func (o *Out) AfterTimeout(n int, err error) (waited bool, _ error) {
 	switch {
 	case !IsTimeout(err) || !o.resumable():
@@ -94,7 +96,8 @@ func (o *Out) AfterTimeout(n int, err error) (waited bool, _ error) {
 	case o.interrupted.Swap(false):
 		return false, nil
 	case n == 0 && time.Since(o.deadlineSetAt) < min(o.timeout, minWriteWait):
-		return false, fmt.Errorf("%w: a write fails by a timeout before its time: %v", errdefs.ErrConnectionClosed, err) // And so will all.
+		// All later writes fail too.
+		return false, fmt.Errorf("%w: a write fails by a timeout before its time: %v", errdefs.ErrConnectionClosed, err)
 	}
 	return true, nil
 }

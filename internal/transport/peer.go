@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is who is at the other end of a connection.
+// This file has the peer of a connection.
 
 import (
 	"crypto/sha256"
@@ -33,8 +33,8 @@ func (p *Peer) String() string {
 	return text
 }
 
-// Identity names the peer for as long as it is the same one: its user, or the key of its
-// certificate. It is empty if nothing is known.
+// Identity returns the identity of the peer: its user, or the key of its certificate. It is empty
+// if nothing is known.
 func (p *Peer) Identity() string {
 	switch {
 	case p.TLS != nil && len(p.TLS.PeerCertificates) > 0:

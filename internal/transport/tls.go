@@ -2,7 +2,7 @@
 
 package transport
 
-// This file is the connection beneath TLS, and how the end of a connection is told to its peer.
+// This file has the connection beneath TLS, and the end of a connection over TLS.
 
 import (
 	"crypto/tls"
@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// underlyingConn returns the connection that TLS is spoken over, or conn itself.
+// underlyingConn returns the connection beneath TLS, or conn itself.
 func underlyingConn(conn net.Conn) net.Conn {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
@@ -24,7 +24,7 @@ func underlyingConn(conn net.Conn) net.Conn {
 	return under
 }
 
-// CloseNow closes conn without a last word, for which TLS may wait five seconds (crypto/tls,
+// CloseNow closes conn without a close_notify, for which TLS may wait five seconds (crypto/tls,
 // Conn.Close).
 func CloseNow(conn net.Conn) { _ = underlyingConn(conn).Close() }
 
@@ -61,7 +61,7 @@ func (b *underTLS) Write(p []byte) (int, error) {
 	return b.Conn.Write(p)
 }
 
-// wroteTLS says whether this end of conn has said anything in TLS, as far as that is known.
+// wroteTLS reports whether this end of conn has written TLS, as far as that is known.
 func wroteTLS(conn net.Conn) bool {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
@@ -97,9 +97,8 @@ func EndedByNotify(conn net.Conn) bool {
 	return !ok || !under.rawEOF.Load()
 }
 
-// EndSending tells the peer that nothing more comes: by close_notify over TLS, and on TCP by ending
-// the sending side. The notice may wait for a peer that does not read, until the connection is
-// closed.
+// EndSending half-closes conn: by close_notify over TLS, by FIN on TCP. The close_notify may wait
+// for a peer that does not read, until conn is closed.
 func EndSending(conn net.Conn) {
 	under := underlyingConn(conn)
 	if under != conn {
