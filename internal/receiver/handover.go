@@ -81,6 +81,9 @@ func (c *stream) handOver() bool {
 		kind = systemd.StoreUnread
 	}
 	in.SendAck()
+	if in.IsHalted() {
+		return false // The writer did not take it, and the next process would not repeat it.
+	}
 	conn := in.HandOverSocket()
 	inode, err := s.store.share.AddConn(kind, conn)
 	if err != nil {

@@ -171,8 +171,8 @@ func TestHandOver_StartFails_KeepsListener(t *testing.T) {
 	}
 }
 
-// TestHandOverTwiceAtOnce, as two signals ask for it: the second call waits for the first, and undoes nothing of it.
-func TestHandOverTwiceAtOnce(t *testing.T) {
+// TestHandOver_TwiceAtOnce_HandsOverOnce, as two signals ask for it: the second call waits for the first, and undoes nothing of it.
+func TestHandOver_TwiceAtOnce_HandsOverOnce(t *testing.T) {
 	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
 	for range 30 {
@@ -200,4 +200,52 @@ func TestHandOverTwiceAtOnce(t *testing.T) {
 		}
 		manager.Forget("udsipc-")
 	}
+}
+
+// TestHandOver_AckNotTaken_EndsConnection: if the last acknowledgement cannot be written, the connection ends. The
+// next process would never repeat it, and the writer would wait for it.
+func TestHandOver_AckNotTaken_EndsConnection(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	manager, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.SocketPath(t)
+	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
+	entered, gate := make(chan struct{}, 1), make(chan struct{})
+	r := ipctest.StartReader(t, func(data []byte) error {
+		if string(data) == "last" {
+			entered <- struct{}{}
+			<-gate
+		}
+		return nil
+	}, path)
+	hello := wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 1}
+	conn, _ := ipctest.OpenSession(t, path, hello)
+	for n := uint64(1); r.Metrics().Connections == 1; n++ {
+		_, _ = conn.Write(ipctest.Frames("x")) // The Reader ends the connection once an acknowledgement does not fit.
+		ipctest.Until(t, "it is acknowledged, or the connection has ended", func() bool {
+			m := r.Metrics()
+			return m.Acknowledged == n || m.Connections == 0
+		})
+	}
+	acknowledged := r.Metrics().Acknowledged
+	fits := acknowledged - 1 // So many acknowledgements fit into the socket.
+	hello.Writer[0]++
+	conn, _ = ipctest.OpenSession(t, path, hello)
+	for n := range fits {
+		ipctest.MustWrite(t, conn, ipctest.Frames("x"))
+		ipctest.Until(t, "it is acknowledged", func() bool { return r.Metrics().Acknowledged == acknowledged+n+1 })
+	}
+	ipctest.MustWrite(t, conn, ipctest.Frames("last"))
+	ipctest.Await(t, "the handler", entered)
+	ended := make(chan error, 1)
+	go func() { ended <- r.HandOver(t.Context()) }()
+	manager.Says(t, "STOPPING=1")
+	close(gate)
+	if err := ipctest.Await(t, "the end of the hand-over", ended); err != nil {
+		t.Error(err)
+	}
+	if m := r.Metrics(); m.HandedOver != 0 {
+		t.Errorf("%d connections were handed over", m.HandedOver)
+	}
+	ipctest.ReadToEnd(t, conn)
 }
