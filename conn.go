@@ -171,7 +171,7 @@ func (c *Conn) readError(err error) error {
 	default:
 		err = fmt.Errorf("%w: %w", ErrConnectionClosed, err)
 	}
-	return asOpError(OpRead, c.where, err)
+	return opError(OpRead, c.where, err)
 }
 
 // unexpected is err, or io.ErrUnexpectedEOF for io.EOF.

@@ -79,7 +79,7 @@ func (c *Conn) Dropped() uint64 {
 // Flush blocks until the kernel has taken all earlier messages, or ctx ends.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := c.queue.Flush(ctx); err != nil {
-		return asOpError(OpFlush, c.where, err)
+		return opError(OpFlush, c.where, err)
 	}
 	if why := c.sendErr.Load(); why != nil {
 		return why
@@ -89,20 +89,18 @@ func (c *Conn) Flush(ctx context.Context) error {
 
 // failSending notes why nothing can be sent any more.
 func (c *Conn) failSending(err error) {
+	if c.sendFailed != nil && transport.ReadableAfter(c.conn, err) {
+		close(c.sendFailed) // What the peer has sent can still be read, and after that its end.
+		return
+	}
+	c.sendErr.CompareAndSwap(nil, asOpError(OpWrite, c.where, err).(*OpError))
 	if c.sendFailed != nil {
-		if !transport.ReadableAfter(c.conn, err) {
-			c.forceClose()
-		} // Else what the peer has sent can still be read, and after that its end.
+		c.forceClose()
 		close(c.sendFailed)
 		return
 	}
-	stalled := errors.Is(err, errdefs.ErrBackpressure)
-	err = asOpError(OpWrite, c.where, err)
-	if op := (*OpError)(nil); errors.As(err, &op) {
-		c.sendErr.CompareAndSwap(nil, op)
-	}
 	c.queue.DiscardAll(nil)
-	if stalled {
+	if errors.Is(err, errdefs.ErrBackpressure) {
 		if c.stalledCount != nil {
 			c.stalledCount.Add(1)
 		}

@@ -22,11 +22,17 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 	if err != nil {
 		return nil, Peer{}, err
 	}
+	accepted := false
+	defer func() {
+		if !accepted { // Also if the authorizer ends the goroutine.
+			transport.CloseNow(conn)
+		}
+	}()
 	peer := transport.Peer{ID: number.Add(1), Addr: conn.RemoteAddr()}
 	if conn, err = cfg.authenticate(ctx, conn, &peer); err != nil {
-		transport.CloseNow(conn)
 		return nil, Peer{}, err
 	}
+	accepted = true
 	return conn, publicPeer(&peer), nil
 }
 

@@ -167,7 +167,16 @@ func asOpError(op, addr string, err error) error {
 	if _, ok := err.(*OpError); ok {
 		return err
 	}
-	return &OpError{Op: op, Addr: addr, Err: err}
+	return opError(op, addr, err)
+}
+
+// opError is asOpError for an error that no operation of this package has returned: an OpError is one
+// of the program's own, such as the cause of a context, and is wrapped as well.
+func opError(op, addr string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &OpError{Op: op, Addr: addr, Err: publicError(err)}
 }
 
 // publicError returns err with the types of this package in place of those that the mechanism has of its own. It

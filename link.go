@@ -114,12 +114,15 @@ func (l *Link) sendUnbounded(data []byte, enqueue func([]byte) (uint64, bool, er
 	return number, err
 }
 
-// writeQueued writes what is queued. It is called by the goroutine that found the queue idle: then there is a connection.
+// writeQueued writes what is queued. It is called by the goroutine that found the queue idle: then there is a
+// connection, unless the handler has ended the Link.
 func (l *Link) writeQueued() {
 	l.mu.Lock()
 	conn := l.conn
 	l.mu.Unlock()
-	conn.out.Send()
+	if conn != nil {
+		conn.out.Send()
+	}
 }
 
 // Dropped returns the number of messages that OverflowDropOldest has dropped.
@@ -154,7 +157,7 @@ func (l *Link) Peer() (Peer, bool) {
 // Flush blocks until connections have taken all earlier messages, or ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
 	if err := l.queue.Flush(ctx); err != nil {
-		return asOpError(OpFlush, l.cfg.addrText, err)
+		return opError(OpFlush, l.cfg.addrText, err)
 	}
 	return asOpError(OpFlush, l.cfg.addrText, l.queue.UndeliveredErr())
 }

@@ -52,9 +52,11 @@ func (l *Link) finished() bool {
 	return l.life.Forced() || l.life.IsStopping() && l.queue.Empty()
 }
 
-// run connects and reads until the Link is stopped.
+// run connects and reads until the Link is stopped, or the handler or a callback ends the goroutine: from
+// then on nothing is accepted, and Stop says what is left.
 func (l *Link) run() {
 	defer l.publish(nil)
+	defer l.queue.Close()
 	for !l.finished() {
 		l.life.SetState(sender.StateConnecting, nil)
 		if l.life.Pause(nil, l.finished) != nil {
@@ -87,6 +89,9 @@ func (l *Link) runConn(conn *Conn) {
 	began := time.Now()
 	conn.out.Send() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
+	if why := conn.sendErr.Load(); why != nil && errors.Is(why, ErrBackpressure) {
+		l.cfg.onError.report(OpWrite, l.cfg.addrText, why) // Of WithStallTimeout.
+	}
 	conn.forceClose()
 	l.queue.WaitIdle(conn.sendFailed) // Nobody writes any more.
 	l.queue.Rewind()

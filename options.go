@@ -120,7 +120,7 @@ func WithWriteTimeout(d time.Duration) Option {
 
 // WithStallTimeout sets how long the peer of a Conn or a Link may read nothing of its queue before
 // the connection is closed. By default there is no limit; a Server of packages duplex and rpc has
-// 30 s. ErrBackpressure is reported.
+// 30 s. A Conn returns ErrBackpressure; a Link reports it, and passes it to WithStateCallback.
 //
 // A slow peer stays connected, as far as this side can measure: the kernel frees a Unix socket in
 // pieces of up to about 100 KiB, and over TLS a record of 16 KiB must be read in that time. A
@@ -197,7 +197,8 @@ func WithMaxAge(d time.Duration) WriterOption {
 
 // WithStateCallback sets a function that is called for each change of the connection: connecting,
 // connected, disconnected, stopped, in order, with the cause of a disconnect. It runs on the
-// goroutine that writes: return quickly. It may call Stop with a deadline.
+// goroutine that writes: return quickly. It may call Stop with a deadline. A callback that ends its
+// goroutine (runtime.Goexit) ends the Writer or the Link.
 func WithStateCallback(callback func(state State, cause error)) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onState = callback })
 }

@@ -108,11 +108,13 @@ func (w *Writer) loopConfig() sender.Config {
 // dial connects and makes sure who listens. It is called by the loop.
 func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 	conn, _, err := w.cfg.connect(ctx, &w.lastPeerID)
-	switch {
-	case errors.Is(err, ErrHandshake):
-		w.counts.handshakeErrors.Add(1)
-	case errors.Is(err, ErrUnauthorized):
-		w.counts.unauthorized.Add(1)
+	if failed, ok := err.(*OpError); ok { // Not by what it wraps, which may be an authorizer's.
+		switch failed.Op {
+		case OpHandshake:
+			w.counts.handshakeErrors.Add(1)
+		case OpAuthorize:
+			w.counts.unauthorized.Add(1)
+		}
 	}
 	return conn, err
 }
@@ -191,7 +193,7 @@ func (w *Writer) Stop(ctx context.Context) error {
 // the Writer stops, else ErrConnectionClosed. If several calls run concurrently, one of them
 // reports each message.
 func (w *Writer) Flush(ctx context.Context) error {
-	return asOpError(OpFlush, w.cfg.addrText, w.loop.Flush(ctx))
+	return opError(OpFlush, w.cfg.addrText, w.loop.Flush(ctx))
 }
 
 // WaitConnected blocks until there is a connection. An idle Writer connects. If ctx ends first, the
@@ -210,5 +212,8 @@ func (w *Writer) onState(state sender.State, cause error) { w.cfg.tellState(Stat
 // report counts an error, and calls the error callback.
 func (w *Writer) report(op string, err error) {
 	w.counts.errors.Add(1)
+	if op != OpDial { // That of connect has an operation of its own.
+		err = opError(op, w.cfg.addrText, err)
+	}
 	w.cfg.onError.report(op, w.cfg.addrText, err)
 }

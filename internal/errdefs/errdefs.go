@@ -76,12 +76,13 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// WithOp wraps err once; an error that is an Error already, and nil, stay what they are.
+// WithOp wraps err once; an error that is an Error already, and nil, stay what they are. An Error
+// that others wrap does not count: who gets the whole would not see what it is.
 func WithOp(op, addr string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if wrapped := (*Error)(nil); errors.As(err, &wrapped) {
+	if _, ok := err.(*Error); ok {
 		return err
 	}
 	return &Error{Op: op, Addr: addr, Err: err}

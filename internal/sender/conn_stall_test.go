@@ -295,3 +295,45 @@ func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 		t.Errorf("%d bytes of %d arrived", got, messages*size)
 	}
 }
+
+// TestLink_StallTimeout_IsReported: the error callback and the state callback are told why the connection has ended.
+func TestLink_StallTimeout_IsReported(t *testing.T) {
+	for _, on := range []string{"unix", "tcp"} {
+		t.Run(on, func(t *testing.T) {
+			t.Parallel()
+			address := ipctest.SocketPath(t)
+			if on == "tcp" {
+				address = "tcp://127.0.0.1:0"
+			}
+			l := ipctest.Listen(t, address)
+			if on == "tcp" {
+				address = "tcp://" + l.Addr().String()
+			}
+			errs, causes := ipctest.Collect(), make(chan error, 10)
+			link := ipctest.StartLink(t, address, func([]byte) {}, udsipc.WithStallTimeout(50*time.Millisecond),
+				udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithStateCallback(func(state udsipc.State, cause error) {
+					if state == udsipc.StateDisconnected {
+						select {
+						case causes <- cause:
+						default:
+						}
+					}
+				}))
+			ipctest.Accept(t, l) // And reads nothing.
+			for range 20 {
+				if err := link.WriteMessage(make([]byte, 1<<20)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if cause := ipctest.Await(t, "the end", causes); !errors.Is(cause, udsipc.ErrBackpressure) || !errors.Is(cause, udsipc.ErrConnectionClosed) {
+				t.Errorf("the cause is %v", cause)
+			}
+			if err := errs.Want(t, udsipc.ErrBackpressure).(*udsipc.OpError); err.Op != udsipc.OpWrite {
+				t.Errorf("reported: %v", err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = link.Stop(ctx) // Nobody reads the rest.
+		})
+	}
+}

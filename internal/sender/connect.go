@@ -30,7 +30,7 @@ func (l *Loop) connect() (*transport.Out, error) {
 			l.connectRequested.Store(false)
 			return o, nil
 		}
-		if l.life.Forced() || errors.Is(err, errdefs.ErrStopped) {
+		if l.life.Forced() || errors.Is(err, errdefs.ErrStopped) && l.finished() { // Without Stop, it is the dialer's.
 			return nil, errdefs.ErrStopped
 		}
 		l.life.AttemptFailed()
@@ -46,10 +46,16 @@ func (l *Loop) open() (o *transport.Out, op string, err error) {
 	if err != nil {
 		return nil, errdefs.OpDial, err
 	}
+	established := false
+	defer func() {
+		if !established { // Also if a callback ends the goroutine.
+			transport.CloseNow(conn)
+		}
+	}()
 	if o, err = l.establish(conn); err != nil {
-		transport.CloseNow(conn)
 		return nil, errdefs.OpOpenSession, err
 	}
+	established = true
 	return o, "", nil
 }
 

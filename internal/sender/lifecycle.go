@@ -83,8 +83,8 @@ func (l *Lifecycle) Stop() (started bool) {
 	started = l.started
 	l.mu.Unlock()
 	if first && !started {
+		defer close(l.ended) // Also if onState ends the goroutine.
 		l.SetState(StateStopped, nil)
-		close(l.ended)
 	}
 	return started
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,25 @@ func TestLifecycle_StopBeforeStart_IsFinal(t *testing.T) {
 	}
 	if want := []State{StateStopped}; !slices.Equal(states, want) {
 		t.Errorf("states %v, want %v", states, want)
+	}
+}
+
+// TestLifecycle_StopCallbackGoexit_StillEnds: who waits for the end is not left waiting.
+func TestLifecycle_StopCallbackGoexit_StillEnds(t *testing.T) {
+	for _, started := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l := NewLifecycle(time.Second, func(State, error) { runtime.Goexit() })
+			if started {
+				if err := l.Start(func() {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			go l.Stop()
+			<-l.Done()
+			if s := l.State(); s != StateStopped {
+				t.Errorf("started %v: state %v", started, s)
+			}
+		})
 	}
 }
 

@@ -242,4 +242,12 @@ func TestLink_HandlerGoexit_EndsLink(t *testing.T) {
 	if err := link.WaitConnected(t.Context()); !errors.Is(err, udsipc.ErrStopped) {
 		t.Error(err)
 	}
+	for range 2 { // The first finds the queue idle.
+		if err := link.WriteMessage([]byte("nobody sends this")); !errors.Is(err, udsipc.ErrStopped) {
+			t.Errorf("WriteMessage: %v", err)
+		}
+	}
+	if err := link.Stop(t.Context()); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
 }

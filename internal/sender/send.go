@@ -18,8 +18,14 @@ import (
 // One write takes as many chunks as a batch may have bytes. No constant of type uint64 is negative.
 const _ = uint64(transport.MaxVector*queue.ChunkSize - transport.BatchSize)
 
-// run connects and sends until the loop is stopped.
+// errFinished is why a connection ends that nothing went wrong with: everything is delivered and the
+// loop is stopping, or it was forced. No connection of a program's own fails with it.
+var errFinished = errors.New("udsipc: nothing is left to send")
+
+// run connects and sends until the loop is stopped, or a callback ends the goroutine: from then on
+// nothing is accepted, and stop returns what is left.
 func (l *Loop) run() {
+	defer l.queue.Close()
 	for {
 		o, err := l.connect()
 		if err != nil {
@@ -36,6 +42,14 @@ func (l *Loop) runConn(o *transport.Out) {
 	release := context.AfterFunc(l.life.Context(), o.ForceClose)
 	defer release()
 	o.OnSlowWrite(l.reportSlowWrite)
+	accounted := false
+	defer func() {
+		if !accounted { // A callback has ended the goroutine.
+			o.ForceClose()
+			o.WaitReadLoop()
+			l.clearCurrent()
+		}
+	}()
 
 	l.mu.Lock()
 	l.current = o
@@ -43,15 +57,16 @@ func (l *Loop) runConn(o *transport.Out) {
 	l.counts.connections.Add(1)
 	l.life.SetState(StateConnected, nil)
 
-	if err := l.send(o); errors.Is(err, errdefs.ErrStopped) {
+	if err := l.send(o); err == errFinished {
 		l.closeConn(o)
 	} else {
 		l.onDisconnect(o, err)
 	}
 	o.WaitReadLoop()
+	accounted = true
 }
 
-// send writes the queued messages to o. It returns ErrStopped when all are delivered and the loop is stopping, nil
+// send writes the queued messages to o. It returns errFinished when all are delivered and the loop is stopping, nil
 // when the peer closed the connection, and otherwise why a write failed.
 func (l *Loop) send(o *transport.Out) error {
 	for !o.IsWriteStopped() {
@@ -76,7 +91,7 @@ func (l *Loop) send(o *transport.Out) error {
 			continue
 		}
 		if l.life.Forced() {
-			return errdefs.ErrStopped
+			return errFinished
 		}
 		waited, err := o.AfterTimeout(n, err)
 		if err != nil {
@@ -89,7 +104,7 @@ func (l *Loop) send(o *transport.Out) error {
 		l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errdefs.ErrBackpressure, n, l.cfg.WriteTimeout))
 	}
 	if l.life.Forced() {
-		return errdefs.ErrStopped
+		return errFinished
 	}
 	return nil
 }
@@ -117,7 +132,7 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 // peer closed the connection.
 func (l *Loop) waitUntilRead(o *transport.Out) error {
 	if !o.CanConfirmRead() {
-		return errdefs.ErrStopped // The end of the connection tells.
+		return errFinished // The end of the connection tells.
 	}
 	read := false
 	pollUntil(l.life.Context(), func() bool {
@@ -127,5 +142,5 @@ func (l *Loop) waitUntilRead(o *transport.Out) error {
 	if !read && !l.life.Forced() {
 		return nil
 	}
-	return errdefs.ErrStopped
+	return errFinished
 }

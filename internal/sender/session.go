@@ -74,7 +74,7 @@ func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 		return burnt, transport.ErrRestartSequence
 	}
 	if l.finished() {
-		return true, errdefs.ErrStopped
+		return true, errFinished
 	}
 	interval := o.HeartbeatInterval()
 	if interval == 0 {
