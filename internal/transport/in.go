@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package transport has one connection: an In receives, an Out sends, and both use what the kernel
-// reports about the peer.
+// reports about the peer. An In has frames, deadlines, the acknowledgements and the graceful close of
+// a Reader. An Out has vectored writes, the session handshake, and the outcome of the messages at the
+// end. A connection belongs to the goroutine that uses it.
 package transport
 
 // This file has the receiving connection: its parts, and its methods for a Reader or a Conn.

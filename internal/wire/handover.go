@@ -15,7 +15,7 @@ import (
 )
 
 // ErrHandOverState is why the state of an earlier process is of no use.
-var ErrHandOverState = errors.New("udsipc: malformed memory of an earlier process")
+var ErrHandOverState = errors.New("udsipc: malformed hand-over state")
 
 // handOverVersion is the version of this form.
 const handOverVersion = 2

@@ -58,7 +58,7 @@ func TestHandOverState_Invalid_IsRejected(t *testing.T) {
 		b    []byte
 		text string
 	}{
-		{"nothing", nil, "malformed memory of an earlier process:  is no number of up to 63 bits"},
+		{"nothing", nil, "malformed hand-over state:  is no number of up to 63 bits"},
 		{"another version", []byte{3}, "it has version 3, this process reads 2"},
 		{"an older version", []byte{1, 0, 0}, "it has version 1, this process reads 2"},
 		{"more writers than bytes", []byte{2, 2, 0}, "2 entries in 1 bytes"},

@@ -42,7 +42,7 @@ const (
 
 // Why a session is refused, or its end.
 var (
-	ErrHandshakeFormat = fmt.Errorf("%w: malformed greeting", errdefs.ErrInvalidSession)
+	ErrHandshakeFormat = fmt.Errorf("%w: malformed session handshake", errdefs.ErrInvalidSession)
 	ErrAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", errdefs.ErrInvalidSession)
 	ErrVersion         = fmt.Errorf("%w: unknown version", errdefs.ErrInvalidSession)
 )
@@ -138,7 +138,7 @@ func ParseHello(b []byte) (h Hello, size int, err error) {
 	case f.end() != nil:
 		err = f.err
 	case h.Epoch == 0, h.FirstSeq == 0, h.LastSentSeq < h.FirstSeq-1:
-		err = fmt.Errorf("%w: attempt %d, messages %d to %d cannot be", ErrHandshakeFormat, h.Epoch, h.FirstSeq, h.LastSentSeq)
+		err = fmt.Errorf("%w: epoch %d, messages %d to %d cannot be", ErrHandshakeFormat, h.Epoch, h.FirstSeq, h.LastSentSeq)
 	}
 	return h, len(sessionPreface) + size, err
 }

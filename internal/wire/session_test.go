@@ -72,22 +72,22 @@ func TestHello_Invalid_IsRejected(t *testing.T) {
 		text  string
 		whole bool
 	}{
-		{"another opening", []byte("\xf5\xe4x"), errdefs.ErrInvalidSession, "malformed greeting: it begins with f5 e4 78", false},
+		{"another opening", []byte("\xf5\xe4x"), errdefs.ErrInvalidSession, "malformed session handshake: it begins with f5 e4 78", false},
 		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"), errdefs.ErrInvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78", false},
-		{"no body", helloOf(), errdefs.ErrInvalidSession, "malformed greeting: 0 bytes, want 1 to 128", false},
-		{"too long", helloOf(make([]byte, 129)), errdefs.ErrInvalidSession, "malformed greeting: 129 bytes, want 1 to 128", false},
+		{"no body", helloOf(), errdefs.ErrInvalidSession, "malformed session handshake: 0 bytes, want 1 to 128", false},
+		{"too long", helloOf(make([]byte, 129)), errdefs.ErrInvalidSession, "malformed session handshake: 129 bytes, want 1 to 128", false},
 		{"a broken prefix", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), errdefs.ErrInvalidLengthPrefix, "is longer than 64 bits", false},
 		{"another version", helloOf([]byte{2}), wire.ErrVersion, "unknown version: the writer speaks 2, this reader 1", false},
 		{"no version", helloOf([]byte{0}), wire.ErrVersion, "the writer speaks 0, this reader 1", false},
-		{"a version that is no number", helloOf([]byte{0x80}), errdefs.ErrInvalidSession, "malformed greeting: 80 is no number of up to 63 bits", true},
-		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.ErrInvalidSession, "malformed greeting: it ends too early", true},
-		{"no numbers", helloOf([]byte{1}, id), errdefs.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
-		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), errdefs.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits", true},
-		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), errdefs.ErrInvalidSession, "malformed greeting: 2 bytes too many", true},
-		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), errdefs.ErrInvalidSession, "malformed greeting: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits", true},
-		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), errdefs.ErrInvalidSession, "malformed greeting: attempt 0, messages 1 to 0 cannot be", true},
-		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), errdefs.ErrInvalidSession, "malformed greeting: attempt 1, messages 0 to 7 cannot be", true},
-		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), errdefs.ErrInvalidSession, "malformed greeting: attempt 1, messages 9 to 7 cannot be", true},
+		{"a version that is no number", helloOf([]byte{0x80}), errdefs.ErrInvalidSession, "malformed session handshake: 80 is no number of up to 63 bits", true},
+		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.ErrInvalidSession, "malformed session handshake: it ends too early", true},
+		{"no numbers", helloOf([]byte{1}, id), errdefs.ErrInvalidSession, "malformed session handshake:  is no number of up to 63 bits", true},
+		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), errdefs.ErrInvalidSession, "malformed session handshake:  is no number of up to 63 bits", true},
+		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), errdefs.ErrInvalidSession, "malformed session handshake: 2 bytes too many", true},
+		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), errdefs.ErrInvalidSession, "malformed session handshake: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits", true},
+		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), errdefs.ErrInvalidSession, "malformed session handshake: epoch 0, messages 1 to 0 cannot be", true},
+		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), errdefs.ErrInvalidSession, "malformed session handshake: epoch 1, messages 0 to 7 cannot be", true},
+		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), errdefs.ErrInvalidSession, "malformed session handshake: epoch 1, messages 9 to 7 cannot be", true},
 	} {
 		h, size, err := wire.ParseHello(test.b)
 		wantWireError(t, test.what, err, test.match, test.text)
@@ -134,13 +134,13 @@ func TestWelcome_Invalid_IsRejected(t *testing.T) {
 		match error
 		text  string
 	}{
-		{"another version", numbers(2), errdefs.ErrInvalidSession, "malformed greeting:  is no number of up to 63 bits"},
+		{"another version", numbers(2), errdefs.ErrInvalidSession, "malformed session handshake:  is no number of up to 63 bits"},
 		{"another version, with a status", numbers(2, 0), wire.ErrVersion, "unknown version: the reader speaks 2, this writer 1"},
 		{"the writer's version is unknown", numbers(1, 1), wire.ErrVersion, "unknown version: the reader speaks 1, this writer 1"},
 		{"no numbers", numbers(1, 0), errdefs.ErrInvalidSession, " is no number of up to 63 bits"},
-		{"too many", numbers(1, 0, 1, 1, 0, 7), errdefs.ErrInvalidSession, "malformed greeting: 1 bytes too many"},
-		{"a limit of 0", numbers(1, 0, 1, 0, 0), errdefs.ErrInvalidSession, "malformed greeting: a limit of 0 bytes cannot be"},
-		{"nothing", nil, errdefs.ErrInvalidSession, "malformed greeting: 0 bytes, want 1 to 128"},
+		{"too many", numbers(1, 0, 1, 1, 0, 7), errdefs.ErrInvalidSession, "malformed session handshake: 1 bytes too many"},
+		{"a limit of 0", numbers(1, 0, 1, 0, 0), errdefs.ErrInvalidSession, "malformed session handshake: a limit of 0 bytes cannot be"},
+		{"nothing", nil, errdefs.ErrInvalidSession, "malformed session handshake: 0 bytes, want 1 to 128"},
 	} {
 		w, size, err := wire.ParseWelcome(wire.AppendFrame(nil, test.body))
 		wantWireError(t, test.what, err, test.match, test.text)
@@ -259,9 +259,9 @@ func TestCloseReport_RoundTrips(t *testing.T) {
 		body []byte
 		text string
 	}{
-		{numbers(0, 5, 5, 1), "malformed greeting: 5 of 4 messages skipped"},
-		{numbers(0, 5, 6, 1), "malformed greeting: 6 of 4 messages skipped"},
-		{numbers(0, 1, 1, 1), "malformed greeting: 1 of 0 messages skipped"},
+		{numbers(0, 5, 5, 1), "malformed session handshake: 5 of 4 messages skipped"},
+		{numbers(0, 5, 6, 1), "malformed session handshake: 6 of 4 messages skipped"},
+		{numbers(0, 1, 1, 1), "malformed session handshake: 1 of 0 messages skipped"},
 		{numbers(0, 5, 4), " is no number of up to 63 bits"},
 		{numbers(0, 5, 5), " is no number of up to 63 bits"},
 		{nil, "0 bytes, want 1 to 128"},
