@@ -34,7 +34,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-var hostileTime = flag.Duration("hostile.time", 300*time.Millisecond, "how long each kind of hostile client goes on at least")
+var hostileTime = flag.Duration("hostile.time", 100*time.Millisecond, "how long each kind of hostile client goes on at least")
 
 // A hostileKind is what each of some processes does with each of its connections. It returns when
 // there is nothing more to do, or an error when its connection was ended.

@@ -25,6 +25,7 @@ func TestReader_LateTimeout_ReadsFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ipctest.OverAddresses(t, func(t *testing.T, address string) {
+				t.Parallel() // An end takes a second, which the peer does not answer.
 				r := ipctest.StartReader(t, ipctest.Ignore, address, opt)
 				conn := ipctest.MustDial(t, address)
 				_, _ = conn.Write(ipctest.Frames("x")[:1]) // A part of a message, if the connection has not ended yet.
