@@ -35,9 +35,12 @@ func Play(role string) (code int) {
 }
 
 // Process returns a command that runs this binary in a role, without the variables of a socket
-// activation that this process may have got itself.
+// activation that this process may have got itself. Short runs skip the test.
 func Process(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("starts a process")
+	}
 	if os.Getenv("UDSIPC_TEST_EMULATED") != "" {
 		tb.Skip("the kernel does not run this binary without its emulator")
 	}

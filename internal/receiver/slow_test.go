@@ -32,7 +32,10 @@ type slowScene struct {
 // overSlowHandlers runs a test under a fake clock with handlers that are slower than each constant. size is of a
 // message: of those of 100 bytes a connection holds forty, of those of 3,000 one and a part of the next.
 func overSlowHandlers(t *testing.T, test func(s *slowScene)) {
-	for _, takes := range slownesses {
+	for i, takes := range slownesses {
+		if testing.Short() && i < len(slownesses)-1 {
+			continue
+		}
 		for _, size := range []int{100, 3000} {
 			t.Run(fmt.Sprintf("%v, %d bytes", takes, size), func(t *testing.T) {
 				ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) { startSlowScene(t, on, takes, size, test) })

@@ -349,6 +349,9 @@ func succeed() error {
 // TestActivation_Restarts_KeepSocket has several processes serve one socket in turn, as systemd
 // restarts a service, while a Writer runs at full speed.
 func TestActivation_Restarts_KeepSocket(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
 	const processes = 4
 	path, own := ipctest.SocketPath(t), ipctest.SocketPath(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
