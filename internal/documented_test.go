@@ -7,7 +7,11 @@ package internal_test
 import (
 	"fmt"
 	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -182,4 +186,51 @@ func compareColumn(t *testing.T, heading string, want map[string]bool) {
 			t.Errorf("%s of ARCHITECTURE.md has a row for %s, the code has none", heading, name)
 		}
 	}
+}
+
+// TestDocumentedFiles: each Go file that ARCHITECTURE.md or a comment names exists.
+func TestDocumentedFiles(t *testing.T) {
+	var paths []string
+	for _, file := range sources(t) {
+		paths = append(paths, filepath.ToSlash(strings.TrimPrefix(file.name, "..")))
+	}
+	tests, err := filepath.Glob("*/*_test.go")
+	own, ownErr := filepath.Glob("*_test.go")
+	if err != nil || ownErr != nil {
+		t.Fatal(err, ownErr)
+	}
+	for _, path := range append(tests, own...) {
+		paths = append(paths, "/internal/"+filepath.ToSlash(path))
+	}
+	fileName := regexp.MustCompile(`\b[a-z][a-z_/]*\.go\b`)
+	check := func(where, text string) {
+		for _, name := range fileName.FindAllString(text, -1) {
+			if !slices.ContainsFunc(paths, func(path string) bool { return strings.HasSuffix(path, "/"+name) }) {
+				t.Errorf("%s names %s, which does not exist", where, name)
+			}
+		}
+	}
+	page, err := os.ReadFile("../docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("ARCHITECTURE.md", string(page))
+	for _, file := range sources(t) {
+		for _, group := range file.comments(t) {
+			check(file.name, group)
+		}
+	}
+}
+
+// comments returns the comments of a file, which sources leaves out.
+func (f sourceFile) comments(t *testing.T) (list []string) {
+	t.Helper()
+	syntax, err := parser.ParseFile(token.NewFileSet(), f.name, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range syntax.Comments {
+		list = append(list, group.Text())
+	}
+	return list
 }
