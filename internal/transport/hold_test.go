@@ -94,8 +94,8 @@ func TestIn_BytesWithEnd_AreRead(t *testing.T) {
 	if data, ok, err := in.Next(); !ok || string(data) != "a" {
 		t.Errorf("%q, %v", data, err)
 	}
-	if err := in.Fill(); err != io.EOF {
-		t.Error(err)
+	if err := in.Fill(); err != io.EOF || in.Counted().Reads != 2 {
+		t.Errorf("%v after %d reads", err, in.Counted().Reads)
 	}
 }
 

@@ -7,6 +7,7 @@ package transport_test
 import (
 	"errors"
 	"io"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -170,5 +171,48 @@ func TestIn_HandOverOfAPart_Expires(t *testing.T) {
 	}
 	if err := in.HandOverError(); !errors.Is(err, udsipc.ErrTooSlow) || !in.IsClosing() {
 		t.Error(err)
+	}
+}
+
+// TestIn_SocketSession_AcknowledgesBeforeItWaits.
+func TestIn_SocketSession_AcknowledgesBeforeItWaits(t *testing.T) {
+	near, far := ipctest.SocketPair(t)
+	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 9, ReadSize: 512, IdleTimeout: 10 * time.Millisecond}, &testMemory{})
+	in.BeginSession(0, 0, 0, 0)
+	if _, err := far.Write([]byte(framed("a"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	in.Next()
+	if err := in.Fill(); !isTimeoutError(err) || in.Counted().Acknowledged != 1 {
+		t.Errorf("%v, %d are acknowledged", err, in.Counted().Acknowledged)
+	}
+}
+
+// TestTCP_FullPeer_HasNotAcknowledged what lies in the send buffer.
+func TestTCP_FullPeer_HasNotAcknowledged(t *testing.T) {
+	client, server := tcpPair(t)
+	if err := errors.Join(client.(*net.TCPConn).SetWriteBuffer(4<<20), server.(*net.TCPConn).SetReadBuffer(4<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write(make([]byte, 512<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := transport.AcknowledgedByTCP(client); ok || err != nil {
+		t.Error(ok, err)
+	}
+}
+
+func TestTryWriter_ClosedConn_WritesNothing(t *testing.T) {
+	near, _ := ipctest.SocketPair(t)
+	w := transport.NewTryWriter(near)
+	if n, _, err := w.Write(bufs("abc")); n != 3 || err != nil {
+		t.Fatal(n, err)
+	}
+	near.Close()
+	if n, full, err := w.Write(bufs("abc")); n != 0 || full || err == nil {
+		t.Errorf("%d bytes, full %v, %v", n, full, err)
 	}
 }
