@@ -36,6 +36,7 @@ type acceptor struct {
 	halfClosed    bool                      // The listener refuses new connections.
 	servesBacklog bool                      // The backlog is served before the listener is closed.
 	filtered      bool                      // The kernel drops new connection requests.
+	triedAlone    bool                      // An attempt to accept has failed although no connection was open.
 }
 
 // quiesceLocked refuses new connections, and lets the accept loop serve the backlog. A socket that
@@ -114,7 +115,9 @@ func (a *acceptor) acceptFromBacklog() net.Conn {
 // as there are connections.
 func (a *acceptor) waitForDescriptor(err error) bool {
 	a.server.mu.Lock()
-	again := a.halfClosed && len(a.server.conns.all) > 0
+	open := len(a.server.conns.all) > 0
+	again := a.halfClosed && (open || !a.triedAlone)
+	a.triedAlone = !open // The last connection may have ended between the attempt and this.
 	a.server.mu.Unlock()
 	if !again || !socket.OutOfResources(err) {
 		return false
