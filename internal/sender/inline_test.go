@@ -192,7 +192,7 @@ func TestInline_StalledPeer_Fails(t *testing.T) {
 			if s.failing.Load() != 0 {
 				t.Error("it fails before its time")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			err := *s.failed.Load()
 			if errors.Is(err, errdefs.ErrBackpressure) == closing || errors.Is(err, os.ErrDeadlineExceeded) != closing {

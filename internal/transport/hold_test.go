@@ -154,7 +154,7 @@ func TestAckSender_TimersWhileItWrites(t *testing.T) {
 		synctest.Wait()
 		in.Next()
 		in.Next()
-		time.Sleep(2) // The timer of acknowledgements.
+		time.Sleep(2 * time.Nanosecond) // The timer of acknowledgements.
 		synctest.Wait()
 		if got := in.Counted().Acknowledged; got != 2 {
 			t.Errorf("%d are acknowledged", got)

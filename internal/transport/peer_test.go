@@ -187,7 +187,8 @@ func TestHalfClose_EachKind_BehavesAsItsKind(t *testing.T) {
 	if _, err := far.Write(make([]byte, 650)); err != nil {
 		t.Fatal(err)
 	}
-	if !transport.DiscardUnread(near, scratch) || !transport.DiscardUnread(near, scratch) || transport.DiscardUnread(near, scratch) {
+	first, second, third := transport.DiscardUnread(near, scratch), transport.DiscardUnread(near, scratch), transport.DiscardUnread(near, scratch)
+	if !first || !second || third {
 		t.Error("the reads in a row are not bounded by 64")
 	}
 	if err := transport.CloseWriteWithin(near, time.Second); err != nil {
