@@ -98,7 +98,7 @@ func (c *stream) handOver() bool {
 	return true
 }
 
-// snapshotSession is what the next process has to know of a session; nil without one.
+// snapshotSession returns the state of a session for the next process; nil without a session.
 func (c *stream) snapshotSession(inode uint64) *wire.SessionSnapshot {
 	if c.acks == nil {
 		return nil
@@ -116,8 +116,8 @@ func (s *Server) allPaused() bool {
 	return s.store.pausedIs(len(s.conns.all))
 }
 
-// completeHandOver waits until every connection is paused or has ended, stores the hand-over state, and confirms that
-// systemd has everything. If it has not, the hand-over becomes a Stop.
+// completeHandOver waits until every connection is paused or has ended. Then it stores the state
+// and waits until systemd confirms. Without the confirmation, the hand-over becomes a Stop.
 func (s *Server) completeHandOver() {
 	for !s.allPaused() && s.forceCtx.Err() == nil {
 		select {
@@ -133,7 +133,7 @@ func (s *Server) completeHandOver() {
 		err = s.store.share.Confirm()
 	}
 	if err == nil {
-		_ = s.acceptor.listener.Close() // systemd has it.
+		_ = s.acceptor.listener.Close() // systemd has a copy.
 		s.acceptor.file.Close()
 	} else {
 		s.Report(errdefs.OpHandOver, s.cfg.AddrText, fmt.Errorf("ending as Stop does: %w", err))
@@ -143,7 +143,7 @@ func (s *Server) completeHandOver() {
 	s.store.decide(err == nil)
 }
 
-// fallBackToStop ends the listener as Stop does.
+// fallBackToStop closes the listener as Stop does.
 func (s *Server) fallBackToStop() {
 	s.mu.Lock()
 	s.handingOver = false

@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is what a server stores with systemd for the next process, and which of its connections are paused until it
-// is certain that systemd keeps it.
+// This file has a server's share in the descriptor store, and the connections that wait for
+// systemd's confirmation.
 
 import (
 	"maps"
@@ -20,7 +20,7 @@ type handOverStore struct {
 	share        *systemd.StoreShare
 	preparing    sync.Mutex    // Held while the listener is stored. It is taken before the mutex of the server.
 	pauseChanged chan struct{} // One slot: a connection is paused, or has ended.
-	decided      chan struct{} // Closed when it is certain what becomes of the paused ones.
+	decided      chan struct{} // Closed when the outcome for the paused connections is known.
 
 	mu          sync.Mutex // Guards what follows. It is taken under the mutex of the server, never the other way round.
 	pausedConns int        // How many connections wait for decided.
@@ -41,11 +41,13 @@ func (h *handOverStore) addState(writers *writerStates) error {
 	return h.share.AddState(state.Encode())
 }
 
-// waitDecision is called by a paused connection. It reports whether systemd keeps everything. Only completeHandOver
-// decides that, also after a forced stop: a connection whose peer is told of its end must not be with systemd.
+// waitDecision is called for a paused connection. It returns whether systemd keeps everything. Only
+// completeHandOver decides that, also after a forced stop: a connection that systemd keeps must not
+// be closed.
 //
-// A newer connection of the same writer cannot pause before this one has released the writer state. Then this one
-// ends; the next process closes it, because it finds no entry for its session.
+// A newer connection of the same writer cannot pause before this one has released the writer state.
+// Then this one ends; the next process closes its descriptor, because there is no entry for its
+// session.
 func (h *handOverStore) waitDecision(c *stream, session *wire.SessionSnapshot) bool {
 	h.mu.Lock()
 	h.pausedConns++
@@ -69,14 +71,14 @@ func (h *handOverStore) waitDecision(c *stream, session *wire.SessionSnapshot) b
 	return h.confirmed && !fenced
 }
 
-// pausedIs reports whether n connections are paused.
+// pausedIs reports whether count connections are paused.
 func (h *handOverStore) pausedIs(n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.pausedConns == n
 }
 
-// signalPaused has completeHandOver look again whether all connections are paused.
+// signalPaused wakes completeHandOver to count the paused connections again.
 func (h *handOverStore) signalPaused() {
 	select {
 	case h.pauseChanged <- struct{}{}:
@@ -84,7 +86,7 @@ func (h *handOverStore) signalPaused() {
 	}
 }
 
-// decide tells the paused connections whether systemd keeps everything.
+// decide publishes to the paused connections whether systemd keeps everything.
 func (h *handOverStore) decide(kept bool) {
 	h.mu.Lock()
 	h.confirmed = kept

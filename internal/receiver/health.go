@@ -47,7 +47,7 @@ func (h *healthCheck) end() {
 // responds reports whether the accept loop replies in time. It returns true if the loop cannot be woken, or is to end.
 func (h *healthCheck) responds(within time.Duration, stopping <-chan struct{}) bool {
 	select {
-	case <-h.replied: // To an earlier check, too late.
+	case <-h.replied: // A late reply to an earlier check.
 	default:
 	}
 	if !h.ask() {

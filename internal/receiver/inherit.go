@@ -2,7 +2,8 @@
 
 package receiver
 
-// This file is the other side of handover.go: a server inherits what the process before it has stored with systemd.
+// This file is the other side of handover.go: a Reader inherits what the previous process has
+// stored with systemd.
 
 import (
 	"fmt"
@@ -18,13 +19,13 @@ import (
 
 // An inheritedState is what an earlier process has stored.
 type inheritedState struct {
-	names          map[string]bool // Of what systemd may forget once the Reader has started.
+	names          map[string]bool // Names to remove from the store after the Reader has started.
 	listener       *systemd.Stored
 	boundTo        systemd.ListenerIdentity // What the listener is bound to.
 	unusedListener net.Listener             // The same, opened, as long as it is of no use: its backlog is still to be served.
 	conns          []inheritedConn
 	state          wire.HandOverState
-	errs           []error // What is wrong with it.
+	errs           []error // Errors of loading it.
 }
 
 // An inheritedConn is a connection of it.
@@ -34,7 +35,7 @@ type inheritedConn struct {
 	session *wire.SessionSnapshot // nil without acknowledgements.
 }
 
-// loadInherited takes what an earlier process has left for key.
+// loadInherited loads what an earlier process has stored under key.
 func loadInherited(key string) *inheritedState {
 	l := &inheritedState{names: make(map[string]bool)}
 	list, err := systemd.LoadStored(key)
@@ -54,7 +55,7 @@ func loadInherited(key string) *inheritedState {
 		switch {
 		case left.Kind == systemd.StoreHandOverState:
 		case left.Kind == systemd.StoreProbe, left.Kind == systemd.StoreListener && l.listener != nil:
-			_ = left.File.Close() // A process was killed; systemd keeps a listener once.
+			_ = left.File.Close() // An earlier process was killed: its duplicate is not needed.
 		case left.Kind == systemd.StoreListener:
 			l.listener = left
 		default:
@@ -117,8 +118,8 @@ func (l *inheritedState) takeListener(spec socket.Spec, needed bool) (listener n
 	return listener, file, nil
 }
 
-// removeStored has systemd forget what was taken, once the Reader listens: if that failed, another process could
-// still take it.
+// removeStored removes the loaded descriptors from the store after the Reader listens. Had the
+// start failed, another process could still inherit them.
 func (l *inheritedState) removeStored() {
 	if l == nil {
 		return
@@ -128,7 +129,7 @@ func (l *inheritedState) removeStored() {
 	}
 }
 
-// adoptInherited goes on with what an earlier process has left, before anybody else is accepted.
+// adoptInherited admits the inherited connections before any new one.
 func (s *Server) adoptInherited(l *inheritedState) {
 	if l == nil {
 		return
@@ -141,7 +142,7 @@ func (s *Server) adoptInherited(l *inheritedState) {
 		left := &l.conns[i]
 		if left.kind == systemd.StoreSession && left.session == nil {
 			s.Report(errdefs.OpHandOver, s.cfg.AddrText, fmt.Errorf("%w: no entry for a session; connection closed", wire.ErrHandOverState))
-			_ = left.conn.Close() // Its writer sends again what was not acknowledged.
+			_ = left.conn.Close() // Its writer retransmits unacknowledged messages.
 			continue
 		}
 		s.counts.takenOver.Add(1)
@@ -153,11 +154,12 @@ func (s *Server) adoptInherited(l *inheritedState) {
 	}
 }
 
-// serveBacklog serves who waits in a listener, and closes it.
+// serveBacklog accepts the connections that wait in a listener, and closes it.
 func (s *Server) serveBacklog(listener net.Listener) {
 	if unix, ok := listener.(*net.UnixListener); ok {
 		unix.SetUnlinkOnClose(false)
-		_ = socket.HalfCloseListener(unix) // If it cannot be shut, who comes later is closed with it.
+		// If this fails, later connections are closed with the listener.
+		_ = socket.HalfCloseListener(unix)
 	}
 	defer listener.Close()
 	waking, ok := listener.(deadliner)
@@ -170,7 +172,8 @@ func (s *Server) serveBacklog(listener net.Listener) {
 	}
 }
 
-// claimInherited makes an inherited connection the owner of its writer state, before any other can be.
+// claimInherited acquires the writer state for an inherited connection, before any new connection
+// can.
 func (c *stream) claimInherited(left *wire.SessionSnapshot) {
 	c.inherited = left
 	c.fenced = make(chan struct{})
@@ -189,7 +192,7 @@ func (c *stream) resumeSession() bool {
 	c.attempts = attempts{seq: left.Writer.Handled + 1, count: left.Writer.Failures}
 	c.beginSession(left.Writer.Handled, left.Writer.MaybeHandledThrough, left.HeartbeatInterval, left.HeartbeatTimeout)
 	if left.Limit > c.server.cfg.In.MaxMessageSize {
-		c.in.RequestClose(wire.CloseOrderly) // Its next welcome tells the new limit.
+		c.in.RequestClose(wire.CloseOrderly) // Its next welcome has the new limit.
 	}
 	return true
 }

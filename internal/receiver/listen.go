@@ -9,9 +9,9 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// This file is how a server gets its listener.
+// This file finds the listener of a server.
 
-// listenLocked finds the listener: the one that was given, the one that systemd passed, or a new one.
+// listenLocked sets the listener: that of WithListener, the one that systemd passed, or a new one.
 func (a *acceptor) listenLocked() (err error) {
 	if a.server.cfg.Listener != nil {
 		a.listener = a.server.cfg.Listener
@@ -34,7 +34,7 @@ func (a *acceptor) listenLocked() (err error) {
 	return errdefs.WithOp(errdefs.OpListen, a.server.cfg.AddrText, err)
 }
 
-// checkPassedLocked gives a socket that systemd passed back if what comes there could be read on the way.
+// checkPassedLocked rejects a passed listener whose messages could be read on the way.
 func (a *acceptor) checkPassedLocked() error {
 	if a.passed == nil {
 		return nil
@@ -51,7 +51,7 @@ func (a *acceptor) checkPassedLocked() error {
 	return err
 }
 
-// inheritLocked takes what an earlier process has left.
+// inheritLocked loads what an earlier process has stored.
 func (a *acceptor) inheritLocked() error {
 	if a.inherited == nil {
 		a.inherited = loadInherited(a.server.cfg.StoreKey)

@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is what a session adds for a message that the handler fails for: it is redelivered, and is a dead letter in
+// This file redelivers a message of a session whose handler failed, and makes it a dead letter in
 // the end.
 
 import (
@@ -12,13 +12,13 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// The attempts at a message: how often the handler has failed for it, on all connections of its writer together.
+// The attempts count the failures of the handler for one message, on all connections of its writer.
 type attempts struct {
 	seq   uint64
 	count int
 }
 
-// countFor returns how often the handler has failed for this message.
+// countFor returns the number of failures for the message seq.
 func (a attempts) countFor(message uint64) int {
 	if a.seq != message {
 		return 0
@@ -58,7 +58,7 @@ func (c *stream) redeliver(data []byte, err error) {
 	c.toDeadLetter(data, err)
 }
 
-// redeliveryPause is how long to wait after so many failures.
+// redeliveryPause returns the pause after a number of failures.
 func redeliveryPause(failures int) time.Duration {
 	pause := minRedeliveryPause
 	for range failures - 1 {
@@ -84,7 +84,7 @@ func (c *stream) pause(d time.Duration) bool {
 	return false
 }
 
-// redeliverOnce calls the handler for a message that it has failed for.
+// redeliverOnce calls the handler again for a message that it has failed for.
 func (c *stream) redeliverOnce(data []byte) (err error) {
 	c.redeliveries.Add(1)
 	returned := false
@@ -104,7 +104,7 @@ func (c *stream) redeliverOnce(data []byte) (err error) {
 	return err
 }
 
-// toDeadLetter gives up on a message, which is handled by that.
+// toDeadLetter gives up a message. It then counts as handled.
 func (c *stream) toDeadLetter(data []byte, err error) {
 	c.acks.MarkHandled()
 	c.server.counts.deadLetters.Add(1)
@@ -116,7 +116,7 @@ func (c *stream) toDeadLetter(data []byte, err error) {
 	returned := false
 	defer func() {
 		if !returned {
-			_ = c.panicked(recover()) // It is reported.
+			_ = c.panicked(recover()) // panicked reports it.
 			c.acks.MarkHandled()
 			c.handlerErr = nil
 		}

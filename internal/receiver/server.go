@@ -33,7 +33,7 @@ type Server struct {
 	forceCtx       context.Context // Ended by a forced stop.
 	forceStop      context.CancelFunc
 	inCallback     atomic.Bool   // The accept loop is in a callback, which may wait for it.
-	acceptLoopDone chan struct{} // Closed when no connection is accepted any more.
+	acceptLoopDone chan struct{} // Closed after the last Accept.
 	stopping       chan struct{} // Closed when Stop begins, or when accepting failed for good.
 	done           chan struct{} // Closed when all connections have ended, or by a forced stop.
 	wg             sync.WaitGroup
@@ -43,9 +43,9 @@ type Server struct {
 	doneClosed  bool // done is closed.
 	err         error
 	conns       connTable
-	closing     bool // The connections are being ended,
-	forced      bool // or have been halted.
-	handingOver bool // The next process is to have the listener and the connections.
+	closing     bool // The connections are being closed gracefully,
+	forced      bool // or were halted.
+	handingOver bool // The listener and the connections are for the next process.
 }
 
 // New returns a server that does not listen yet.
@@ -69,7 +69,8 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Start listens and returns. It may be called again, also after an error; after Stop it returns ErrStopped.
+// Start listens and returns. It may be called again, also after an error. After Stop it returns
+// ErrStopped.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	phase := s.phase
@@ -96,11 +97,11 @@ func (s *Server) startLocked() error {
 	s.health.begin(s.acceptor.listener)
 	s.notifier.Register()
 	s.wg.Add(1)
-	go s.run() // Ends when the listener does; finish waits for it.
+	go s.run() // Ends with the listener; finish waits for it.
 	return nil
 }
 
-// Addr returns the address that is listened on, or nil before the start.
+// Addr returns the address of the listener, or nil before Start.
 func (s *Server) Addr() net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,7 +142,7 @@ func (s *Server) run() {
 	}
 	s.mu.Lock()
 	if !s.handingOver {
-		_ = s.acceptor.listener.Close() // Nobody is waiting in it any more.
+		_ = s.acceptor.listener.Close() // The backlog is empty.
 	}
 	if !s.acceptor.isSingle() {
 		s.closeConnsLocked()
@@ -166,8 +167,8 @@ func (s *Server) finish() {
 	s.closeDone()
 }
 
-// waitForSlot waits while as many connections are being rejected as may be open: those in the backlog
-// can wait longer. It returns false after a forced stop.
+// waitForSlot waits while the number of rejected connections equals the limit of open ones: the
+// backlog can wait longer. It returns false when the stop is forced.
 func (s *Server) waitForSlot() bool {
 	for {
 		s.mu.Lock()

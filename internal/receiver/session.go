@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is how a stream begins and ends a session: the hello of a writer that asks for acknowledgements, the
-// welcome, and the ownership of the writer state.
+// This file opens and closes the session of a stream: hello, welcome, and the ownership of the
+// writer state.
 
 import (
 	"errors"
@@ -41,8 +41,8 @@ func (c *stream) openSession() bool {
 	return false
 }
 
-// readHello waits for the whole hello. ErrGracefulEnd means that the connection ended before, which
-// onReadError has accounted for.
+// readHello waits for the complete hello. ErrGracefulEnd means that the connection ended before,
+// and was accounted for.
 func (c *stream) readHello() (wire.Hello, error) {
 	for {
 		h, whole, err := c.in.Hello()
@@ -55,7 +55,7 @@ func (c *stream) readHello() (wire.Hello, error) {
 	}
 }
 
-// welcome makes this connection the owner of its writer state, and sends the welcome.
+// welcome acquires the writer state for this connection, and sends the welcome.
 func (c *stream) welcome(h wire.Hello) error {
 	c.fenced = make(chan struct{})
 	owner, err := c.server.writerStates.acquire(c.peer.Identity(), h, c.fence)
@@ -76,12 +76,13 @@ func (c *stream) welcome(h wire.Hello) error {
 	c.beginSession(handled, repeats, heartbeatInterval, c.in.RequiredHeartbeatTimeout(c.server.cfg.HeartbeatTimeout))
 	c.acks.SendWelcome()
 	if c.in.IsClosing() {
-		c.in.SendGoodbye() // What the writer sends until it hears that is handled.
+		c.in.SendGoodbye() // What the writer sends before it receives the goodbye is handled.
 	}
 	return nil
 }
 
-// beginSession goes on behind the message handled; up to repeats, an earlier reader may have handled others.
+// beginSession continues after the message handled. An earlier reader may have handled messages up
+// to repeats.
 func (c *stream) beginSession(handled, repeats uint64, heartbeatInterval, heartbeatTimeout time.Duration) {
 	c.acks = c.in.BeginSession(handled, repeats, heartbeatInterval, heartbeatTimeout)
 	c.seq = handled
@@ -94,7 +95,7 @@ func (c *stream) beginSession(handled, repeats uint64, heartbeatInterval, heartb
 	c.server.counts.sessions.Add(1)
 }
 
-// fence ends the connection for a newer one of the same writer.
+// fence ends the connection because the same writer has opened a newer one.
 func (c *stream) fence() {
 	close(c.fenced)
 	c.in.Halt()

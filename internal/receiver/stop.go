@@ -2,7 +2,7 @@
 
 package receiver
 
-// This file is the end of a server.
+// This file stops a server.
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A phase is how far the life of a server is.
+// A phase is a step in the life cycle of a server.
 type phase int
 
 const (
@@ -24,7 +24,8 @@ const (
 	phaseStopped
 )
 
-// stopGrace is how long a forced stop waits for running handlers, which may hang.
+// stopGrace is the time that a forced stop waits for running goroutines. One may be blocked in a
+// callback.
 const stopGrace = 20 * time.Millisecond
 
 // Stop ends the server without losing a message. When ctx ends first, it becomes a forced stop.
@@ -61,7 +62,7 @@ func (s *Server) AwaitListened() {
 // good. Failure tells which.
 func (s *Server) Finished() <-chan struct{} { return s.done }
 
-// stopUnstarted ends a server that was not started, and reports whether it was one.
+// stopUnstarted ends a server that was not started. It reports whether that was so.
 func (s *Server) stopUnstarted() bool {
 	s.mu.Lock()
 	never := s.phase == phaseNew
@@ -78,7 +79,7 @@ func (s *Server) stopUnstarted() bool {
 	return never
 }
 
-// stopListening begins the end, once: the others do nothing.
+// stopListening starts the stop. Later calls have no effect.
 func (s *Server) stopListening() error {
 	s.mu.Lock()
 	begins := s.phase == phaseStarted
@@ -114,7 +115,7 @@ func (s *Server) closeConnsLocked() {
 	}
 }
 
-// forceClose ends the connections that are left without waiting for them.
+// forceClose closes the remaining connections without waiting.
 func (s *Server) forceClose(ctx context.Context) error {
 	select {
 	case <-s.done:
@@ -130,8 +131,8 @@ func (s *Server) forceClose(ctx context.Context) error {
 		c.in.Halt() // Before a handler returns because its context ends: no other may be called.
 	}
 	s.forceStop()
-	if listener != nil { // Else it was never started, and another Stop is about to say so.
-		_ = listener.Close() // Accepting ends at once; an error is the one of closing it twice.
+	if listener != nil { // Otherwise it was never started, and another Stop reports that.
+		_ = listener.Close() // Accept returns at once. An error means that it is closed already.
 	}
 	for _, c := range conns {
 		if c.in.IsAcknowledged() {

@@ -2,8 +2,8 @@
 
 package receiver
 
-// This file is a connection whose messages go to a handler, from the first byte to the last. deliver.go calls the
-// handler; session.go and redelivery.go are what acknowledgements add.
+// This file serves a connection whose messages are handled. deliver.go calls the handler;
+// session.go and redelivery.go add acknowledgements.
 
 import (
 	"errors"
@@ -25,13 +25,13 @@ type stream struct {
 	writer      wire.WriterID         // Of a session.
 	seq         uint64                // Of the message at hand, or the one before.
 	redelivered bool                  // It may have been handled before.
-	handlerErr  error                 // What the handler did instead of returning; nil once that is dealt with.
-	goexited    bool                  // It has ended the goroutine, and another has to go on.
+	handlerErr  error                 // Error of the handler; nil once it is dealt with.
+	goexited    bool                  // The handler ended the goroutine; another continues.
 	attempts    attempts              // Of the message at hand, or the one before.
 	acks        *transport.AckSender  // Of a session; nil without one.
 	ownership   *ownership            // Of a session; nil without one.
-	inherited   *wire.SessionSnapshot // The session that it has begun with; nil without one.
-	resumeErr   error                 // Why that cannot go on.
+	inherited   *wire.SessionSnapshot // The inherited session; nil without one.
+	resumeErr   error                 // Why it cannot continue.
 	fenced      chan struct{}         // Closed when a newer connection fences this one; nil without a session.
 }
 
@@ -44,7 +44,7 @@ func newStream(c *connection, from *inheritedConn) *stream {
 	return m
 }
 
-// serve handles what comes until the connection ends.
+// serve handles messages until the connection ends.
 func (c *stream) serve() {
 	defer c.onServeEnd()
 	if !c.authenticate() {
@@ -58,7 +58,7 @@ func (c *stream) serve() {
 	c.discardUnhandled()
 }
 
-// open finds out where the messages go.
+// open calls the Open function of the settings for the sink of the connection.
 func (c *stream) open() {
 	if open := c.server.cfg.Open; open != nil {
 		c.sink = open(&c.peer)
@@ -68,14 +68,14 @@ func (c *stream) open() {
 	}
 }
 
-// serveAfterGoexit is serve for a connection whose handler has ended the goroutine (runtime.Goexit).
+// serveAfterGoexit continues serve after the handler ended its goroutine (runtime.Goexit).
 func (c *stream) serveAfterGoexit() {
 	defer c.onServeEnd()
 	c.serveMessages()
 	c.discardUnhandled()
 }
 
-// onServeEnd is the end of the connection, or of one goroutine of it.
+// onServeEnd runs at the end of the connection, or of one of its goroutines.
 func (c *stream) onServeEnd() {
 	if c.goexited {
 		c.goexited = false
@@ -86,7 +86,7 @@ func (c *stream) onServeEnd() {
 	c.server.remove(c.connection)
 }
 
-// requestEnd ends the connection gracefully: for its writer, or for this process.
+// requestEnd closes the connection gracefully, or pauses it for the next process.
 func (c *stream) requestEnd() {
 	switch {
 	case c.rejected:
@@ -102,8 +102,8 @@ func (c *stream) reject(why wire.CloseReason) { c.in.Reject(why) }
 
 func (c *stream) release() { c.in.ReleaseBuffer() }
 
-// discardUnhandled accounts, after a Stop that does not wait, for what was read of a plain connection and is not handled, and
-// tells the writer. In a session that comes again.
+// discardUnhandled runs after a forced stop of a plain connection. It counts the messages that were
+// read but not handled, and reports them to the writer. In a session the writer retransmits them.
 func (c *stream) discardUnhandled() {
 	if c.ownership != nil || !c.in.IsHalted() {
 		return
@@ -115,7 +115,7 @@ func (c *stream) discardUnhandled() {
 	}
 }
 
-// serveMessages hands over what is buffered, reads, and so on, until the connection ends.
+// serveMessages handles the buffered messages and reads more, until the connection ends.
 func (c *stream) serveMessages() {
 	for {
 		var goesOn bool

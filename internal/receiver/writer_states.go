@@ -17,7 +17,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// errOldEpoch is why a connection is refused whose writer has connected again since.
+// errOldEpoch is the error for a connection whose writer has opened a newer one.
 var errOldEpoch = fmt.Errorf("%w: old epoch", errdefs.ErrInvalidSession)
 
 // writerStates has the states of all writers, up to max: of the writers that are not connected, the one
@@ -33,15 +33,18 @@ type writerStates struct {
 
 // A writerState is the state of one writer.
 type writerState struct {
-	key                 wire.WriterKey
-	epoch               uint64 // The newest that was seen.
-	known               bool   // It was welcome once; the next two are set.
-	handled             uint64 // The last message that is handled; while a connection lives, as of its beginning.
-	maybeHandledThrough uint64 // Up to here an earlier reader, or a handler that failed, may have handled messages.
-	failures            int    // How often the handler has failed for the message behind handled.
+	key   wire.WriterKey
+	epoch uint64 // The highest that was seen.
+	known bool   // Set after the first welcome; then the next two fields are valid.
+	// Last handled message; while a connection owns the state, as of its welcome.
+	handled uint64
+	// Messages up to this one may have been handled by an earlier reader, or by a handler that
+	// failed.
+	maybeHandledThrough uint64
+	failures            int // Failures of the handler for the message after handled.
 
-	owner *ownership    // The newest connection, nil if there is none.
-	since time.Time     // When the last one ended.
+	owner *ownership    // The newest connection; nil if disconnected.
+	since time.Time     // Time of the last disconnect.
 	entry *list.Element // In idle, nil if it is not.
 }
 
@@ -51,7 +54,7 @@ type ownership struct {
 	state    *writerState
 	hello    wire.Hello
 	previous *ownership    // The older connection, which is fenced.
-	fence    func()        // Makes the connection end soon.
+	fence    func()        // Ends the connection.
 	done     chan struct{} // Closed by release.
 
 	fenced bool // A newer connection owns the state. Guarded by states.mu.
@@ -62,8 +65,8 @@ func newWriterStates(max int, retention time.Duration) *writerStates {
 	return &writerStates{max: max, retention: retention, states: make(map[wire.WriterKey]*writerState)}
 }
 
-// acquire makes a new connection the owner of its writer state, and fences the older one. A
-// connection that is not newer than all before it gets an error, and nothing is changed.
+// acquire makes a new connection the next owner of its writer's state, and fences the previous one.
+// An epoch that is not higher than all before it is an error, and changes nothing.
 func (m *writerStates) acquire(identity string, h wire.Hello, fence func()) (*ownership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -92,9 +95,10 @@ func (m *writerStates) acquire(identity string, h wire.Hello, fence func()) (*ow
 	return c, nil
 }
 
-// waitForPrevious waits until the older connection has released the state, and calls alive at each interval
-// meanwhile. It returns the last message that is handled, up to which one an earlier reader may have handled
-// others, and how often the handler has failed for the next one. It fails if this one was fenced itself.
+// waitForPrevious waits until the previous owner has released the state, and calls alive at
+// intervals. It returns the last handled message, the last one that an earlier reader may have
+// handled, and the failures of the handler for the next one. Then this connection owns the state,
+// unless it was fenced itself.
 func (c *ownership) waitForPrevious(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
 	if err := c.awaitRelease(ctx, interval, alive); err != nil {
 		return 0, 0, 0, err
@@ -129,7 +133,7 @@ func (c *ownership) awaitRelease(ctx context.Context, interval time.Duration, al
 	for {
 		select {
 		case <-c.previous.done:
-			c.previous = nil // It may be forgotten.
+			c.previous = nil // Frees the previous ownership.
 			return nil
 		case <-ticks:
 			alive()
@@ -228,7 +232,7 @@ func (m *writerStates) evictLocked(now time.Time) {
 	}
 }
 
-// count returns how many states there are.
+// count returns the number of states.
 func (m *writerStates) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,7 +2,7 @@
 
 package systemd
 
-// This file reads how often systemd wants to hear that the process lives.
+// This file reads the watchdog interval that systemd expects.
 
 import (
 	"fmt"
@@ -39,5 +39,5 @@ func parseWatchdog(pid int, interval, meant string) (time.Duration, error) {
 	return time.Duration(usec) * time.Microsecond, nil
 }
 
-// maxWatchdog is longer than anybody waits.
+// maxWatchdog is the largest interval that is accepted.
 const maxWatchdog = 100 * 365 * 24 * time.Hour

@@ -55,7 +55,7 @@ func (r *Registration) isDisabled() bool {
 	return r.cfg.Disabled || errors.Is(err, errNoNotifySocket)
 }
 
-// Register has systemd hear of the server from now on, before it does anything. An error is reported by Ready.
+// Register adds the server to the notifier, before it listens. Ready reports an error.
 func (r *Registration) Register() {
 	if r.isDisabled() {
 		return

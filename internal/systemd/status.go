@@ -2,7 +2,8 @@
 
 package systemd
 
-// This file is what systemd is told of the servers' work: the status, and that stopping gets on.
+// This file sends the status of the servers to systemd, and extends the timeout while stopping
+// makes progress.
 
 import (
 	"fmt"

@@ -26,7 +26,7 @@ func (d *schedule) handlerTimeout(r *Registration) time.Duration {
 	return r.cfg.HungTimeout
 }
 
-// checkHandlers has each server check its handlers, and reports those that hang.
+// checkHandlers checks the handlers of each server, and reports hung ones.
 func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
 	for _, r := range servers {
 		limit := d.handlerTimeout(r)

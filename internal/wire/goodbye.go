@@ -11,12 +11,12 @@ import (
 	"fmt"
 )
 
-// Goodbye is an empty frame. Where the receiving side can be shut it is sent at the end of the stream;
-// elsewhere it asks for that end, and a Writer answers by closing its sending side. A writer that
-// does not know it is none the worse.
+// Goodbye is an empty frame. After CloseRead it is sent at the end of the stream. Elsewhere it asks
+// for that end, and a Writer half-closes the connection. A writer that does not support it is not
+// affected.
 var Goodbye = []byte{0}
 
-// A CloseReason is why a Reader ends a connection.
+// A CloseReason is the reason why a Reader closes a connection.
 type CloseReason uint64
 
 const (
@@ -29,13 +29,12 @@ const (
 	CloseNotTLS                          // The Reader speaks TLS, the peer does not.
 )
 
-// RejectsPeer reports whether the Reader ended the connection because of the peer, not of a message. No
-// message is to blame for that.
+// RejectsPeer reports whether the Reader rejected the peer, not a message.
 func (r CloseReason) RejectsPeer() bool {
 	return r == CloseFull || r == CloseUnauthorized || r == CloseNotTLS
 }
 
-// A CloseReport says what became of the messages of a connection.
+// A CloseReport describes what a Reader has read of a connection.
 type CloseReport struct {
 	Reason      CloseReason
 	FirstUnread uint64 // The first message that was not read, counted from 1 on this connection; 0 if not known.
@@ -52,8 +51,8 @@ func (r CloseReport) Append(dst []byte) []byte {
 	return AppendFrame(dst, body)
 }
 
-// ParseCloseReport reads a report at the start of b, and returns how many bytes it is: 0 if it is not there
-// whole yet. Fields behind those that are known are for later versions.
+// ParseCloseReport parses a report at the start of b. It returns its size, or 0 if it is
+// incomplete. Unknown fields at the end are for later versions.
 func ParseCloseReport(b []byte) (r CloseReport, size int, err error) {
 	body, size, err := parseHandshakeFrame(b)
 	if err != nil || size == 0 {
@@ -70,8 +69,8 @@ func ParseCloseReport(b []byte) (r CloseReport, size int, err error) {
 	return r, size, nil
 }
 
-// Lost returns how many of the messages that were written to the connection the report says were not
-// handled. It may only be asked if FirstUnread is not 0.
+// Lost returns how many of the messages written to the connection were not handled, by the report.
+// FirstUnread must not be 0.
 func (r CloseReport) Lost(written uint64) uint64 {
 	read := min(r.FirstUnread-1, written)
 	return written - read + min(r.Skipped, read)

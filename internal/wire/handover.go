@@ -14,28 +14,29 @@ import (
 	"time"
 )
 
-// ErrHandOverState is why the state of an earlier process is of no use.
+// ErrHandOverState is the error for a state that cannot be used.
 var ErrHandOverState = errors.New("udsipc: malformed hand-over state")
 
 // handOverVersion is the version of this form.
 const handOverVersion = 2
 
-// maxIdentityLength bounds the length of a name in it.
+// maxIdentityLength limits the length of an identity.
 const maxIdentityLength = 1 << 10
 
-// A WriterKey names a writer together with its identity, so that no peer can take another's place.
+// A WriterKey is a writer ID together with the identity of its peer: another user cannot use the
+// ID.
 type WriterKey struct {
 	Identity string
 	Writer   WriterID
 }
 
-// A HandOverState is all of it.
+// A HandOverState is the stored state.
 type HandOverState struct {
 	Writers  []WriterSnapshot
 	Sessions []SessionSnapshot
 }
 
-// A WriterSnapshot is the state of a writer.
+// A WriterSnapshot is a writer state.
 type WriterSnapshot struct {
 	Key                 WriterKey
 	Epoch               uint64
@@ -45,7 +46,7 @@ type WriterSnapshot struct {
 	Idle                time.Duration // Since its last connection ended.
 }
 
-// A SessionSnapshot is a connection with acknowledgements.
+// A SessionSnapshot is the session of a connection.
 type SessionSnapshot struct {
 	Inode             uint64 // Of the socket.
 	Writer            WriterSnapshot
@@ -54,7 +55,7 @@ type SessionSnapshot struct {
 	HeartbeatInterval time.Duration
 }
 
-// Encode is the state as it is stored.
+// Encode returns the stored form of the state.
 func (s *HandOverState) Encode() []byte {
 	b := binary.AppendUvarint(nil, handOverVersion)
 	b = binary.AppendUvarint(b, uint64(len(s.Writers)))
@@ -90,7 +91,7 @@ func (f *fieldReader) writerSnapshot() WriterSnapshot {
 	return w
 }
 
-// ParseHandOverState reads what Encode has made.
+// ParseHandOverState parses the result of Encode.
 func ParseHandOverState(b []byte) (s HandOverState, err error) {
 	f := fieldReader{rest: b, wrapErr: ErrHandOverState}
 	if version := f.number(); f.err == nil && version != handOverVersion {

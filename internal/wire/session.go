@@ -25,19 +25,20 @@ const sessionVersion = 1
 // highest bit set.
 var sessionPreface = []byte{0xf5, 0xe4, 0xf3, 0xe9, 0xf0, 0xe3, 0xad, 0xe1, 0xe3, 0xeb, 0xe5, 0xe4}
 
-// Heartbeat says that its sender lives: a zero in a form that is longer than it need be, which no
-// frame and no acknowledgement begins with.
+// Heartbeat is a zero in a form longer than necessary. No frame and no acknowledgement begins with
+// it.
 var Heartbeat = []byte{0x80, 0x00}
 
-// MinHeartbeatTimeout is the least that WithHeartbeatTimeout may be, and that a peer is believed to want.
+// MinHeartbeatTimeout is the minimum of WithHeartbeatTimeout, and of a peer's announced timeout.
 const MinHeartbeatTimeout = 100 * time.Millisecond
 
-// HeartbeatsPerTimeout is how many heartbeats are sent in the time in which one must arrive.
+// HeartbeatsPerTimeout is the number of heartbeats that are sent within one heartbeat timeout.
 const HeartbeatsPerTimeout = 3
 
 const (
-	MaxHandshakeBody = 128           // The longest body of a hello or a welcome.
-	maxNumber        = math.MaxInt64 // The largest number that is believed, so that none overflows.
+	MaxHandshakeBody = 128 // The longest body of a hello or a welcome.
+	// The largest number that is accepted, so that no sum overflows.
+	maxNumber = math.MaxInt64
 )
 
 // Why a session is refused, or its end.
@@ -47,30 +48,31 @@ var (
 	ErrVersion         = fmt.Errorf("%w: unknown version", errdefs.ErrInvalidSession)
 )
 
-// A WriterID names a writer for as long as it lives, over all of its connections.
+// A WriterID identifies a writer over all of its connections.
 type WriterID [16]byte
 
 // String returns the ID in hexadecimal.
 func (i WriterID) String() string { return hex.EncodeToString(i[:]) }
 
-// A Hello is what a writer says first.
+// A Hello is the first frame of a writer.
 type Hello struct {
-	Writer           WriterID
-	Epoch            uint64        // Counts the writer's connections from 1, so that a late one is known.
-	FirstSeq         uint64        // The oldest message that the writer still holds, or the next if it holds none.
-	LastSentSeq      uint64        // The newest message that it ever sent; FirstSeq-1 or more.
+	Writer WriterID
+	Epoch  uint64 // Counts the writer's connections from 1; the higher epoch wins.
+	// Oldest message that the writer still holds, or the next one if it holds none.
+	FirstSeq         uint64
+	LastSentSeq      uint64        // Newest message that was ever sent; FirstSeq-1 or more.
 	HeartbeatTimeout time.Duration // How long the reader may send nothing; 0 for any time.
 }
 
-// A Welcome is the reader's answer.
+// A Welcome is the reader's reply.
 type Welcome struct {
 	Status           Status
-	Handled          uint64        // The last message of this writer that is handled.
-	Limit            uint64        // The largest message that the reader takes.
+	Handled          uint64        // Last handled message of this writer.
+	Limit            uint64        // Largest message that the reader accepts, in bytes.
 	HeartbeatTimeout time.Duration // How long the writer may send nothing; 0 for any time.
 }
 
-// A Status says whether the session goes on.
+// A Status is the result of a session handshake.
 type Status uint64
 
 const (
@@ -91,7 +93,8 @@ func (s Status) String() string {
 	return fmt.Sprintf("status %d", uint64(s))
 }
 
-// HasPreface says whether b, which is no frame, is the beginning of a session.
+// HasPreface reports whether b begins with the session preface, or with a part of it that is no
+// frame.
 func HasPreface(b []byte) bool {
 	return bytes.Equal(b[:min(len(b), len(sessionPreface))], sessionPreface[:min(len(b), len(sessionPreface))])
 }
@@ -115,8 +118,8 @@ func (w Welcome) Append(dst []byte) []byte {
 	return AppendFrame(dst, body)
 }
 
-// ParseHello reads a preface and a hello at the start of b, and returns how many bytes they are: 0
-// if they are not there whole yet. The error matches ErrVersion if everything else must be ignored.
+// ParseHello parses a session preface and a hello at the start of b. It returns their size, or 0 if
+// they are incomplete. After an error that matches ErrVersion, the other results are not valid.
 func ParseHello(b []byte) (h Hello, size int, err error) {
 	if !HasPreface(b) {
 		return h, 0, fmt.Errorf("%w: it begins with % x", ErrHandshakeFormat, b[:min(len(b), len(sessionPreface))])
@@ -143,8 +146,7 @@ func ParseHello(b []byte) (h Hello, size int, err error) {
 	return h, len(sessionPreface) + size, err
 }
 
-// ParseWelcome reads a welcome at the start of b, and returns how many bytes it is: 0 if it is not
-// there whole yet.
+// ParseWelcome parses a welcome at the start of b. It returns its size, or 0 if it is incomplete.
 func ParseWelcome(b []byte) (w Welcome, size int, err error) {
 	body, size, err := parseHandshakeFrame(b)
 	if err != nil || size == 0 {
@@ -166,7 +168,7 @@ func ParseWelcome(b []byte) (w Welcome, size int, err error) {
 	return w, size, nil
 }
 
-// parseHandshakeFrame reads a frame whose body is not empty and short.
+// parseHandshakeFrame parses a frame with a body of 1 to MaxHandshakeBody bytes.
 func parseHandshakeFrame(b []byte) (body []byte, size int, err error) {
 	length, header, err := ParsePrefix(b)
 	switch {
@@ -214,12 +216,12 @@ func (f *fieldReader) number() uint64 {
 	return n
 }
 
-// milliseconds reads a duration.
+// milliseconds decodes a duration.
 func (f *fieldReader) milliseconds() time.Duration {
 	return time.Duration(min(f.number(), uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
 }
 
-// heartbeatTimeout reads a duration. What is shorter than anybody can keep counts as MinHeartbeatTimeout.
+// heartbeatTimeout decodes a heartbeat timeout. Values below MinHeartbeatTimeout count as that.
 func (f *fieldReader) heartbeatTimeout() time.Duration {
 	d := f.milliseconds()
 	if d == 0 {
@@ -235,9 +237,8 @@ func (f *fieldReader) end() error {
 	return f.err
 }
 
-// ParseAck reads what a reader sends after the welcome: the number of the last message that it has
-// handled, 0 for the goodbye. A heartbeat is nothing but alive. A size of 0 means that the rest has not
-// come yet.
+// ParseAck parses the reader's input after the welcome: the last handled message, or 0 for the
+// goodbye. alive is set for a heartbeat. The size is 0 if the input is incomplete.
 func ParseAck(b []byte) (handled uint64, alive bool, size int, err error) {
 	handled, size, err = ParsePrefix(b)
 	switch {
