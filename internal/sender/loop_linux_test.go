@@ -96,7 +96,8 @@ func TestLoop_FlushUnixSocket_WaitsUntilRead(t *testing.T) {
 
 func TestLoop_StopForcedUnixSocket_ReportsUnread(t *testing.T) {
 	t.Parallel()
-	l, _ := unixLoop(t)
+	l, far := unixLoop(t)
+	defer far.Close() // Not earlier, as the collector might.
 	if err := l.Stop(within(t, 20*time.Millisecond)); err == nil || err.Error() != "up to 1 messages are with the kernel, but not read by the peer yet: context deadline exceeded" {
 		t.Error(err)
 	}
