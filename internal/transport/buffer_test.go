@@ -215,7 +215,7 @@ func TestBuffer_OthersWait_YieldsMemory(t *testing.T) {
 		in.ReleaseBuffer()
 		in.has(true)
 		in.Arrive(test.holds)
-		in.memory.Waits = test.waits
+		in.memory.Waits.Store(test.waits)
 		if test.waits {
 			in.memory.Left = 0
 		}

@@ -7,6 +7,7 @@ package transport_test
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/transport"
@@ -15,7 +16,7 @@ import (
 // A testMemory is a limit on read buffers that does what a test says.
 type testMemory struct {
 	Left    int64
-	Waits   bool // Others wait.
+	Waits   atomic.Bool // Others wait.
 	Granted chan struct{}
 	Cancels int
 }
@@ -45,7 +46,7 @@ func (m *testMemory) Release(l *transport.Reservation, bytes int64) {
 	l.Bytes -= bytes
 }
 
-func (m *testMemory) Contested() bool { return m.Waits }
+func (m *testMemory) Contested() bool { return m.Waits.Load() }
 
 // A pieceConn is read piece by piece.
 type pieceConn struct {

@@ -37,7 +37,7 @@ func TestIn_HeldMemory_IsGivenUpForOthers(t *testing.T) {
 		in := holding(t, transport.Limits{IdleTimeout: 9 * time.Second})
 		in.wantTimeout(9 * time.Second)
 		in = holding(t, transport.Limits{})
-		time.AfterFunc(5*time.Second, func() { in.memory.Waits = true })
+		time.AfterFunc(5*time.Second, func() { in.memory.Waits.Store(true) })
 		in.wantEnd(6*time.Second, transport.ErrHoldsMemory)
 	})
 }
