@@ -80,7 +80,7 @@ var mutants = []mutant{
 	{name: "time alone drops nothing", file: "internal/queue/drop.go", scenarios: 1,
 		old: "\tif q.maxAge == 0 || q.timerSet {\n", new: "\tif true {\n"},
 	{name: "a flush does not hear of what is dropped", file: "internal/queue/wait.go", scenarios: 1,
-		old: "\tpassed := q.removedThroughLocked()\n", new: "\tpassed := q.counts.sent\n"},
+		old: "\tpassed := q.removedThroughLocked()\n", new: "\tpassed := q.counts.Sent\n"},
 	{name: "a flush that is given up stays in line", file: "internal/queue/flush.go", test: "TestQueue_RandomHistories_KeepInvariants",
 		old: "\tif f.value.waiters--; f.value.waiters == 0 {\n\t\tq.flushers.remove(f)\n\t}\n", new: ""},
 }
