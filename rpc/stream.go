@@ -105,10 +105,10 @@ func (s *Stream) finish(failed *Error) (ended bool, why *Error) {
 	switch {
 	case s.failureSent:
 		return true, nil
+	case s.err != nil: // First: messages of the handler may not have been sent.
+		return false, asError(s.err)
 	case failed != nil:
 		return false, failed
-	case s.err != nil:
-		return false, asError(s.err)
 	}
 	return false, nil
 }
