@@ -662,8 +662,8 @@ func theExample(t *testing.T, s *bootedSystemd) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("%d messages were handled, 0 were not\n", lines()); !strings.HasSuffix(string(said), want) {
-		t.Errorf("%q does not end with %q", said[max(0, len(said)-300):], want) // Nothing went wrong between, either.
+	if want := fmt.Sprintf("%d messages were handled, 0 were not\n", lines()); !strings.Contains(string(said), want) { // Others write there too.
+		t.Errorf("%q does not have %q", said[max(0, len(said)-300):], want)
 	}
 	if n := s.show(t, "collector.service", "NRestarts"); n != "0" {
 		t.Errorf("the collector failed %s times", n)
