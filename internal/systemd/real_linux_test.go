@@ -169,8 +169,7 @@ func TestUnderSystemd(t *testing.T) {
 		t.Skip("takes long")
 	}
 	s := bootSystemd(t)
-	t.Run("restarts", func(t *testing.T) { // One after the other: each takes a processor.
-		t.Parallel()
+	t.Run("restarts", func(t *testing.T) {
 		t.Run("with a socket unit", func(t *testing.T) { restartsWithSocket(t, s) })
 		t.Run("with the descriptor store", func(t *testing.T) { restartsWithStore(t, s) })
 		t.Run("with the descriptor store, acknowledged", func(t *testing.T) { restartsWithStore(t, s, udsipc.WithAcknowledgements()) })
@@ -191,10 +190,7 @@ func TestUnderSystemd(t *testing.T) {
 		"status":                                  statusIsShown,
 		"the example":                             theExample,
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, s)
-		})
+		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
 }
 
