@@ -201,12 +201,15 @@ func TestConn_AnyEnd_ReadsEOF(t *testing.T) {
 		if err := ipctest.Await(t, "Stop", stopped); err != nil {
 			t.Error(err)
 		}
+		before := l.Metrics().Accepted
 		pending, err := udsipc.Dial(t.Context(), on.Address, on.WriterOptions(t)...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer pending.Close()
-		l.Close() // Nobody has accepted it. TLS announces no end of what was not read.
+		// The kernel resets a connection that waits in a Unix listener's backlog when that closes.
+		ipctest.Until(t, "the connection is accepted", func() bool { return l.Metrics().Accepted == before+1 })
+		l.Close() // The program has not accepted it. TLS announces no end of what was not read.
 		if _, err := pending.ReadMessage(); on.Secure != errors.Is(err, udsipc.ErrConnectionClosed) || !on.Secure && err != io.EOF {
 			t.Errorf("Listener.Close: %v", err)
 		}

@@ -33,6 +33,7 @@ type testLoop struct {
 	half    bool       // Connections can be asked for their end.
 	refused error      // What the next attempts to connect fail with.
 	events  []string
+	hold    chan struct{} // The loop's goroutine waits for it before it ends, unless it is nil.
 }
 
 // loopOf must be called in a bubble. The loop has not started.
@@ -60,6 +61,9 @@ func loopOf(t *testing.T, cfg Config, limits queue.Limits) *testLoop {
 				name += ": " + cause.Error()
 			}
 			l.note(name)
+			if state == StateStopped && l.hold != nil {
+				<-l.hold
+			}
 		},
 		Report:      func(op string, err error) { l.note(op + ": " + err.Error()) },
 		Undelivered: func(data []byte) { l.note(fmt.Sprintf("undelivered %q", data)) },
@@ -115,12 +119,19 @@ func (l *testLoop) started() *testLoop {
 	return l
 }
 
+// push queues messages. An idle loop gets all of them in one batch.
 func (l *testLoop) push(messages ...string) {
 	l.Helper()
+	wake := false
 	for _, message := range messages {
-		if err := l.queue.EnqueueAndWake([]byte(message)); err != nil {
+		_, idle, err := l.queue.Enqueue([]byte(message))
+		if err != nil {
 			l.Fatal(err)
 		}
+		wake = wake || idle
+	}
+	if wake {
+		l.queue.Signal()
 	}
 }
 

@@ -85,7 +85,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	left, undelivered, lost, rest := l.reported.takeRemaining(l.queue, &l.counts.possiblyLost)
 	rest.Visit(l.events.Undelivered)
 	l.reportDropped()
-	unread := l.takeUnread()
+	unread, known := l.takeUnread()
 	cause := context.Cause(ctx)
 	if cause == nil {
 		cause = fmt.Errorf("%w before Start, or by another call whose context ended", errdefs.ErrStopped)
@@ -106,19 +106,23 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	if undelivered+lost > 0 {
 		add(lossError(errdefs.ErrStopped, undelivered, lost))
 	}
+	if !known && err == nil {
+		add(fmt.Errorf("the connection has not ended yet, and messages may be unread: %w", cause))
+	}
 	return err
 }
 
-// takeUnread returns unreadAtStop, once, if the goroutine has ended.
-func (l *Loop) takeUnread() (unread uint64) {
+// takeUnread returns unreadAtStop, once. known is false as long as the goroutine has not ended.
+func (l *Loop) takeUnread() (unread uint64, known bool) {
 	select {
 	case <-l.life.Done():
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		unread, l.unreadAtStop = l.unreadAtStop, 0
+		return unread, true
 	default:
+		return 0, false
 	}
-	return unread
 }
 
 // lossError is the error for messages that were given up, and for others that may be lost.
