@@ -104,7 +104,9 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 	case c.maxAge < 0:
 		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
 	case c.tlsSet && c.tls.ServerName == "" && !c.tls.InsecureSkipVerify && c.address.Host() == "":
-		return c, fmt.Errorf("udsipc: WithTLS for %q: set the configuration's ServerName, the name in the reader's certificate", text)
+		return c, fmt.Errorf(
+			"udsipc: WithTLS for %q: set the configuration's ServerName, the name in the reader's certificate",
+			text)
 	case c.dialer == nil:
 		return c, c.checkPlaintext(text)
 	}
@@ -159,7 +161,8 @@ func (c *sharedConfig) checkPlaintext(text string) error {
 	if c.address = c.address.KeptOnMachine(); c.address.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, text)
+	return fmt.Errorf("%w: %q is not a loopback address; use WithTLS, or WithPlaintext if "+
+		"everybody on the way may read and write", ErrPlaintext, text)
 }
 
 // checkPassed is checkPlaintext for a socket that systemd passed, which need not be at the address.
@@ -168,7 +171,8 @@ func (c *sharedConfig) checkPassed(at net.Addr) error {
 	if !ok || c.tlsSet || c.plaintext || tcp.IP.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%w: systemd passed a socket at %v, which is not a loopback address; use WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, tcp)
+	return fmt.Errorf("%w: systemd passed a socket at %v, which is not a loopback address; use "+
+		"WithTLS, or WithPlaintext if everybody on the way may read and write", ErrPlaintext, tcp)
 }
 
 // withMinTLS returns a copy of config that asks for TLS 1.3 at least, unless config names another version.

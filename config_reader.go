@@ -94,9 +94,12 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	case c.socketMode&^0o777 != 0 || c.socketMode == 0:
 		return c, fmt.Errorf("udsipc: WithSocketMode(%#o): want permission bits, 0001 to 0777", uint32(c.socketMode))
 	case c.socketUID < -1 || c.socketGID < -1:
-		return c, fmt.Errorf("udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID, c.socketGID)
+		return c, fmt.Errorf(
+			"udsipc: WithSocketOwner(%d, %d): want ids, or -1 to leave one as it is", c.socketUID,
+			c.socketGID)
 	case (c.socketModeSet || c.listenSpec().OwnerSet()) && (c.listener != nil || !c.address.IsFile()):
-		return c, fmt.Errorf("udsipc: WithSocketMode(%#o), WithSocketOwner(%d, %d): %q has no socket file that this Reader makes; use WithAuthorizer or WithTLS",
+		return c, fmt.Errorf("udsipc: WithSocketMode(%#o), WithSocketOwner(%d, %d): %q has no "+
+			"socket file that this Reader makes; use WithAuthorizer or WithTLS",
 			uint32(c.socketMode), c.socketUID, c.socketGID, text)
 	case c.listenerSet && c.listener == nil:
 		return c, fmt.Errorf("udsipc: WithListener(nil): want a listener")
@@ -166,7 +169,9 @@ func (c *readerConfig) listenSpec() socket.Spec {
 func (c *readerConfig) checkLimits() error {
 	switch {
 	case c.maxConnectionsPerUser < 0:
-		return fmt.Errorf("udsipc: WithMaxConnectionsPerUser(%d): want 1 or more, or 0 for as many as WithMaxConnections", c.maxConnectionsPerUser)
+		return fmt.Errorf(
+			"udsipc: WithMaxConnectionsPerUser(%d): want 1 or more, or 0 for as many as WithMaxConnections",
+			c.maxConnectionsPerUser)
 	case c.firstMessageTimeout < 0:
 		return invalidTimeout("WithFirstMessageTimeout", c.firstMessageTimeout, "0, which is never, or more")
 	case c.messageTimeout < 0:

@@ -47,7 +47,9 @@ type Conn struct {
 	writeDeadline sender.Deadline
 	sendErr       atomic.Pointer[OpError] // Why nothing can be sent any more.
 
-	sendFailed chan struct{} // Of a Link, which owns the queue: closed when writing has failed, and the writer has left it idle no more.
+	// Of a Link, which owns the queue: closed when writing has failed, and the writer has left it
+	// idle no more.
+	sendFailed chan struct{}
 
 	keepOpenFunc func() bool // Set by a connSeam; nil for nobody.
 	lastAccepted uint64      // Messages that were accepted when inUse last looked.
@@ -76,7 +78,8 @@ func newQueueConn(in *transport.In, peer Peer, cfg *sharedConfig, q *queue.Queue
 		closed:        make(chan struct{}),
 	}
 	c.out = sender.NewInline(sender.InlineConfig{
-		Conn: c.conn, Queue: q, StallTimeout: cfg.stallTimeout, CloseTimeout: cfg.writeTimeout, Closing: c.isClosing.Load, Failed: c.failSending,
+		Conn: c.conn, Queue: q, StallTimeout: cfg.stallTimeout, CloseTimeout: cfg.writeTimeout,
+		Closing: c.isClosing.Load, Failed: c.failSending,
 	})
 	in.KeepOpenIf(c.inUse)
 	return c
@@ -93,7 +96,8 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 		return nil, err
 	}
 	if cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0 || cfg.onState != nil {
-		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge and WithStateCallback are for a Writer")
+		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge " +
+			"and WithStateCallback are for a Writer")
 	}
 	in, peer, err := dialIn(ctx, &cfg)
 	if err != nil {
@@ -108,7 +112,10 @@ func dialIn(ctx context.Context, cfg *writerConfig) (*transport.In, Peer, error)
 	if err != nil {
 		return nil, Peer{}, asOpError(OpDial, cfg.addrText, err)
 	}
-	limits := transport.Limits{MaxMessageSize: cfg.maxMessageSize, ReadSize: defaultReadBuffer, MessageTimeout: defaultMessageTimeout}
+	limits := transport.Limits{
+		MaxMessageSize: cfg.maxMessageSize, ReadSize: defaultReadBuffer,
+		MessageTimeout: defaultMessageTimeout,
+	}
 	return transport.NewIn(conn, limits, &readMemory{limit: defaultReadMemory}), peer, nil
 }
 
@@ -163,7 +170,9 @@ func (c *Conn) readError(err error) error {
 	case n > 0:
 		err = fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", ErrConnectionClosed, n, unexpected(err))
 	case c.in.Skipping() > 0:
-		err = fmt.Errorf("%w in the middle of a message over the limit, %d bytes before its end: %w", ErrConnectionClosed, c.in.Skipping(), unexpected(err))
+		err = fmt.Errorf(
+			"%w in the middle of a message over the limit, %d bytes before its end: %w",
+			ErrConnectionClosed, c.in.Skipping(), unexpected(err))
 	case err == io.EOF && transport.EndedByNotify(c.conn):
 		return io.EOF
 	case err == io.EOF:

@@ -58,7 +58,8 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *transport.Peer) (net.Conn, error) {
 	var err error
 	if peer.Credentials, err = transport.ReadCredentials(conn); err != nil && cfg.authorizer != nil {
-		return conn, asOpError(OpAuthorize, cfg.addrText, fmt.Errorf("%w: who listens cannot be told: %w", ErrUnauthorized, err))
+		return conn, asOpError(OpAuthorize, cfg.addrText,
+			fmt.Errorf("%w: the listener cannot be identified: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
 		conn = transport.NewTLSClient(conn, cfg.clientTLS())

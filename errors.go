@@ -121,13 +121,16 @@ const (
 	OpHandOver      = "hand over"
 )
 
-// The mechanism names them alike: a key that is there twice is an error of the compiler.
+// The names are the same in errdefs: if one differs, the key false is there twice and nothing compiles.
 var _ = map[bool]struct{}{
 	false: {},
-	OpListen == errdefs.OpListen && OpAccept == errdefs.OpAccept && OpRead == errdefs.OpRead && OpHandle == errdefs.OpHandle &&
-		OpDial == errdefs.OpDial && OpOpenSession == errdefs.OpOpenSession && OpAuthorize == errdefs.OpAuthorize && OpHandshake == errdefs.OpHandshake &&
-		OpWrite == errdefs.OpWrite && OpQueue == errdefs.OpQueue && OpFlush == errdefs.OpFlush && OpStop == errdefs.OpStop &&
-		OpActivate == errdefs.OpActivate && OpWaitConnected == errdefs.OpWaitConnected && OpNotify == errdefs.OpNotify && OpWatchdog == errdefs.OpWatchdog &&
+	OpListen == errdefs.OpListen && OpAccept == errdefs.OpAccept && OpRead == errdefs.OpRead &&
+		OpHandle == errdefs.OpHandle && OpDial == errdefs.OpDial && OpOpenSession == errdefs.OpOpenSession &&
+		OpAuthorize == errdefs.OpAuthorize && OpHandshake == errdefs.OpHandshake &&
+		OpWrite == errdefs.OpWrite && OpQueue == errdefs.OpQueue &&
+		OpFlush == errdefs.OpFlush && OpStop == errdefs.OpStop &&
+		OpActivate == errdefs.OpActivate && OpWaitConnected == errdefs.OpWaitConnected &&
+		OpNotify == errdefs.OpNotify && OpWatchdog == errdefs.OpWatchdog &&
 		OpHandOver == errdefs.OpHandOver: {},
 }
 

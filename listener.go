@@ -45,7 +45,8 @@ func Listen(address string, opts ...ReaderOption) (*Listener, error) {
 
 // NewListener checks the options and returns a Listener that listens after Start. Listen does both.
 func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
-	cfg, err := newReaderConfig(address, append([]ReaderOption{WithInactivityTimeout(0), WithFirstMessageTimeout(0)}, opts...))
+	cfg, err := newReaderConfig(address,
+		append([]ReaderOption{WithInactivityTimeout(0), WithFirstMessageTimeout(0)}, opts...))
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +54,14 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 		return nil, fmt.Errorf("udsipc: WithDeadLetter is for a Reader")
 	}
 	if cfg.hungTimeout != 0 {
-		return nil, fmt.Errorf("udsipc: WithHungTimeout(%v) is for a Reader: who converses on a Conn has no handler that could be looked at", cfg.hungTimeout)
+		return nil, fmt.Errorf("udsipc: WithHungTimeout(%v) is for a Reader: who converses on a "+
+			"Conn has no handler that could be looked at", cfg.hungTimeout)
 	}
 	memory := cfg.newMemory()
-	l := &Listener{server: receiver.New(cfg.server(memory)), cfg: &cfg.sharedConfig, readMemory: memory, conns: make(map[*Conn]struct{})}
+	l := &Listener{
+		server: receiver.New(cfg.server(memory)), cfg: &cfg.sharedConfig, readMemory: memory,
+		conns: make(map[*Conn]struct{}),
+	}
 	l.sendMemory.SetLimit(cfg.sendLimit())
 	return l, nil
 }

@@ -19,7 +19,7 @@ import (
 // Each accepted message is in exactly one of these. The counters below them are read one by one.
 type WriterMetrics struct {
 	Accepted    uint64 `json:"accepted"`    // Messages for which a write returned nil.
-	Sent        uint64 `json:"sent"`        // Messages that the kernel took to their last byte; with acknowledgements, handled ones.
+	Sent        uint64 `json:"sent"`        // Messages that the kernel took; with acknowledgements, handled ones.
 	Dropped     uint64 `json:"dropped"`     // Messages that OverflowDropOldest dropped.
 	Expired     uint64 `json:"expired"`     // Messages that WithMaxAge dropped.
 	Undelivered uint64 `json:"undelivered"` // Messages left at Stop or set aside; handed to WithUndelivered.
@@ -34,7 +34,7 @@ type WriterMetrics struct {
 	Acknowledged   uint64         `json:"acknowledged"`   // Messages that a handler has returned for; the same as Sent.
 	Unacknowledged uint64         `json:"unacknowledged"` // Messages of Queued that the present connection has taken.
 	Retransmitted  uint64         `json:"retransmitted"`  // Messages that had to be sent again, each time counted.
-	AckTime        LatencySummary `json:"ack_time"`       // From the write that took a message along to its acknowledgement.
+	AckTime        LatencySummary `json:"ack_time"`       // From the write of a message to its acknowledgement.
 
 	Connected       bool   `json:"connected"`
 	Connections     uint64 `json:"connections"`      // Connections made.
@@ -105,33 +105,33 @@ func (w *Writer) GetMetrics() (sent, dropped, failed uint64, queueDepth int) {
 type ReaderMetrics struct {
 	Received      uint64 `json:"received"` // Messages handed to the handler.
 	ReceivedBytes uint64 `json:"received_bytes"`
-	HandlerErrors uint64 `json:"handler_errors"` // Messages for which the handler returned an error at first, however often it then got them again.
-	Panics        uint64 `json:"panics"`         // Messages at which it panicked, or ended its goroutine, at first.
-	TooSlow       uint64 `json:"too_slow"`       // Connections ended because of WithMessageTimeout or WithFirstMessageTimeout.
-	Stalled       uint64 `json:"stalled"`        // Conns ended because of WithStallTimeout.
+	HandlerErrors uint64 `json:"handler_errors"` // Messages that failed at their first delivery.
+	Panics        uint64 `json:"panics"`         // Messages at whose first delivery the handler panicked or called Goexit.
+	TooSlow       uint64 `json:"too_slow"`       // Connections closed by WithMessageTimeout or WithFirstMessageTimeout.
+	Stalled       uint64 `json:"stalled"`        // Conns closed by WithStallTimeout.
 	TooLarge      uint64 `json:"too_large"`      // Messages refused because of WithMaxMessageSize.
-	Discarded     uint64 `json:"discarded"`      // Messages of plain connections that were read and not handled, because the context of a Stop had ended.
+	Discarded     uint64 `json:"discarded"`      // Messages of plain connections, read but not handled at a forced stop.
 	Truncated     uint64 `json:"truncated"`      // Connections that ended in the middle of a message.
 	Malformed     uint64 `json:"malformed"`      // Connections that sent an impossible length prefix or hello.
 
-	ReadMemory      uint64 `json:"read_memory"`       // Bytes of read buffers now, those up to 16 KiB aside (WithMaxReadMemory).
-	ReadMemoryWaits uint64 `json:"read_memory_waits"` // How often a connection had to wait for some.
-	SendMemory      uint64 `json:"send_memory"`       // Of a Listener: bytes that are queued for its peers now (WithMaxSendMemory).
-	Dropped         uint64 `json:"dropped"`           // Of a Listener: messages for its peers that OverflowDropOldest dropped.
+	ReadMemory      uint64 `json:"read_memory"`       // Bytes of read buffers over 16 KiB now (WithMaxReadMemory).
+	ReadMemoryWaits uint64 `json:"read_memory_waits"` // How often a connection waited for memory.
+	SendMemory      uint64 `json:"send_memory"`       // Of a Listener: bytes queued for its peers now (WithMaxSendMemory).
+	Dropped         uint64 `json:"dropped"`           // Of a Listener: messages that OverflowDropOldest dropped.
 
 	// Of writers that ask for acknowledgements.
 	WriterStates         uint64 `json:"writer_states"`         // Remembered now (WithMaxWriterStates).
-	Sessions             uint64 `json:"sessions"`              // Connections that were welcome.
-	Acknowledged         uint64 `json:"acknowledged"`          // Messages that writers were told are handled.
+	Sessions             uint64 `json:"sessions"`              // Sessions opened.
+	Acknowledged         uint64 `json:"acknowledged"`          // Messages that were acknowledged.
 	Redelivered          uint64 `json:"redelivered"`           // Messages handed to the handler with Redelivered set.
-	DuplicatesSuppressed uint64 `json:"duplicates_suppressed"` // Messages that would have come again, had the welcome not said that they were handled.
+	DuplicatesSuppressed uint64 `json:"duplicates_suppressed"` // Handled messages that a welcome kept from coming again.
 	DeadLetters          uint64 `json:"dead_letters"`          // Messages that the handler failed for too often.
 
 	Connections     uint64 `json:"connections"`      // Open now.
 	Accepted        uint64 `json:"accepted"`         // Connections accepted or inherited, refused ones included.
-	HandedOver      uint64 `json:"handed_over"`      // Connections left for the next process (HandOver).
-	Inherited       uint64 `json:"inherited"`        // Connections that an earlier process has left.
-	Refused         uint64 `json:"refused"`          // Connections refused because of WithMaxConnections or WithMaxConnectionsPerUser.
+	HandedOver      uint64 `json:"handed_over"`      // Connections handed over to the next process (HandOver).
+	Inherited       uint64 `json:"inherited"`        // Connections inherited from an earlier process.
+	Refused         uint64 `json:"refused"`          // Connections over WithMaxConnections or WithMaxConnectionsPerUser.
 	IdleClosed      uint64 `json:"idle_closed"`      // Connections ended because of WithInactivityTimeout.
 	Unauthorized    uint64 `json:"unauthorized"`     // Connections that the authorizer refused.
 	HandshakeErrors uint64 `json:"handshake_errors"` // Connections of which the TLS handshake failed.

@@ -2,10 +2,11 @@
 
 package udsipc
 
-// This file bounds the memory of all read buffers of a Reader together. Who wants more than there is waits for its turn:
-// users in turn, so that the connections of one do not starve those of another, and of one user who came first. Nobody
-// takes anything while somebody waits. So that two who both hold a part of what they need do not wait for each other,
-// one at a time may have more than there is.
+// This file bounds the memory of all read buffers of a Reader together. Who wants more than there
+// is waits for its turn: users in turn, so that the connections of one do not starve those of
+// another, and of one user who came first. Nobody takes anything while somebody waits. So that two
+// who both hold a part of what they need do not wait for each other, one at a time may have more
+// than there is.
 
 import (
 	"slices"

@@ -164,7 +164,8 @@ func (w *Writer) tooLargeErr(data []byte) error {
 	w.counts.tooLarge.Add(1)
 	limit := w.loop.MessageLimit()
 	if limit < w.cfg.maxMessageSize {
-		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)", ErrMessageTooLarge, len(data), limit)
+		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)",
+			ErrMessageTooLarge, len(data), limit)
 	}
 	return errdefs.OverLimit(uint64(len(data)), limit)
 }

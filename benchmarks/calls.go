@@ -162,13 +162,14 @@ func openUnary(tb testing.TB) func([]byte) ([]byte, error) {
 		tb.Fatal(err)
 	}
 	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}))
+	echo := func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		var request []byte
+		return &request, decode(&request)
+	}
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "benchmarks.Echo",
 		HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Bytes", Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			var request []byte
-			return &request, decode(&request)
-		}}},
+		Methods:     []grpc.MethodDesc{{MethodName: "Bytes", Handler: echo}},
 	}, struct{}{})
 	go s.Serve(l) // Ends with Stop.
 	tb.Cleanup(s.Stop)

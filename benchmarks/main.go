@@ -107,7 +107,8 @@ func main() {
 		os.Exit(2)
 	}
 
-	fmt.Printf("%s, %s/%s, %d CPUs; medians of %d rounds.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *rounds)
+	fmt.Printf("%s, %s/%s, %d CPUs; medians of %d rounds.\n\n", runtime.Version(), runtime.GOOS,
+		runtime.GOARCH, runtime.NumCPU(), *rounds)
 	if *calls {
 		compareCalls(*rounds)
 		return

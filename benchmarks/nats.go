@@ -19,7 +19,8 @@ const (
 )
 
 func openNATS(tb testing.TB, receive func([]byte)) (func([]byte) error, func() error) {
-	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	broker, err := server.NewServer(
+		&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
 	if err != nil {
 		tb.Fatal(err)
 	}

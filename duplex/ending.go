@@ -95,7 +95,8 @@ func (s *ServerConn) next() (data []byte, err error) {
 	for {
 		if !s.stopState.goodbyeSent.Load() || s.stopState.inputRefused {
 			data, err = s.conn.ReadMessage()
-			if err == nil || s.stopState.inputRefused || !s.stopState.goodbyeSent.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			if err == nil || s.stopState.inputRefused || !s.stopState.goodbyeSent.Load() ||
+				!errors.Is(err, os.ErrDeadlineExceeded) {
 				return data, err
 			}
 		}
@@ -134,7 +135,8 @@ func (s *ServerConn) setStopDeadline() (until time.Time, endless bool) {
 // clientLeft reports whether the client closed the connection, with err, before everything was sent
 // to it.
 func (s *ServerConn) clientLeft(err error) bool {
-	return s.stopState.goodbyeSent.Load() && !s.stopState.inputRefused && !s.isSendClosed() && !errors.Is(err, os.ErrDeadlineExceeded)
+	return s.stopState.goodbyeSent.Load() && !s.stopState.inputRefused && !s.isSendClosed() &&
+		!errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (s *ServerConn) addWait(d time.Duration) {

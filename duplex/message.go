@@ -3,9 +3,10 @@
 // Package duplex exchanges typed messages, in both directions, between one [Server] and many
 // [Client]s.
 //
-//	server, err := duplex.NewServer("/run/app.sock", func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
+//	echo := func(ctx context.Context, s *duplex.ServerConn, m duplex.Message) error {
 //		return s.Send(duplex.Message{Type: m.Type, Data: m.Data})
-//	})
+//	}
+//	server, err := duplex.NewServer("/run/app.sock", echo)
 //	client, err := duplex.NewClient("/run/app.sock")
 //
 // Addresses and options are those of package udsipc. A Server takes the options for listening,

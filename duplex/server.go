@@ -59,12 +59,18 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 	if handler == nil {
 		return nil, udsipc.ErrHandlerNil
 	}
-	defaults := []udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(defaultQueueBytes), udsipc.WithStallTimeout(stallTimeout)}
+	defaults := []udsipc.ReaderOption{
+		udsipc.WithOverflow(udsipc.OverflowRefuse), udsipc.WithMaxBufferedBytes(defaultQueueBytes),
+		udsipc.WithStallTimeout(stallTimeout),
+	}
 	listener, err := udsipc.NewListener(address, append(defaults, opts...)...)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{handler: handler, listener: listener, seam: seam.OfListener(listener), connSet: make(map[*ServerConn]struct{}), acceptLoopDone: make(chan struct{})}
+	s := &Server{
+		handler: handler, listener: listener, seam: seam.OfListener(listener),
+		connSet: make(map[*ServerConn]struct{}), acceptLoopDone: make(chan struct{}),
+	}
 	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s, nil
 }

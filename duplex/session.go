@@ -138,7 +138,8 @@ func (s *ServerConn) skipTooLarge(err error) bool {
 // it.
 func (s *ServerConn) report(err error) {
 	switch {
-	case err == io.EOF, s.ctx.Err() != nil, s.closing.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
+	case err == io.EOF, s.ctx.Err() != nil:
+	case s.closing.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrConnectionClosed)):
 	default:
 		s.reportError(udsipc.OpRead, err)
 	}

@@ -60,7 +60,9 @@ func (s *Server) onTooLarge(from *duplex.ServerConn, e *seam.TooLarge) {
 	if err != nil {
 		return
 	}
-	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size, e.Limit)}
+	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf(
+		"a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size,
+		e.Limit)}
 	session := s.connStateOf(from)
 	if c := session.find(id); c != nil && c.stream != nil {
 		c.stream.failReported(why)
@@ -82,7 +84,8 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	}
 	if m.Type == typeOpen {
 		r := fieldReader{rest: q.data}
-		c.stream = newStream(c.id, c, output{session.send, session.send, session.seam.SendControl}, session.limit, int(min(r.number(), maxWindow)))
+		c.stream = newStream(c.id, c, output{session.send, session.send, session.seam.SendControl},
+			session.limit, int(min(r.number(), maxWindow)))
 		c.stream.onFail = func(error) { c.endContext(context.Canceled) }
 		c.stream.connState = session
 	}

@@ -44,18 +44,29 @@ func (c *call) register() (pause <-chan struct{}, full *Error) {
 	own := len(s.calls) + s.waitingSends
 	switch {
 	case s.clientDone:
-		return nil, &Error{Code: CodeUnavailable, Message: "the server stops, and the client had said that it begins nothing more"}
+		return nil, &Error{
+			Code:    CodeUnavailable,
+			Message: "the server stops, and the client had said that it begins nothing more",
+		}
 	case s.calls[c.id] != nil:
 		return nil, &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
 	case own >= c.server.maxConnCalls:
-		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("%d are under way on this connection (SetMaxConcurrentCalls)", own)}
+		return nil, &Error{
+			Code:    CodeResourceExhausted,
+			Message: fmt.Sprintf("%d are under way on this connection (SetMaxConcurrentCalls)", own),
+		}
 	case !c.server.admit(own):
-		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("%d are under way (SetMaxConcurrentCalls)", c.server.maxCalls)}
+		return nil, &Error{
+			Code:    CodeResourceExhausted,
+			Message: fmt.Sprintf("%d are under way (SetMaxConcurrentCalls)", c.server.maxCalls),
+		}
 	}
 	memory := &c.server.memory
 	if !memory.tryReserve(&s.usedBytes, &memory.requests, c.size) {
 		c.server.active.Add(-1)
-		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("the server holds %d bytes for its clients, %d of them for this connection (SetMaxMemory)", memory.used.Load(), s.usedBytes.Load())}
+		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
+			"the server holds %d bytes for its clients, %d of them for this connection (SetMaxMemory)",
+			memory.used.Load(), s.usedBytes.Load())}
 	}
 	s.calls[c.id] = c
 	return s.readPauseLocked(), nil
@@ -94,7 +105,9 @@ func (c *call) finish(response []byte, err *Error) {
 	default:
 		*last = append(appendID(appendType(*last, typeResponse), c.id), response...)
 		if uint64(len(*last)) > limit {
-			*last = appendFailure(*last, c.id, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response))}, limit)
+			*last = appendFailure(*last, c.id, &Error{
+				Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response)),
+			}, limit)
 		}
 	}
 	c.unregister() // First: the client may call again as soon as it has the response.
@@ -121,7 +134,9 @@ func (c *call) unregister() {
 func (c *call) invoke() (response []byte, failed *Error) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.server.seam.Report(udsipc.OpHandle, c.conn.Peer().String(), fmt.Errorf("%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value, debug.Stack()))
+			c.server.seam.Report(udsipc.OpHandle, c.conn.Peer().String(), fmt.Errorf(
+				"%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value,
+				debug.Stack()))
 			failed = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
 		}
 	}()

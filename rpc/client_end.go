@@ -97,7 +97,9 @@ func (c *Client) onTooLarge(e *seam.TooLarge) {
 	if p == nil {
 		return
 	}
-	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size, e.Limit)}
+	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf(
+		"a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size,
+		e.Limit)}
 	if p.stream != nil {
 		// The end of its context sends a cancel to the server: the stream cannot end gracefully any
 		// more.

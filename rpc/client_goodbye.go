@@ -89,10 +89,14 @@ func (c *Client) holdNotificationLocked(method string, data []byte) error {
 	g := c.goodbye
 	body := slices.Clip(appendNotification([]byte{typeNotify}, method, data))
 	if uint64(len(body)) > c.link.MaxMessageSize() {
-		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a notification of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
+		return &Error{
+			Code:    CodeTooLarge,
+			Message: fmt.Sprintf("a notification of %d bytes (udsipc.WithMaxMessageSize)", len(data)),
+		}
 	}
 	if g.bytes+len(body) > maxHeldNotifications && len(g.held) > 0 {
-		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("the server stops, and %d notifications wait for the next", len(g.held))}
+		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
+			"the server stops, and %d notifications wait for the next", len(g.held))}
 	}
 	g.bytes += len(body)
 	g.held = append(g.held, body)

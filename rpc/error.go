@@ -42,11 +42,22 @@ const CodeFirstUser Code = 1000
 const maxCode = 1<<32 - 1
 
 var codeNames = map[Code]string{
-	CodeUnknown: "unknown", CodeInvalidArgument: "invalid argument", CodeNotFound: "not found", CodeAlreadyExists: "already exists",
-	CodePermissionDenied: "permission denied", CodeFailedPrecondition: "failed precondition", CodeUnavailable: "unavailable",
-	CodeUnauthenticated: "unauthenticated", CodeCanceled: "cancelled", CodeDeadlineExceeded: "deadline exceeded",
-	CodeUnknownMethod: "unknown method", CodePanic: "panic", CodeTooLarge: "too large", CodeResourceExhausted: "resource exhausted",
-	CodeConnectionLost: "connection lost", CodeStopped: "stopped",
+	CodeUnknown:            "unknown",
+	CodeInvalidArgument:    "invalid argument",
+	CodeNotFound:           "not found",
+	CodeAlreadyExists:      "already exists",
+	CodePermissionDenied:   "permission denied",
+	CodeFailedPrecondition: "failed precondition",
+	CodeUnavailable:        "unavailable",
+	CodeUnauthenticated:    "unauthenticated",
+	CodeCanceled:           "cancelled",
+	CodeDeadlineExceeded:   "deadline exceeded",
+	CodeUnknownMethod:      "unknown method",
+	CodePanic:              "panic",
+	CodeTooLarge:           "too large",
+	CodeResourceExhausted:  "resource exhausted",
+	CodeConnectionLost:     "connection lost",
+	CodeStopped:            "stopped",
 }
 
 // String returns the name of the code.

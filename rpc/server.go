@@ -93,7 +93,8 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	}
 	s.memory.limit = defaultMemory
 	var err error
-	s.duplex, err = duplex.NewServer(address, s.handle, append([]udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowBlock)}, opts...)...)
+	s.duplex, err = duplex.NewServer(address, s.handle,
+		append([]udsipc.ReaderOption{udsipc.WithOverflow(udsipc.OverflowBlock)}, opts...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +112,10 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 
 // Errors of the constructors: a dropped or refused message would never complete its call.
 var (
-	errDropOldest = errors.New("udsipc/rpc: WithOverflow(OverflowDropOldest) is not supported: a dropped call would never complete")
-	errRefuse     = errors.New("udsipc/rpc: WithOverflow(OverflowRefuse) is not supported by a Server: a refused response would never arrive")
+	errDropOldest = errors.New(
+		"udsipc/rpc: WithOverflow(OverflowDropOldest) is not supported: a dropped call would never complete")
+	errRefuse = errors.New("udsipc/rpc: WithOverflow(OverflowRefuse) is not supported by a " +
+		"Server: a refused response would never arrive")
 )
 
 // Handle sets the handler of a method. It panics after Start, for a nil handler, and if the method

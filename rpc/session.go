@@ -135,7 +135,8 @@ func (s *connState) failUnread(id uint64) {
 // readPauseLocked returns a channel that reading must wait for, or nil. Nothing more is read from a
 // client that leaves its responses unread.
 func (s *connState) readPauseLocked() <-chan struct{} {
-	if s.waitingSends == 0 || s.closed || len(s.calls)+s.waitingSends < s.server.maxConnCalls && !s.server.memory.exhausted(&s.usedBytes) {
+	if s.waitingSends == 0 || s.closed || len(s.calls)+s.waitingSends < s.server.maxConnCalls &&
+		!s.server.memory.exhausted(&s.usedBytes) {
 		return nil
 	}
 	if s.readResume == nil {
@@ -178,4 +179,7 @@ func (s *connState) send(body []byte) error {
 }
 
 // errClientNotReading is the error of a call whose response, or stream message, is dropped.
-var errClientNotReading = &Error{Code: CodeResourceExhausted, Message: "the handler has run, but the client leaves more unread than the server holds for it (SetMaxMemory)"}
+var errClientNotReading = &Error{
+	Code:    CodeResourceExhausted,
+	Message: "the handler has run, but the client leaves more unread than the server holds for it (SetMaxMemory)",
+}

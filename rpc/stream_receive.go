@@ -61,7 +61,8 @@ func (s *Stream) returnCredit(n int) {
 	if handlerDone {
 		return
 	}
-	_ = sendWith(s.out.credit, typeCredit, func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
+	_ = sendWith(s.out.credit, typeCredit,
+		func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
 }
 
 // onMessage handles a message of the stream. why is set if the stream fails by it; the caller sends
@@ -119,7 +120,9 @@ func (s *Stream) onDataLocked(data []byte) (why *Error, err error) {
 	if more := cap(arrived) - cap(s.incoming); s.connState != nil && more > 0 {
 		memory := &s.connState.server.memory
 		if !memory.tryReserve(&s.connState.usedBytes, &memory.streams, more) {
-			return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf("%d bytes more for a stream: the server holds as much as it may for this client (SetMaxMemory)", len(data))}, nil
+			return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
+				"%d bytes more for a stream: the server holds as much as it may for this client (SetMaxMemory)",
+				len(data))}, nil
 		}
 	}
 	s.incoming = arrived

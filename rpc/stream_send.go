@@ -14,10 +14,14 @@ import (
 func (s *Stream) Send(data []byte) error {
 	size := len(data) + maxOverhead
 	if size > s.limit {
-		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("a message of %d bytes (udsipc.WithMaxMessageSize)", len(data))}
+		return &Error{
+			Code:    CodeTooLarge,
+			Message: fmt.Sprintf("a message of %d bytes (udsipc.WithMaxMessageSize)", len(data)),
+		}
 	}
 	s.mu.Lock()
-	for s.sendErrorLocked() == nil && (s.credit <= 0 || len(s.outgoing) > 0 && len(s.outgoing)+size > min(maxBatch, s.limit)) {
+	for s.sendErrorLocked() == nil &&
+		(s.credit <= 0 || len(s.outgoing) > 0 && len(s.outgoing)+size > min(maxBatch, s.limit)) {
 		s.sendable.Wait()
 	}
 	if err := s.sendErrorLocked(); err != nil {

@@ -11,7 +11,8 @@ import (
 
 // Handle is Server.Handle for values. Requests that cannot be decoded fail with
 // CodeInvalidArgument. With codec.Raw the request is valid until handler returns.
-func Handle[Req, Resp any](s *Server, name string, requests codec.Codec[Req], responses codec.Codec[Resp], handler func(ctx context.Context, request Req) (Resp, error)) {
+func Handle[Req, Resp any](s *Server, name string, requests codec.Codec[Req],
+	responses codec.Codec[Resp], handler func(ctx context.Context, request Req) (Resp, error)) {
 	s.Handle(name, func(ctx context.Context, data []byte) ([]byte, error) {
 		request, err := requests.Decode(data)
 		if err != nil {
@@ -27,7 +28,8 @@ func Handle[Req, Resp any](s *Server, name string, requests codec.Codec[Req], re
 
 // Call is Client.Call for values. A value that cannot be encoded or decoded fails with
 // CodeInvalidArgument.
-func Call[Req, Resp any](ctx context.Context, c *Client, name string, requests codec.Codec[Req], responses codec.Codec[Resp], request Req) (response Resp, err error) {
+func Call[Req, Resp any](ctx context.Context, c *Client, name string, requests codec.Codec[Req],
+	responses codec.Codec[Resp], request Req) (response Resp, err error) {
 	b := getBytes(nil)
 	defer putBytes(b)
 	if *b, err = requests.Append(*b, request); err != nil {

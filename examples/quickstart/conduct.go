@@ -136,7 +136,8 @@ func (r *run) collect(ctx context.Context, sent <-chan result[written]) (got col
 
 // collectOnce runs a collector from state on, until its share of the text is there or the writers are
 // done; then it says what they have written.
-func (r *run) collectOnce(ctx context.Context, state collected, sent <-chan result[written]) (collected, *written, error) {
+func (r *run) collectOnce(ctx context.Context, state collected,
+	sent <-chan result[written]) (collected, *written, error) {
 	cmd := r.role(ctx, roleCollector, r.socket)
 	in, err := cmd.StdinPipe()
 	if err != nil {

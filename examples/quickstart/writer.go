@@ -48,7 +48,8 @@ func write(ctx context.Context, args []string, in io.Reader, out io.Writer) erro
 		return err
 	}
 	// What cannot be sent at once waits, so the files are read as fast as the collector takes them.
-	w, err := udsipc.NewWriter(args[0], udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(100*time.Millisecond))
+	w, err := udsipc.NewWriter(args[0], udsipc.WithOverflow(udsipc.OverflowBlock),
+		udsipc.WithMaxBackoff(100*time.Millisecond))
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package buffers is the module's only pool of bytes: buffers by size class, for the chunks of queues and for the reads of
-// connections. A buffer belongs to the goroutine that got it, until Put.
+// Package buffers is the module's only pool of bytes: buffers by size class, for the chunks of
+// queues and for the reads of connections. A buffer belongs to the goroutine that got it, until
+// Put.
 package buffers
 
 // This file is the module's only pool of bytes: the chunks of a Writer's queue and the read buffers

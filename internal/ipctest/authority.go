@@ -31,10 +31,16 @@ func (a *authority) sign(tb testing.TB, name string) (*x509.Certificate, *ecdsa.
 		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 1, 0),
-		IsCA: a.cert == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		SerialNumber:          big.NewInt(time.Now().UnixNano()),
+		Subject:               pkix.Name{CommonName: name},
+		DNSNames:              []string{name},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().AddDate(0, 1, 0),
+		IsCA:                  a.cert == nil,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
@@ -59,8 +65,16 @@ func (a *authority) Certificate(tb testing.TB, name string) tls.Certificate {
 
 // Configs returns the TLS configurations of a reader that wants a certificate, and of a writer.
 func (a *authority) Configs(tb testing.TB) (reader, writer *tls.Config) {
-	return &tls.Config{Certificates: []tls.Certificate{a.Certificate(tb, "collector")}, ClientCAs: a.Pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13},
-		&tls.Config{Certificates: []tls.Certificate{a.Certificate(tb, "agent")}, RootCAs: a.Pool, ServerName: "collector", MinVersion: tls.VersionTLS13}
+	tb.Helper()
+	reader = &tls.Config{
+		Certificates: []tls.Certificate{a.Certificate(tb, "collector")}, MinVersion: tls.VersionTLS13,
+		ClientCAs: a.Pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}
+	writer = &tls.Config{
+		Certificates: []tls.Certificate{a.Certificate(tb, "agent")}, MinVersion: tls.VersionTLS13,
+		RootCAs: a.Pool, ServerName: "collector",
+	}
+	return reader, writer
 }
 
 func NewAuthority(tb testing.TB) *authority {

@@ -31,7 +31,8 @@ func Accept(t *testing.T, l *udsipc.Listener) *udsipc.Conn {
 }
 
 // Converse returns the two ends of a connection, which end with the test: the one that dialled first.
-func Converse(tb testing.TB, l *udsipc.Listener, address string, opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
+func Converse(tb testing.TB, l *udsipc.Listener, address string,
+	opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
 	tb.Helper()
 	dialled, err := udsipc.Dial(tb.Context(), address, opts...)
 	if err != nil {
@@ -54,7 +55,8 @@ func ListenOn(t *testing.T, on *Route, opts ...udsipc.ReaderOption) *udsipc.List
 // StartLink returns a Link that was started and ends with the test.
 func StartLink(tb testing.TB, address string, handle func([]byte), opts ...udsipc.WriterOption) *udsipc.Link {
 	tb.Helper()
-	l, err := udsipc.NewLink(address, handle, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
+	l, err := udsipc.NewLink(address, handle,
+		append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

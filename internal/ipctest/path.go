@@ -46,9 +46,11 @@ var NextPort atomic.Uint32
 // another test is about to start: from fork to exec it has all descriptors.
 func whileInUse(tb testing.TB, listen func() error) {
 	tb.Helper()
+	deadline := time.Now().Add(10 * time.Second)
 	err := listen()
-	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); err = listen() {
+	for errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
+		err = listen()
 	}
 	if err != nil {
 		tb.Fatal(err)

@@ -29,7 +29,9 @@ func AsNobody(tb testing.TB, dir, role string, environment ...string) (cmd *exec
 		tb.Fatal(err)
 	}
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Nobody, Gid: Nobody, Groups: []uint32{4242}}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: Nobody, Gid: Nobody, Groups: []uint32{4242}},
+	}
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {

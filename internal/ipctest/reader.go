@@ -15,7 +15,8 @@ import (
 
 func Ignore([]byte) error { return nil }
 
-func StartReader(tb testing.TB, handler udsipc.MessageHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
+func StartReader(tb testing.TB, handler udsipc.MessageHandler, address string,
+	opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	r, err := udsipc.NewReader(handler, address, opts...)
 	if err != nil {
@@ -26,7 +27,8 @@ func StartReader(tb testing.TB, handler udsipc.MessageHandler, address string, o
 	return r
 }
 
-func StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
+func StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address string,
+	opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	r, err := udsipc.NewDeliveryReader(handler, address, opts...)
 	if err != nil {

@@ -204,7 +204,8 @@ func (on *Route) StartReader(tb testing.TB, handler udsipc.MessageHandler, opts 
 	return StartReader(tb, handler, on.Address, on.ReaderOptions(tb, opts...)...)
 }
 
-func (on *Route) StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, opts ...udsipc.ReaderOption) *udsipc.Reader {
+func (on *Route) StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler,
+	opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	return StartDeliveryReader(tb, handler, on.Address, on.ReaderOptions(tb, opts...)...)
 }

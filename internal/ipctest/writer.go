@@ -81,7 +81,8 @@ func StopAndTell(tb testing.TB, w *udsipc.Writer) {
 	defer cancel()
 	err := w.Stop(ctx)
 	m := w.Metrics()
-	gone := fmt.Sprintf("%d messages were not delivered, up to %d more may be lost", m.Undelivered+m.Dropped+m.Expired, m.PossiblyLost)
+	gone := fmt.Sprintf("%d messages were not delivered, up to %d more may be lost",
+		m.Undelivered+m.Dropped+m.Expired, m.PossiblyLost)
 	switch {
 	case strings.HasPrefix(gone, "0 ") && strings.Contains(gone, "to 0 "):
 		if err != nil {
@@ -100,7 +101,8 @@ func CheckAccounting(tb testing.TB, w *udsipc.Writer, handled uint64) {
 	m := w.Metrics()
 	CheckInvariant(tb, m)
 	if sum := handled + m.PossiblyLost + m.Queued + m.Undelivered + m.Dropped + m.Expired; sum < m.Accepted {
-		tb.Errorf("%d messages were lost in silence: %d accepted, %d handled, %d possibly lost, %d queued, %d undelivered, %d dropped, %d expired",
+		tb.Errorf("%d messages were lost in silence: %d accepted, %d handled, %d possibly lost, "+
+			"%d queued, %d undelivered, %d dropped, %d expired",
 			m.Accepted-sum, m.Accepted, handled, m.PossiblyLost, m.Queued, m.Undelivered, m.Dropped, m.Expired)
 	}
 }

@@ -29,7 +29,10 @@ func (e equivalents) has(m mutant) bool {
 
 // keys are all the ways in which m may be listed.
 func (m mutant) keys() []string {
-	return []string{key(m.name, m.function, m.before, m.after), key(m.name, m.function, m.before, "*"), key(m.name, m.function, "*", "*")}
+	return []string{
+		key(m.name, m.function, m.before, m.after), key(m.name, m.function, m.before, "*"),
+		key(m.name, m.function, "*", "*"),
+	}
 }
 
 // stale returns the entries about the files of p that no mutant of it matches: the code has changed since.
@@ -50,8 +53,9 @@ func (e equivalents) stale(p *pkg) (entries []string) {
 	return entries
 }
 
-// parseEquivalents reads blocks with an empty line between: file (or several, with commas) and function, then a line that is changed (-) and what it
-// becomes (+), each as it is printed, once or more, and the reason. A * stands for any change. Lines with # are comments.
+// parseEquivalents reads blocks with an empty line between: file (or several, with commas) and
+// function, then a line that is changed (-) and what it becomes (+), each as it is printed, once or
+// more, and the reason. A * stands for any change. Lines with # are comments.
 func parseEquivalents(text string) (equivalents, error) {
 	e := equivalents{}
 	for block := range strings.SplitSeq(text, "\n\n") {

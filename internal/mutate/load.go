@@ -72,7 +72,11 @@ func load(ctx context.Context, pattern string) (*pkg, error) {
 }
 
 func newPkg(l listed, exports map[string]string) (*pkg, error) {
-	p := &pkg{path: l.ImportPath, dir: l.Dir, module: l.Module.Dir, tests: append(l.TestGoFiles, l.XTestGoFiles...), set: token.NewFileSet(), texts: map[string][]byte{}}
+	p := &pkg{
+		path: l.ImportPath, dir: l.Dir, module: l.Module.Dir,
+		tests: append(l.TestGoFiles, l.XTestGoFiles...), set: token.NewFileSet(),
+		texts: map[string][]byte{},
+	}
 	for _, name := range l.GoFiles {
 		name = filepath.Join(l.Dir, name)
 		text, err := os.ReadFile(name)
@@ -107,7 +111,10 @@ func (p *pkg) find(name string, file *ast.File, info *types.Info) {
 	if err != nil {
 		relative = filepath.Base(name)
 	}
-	f := finder{info: info, file: p.set.File(file.Pos()), text: p.texts[name], path: name, name: filepath.ToSlash(relative)}
+	f := finder{
+		info: info, file: p.set.File(file.Pos()), text: p.texts[name], path: name,
+		name: filepath.ToSlash(relative),
+	}
 	for _, decl := range file.Decls {
 		f.function = declared(decl)
 		ast.Inspect(decl, f.visit)

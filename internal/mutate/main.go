@@ -45,7 +45,8 @@ func parseOptions(arguments []string) (o options, patterns []string, err error) 
 	f := flag.NewFlagSet("mutate", flag.ContinueOnError)
 	f.Uint64Var(&o.seed, "seed", 1, "the seed of the sample")
 	f.IntVar(&o.n, "n", 40, "how many mutants are tried; 0: all")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long the tests of a mutant may run, if not five times as long as without it; one that takes longer is noticed")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long the tests of a mutant may run, "+
+		"if not five times as long as without it; one that takes longer is noticed")
 	f.IntVar(&o.memory, "memory", 4096, "the address space of the tests, in MiB (where ulimit bounds it)")
 	f.IntVar(&o.workers, "workers", 2, "how many mutants are tried at once, 1 or 2")
 	f.Float64Var(&o.least, "least", 0, "fail if fewer percent are noticed")
@@ -103,7 +104,8 @@ func mutate(ctx context.Context, o options, pattern string) error {
 		}
 		return nil
 	}
-	fmt.Printf("%s: %d of %d mutants, seed %d, %d left out, see equivalent.txt\n", p.path, len(chosen), len(p.mutants), o.seed, skipped)
+	fmt.Printf("%s: %d of %d mutants, seed %d, %d left out, see equivalent.txt\n", p.path,
+		len(chosen), len(p.mutants), o.seed, skipped)
 	r, err := newRunner(ctx, p, o)
 	if err != nil {
 		return err
@@ -115,7 +117,8 @@ func mutate(ctx context.Context, o options, pattern string) error {
 	return r.all(chosen).verdict(o)
 }
 
-// choose returns the mutants of the sample that the type checker accepts, and how many of it are known to be equivalent.
+// choose returns the mutants of the sample that the type checker accepts, and how many of it are
+// known to be equivalent.
 func choose(p *pkg, known equivalents, o options) (chosen []mutant, skipped int) {
 	rng := rand.New(rand.NewPCG(o.seed, 0))
 	for _, i := range rng.Perm(len(p.mutants)) {

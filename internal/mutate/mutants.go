@@ -193,7 +193,10 @@ func (f *finder) remove(n ast.Node, text string) {
 }
 
 func (f *finder) at(from, to token.Pos, text string) mutant {
-	return mutant{path: f.path, name: f.name, function: f.function, line: f.file.Line(from), from: f.file.Offset(from), to: f.file.Offset(to), text: text}
+	return mutant{
+		path: f.path, name: f.name, function: f.function, line: f.file.Line(from),
+		from: f.file.Offset(from), to: f.file.Offset(to), text: text,
+	}
 }
 
 // lineBounds returns where the line begins and ends that a byte lies in.

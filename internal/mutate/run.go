@@ -69,7 +69,8 @@ func (r *runner) baseline() error {
 		return fmt.Errorf("mutate: the tests fail before anything is changed: %s", result.by)
 	default:
 		r.o.timeout = max(asked, timeoutFactor*result.took)
-		fmt.Printf("the tests take %v, and may take %v\n", result.took.Round(time.Millisecond), r.o.timeout.Round(time.Millisecond))
+		fmt.Printf("the tests take %v, and may take %v\n", result.took.Round(time.Millisecond),
+			r.o.timeout.Round(time.Millisecond))
 	}
 	return nil
 }
@@ -86,7 +87,8 @@ func (r *runner) try(m *mutant, name string) (outcome, error) {
 		return outcome{}, err
 	}
 	binary := filepath.Join(dir, "b")
-	output, err := r.command(compileTime, nil, "go", "test", "-c", "-p", "1", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, r.p.path)
+	output, err := r.command(compileTime, nil, "go", "test", "-c", "-p", "1", "-vet=off",
+		"-ldflags=-s -w", "-overlay", overlay, "-o", binary, r.p.path)
 	if err != nil {
 		return outcome{by: string(output)}, r.ctx.Err()
 	}
@@ -97,7 +99,8 @@ func (r *runner) try(m *mutant, name string) (outcome, error) {
 	script := "ulimit -v " + strconv.Itoa(r.o.memory<<10) + ` 2>/dev/null; exec "$0" "$@"`
 	began := time.Now()
 	output, err = r.command(r.o.timeout, []string{"TMPDIR=" + filepath.Join(dir, "t")}, "sh", "-c", script,
-		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short), "-test.run="+r.o.run, "-test.timeout="+(2*r.o.timeout).String())
+		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short),
+		"-test.run="+r.o.run, "-test.timeout="+(2*r.o.timeout).String())
 	if r.ctx.Err() != nil {
 		return outcome{}, r.ctx.Err()
 	}

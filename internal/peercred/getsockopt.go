@@ -11,6 +11,7 @@ import (
 
 // getsockopt is getsockopt(2) for values that the syscall package has no type for.
 func getsockopt(fd uintptr, level, option int, value unsafe.Pointer, size *uint32) syscall.Errno {
-	_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, uintptr(level), uintptr(option), uintptr(value), uintptr(unsafe.Pointer(size)), 0)
+	_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, uintptr(level), uintptr(option),
+		uintptr(value), uintptr(unsafe.Pointer(size)), 0)
 	return errno
 }

@@ -44,7 +44,8 @@ func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error)
 		return 0, errdefs.ErrStopped
 	}
 	if handled > q.seq.HighestSent {
-		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent", errdefs.ErrInvalidSession, handled, q.seq.HighestSent)
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent",
+			errdefs.ErrInvalidSession, handled, q.seq.HighestSent)
 	}
 	q.readerLimit = limit
 	if handled > q.seq.Acked {
@@ -103,7 +104,8 @@ func (q *Queue) RemoveOversized() (data []byte, burnt bool) {
 	defer q.mu.Unlock()
 	q.trimLocked()
 	head := q.headLocked()
-	if q.readerLimit == 0 || q.seq.sent != q.seq.Acked || q.writtenBytes > 0 || len(head.segs) == 0 || q.sendableEndLocked(&head.segs[0]) > head.segs[0].from {
+	if q.readerLimit == 0 || q.seq.sent != q.seq.Acked || q.writtenBytes > 0 ||
+		len(head.segs) == 0 || q.sendableEndLocked(&head.segs[0]) > head.segs[0].from {
 		return nil, false
 	}
 	data, _ = head.message(0)

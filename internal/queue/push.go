@@ -24,8 +24,8 @@ func (q *Queue) EnqueueAndWake(data []byte) error {
 	return err
 }
 
-// Enqueue is EnqueueAndWake for a queue without a send loop: if idle is set, no goroutine sends, and the caller must. It
-// also returns the number of the message.
+// Enqueue is EnqueueAndWake for a queue without a send loop: if idle is set, no goroutine sends,
+// and the caller must. It also returns the number of the message.
 func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
@@ -40,8 +40,8 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	return q.enqueueAndUnlock(data, size, now)
 }
 
-// EnqueueControl is EnqueueUnbounded for a message that is about the present connection alone: DropControl may drop it with
-// the connection.
+// EnqueueControl is EnqueueUnbounded for a message that is about the present connection alone:
+// DropControl may drop it with the connection.
 func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
@@ -119,7 +119,8 @@ func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 		return 0, errdefs.ErrStopped
 	}
 	if uint64(size) > q.maxBytes {
-		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)", errdefs.ErrMessageTooLarge, size, q.maxBytes)
+		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)",
+			errdefs.ErrMessageTooLarge, size, q.maxBytes)
 	}
 	if q.producers.first != nil {
 		return 0, errdefs.ErrBufferFull
@@ -136,8 +137,8 @@ func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	return now, nil
 }
 
-// enqueueAndUnlock appends a message that was admitted, and unlocks the queue. For a message larger than a chunk it only
-// reserves the room: the message is copied outside the lock.
+// enqueueAndUnlock appends a message that was admitted, and unlocks the queue. For a message larger
+// than a chunk it only reserves the room: the message is copied outside the lock.
 func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
 	if size > ChunkSize {
 		q.reserveLocked(size)

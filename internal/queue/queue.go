@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package queue is the bounded queue of a sender. Producers append messages, the send loop takes batches of frames. When a
-// connection ends, the queue goes back to the beginning of the frame that was written in part. It knows no sockets.
+// Package queue is the bounded queue of a sender. Producers append messages, the send loop takes
+// batches of frames. When a connection ends, the queue goes back to the beginning of the frame that
+// was written in part. It knows no sockets.
 package queue
 
-// This file is the queue itself: framed messages in pooled chunks. push.go is how a message gets in, take.go how a batch
-// is taken and marked as written, wait.go and flush.go have the two lines of goroutines that wait. drop.go, acks.go and
-// end.go are the other ways in which messages leave.
+// This file is the queue itself: framed messages in pooled chunks. push.go is how a message gets
+// in, take.go how a batch is taken and marked as written, wait.go and flush.go have the two lines
+// of goroutines that wait. drop.go, acks.go and end.go are the other ways in which messages leave.
 
 import (
 	"sync"

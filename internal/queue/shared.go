@@ -12,7 +12,8 @@ import (
 	"sync/atomic"
 )
 
-// uncountedQueueBytes is what every queue may hold whatever the others have, so that small messages never touch what is shared.
+// uncountedQueueBytes is what every queue may hold whatever the others have, so that small messages
+// never touch what is shared.
 const uncountedQueueBytes = ChunkSize
 
 // What one queue may have of the bytes that all have together.
@@ -116,8 +117,8 @@ func (q *Queue) chargeLocked() {
 	}
 }
 
-// addSharedWaiterLocked has the queue told when others get smaller, if nothing else keeps size bytes out. It says whether to look
-// once more, because they may have done so in this moment.
+// addSharedWaiterLocked has the queue told when others get smaller, if nothing else keeps size
+// bytes out. It says whether to look once more, because they may have done so in this moment.
 func (q *Queue) addSharedWaiterLocked(size int) bool {
 	if q.shared == nil || q.inSharedList || !q.fitsOwnLimitsLocked(size) {
 		return false

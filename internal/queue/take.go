@@ -2,8 +2,8 @@
 
 package queue
 
-// This file is how the send loop takes batches, marks what the kernel has taken of them, and goes back to the beginning of
-// a frame when the connection ends.
+// This file is how the send loop takes batches, marks what the kernel has taken of them, and goes
+// back to the beginning of a frame when the connection ends.
 
 import (
 	"time"
@@ -102,8 +102,8 @@ func (q *Queue) markIdleLocked() {
 	}
 }
 
-// WaitIdle waits until the goroutine that sends has found nothing more, or has given up (failed is closed). From then on
-// no goroutine is asked to send, until NextBatch finds nothing again.
+// WaitIdle waits until the goroutine that sends has found nothing more, or has given up (failed is
+// closed). From then on no goroutine is asked to send, until NextBatch finds nothing again.
 func (q *Queue) WaitIdle(failed <-chan struct{}) {
 	for {
 		q.mu.Lock()

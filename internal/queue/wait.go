@@ -95,8 +95,8 @@ func (q *Queue) removeProducer(p *fifoElement[producer]) bool {
 	return true
 }
 
-// NotifySpace returns nil if the queue is below its bounds, and otherwise a channel that is closed once there is room that
-// nobody in line has taken, or the queue is closed.
+// NotifySpace returns nil if the queue is below its bounds, and otherwise a channel that is closed
+// once there is room that nobody in line has taken, or the queue is closed.
 func (q *Queue) NotifySpace() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -121,7 +121,8 @@ func (q *Queue) serveWaitersLocked() {
 	if q.producers.first != nil {
 		q.serveProducersLocked()
 	}
-	if q.spaceFreed != nil && (q.hasSpaceLocked() || q.producers.first == nil && q.addSharedWaiterLocked(1) && q.hasSpaceLocked()) {
+	if q.spaceFreed != nil && (q.hasSpaceLocked() ||
+		q.producers.first == nil && q.addSharedWaiterLocked(1) && q.hasSpaceLocked()) {
 		close(q.spaceFreed)
 		q.spaceFreed = nil
 	}

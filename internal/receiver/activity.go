@@ -18,8 +18,8 @@ type progressMark struct {
 	reported bool
 }
 
-// HungConns checks each connection. It returns those whose handlers were found to hang since the last check, and how many
-// hang in all.
+// HungConns checks each connection. It returns those whose handlers were found to hang since the
+// last check, and how many hang in all.
 func (s *Server) HungConns(now time.Time, limit time.Duration) (found []string, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

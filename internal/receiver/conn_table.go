@@ -49,7 +49,8 @@ func (t *connTable) fullLocked(user string) error {
 	case len(t.all)-t.rejecting >= t.max:
 		return fmt.Errorf("%w: %d are open (WithMaxConnections)", errdefs.ErrTooManyConnections, t.max)
 	case user != "" && t.users[user] >= t.maxPerUser:
-		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)", errdefs.ErrTooManyConnections, t.maxPerUser, user)
+		return fmt.Errorf("%w: %d of %s are open (WithMaxConnectionsPerUser)",
+			errdefs.ErrTooManyConnections, t.maxPerUser, user)
 	}
 	return nil
 }

@@ -60,7 +60,10 @@ func (s *Server) admit(conn net.Conn, left *inheritedConn) {
 	}
 	limits := s.cfg.In
 	limits.Inherited = left != nil && left.kind != systemd.StoreUnread
-	c := &connection{server: s, in: transport.NewIn(conn, limits, s.cfg.ReadMemory), peer: from, user: from.Identity(), credentialsErr: unknown}
+	c := &connection{
+		server: s, in: transport.NewIn(conn, limits, s.cfg.ReadMemory), peer: from,
+		user: from.Identity(), credentialsErr: unknown,
+	}
 	s.counts.accepted.Add(1)
 	c.service = s.newService(c, left)
 	s.mu.Lock()
@@ -120,7 +123,7 @@ func (c *connection) authenticate() bool {
 	}
 	err := c.credentialsErr
 	if err != nil {
-		err = fmt.Errorf("%w: who it is cannot be told: %w", errdefs.ErrUnauthorized, err)
+		err = fmt.Errorf("%w: the peer cannot be identified: %w", errdefs.ErrUnauthorized, err)
 	} else {
 		err = transport.Authorize(s.cfg.Authorizer, &c.peer)
 	}

@@ -2,9 +2,10 @@
 
 package receiver
 
-// This file is the hand-over from the side of the process that ends: it stores its listener, its open connections and the
-// states of its writers with systemd. A connection is stored at a frame boundary, so its writer notices nothing but a pause.
-// inherit.go is the other side, handover_store.go what is stored.
+// This file is the hand-over from the side of the process that ends: it stores its listener, its
+// open connections and the states of its writers with systemd. A connection is stored at a frame
+// boundary, so its writer notices nothing but a pause. inherit.go is the other side,
+// handover_store.go what is stored.
 
 import (
 	"context"
@@ -26,8 +27,9 @@ func (s *Server) HandOver(ctx context.Context) error {
 	return s.Stop(ctx)
 }
 
-// prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop. A second call waits for the
-// first and does nothing: it must neither stop the server before that has prepared, nor undo what it has prepared.
+// prepareHandOver leaves the listener with systemd. If that fails, Stop will be a mere stop. A
+// second call waits for the first and does nothing: it must neither stop the server before that has
+// prepared, nor undo what it has prepared.
 func (s *Server) prepareHandOver() error {
 	s.store.preparing.Lock()
 	defer s.store.preparing.Unlock()
@@ -106,7 +108,8 @@ func (c *stream) snapshotSession(inode uint64) *wire.SessionSnapshot {
 	limit, heartbeatTimeout, heartbeatInterval := c.acks.Negotiated()
 	handled := c.acks.Handled()
 	return &wire.SessionSnapshot{
-		Inode: inode, Writer: c.ownership.snapshot(handled, c.attempts.countFor(handled+1)), Limit: limit, HeartbeatTimeout: heartbeatTimeout, HeartbeatInterval: heartbeatInterval,
+		Inode: inode, Writer: c.ownership.snapshot(handled, c.attempts.countFor(handled+1)),
+		Limit: limit, HeartbeatTimeout: heartbeatTimeout, HeartbeatInterval: heartbeatInterval,
 	}
 }
 

@@ -29,7 +29,10 @@ type handOverStore struct {
 }
 
 func newHandOverStore(key string) handOverStore {
-	return handOverStore{share: systemd.NewStoreShare(key), pauseChanged: make(chan struct{}, 1), decided: make(chan struct{}), sessions: make(map[*stream]wire.SessionSnapshot)}
+	return handOverStore{
+		share: systemd.NewStoreShare(key), pauseChanged: make(chan struct{}, 1),
+		decided: make(chan struct{}), sessions: make(map[*stream]wire.SessionSnapshot),
+	}
 }
 
 // addState stores the states of the writers and of the paused connections. It has a reserved slot.

@@ -19,10 +19,11 @@ import (
 
 // An inheritedState is what an earlier process has stored.
 type inheritedState struct {
-	names          map[string]bool // Names to remove from the store after the Reader has started.
-	listener       *systemd.Stored
-	boundTo        systemd.ListenerIdentity // What the listener is bound to.
-	unusedListener net.Listener             // The same, opened, as long as it is of no use: its backlog is still to be served.
+	names    map[string]bool // Names to remove from the store after the Reader has started.
+	listener *systemd.Stored
+	boundTo  systemd.ListenerIdentity // What the listener is bound to.
+	// The same, opened, as long as it is of no use: its backlog is still to be served.
+	unusedListener net.Listener
 	conns          []inheritedConn
 	state          wire.HandOverState
 	errs           []error // Errors of loading it.
@@ -89,7 +90,8 @@ func (l *inheritedState) readState(left *systemd.Stored) (err error) {
 
 // takeListener returns the listener that an earlier process has stored, if the address of spec still leads to it.
 // Otherwise, or if it is not needed, it is kept in unusedListener. After an error it may be called again.
-func (l *inheritedState) takeListener(spec socket.Spec, needed bool) (listener net.Listener, file *socket.File, err error) {
+func (l *inheritedState) takeListener(spec socket.Spec,
+	needed bool) (listener net.Listener, file *socket.File, err error) {
 	if left := l.listener; left != nil {
 		l.listener = nil
 		l.boundTo = left.Identity
@@ -107,7 +109,8 @@ func (l *inheritedState) takeListener(spec socket.Spec, needed bool) (listener n
 		return nil, nil, nil
 	}
 	if spec.Address.IsFile() {
-		if file, err = (socket.Identity{Device: l.boundTo.Device, Inode: l.boundTo.Inode}).Find(spec); file == nil || err != nil {
+		bound := socket.Identity{Device: l.boundTo.Device, Inode: l.boundTo.Inode}
+		if file, err = bound.Find(spec); file == nil || err != nil {
 			return nil, nil, err
 		}
 	}
@@ -141,7 +144,8 @@ func (s *Server) adoptInherited(l *inheritedState) {
 	for i := range l.conns {
 		left := &l.conns[i]
 		if left.kind == systemd.StoreSession && left.session == nil {
-			s.Report(errdefs.OpHandOver, s.cfg.AddrText, fmt.Errorf("%w: no entry for a session; connection closed", wire.ErrHandOverState))
+			s.Report(errdefs.OpHandOver, s.cfg.AddrText,
+				fmt.Errorf("%w: no entry for a session; connection closed", wire.ErrHandOverState))
 			_ = left.conn.Close() // Its writer retransmits unacknowledged messages.
 			continue
 		}
@@ -149,7 +153,9 @@ func (s *Server) adoptInherited(l *inheritedState) {
 		s.admit(left.conn, left)
 	}
 	if l.unusedListener != nil {
-		s.Report(errdefs.OpHandOver, s.cfg.AddrText, fmt.Errorf("the listener at %v is not the one of %s any more, and is closed", l.unusedListener.Addr(), s.cfg.AddrText))
+		s.Report(errdefs.OpHandOver, s.cfg.AddrText, fmt.Errorf(
+			"the listener at %v is not the one of %s any more, and is closed",
+			l.unusedListener.Addr(), s.cfg.AddrText))
 		s.serveBacklog(l.unusedListener)
 	}
 }

@@ -24,7 +24,8 @@ func newAcceptQueue() *acceptQueue {
 	return &acceptQueue{offers: make(chan *Offer), closed: make(chan struct{}), finished: make(chan struct{})}
 }
 
-// Accept waits for a connection. It returns nil after the last one; Failure then returns the reason, or nil after Shutdown.
+// Accept waits for a connection. It returns nil after the last one; Failure then returns the
+// reason, or nil after Shutdown.
 func (s *Server) Accept() *Offer {
 	select {
 	case o := <-s.offers.offers:

@@ -108,7 +108,8 @@ func (c *stream) redeliverOnce(data []byte) (err error) {
 func (c *stream) toDeadLetter(data []byte, err error) {
 	c.acks.MarkHandled()
 	c.server.counts.deadLetters.Add(1)
-	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
+	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf(
+		"message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
 		c.seq, c.writer, c.server.cfg.MaxRedeliveries, errdefs.ErrHandlerFailed, err))
 	if c.sink.DeadLetter == nil {
 		return

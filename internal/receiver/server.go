@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package receiver is everything between a listener and a handler. A Server accepts connections, authenticates their peers,
-// and either hands their messages to a handler or offers the connections to the program. It keeps the state of each
-// writer, and hands its connections over to the next process.
+// Package receiver is everything between a listener and a handler. A Server accepts connections,
+// authenticates their peers, and either hands their messages to a handler or offers the connections
+// to the program. It keeps the state of each writer, and hands its connections over to the next
+// process.
 package receiver
 
-// This file is a server, from Start to its end. accept.go is where its connections come from, connection.go the beginning
-// and end of each. stream.go hands messages to a handler, offer.go offers the connection instead. stop.go is the stop.
+// This file is a server, from Start to its end. accept.go is where its connections come from,
+// connection.go the beginning and end of each. stream.go hands messages to a handler, offer.go
+// offers the connection instead. stop.go is the stop.
 
 import (
 	"context"

@@ -111,7 +111,8 @@ func (c *stream) discardUnhandled() {
 	c.in.SendReport()
 	if messages := c.in.WholeMessages(); messages > 0 {
 		c.server.counts.discarded.Add(messages)
-		c.server.Report(errdefs.OpStop, c.addrText(), fmt.Errorf("%w: %d messages were read and are not handled", errdefs.ErrStopped, messages))
+		c.server.Report(errdefs.OpStop, c.addrText(),
+			fmt.Errorf("%w: %d messages were read and are not handled", errdefs.ErrStopped, messages))
 	}
 }
 
@@ -190,7 +191,9 @@ func (c *stream) onReadError(err error) bool {
 	}
 	if n := c.in.PartialBytes(); n > 0 {
 		c.server.counts.truncated.Add(1)
-		c.server.Report(errdefs.OpRead, c.addrText(), fmt.Errorf("%w in the middle of a message, after %d bytes of it: %w", errdefs.ErrConnectionClosed, n, err))
+		c.server.Report(errdefs.OpRead, c.addrText(), fmt.Errorf(
+			"%w in the middle of a message, after %d bytes of it: %w", errdefs.ErrConnectionClosed,
+			n, err))
 	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrClosedPipe) {
 		c.server.Report(errdefs.OpRead, c.addrText(), err)
 	}

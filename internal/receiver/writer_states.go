@@ -99,7 +99,8 @@ func (m *writerStates) acquire(identity string, h wire.Hello, fence func()) (*ow
 // intervals. It returns the last handled message, the last one that an earlier reader may have
 // handled, and the failures of the handler for the next one. Then this connection owns the state,
 // unless it was fenced itself.
-func (c *ownership) waitForPrevious(ctx context.Context, interval time.Duration, alive func()) (handled, repeats uint64, failures int, err error) {
+func (c *ownership) waitForPrevious(ctx context.Context, interval time.Duration,
+	alive func()) (handled, repeats uint64, failures int, err error) {
 	if err := c.awaitRelease(ctx, interval, alive); err != nil {
 		return 0, 0, 0, err
 	}
@@ -143,9 +144,10 @@ func (c *ownership) awaitRelease(ctx context.Context, interval time.Duration, al
 	}
 }
 
-// acquireInherited is acquire and waitForPrevious for a connection of an earlier process, of which everything is known. The
-// writer must not have connected again since, and have the same identity.
-func (m *writerStates) acquireInherited(key wire.WriterKey, left wire.WriterSnapshot, fence func()) (*ownership, error) {
+// acquireInherited is acquire and waitForPrevious for a connection of an earlier process, of which
+// everything is known. The writer must not have connected again since, and have the same identity.
+func (m *writerStates) acquireInherited(key wire.WriterKey, left wire.WriterSnapshot,
+	fence func()) (*ownership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.states[key]
@@ -159,7 +161,8 @@ func (m *writerStates) acquireInherited(key wire.WriterKey, left wire.WriterSnap
 		m.idle.Remove(w.entry)
 		w.entry = nil
 	}
-	w.epoch, w.known, w.handled, w.maybeHandledThrough, w.failures = left.Epoch, true, left.Handled, left.MaybeHandledThrough, left.Failures
+	w.epoch, w.known, w.failures = left.Epoch, true, left.Failures
+	w.handled, w.maybeHandledThrough = left.Handled, left.MaybeHandledThrough
 	w.owner = &ownership{states: m, state: w, fence: fence, done: make(chan struct{}), active: true}
 	return w.owner, nil
 }
@@ -170,7 +173,11 @@ func (m *writerStates) export(now time.Time) (list []wire.WriterSnapshot) {
 	defer m.mu.Unlock()
 	for entry := m.idle.Front(); entry != nil; entry = entry.Next() {
 		if w := entry.Value.(*writerState); w.known {
-			list = append(list, wire.WriterSnapshot{Key: w.key, Epoch: w.epoch, Handled: w.handled, MaybeHandledThrough: w.maybeHandledThrough, Failures: w.failures, Idle: now.Sub(w.since)})
+			list = append(list, wire.WriterSnapshot{
+				Key: w.key, Epoch: w.epoch, Handled: w.handled,
+				MaybeHandledThrough: w.maybeHandledThrough, Failures: w.failures,
+				Idle: now.Sub(w.since),
+			})
 		}
 	}
 	return list
@@ -184,19 +191,26 @@ func (m *writerStates) restore(list []wire.WriterSnapshot, now time.Time) {
 		if m.states[known.Key] != nil {
 			continue
 		}
-		w := &writerState{key: known.Key, epoch: known.Epoch, known: true, handled: known.Handled, maybeHandledThrough: known.MaybeHandledThrough, failures: known.Failures, since: now.Add(-known.Idle)}
+		w := &writerState{
+			key: known.Key, epoch: known.Epoch, known: true, handled: known.Handled,
+			maybeHandledThrough: known.MaybeHandledThrough, failures: known.Failures,
+			since: now.Add(-known.Idle),
+		}
 		m.states[w.key] = w
 		w.entry = m.idle.PushBack(w)
 	}
 }
 
-// snapshot returns the state of the owned writer for another process, with the last message that is handled and how often
-// the handler has failed for the next one.
+// snapshot returns the state of the owned writer for another process, with the last message that is
+// handled and how often the handler has failed for the next one.
 func (c *ownership) snapshot(handled uint64, failures int) wire.WriterSnapshot {
 	c.states.mu.Lock()
 	defer c.states.mu.Unlock()
 	w := c.state
-	return wire.WriterSnapshot{Key: w.key, Epoch: w.epoch, Handled: handled, MaybeHandledThrough: w.maybeHandledThrough, Failures: failures}
+	return wire.WriterSnapshot{
+		Key: w.key, Epoch: w.epoch, Handled: handled, MaybeHandledThrough: w.maybeHandledThrough,
+		Failures: failures,
+	}
 }
 
 // release gives up the ownership, and stores the last message that its connection handled and how often the handler has

@@ -2,8 +2,8 @@
 
 package sender
 
-// This file is the end of a loop's connection: what became of its messages, whether one of them is given up, and when to
-// connect again.
+// This file is the end of a loop's connection: what became of its messages, whether one of them is
+// given up, and when to connect again.
 
 import (
 	"errors"
@@ -38,7 +38,8 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	l.counts.lostConnections.Add(1)
 	l.noteUnread(end)
 	l.reportEnd(o, end)
-	if !errors.Is(end.Cause, transport.ErrRestartSequence) && (o.WroteMessages() || !l.queue.Empty()) { // An idle one had no chance to prove anything.
+	// An idle one had no chance to prove anything.
+	if !errors.Is(end.Cause, transport.ErrRestartSequence) && (o.WroteMessages() || !l.queue.Empty()) {
 		l.life.failures = o.FailuresAfter(l.life.failures)
 	}
 	partial, size := l.queue.Rewind()
@@ -58,7 +59,8 @@ func (l *Loop) reportEnd(o *transport.Out, end transport.Outcome) {
 	} else if end.Reason.RejectsPeer() {
 		l.events.Report(errdefs.OpDial, end.Cause)
 	}
-	if o.IsSession() && (errors.Is(end.Cause, errdefs.ErrInvalidSession) || errors.Is(end.Cause, errdefs.ErrHeartbeatTimeout)) {
+	if o.IsSession() && (errors.Is(end.Cause, errdefs.ErrInvalidSession) ||
+		errors.Is(end.Cause, errdefs.ErrHeartbeatTimeout)) {
 		l.events.Report(errdefs.OpOpenSession, end.Cause)
 	}
 }
@@ -70,8 +72,9 @@ func (l *Loop) clearCurrent() {
 	l.mu.Unlock()
 }
 
-// giveUpHead gives up the first message, if verdict is not nil and the message still has this number: its reader rejects
-// it, and it must not delay those behind it for ever. It may have been dropped meanwhile.
+// giveUpHead gives up the first message, if verdict is not nil and the message still has this
+// number: its reader rejects it, and it must not delay those behind it for ever. It may have been
+// dropped meanwhile.
 func (l *Loop) giveUpHead(number uint64, verdict error) {
 	if verdict == nil {
 		return

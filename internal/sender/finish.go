@@ -45,7 +45,8 @@ func (s *Inline) finishQueue(ctx context.Context, discard func(scratch []byte)) 
 	if err == nil || ctx.Err() != nil {
 		err = errdefs.ErrBackpressure
 	}
-	return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w", counts.Undelivered, s.cfg.CloseTimeout, err)
+	return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w",
+		counts.Undelivered, s.cfg.CloseTimeout, err)
 }
 
 // finishConn tells the peer that nothing more comes and, over TCP, waits until its system has taken everything.
@@ -63,14 +64,16 @@ func (s *Inline) finishConn(ctx context.Context, discard func(scratch []byte)) e
 	case failed != nil:
 		return failed
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)", errdefs.ErrBackpressure, s.cfg.CloseTimeout)
+		return fmt.Errorf("%w: its system has not taken everything within %v (WithWriteTimeout)",
+			errdefs.ErrBackpressure, s.cfg.CloseTimeout)
 	}
 	return nil
 }
 
 // waitFor waits until condition returns true, and asks it whenever event receives; over TCP also now and then, after a
 // call of discard. It returns false if ctx ends first.
-func (s *Inline) waitFor(ctx context.Context, condition func() bool, event <-chan struct{}, discard func(scratch []byte)) bool {
+func (s *Inline) waitFor(ctx context.Context, condition func() bool, event <-chan struct{},
+	discard func(scratch []byte)) bool {
 	var tick <-chan time.Time
 	var scratch []byte
 	for tcp := transport.IsTCP(s.conn); !condition(); {

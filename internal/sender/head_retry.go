@@ -34,11 +34,14 @@ type retryCounter struct {
 
 // countHeadFailure decides whether this message, 0 for none, is to be set aside because of the end of a connection
 // in the middle of it. progress says that others were sent before it.
-func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, size uint64, progress bool) (verdict error) {
+func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, size uint64,
+	progress bool) (verdict error) {
 	switch {
 	case message > 0 && end.Reason == wire.CloseTooLarge && size > end.ReaderLimit:
 		*s = retryCounter{}
-		return fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)", errdefs.ErrMessageTooLarge, size, end.ReaderLimit)
+		return fmt.Errorf(
+			"%w for the reader: a message of %d bytes, its limit is %d (its WithMaxMessageSize)",
+			errdefs.ErrMessageTooLarge, size, end.ReaderLimit)
 	case message == 0 || progress:
 		*s = retryCounter{}
 		return nil
@@ -54,5 +57,6 @@ func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, s
 	}
 	count := s.failures
 	*s = retryCounter{}
-	return fmt.Errorf("%w for the reader: gave up a message of %d bytes: %d connections failed while it was sent; is it over the reader's limit?", errdefs.ErrMessageTooLarge, size, count)
+	return fmt.Errorf("%w for the reader: gave up a message of %d bytes: %d connections failed "+
+		"while it was sent; is it over the reader's limit?", errdefs.ErrMessageTooLarge, size, count)
 }

@@ -2,9 +2,9 @@
 
 package sender
 
-// This file sends without a goroutine that waits for messages. The goroutine that finds the queue idle writes, also what
-// others add meanwhile, as long as the kernel takes it at once. The rest is for a goroutine that lives until the queue is
-// empty.
+// This file sends without a goroutine that waits for messages. The goroutine that finds the queue
+// idle writes, also what others add meanwhile, as long as the kernel takes it at once. The rest is
+// for a goroutine that lives until the queue is empty.
 
 import (
 	"fmt"
@@ -30,14 +30,16 @@ const _ = uint64(transport.BatchSize - stallPiece) // No constant of type uint64
 type InlineConfig struct {
 	Conn         net.Conn
 	Queue        *queue.Queue
-	StallTimeout time.Duration   // How long the peer may take nothing; 0 for ever.
-	CloseTimeout time.Duration   // Of Finish, for its errors.
-	Closing      func() bool     // Reports whether this side ends the connection.
-	Failed       func(err error) // Called once nothing can be sent any more; err matches ErrConnectionClosed, and ErrBackpressure after StallTimeout.
+	StallTimeout time.Duration // How long the peer may take nothing; 0 for ever.
+	CloseTimeout time.Duration // Of Finish, for its errors.
+	Closing      func() bool   // Reports whether this side ends the connection.
+	// Called once nothing can be sent any more; err matches ErrConnectionClosed, and
+	// ErrBackpressure after StallTimeout.
+	Failed func(err error)
 }
 
-// An Inline sends the messages of a queue over one connection. The goroutine that found the queue idle owns it until the
-// queue is empty.
+// An Inline sends the messages of a queue over one connection. The goroutine that found the queue
+// idle owns it until the queue is empty.
 type Inline struct {
 	cfg   InlineConfig
 	queue *queue.Queue
@@ -49,7 +51,10 @@ type Inline struct {
 
 // NewInline returns an Inline for a queue that is idle or owned by the caller.
 func NewInline(cfg InlineConfig) *Inline {
-	return &Inline{cfg: cfg, queue: cfg.Queue, conn: cfg.Conn, try: transport.NewTryWriter(cfg.Conn), bufs: make([][]byte, 0, transport.MaxVector)}
+	return &Inline{
+		cfg: cfg, queue: cfg.Queue, conn: cfg.Conn, try: transport.NewTryWriter(cfg.Conn),
+		bufs: make([][]byte, 0, transport.MaxVector),
+	}
 }
 
 // Send writes what is queued, as long as that does not wait. A goroutine writes the rest.
@@ -112,7 +117,8 @@ func (s *Inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 		err = nil
 	case s.cfg.Closing(): // TLS writes nothing more behind its end.
 	default:
-		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)", errdefs.ErrBackpressure, s.cfg.StallTimeout)
+		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)",
+			errdefs.ErrBackpressure, s.cfg.StallTimeout)
 	}
 	return n, errdefs.First(err, s.conn.SetWriteDeadline(time.Time{})) // For a write that does not wait.
 }

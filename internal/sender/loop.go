@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sender empties a queue into connections. A Loop, for a Writer, is a goroutine that connects, sends, reconnects and
-// accounts for each connection that ends. An Inline, for a Conn, has no goroutine that waits: the goroutine that finds the
-// queue idle writes. Both know a queue and a connection, and nothing of options or callbacks of the program.
+// Package sender empties a queue into connections. A Loop, for a Writer, is a goroutine that
+// connects, sends, reconnects and accounts for each connection that ends. An Inline, for a Conn,
+// has no goroutine that waits: the goroutine that finds the queue idle writes. Both know a queue
+// and a connection, and nothing of options or callbacks of the program.
 package sender
 
-// This file is a send loop, its parts and its counters. connect.go makes its connections, send.go empties the queue into
-// them, session.go does so in a session, disconnect.go accounts for their ends, stop.go ends the loop.
+// This file is a send loop, its parts and its counters. connect.go makes its connections, send.go
+// empties the queue into them, session.go does so in a session, disconnect.go accounts for their
+// ends, stop.go ends the loop.
 
 import (
 	"context"
@@ -22,9 +24,10 @@ import (
 
 // A Config has the settings of a Loop.
 type Config struct {
-	Queue            *queue.Queue
-	Dial             func(ctx context.Context) (net.Conn, error) // Returns a connection that messages may be sent on: authorized, with TLS.
-	Writer           wire.WriterID                               // Of all sessions.
+	Queue *queue.Queue
+	// Returns a connection that messages may be sent on: authorized, with TLS.
+	Dial             func(ctx context.Context) (net.Conn, error)
+	Writer           wire.WriterID // Of all sessions.
 	Acks             bool
 	MessageLimit     uint64 // In bytes, for one message.
 	WriteTimeout     time.Duration

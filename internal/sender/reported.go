@@ -47,8 +47,10 @@ func (r *reported) lossesLocked(q *queue.Queue, possiblyLost *atomic.Uint64) (un
 	return undelivered, lost
 }
 
-// takeRemaining takes what is left out of the queue, and returns how many messages that are, and the losses without them.
-func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (left, undelivered, lost uint64, rest queue.Undelivered) {
+// takeRemaining takes what is left out of the queue, and returns how many messages that are, and
+// the losses without them.
+func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (
+	left, undelivered, lost uint64, rest queue.Undelivered) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	left, rest = q.TakeUndelivered()
@@ -71,9 +73,11 @@ func (l *Loop) reportDropped() {
 	}
 	dropped, expired := l.reported.drops(l.queue)
 	if dropped > 0 {
-		l.events.Report(errdefs.OpQueue, fmt.Errorf("%w: the oldest %d messages were dropped", errdefs.ErrBufferFull, dropped))
+		l.events.Report(errdefs.OpQueue,
+			fmt.Errorf("%w: the oldest %d messages were dropped", errdefs.ErrBufferFull, dropped))
 	}
 	if expired > 0 {
-		l.events.Report(errdefs.OpQueue, fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge))
+		l.events.Report(errdefs.OpQueue, fmt.Errorf(
+			"%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge))
 	}
 }

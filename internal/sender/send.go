@@ -101,7 +101,9 @@ func (l *Loop) send(o *transport.Out) error {
 			continue
 		}
 		l.counts.backpressure.Add(1)
-		l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: %d bytes were taken within %v, waiting with the rest", errdefs.ErrBackpressure, n, l.cfg.WriteTimeout))
+		l.events.Report(errdefs.OpWrite, fmt.Errorf(
+			"%w: %d bytes were taken within %v, waiting with the rest", errdefs.ErrBackpressure, n,
+			l.cfg.WriteTimeout))
 	}
 	if l.life.Forced() {
 		return errFinished
@@ -112,7 +114,8 @@ func (l *Loop) send(o *transport.Out) error {
 // reportSlowWrite reports a write of TLS that waits. It is called while the loop's goroutine is in that write.
 func (l *Loop) reportSlowWrite() {
 	l.counts.backpressure.Add(1)
-	l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on", errdefs.ErrBackpressure, l.cfg.WriteTimeout))
+	l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on",
+		errdefs.ErrBackpressure, l.cfg.WriteTimeout))
 }
 
 // waitForWork waits until there is something to write. It reports whether the connection ends, and what send returns

@@ -58,15 +58,17 @@ func (l *Loop) interruptHandshake() {
 	}
 }
 
-// reportSlowWelcome reports that the welcome takes long: the reader may be busy with the messages of an earlier connection.
+// reportSlowWelcome reports that the welcome takes long: the reader may be busy with the messages
+// of an earlier connection.
 func (l *Loop) reportSlowWelcome() {
 	l.counts.backpressure.Add(1)
 	l.reportDropped()
-	l.events.Report(errdefs.OpOpenSession, fmt.Errorf("%w: no welcome within %v, waiting", errdefs.ErrBackpressure, l.cfg.WriteTimeout))
+	l.events.Report(errdefs.OpOpenSession,
+		fmt.Errorf("%w: no welcome within %v, waiting", errdefs.ErrBackpressure, l.cfg.WriteTimeout))
 }
 
-// waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and it gives up a message
-// that the reader would reject.
+// waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and
+// it gives up a message that the reader would reject.
 func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	if data, burnt := l.queue.RemoveOversized(); data != nil {
 		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",

@@ -79,8 +79,8 @@ func (l *Loop) Stop(ctx context.Context) error {
 	return l.returnAllUndelivered(ctx)
 }
 
-// returnAllUndelivered returns what is left of the queue to the program. The error says how much that was, and what else was not
-// delivered and not reported.
+// returnAllUndelivered returns what is left of the queue to the program. The error says how much
+// that was, and what else was not delivered and not reported.
 func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	left, undelivered, lost, rest := l.reported.takeRemaining(l.queue, &l.counts.possiblyLost)
 	rest.Visit(l.events.Undelivered)

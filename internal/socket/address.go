@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package socket parses addresses, dials them, and makes and removes the sockets that listen at them. A socket is as safe
-// as the way to it: the package checks each directory on that way, and works by open descriptors after that.
+// Package socket parses addresses, dials them, and makes and removes the sockets that listen at
+// them. A socket is as safe as the way to it: the package checks each directory on that way, and
+// works by open descriptors after that.
 package socket
 
 // This file turns what a user writes for an address into a network and a name, and says at once what
@@ -49,7 +50,8 @@ func (a Address) IsFile() bool {
 	return a.network == networkUnix && !strings.HasPrefix(a.name, "@")
 }
 
-// KeptOnMachine is the address of a connection that may not leave the machine: localhost is checked once it is resolved.
+// KeptOnMachine is the address of a connection that may not leave the machine: localhost is checked
+// once it is resolved.
 func (a Address) KeptOnMachine() Address {
 	a.loopbackOnly = true
 	return a
@@ -98,7 +100,8 @@ func Parse(text string) (Address, error) {
 	case path == "":
 		return Address{}, invalidAddress(text, "it is empty; give a path, @name or tcp://HOST:PORT")
 	case found && !strings.Contains(scheme, "/"):
-		return Address{}, invalidAddress(text, "unknown scheme "+scheme+"; a path, unix:PATH, @name and tcp://HOST:PORT are known")
+		return Address{}, invalidAddress(text,
+			"unknown scheme "+scheme+"; a path, unix:PATH, @name and tcp://HOST:PORT are known")
 	case strings.ContainsRune(path, 0):
 		return Address{}, invalidAddress(text, "it has a NUL byte")
 	case path == "@":
@@ -106,10 +109,12 @@ func Parse(text string) (Address, error) {
 	case path[0] == '@' && runtime.GOOS != "linux" && runtime.GOOS != "android":
 		return Address{}, invalidAddress(text, "abstract names exist on Linux alone")
 	case path[0] == '@' && len(path)-1 > maxSocketPath():
-		return Address{}, invalidAddress(text, fmt.Sprintf("the name has %d bytes, the limit is %d", len(path)-1, maxSocketPath()))
+		return Address{}, invalidAddress(text,
+			fmt.Sprintf("the name has %d bytes, the limit is %d", len(path)-1, maxSocketPath()))
 	case path[0] == '@':
 	case len(path) > maxSocketPath():
-		return Address{}, invalidAddress(text, fmt.Sprintf("the path has %d bytes, the limit is %d", len(path), maxSocketPath()))
+		return Address{}, invalidAddress(text,
+			fmt.Sprintf("the path has %d bytes, the limit is %d", len(path), maxSocketPath()))
 	case strings.HasSuffix(path, "/"):
 		return Address{}, invalidAddress(text, "it names a directory; append the socket's name")
 	}
@@ -164,7 +169,9 @@ func (a Address) checkLocalhost(resolved string) error {
 	if to, err := netip.ParseAddrPort(resolved); err == nil && to.Addr().Unmap().IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext", errdefs.ErrPlaintext, a.Host(), resolved)
+	return fmt.Errorf(
+		"%w: %q resolves to %s, which is not a loopback address; use WithTLS, or WithPlaintext",
+		errdefs.ErrPlaintext, a.Host(), resolved)
 }
 
 func invalidAddress(text, reason string) error {
@@ -179,16 +186,18 @@ var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Inte
 
 // Dial connects. sendBuffer is the kernel's send buffer in bytes; 0 leaves it as it is.
 func (a Address) Dial(ctx context.Context, timeout time.Duration, sendBuffer int) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
-		return a.checkLocalhost(resolved)
-	}}
+	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: tcpKeepAlive,
+		Control: func(_, resolved string, _ syscall.RawConn) error {
+			return a.checkLocalhost(resolved)
+		}}
 	conn, err := dialer.DialContext(ctx, a.network, a.name)
 	if err != nil {
 		return nil, err
 	}
 	if sized, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok && sendBuffer > 0 {
 		if err := sized.SetWriteBuffer(sendBuffer); err != nil {
-			return nil, fmt.Errorf("setting the send buffer to %d bytes (WithWriteBufferSize): %w", sendBuffer, errdefs.First(err, conn.Close()))
+			return nil, fmt.Errorf("setting the send buffer to %d bytes (WithWriteBufferSize): %w",
+				sendBuffer, errdefs.First(err, conn.Close()))
 		}
 	}
 	return conn, nil

@@ -37,10 +37,10 @@ var firstPacketFilter = [...]syscall.SockFilter{
 	{Code: 0x06, K: math.MaxUint32}, // else all.
 }
 
-// FilterNewConnections keeps a TCP listener from answering new connections; those in its backlog, and those of which the
-// handshake has begun, can still be accepted. The peers of others try again after a second, and are refused once
-// the listener is closed. It is a socket filter (socket(7), SO_ATTACH_FILTER), which a multipath listener, as net.Listen
-// makes it, does not take.
+// FilterNewConnections keeps a TCP listener from answering new connections; those in its backlog,
+// and those of which the handshake has begun, can still be accepted. The peers of others try again
+// after a second, and are refused once the listener is closed. It is a socket filter (socket(7),
+// SO_ATTACH_FILTER), which a multipath listener, as net.Listen makes it, does not take.
 func FilterNewConnections(listener *net.TCPListener) bool {
 	raw, err := listener.SyscallConn()
 	if err != nil {

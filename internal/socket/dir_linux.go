@@ -97,7 +97,8 @@ func (f *directory) look(name string) (info fs.FileInfo, err error) {
 // create opens a regular file, or makes it for its owner alone. It does not wait: a stranger who has made the file may
 // have a lease on it (fcntl(2)).
 func (f *directory) create(name string) (*os.File, error) {
-	return openAt(f.handle, name, filepath.Join(f.path, name), syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	return openAt(f.handle, name, filepath.Join(f.path, name),
+		syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
 // remove takes a name away.

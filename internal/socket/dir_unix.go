@@ -53,7 +53,8 @@ func (t trustedUIDs) checkDirectory(path string, info fs.FileInfo) error {
 		return fmt.Errorf("%w: %s is %s: %w", errdefs.ErrInvalidSocketPath, path, describe(info), syscall.ENOTDIR)
 	case !slices.Contains(t, ownerOf(info)):
 		return fmt.Errorf("%w: the directory %s belongs to uid %d, who may replace what lies in it; "+
-			"give it to root or to uid %d (chown), or run as its owner", errdefs.ErrInvalidSocketPath, path, ownerOf(info), os.Geteuid())
+			"give it to root or to uid %d (chown), or run as its owner",
+			errdefs.ErrInvalidSocketPath, path, ownerOf(info), os.Geteuid())
 	case mode&fs.ModeSticky != 0 || mode.Perm()&others == 0:
 		return nil
 	case mode.Perm()&0o002 != 0:

@@ -112,14 +112,16 @@ func listenIn(dir *directory, name string, spec Spec) (net.Listener, *entry, err
 func finishNew(dir *directory, name string, spec Spec) (*entry, error) {
 	bound, err := dir.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w", errdefs.ErrSocketInUse, spec.Address.name, err)
+		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w",
+			errdefs.ErrSocketInUse, spec.Address.name, err)
 	}
 	if err != nil {
 		return nil, errdefs.First(err, dir.remove(name))
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()
-		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.ErrInvalidSocketPath, spec.Address.name)
+		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment",
+			errdefs.ErrInvalidSocketPath, spec.Address.name)
 	}
 	if err := setOwnerAndMode(bound, spec); err != nil {
 		bound.close()

@@ -29,7 +29,8 @@ func removeStale(dir *directory, name, path string) error {
 	}
 	defer found.close()
 	if found.info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path", errdefs.ErrInvalidSocketPath, path, describe(found.info))
+		return fmt.Errorf("%w %q: %s lies there; move it away or choose another path",
+			errdefs.ErrInvalidSocketPath, path, describe(found.info))
 	}
 	err = found.tryConnect(path)
 	if errors.Is(err, fs.ErrPermission) && ownerOf(found.info) == os.Geteuid() {

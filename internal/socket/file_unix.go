@@ -68,7 +68,8 @@ func (f *directory) lock(socket string) (unlock func(), err error) {
 			return nil, fmt.Errorf("locking the socket's directory: %w", err)
 		case time.Now().After(deadline):
 			_ = file.Close()
-			return nil, fmt.Errorf("%w: another process of this user has made %s in %s for %v", errdefs.ErrSocketInUse, socket, f.path, lockWait)
+			return nil, fmt.Errorf("%w: another process of this user has made %s in %s for %v",
+				errdefs.ErrSocketInUse, socket, f.path, lockWait)
 		}
 		_ = file.Close() // Another has it, or has removed it by now.
 	}

@@ -2,8 +2,9 @@
 
 package systemd
 
-// This file sends notifications to systemd, if the service asks for them: one goroutine for all servers of the process,
-// since they are one service. It sends readiness, stopping, status, keep-alive pings, and extensions of the stop timeout.
+// This file sends notifications to systemd, if the service asks for them: one goroutine for all
+// servers of the process, since they are one service. It sends readiness, stopping, status,
+// keep-alive pings, and extensions of the stop timeout.
 
 import (
 	"fmt"
@@ -105,7 +106,8 @@ func (s *notifier) send(state ...string) {
 // run does what is due, until there is no server left.
 func (s *notifier) run(changed <-chan struct{}, watchdog time.Duration) {
 	now := time.Now()
-	d := schedule{watchdog: watchdog, nextPing: now.Add(watchdog / 2), nextStatus: now.Add(MinStatusInterval), lastAt: now} // READY=1 comes first.
+	d := schedule{watchdog: watchdog, lastAt: now}
+	d.nextPing, d.nextStatus = now.Add(watchdog/2), now.Add(MinStatusInterval) // READY=1 comes first.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

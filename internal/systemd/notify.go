@@ -35,7 +35,8 @@ const (
 )
 
 // errNoNotifySocket is why nothing is said: NOTIFY_SOCKET is not set.
-var errNoNotifySocket = errors.New("systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
+var errNoNotifySocket = errors.New(
+	"systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
 
 // Notify tells systemd how the service is: each state is an assignment. It does nothing if systemd does not listen.
 func Notify(state ...string) error {

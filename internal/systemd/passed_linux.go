@@ -31,7 +31,8 @@ func passedListener(passed *Passed) (net.Listener, error) {
 		return duplicateListener(passed.fd)
 	}
 	if _, err := syscall.Getpeername(passed.fd); err != nil && passed.name != acceptedName { // That one may have ended.
-		return nil, fmt.Errorf("is a stream socket that neither listens nor is connected; use ListenStream=, and leave listening to systemd")
+		return nil, fmt.Errorf("is a stream socket that neither listens nor is connected; use " +
+			"ListenStream=, and leave listening to systemd")
 	}
 	conn, err := takeConn(passed)
 	if err != nil {
@@ -87,7 +88,8 @@ func checkStream(fd int) error {
 	case syscall.AF_UNIX, syscall.AF_INET, syscall.AF_INET6:
 		return nil
 	}
-	return fmt.Errorf("is %s; want one of AF_UNIX, AF_INET or AF_INET6", nameOf(nil, family, "stream socket of the address family"))
+	return fmt.Errorf("is %s; want one of AF_UNIX, AF_INET or AF_INET6",
+		nameOf(nil, family, "stream socket of the address family"))
 }
 
 // fileTypes are what a descriptor may be instead of a socket (inode(7)).

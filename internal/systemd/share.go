@@ -23,7 +23,8 @@ const (
 )
 
 // errStoreFull is why a descriptor cannot be left with systemd.
-var errStoreFull = errors.New("the descriptor store is full, or there is none; raise FileDescriptorStoreMax= (systemd.service(5))")
+var errStoreFull = errors.New(
+	"the descriptor store is full, or there is none; raise FileDescriptorStoreMax= (systemd.service(5))")
 
 // reservedStored are for the state and for the probe.
 const reservedStored = 2
@@ -131,16 +132,21 @@ func reserveStored(n int64) error {
 // releaseStored gives back room that reserveStored has set aside.
 func releaseStored(n int64) { storedCount.Add(-n) }
 
-// storeDescriptor leaves a descriptor with systemd, which passes it to the next process of the service. Room for it has been set
-// aside. FDPOLL=0: systemd is not to drop one whose peer has ended, because what lies in it is still to be read.
+// storeDescriptor leaves a descriptor with systemd, which passes it to the next process of the
+// service. Room for it has been set aside. FDPOLL=0: systemd is not to drop one whose peer has
+// ended, because what lies in it is still to be read.
 func storeDescriptor(name string, what syscall.Conn) error {
 	if len(name) > maxStoreName {
-		return fmt.Errorf("the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)", name, maxStoreName)
+		return fmt.Errorf(
+			"the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)",
+			name, maxStoreName)
 	}
 	size := int64(len(name) + 1)
 	if storedNameBytes.Add(size) > maxStoreNames {
 		storedNameBytes.Add(-size)
-		return fmt.Errorf("the names of all descriptors together are longer than %d bytes; set a short one (WithSystemdName)", maxStoreNames)
+		return fmt.Errorf(
+			"the names of all descriptors together are longer than %d bytes; set a short one (WithSystemdName)",
+			maxStoreNames)
 	}
 	err := sendState(what, notifyStore, "FDNAME="+name, "FDPOLL=0")
 	if err != nil {
@@ -149,8 +155,9 @@ func storeDescriptor(name string, what syscall.Conn) error {
 	return err
 }
 
-// confirmStored says whether systemd has kept everything that was stored before. It leaves one thing more, the writing end of a
-// pipe: if there was room for that, there was for all. One that systemd does not keep it closes.
+// confirmStored says whether systemd has kept everything that was stored before. It leaves one
+// thing more, the writing end of a pipe: if there was room for that, there was for all. One that
+// systemd does not keep it closes.
 func confirmStored(name string) error {
 	reading, writing, err := os.Pipe()
 	if err != nil {

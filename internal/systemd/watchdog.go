@@ -2,8 +2,8 @@
 
 package systemd
 
-// This file sends the keep-alive pings of systemd's watchdog: as long as each accept loop responds and no handler hangs.
-// Nothing is measured per message: connections are checked from time to time.
+// This file sends the keep-alive pings of systemd's watchdog: as long as each accept loop responds
+// and no handler hangs. Nothing is measured per message: connections are checked from time to time.
 
 import (
 	"fmt"
@@ -36,7 +36,9 @@ func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
 		var found []string
 		found, r.hungCount = r.server.HungConns(now, limit)
 		for _, where := range found {
-			r.server.Report(errdefs.OpWatchdog, where, fmt.Errorf("%w: a handler has not returned for more than %v (WithHungTimeout)", errdefs.ErrHung, limit))
+			r.server.Report(errdefs.OpWatchdog, where, fmt.Errorf(
+				"%w: a handler has not returned for more than %v (WithHungTimeout)",
+				errdefs.ErrHung, limit))
 		}
 	}
 }
@@ -49,7 +51,8 @@ func (s *notifier) ping(d *schedule, servers []*Registration) {
 	d.nextPing = time.Now().Add(d.watchdog / 2)
 	for _, r := range servers {
 		if !r.server.IsAlive(min(healthCheckTimeout, d.watchdog/4)) {
-			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText, fmt.Errorf("%w: the accept loop does not respond", errdefs.ErrHung))
+			r.server.Report(errdefs.OpWatchdog, r.cfg.AddrText,
+				fmt.Errorf("%w: the accept loop does not respond", errdefs.ErrHung))
 			return
 		}
 		if r.hungCount > 0 {

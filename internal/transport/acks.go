@@ -48,7 +48,10 @@ type AckSender struct {
 
 // newAckSender starts a session after the message handled. The caller sends the welcome.
 func newAckSender(in *In, handled, repeat uint64, heartbeatInterval time.Duration) *AckSender {
-	s := &AckSender{in: in, handledBefore: handled, acked: handled, maybeHandledThrough: repeat, heartbeatInterval: heartbeatInterval}
+	s := &AckSender{
+		in: in, handledBefore: handled, acked: handled, maybeHandledThrough: repeat,
+		heartbeatInterval: heartbeatInterval,
+	}
 	s.mu.Lock() // The timers use the fields.
 	defer s.mu.Unlock()
 	s.ackTimer = time.AfterFunc(time.Hour, s.ackOnTimer)
@@ -66,7 +69,9 @@ func (s *AckSender) Handled() uint64 {
 
 // SendWelcome sends the welcome. If that fails, the next read returns the error.
 func (s *AckSender) SendWelcome() {
-	_ = s.send(wire.Welcome{Handled: s.handledBefore, Limit: s.in.limit, HeartbeatTimeout: s.in.wait.heartbeatTimeout}.Append(nil))
+	_ = s.send(wire.Welcome{
+		Handled: s.handledBefore, Limit: s.in.limit, HeartbeatTimeout: s.in.wait.heartbeatTimeout,
+	}.Append(nil))
 }
 
 // Negotiated returns the values of the session handshake.

@@ -69,7 +69,8 @@ func CloseWriteWithin(conn net.Conn, timeout time.Duration) error {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)", errdefs.ErrBackpressure, timeout)
+		return fmt.Errorf("%w: it has not taken the end of TLS within %v (WithWriteTimeout)",
+			errdefs.ErrBackpressure, timeout)
 	}
 }
 

@@ -64,8 +64,8 @@ func NewIn(conn net.Conn, limits Limits, memory Memory) *In {
 	in.end.cancelled = make(chan struct{})
 	in.input = readBuffer{memory: memory, readSize: 1 << buffers.Class(limits.ReadSize)}
 	in.wait = waits{
-		idleTimeout: limits.IdleTimeout, firstMessageTimeout: limits.FirstMessageTimeout, messageTimeout: limits.MessageTimeout,
-		startedAt: time.Now(), recheck: make(chan struct{}, 1),
+		idleTimeout: limits.IdleTimeout, firstMessageTimeout: limits.FirstMessageTimeout,
+		messageTimeout: limits.MessageTimeout, startedAt: time.Now(), recheck: make(chan struct{}, 1),
 	}
 	in.attempt.tryFunc = in.tryRead
 	return in

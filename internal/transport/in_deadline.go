@@ -33,7 +33,8 @@ func (in *In) setWaitDeadline() error {
 		now := time.Now()
 		in.wait.lastWaitDeadline = in.wait.waitDeadline(now, in.state())
 		deadline = in.wait.lastWaitDeadline
-		if soonest := now.Add(minAttemptTime); in.attempt.attemptMissed && !in.attempt.attempted && !deadline.IsZero() && deadline.Before(soonest) {
+		if soonest := now.Add(minAttemptTime); in.attempt.attemptMissed && !in.attempt.attempted &&
+			!deadline.IsZero() && deadline.Before(soonest) {
 			deadline = soonest
 		}
 		deadline = earliest(deadline, in.wait.userDeadline)
@@ -45,7 +46,8 @@ func (in *In) setWaitDeadline() error {
 func (in *In) state() readState {
 	holding := in.input.reserved.Bytes > 0
 	return readState{
-		received: in.counts.received.Load(), skippedFrames: in.oversize.skippedFrames, skipBytes: in.oversize.skipBytes, partial: in.PartialBytes(),
+		received: in.counts.received.Load(), skippedFrames: in.oversize.skippedFrames,
+		skipBytes: in.oversize.skipBytes, partial: in.PartialBytes(),
 		isNewPlain: in.session == nil && !in.inherited, holding: holding, contested: holding && in.input.memory.Contested(),
 	}
 }
@@ -59,7 +61,8 @@ func (in *In) SetUserDeadline(deadline time.Time) error {
 	if in.end.closing.Load() || in.end.halted.Load() {
 		return nil
 	}
-	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline)) // The deadline of a past wait does no harm: the next wait sets its own.
+	// The deadline of a past wait does no harm: the next wait sets its own.
+	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline))
 }
 
 // inUse reports whether an expired wait may continue: this side is busy for the peer, or no

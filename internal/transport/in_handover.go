@@ -58,7 +58,8 @@ func (in *In) expireHandOver() {
 	if in.handOver.deadline.IsZero() || time.Now().Before(in.handOver.deadline) {
 		return
 	}
-	cause := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.ErrTooSlow, CloseGrace, in.PartialBytes())
+	cause := fmt.Errorf("%w: message incomplete after %v: %d bytes received", errdefs.ErrTooSlow,
+		CloseGrace, in.PartialBytes())
 	in.handOver.handOverErr.Store(&cause)
 	in.RequestClose(wire.CloseOrderly)
 }

@@ -73,7 +73,9 @@ const maxMemoryHold = 2 * time.Second
 const maxHold = 30 * time.Second
 
 // errHoldsMemory marks a deadline that applies only while others wait for memory.
-var errHoldsMemory = fmt.Errorf("%w: nothing of a message came for %v while others waited for the memory that it holds (WithMaxReadMemory)", errdefs.ErrTooSlow, maxMemoryHold)
+var errHoldsMemory = fmt.Errorf(
+	"%w: nothing of a message came for %v while others waited for the memory that it holds (WithMaxReadMemory)",
+	errdefs.ErrTooSlow, maxMemoryHold)
 
 // yieldMemory releases, while others wait for memory, what the connection has beyond its present
 // message. A message that has waited for its turn keeps its memory to its end.

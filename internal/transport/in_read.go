@@ -134,7 +134,8 @@ func (in *In) readAny() error {
 		}
 	}
 	in.attempt.attempted = true
-	if (in.attempt.bufferFilled || in.input.w == len(in.input.buf.B)) && !in.input.ensureBuffer(in.counts.received.Load()+1) {
+	if (in.attempt.bufferFilled || in.input.w == len(in.input.buf.B)) &&
+		!in.input.ensureBuffer(in.counts.received.Load()+1) {
 		return errNoMemory
 	}
 	in.input.justGranted = false

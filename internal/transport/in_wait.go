@@ -119,14 +119,17 @@ func (w *waits) firstMessageTimeoutErr(at readState) error {
 	if at.partial == 0 && at.skipBytes == 0 {
 		return nil // Nothing has arrived at all: that is inactivity.
 	}
-	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)", errdefs.ErrTooSlow, w.firstMessageTimeout)
+	return fmt.Errorf("%w: first message incomplete after %v (WithFirstMessageTimeout)",
+		errdefs.ErrTooSlow, w.firstMessageTimeout)
 }
 
 func (w *waits) messageTimeoutErr(at readState) error {
 	if at.skipBytes > 0 {
-		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its first byte, %d bytes are missing (WithMessageTimeout)", errdefs.ErrTooSlow, w.messageTimeout, at.skipBytes)
+		return fmt.Errorf("%w: a message over the limit has not come to its end %v after its "+
+			"first byte, %d bytes are missing (WithMessageTimeout)", errdefs.ErrTooSlow, w.messageTimeout, at.skipBytes)
 	}
-	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)", errdefs.ErrTooSlow, w.messageTimeout, at.partial)
+	return fmt.Errorf("%w: message incomplete after %v: %d bytes received (WithMessageTimeout)",
+		errdefs.ErrTooSlow, w.messageTimeout, at.partial)
 }
 
 // restart restarts the waits after a wait for anything but the peer.

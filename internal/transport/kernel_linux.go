@@ -55,7 +55,8 @@ func hungUp(raw syscall.RawConn) bool {
 	var errno syscall.Errno
 	err := raw.Control(func(fd uintptr) {
 		poll.fd = int32(fd)
-		_, _, errno = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+		_, _, errno = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1,
+			uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	})
 	return err != nil || errno != 0 || poll.revents&(pollErr|pollHup|pollRdHup) != 0
 }

@@ -40,7 +40,8 @@ func (o *Out) Completed(messages int) {
 
 // probe asks the kernel, at most once in probeInterval, whether the peer has read everything.
 func (o *Out) probe(now time.Time) {
-	if o.kind != unixSocket || o.back != nil || o.read.confirmed == o.messages || now.Sub(o.read.lastProbe) < probeInterval {
+	if o.kind != unixSocket || o.back != nil || o.read.confirmed == o.messages ||
+		now.Sub(o.read.lastProbe) < probeInterval {
 		return
 	}
 	o.read.lastProbe = now

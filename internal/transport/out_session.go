@@ -165,7 +165,9 @@ func (b *backChannel) noWelcomeErr(err error) error {
 	case bytes.HasPrefix(b.buf[b.r:b.w], wire.Goodbye):
 		return fmt.Errorf("before the welcome: %w", endError(wire.CloseOrderly))
 	case isConnectionEnd(err):
-		return fmt.Errorf("%w: no welcome: the reader does not support acknowledgements, or was killed: %w", errdefs.ErrAcksUnsupported, err)
+		return fmt.Errorf(
+			"%w: no welcome: the reader does not support acknowledgements, or was killed: %w",
+			errdefs.ErrAcksUnsupported, err)
 	}
 	return err
 }
@@ -181,7 +183,8 @@ func isConnectionEnd(err error) bool {
 }
 
 func (o *Out) heartbeatTimeoutErr() error {
-	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.ErrHeartbeatTimeout, o.back.heartbeatTimeout)
+	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.ErrHeartbeatTimeout,
+		o.back.heartbeatTimeout)
 }
 
 // readAcks is ReadLoop in a session: it passes acknowledgements to the queue. It returns why it ended.

@@ -97,7 +97,8 @@ func (o *Out) CloseAndAccount(writeErr error, abort <-chan struct{}) Outcome {
 		return o.unconfirmed(o.allArrived())
 	}
 	cause := o.end.cause
-	if writeErr != nil && !IsTimeout(writeErr) && !errors.Is(writeErr, ErrGracefulEnd) && !errors.Is(writeErr, syscall.EPIPE) {
+	if writeErr != nil && !IsTimeout(writeErr) && !errors.Is(writeErr, ErrGracefulEnd) &&
+		!errors.Is(writeErr, syscall.EPIPE) {
 		cause = writeErr
 	}
 	end := o.outcomeOf(cause)
@@ -173,7 +174,8 @@ func (o *Out) outcomeOf(cause error) Outcome {
 		end.Lost = report.Lost(o.messages)
 	case o.end.goodbye.notProtocol:
 		end.Lost = o.messages
-		end.Cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x", errdefs.ErrConnectionClosed, o.end.goodbye.buf[:1])
+		end.Cause = fmt.Errorf("%w by a peer that does not speak this protocol: it sent % x",
+			errdefs.ErrConnectionClosed, o.end.goodbye.buf[:1])
 	case !o.endedCleanly(cause):
 		end.Lost = o.messages - o.read.confirmed + min(report.Skipped, o.read.confirmed)
 	default:
@@ -215,7 +217,9 @@ func (o *Out) waitTCPAcked() bool {
 func endError(reason wire.CloseReason) error {
 	switch reason {
 	case wire.CloseFull:
-		return fmt.Errorf("%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)", errdefs.ErrTooManyConnections)
+		return fmt.Errorf(
+			"%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)",
+			errdefs.ErrTooManyConnections)
 	case wire.CloseUnauthorized:
 		return fmt.Errorf("%w: the reader's authorizer rejects this process", errdefs.ErrUnauthorized)
 	case wire.CloseTooLarge:

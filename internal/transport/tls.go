@@ -46,7 +46,9 @@ type underTLS struct {
 	pendingEOF bool // The end came with the last bytes. The reading goroutine's.
 	rawEOF     atomic.Bool
 	wrote      atomic.Bool // TLS has written something.
-	keepOpen   atomic.Bool // Close only interrupts: a handshake that takes too long would close it (crypto/tls, Conn.HandshakeContext).
+	// Close only interrupts: a handshake that takes too long would close it (crypto/tls,
+	// Conn.HandshakeContext).
+	keepOpen atomic.Bool
 }
 
 func (b *underTLS) Close() error {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wire forms and parses every byte that leaves the process: frames, the session handshake, acknowledgements, the
-// goodbye with its report, and the hand-over state. It does no I/O and keeps no state.
+// Package wire forms and parses every byte that leaves the process: frames, the session handshake,
+// acknowledgements, the goodbye with its report, and the hand-over state. It does no I/O and keeps
+// no state.
 package wire
 
 // This file is the frame: how one is formed, and how frames are found in bytes. It knows no sockets, no goroutines and

@@ -38,8 +38,10 @@ func (r CloseReason) RejectsPeer() bool {
 type CloseReport struct {
 	Reason      CloseReason
 	FirstUnread uint64 // The first message that was not read, counted from 1 on this connection; 0 if not known.
-	Skipped     uint64 // How many of those before it, or of all if FirstUnread is 0, were not handled: mostly because they were over the limit.
-	Limit       uint64 // The largest message that the Reader accepts, in bytes.
+	// How many of those before it, or of all if FirstUnread is 0, were not handled: mostly because
+	// they were over the limit.
+	Skipped uint64
+	Limit   uint64 // The largest message that the Reader accepts, in bytes.
 }
 
 // Append appends the report to dst, as a frame.

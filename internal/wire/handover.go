@@ -67,7 +67,10 @@ func (s *HandOverState) Encode() []byte {
 		session := &s.Sessions[i]
 		b = binary.BigEndian.AppendUint64(b, session.Inode)
 		b = session.Writer.append(b)
-		for _, n := range []uint64{session.Limit, uint64(session.HeartbeatTimeout.Milliseconds()), uint64(session.HeartbeatInterval.Milliseconds())} {
+		for _, n := range []uint64{
+			session.Limit, uint64(session.HeartbeatTimeout.Milliseconds()),
+			uint64(session.HeartbeatInterval.Milliseconds()),
+		} {
 			b = binary.AppendUvarint(b, n)
 		}
 	}
@@ -77,7 +80,9 @@ func (s *HandOverState) Encode() []byte {
 func (w *WriterSnapshot) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(w.Key.Identity)))
 	b = append(append(b, w.Key.Identity...), w.Key.Writer[:]...)
-	for _, n := range []uint64{w.Epoch, w.Handled, w.MaybeHandledThrough, uint64(w.Failures), uint64(w.Idle.Milliseconds())} {
+	for _, n := range []uint64{
+		w.Epoch, w.Handled, w.MaybeHandledThrough, uint64(w.Failures), uint64(w.Idle.Milliseconds()),
+	} {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b

@@ -112,7 +112,10 @@ func (h Hello) Append(dst []byte) []byte {
 // Append appends the welcome to dst.
 func (w Welcome) Append(dst []byte) []byte {
 	body := make([]byte, 0, MaxHandshakeBody)
-	for _, n := range []uint64{sessionVersion, uint64(w.Status), w.Handled, w.Limit, uint64(w.HeartbeatTimeout.Milliseconds())} {
+	for _, n := range []uint64{
+		sessionVersion, uint64(w.Status), w.Handled, w.Limit,
+		uint64(w.HeartbeatTimeout.Milliseconds()),
+	} {
 		body = binary.AppendUvarint(body, n)
 	}
 	return AppendFrame(dst, body)

@@ -32,9 +32,10 @@ func main() {
 
 // run sends until ctx ends.
 func run(ctx context.Context, address string, interval time.Duration) error {
-	w, err := udsipc.NewWriter(address, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(func(err error, op string) {
-		log.Printf("%s: %v", op, err)
-	}))
+	w, err := udsipc.NewWriter(address, udsipc.WithAcknowledgements(),
+		udsipc.WithWriterErrorCallback(func(err error, op string) {
+			log.Printf("%s: %v", op, err)
+		}))
 	if err != nil {
 		return err
 	}
