@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"runtime"
 	"slices"
@@ -329,8 +328,6 @@ func BenchmarkReturn(b *testing.B) {
 	}
 	b.ReportMetric(float64(total.Microseconds())/1000/float64(b.N), "ms/return")
 }
-
-func init() { ipctest.NextPort.Store(rand.Uint32N(20000)) }
 
 // BenchmarkFairness is the time from a write to the handler for messages of 100 quiet connections, each
 // with ten of them a second, alone and beside one that sends as fast as it can.

@@ -111,7 +111,7 @@ func ExampleReader_Done() {
 	reader, err := udsipc.NewDeliveryReader(func(ctx context.Context, d *udsipc.Delivery) error {
 		log.Printf("message %d of %v: %s", d.Seq, d.Peer, d.Data)
 		return nil
-	}, "@udsipc-example-done", udsipc.WithReaderErrorCallback(func(err error, op string) {
+	}, fmt.Sprint("@collector-", os.Getpid()), udsipc.WithReaderErrorCallback(func(err error, op string) {
 		log.Printf("%s: %v", op, err)
 	}))
 	if err != nil {

@@ -69,16 +69,13 @@ func receive(tb testing.TB, c *duplex.Client) duplex.Message {
 
 func TestServer_Echo_RoundTrips(t *testing.T) {
 	t.Parallel()
-	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"}
+	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": ipctest.TcpAddress(t)}
 	if runtime.GOOS == "linux" {
-		addresses["abstract"] = fmt.Sprintf("@udsipc-duplex-test-%d", time.Now().UnixNano())
+		addresses["abstract"] = ipctest.AbstractName(t)
 	}
 	for name, address := range addresses {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, address, echo)
-			if name == "tcp" {
-				address = "tcp://" + s.Addr().String()
-			}
+			serve(t, address, echo)
 			c := dial(t, address)
 			for i, kind := range []uint32{0, 1, 127, 128, math.MaxUint32} {
 				want := duplex.Message{Type: kind, Data: bytes.Repeat([]byte{byte(i)}, i*30_000)}

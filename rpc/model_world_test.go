@@ -69,7 +69,7 @@ func newStreamWorld(t *testing.T, random *rand.Rand) *streamWorld {
 		return w
 	}
 	if random.IntN(2) == 0 {
-		w.address = "tcp://127.0.0.1:0"
+		w.address = ipctest.TcpAddress(t)
 	}
 	if random.IntN(3) == 0 {
 		w.server, w.client = ipctest.NewAuthority(t).Configs(t)
@@ -170,9 +170,6 @@ func (w *streamWorld) start(t *testing.T) *ours.Server {
 			}
 		})
 	}, opts...)
-	if w.address == "tcp://127.0.0.1:0" {
-		w.address = "tcp://" + s.Addr().String()
-	}
 	return s
 }
 

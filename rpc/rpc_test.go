@@ -58,16 +58,13 @@ func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *ours.Clie
 
 func TestCall_ReturnsResponse(t *testing.T) {
 	t.Parallel()
-	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"}
+	addresses := map[string]string{"unix": ipctest.SocketPath(t), "tcp": ipctest.TcpAddress(t)}
 	if runtime.GOOS == "linux" {
-		addresses["abstract"] = fmt.Sprintf("@udsipc-rpc-test-%d", time.Now().UnixNano())
+		addresses["abstract"] = ipctest.AbstractName(t)
 	}
 	for name, address := range addresses {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, address, nil)
-			if name == "tcp" {
-				address = "tcp://" + s.Addr().String()
-			}
+			serve(t, address, nil)
 			c := dial(t, address)
 			for _, size := range []int{0, 1, 100, 70_000, 5 << 20} {
 				request := bytes.Repeat([]byte{7}, size)

@@ -21,9 +21,9 @@ type place struct {
 func overTransports(t *testing.T, test func(t *testing.T, p *place)) {
 	for name, p := range map[string]*place{
 		"unix":          {address: ipctest.SocketPath(t)},
-		"tcp":           {address: "tcp://127.0.0.1:0"},
+		"tcp":           {address: ipctest.TcpAddress(t)},
 		"tls over unix": {address: ipctest.SocketPath(t)},
-		"tls over tcp":  {address: "tcp://127.0.0.1:0"},
+		"tls over tcp":  {address: ipctest.TcpAddress(t)},
 	} {
 		if name[:3] == "tls" {
 			p.server, p.client = ipctest.NewAuthority(t).Configs(t)
@@ -38,11 +38,7 @@ func (p *place) serve(tb testing.TB, prepare func(s *ours.Server), opts ...udsip
 	if p.server != nil {
 		opts = append(opts, udsipc.WithTLS(p.server))
 	}
-	s := serve(tb, p.address, prepare, opts...)
-	if p.address == "tcp://127.0.0.1:0" {
-		p.address = "tcp://" + s.Addr().String()
-	}
-	return s
+	return serve(tb, p.address, prepare, opts...)
 }
 
 // dial is the function dial.

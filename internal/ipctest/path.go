@@ -3,14 +3,13 @@
 package ipctest
 
 import (
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,24 +22,6 @@ func SocketPath(tb testing.TB) string {
 	tb.Helper()
 	return filepath.Join(tb.TempDir(), "s")
 }
-
-// TcpAddress returns an address on which nobody listens.
-func TcpAddress(tb testing.TB) string {
-	tb.Helper()
-	for range 1000 {
-		// Below the ports that the system gives to clients (ip_local_port_range), so that nobody takes it meanwhile.
-		address := fmt.Sprintf("127.0.0.1:%d", 10000+NextPort.Add(1)%20000)
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return "tcp://" + address
-		}
-	}
-	tb.Fatal("no port is free")
-	return ""
-}
-
-// NextPort begins somewhere else in each process.
-var NextPort atomic.Uint32
 
 // whileInUse calls listen until the address is free. A listener that was closed lives on for a moment in a process that
 // another test is about to start: from fork to exec it has all descriptors.
@@ -62,7 +43,7 @@ func AbstractName(tb testing.TB) string {
 	if runtime.GOOS != "linux" {
 		tb.Skip("abstract names exist on Linux alone")
 	}
-	return fmt.Sprintf("@udsipc-test-%d-%d", os.Getpid(), abstractCount.Add(1))
+	return "@udsipc-test-" + rand.Text()
 }
 
 // SocketPair returns both ends of a connection over a socket file.

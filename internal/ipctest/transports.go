@@ -12,7 +12,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -54,8 +53,6 @@ func (tr Transport) FlushMeansRead() bool {
 // TakesWhole says whether a message of some MiB leaves the Writer whole although the Reader refuses it: the
 // kernels of TCP hold that much, and a record of TLS cannot be left in the middle.
 func (tr Transport) TakesWhole() bool { return tr.Tcp() || tr.Secure }
-
-var abstractCount atomic.Int64
 
 // OverAddresses runs a test over each transport for which an address says everything. It is for tests of
 // addresses, and for those that set TLS or a dialer themselves.

@@ -24,9 +24,15 @@ func newAcceptQueue() *acceptQueue {
 	return &acceptQueue{offers: make(chan *Offer), closed: make(chan struct{}), finished: make(chan struct{})}
 }
 
-// Accept waits for a connection. It returns nil after the last one; Failure then returns the
+// Accept waits for a connection. It returns nil after Abandon, and after the last connection; Failure then returns the
 // reason, or nil after Shutdown.
 func (s *Server) Accept() *Offer {
+	select {
+	case <-s.offers.closed: // The connections that still offer themselves see that too.
+		<-s.offers.finished
+		return nil
+	default:
+	}
 	select {
 	case o := <-s.offers.offers:
 		return o

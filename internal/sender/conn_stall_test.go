@@ -303,12 +303,9 @@ func TestLink_StallTimeout_IsReported(t *testing.T) {
 			t.Parallel()
 			address := ipctest.SocketPath(t)
 			if on == "tcp" {
-				address = "tcp://127.0.0.1:0"
+				address = ipctest.TcpAddress(t)
 			}
 			l := ipctest.Listen(t, address)
-			if on == "tcp" {
-				address = "tcp://" + l.Addr().String()
-			}
 			errs, causes := ipctest.Collect(), make(chan error, 10)
 			link := ipctest.StartLink(t, address, func([]byte) {}, udsipc.WithStallTimeout(50*time.Millisecond),
 				udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithStateCallback(func(state udsipc.State, cause error) {
