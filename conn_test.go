@@ -28,7 +28,8 @@ func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *
 	t.Run("tls", func(t *testing.T) {
 		server, client := ipctest.NewAuthority(t).Configs(t)
 		path := ipctest.SocketPath(t)
-		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithTLS(server)), path, udsipc.WithTLS(client))
+		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithTLS(server)),
+			path, udsipc.WithTLS(client))
 		test(t, dialled, accepted)
 	})
 }
@@ -69,7 +70,8 @@ func TestConn_ExchangesMessages(t *testing.T) {
 	})
 }
 
-// TestConn_ConcurrentWriters_KeepMessagesWhole: every message whole, those of one goroutine in order, both ways at once.
+// TestConn_ConcurrentWriters_KeepMessagesWhole: every message whole, those of one goroutine in
+// order, both ways at once.
 func TestConn_ConcurrentWriters_KeepMessagesWhole(t *testing.T) {
 	t.Parallel()
 	const goroutines, messages = 16, 500
@@ -96,7 +98,8 @@ func TestConn_ConcurrentWriters_KeepMessagesWhole(t *testing.T) {
 						return
 					}
 					var g, n int
-					if _, err := fmt.Sscan(string(data), &g, &n); err != nil || next[g] != n || len(data) != len(fmt.Sprintf("%d %d ", g, n))+n*7%3000 {
+					if _, err := fmt.Sscan(string(data), &g, &n); err != nil || next[g] != n ||
+						len(data) != len(fmt.Sprintf("%d %d ", g, n))+n*7%3000 {
 						t.Errorf("%q of goroutine %d, want %d: %v", data, g, next[g], err)
 						return
 					}
@@ -138,7 +141,8 @@ func TestConn_Messages_EndsWithConnectionOrLoop(t *testing.T) {
 	}
 }
 
-// TestConn_CutAtEveryByte_ReturnsWholeMessages at every byte of a message: the messages before it are whole, the rest is an error.
+// TestConn_CutAtEveryByte_ReturnsWholeMessages at every byte of a message: the messages before it
+// are whole, the rest is an error.
 func TestConn_CutAtEveryByte_ReturnsWholeMessages(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -216,11 +220,13 @@ func TestConn_ReadDeadline_EndsWait(t *testing.T) {
 	})
 }
 
-// TestConn_WriteDeadline_EndsWaitForSpace: with nobody who reads, a queue fills and the deadline ends the wait, once it comes.
+// TestConn_WriteDeadline_EndsWaitForSpace: with nobody who reads, a queue fills and the deadline
+// ends the wait, once it comes.
 func TestConn_WriteDeadline_EndsWaitForSpace(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
-	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
+	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path), path,
+		udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithWriteTimeout(10*time.Millisecond))
 	message := make([]byte, 100_000)
 	written := make(chan error, 1)
 	go func() { // Ends with the deadline.
@@ -238,7 +244,8 @@ func TestConn_WriteDeadline_EndsWaitForSpace(t *testing.T) {
 	if err := dialled.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if err := ipctest.Await(t, "the end of the wait", written); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, udsipc.ErrBufferFull) {
+	err := ipctest.Await(t, "the end of the wait", written)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, udsipc.ErrBufferFull) {
 		t.Error(err)
 	}
 	if err := dialled.SetWriteDeadline(time.Time{}); err != nil {
@@ -256,7 +263,8 @@ func TestConn_WriteDeadline_EndsWaitForSpace(t *testing.T) {
 
 func TestConn_Overflow_FollowsPolicy(t *testing.T) {
 	path := ipctest.SocketPath(t)
-	dialled, _ := ipctest.Converse(t, ipctest.Listen(t, path), path, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithOverflow(udsipc.OverflowRefuse))
+	dialled, _ := ipctest.Converse(t, ipctest.Listen(t, path), path,
+		udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithOverflow(udsipc.OverflowRefuse))
 	for range 1000 {
 		if err := dialled.WriteMessage(make([]byte, 100_000)); err != nil {
 			if !errors.Is(err, udsipc.ErrBufferFull) {
@@ -289,7 +297,9 @@ func TestConn_OtherProtocols_AreErrors(t *testing.T) {
 	}{
 		"a message over the limit": {ipctest.Frames(strings.Repeat("x", 101)), udsipc.ErrMessageTooLarge},
 		"no length":                {bytes.Repeat([]byte{0xff}, 11), udsipc.ErrInvalidLengthPrefix},
-		"a session":                {ipctest.Unhex(t, "f5e4f3e9f0e3ade1e3ebe5e4 15 01 00112233445566778899aabbccddeeff 01 01 00 00"), udsipc.ErrInvalidLengthPrefix},
+		"a session": {
+			ipctest.Unhex(t, "f5e4f3e9f0e3ade1e3ebe5e4 15 01 00112233445566778899aabbccddeeff 01 01 00 00"),
+			udsipc.ErrInvalidLengthPrefix},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := ipctest.SocketPath(t)
@@ -354,7 +364,9 @@ func TestListener_RejectedPeers_AreReported(t *testing.T) {
 
 func TestConn_Peer_ReturnsCredentials(t *testing.T) {
 	path := ipctest.SocketPath(t)
-	dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithAuthorizer(udsipc.SameUser())), path, udsipc.WithAuthorizer(udsipc.SameUser()))
+	dialled, accepted := ipctest.Converse(t,
+		ipctest.Listen(t, path, udsipc.WithAuthorizer(udsipc.SameUser())), path,
+		udsipc.WithAuthorizer(udsipc.SameUser()))
 	for _, c := range []*udsipc.Conn{dialled, accepted} {
 		if peer := c.Peer(); peer.Credentials == nil || peer.Credentials.UID != os.Getuid() || peer.ID == 0 {
 			t.Errorf("%+v", peer)
@@ -397,19 +409,22 @@ func TestDial_Failures_MatchSentinels(t *testing.T) {
 		opts    []udsipc.WriterOption
 		want    error
 	}{
-		"nobody":            {t.Context(), ipctest.SocketPath(t), nil, udsipc.ErrNoConsumer},
-		"no address":        {t.Context(), "", nil, udsipc.ErrInvalidSocketPath},
-		"an ended context":  {ctx, ipctest.SocketPath(t), nil, context.Canceled},
-		"an option to send": {t.Context(), ipctest.SocketPath(t), []udsipc.WriterOption{udsipc.WithMaxBufferedBytes(0)}, udsipc.ErrInvalidBufferSize},
+		"nobody":           {t.Context(), ipctest.SocketPath(t), nil, udsipc.ErrNoConsumer},
+		"no address":       {t.Context(), "", nil, udsipc.ErrInvalidSocketPath},
+		"an ended context": {ctx, ipctest.SocketPath(t), nil, context.Canceled},
+		"an option to send": {t.Context(), ipctest.SocketPath(t),
+			[]udsipc.WriterOption{udsipc.WithMaxBufferedBytes(0)}, udsipc.ErrInvalidBufferSize},
 	} {
 		if _, err := udsipc.Dial(test.ctx, test.address, test.opts...); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := udsipc.Dial(t.Context(), "x", udsipc.WithAcknowledgements()); err == nil || !strings.Contains(err.Error(), "WithAcknowledgements") {
+	if _, err := udsipc.Dial(t.Context(), "x", udsipc.WithAcknowledgements()); err == nil ||
+		!strings.Contains(err.Error(), "WithAcknowledgements") {
 		t.Error(err)
 	}
-	if _, err := udsipc.NewReader(ipctest.Ignore, "x", udsipc.WithOverflow(udsipc.OverflowBlock)); err == nil || !strings.Contains(err.Error(), "WithOverflow") {
+	_, err := udsipc.NewReader(ipctest.Ignore, "x", udsipc.WithOverflow(udsipc.OverflowBlock))
+	if err == nil || !strings.Contains(err.Error(), "WithOverflow") {
 		t.Error(err)
 	}
 	if _, err := udsipc.Listen("x", udsipc.WithDeadLetter(func(*udsipc.Delivery, error) {})); err == nil {

@@ -125,7 +125,8 @@ func ExampleWithAuthorizer() {
 	reader, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
 		fmt.Printf("uid %d: %s\n", d.Peer.Credentials.UID, d.Data)
 		return nil
-	}, "/run/app/audit.sock", udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AnyOf(udsipc.SameUser(), udsipc.AllowGIDs(adm))))
+	}, "/run/app/audit.sock", udsipc.WithSocketMode(0o666),
+		udsipc.WithAuthorizer(udsipc.AnyOf(udsipc.SameUser(), udsipc.AllowGIDs(adm))))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -15,8 +15,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestLink_Reconnects_LosesNothing over connections that the other end ends gracefully, one after the other: nothing is lost, repeated or
-// reordered, in either direction.
+// TestLink_Reconnects_LosesNothing over connections that the other end ends gracefully, one after
+// the other: nothing is lost, repeated or reordered, in either direction.
 func TestLink_Reconnects_LosesNothing(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)

@@ -40,7 +40,8 @@ func memoryTurns(users []string, steps int) (order []int) {
 	var first, second transport.Reservation
 	b.TryReserve(&first, size)
 	b.Reserve(&second, size) // Beyond the limit.
-	loans, turns, left := make([]transport.Reservation, len(users)), make([]<-chan struct{}, len(users)), make([]int, len(users))
+	loans, turns, left := make([]transport.Reservation, len(users)),
+		make([]<-chan struct{}, len(users)), make([]int, len(users))
 	for i, user := range users {
 		loans[i].User, left[i] = user, steps
 		turns[i] = b.Reserve(&loans[i], size)

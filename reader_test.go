@@ -172,7 +172,9 @@ func TestReader_IdleCloseAnytime_LosesNothing(t *testing.T) {
 		r := on.StartReader(t, func([]byte) error { handled++; return nil }, udsipc.WithInactivityTimeout(idle))
 		w := on.StartWriter(t)
 		var written uint64
-		for _, after := range []time.Duration{0, 1, -1, time.Millisecond, -time.Millisecond, time.Second, -time.Second, time.Hour} {
+		for _, after := range []time.Duration{
+			0, 1, -1, time.Millisecond, -time.Millisecond, time.Second, -time.Second, time.Hour,
+		} {
 			for range 3 {
 				ipctest.MustWriteMessage(t, w, "message")
 				written++
@@ -641,7 +643,8 @@ func TestReader_TooManyAcceptErrors_Ends(t *testing.T) {
 func TestReader_InactivityTimeout_IsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipctest.ListenInMemory()
-		r := ipctest.StartReader(t, func([]byte) error { return nil }, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(7*time.Second))
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, "x", udsipc.WithListener(l),
+			udsipc.WithInactivityTimeout(7*time.Second))
 		conn, err := l.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -713,21 +716,28 @@ func TestErrorsOfOthers(t *testing.T) {
 		reader   []udsipc.ReaderOption
 		writer   []udsipc.WriterOption
 	}{
-		"a handler":             {fail, udsipc.OpHandle, "", nil, nil},
-		"a dead letter":         {fail, udsipc.OpHandle, "", []udsipc.ReaderOption{udsipc.WithMaxRedeliveries(0)}, []udsipc.WriterOption{udsipc.WithAcknowledgements()}},
-		"an authorizer":         {ipctest.Ignore, udsipc.OpAuthorize, "", []udsipc.ReaderOption{udsipc.WithAuthorizer(refuse)}, nil},
-		"a writer's authorizer": {ipctest.Ignore, "", udsipc.OpAuthorize, nil, []udsipc.WriterOption{udsipc.WithAuthorizer(refuse)}},
-		"a dialer": {ipctest.Ignore, "", udsipc.OpDial, nil, []udsipc.WriterOption{udsipc.WithDialer(func(context.Context) (net.Conn, error) {
-			return nil, fmt.Errorf("through a proxy: %w", foreign)
-		})}},
+		"a handler": {fail, udsipc.OpHandle, "", nil, nil},
+		"a dead letter": {fail, udsipc.OpHandle, "",
+			[]udsipc.ReaderOption{udsipc.WithMaxRedeliveries(0)},
+			[]udsipc.WriterOption{udsipc.WithAcknowledgements()}},
+		"an authorizer": {ipctest.Ignore, udsipc.OpAuthorize, "",
+			[]udsipc.ReaderOption{udsipc.WithAuthorizer(refuse)}, nil},
+		"a writer's authorizer": {ipctest.Ignore, "", udsipc.OpAuthorize, nil,
+			[]udsipc.WriterOption{udsipc.WithAuthorizer(refuse)}},
+		"a dialer": {ipctest.Ignore, "", udsipc.OpDial, nil,
+			[]udsipc.WriterOption{udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+				return nil, fmt.Errorf("through a proxy: %w", foreign)
+			})}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, reports := ipctest.SocketPath(t), make(chan string, 10)
 			if test.readerOp != "" {
-				test.reader = append(test.reader, udsipc.WithReaderErrorCallback(func(err error, context string) { callback(err, context, test.readerOp, reports) }))
+				test.reader = append(test.reader, udsipc.WithReaderErrorCallback(
+					func(err error, context string) { callback(err, context, test.readerOp, reports) }))
 			}
 			if test.writerOp != "" {
-				test.writer = append(test.writer, udsipc.WithWriterErrorCallback(func(err error, context string) { callback(err, context, test.writerOp, reports) }))
+				test.writer = append(test.writer, udsipc.WithWriterErrorCallback(
+					func(err error, context string) { callback(err, context, test.writerOp, reports) }))
 			}
 			ipctest.StartReader(t, test.handler, path, test.reader...)
 			w, err := udsipc.NewWriter(path, test.writer...)

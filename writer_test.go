@@ -69,7 +69,9 @@ func TestWriter_Overflow_FollowsPolicy(t *testing.T) {
 		t.Run("drop oldest by "+test.name, func(t *testing.T) {
 			path := ipctest.SocketPath(t)
 			errs := ipctest.Collect()
-			w := ipctest.NewWriter(t, path, append(test.opts, udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithWriterErrorCallback(errs.Callback))...)
+			w := ipctest.NewWriter(t, path, append(test.opts,
+				udsipc.WithOverflow(udsipc.OverflowDropOldest),
+				udsipc.WithWriterErrorCallback(errs.Callback))...)
 			for i := range 5 {
 				ipctest.MustWriteMessage(t, w, fmt.Sprintf("m-%d", i))
 			}
@@ -114,7 +116,8 @@ func TestWriter_BlockedWrites_EndWithStop(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		err := w.WriteMessageContext(ctx, []byte("too many"))
-		if !errors.Is(err, udsipc.ErrBufferFull) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 3*time.Second {
+		if !errors.Is(err, udsipc.ErrBufferFull) || !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(began) != 3*time.Second {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		if m := w.Metrics(); m.Refused != 1 {
@@ -135,7 +138,10 @@ func TestWriter_BlockedWrites_EndWithStop(t *testing.T) {
 
 func TestWriter_OversizedMessage_IsRejected(t *testing.T) {
 	w := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(10), udsipc.WithMaxBufferedBytes(8))
-	for size, want := range map[int]error{7: nil, 8: udsipc.ErrMessageTooLarge, 10: udsipc.ErrMessageTooLarge, 11: udsipc.ErrMessageTooLarge} {
+	for size, want := range map[int]error{
+		7: nil, 8: udsipc.ErrMessageTooLarge, 10: udsipc.ErrMessageTooLarge,
+		11: udsipc.ErrMessageTooLarge,
+	} {
 		if err := w.WriteMessage(make([]byte, size)); !errors.Is(err, want) {
 			t.Errorf("%d bytes: %v, want %v", size, err, want)
 		}
@@ -156,7 +162,8 @@ func TestWriter_StateCallback_ReportsInOrder(t *testing.T) {
 			cause error
 		}
 		changes := make(chan change, 100)
-		w := on.NewWriter(t, udsipc.WithStateCallback(func(state udsipc.State, cause error) { changes <- change{state, cause} }))
+		w := on.NewWriter(t, udsipc.WithStateCallback(
+			func(state udsipc.State, cause error) { changes <- change{state, cause} }))
 		r := on.StartReader(t, func([]byte) error { return nil })
 		next := func(want udsipc.State) error {
 			t.Helper()
@@ -173,7 +180,8 @@ func TestWriter_StateCallback_ReportsInOrder(t *testing.T) {
 			t.Error(err)
 		}
 		ipctest.Stop(t, r)
-		if cause := next(udsipc.StateDisconnected); !errors.Is(cause, udsipc.ErrConnectionClosed) || !errors.Is(cause, io.EOF) {
+		if cause := next(udsipc.StateDisconnected); !errors.Is(cause, udsipc.ErrConnectionClosed) ||
+			!errors.Is(cause, io.EOF) {
 			t.Errorf("lost because of %v", cause)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -232,10 +240,11 @@ func TestWriter_Backoff_GrowsWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries []time.Duration
 		began := time.Now()
-		w := ipctest.NewWriter(t, "x", udsipc.WithMaxBackoff(time.Second), udsipc.WithDialer(func(context.Context) (net.Conn, error) {
-			tries = append(tries, time.Since(began))
-			return nil, syscall.ECONNREFUSED
-		}))
+		w := ipctest.NewWriter(t, "x", udsipc.WithMaxBackoff(time.Second),
+			udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+				tries = append(tries, time.Since(began))
+				return nil, syscall.ECONNREFUSED
+			}))
 		ipctest.MustStart(t, w)
 		time.Sleep(30 * time.Second)
 		_ = w.Stop(t.Context()) // Nothing is queued: at once.
@@ -291,12 +300,13 @@ func TestWriter_PoisonMessage_IsReturnedUndelivered(t *testing.T) {
 		ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, address,
 			udsipc.WithMaxMessageSize(limit))
 		var aside atomic.Int64
-		w := ipctest.NewWriter(t, address, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithUndelivered(func(data []byte) {
-			if len(data) != size || data[0] != 'p' {
-				t.Errorf("%d bytes were handed back", len(data))
-			}
-			aside.Add(1)
-		}))
+		w := ipctest.NewWriter(t, address, udsipc.WithWriterErrorCallback(errs.Callback),
+			udsipc.WithUndelivered(func(data []byte) {
+				if len(data) != size || data[0] != 'p' {
+					t.Errorf("%d bytes were handed back", len(data))
+				}
+				aside.Add(1)
+			}))
 		ipctest.MustWriteMessage(t, w, "before")
 		ipctest.MustWriteMessage(t, w, strings.Repeat("p", size))
 		ipctest.MustWriteMessage(t, w, "behind")
@@ -336,11 +346,12 @@ func TestWriter_UnreadBytes_ReportPossibleLoss(t *testing.T) {
 				defer l.Close()
 				errs := ipctest.Collect()
 				lost := make(chan struct{}, 10)
-				w := ipctest.NewWriter(t, address, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithStateCallback(func(s udsipc.State, _ error) {
-					if s == udsipc.StateDisconnected {
-						lost <- struct{}{}
-					}
-				}))
+				w := ipctest.NewWriter(t, address, udsipc.WithWriterErrorCallback(errs.Callback),
+					udsipc.WithStateCallback(func(s udsipc.State, _ error) {
+						if s == udsipc.StateDisconnected {
+							lost <- struct{}{}
+						}
+					}))
 				ipctest.MustStart(t, w)
 				conn, err := l.Accept()
 				if err != nil {
@@ -369,7 +380,8 @@ func TestWriter_UnreadBytes_ReportPossibleLoss(t *testing.T) {
 					return
 				}
 				var loss *udsipc.PossibleLossError
-				if err := errs.Want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) || loss.Messages != n || !errors.Is(err, syscall.ECONNRESET) {
+				if err := errs.Want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) ||
+					loss.Messages != n || !errors.Is(err, syscall.ECONNRESET) {
 					t.Errorf("reported %v, want up to %d messages because of ECONNRESET", err, n)
 				}
 				if m.PossiblyLost != n {
@@ -389,7 +401,8 @@ func TestWriter_PossibleLoss_IsBoundedBySocket(t *testing.T) {
 	}
 	defer l.Close()
 	errs := ipctest.Collect()
-	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithOverflow(udsipc.OverflowBlock))
+	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback),
+		udsipc.WithOverflow(udsipc.OverflowBlock))
 	ipctest.MustStart(t, w)
 	conn, err := l.Accept()
 	if err != nil {
@@ -418,9 +431,9 @@ func TestWriter_PossibleLoss_IsBoundedBySocket(t *testing.T) {
 	}
 }
 
-// TestWriter_ReaderKilled_ReportsPossibleLoss has readers die in the middle of a writer's writes. The kernel tells of unread
-// bytes once, and a write that it cuts short takes the error with it; the Writer must not conclude
-// from the end of file behind it that all was read.
+// TestWriter_ReaderKilled_ReportsPossibleLoss has readers die in the middle of a writer's writes.
+// The kernel tells of unread bytes once, and a write that it cuts short takes the error with it;
+// the Writer must not conclude from the end of file behind it that all was read.
 func TestWriter_ReaderKilled_ReportsPossibleLoss(t *testing.T) {
 	t.Parallel()
 	const rounds, size = 1000, 1000
@@ -464,7 +477,8 @@ func TestWriter_ReaderKilled_ReportsPossibleLoss(t *testing.T) {
 	}
 }
 
-// TestWriter_SlowReader_ReportsBackpressure: a consumer that is slower than the write timeout costs reports and nothing else.
+// TestWriter_SlowReader_ReportsBackpressure: a consumer that is slower than the write timeout costs
+// reports and nothing else.
 func TestWriter_SlowReader_ReportsBackpressure(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -661,7 +675,8 @@ func TestWriter_StopContextEnds_ReturnsUndelivered(t *testing.T) {
 			defer cancel()
 			err := w.Stop(ctx)
 			m := w.Metrics()
-			if m.Sent+m.Undelivered != n || uint64(len(back)) != m.Undelivered || !slices.IsSorted(back) || back[len(back)-1] != n-1 {
+			if m.Sent+m.Undelivered != n || uint64(len(back)) != m.Undelivered ||
+				!slices.IsSorted(back) || back[len(back)-1] != n-1 {
 				t.Errorf("%+v, %d handed back: %v", m, len(back), back)
 			}
 			if want := fmt.Sprintf(" %d messages", m.Undelivered); err == nil || !strings.Contains(err.Error(), want) {
@@ -754,8 +769,9 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestWriter_CutAtEveryByte_ResendsFromFrameBoundary cuts the connection after each byte of a stream in turn: the next one begins with
-// the first message that was not taken whole, on a frame boundary.
+// TestWriter_CutAtEveryByte_ResendsFromFrameBoundary cuts the connection after each byte of a
+// stream in turn: the next one begins with the first message that was not taken whole, on a frame
+// boundary.
 func TestWriter_CutAtEveryByte_ResendsFromFrameBoundary(t *testing.T) {
 	sizes := []int{0, 1, 127, 128, 0, 300, 2, 0, 0, 5}
 	var stream []byte
@@ -777,7 +793,9 @@ func TestWriter_CutAtEveryByte_ResendsFromFrameBoundary(t *testing.T) {
 				return conn, err
 			}))
 			var got []string
-			r := ipctest.StartReader(t, func(data []byte) error { got = append(got, string(data)); return nil }, "x", udsipc.WithListener(l))
+			r := ipctest.StartReader(t,
+				func(data []byte) error { got = append(got, string(data)); return nil }, "x",
+				udsipc.WithListener(l))
 			for _, message := range messages {
 				ipctest.MustWriteMessage(t, w, message)
 			}
@@ -800,9 +818,12 @@ func TestWriter_Metrics_KeepInvariant(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		t.Parallel()
 		var r *udsipc.Reader
-		for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
+		for _, policy := range []udsipc.OverflowPolicy{
+			udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest,
+		} {
 			t.Run(policy.String(), func(t *testing.T) {
-				w := on.NewWriter(t, udsipc.WithOverflow(policy), udsipc.WithMaxBufferedWrites(50), udsipc.WithMaxAge(time.Millisecond))
+				w := on.NewWriter(t, udsipc.WithOverflow(policy), udsipc.WithMaxBufferedWrites(50),
+					udsipc.WithMaxAge(time.Millisecond))
 				ipctest.MustStart(t, w)
 				var accepted, refused atomic.Uint64
 				var wg sync.WaitGroup
@@ -838,8 +859,10 @@ func TestWriter_Metrics_KeepInvariant(t *testing.T) {
 				if m.PossiblyLost > 0 && !on.Wrapped { // There a Writer that is not run for a second may miss the goodbye.
 					t.Errorf("%d messages are possibly lost", m.PossiblyLost)
 				}
-				if m.Accepted != accepted.Load() || m.Refused != refused.Load() || m.Queued != 0 || m.Sent != handled+m.PossiblyLost {
-					t.Errorf("%+v; the program counted %d accepted, %d refused, %d handled", m, accepted.Load(), refused.Load(), handled)
+				if m.Accepted != accepted.Load() || m.Refused != refused.Load() || m.Queued != 0 ||
+					m.Sent != handled+m.PossiblyLost {
+					t.Errorf("%+v; the program counted %d accepted, %d refused, %d handled", m,
+						accepted.Load(), refused.Load(), handled)
 				}
 			})
 		}

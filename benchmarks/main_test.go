@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestContenders_Deliver_EachMessageOnce shows that every contender delivers each message once, whole and in order: else its
-// rate would mean nothing.
+// TestContenders_Deliver_EachMessageOnce shows that every contender delivers each message once,
+// whole and in order: else its rate would mean nothing.
 func TestContenders_Deliver_EachMessageOnce(t *testing.T) {
 	for _, c := range contenders {
 		for _, size := range sizes {

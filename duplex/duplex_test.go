@@ -39,7 +39,8 @@ func serve(tb testing.TB, address string, handler duplex.Handler, opts ...udsipc
 
 func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *duplex.Client {
 	tb.Helper()
-	c, err := duplex.NewClient(address, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
+	c, err := duplex.NewClient(address,
+		append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -90,7 +91,8 @@ func TestServer_Echo_RoundTrips(t *testing.T) {
 	}
 }
 
-// TestServer_Restarts_LoseNothing of a server that is stopped, one after the other, under clients that send all the time.
+// TestServer_Restarts_LoseNothing of a server that is stopped, one after the other, under clients
+// that send all the time.
 func TestServer_Restarts_LoseNothing(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -123,7 +125,8 @@ func TestServer_Restarts_LoseNothing(t *testing.T) {
 		all = append(all, c)
 		senders.Go(func() {
 			for ; ctx.Err() == nil; sent[i]++ {
-				if err := c.Send(duplex.Message{Type: uint32(i), Data: append(fmt.Append(nil, sent[i], " "), make([]byte, sent[i]%3000)...)}); err != nil {
+				data := append(fmt.Append(nil, sent[i], " "), make([]byte, sent[i]%3000)...)
+				if err := c.Send(duplex.Message{Type: uint32(i), Data: data}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -162,14 +165,17 @@ func TestServer_Restarts_LoseNothing(t *testing.T) {
 // TestServer_SlowClient_BlocksNobody that reads nothing holds up nobody: its queue is full, and the others go on.
 func TestServer_SlowClient_BlocksNobody(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
+	for _, policy := range []udsipc.OverflowPolicy{
+		udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest,
+	} {
 		t.Run(policy.String(), func(t *testing.T) { aSlowClient(t, policy) })
 	}
 }
 
 func aSlowClient(t *testing.T, policy udsipc.OverflowPolicy) {
 	address := ipctest.SocketPath(t)
-	s := serve(t, address, echo, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<19), udsipc.WithOverflow(policy))
+	s := serve(t, address, echo, udsipc.WithMaxBufferedBytes(1<<20),
+		udsipc.WithMaxMessageSize(1<<19), udsipc.WithOverflow(policy))
 	slow, err := net.Dial("unix", address)
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +333,8 @@ func TestClient_ServerAway_QueuesMessages(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)
 	var states []udsipc.State
-	c := dial(t, address, udsipc.WithMaxBufferedWrites(3), udsipc.WithStateCallback(func(s udsipc.State, _ error) { states = append(states, s) }))
+	c := dial(t, address, udsipc.WithMaxBufferedWrites(3),
+		udsipc.WithStateCallback(func(s udsipc.State, _ error) { states = append(states, s) }))
 	for n := range uint32(3) {
 		if err := c.Send(duplex.Message{Type: n}); err != nil {
 			t.Fatal(err)
@@ -443,7 +450,10 @@ func TestNew_BadArguments_AreErrors(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range [][]byte{{}, {0}, {1, 2, 3}, {0x80, 0x01}, {0xff, 0xff, 0xff, 0xff, 0x0f}, {0xff, 0xff, 0xff, 0xff, 0x10}, bytes.Repeat([]byte{0x80}, 20)} {
+	for _, seed := range [][]byte{
+		{}, {0}, {1, 2, 3}, {0x80, 0x01}, {0xff, 0xff, 0xff, 0xff, 0x0f},
+		{0xff, 0xff, 0xff, 0xff, 0x10}, bytes.Repeat([]byte{0x80}, 20),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -461,7 +471,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestServer_StopTCP_HandlesWhatWasSent: what was sent is handled, although the server still answers when the client closes.
+// TestServer_StopTCP_HandlesWhatWasSent: what was sent is handled, although the server still
+// answers when the client closes.
 func TestServer_StopTCP_HandlesWhatWasSent(t *testing.T) {
 	t.Parallel()
 	const messages = 5000

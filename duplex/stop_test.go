@@ -42,7 +42,10 @@ func TestServer_OnStop_AcceptsEarlyReply(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c *duplex.Client
-	if c, err = duplex.NewHandlerClient(address, func(m duplex.Message) { _ = c.Send(duplex.Message{Type: answer}) }); err != nil {
+	c, err = duplex.NewHandlerClient(address, func(m duplex.Message) {
+		_ = c.Send(duplex.Message{Type: answer})
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Start(); err != nil {

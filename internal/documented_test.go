@@ -77,7 +77,8 @@ func TestDocumentedPackages(t *testing.T) {
 	}
 }
 
-// TestDocumentedGoroutines: the table of goroutines has each function that starts some, with how many if there are several.
+// TestDocumentedGoroutines: the table of goroutines has each function that starts some, with the
+// number if a function starts several.
 func TestDocumentedGoroutines(t *testing.T) {
 	count := map[string]int{}
 	eachFunction(t, func(name string, body ast.Node) {

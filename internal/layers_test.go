@@ -119,7 +119,8 @@ func TestLayers_Imports_GoOneWay(t *testing.T) {
 			path := strings.Trim(spec.Path.Value, `"`)
 			own, inModule := strings.CutPrefix(path, module)
 			switch {
-			case inModule && !slices.Contains(strings.Fields(allowed), "/"+own) && !slices.Contains(strings.Fields(allowed), strings.TrimPrefix(own, "/")):
+			case inModule && !slices.Contains(strings.Fields(allowed), "/"+own) &&
+				!slices.Contains(strings.Fields(allowed), strings.TrimPrefix(own, "/")):
 				t.Errorf("%s imports %s", file.name, path)
 			case !inModule && strings.Contains(path, "."):
 				t.Errorf("%s imports %s, which is not in the standard library", file.name, path)
@@ -174,7 +175,8 @@ func checkCall(t *testing.T, name, call string) {
 	}
 }
 
-// TestModule_RequiresNothing: the core requires nothing, and no other module of the repository uses its internal packages.
+// TestModule_RequiresNothing: the core requires nothing, and no other module of the repository uses
+// its internal packages.
 func TestModule_RequiresNothing(t *testing.T) {
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {

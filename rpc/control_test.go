@@ -33,7 +33,8 @@ func fillQueue(t *testing.T, c *ours.Client, entered <-chan struct{}) {
 	}
 }
 
-// TestClient_FullQueue_SendsCreditsAndCancels: what frees or ends something at the server is not lost, and no stream stands still for it.
+// TestClient_FullQueue_SendsCreditsAndCancels: what frees or ends something at the server is not
+// lost, and no stream stands still for it.
 func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
 	t.Parallel()
 	overTransports(t, func(t *testing.T, p *place) {
@@ -41,7 +42,11 @@ func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
 		sent, over, called := make(chan struct{}, 3), make(chan struct{}), make(chan struct{})
 		s := p.serve(t, func(s *ours.Server) {
 			s.Handle("slow", func(context.Context, []byte) ([]byte, error) { entered <- struct{}{}; <-release; return nil, nil })
-			s.Handle("call", func(ctx context.Context, _ []byte) ([]byte, error) { <-ctx.Done(); close(called); return nil, nil })
+			s.Handle("call", func(ctx context.Context, _ []byte) ([]byte, error) {
+				<-ctx.Done()
+				close(called)
+				return nil, nil
+			})
 			s.HandleStream("wait", func(ctx context.Context, _ *ours.Stream) error { <-ctx.Done(); close(over); return nil })
 			s.HandleStream("feed", func(_ context.Context, s *ours.Stream) error {
 				for range 3 {
@@ -105,7 +110,9 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 		send   int
 	}{
 		"too large for the client": {client: []udsipc.WriterOption{udsipc.WithMaxMessageSize(small)}, method: "sends"},
-		"too large for the server": {server: []udsipc.ReaderOption{udsipc.WithMaxMessageSize(small)}, method: "waits", send: 2 * small},
+		"too large for the server": {
+			server: []udsipc.ReaderOption{udsipc.WithMaxMessageSize(small)}, method: "waits",
+			send: 2 * small},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := ipctest.SocketPath(t)
@@ -141,7 +148,8 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 	}
 }
 
-// TestStream_OversizedForClient_DoesNotEndInOrder that was too large for the client does not end in order, although its handler has returned.
+// TestStream_OversizedForClient_DoesNotEndInOrder that was too large for the client does not end in
+// order, although its handler has returned.
 func TestStream_OversizedForClient_DoesNotEndInOrder(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 10

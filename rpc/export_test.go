@@ -11,7 +11,8 @@ import (
 func CheckParsers(b []byte) string {
 	if q, err := parseRequest(b); err == nil {
 		again, err := parseRequest(q.append(nil, string(q.method), q.data))
-		if err != nil || again.id != q.id || again.timeout != q.timeout || !bytes.Equal(again.method, q.method) || !bytes.Equal(again.data, q.data) {
+		if err != nil || again.id != q.id || again.timeout != q.timeout ||
+			!bytes.Equal(again.method, q.method) || !bytes.Equal(again.data, q.data) {
 			return fmt.Sprintf("request %+v, again %+v, %v", q, again, err)
 		}
 	}

@@ -38,7 +38,8 @@ func rawDial(tb testing.TB, address string) net.Conn {
 	return conn
 }
 
-// TestServer_ClientReadsNothing_LimitsItsCalls has no more of its calls taken than the limit says, whether they run or wait to be answered.
+// TestServer_ClientReadsNothing_LimitsItsCalls has no more of its calls taken than the limit says,
+// whether they run or wait to be answered.
 func TestServer_ClientReadsNothing_LimitsItsCalls(t *testing.T) {
 	const limit = 100
 	address := ipctest.SocketPath(t)
@@ -66,7 +67,8 @@ func TestServer_ClientReadsNothing_LimitsItsCalls(t *testing.T) {
 	conn.Close()
 }
 
-// TestClient_OpenStreamDuringEnd_DoesNotDeadlock: neither a Stop at that moment nor a server that ends calls before they are made locks the Client.
+// TestClient_OpenStreamDuringEnd_DoesNotDeadlock: neither a Stop at that moment nor a server that
+// ends calls before they are made locks the Client.
 func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)
@@ -149,9 +151,14 @@ func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 	const limit = 1 << 10
 	address, roomy := ipctest.SocketPath(t), ipctest.SocketPath(t)
 	handlers := func(s *ours.Server) {
-		s.Handle("text", func(context.Context, []byte) ([]byte, error) { return nil, errors.New(strings.Repeat("x", 2*limit)) })
+		s.Handle("text", func(context.Context, []byte) ([]byte, error) {
+			return nil, errors.New(strings.Repeat("x", 2*limit))
+		})
 		s.Handle("large", func(context.Context, []byte) ([]byte, error) { return make([]byte, 2*limit), nil })
-		s.Handle("slow", func(context.Context, []byte) ([]byte, error) { time.Sleep(100 * time.Millisecond); return nil, nil })
+		s.Handle("slow", func(context.Context, []byte) ([]byte, error) {
+			time.Sleep(100 * time.Millisecond)
+			return nil, nil
+		})
 		s.HandleStream("one", func(_ context.Context, s *ours.Stream) error { return s.Send(make([]byte, 11<<20)) })
 		s.HandleStream("many", func(_ context.Context, s *ours.Stream) error {
 			for range 500 {
@@ -164,7 +171,8 @@ func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 	}
 	serve(t, address, handlers, udsipc.WithMaxMessageSize(limit))
 	serve(t, roomy, handlers)
-	narrow, wide, odd := dial(t, address, udsipc.WithMaxMessageSize(limit)), dial(t, address), dial(t, roomy, udsipc.WithMaxMessageSize(limit))
+	narrow, wide, odd := dial(t, address, udsipc.WithMaxMessageSize(limit)), dial(t, address),
+		dial(t, roomy, udsipc.WithMaxMessageSize(limit))
 	slow := make(chan error, 2)
 	for _, c := range []*ours.Client{wide, odd} {
 		go func() { _, err := c.Call(t.Context(), "slow", nil); slow <- err }() // Ends with the call.
@@ -228,7 +236,8 @@ func TestServer_HandlerFails_EndsItsCall(t *testing.T) {
 	ipctest.Until(t, "nothing is under way", func() bool { return s.ActiveCalls() == 0 })
 }
 
-// TestServer_Contexts_EndWithTheirCall with what they are for: that of a notification when it is handled, that of a stream with the stream.
+// TestServer_Contexts_EndWithTheirCall with what they are for: that of a notification when it is
+// handled, that of a stream with the stream.
 func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)
@@ -319,7 +328,8 @@ func TestClient_CanceledWhileAway_IsNotSent(t *testing.T) {
 	}
 }
 
-// TestServer_StreamInterceptors_WrapHandlers, and that a second Start waits until the interceptors of the first are in place.
+// TestServer_StreamInterceptors_WrapHandlers, and that a second Start waits until the interceptors
+// of the first are in place.
 func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)
@@ -378,7 +388,8 @@ func TestNew_DropOldest_IsError(t *testing.T) {
 	}
 }
 
-// TestServer_StopSlowClient_SendsResponse although the server stops, and over TCP, where a socket that is closed takes back what it can.
+// TestServer_StopSlowClient_SendsResponse although the server stops, and over TCP, where a socket
+// that is closed takes back what it can.
 func TestServer_StopSlowClient_SendsResponse(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)

@@ -26,8 +26,9 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// A hostileKind is what each connection of a process does. It returns when there is nothing more to do; the connection stays
-// open until the process ends, unless more of the kind come one after the other.
+// A hostileKind is what each connection of a process does. It returns when there is nothing more to
+// do; the connection stays open until the process ends, unless more of the kind come one after the
+// other.
 type hostileKind struct {
 	name        string
 	connections int
@@ -213,8 +214,10 @@ func init() {
 	}
 }
 
-// runHostile runs a process of one kind to its end, calls meanwhile now and then, and returns how many connections it made.
-func runHostile(tb testing.TB, index int, address string, duration time.Duration, meanwhile func()) (made int, err error) {
+// runHostile runs a process of one kind to its end, calls meanwhile now and then, and returns how
+// many connections it made.
+func runHostile(tb testing.TB, index int, address string, duration time.Duration,
+	meanwhile func()) (made int, err error) {
 	tb.Helper()
 	cmd := ipctest.Process(tb, "hostile", "SOCKET="+address, fmt.Sprint("KIND=", index), "TIME="+duration.String())
 	cmd.Stderr = os.Stderr

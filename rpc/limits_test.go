@@ -56,7 +56,8 @@ func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 	const limit = 8 << 20
 	for _, silent := range []int{1, 5} {
 		address := ipctest.SocketPath(t)
-		s := serve(t, address, func(s *ours.Server) { s.SetMaxMemory(limit) }, udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
+		s := serve(t, address, func(s *ours.Server) { s.SetMaxMemory(limit) },
+			udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
 		honest := dial(t, address)
 		for range silent {
 			conn := rawDial(t, address)
@@ -72,12 +73,15 @@ func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 		}
 		m := s.Metrics()
 		if held := m.RequestBytes + m.ResponseBytes; held > 2*limit || m.ResponseBytes == 0 || m.ActiveCalls == 0 {
-			t.Errorf("%d silent clients: the server holds %d bytes of requests, %d of responses, %d calls", silent, m.RequestBytes, m.ResponseBytes, m.ActiveCalls)
+			t.Errorf(
+				"%d silent clients: the server holds %d bytes of requests, %d of responses, %d calls",
+				silent, m.RequestBytes, m.ResponseBytes, m.ActiveCalls)
 		}
 	}
 }
 
-// TestServer_PausedReading_HoldsNoReadMemory while a client leaves unread what it has asked for: large requests of others are read.
+// TestServer_PausedReading_HoldsNoReadMemory while a client leaves unread what it has asked for:
+// large requests of others are read.
 func TestServer_PausedReading_HoldsNoReadMemory(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)
@@ -96,7 +100,8 @@ func TestServer_PausedReading_HoldsNoReadMemory(t *testing.T) {
 		if err := conn.SetWriteDeadline(time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.Write(rawCall(100, strings.Repeat("a", 4<<20), nil)); err != nil { // The error goes behind the responses.
+		// The error goes behind the responses.
+		if _, err := conn.Write(rawCall(100, strings.Repeat("a", 4<<20), nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +133,8 @@ func TestServer_MaxConcurrentCalls_CountsWaitingResponses(t *testing.T) {
 	callWithin(t, honest, 5*time.Second, "echo", make([]byte, 100))
 }
 
-// TestServer_MaxMemory_BoundsStreams: messages that nobody receives count, and the stream that has too many fails at both ends.
+// TestServer_MaxMemory_BoundsStreams: messages that nobody receives count, and the stream that has
+// too many fails at both ends.
 func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 	t.Parallel()
 	const limit, size = 8 << 20, 1 << 20
@@ -176,7 +182,10 @@ func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 	for _, stream := range streams {
 		stream.Close()
 	}
-	ipctest.Until(t, "all is given back", func() bool { m := s.Metrics(); return m.StreamBytes == 0 && m.ActiveCalls == 0 && m.RequestBytes == 0 })
+	ipctest.Until(t, "all is given back", func() bool {
+		m := s.Metrics()
+		return m.StreamBytes == 0 && m.ActiveCalls == 0 && m.RequestBytes == 0
+	})
 }
 
 // TestServer_StallTimeout_EndsClient after WithStallTimeout, reported, and its calls end; one that reads is not.
@@ -192,7 +201,8 @@ func TestServer_StallTimeout_EndsClient(t *testing.T) {
 					}
 				}
 			})
-		}, udsipc.WithStallTimeout(100*time.Millisecond), udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err }))
+		}, udsipc.WithStallTimeout(100*time.Millisecond),
+			udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err }))
 		honest := p.dial(t)
 		callWithin(t, honest, 5*time.Second, "echo", nil)
 		opts := []udsipc.WriterOption{}
@@ -267,12 +277,14 @@ func TestServer_LongMethodName_IsCut(t *testing.T) {
 	if text := <-reported; len(text) > 2000 {
 		t.Errorf("a text of %d bytes is reported: %.100s", len(text), text)
 	}
-	if _, err := c.Call(t.Context(), string(name), nil); ours.CodeOf(err) != ours.CodeUnknownMethod || len(err.Error()) > 2000 {
+	if _, err := c.Call(t.Context(), string(name), nil); ours.CodeOf(err) != ours.CodeUnknownMethod ||
+		len(err.Error()) > 2000 {
 		t.Errorf("the caller is told %d bytes: %.100v", len(err.Error()), err)
 	}
 }
 
-// TestServer_ClientReadsNothing_BoundsErrors are bounded as well: whose responses are let go, of that nothing more is read.
+// TestServer_ClientReadsNothing_BoundsErrors are bounded as well: whose responses are let go, of
+// that nothing more is read.
 func TestServer_ClientReadsNothing_BoundsErrors(t *testing.T) {
 	t.Parallel()
 	const size, queue, calls = 100_000, 200_000, 20_000

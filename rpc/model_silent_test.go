@@ -31,8 +31,10 @@ func resources() (r struct{ goroutines, memory int }) {
 	return r
 }
 
-// startSilent starts the clients that read nothing, waits until the server takes no more of them, and checks what it holds.
-func (w *streamWorld) startSilent(t *testing.T, random *rand.Rand, before struct{ goroutines, memory int }) (stop func()) {
+// startSilent starts the clients that read nothing, waits until the server takes no more of them,
+// and checks what it holds.
+func (w *streamWorld) startSilent(t *testing.T, random *rand.Rand,
+	before struct{ goroutines, memory int }) (stop func()) {
 	var writing sync.WaitGroup
 	var progress atomic.Int64
 	var conns []net.Conn
@@ -62,13 +64,14 @@ func (w *streamWorld) startSilent(t *testing.T, random *rand.Rand, before struct
 	if w.silent == 0 {
 		return stop
 	}
-	for last, began := int64(-1), time.Now(); last != progress.Load() && time.Since(began) < 5*time.Second; time.Sleep(50 * time.Millisecond) {
+	for last, began := int64(-1), time.Now(); last != progress.Load() &&
+		time.Since(began) < 5*time.Second; time.Sleep(50 * time.Millisecond) {
 		last = progress.Load()
 	}
 	// A stream has two goroutines, a connection a few at either side.
 	goroutines := 4*callLimit + 6*w.silent + 40
-	// The limit may be exceeded by as much. Behind a message that waits, its stream has another one, and its handler the next.
-	// Each connection has its queue.
+	// The limit may be exceeded by as much. Behind a message that waits, its stream has another
+	// one, and its handler the next. Each connection has its queue.
 	memory := 3*2*memoryLimit + (w.silent+2)<<20 + 16<<20
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		now := resources()
@@ -78,7 +81,8 @@ func (w *streamWorld) startSilent(t *testing.T, random *rand.Rand, before struct
 			return stop
 		}
 		if time.Since(began) > 3*time.Second { // The clients and the handlers have come to rest.
-			t.Errorf("%d clients that read nothing (kind %d): %d goroutines of %d, %d MiB of %d", w.silent, kind, now.goroutines, goroutines, now.memory>>20, memory>>20)
+			t.Errorf("%d clients that read nothing (kind %d): %d goroutines of %d, %d MiB of %d",
+				w.silent, kind, now.goroutines, goroutines, now.memory>>20, memory>>20)
 			return stop
 		}
 	}

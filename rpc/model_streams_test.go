@@ -2,8 +2,9 @@
 
 package rpc_test
 
-// The model of streams: clients open streams and make calls at random, while their queue is full, the server stops, connections
-// break, or other clients ask for much and read nothing. See streamWorld for what has to be true.
+// The model of streams: clients open streams and make calls at random, while their queue is full,
+// the server stops, connections break, or other clients ask for much and read nothing. See
+// streamWorld for what has to be true.
 //
 //	go test ./rpc -run TestStreamModel -model.streams 1000 -timeout 0
 
@@ -204,8 +205,8 @@ func (w *streamWorld) converse(t *testing.T, c *ours.Client, random *rand.Rand, 
 	}
 }
 
-// sendAll is the sending side of a client. It returns how many messages went out, -1 if the plan did not, and whether the
-// end did as well.
+// sendAll is the sending side of a client. It returns how many messages went out, -1 if the plan
+// did not, and whether the end did as well.
 func (w *streamWorld) sendAll(s *ours.ClientStream, p plan) (sent int, whole bool) {
 	if s.Send(p.append(nil)) != nil {
 		return -1, false

@@ -67,8 +67,9 @@ func (m *model) handle(ctx context.Context, request []byte) ([]byte, error) {
 	return request, nil
 }
 
-// TestModel makes calls, cancels and deadlines at random, over connections that are cut at random places and a server that is
-// closed and stopped at random times. Each call ends once, with a result that can be true.
+// TestModel makes calls, cancels and deadlines at random, over connections that are cut at random
+// places and a server that is closed and stopped at random times. Each call ends once, with a
+// result that can be true.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	schedules := uint64(*modelSchedules)
@@ -221,7 +222,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return written, err
 }
 
-// TestCall_CutAtEveryByte_FailsOrCompletes of a request and of its response: the call is lost, or was not sent and is answered later.
+// TestCall_CutAtEveryByte_FailsOrCompletes of a request and of its response: the call is lost, or
+// was not sent and is answered later.
 func TestCall_CutAtEveryByte_FailsOrCompletes(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -292,7 +294,10 @@ func TestHostileMessages(t *testing.T) {
 		})
 	})
 	random := rand.New(rand.NewPCG(1, 2))
-	bodies := []string{"\x01\x00\x04echo123", "\x01\x00\x06stream\xff\xff\x7f", "\x01\x02ab", "\x01", "", "\x04echox", "\x01\xff\xff\xff\x7f", "\x01\x00\xc8x"}
+	bodies := []string{
+		"\x01\x00\x04echo123", "\x01\x00\x06stream\xff\xff\x7f", "\x01\x02ab", "\x01", "",
+		"\x04echox", "\x01\xff\xff\xff\x7f", "\x01\x00\xc8x",
+	}
 	for n := range connections {
 		conn, err := udsipc.Dial(t.Context(), address)
 		if err != nil {
@@ -326,7 +331,10 @@ func TestHostileMessages(t *testing.T) {
 
 // FuzzParse reads the fields of every kind of message.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"", "\x01\x00\x04echo123", "\x01\xff\xff\xff\x7f\x01x", "\x04echox", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\x01\x02\x03\x04", "\x02ab\x00\x01"} {
+	for _, seed := range []string{
+		"", "\x01\x00\x04echo123", "\x01\xff\xff\xff\x7f\x01x", "\x04echox",
+		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\x01\x02\x03\x04", "\x02ab\x00\x01",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

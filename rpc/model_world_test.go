@@ -20,13 +20,14 @@ import (
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
-var streamSchedules = flag.Int("model.streams", 10, "how many random schedules TestStreamModel tries; -model.seed picks one")
+var streamSchedules = flag.Int("model.streams", 10,
+	"how many random schedules TestStreamModel tries; -model.seed picks one")
 
 // patience is after how long something that should go on stands still.
 const patience = 15 * time.Second
 
-// A streamWorld is one schedule: a server, a client with streams and calls, a second one that makes a call at a time, and
-// what goes wrong. In every schedule this has to be true:
+// A streamWorld is one schedule: a server, a client with streams and calls, a second one that makes
+// a call at a time, and what goes wrong. In every schedule this has to be true:
 //
 //   - each stream and each call ends, with something that the faults of the schedule explain;
 //   - what came over a stream came in order, and all of it if the stream ended in order, whatever the server's stops;
@@ -52,7 +53,10 @@ type streamWorld struct {
 }
 
 func (w *streamWorld) String() string {
-	return fmt.Sprintf("limits %d and %d, tls %v, full %v, graceful %v, forced %v, cuts %v, silent %d", w.serverLimit, w.clientLimit, w.server != nil, w.full, w.graceful, w.forced, w.cuts, w.silent)
+	return fmt.Sprintf(
+		"limits %d and %d, tls %v, full %v, graceful %v, forced %v, cuts %v, silent %d",
+		w.serverLimit, w.clientLimit, w.server != nil, w.full, w.graceful, w.forced, w.cuts,
+		w.silent)
 }
 
 // certain says whether nothing may be lost.
@@ -143,7 +147,8 @@ func runStreams(t *testing.T, seed uint64) {
 // start starts a server with limits that are soon reached.
 func (w *streamWorld) start(t *testing.T) *ours.Server {
 	opts := []udsipc.ReaderOption{
-		udsipc.WithMaxMessageSize(uint64(w.serverLimit)), udsipc.WithMaxBufferedBytes(512 << 10), udsipc.WithMaxReadMemory(2 << 20),
+		udsipc.WithMaxMessageSize(uint64(w.serverLimit)), udsipc.WithMaxBufferedBytes(512 << 10),
+		udsipc.WithMaxReadMemory(2 << 20),
 	}
 	if w.server != nil {
 		opts = append(opts, udsipc.WithTLS(w.server))
@@ -175,7 +180,10 @@ func (w *streamWorld) start(t *testing.T) *ours.Server {
 
 // dial starts a client, with a queue that is soon full if the schedule says so.
 func (w *streamWorld) dial(t *testing.T, seed uint64, streams bool) *ours.Client {
-	opts := []udsipc.WriterOption{udsipc.WithMaxBackoff(2 * time.Millisecond), udsipc.WithMaxMessageSize(uint64(w.clientLimit))}
+	opts := []udsipc.WriterOption{
+		udsipc.WithMaxBackoff(2 * time.Millisecond),
+		udsipc.WithMaxMessageSize(uint64(w.clientLimit)),
+	}
 	if w.client != nil {
 		opts = append(opts, udsipc.WithTLS(w.client))
 	}

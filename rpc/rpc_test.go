@@ -45,7 +45,8 @@ func serve(tb testing.TB, address string, prepare func(s *ours.Server), opts ...
 
 func dial(tb testing.TB, address string, opts ...udsipc.WriterOption) *ours.Client {
 	tb.Helper()
-	c, err := ours.NewClient(address, append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
+	c, err := ours.NewClient(address,
+		append([]udsipc.WriterOption{udsipc.WithMaxBackoff(10 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -115,7 +116,8 @@ func TestCall_EveryFailure_HasItsCode(t *testing.T) {
 	} {
 		_, err := c.Call(test.ctx, test.method, make([]byte, test.size))
 		var e *ours.Error
-		if !errors.As(err, &e) || e.Code != test.code || !strings.Contains(e.Message, test.says) || ours.CodeOf(err) != test.code {
+		if !errors.As(err, &e) || e.Code != test.code || !strings.Contains(e.Message, test.says) ||
+			ours.CodeOf(err) != test.code {
 			t.Errorf("%s: %v, want %v", test.method, err, test.code)
 		}
 		if test.is != nil && !errors.Is(err, test.is) || !errors.Is(err, &ours.Error{Code: test.code}) {
@@ -379,8 +381,8 @@ func TestServer_Stop_FinishesCalls(t *testing.T) {
 	}
 }
 
-// TestClient_ConnectionLost_FailsSentCalls: only the calls fail that were sent, those marked idempotent are sent again, and those that were
-// not sent wait.
+// TestClient_ConnectionLost_FailsSentCalls: only the calls fail that were sent, those marked
+// idempotent are sent again, and those that were not sent wait.
 func TestClient_ConnectionLost_FailsSentCalls(t *testing.T) {
 	t.Parallel()
 	address := ipctest.SocketPath(t)
@@ -422,7 +424,11 @@ func TestClient_Stop_WaitsForCalls(t *testing.T) {
 	address := ipctest.SocketPath(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	serve(t, address, func(s *ours.Server) {
-		s.Handle("wait", func(context.Context, []byte) ([]byte, error) { close(entered); <-release; return []byte("done"), nil })
+		s.Handle("wait", func(context.Context, []byte) ([]byte, error) {
+			close(entered)
+			<-release
+			return []byte("done"), nil
+		})
 	})
 	c := dial(t, address)
 	result := make(chan string, 1)
@@ -433,7 +439,10 @@ func TestClient_Stop_WaitsForCalls(t *testing.T) {
 	<-entered
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Stop(t.Context()) }() // Ends with the call.
-	ipctest.Until(t, "new calls are refused", func() bool { _, err := c.Call(t.Context(), "echo", nil); return ours.CodeOf(err) == ours.CodeStopped })
+	ipctest.Until(t, "new calls are refused", func() bool {
+		_, err := c.Call(t.Context(), "echo", nil)
+		return ours.CodeOf(err) == ours.CodeStopped
+	})
 	close(release)
 	if got := <-result; got != "done<nil>" {
 		t.Error(got)
@@ -467,7 +476,11 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		s.HandleStream("fails", func(context.Context, *ours.Stream) error {
 			return &ours.Error{Code: ours.CodeFirstUser, Message: "no more"}
 		})
-		s.HandleStream("deaf", func(ctx context.Context, _ *ours.Stream) error { <-ctx.Done(); ended <- ctx.Err(); return ctx.Err() })
+		s.HandleStream("deaf", func(ctx context.Context, _ *ours.Stream) error {
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return ctx.Err()
+		})
 	})
 	c := dial(t, address)
 	t.Run("both ways", func(t *testing.T) {
@@ -489,7 +502,8 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		}()
 		for n := range messages {
 			data, err := s.Receive()
-			if err != nil || !strings.HasPrefix(string(data), fmt.Sprint(n, " ")) || len(data) != len(fmt.Sprint(n, " "))+n%2000 {
+			if err != nil || !strings.HasPrefix(string(data), fmt.Sprint(n, " ")) ||
+				len(data) != len(fmt.Sprint(n, " "))+n%2000 {
 				t.Fatalf("message %d: %.10q, %v", n, data, err)
 			}
 		}
@@ -550,7 +564,8 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		if n := sent.Load(); n > 1100 {
 			t.Errorf("%d kB went out to nobody", n)
 		}
-		if response, err := c.Call(t.Context(), "echo", []byte("not held up")); err != nil || string(response) != "not held up" {
+		if response, err := c.Call(t.Context(), "echo", []byte("not held up")); err != nil ||
+			string(response) != "not held up" {
 			t.Errorf("%q, %v", response, err)
 		}
 		s.Close()

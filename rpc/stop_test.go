@@ -17,8 +17,8 @@ import (
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
-// TestServer_Restarts_LoseNoCall: a server that stops finishes what was sent to it, over every transport, and what was not sent waits for the
-// next. No call is lost, none is handled twice.
+// TestServer_Restarts_LoseNoCall: a server that stops finishes what was sent to it, over every
+// transport, and what was not sent waits for the next. No call is lost, none is handled twice.
 func TestServer_Restarts_LoseNoCall(t *testing.T) {
 	t.Parallel()
 	const restarts, callers = 8, 8
@@ -87,8 +87,8 @@ func TestServer_Restarts_LoseNoCall(t *testing.T) {
 	})
 }
 
-// TestStream_ServerStops_DeliversEverything: what a handler sends after the stop has begun arrives, however much more than the window it is, and
-// what the client had sent before is received.
+// TestStream_ServerStops_DeliversEverything: what a handler sends after the stop has begun arrives,
+// however much more than the window it is, and what the client had sent before is received.
 func TestStream_ServerStops_DeliversEverything(t *testing.T) {
 	t.Parallel()
 	const messages, size = 100, 64 << 10
@@ -173,7 +173,8 @@ func TestStream_EndedInOrder_ReadsEOF(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stream.Close()
-		ipctest.Until(t, "the handler has been called", func() bool { return s.Metrics().Received > 0 && s.ActiveCalls() == 0 })
+		ipctest.Until(t, "the handler has been called",
+			func() bool { return s.Metrics().Received > 0 && s.ActiveCalls() == 0 })
 		ipctest.Stop(t, s)
 		<-lost
 		for n := range messages {
@@ -247,7 +248,8 @@ func TestServer_StopSilentClient_Ends(t *testing.T) {
 		}
 		got = append(got, string(data))
 	}
-	if want := [2]string{"\x02\x01x", "\x0a"}; fmt.Sprint(got) != fmt.Sprint(want[:]) && fmt.Sprint(got) != fmt.Sprint([]string{want[1], want[0]}) {
+	if want := [2]string{"\x02\x01x", "\x0a"}; fmt.Sprint(got) != fmt.Sprint(want[:]) &&
+		fmt.Sprint(got) != fmt.Sprint([]string{want[1], want[0]}) {
 		t.Errorf("%q, want %q in any order", got, want)
 	}
 }

@@ -34,10 +34,12 @@ func TestCall_Typed_Decodes(t *testing.T) {
 	if _, err := ours.Call(t.Context(), c, "add", sums, ints, sum{-2, 3}); ours.CodeOf(err) != ours.CodeFirstUser {
 		t.Error(err)
 	}
-	if _, err := ours.Call(t.Context(), c, "add", codec.Raw, ints, []byte("nonsense")); ours.CodeOf(err) != ours.CodeInvalidArgument {
+	_, err := ours.Call(t.Context(), c, "add", codec.Raw, ints, []byte("nonsense"))
+	if ours.CodeOf(err) != ours.CodeInvalidArgument {
 		t.Error(err)
 	}
-	if _, err := ours.Call(t.Context(), c, "add", sums, codec.JSON[string](), sum{2, 3}); ours.CodeOf(err) != ours.CodeInvalidArgument {
+	_, err = ours.Call(t.Context(), c, "add", sums, codec.JSON[string](), sum{2, 3})
+	if ours.CodeOf(err) != ours.CodeInvalidArgument {
 		t.Error(err)
 	}
 }

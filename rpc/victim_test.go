@@ -198,15 +198,18 @@ func used() usage {
 	runtime.ReadMemStats(&m)
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	u := usage{heap: int(m.HeapInuse + m.StackInuse), live: int(live[0].Value.Uint64()), goroutines: runtime.NumGoroutine()}
+	u := usage{
+		heap: int(m.HeapInuse + m.StackInuse), live: int(live[0].Value.Uint64()),
+		goroutines: runtime.NumGoroutine(),
+	}
 	if entries, err := os.ReadDir("/proc/self/fd"); err == nil {
 		u.descriptors = len(entries)
 	}
 	return u
 }
 
-// TestHostileConversations runs each kind beside the honest clients: nothing of theirs fails, and memory, goroutines and
-// descriptors stay within the default limits.
+// TestHostileConversations runs each kind beside the honest clients: nothing of theirs fails, and
+// memory, goroutines and descriptors stay within the default limits.
 func TestHostileConversations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
@@ -234,8 +237,11 @@ func TestHostileConversations(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		t.Logf("%-45s %8d %7d kB %7d kB %10d %6d %12v", k.name, made, (peak.heap-before.heap)>>10, (peak.live-before.live)>>10, peak.goroutines-before.goroutines, peak.descriptors-before.descriptors, p99)
-		if n := peak.goroutines - before.goroutines; n > 2*16<<10+2000 { // The calls of a connection, each with a stream, and connections.
+		t.Logf("%-45s %8d %7d kB %7d kB %10d %6d %12v", k.name, made, (peak.heap-before.heap)>>10,
+			(peak.live-before.live)>>10, peak.goroutines-before.goroutines,
+			peak.descriptors-before.descriptors, p99)
+		// The calls of a connection, each with a stream, and connections.
+		if n := peak.goroutines - before.goroutines; n > 2*16<<10+2000 {
 			t.Errorf("%s: %d goroutines", k.name, n)
 		}
 		if n := peak.descriptors - before.descriptors; n > 1024+64 {

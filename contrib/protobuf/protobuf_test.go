@@ -37,9 +37,10 @@ func TestCall_ReturnsResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rpc.Handle(s, "length", requests, responses, func(_ context.Context, q *wrapperspb.StringValue) (*wrapperspb.Int64Value, error) {
-		return wrapperspb.Int64(int64(len(q.Value))), nil
-	})
+	rpc.Handle(s, "length", requests, responses,
+		func(_ context.Context, q *wrapperspb.StringValue) (*wrapperspb.Int64Value, error) {
+			return wrapperspb.Int64(int64(len(q.Value))), nil
+		})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}

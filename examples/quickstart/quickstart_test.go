@@ -45,7 +45,10 @@ func TestConduct_EveryLine_Arrives(t *testing.T) {
 		if source != folder {
 			want = 3000 * 6
 		}
-		for _, row := range []string{fmt.Sprintf(`lines +%d\n`, want), `restarts +[1-9]`, `agrees at both ends`, `dropped +0\n`} {
+		for _, row := range []string{
+			fmt.Sprintf(`lines +%d\n`, want), `restarts +[1-9]`, `agrees at both ends`,
+			`dropped +0\n`,
+		} {
 			if !regexp.MustCompile(row).MatchString(out.String()) {
 				t.Errorf("the table has no %q:\n%s", row, &out)
 			}

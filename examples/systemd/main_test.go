@@ -80,7 +80,8 @@ func TestUnits_PassSystemdAnalyze(t *testing.T) {
 		t.Errorf("verify: %v: %s", err, output)
 	}
 	for _, unit := range units[1:] {
-		security := exec.Command(program, "security", "--offline=yes", "--threshold=20", "--no-pager", unit) // 2.0 of 10; "OK" begins below 5.
+		// 2.0 of 10; "OK" begins below 5.
+		security := exec.Command(program, "security", "--offline=yes", "--threshold=20", "--no-pager", unit)
 		if output, err := security.CombinedOutput(); err != nil {
 			lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 			t.Errorf("security: %v: %s", err, lines[len(lines)-1])

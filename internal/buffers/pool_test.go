@@ -8,8 +8,8 @@ import (
 	"github.com/udsipc/udsipc/internal/buffers"
 )
 
-// TestBuffers_Sizes_FitWithinAnEighth: a buffer is as large as it was asked for, and at most an eighth larger, and that of the pool it goes
-// back to.
+// TestBuffers_Sizes_FitWithinAnEighth: a buffer is as large as it was asked for, and at most an
+// eighth larger, and that of the pool it goes back to.
 func TestBuffers_Sizes_FitWithinAnEighth(t *testing.T) {
 	for size := 513; size < 40<<20; size += 1 + size/50 {
 		for _, size := range []int{size, size &^ 0x3ff, size&^0x3ff + 1, size | 0x3ff} {

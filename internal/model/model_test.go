@@ -61,7 +61,8 @@ func runModel(t *testing.T, schedules int, run func(t *testing.T, seed uint64)) 
 		wg.Go(func() {
 			for seed := range seeds {
 				done := make(chan struct{})
-				spinning := time.AfterFunc(modelSpin, func() { panic(fmt.Sprintf("seed %d has taken %v: a busy loop", seed, modelSpin)) })
+				spinning := time.AfterFunc(modelSpin,
+					func() { panic(fmt.Sprintf("seed %d has taken %v: a busy loop", seed, modelSpin)) })
 				go func() { // A bubble that has failed ends its goroutine.
 					defer close(done)
 					defer spinning.Stop()
@@ -139,12 +140,15 @@ func runSchedule(t *testing.T, seed uint64) {
 func (s *schedule) pick(from []int) int { return from[s.rng.IntN(len(from))] }
 
 func (s *schedule) errorf(format string, arguments ...any) {
-	s.t.Errorf("seed %d, after %v: "+format, append([]any{s.seed, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))}, arguments...)...)
+	s.t.Errorf("seed %d, after %v: "+format,
+		append([]any{s.seed, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))}, arguments...)...)
 }
 
 func (s *schedule) startWriter(index byte) {
-	w, err := udsipc.NewWriter("memory", udsipc.WithDialer(s.net.Dial), udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(modelTimeout),
-		udsipc.WithMaxBufferedWrites(modelQueue), udsipc.WithMaxBackoff(100*time.Millisecond), udsipc.WithWriteTimeout(50*time.Millisecond))
+	w, err := udsipc.NewWriter("memory", udsipc.WithDialer(s.net.Dial),
+		udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(modelTimeout),
+		udsipc.WithMaxBufferedWrites(modelQueue), udsipc.WithMaxBackoff(100*time.Millisecond),
+		udsipc.WithWriteTimeout(50*time.Millisecond))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -164,8 +168,10 @@ func (s *schedule) startReader(clean bool) {
 	life := &life{number: number, clean: clean}
 	s.life = life
 	handler := func(ctx context.Context, d *udsipc.Delivery) error { return s.handle(ctx, life, d) }
-	r, err := udsipc.NewDeliveryReader(handler, "memory", udsipc.WithListener(s.net.Listen()), udsipc.WithHeartbeatTimeout(modelTimeout),
-		udsipc.WithInactivityTimeout(time.Duration(s.rng.IntN(2))*time.Second), udsipc.WithReadBufferSize(uint32(512<<s.rng.IntN(5))),
+	r, err := udsipc.NewDeliveryReader(handler, "memory", udsipc.WithListener(s.net.Listen()),
+		udsipc.WithHeartbeatTimeout(modelTimeout),
+		udsipc.WithInactivityTimeout(time.Duration(s.rng.IntN(2))*time.Second),
+		udsipc.WithReadBufferSize(uint32(512<<s.rng.IntN(5))),
 		udsipc.WithMaxRedeliveries(2), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) { s.done(life, d) }))
 	if err != nil {
 		s.t.Fatal(err)
@@ -192,7 +198,8 @@ func (s *schedule) handle(ctx context.Context, life *life, d *udsipc.Delivery) e
 	number := binary.BigEndian.Uint64(d.Data[1:])
 	fate := rand.New(rand.NewPCG(s.seed, number<<8|uint64(d.Data[0])))
 	oneIn := func(n int) bool { return fate.IntN(max(n, 1)) == 0 && n > 0 }
-	slow, failing, poisonous, panicking := oneIn(s.plan.slow), oneIn(s.plan.failing), oneIn(s.plan.poisonous), oneIn(s.plan.panicking)
+	slow, failing, poisonous, panicking := oneIn(s.plan.slow), oneIn(s.plan.failing),
+		oneIn(s.plan.poisonous), oneIn(s.plan.panicking)
 	if slow {
 		select {
 		case <-time.After(time.Duration(fate.IntN(100)) * time.Millisecond):
@@ -236,7 +243,9 @@ func (s *schedule) done(life *life, d *udsipc.Delivery) {
 	case fresh && number > w.handled+1:
 		s.errorf("message %d of writer %d was handled after %d: lost in between", number, w.index, w.handled)
 	case fresh && number <= w.handled && life.clean:
-		s.errorf("message %d of writer %d was handled again after %d, though the reader had been stopped", number, w.index, w.handled)
+		s.errorf(
+			"message %d of writer %d was handled again after %d, though the reader had been stopped",
+			number, w.index, w.handled)
 	case number <= w.handled && !d.Redelivered:
 		s.errorf("message %d of writer %d was handled again and is not marked", number, w.index)
 	}
@@ -385,7 +394,8 @@ func (s *schedule) check() {
 	for _, w := range s.writers {
 		m := w.w.Metrics()
 		switch {
-		case m.Accepted != w.written || m.Accepted != m.Acknowledged+m.Queued || m.Sent != m.Acknowledged || m.Dropped+m.Expired+m.Undelivered+m.PossiblyLost > 0:
+		case m.Accepted != w.written || m.Accepted != m.Acknowledged+m.Queued ||
+			m.Sent != m.Acknowledged || m.Dropped+m.Expired+m.Undelivered+m.PossiblyLost > 0:
 			s.errorf("%d messages were written: %+v", w.written, m)
 		case m.Acknowledged > w.handled:
 			s.errorf("%d messages are acknowledged, %d were handled", m.Acknowledged, w.handled)

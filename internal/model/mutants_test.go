@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-var mutantsFlag = flag.Bool("model.mutants", false, "break the code in each way that TestMutants knows, and see to it that TestModel notices")
+var mutantsFlag = flag.Bool("model.mutants", false,
+	"break the code in each way that TestMutants knows, and see to it that TestModel notices")
 
 // A mutant is a way to break delivery: pieces of one file are replaced by others.
 type mutant struct {
@@ -30,13 +31,19 @@ var mutants = []mutant{
 	{name: "acknowledge on receipt", file: "internal/transport/acks.go",
 		old: "s.acknowledgeLocked(s.handledBefore + received - 1)", new: "s.acknowledgeLocked(s.handledBefore + received)"},
 	{name: "acknowledge one too many", file: "internal/transport/acks.go",
-		old: "return s.handledBefore + s.in.counts.received.Load() - s.lastFailed", new: "return s.handledBefore + s.in.counts.received.Load()"},
+		old: "return s.handledBefore + s.in.counts.received.Load() - s.lastFailed",
+		new: "return s.handledBefore + s.in.counts.received.Load()"},
 	{name: "off by one on the wire", file: "internal/transport/acks.go",
-		old: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))", new: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled+1))"},
+		old: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))",
+		new: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled+1))"},
 	{name: "no replay", file: "internal/queue/take.go",
-		old: "q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0\n\tq.seq.sent = q.seq.Acked\n\treturn", new: "q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0\n\treturn"},
+		old: "q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0\n" +
+			"\tq.seq.sent = q.seq.Acked\n\treturn",
+		new: "q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0\n\treturn"},
 	{name: "a partial frame is resumed", file: "internal/queue/take.go",
-		old: "q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0\n\tq.seq.sent = q.seq.Acked\n\treturn", new: "q.next, q.taken, q.earlyAck = 0, 0, 0\n\tq.seq.sent = q.seq.Acked\n\treturn"},
+		old: "q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0\n" +
+			"\tq.seq.sent = q.seq.Acked\n\treturn",
+		new: "q.next, q.taken, q.earlyAck = 0, 0, 0\n\tq.seq.sent = q.seq.Acked\n\treturn"},
 	{name: "no fencing", file: "internal/receiver/writer_states.go",
 		old: "previous: w.owner,", new: "previous: nil,"},
 	{name: "the older connection's buffer is handled", file: "internal/transport/in_decode.go",
@@ -51,9 +58,11 @@ var mutants = []mutant{
 		old: "if h.Epoch <= w.epoch {", new: "if false {"},
 	{name: "a stale acknowledgement counts", file: "internal/sender/session.go",
 		old: "\treleased, err := l.queue.ApplyWelcome(answer.Handled, answer.Limit)\n",
-		new: "\treleased, err := l.queue.ApplyWelcome(min(max(answer.Handled, seq.Acked)+1, seq.HighestSent), answer.Limit)\n"},
+		new: "\treleased, err := l.queue.ApplyWelcome(min(max(answer.Handled, seq.Acked)+1, " +
+			"seq.HighestSent), answer.Limit)\n"},
 	{name: "repeats are not marked", file: "internal/receiver/writer_states.go",
-		old: "w.handled, w.maybeHandledThrough = c.hello.FirstSeq-1, c.hello.LastSentSeq", new: "w.handled, w.maybeHandledThrough = c.hello.FirstSeq-1, 0"},
+		old: "w.handled, w.maybeHandledThrough = c.hello.FirstSeq-1, c.hello.LastSentSeq",
+		new: "w.handled, w.maybeHandledThrough = c.hello.FirstSeq-1, 0"},
 	{name: "the writer goes on without a welcome's word", file: "internal/queue/acks.go",
 		old: "\tif handled > q.seq.Acked {\n", new: "\tif false {\n"},
 	// Of both kinds of delivery, found by scenarios.
@@ -61,28 +70,40 @@ var mutants = []mutant{
 		old: "return false // TLS and what a user brings along say nothing: only a report tells.", new: "return true"},
 	{name: "the grace counts the handler's time", file: "internal/transport/in_end.go", scenarios: 1,
 		old: "\tg.waitStart = now\n", new: "\tif g.waitStart.IsZero() {\n\t\tg.waitStart = now\n\t}\n",
-		more: []string{"\tg.waited += time.Since(g.waitStart)\n\tg.waitStart = time.Time{}\n", "\tg.waited += time.Since(g.waitStart)\n"}},
+		more: []string{
+			"\tg.waited += time.Since(g.waitStart)\n\tg.waitStart = time.Time{}\n",
+			"\tg.waited += time.Since(g.waitStart)\n",
+		}},
 	{name: "a refusal is taken for a limit", file: "internal/sender/head_retry.go", scenarios: 1,
-		old: "case end.Reason.RejectsPeer(), end.Reported && end.Reason == wire.CloseOrderly, end.Reason == wire.CloseTooLarge:", new: "case false:",
+		old: "case end.Reason.RejectsPeer(), end.Reported && end.Reason == wire.CloseOrderly, " +
+			"end.Reason == wire.CloseTooLarge:", new: "case false:",
 		more: []string{"|| now.Sub(s.since) < minHeadFailureTime", ""}},
 	{name: "no acknowledgement after a read that filled its buffer", file: "internal/transport/in_read.go", scenarios: 1,
-		old: "func (in *In) readAny() error {\n\tin.SendAck()\n", new: "func (in *In) readAny() error {\n\tif !in.attempt.bufferFilled {\n\t\tin.SendAck()\n\t}\n"},
+		old: "func (in *In) readAny() error {\n\tin.SendAck()\n",
+		new: "func (in *In) readAny() error {\n\tif !in.attempt.bufferFilled {\n\t\tin.SendAck()\n\t}\n"},
 	{name: "the limit of a reader that is gone sticks", file: "internal/sender/disconnect.go", scenarios: 1,
 		old: "\tl.limit.Store(l.cfg.MessageLimit) // The next reader may accept more than this one.\n", new: ""},
 	{name: "memory is taken out of turn", file: "pool.go", scenarios: 1,
 		old: "\t\tt := u.waiters[0]\n", new: "\t\tt := u.waiters[len(u.waiters)-1]\n",
-		more: []string{"u.waiters = slices.Delete(u.waiters, 0, 1)", "u.waiters = slices.Delete(u.waiters, len(u.waiters)-1, len(u.waiters))"}},
-	{name: "a message that failed is forgotten with its connection", file: "internal/receiver/writer_states.go", scenarios: 1,
-		old: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled+1)", new: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled)"},
+		more: []string{
+			"u.waiters = slices.Delete(u.waiters, 0, 1)",
+			"u.waiters = slices.Delete(u.waiters, len(u.waiters)-1, len(u.waiters))",
+		}},
+	{name: "a message that failed is forgotten with its connection",
+		file: "internal/receiver/writer_states.go", scenarios: 1,
+		old: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled+1)",
+		new: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled)"},
 	{name: "messages are dropped although that makes no room", file: "internal/queue/drop.go", scenarios: 455,
-		old: "\treturn messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.fitsSharedLimitLocked(bytes, size)\n",
+		old: "\treturn messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && " +
+			"q.fitsSharedLimitLocked(bytes, size)\n",
 		new: "\treturn messages+bytes >= 0 && len(q.front.segs)+len(q.waiting.segs) > 0\n"},
 	{name: "time alone drops nothing", file: "internal/queue/drop.go", scenarios: 1,
 		old: "\tif q.maxAge == 0 || q.timerSet {\n", new: "\tif true {\n"},
 	{name: "a flush does not hear of what is dropped", file: "internal/queue/wait.go", scenarios: 1,
 		old: "\tpassed := q.removedThroughLocked()\n", new: "\tpassed := q.counts.Sent\n"},
-	{name: "a flush that is given up stays in line", file: "internal/queue/flush.go", test: "TestQueue_RandomHistories_KeepInvariants",
-		old: "\tif f.value.waiters--; f.value.waiters == 0 {\n\t\tq.flushers.remove(f)\n\t}\n", new: ""},
+	{name: "a flush that is given up stays in line", file: "internal/queue/flush.go",
+		test: "TestQueue_RandomHistories_KeepInvariants",
+		old:  "\tif f.value.waiters--; f.value.waiters == 0 {\n\t\tq.flushers.remove(f)\n\t}\n", new: ""},
 }
 
 // TestMutants runs the model on broken code, which it must find out.

@@ -207,7 +207,9 @@ func (s *scenario) checkSplit(w *scenarioWriter) {
 	handled, refused := s.counted(w)
 	sum := handled + m.Queued + m.Undelivered + m.Dropped + m.Expired
 	if m.PossiblyLost > refused || m.Accepted < sum && !w.hasty || m.Accepted > sum+refused {
-		s.errorf("after a graceful stop: %d messages of writer %d were handled, up to %d refused: %+v", handled, w.index, refused, m)
+		s.errorf(
+			"after a graceful stop: %d messages of writer %d were handled, up to %d refused: %+v",
+			handled, w.index, refused, m)
 	}
 }
 
@@ -259,14 +261,17 @@ func (s *scenario) check() {
 func (s *scenario) checkWaits(w *scenarioWriter, m udsipc.WriterMetrics, now time.Time) {
 	w.flushes = slices.DeleteFunc(w.flushes, func(f *scenarioFlush) bool { return f.over })
 	for _, f := range w.flushes {
-		idle := m.Queued == 0 && (s.acked || !m.Connected) || (m.Connections == 0 || !s.acked && !m.Connected) && m.Accepted-m.Queued >= f.target
+		idle := m.Queued == 0 && (s.acked || !m.Connected) ||
+			(m.Connections == 0 || !s.acked && !m.Connected) && m.Accepted-m.Queued >= f.target
 		switch {
 		case !idle:
 			f.due = time.Time{}
 		case f.due.IsZero():
 			f.due = now
 		case now.Sub(f.due) > time.Second:
-			s.errorf("Flush of writer %d waits although its messages have left the queue %v ago: %+v", w.index, now.Sub(f.due), m)
+			s.errorf(
+				"Flush of writer %d waits although its messages have left the queue %v ago: %+v",
+				w.index, now.Sub(f.due), m)
 		}
 	}
 	since := w.pushing
@@ -275,7 +280,8 @@ func (s *scenario) checkWaits(w *scenarioWriter, m udsipc.WriterMetrics, now tim
 	}
 	untouched := !s.acked && !m.Connected || m.Connections == 0
 	if w.maxAge > 0 && !w.pushing.IsZero() && untouched && now.Sub(since) > w.maxAge+time.Second {
-		s.errorf("a write to writer %d waits for %v though messages expire after %v: %+v", w.index, now.Sub(since), w.maxAge, m)
+		s.errorf("a write to writer %d waits for %v though messages expire after %v: %+v", w.index,
+			now.Sub(since), w.maxAge, m)
 	}
 }
 
@@ -342,12 +348,14 @@ func (s *scenario) checkLimits() {
 			continue
 		}
 		for range 10 {
-			if err := s.writeOne(w, int(s.smallest)+1, 0); !errors.Is(err, udsipc.ErrMessageTooLarge) || w.w.Metrics().Queued > 0 {
+			if err := s.writeOne(w, int(s.smallest)+1, 0); !errors.Is(err, udsipc.ErrMessageTooLarge) ||
+				w.w.Metrics().Queued > 0 {
 				break
 			}
 			time.Sleep(time.Second)
 		}
-		if err := s.writeOne(w, int(s.smallest)+1, 0); errors.Is(err, udsipc.ErrMessageTooLarge) && w.w.Metrics().Queued == 0 {
+		if err := s.writeOne(w, int(s.smallest)+1, 0); errors.Is(err, udsipc.ErrMessageTooLarge) &&
+			w.w.Metrics().Queued == 0 {
 			s.errorf("writer %d still refuses messages, ten seconds after a reader without that limit began: %v", w.index, err)
 		}
 	}

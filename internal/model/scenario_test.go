@@ -115,7 +115,10 @@ type scenarioWriter struct {
 }
 
 func newScenario(t *testing.T, seed uint64, reader, writer *tls.Config) *scenario {
-	s := &scenario{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), net: &ipctest.SimNet{Patient: true}, readerTLS: reader, writerTLS: writer, began: time.Now()}
+	s := &scenario{
+		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), net: &ipctest.SimNet{Patient: true},
+		readerTLS: reader, writerTLS: writer, began: time.Now(),
+	}
 	s.acked, s.secure, s.faults = s.oneIn(2), s.oneIn(4), s.oneIn(2)
 	s.net.Resets = s.oneIn(2)
 	s.net.Capacity = pick(s.rng, 4<<10, 64<<10, 208<<10)
@@ -145,7 +148,8 @@ func (s *scenario) errorf(format string, arguments ...any) {
 	if regexp.MustCompile(*modelIgnore).MatchString(what) {
 		return
 	}
-	s.t.Errorf("seed %d, after %v: %s\n\tacked %v, TLS %v, faults %v, resets %v, capacity %d, slow %d %v, failing %d, edges %v, limits %v, memory %d", s.seed, time.Since(s.began), what,
+	s.t.Errorf("seed %d, after %v: %s\n\tacked %v, TLS %v, faults %v, resets %v, capacity %d, "+
+		"slow %d %v, failing %d, edges %v, limits %v, memory %d", s.seed, time.Since(s.began), what,
 		s.acked, s.secure, s.faults, s.net.Resets, s.net.Capacity, s.slow, s.long, s.failing, s.edges, s.small, s.memory)
 }
 
@@ -181,9 +185,12 @@ func (s *scenario) startReader(odd bool) {
 		life.connections = 1
 	}
 	opts := []udsipc.ReaderOption{
-		udsipc.WithListener(s.net.Listen()), udsipc.WithMaxMessageSize(life.limit), udsipc.WithMaxConnections(life.connections),
-		udsipc.WithInactivityTimeout(pick(s.rng, 0, time.Second, 10*time.Second)), udsipc.WithHeartbeatTimeout(pick(s.rng, 0, modelTimeout)),
-		udsipc.WithReadBufferSize(pick[uint32](s.rng, 512, 4<<10, 16<<10, 64<<10, 256<<10)), udsipc.WithMaxRedeliveries(pick(s.rng, 2, 6)),
+		udsipc.WithListener(s.net.Listen()), udsipc.WithMaxMessageSize(life.limit),
+		udsipc.WithMaxConnections(life.connections),
+		udsipc.WithInactivityTimeout(pick(s.rng, 0, time.Second, 10*time.Second)),
+		udsipc.WithHeartbeatTimeout(pick(s.rng, 0, modelTimeout)),
+		udsipc.WithReadBufferSize(pick[uint32](s.rng, 512, 4<<10, 16<<10, 64<<10, 256<<10)),
+		udsipc.WithMaxRedeliveries(pick(s.rng, 2, 6)),
 		udsipc.WithAuthorizer(s.authorize), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) { s.done(life, d) }),
 	}
 	if s.memory > 0 {
@@ -232,7 +239,8 @@ func (s *scenario) newWriter(overflow udsipc.OverflowPolicy, maxAge time.Duratio
 		w.maxBytes = 100 << 10
 	}
 	opts := []udsipc.WriterOption{
-		udsipc.WithDialer(s.net.Dial), udsipc.WithHeartbeatTimeout(pick(s.rng, 0, modelTimeout)), udsipc.WithMaxBackoff(pick(s.rng, 100*time.Millisecond, 5*time.Second)),
+		udsipc.WithDialer(s.net.Dial), udsipc.WithHeartbeatTimeout(pick(s.rng, 0, modelTimeout)),
+		udsipc.WithMaxBackoff(pick(s.rng, 100*time.Millisecond, 5*time.Second)),
 		udsipc.WithWriteTimeout(50 * time.Millisecond), udsipc.WithOverflow(w.overflow), udsipc.WithMaxAge(w.maxAge),
 		udsipc.WithMaxBufferedWrites(messages), udsipc.WithMaxBufferedBytes(w.maxBytes),
 		udsipc.WithUndelivered(func(data []byte) { s.undelivered(w, data) }),

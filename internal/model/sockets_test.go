@@ -2,9 +2,9 @@
 
 package model_test
 
-// A third model, over sockets: what only a kernel does cannot be simulated. It takes real time, so there are few
-// schedules of it, and handlers take milliseconds; in every third schedule there is a backlog of more than a second. A seed
-// decides on the schedule, the kernel on the rest.
+// A third model, over sockets: what only a kernel does cannot be simulated. It takes real time, so
+// there are few schedules of it, and handlers take milliseconds; in every third schedule there is a
+// backlog of more than a second. A seed decides on the schedule, the kernel on the rest.
 
 import (
 	"context"
@@ -40,7 +40,10 @@ func TestModelSockets(t *testing.T) {
 		t.Run(tr.Name, func(t *testing.T) {
 			t.Parallel()
 			t.Logf("seed %d", seed)
-			s := &socketSchedule{T: t, rng: rand.New(rand.NewPCG(seed, 3)), on: &ipctest.Route{Transport: tr, Address: tr.Address(t)}}
+			s := &socketSchedule{
+				T: t, rng: rand.New(rand.NewPCG(seed, 3)),
+				on: &ipctest.Route{Transport: tr, Address: tr.Address(t)},
+			}
 			s.on.Acknowledged = s.rng.IntN(2) == 0
 			s.run()
 		})

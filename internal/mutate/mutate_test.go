@@ -132,7 +132,8 @@ func TestSum(t *testing.T) {
 }
 
 func TestEquivalents_Parse(t *testing.T) {
-	e, err := parseEquivalents("# About.\n\na.go Take\n- x < y {\n+ x <= y {\nBecause.\n\nb.go,d/b.go warm\n- *\n+ *\nSpeed.\n\nc.go put\n- z++\n+ *\nFor now.\n")
+	e, err := parseEquivalents("# About.\n\na.go Take\n- x < y {\n+ x <= y " +
+		"{\nBecause.\n\nb.go,d/b.go warm\n- *\n+ *\nSpeed.\n\nc.go put\n- z++\n+ *\nFor now.\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,10 @@ func TestEquivalents_Parse(t *testing.T) {
 			t.Errorf("%v: %v", test.m, got)
 		}
 	}
-	p := &pkg{mutants: []mutant{{name: "a.go", function: "take", before: "x < y {", after: "x <= y {"}, {name: "c.go", function: "put", before: "y++", after: "y--"}}}
+	p := &pkg{mutants: []mutant{
+		{name: "a.go", function: "take", before: "x < y {", after: "x <= y {"},
+		{name: "c.go", function: "put", before: "y++", after: "y--"},
+	}}
 	if got := e.stale(p); !slices.Equal(got, []string{"c.go | put | z++ | *"}) {
 		t.Errorf("stale are %q", got)
 	}
@@ -168,7 +172,9 @@ func TestEquivalents_Parse(t *testing.T) {
 func victim(t *testing.T, text, test string) *pkg {
 	t.Helper()
 	folder := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module victim\n\ngo 1.26\n", "victim.go": text, "victim_test.go": test} {
+	for name, text := range map[string]string{
+		"go.mod": "module victim\n\ngo 1.26\n", "victim.go": text, "victim_test.go": test,
+	} {
 		if text == "" {
 			continue
 		}

@@ -37,7 +37,8 @@ func TestQueue_DropOldest_MakesSpace(t *testing.T) {
 	q.tallies(tally(11, 2, 3, 4, 0, 0, 4, 8, 0))
 }
 
-// TestQueue_DropOldest_SkipsSentMessages: the first piece, of which the connection has a part, stays; the next one goes.
+// TestQueue_DropOldest_SkipsSentMessages: the first piece, of which the connection has a part,
+// stays; the next one goes.
 func TestQueue_DropOldest_SkipsSentMessages(t *testing.T) {
 	large := sized(70_000)
 	q := queueOf(t, queue.Limits{Messages: 3, DropOldest: true})
@@ -165,8 +166,8 @@ func TestQueue_ControlMessages_PassLimits(t *testing.T) {
 	}
 }
 
-// TestQueue_Expiry_DropsOldMessages: a message is dropped by itself when it is older than the limit, a millisecond later at most, and the
-// goroutine that drains is told.
+// TestQueue_Expiry_DropsOldMessages: a message is dropped by itself when it is older than the
+// limit, a millisecond later at most, and the goroutine that drains is told.
 func TestQueue_Expiry_DropsOldMessages(t *testing.T) {
 	for _, acks := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -296,9 +297,12 @@ func TestQueue_ExpiryTimer_Fires(t *testing.T) {
 	}
 }
 
-// TestQueue_AgeResolution_IsBounded: messages share a piece if their times differ by less than a 64th of the age limit, or a millisecond.
+// TestQueue_AgeResolution_IsBounded: messages share a piece if their times differ by less than a
+// 64th of the age limit, or a millisecond.
 func TestQueue_AgeResolution_IsBounded(t *testing.T) {
-	for _, test := range []struct{ age, grain time.Duration }{{64 * time.Second, time.Millisecond}, {64_000_000, time.Millisecond}, {6400, 100}} {
+	for _, test := range []struct{ age, grain time.Duration }{
+		{64 * time.Second, time.Millisecond}, {64_000_000, time.Millisecond}, {6400, 100},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			q := queueOf(t, queue.Limits{MaxAge: test.age})
 			time.Sleep(time.Hour)
@@ -340,14 +344,16 @@ func TestQueue_RemoveHead_ReturnsCopy(t *testing.T) {
 		t.Errorf("%q was set aside, %v", data, ok)
 	}
 	q.tallies(tally(2, 0, 0, 0, 0, 1, 1, 2, 0))
-	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) || err.Error() != "udsipc: stopped: 1 messages were not sent" {
+	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) ||
+		err.Error() != "udsipc: stopped: 1 messages were not sent" {
 		t.Error(err)
 	}
 	if data, ok := q.RemoveHead(2); !ok || string(data) != "b" {
 		t.Errorf("%q was set aside, %v", data, ok)
 	}
 	<-flushed
-	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) || err.Error() != "udsipc: stopped: 2 messages were not sent" {
+	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) ||
+		err.Error() != "udsipc: stopped: 2 messages were not sent" {
 		t.Error(err)
 	}
 	q.tallies(tally(2, 0, 0, 0, 0, 2, 0, 0, 0))
@@ -376,7 +382,8 @@ func TestQueue_DiscardAll_ReturnsEverything(t *testing.T) {
 			}
 			got = append(got, string(data))
 		})
-		if want := []string{"", sized(70_000)[3:], "d", "e", "f"}; left != 5 || len(got) != 5 || !slices.Equal(got[2:], want[2:]) || got[0] != "" {
+		if want := []string{"", sized(70_000)[3:], "d", "e", "f"}; left != 5 || len(got) != 5 ||
+			!slices.Equal(got[2:], want[2:]) || got[0] != "" {
 			t.Errorf("%d are left: %.60q", left, got)
 		}
 		<-flushed

@@ -52,7 +52,8 @@ func (s *SharedLimit) Used() (bytes int64, waiting int) {
 	return s.used.Load(), len(s.waiters)
 }
 
-// FitsShared says whether a queue that is charged before may hold size bytes more than held, while all are charged used.
+// FitsShared says whether a queue that is charged before may hold size bytes more than held, while
+// all are charged used.
 func FitsShared(limit, used, queues, before int64, held uint64, size int) bool {
 	var s SharedLimit
 	s.SetLimit(limit)

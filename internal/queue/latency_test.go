@@ -40,8 +40,10 @@ func TestHistogram_Percentiles_AreWithinAQuarter(t *testing.T) {
 func TestHistogram_ClassBounds_AreExact(t *testing.T) {
 	const large = time.Duration(math.MaxInt64)
 	for _, test := range []struct{ time, end time.Duration }{
-		{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 9}, {9, 9}, {10, 11}, {11, 11}, {12, 13}, {14, 15}, {15, 15},
-		{16, 19}, {19, 19}, {20, 23}, {24, 27}, {28, 31}, {31, 31}, {32, 39}, {1000, 1023}, {1024, 1279}, {1279, 1279}, {1280, 1535},
+		{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 9}, {9, 9}, {10, 11},
+		{11, 11}, {12, 13}, {14, 15}, {15, 15},
+		{16, 19}, {19, 19}, {20, 23}, {24, 27}, {28, 31}, {31, 31}, {32, 39}, {1000, 1023},
+		{1024, 1279}, {1279, 1279}, {1280, 1535},
 		{1 << 40, 5<<38 - 1}, {1<<41 - 1, 1<<41 - 1}, {1 << 62, 5<<60 - 1}, {-5, 0}, {math.MinInt64, 0},
 	} {
 		got := queue.Percentiles([]time.Duration{test.time, test.time, large})
@@ -53,7 +55,10 @@ func TestHistogram_ClassBounds_AreExact(t *testing.T) {
 
 // TestHistogram_Count_IsExact: the half of the times do not exceed the one, 99 of 100 not the other.
 func TestHistogram_Count_IsExact(t *testing.T) {
-	for _, test := range []struct{ low, high int }{{1, 1}, {49, 51}, {50, 50}, {51, 49}, {98, 2}, {99, 1}, {100, 0}, {0, 100}, {198, 2}, {197, 3}} {
+	for _, test := range []struct{ low, high int }{
+		{1, 1}, {49, 51}, {50, 50}, {51, 49}, {98, 2}, {99, 1}, {100, 0}, {0, 100}, {198, 2},
+		{197, 3},
+	} {
 		var all []time.Duration
 		for range test.low {
 			all = append(all, 1)

@@ -17,7 +17,8 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// TestQueue_Enqueue_ReportsIdleSender: the first message into an idle queue says so, whichever way it comes in, and no other.
+// TestQueue_Enqueue_ReportsIdleSender: the first message into an idle queue says so, whichever way
+// it comes in, and no other.
 func TestQueue_Enqueue_ReportsIdleSender(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		message := []byte("m")
@@ -97,16 +98,19 @@ func TestQueue_Limits_RejectMessages(t *testing.T) {
 	q.push("123456789")
 	q.sends(1)
 	err := q.EnqueueAndWake([]byte("1234567890"))
-	if want := "udsipc: message too large: 11 bytes in a queue of 10 (WithMaxBufferedBytes)"; !errors.Is(err, errdefs.ErrMessageTooLarge) || err.Error() != want {
+	want := "udsipc: message too large: 11 bytes in a queue of 10 (WithMaxBufferedBytes)"
+	if !errors.Is(err, errdefs.ErrMessageTooLarge) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if number, idle, err := q.EnqueueWait(t.Context(), make([]byte, 10)); number != 0 || idle || !errors.Is(err, errdefs.ErrMessageTooLarge) {
+	if number, idle, err := q.EnqueueWait(t.Context(), make([]byte, 10)); number != 0 || idle ||
+		!errors.Is(err, errdefs.ErrMessageTooLarge) {
 		t.Errorf("message %d, idle %v, %v", number, idle, err)
 	}
 	q.tallies(tally(7, 3, 7, 0, 0, 0, 0, 0, 0))
 }
 
-// TestQueue_LargeMessage_ReservesSpace: room that is promised is taken, by messages and by bytes, until the message is there.
+// TestQueue_LargeMessage_ReservesSpace: room that is promised is taken, by messages and by bytes,
+// until the message is there.
 func TestQueue_LargeMessage_ReservesSpace(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 2, Bytes: 100_000, Undrained: true})
 	message := sized(70_000)
@@ -127,7 +131,8 @@ func TestQueue_LargeMessage_ReservesSpace(t *testing.T) {
 	q.written(100_000, 2)
 	q.ReserveRoom(70_000)
 	q.Close()
-	if number, idle, err := q.EnqueueReserved([]byte(message)); number != 0 || idle || !errors.Is(err, errdefs.ErrStopped) {
+	if number, idle, err := q.EnqueueReserved([]byte(message)); number != 0 || idle ||
+		!errors.Is(err, errdefs.ErrStopped) {
 		t.Errorf("message %d, idle %v, %v", number, idle, err)
 	}
 	if held := q.HeldBytes(); held != 0 {
@@ -153,7 +158,8 @@ func TestQueue_UnboundedMessages_PassLimits(t *testing.T) {
 	q.sends(7)
 }
 
-// TestQueue_EnqueueWait_IsServed: who waits for room gets its number, hears whether it has to drain, and its message is copied.
+// TestQueue_EnqueueWait_IsServed: who waits for room gets its number, hears whether it has to
+// drain, and its message is copied.
 func TestQueue_EnqueueWait_IsServed(t *testing.T) {
 	for _, size := range []int{5, queue.ChunkSize, queue.ChunkSize + 1} {
 		for _, idle := range []bool{false, true} {
@@ -228,7 +234,8 @@ func TestQueue_EnqueueWait_WakesSender(t *testing.T) {
 	})
 }
 
-// TestQueue_EnqueueWaitContextEnds_Returns: the error is the context's cause, it is counted, and the next in line may need less room.
+// TestQueue_EnqueueWaitContextEnds_Returns: the error is the context's cause, it is counted, and
+// the next in line may need less room.
 func TestQueue_EnqueueWaitContextEnds_Returns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{Bytes: 10})
@@ -261,8 +268,8 @@ func TestQueue_EnqueueWaitContextEnds_Returns(t *testing.T) {
 	})
 }
 
-// TestQueue_Close_EndsEnqueueWait: one that is served in the moment in which its context ends is accepted or refused, and
-// counted so.
+// TestQueue_Close_EndsEnqueueWait: one that is served in the moment in which its context ends is
+// accepted or refused, and counted so.
 func TestQueue_Close_EndsEnqueueWait(t *testing.T) {
 	q := queueOf(t, queue.Limits{Messages: 1})
 	var accepted, refused uint64
@@ -331,8 +338,8 @@ func drained(q testQueue) (all []string) {
 	}
 }
 
-// TestQueue_Chunks_HoldManyMessages: small messages share a chunk to its last byte; one that leaves too little of it has memory of its own,
-// and the next small one goes on in the chunk.
+// TestQueue_Chunks_HoldManyMessages: small messages share a chunk to its last byte; one that leaves
+// too little of it has memory of its own, and the next small one goes on in the chunk.
 func TestQueue_Chunks_HoldManyMessages(t *testing.T) {
 	half := queue.ChunkSize / 2
 	for _, test := range []struct {

@@ -26,8 +26,9 @@ var (
 	queueFirst = flag.Uint64("queue.seed", 1, "its first seed")
 )
 
-// TestQueue_RandomHistories_KeepInvariants tries random histories of a queue: writes that wait, or not, or must not, flushes, writes to a
-// connection that stop anywhere, acknowledgements, lost connections, limits, dropping, time, contexts that end.
+// TestQueue_RandomHistories_KeepInvariants tries random histories of a queue: writes that wait, or
+// not, or must not, flushes, writes to a connection that stop anywhere, acknowledgements, lost
+// connections, limits, dropping, time, contexts that end.
 func TestQueue_RandomHistories_KeepInvariants(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(*queueSeeds)
@@ -82,7 +83,10 @@ type pending struct {
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
-	h := &history{T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), sizes: map[uint64]int{}, numbers: map[uint64]uint64{}, read: map[uint64]bool{}, ahead: map[uint64]bool{}}
+	h := &history{
+		T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), sizes: map[uint64]int{},
+		numbers: map[uint64]uint64{}, read: map[uint64]bool{}, ahead: map[uint64]bool{},
+	}
 	h.config = queue.Limits{
 		Messages:   uint64(1 + h.rng.IntN(30)),
 		Bytes:      uint64(1000 + h.rng.IntN(1<<h.rng.IntN(19))),

@@ -166,7 +166,8 @@ func TestSharedLimit_ContextEnds_StopsWaiting(t *testing.T) {
 	})
 }
 
-// TestSharedLimit_SpaceFreed_NotifiesQueue: the channel of NotifySpace is closed when another queue leaves some, and not before.
+// TestSharedLimit_SpaceFreed_NotifiesQueue: the channel of NotifySpace is closed when another queue
+// leaves some, and not before.
 func TestSharedLimit_SpaceFreed_NotifiesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{})
@@ -220,7 +221,8 @@ func TestSharedLimit_FullQueue_GetsNoSpace(t *testing.T) {
 	})
 }
 
-// TestSharedLimit_DropOldest_CountsDropped: a queue drops its own messages for the room that it shares, as long as that helps, and counts them.
+// TestSharedLimit_DropOldest_CountsDropped: a queue drops its own messages for the room that it
+// shares, as long as that helps, and counts them.
 func TestSharedLimit_DropOldest_CountsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, a, b := sharing(t, 100_000, queue.Limits{DropOldest: true})
@@ -241,7 +243,8 @@ func TestSharedLimit_DropOldest_CountsDropped(t *testing.T) {
 	})
 }
 
-// TestSharedLimit_OverLimit_SplitsEqually among the queues that are entered, beyond the limit: each has a part, but no more than a sixteenth.
+// TestSharedLimit_OverLimit_SplitsEqually among the queues that are entered, beyond the limit: each
+// has a part, but no more than a sixteenth.
 func TestSharedLimit_OverLimit_SplitsEqually(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 320_000
@@ -324,7 +327,8 @@ func TestSharedLimit_OneByteLeft_Waits(t *testing.T) {
 	})
 }
 
-// TestSharedLimit_ManyQueues_ShrinkShares: whatever they do at once, all get through, and nothing is counted in the end.
+// TestSharedLimit_ManyQueues_ShrinkShares: whatever they do at once, all get through, and nothing
+// is counted in the end.
 func TestSharedLimit_ManyQueues_ShrinkShares(t *testing.T) {
 	const queues, messages = 8, 60
 	room := newShared(100_000)

@@ -62,7 +62,8 @@ func TestQueue_PartialWrite_ReleasesSentMemory(t *testing.T) {
 	q.tallies(tally(3, 0, 1, 0, 0, 0, 2, 5, 0))
 }
 
-// TestQueue_NextBatch_ContinuesAfterWritten: what the kernel took of a frame is not taken again, and counts for the limit.
+// TestQueue_NextBatch_ContinuesAfterWritten: what the kernel took of a frame is not taken again,
+// and counts for the limit.
 func TestQueue_NextBatch_ContinuesAfterWritten(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	large := sized(70_000)
@@ -186,7 +187,8 @@ func TestQueue_OversizedPartlyWritten_IsKept(t *testing.T) {
 	}
 }
 
-// TestQueue_OversizedSent_KeepsItsNumber: a message that an earlier reader took, and this one refuses, takes its number along.
+// TestQueue_OversizedSent_KeepsItsNumber: a message that an earlier reader took, and this one
+// refuses, takes its number along.
 func TestQueue_OversizedSent_KeepsItsNumber(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	q.push("123456", "b")
@@ -218,7 +220,9 @@ func TestQueue_Acknowledge_RemovesMessages(t *testing.T) {
 	q := queueOf(t, queue.Limits{Acks: true})
 	refused := func(number uint64, text string) {
 		t.Helper()
-		if early, err := q.Acknowledge(number); early || !errors.Is(err, errdefs.ErrInvalidSession) || err.Error() != "udsipc: invalid session: malformed acknowledgement: "+text {
+		if early, err := q.Acknowledge(number); early ||
+			!errors.Is(err, errdefs.ErrInvalidSession) ||
+			err.Error() != "udsipc: invalid session: malformed acknowledgement: "+text {
 			t.Errorf("acknowledge %d: %v, %v", number, early, err)
 		}
 	}
@@ -369,7 +373,9 @@ func TestQueue_Welcome_RemovesHandled(t *testing.T) {
 	q.written(6, 3)
 	q.acknowledges(1)
 	q.rewinds(2, 1)
-	if released, err := q.ApplyWelcome(4, 0); released != 0 || !errors.Is(err, errdefs.ErrInvalidSession) || err.Error() != "udsipc: invalid session: the reader has handled message 4, but only 3 were sent" {
+	if released, err := q.ApplyWelcome(4, 0); released != 0 ||
+		!errors.Is(err, errdefs.ErrInvalidSession) ||
+		err.Error() != "udsipc: invalid session: the reader has handled message 4, but only 3 were sent" {
 		t.Errorf("%d released, %v", released, err)
 	}
 	q.resumes(0, 0, 0)
@@ -405,7 +411,8 @@ func TestQueue_AckTimes_AreMeasured(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 		q.acknowledges(4)
-		if got := q.ackTimes(); got.Count != 4 || got.Max != 4*time.Millisecond || got.P50 < 3*time.Millisecond || got.P50 >= got.P99 {
+		if got := q.ackTimes(); got.Count != 4 || got.Max != 4*time.Millisecond ||
+			got.P50 < 3*time.Millisecond || got.P50 >= got.P99 {
 			t.Errorf("%+v", got)
 		}
 		plain := queueOf(t, queue.Limits{})
@@ -417,7 +424,8 @@ func TestQueue_AckTimes_AreMeasured(t *testing.T) {
 	})
 }
 
-// TestQueue_WaitIdle_StopsNotifying waits until the goroutine that drains has found nothing more. From then on nobody is told to drain.
+// TestQueue_WaitIdle_StopsNotifying waits until the goroutine that drains has found nothing more.
+// From then on nobody is told to drain.
 func TestQueue_WaitIdle_StopsNotifying(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(t, queue.Limits{})

@@ -97,7 +97,8 @@ func TestQueue_FlushContextEnds_Returns(t *testing.T) {
 	})
 }
 
-// TestQueue_Close_EndsFlush: one that ends together with its context has flushed, or says why not; it leaves nothing behind.
+// TestQueue_Close_EndsFlush: one that ends together with its context has flushed, or says why not;
+// it leaves nothing behind.
 func TestQueue_Close_EndsFlush(t *testing.T) {
 	q := queueOf(t, queue.Limits{})
 	for range 300 {

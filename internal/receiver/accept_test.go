@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// TestWaitForDescriptor_LastConnEnded_TriesOnceMore: the last connection may end between a failed attempt and the look at
-// the connections. Its descriptor is free then, and the backlog is still to be served.
+// TestWaitForDescriptor_LastConnEnded_TriesOnceMore: the last connection may end between a failed
+// attempt and the look at the connections. Its descriptor is free then, and the backlog is still to
+// be served.
 func TestWaitForDescriptor_LastConnEnded_TriesOnceMore(t *testing.T) {
 	s := New(Config{Message: func([]byte) error { return nil }})
 	s.acceptor.halfClosed = true

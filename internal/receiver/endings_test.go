@@ -61,30 +61,39 @@ var endings = []ending{
 		go s.reader.Stop(s.Context())
 		ipctest.Until(s, "Stop has begun", func() bool { return errors.Is(s.reader.Start(), udsipc.ErrStopped) })
 	}},
-	{name: "idle", exact: true, reader: []udsipc.ReaderOption{udsipc.WithInactivityTimeout(20 * time.Millisecond)}, end: func(s *scene) {
-		s.open()
-		ipctest.Until(s, "it was idle", func() bool { return s.reader.Metrics().IdleClosed > 0 })
-		s.write(sceneMessages, 1) // It is about to be told, or has been.
-	}},
-	{name: "first message timeout", exact: true, silent: true, applies: func(on *ipctest.Route) bool { return !on.Acknowledged }, // A session has begun.
-		reader: []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(20 * time.Millisecond)}, end: func(s *scene) {
+	{name: "idle", exact: true,
+		reader: []udsipc.ReaderOption{udsipc.WithInactivityTimeout(20 * time.Millisecond)},
+		end: func(s *scene) {
+			s.open()
+			ipctest.Until(s, "it was idle", func() bool { return s.reader.Metrics().IdleClosed > 0 })
+			s.write(sceneMessages, 1) // It is about to be told, or has been.
+		}},
+	// A session has begun.
+	{name: "first message timeout", exact: true, silent: true,
+		applies: func(on *ipctest.Route) bool { return !on.Acknowledged },
+		reader:  []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(20 * time.Millisecond)}, end: func(s *scene) {
 			ipctest.Until(s, "the first message did not come", func() bool { return s.reader.Metrics().IdleClosed > 0 })
 			s.write(0, sceneMessages)
 		}},
 	{name: "too large", exact: true, loses: 1, first: string(ipctest.Number(1<<63, 2*sceneSize)),
 		reader: []udsipc.ReaderOption{udsipc.WithMaxMessageSize(sceneSize)}, end: func(s *scene) {
 			// In a session the welcome tells, and the message is not sent.
-			ipctest.Until(s, "it was met", func() bool { return s.reader.Metrics().TooLarge > 0 || s.writer.Metrics().Undelivered > 0 })
+			ipctest.Until(s, "it was met", func() bool {
+				return s.reader.Metrics().TooLarge > 0 || s.writer.Metrics().Undelivered > 0
+			})
 		}},
-	{name: "full", exact: true, silent: true, reader: []udsipc.ReaderOption{udsipc.WithMaxConnections(1)}, before: func(s *scene) {
-		s.first = s.on.Dial(s)
-		ipctest.Until(s, "it is full", func() bool { return s.reader.Metrics().Connections == 1 })
+	{name: "full", exact: true, silent: true,
+		reader: []udsipc.ReaderOption{udsipc.WithMaxConnections(1)}, before: func(s *scene) {
+			s.first = s.on.Dial(s)
+			ipctest.Until(s, "it is full", func() bool { return s.reader.Metrics().Connections == 1 })
+		}, end: func(s *scene) {
+			ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().Refused > 0 })
+			s.write(0, sceneMessages)
+			s.first.Close()
+		}},
+	{name: "unauthorized", reader: []udsipc.ReaderOption{
+		udsipc.WithAuthorizer(func(udsipc.Peer) error { return ipctest.ErrNotAllowed }),
 	}, end: func(s *scene) {
-		ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().Refused > 0 })
-		s.write(0, sceneMessages)
-		s.first.Close()
-	}},
-	{name: "unauthorized", reader: []udsipc.ReaderOption{udsipc.WithAuthorizer(func(udsipc.Peer) error { return ipctest.ErrNotAllowed })}, end: func(s *scene) {
 		ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().Unauthorized > 0 })
 	}},
 	{name: "malformed", writer: sendFirst(bytes.Repeat([]byte{0xff}, 11)), end: func(s *scene) {
@@ -95,23 +104,27 @@ var endings = []ending{
 		cancel()
 		_ = s.reader.Stop(ctx) // It does not end well.
 	}},
-	{name: "certificate of nobody", useless: true, applies: func(on *ipctest.Route) bool { return on.Secure }, writer: func(s *scene) []udsipc.WriterOption {
-		own, _ := s.on.Configs(s)
-		_, config := ipctest.NewAuthority(s).Configs(s)
-		config.RootCAs = own.ClientCAs // It trusts the Reader, which does not trust it.
-		return []udsipc.WriterOption{udsipc.WithTLS(config), udsipc.WithDialer(s.on.Connect)}
-	}, end: func(s *scene) {
-		ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().HandshakeErrors > 0 })
-	}},
-	{name: "no TLS", useless: true, applies: func(on *ipctest.Route) bool { return on.Secure }, writer: func(s *scene) []udsipc.WriterOption {
-		return []udsipc.WriterOption{udsipc.WithDialer(s.on.Connect)}
-	}, end: func(s *scene) {
-		ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().HandshakeErrors > 0 })
-	}},
+	{name: "certificate of nobody", useless: true,
+		applies: func(on *ipctest.Route) bool { return on.Secure },
+		writer: func(s *scene) []udsipc.WriterOption {
+			own, _ := s.on.Configs(s)
+			_, config := ipctest.NewAuthority(s).Configs(s)
+			config.RootCAs = own.ClientCAs // It trusts the Reader, which does not trust it.
+			return []udsipc.WriterOption{udsipc.WithTLS(config), udsipc.WithDialer(s.on.Connect)}
+		}, end: func(s *scene) {
+			ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().HandshakeErrors > 0 })
+		}},
+	{name: "no TLS", useless: true, applies: func(on *ipctest.Route) bool { return on.Secure },
+		writer: func(s *scene) []udsipc.WriterOption {
+			return []udsipc.WriterOption{udsipc.WithDialer(s.on.Connect)}
+		}, end: func(s *scene) {
+			ipctest.Until(s, "it was refused", func() bool { return s.reader.Metrics().HandshakeErrors > 0 })
+		}},
 }
 
 // stalledEnding is a message that is not there whole in time: the network takes ten bytes of it and no more.
-var stalledEnding = ending{name: "message timeout", exact: true, applies: func(on *ipctest.Route) bool { return !on.Secure && !on.Acknowledged },
+var stalledEnding = ending{name: "message timeout", exact: true,
+	applies: func(on *ipctest.Route) bool { return !on.Secure && !on.Acknowledged },
 	before: func(s *scene) {
 		s.open()
 		s.on.Net.BreakFirst = func(l *ipctest.SimLink) {
@@ -142,8 +155,8 @@ func sendFirst(b []byte) func(*scene) []udsipc.WriterOption {
 	}
 }
 
-// TestReader_EveryEnd_AccountsForAllMessages: whichever way a Reader ends a connection, over whichever transport, no plain message is
-// lost in silence, and no acknowledged one at all.
+// TestReader_EveryEnd_AccountsForAllMessages: whichever way a Reader ends a connection, over
+// whichever transport, no plain message is lost in silence, and no acknowledged one at all.
 func TestReader_EveryEnd_AccountsForAllMessages(t *testing.T) {
 	t.Parallel()
 	for _, e := range endings {
@@ -154,7 +167,8 @@ func TestReader_EveryEnd_AccountsForAllMessages(t *testing.T) {
 	}
 }
 
-// TestReader_EveryEndInMemory_AccountsForAllMessages is TestReader_EveryEnd_AccountsForAllMessages over connections of which nothing is known, under a fake clock.
+// TestReader_EveryEndInMemory_AccountsForAllMessages is TestReader_EveryEnd_AccountsForAllMessages
+// over connections of which nothing is known, under a fake clock.
 func TestReader_EveryEndInMemory_AccountsForAllMessages(t *testing.T) {
 	t.Parallel()
 	for _, e := range append(endings, stalledEnding) {
@@ -222,7 +236,8 @@ func (s *scene) checkExact(e ending, handled uint64) {
 		return // A listener of unknown kind cannot be closed without a loss to who connects in that moment. It is told.
 	}
 	if m.PossiblyLost+m.Undelivered != e.loses || handled+m.Queued+e.loses != m.Accepted {
-		s.Errorf("%d messages handled and %d queued of %d, want no loss but of %d: %+v", handled, m.Queued, m.Accepted, e.loses, m)
+		s.Errorf("%d messages handled and %d queued of %d, want no loss but of %d: %+v", handled,
+			m.Queued, m.Accepted, e.loses, m)
 	}
 }
 
@@ -293,8 +308,9 @@ func (s *scene) stopReader(died bool) {
 	ipctest.Until(s, "the Writer has lost its connection", func() bool { return !s.writer.Metrics().Connected })
 }
 
-// TestStop_BothEnds_LosesNothing: the Writer stops first, and closes with bytes under way; then the Reader does, and says goodbye.
-// The kernel of a TCP socket that was closed drops what it has to send when it gets a word.
+// TestStop_BothEnds_LosesNothing: the Writer stops first, and closes with bytes under way; then the
+// Reader does, and says goodbye. The kernel of a TCP socket that was closed drops what it has to
+// send when it gets a word.
 func TestStop_BothEnds_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const n, size = 100, 10_000
@@ -337,8 +353,8 @@ func TestStop_BothEnds_LosesNothing(t *testing.T) {
 	})
 }
 
-// TestWriter_StopDuringTLSHandshake_LosesNothing: a client of TLS 1.3 is done before its server, which sends it something more. The
-// Writer may not have closed by then with bytes under way.
+// TestWriter_StopDuringTLSHandshake_LosesNothing: a client of TLS 1.3 is done before its server,
+// which sends it something more. The Writer may not have closed by then with bytes under way.
 func TestWriter_StopDuringTLSHandshake_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const n, size = 20, 50_000
@@ -361,7 +377,8 @@ func TestWriter_StopDuringTLSHandshake_LosesNothing(t *testing.T) {
 		ipctest.MustStart(t, w)
 		stopped := make(chan error, 1)
 		go func() { stopped <- w.Stop(t.Context()) }()
-		ipctest.Until(t, "all is written that can be", func() bool { m := w.Metrics(); return m.Sent == n || m.Connected && !on.Tcp() })
+		ipctest.Until(t, "all is written that can be",
+			func() bool { m := w.Metrics(); return m.Sent == n || m.Connected && !on.Tcp() })
 		ipctest.Until(t, "the Reader has the connection", func() bool { return r.Metrics().Connections == 1 })
 		select {
 		case err := <-stopped: // It may think so.

@@ -30,8 +30,8 @@ type peerEnd struct {
 	cause error  // What the report must match, if there is one.
 }
 
-// TestWriter_EveryReaderEnd_AccountsForMessages plays a reader that ends its connection in each way that there is, over a
-// bare socket, over TCP, and over a connection that tells nothing by itself.
+// TestWriter_EveryReaderEnd_AccountsForMessages plays a reader that ends its connection in each way
+// that there is, over a bare socket, over TCP, and over a connection that tells nothing by itself.
 func TestWriter_EveryReaderEnd_AccountsForMessages(t *testing.T) {
 	t.Parallel()
 	const all, size = 10, 20
@@ -114,7 +114,8 @@ func checkPeerEnd(t *testing.T, way string, end peerEnd, messages int) {
 		return
 	}
 	loss := (*udsipc.PossibleLossError)(nil)
-	if err := errs.Want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) || loss.Messages != want || !errors.Is(err, end.cause) {
+	if err := errs.Want(t, udsipc.ErrConnectionClosed); !errors.As(err, &loss) ||
+		loss.Messages != want || !errors.Is(err, end.cause) {
 		t.Errorf("reported %v, want a loss of %d because of %v", err, want, end.cause)
 	}
 }
@@ -186,8 +187,8 @@ func TestWriter_NewReader_ForgetsOldLimit(t *testing.T) {
 	}
 }
 
-// TestSession_Rejected_ReportsReason: a reader that is full, or does not want this writer, is not taken for one that does not know
-// acknowledgements.
+// TestSession_Rejected_ReportsReason: a reader that is full, or does not want this writer, is not
+// taken for one that does not know acknowledgements.
 func TestSession_Rejected_ReportsReason(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -250,8 +251,9 @@ func TestWriter_FullReader_KeepsLargeMessage(t *testing.T) {
 	})
 }
 
-// TestWriter_WrappedConn_WaitsForReport: a Reader that stops refuses further bytes and handles what it has, however long that
-// takes. A Writer whose connection tells nothing else waits for the report, so that no connection overtakes it.
+// TestWriter_WrappedConn_WaitsForReport: a Reader that stops refuses further bytes and handles what
+// it has, however long that takes. A Writer whose connection tells nothing else waits for the
+// report, so that no connection overtakes it.
 func TestWriter_WrappedConn_WaitsForReport(t *testing.T) {
 	t.Parallel()
 	const messages, size = 2000, 1000
@@ -259,10 +261,11 @@ func TestWriter_WrappedConn_WaitsForReport(t *testing.T) {
 	var handled sequenceOfTwo
 	first := ipctest.StartReader(t, handled.slowly, path)
 	errs := ipctest.Collect()
-	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-		return ipctest.WrappedConn{Conn: conn}, err
-	}))
+	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback),
+		udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+			return ipctest.WrappedConn{Conn: conn}, err
+		}))
 	ipctest.MustStart(t, w)
 	for n := range messages {
 		if err := w.WriteMessageContext(t.Context(), ipctest.Number(uint64(n+1), size)); err != nil {
@@ -281,8 +284,8 @@ func TestWriter_WrappedConn_WaitsForReport(t *testing.T) {
 	}
 }
 
-// TestReader_WrappedWriter_SendsReport: what a Reader could leave to the kernel it says all the same, because its writer may see
-// the socket through a type that the library does not know.
+// TestReader_WrappedWriter_SendsReport: what a Reader could leave to the kernel it says all the
+// same, because its writer may see the socket through a type that the library does not know.
 func TestReader_WrappedWriter_SendsReport(t *testing.T) {
 	t.Parallel()
 	for _, idle := range []bool{false, true} {
@@ -301,7 +304,8 @@ func TestReader_WrappedWriter_SendsReport(t *testing.T) {
 			}))
 			ipctest.MustWriteMessage(t, w, "x")
 			if idle {
-				ipctest.Until(t, "the connection has ended", func() bool { m := w.Metrics(); return m.LostConnections == 1 && !m.Connected })
+				ipctest.Until(t, "the connection has ended",
+					func() bool { m := w.Metrics(); return m.LostConnections == 1 && !m.Connected })
 			}
 			ipctest.Stop(t, w)
 			if m := w.Metrics(); m.PossiblyLost > 0 || r.Metrics().Received != 1 {
@@ -340,8 +344,9 @@ func (s *sequenceOfTwo) disorder() bool { s.mu.Lock(); defer s.mu.Unlock(); retu
 // halfConn is a connection of unknown kind that can be closed by halves.
 type halfConn struct{ *net.TCPConn }
 
-// TestWriter_StopOverUnknownConn_WaitsForPeer: the kernel drops what a closed TCP socket has still to send when the peer says goodbye.
-// A Writer that cannot ask it closes its sending side first, and waits for the end of the peer.
+// TestWriter_StopOverUnknownConn_WaitsForPeer: the kernel drops what a closed TCP socket has still
+// to send when the peer says goodbye. A Writer that cannot ask it closes its sending side first,
+// and waits for the end of the peer.
 func TestWriter_StopOverUnknownConn_WaitsForPeer(t *testing.T) {
 	t.Parallel()
 	const messages, size = 200, 64 << 10
@@ -365,7 +370,8 @@ func TestWriter_StopOverUnknownConn_WaitsForPeer(t *testing.T) {
 	for ; accepted < messages; accepted++ {
 		ipctest.MustWriteMessage(t, w, strings.Repeat("x", size))
 	}
-	ipctest.Until(t, "the kernels have all that they take", func() bool { m := w.Metrics(); return m.Backpressure > 0 || m.Queued == 0 })
+	ipctest.Until(t, "the kernels have all that they take",
+		func() bool { m := w.Metrics(); return m.Backpressure > 0 || m.Queued == 0 })
 	stopped := make(chan error, 2)
 	go func() { stopped <- w.Stop(t.Context()) }()
 	close(gate)
@@ -378,8 +384,8 @@ func TestWriter_StopOverUnknownConn_WaitsForPeer(t *testing.T) {
 	}
 }
 
-// TestWriter_ForcedStopTCP_ReportsUnread: what lies unread when the context of Stop ends is in its error, over TCP as over Unix sockets; what was
-// read long ago is not.
+// TestWriter_ForcedStopTCP_ReportsUnread: what lies unread when the context of Stop ends is in its
+// error, over TCP as over Unix sockets; what was read long ago is not.
 func TestWriter_ForcedStopTCP_ReportsUnread(t *testing.T) {
 	t.Parallel()
 	for _, blocked := range []bool{false, true} {
@@ -421,8 +427,9 @@ func TestWriter_ForcedStopTCP_ReportsUnread(t *testing.T) {
 	}
 }
 
-// TestReader_PlainMessageLikeTLS_IsReported: a plain Writer whose first message begins like a record of TLS hears from a Reader that
-// speaks TLS that it was not read, although the handshake has swallowed it.
+// TestReader_PlainMessageLikeTLS_IsReported: a plain Writer whose first message begins like a
+// record of TLS hears from a Reader that speaks TLS that it was not read, although the handshake
+// has swallowed it.
 func TestReader_PlainMessageLikeTLS_IsReported(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]string{

@@ -34,7 +34,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-var hostileTime = flag.Duration("hostile.time", 100*time.Millisecond, "how long each kind of hostile client goes on at least")
+var hostileTime = flag.Duration("hostile.time", 100*time.Millisecond,
+	"how long each kind of hostile client goes on at least")
 
 // A hostileKind is what each of some processes does with each of its connections. It returns when
 // there is nothing more to do, or an error when its connection was ended.
@@ -257,7 +258,8 @@ func TestHostileClients(t *testing.T) {
 		before := used()
 		peak, count := before, 0
 		p99 := honest(func() { peak, count = runHostile(t, path, i, k, before) })
-		t.Logf("%-40s %8d %7d kB %10d %6d %12v", k.name, count, (peak.heap-before.heap)>>10, peak.goroutines-before.goroutines, peak.descriptors-before.descriptors, p99)
+		t.Logf("%-40s %8d %7d kB %10d %6d %12v", k.name, count, (peak.heap-before.heap)>>10,
+			peak.goroutines-before.goroutines, peak.descriptors-before.descriptors, p99)
 		// Twice as many connections as are allowed: those that are being refused count as well.
 		if limit := 2*1024 + 64; peak.goroutines-before.goroutines > 2*limit || peak.descriptors-before.descriptors > limit {
 			t.Errorf("%s: %+v before, %+v at the peak", k.name, before, peak)
@@ -321,7 +323,8 @@ func runHostile(t *testing.T, path string, index int, k hostileKind, before usag
 			return peak, count
 		case <-ticker.C:
 			now := used()
-			peak.heap, peak.goroutines, peak.descriptors = max(peak.heap, now.heap), max(peak.goroutines, now.goroutines), max(peak.descriptors, now.descriptors)
+			peak.heap, peak.goroutines, peak.descriptors = max(peak.heap, now.heap),
+				max(peak.goroutines, now.goroutines), max(peak.descriptors, now.descriptors)
 		}
 	}
 }
@@ -353,7 +356,8 @@ func TestReader_OutOfDescriptors_Recovers(t *testing.T) {
 func init() {
 	ipctest.Roles["few descriptors"] = withFewDescriptors(func(folder string) error {
 		got := make(chan string, 100)
-		r, err := udsipc.NewReader(func(data []byte) error { got <- string(data); return nil }, folder+"/s", udsipc.WithMaxAcceptErrors(0))
+		r, err := udsipc.NewReader(func(data []byte) error { got <- string(data); return nil },
+			folder+"/s", udsipc.WithMaxAcceptErrors(0))
 		if err != nil {
 			return err
 		}
@@ -380,7 +384,8 @@ func init() {
 	})
 }
 
-// TestReader_StopOutOfDescriptors_ServesBacklog: who waits in the backlog is served, with the descriptors of those that end.
+// TestReader_StopOutOfDescriptors_ServesBacklog: who waits in the backlog is served, with the
+// descriptors of those that end.
 func TestReader_StopOutOfDescriptors_ServesBacklog(t *testing.T) {
 	service := ipctest.StartService(t, ipctest.Process(t, "stop with few descriptors"))
 	service.Says("done")
@@ -426,7 +431,8 @@ func init() {
 	})
 }
 
-// TestReader_StartOutOfDescriptors_LeavesNothing, with none left to with enough: a Start that fails says why, leaves nothing, and may be repeated.
+// TestReader_StartOutOfDescriptors_LeavesNothing, with none left to with enough: a Start that fails
+// says why, leaves nothing, and may be repeated.
 func TestReader_StartOutOfDescriptors_LeavesNothing(t *testing.T) {
 	t.Parallel()
 	service := ipctest.StartService(t, ipctest.Process(t, "start with few descriptors"))

@@ -10,8 +10,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestReader_LateTimeout_ReadsFirst: a goroutine that is run too late, for a moment or for long, still looks at what has come, and
-// then ends its connection.
+// TestReader_LateTimeout_ReadsFirst: a goroutine that is run too late, for a moment or for long,
+// still looks at what has come, and then ends its connection.
 func TestReader_LateTimeout_ReadsFirst(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -25,7 +25,8 @@ func TestReader_MaxConnectionsPerUser_Rejects(t *testing.T) {
 	}
 	path := ipctest.SocketPath(t)
 	errs := ipctest.Collect()
-	r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithMaxConnectionsPerUser(2), udsipc.WithReaderErrorCallback(errs.Callback))
+	r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithMaxConnectionsPerUser(2),
+		udsipc.WithReaderErrorCallback(errs.Callback))
 	conns := []net.Conn{ipctest.MustDial(t, path), ipctest.MustDial(t, path)}
 	ipctest.Until(t, "two are there", func() bool { return r.Metrics().Connections == 2 })
 	ipctest.MustDial(t, path)
@@ -62,7 +63,8 @@ func TestReader_SlowPeers_TimeOut(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := new(ipctest.SimNet)
 				errs := ipctest.Collect()
-				r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()), udsipc.WithInactivityTimeout(0), udsipc.WithReaderErrorCallback(errs.Callback))
+				r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()),
+					udsipc.WithInactivityTimeout(0), udsipc.WithReaderErrorCallback(errs.Callback))
 				conn, err := n.Dial(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -81,7 +83,8 @@ func TestReader_SlowPeers_TimeOut(t *testing.T) {
 						ipctest.MustWrite(t, conn, test.each)
 					}
 				}
-				if ended > 0 != (test.ends > 0) || ended > test.ends+2*time.Second || ended > 0 && ended < test.ends-time.Second && !strings.Contains(name, "hello, trickled") {
+				if ended > 0 != (test.ends > 0) || ended > test.ends+2*time.Second || ended > 0 &&
+					ended < test.ends-time.Second && !strings.Contains(name, "hello, trickled") {
 					t.Errorf("ended after %v, want %v", ended, test.ends)
 				}
 				if m := r.Metrics(); (m.TooSlow+m.Malformed > 0) != test.report || test.ends == 0 && m.Connections != 1 {
@@ -106,9 +109,10 @@ func TestReader_StalledLargeMessage_TimesOut(t *testing.T) {
 		before []byte
 		opts   []udsipc.ReaderOption
 	}{
-		"inactivity":                           {nil, []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(0)}},
-		"inactivity, no limit for the message": {nil, []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(0), udsipc.WithMessageTimeout(0)}},
-		"a silent peer":                        {hello, []udsipc.ReaderOption{udsipc.WithInactivityTimeout(0)}},
+		"inactivity": {nil, []udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(0)}},
+		"inactivity, no limit for the message": {nil,
+			[]udsipc.ReaderOption{udsipc.WithFirstMessageTimeout(0), udsipc.WithMessageTimeout(0)}},
+		"a silent peer": {hello, []udsipc.ReaderOption{udsipc.WithInactivityTimeout(0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -138,8 +142,9 @@ func TestReader_StalledLargeMessage_TimesOut(t *testing.T) {
 	}
 }
 
-// TestReadMemory_StalledMessages_AreBounded: connections that send a part of a large message and stall use up the memory. Small
-// messages pass; a large one waits its turn, and passes when the others are given up.
+// TestReadMemory_StalledMessages_AreBounded: connections that send a part of a large message and
+// stall use up the memory. Small messages pass; a large one waits its turn, and passes when the
+// others are given up.
 func TestReadMemory_StalledMessages_AreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit, large, stalled = 1 << 20, 400 << 10, 20
@@ -156,7 +161,8 @@ func TestReadMemory_StalledMessages_AreBounded(t *testing.T) {
 			}
 			return nil
 		}
-		r := ipctest.StartReader(t, handler, "x", udsipc.WithListener(n.Listen()), udsipc.WithMaxReadMemory(limit), udsipc.WithInactivityTimeout(0))
+		r := ipctest.StartReader(t, handler, "x", udsipc.WithListener(n.Listen()),
+			udsipc.WithMaxReadMemory(limit), udsipc.WithInactivityTimeout(0))
 		dial := func() net.Conn {
 			conn, err := n.Dial(t.Context())
 			if err != nil {
@@ -197,7 +203,8 @@ func TestReadMemory_StalledMessages_AreBounded(t *testing.T) {
 			t.Errorf("%d small messages passed, want %d", small, stalled+100)
 		}
 		time.Sleep(20 * time.Minute)
-		if m := r.Metrics(); got[1].Load() != 1 || got[2].Load() != 0 || m.TooSlow != stalled || m.ReadMemoryWaits == 0 || m.ReadMemory != 0 {
+		if m := r.Metrics(); got[1].Load() != 1 || got[2].Load() != 0 || m.TooSlow != stalled ||
+			m.ReadMemoryWaits == 0 || m.ReadMemory != 0 {
 			t.Errorf("%d large messages passed, %d damaged, %+v", got[1].Load(), got[2].Load(), m)
 		}
 		honest.Close()

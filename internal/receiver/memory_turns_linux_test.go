@@ -18,7 +18,8 @@ import (
 const stallers = 60
 
 func init() {
-	ipctest.Roles["staller"] = func() error { // Sends a part of a large message on each of many connections, and leaves it at that.
+	// Sends a part of a large message on each of many connections, and leaves it at that.
+	ipctest.Roles["staller"] = func() error {
 		for range stallers {
 			conn, err := net.Dial("unix", os.Getenv("SOCKET"))
 			if err != nil {
@@ -34,7 +35,8 @@ func init() {
 	}
 }
 
-// TestReadMemory_OtherUserStalls_DoesNotBlock: another user's connections that stall do not hold up a message of this one's.
+// TestReadMemory_OtherUserStalls_DoesNotBlock: another user's connections that stall do not hold up
+// a message of this one's.
 func TestReadMemory_OtherUserStalls_DoesNotBlock(t *testing.T) {
 	folder := ipctest.OpenDir(t)
 	path := filepath.Join(folder, "s")

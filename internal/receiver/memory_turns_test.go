@@ -16,15 +16,16 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestReadMemory_StallingPeers_ReleaseIt: many that send three quarters of a message and stall, again and again, hold up a
-// message of somebody else for minutes at most, of the same user too.
+// TestReadMemory_StallingPeers_ReleaseIt: many that send three quarters of a message and stall,
+// again and again, hold up a message of somebody else for minutes at most, of the same user too.
 func TestReadMemory_StallingPeers_ReleaseIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit, large, stalling = 1 << 20, 400 << 10, 300
 		n := new(ipctest.SimNet)
 		var got atomic.Int64
-		r := ipctest.StartReader(t, func([]byte) error { got.Add(1); return nil }, "x", udsipc.WithListener(n.Listen()), udsipc.WithMaxReadMemory(limit))
+		r := ipctest.StartReader(t, func([]byte) error { got.Add(1); return nil }, "x",
+			udsipc.WithListener(n.Listen()), udsipc.WithMaxReadMemory(limit))
 		ctx, cancel := context.WithCancel(t.Context())
 		for range stalling {
 			go func() { // Ends with ctx, or with the Reader.
@@ -69,8 +70,11 @@ func TestReadMemory_Trickle_IsEnded(t *testing.T) {
 				n := new(ipctest.SimNet)
 				var got atomic.Int64
 				errs := ipctest.Collect()
-				r := ipctest.StartReader(t, func([]byte) error { got.Add(1); return nil }, "x", udsipc.WithListener(n.Listen()), udsipc.WithMaxReadMemory(256<<10),
-					udsipc.WithInactivityTimeout(0), udsipc.WithFirstMessageTimeout(0), udsipc.WithMessageTimeout(0), udsipc.WithReaderErrorCallback(errs.Callback))
+				r := ipctest.StartReader(t, func([]byte) error { got.Add(1); return nil }, "x",
+					udsipc.WithListener(n.Listen()), udsipc.WithMaxReadMemory(256<<10),
+					udsipc.WithInactivityTimeout(0), udsipc.WithFirstMessageTimeout(0),
+					udsipc.WithMessageTimeout(0),
+					udsipc.WithReaderErrorCallback(errs.Callback))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				holding, err := n.Dial(ctx)
@@ -116,7 +120,8 @@ func TestReadMemory_Trickle_IsEnded(t *testing.T) {
 	}
 }
 
-// TestReadMemory_BusyConnections_Yield: connections that always have a large message to send give way to one that waits.
+// TestReadMemory_BusyConnections_Yield: connections that always have a large message to send give
+// way to one that waits.
 func TestReadMemory_BusyConnections_Yield(t *testing.T) {
 	t.Parallel()
 	const size, streams = 1 << 20, 12
@@ -164,12 +169,14 @@ func TestReadMemory_Wait_AcknowledgesFirst(t *testing.T) {
 	}
 }
 
-// TestReader_AfterHugeMessage_UsesSmallBuffer: one that is larger than any buffer that is kept does not make later bytes cost as much.
+// TestReader_AfterHugeMessage_UsesSmallBuffer: one that is larger than any buffer that is kept does
+// not make later bytes cost as much.
 func TestReader_AfterHugeMessage_UsesSmallBuffer(t *testing.T) {
 	const size = 20 << 20
 	path := ipctest.SocketPath(t)
 	got := make(chan struct{}, 10)
-	r := ipctest.StartReader(t, func([]byte) error { got <- struct{}{}; return nil }, path, udsipc.WithMaxMessageSize(64<<20))
+	r := ipctest.StartReader(t, func([]byte) error { got <- struct{}{}; return nil }, path,
+		udsipc.WithMaxMessageSize(64<<20))
 	conn := ipctest.MustDial(t, path)
 	ipctest.MustWrite(t, conn, ipctest.Announced(size, size))
 	ipctest.Await(t, "the message", got)

@@ -14,9 +14,9 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestWriter_CutAtEveryByteBothWays_AccountsForMessages breaks a connection after each byte that flows in one direction, in
-// turn, with and without what was under way. In a session every message is handled once; in plain mode
-// what was handed over and did not arrive is reported.
+// TestWriter_CutAtEveryByteBothWays_AccountsForMessages breaks a connection after each byte that
+// flows in one direction, in turn, with and without what was under way. In a session every message
+// is handled once; in plain mode what was handed over and did not arrive is reported.
 func TestWriter_CutAtEveryByteBothWays_AccountsForMessages(t *testing.T) {
 	t.Parallel()
 	step := 1
@@ -53,7 +53,9 @@ func breakOnce(t *testing.T, messages []string, opts []udsipc.WriterOption, way,
 	n := new(ipctest.SimNet)
 	n.BreakFirst = func(l *ipctest.SimLink) { l.CutAfter(way, offset, deliver) }
 	var got []string
-	r := ipctest.StartReader(t, func(data []byte) error { got = append(got, string(data)); return nil }, "x", udsipc.WithListener(n.Listen()))
+	r := ipctest.StartReader(t,
+		func(data []byte) error { got = append(got, string(data)); return nil }, "x",
+		udsipc.WithListener(n.Listen()))
 	w := ipctest.NewWriter(t, "x", append(opts, udsipc.WithDialer(n.Dial))...)
 	for _, message := range messages {
 		ipctest.MustWriteMessage(t, w, message)
@@ -73,7 +75,8 @@ func breakOnce(t *testing.T, messages []string, opts []udsipc.WriterOption, way,
 	if len(opts) > 0 && (m.PossiblyLost > 0 || m.Acknowledged != uint64(len(messages))) {
 		t.Errorf("%s: %+v", where, m)
 	}
-	if rest := messages[len(messages)-min(len(got), len(messages)):]; m.PossiblyLost > 0 && len(got) > 0 && got[len(got)-1] != rest[len(rest)-1] {
+	if rest := messages[len(messages)-min(len(got), len(messages)):]; m.PossiblyLost > 0 &&
+		len(got) > 0 && got[len(got)-1] != rest[len(rest)-1] {
 		t.Errorf("%s: the last one is %q", where, got[len(got)-1])
 	}
 }

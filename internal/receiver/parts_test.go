@@ -23,7 +23,8 @@ func TestConnTable_Limits_AreChecked(t *testing.T) {
 		t.Helper()
 		c := &connection{user: user}
 		err := table.addLocked(c)
-		if (err != nil) != (full != "") || err != nil && (!errors.Is(err, errdefs.ErrTooManyConnections) || !strings.HasSuffix(err.Error(), full)) || c.rejected != (full != "") {
+		if (err != nil) != (full != "") || err != nil && (!errors.Is(err, errdefs.ErrTooManyConnections) ||
+			!strings.HasSuffix(err.Error(), full)) || c.rejected != (full != "") {
 			t.Errorf("%v, rejected %v, want %q", err, c.rejected, full)
 		}
 		return c
@@ -100,7 +101,9 @@ func TestHealthCheck_Loop_MustReply(t *testing.T) {
 		}
 		responds(false, time.Second)
 		responds(false, time.Second)
-		if want := []time.Time{transport.PastDeadline, transport.PastDeadline}; !slices.Equal(l.deadlines, want) || len(h.asked) != 1 {
+		if want := []time.Time{
+			transport.PastDeadline, transport.PastDeadline,
+		}; !slices.Equal(l.deadlines, want) || len(h.asked) != 1 {
 			t.Errorf("deadlines are %v", l.deadlines)
 		}
 		if !h.reply() || h.reply() || !l.deadlines[2].IsZero() || len(l.deadlines) != 3 {

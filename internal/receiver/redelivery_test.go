@@ -18,8 +18,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestReader_HandlerGoexit_CostsOneMessage: runtime.Goexit is what a panic is: it costs the message, and in a session it is offered
-// again. The connection goes on.
+// TestReader_HandlerGoexit_CostsOneMessage: runtime.Goexit is what a panic is: it costs the
+// message, and in a session it is offered again. The connection goes on.
 func TestReader_HandlerGoexit_CostsOneMessage(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
@@ -61,8 +61,9 @@ func TestReader_HandlerGoexit_CostsOneMessage(t *testing.T) {
 	})
 }
 
-// TestRedelivery_EveryFailure_BecomesDeadLetter: whatever a handler does instead of succeeding, and a dead letter's callback too, the message
-// becomes a dead letter after as many attempts, counts once, and those behind it come.
+// TestRedelivery_EveryFailure_BecomesDeadLetter: whatever a handler does instead of succeeding, and
+// a dead letter's callback too, the message becomes a dead letter after as many attempts, counts
+// once, and those behind it come.
 func TestRedelivery_EveryFailure_BecomesDeadLetter(t *testing.T) {
 	t.Parallel()
 	fail := map[string]func() error{
@@ -97,7 +98,8 @@ func TestRedelivery_EveryFailure_BecomesDeadLetter(t *testing.T) {
 					t.Error(err)
 				}
 				m := r.Metrics()
-				if offers.Load() != 3 || letters.Load() != 1 || good.Load() != 2 || m.DeadLetters != 1 || m.Redelivered != 2 || m.Acknowledged != 3 {
+				if offers.Load() != 3 || letters.Load() != 1 || good.Load() != 2 ||
+					m.DeadLetters != 1 || m.Redelivered != 2 || m.Acknowledged != 3 {
 					t.Errorf("%d offers, %d dead letters, %d others: %+v", offers.Load(), letters.Load(), good.Load(), m)
 				}
 				if m.HandlerErrors+m.Panics != 1 || (m.HandlerErrors == 1) != (handler == "errors") {
@@ -108,8 +110,9 @@ func TestRedelivery_EveryFailure_BecomesDeadLetter(t *testing.T) {
 	}
 }
 
-// TestRedelivery_Reconnect_KeepsAttempts: a message that the handler has failed for is marked on the next connection too, and a
-// connection that is made again and again does not keep it from becoming a dead letter.
+// TestRedelivery_Reconnect_KeepsAttempts: a message that the handler has failed for is marked on
+// the next connection too, and a connection that is made again and again does not keep it from
+// becoming a dead letter.
 func TestRedelivery_Reconnect_KeepsAttempts(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
@@ -133,7 +136,9 @@ func TestRedelivery_Reconnect_KeepsAttempts(t *testing.T) {
 	var got []string
 	for { // A connection for each offer, unless it comes late.
 		attempt++
-		_, welcome := ipctest.OpenSession(t, path, wire.Hello{Writer: wire.WriterID(id), Epoch: attempt, FirstSeq: 1, LastSentSeq: min(attempt-1, 1)}, "a")
+		_, welcome := ipctest.OpenSession(t, path, wire.Hello{
+			Writer: wire.WriterID(id), Epoch: attempt, FirstSeq: 1, LastSentSeq: min(attempt-1, 1),
+		}, "a")
 		if welcome.Handled == 1 {
 			break
 		}
@@ -153,11 +158,15 @@ func TestRedelivery_Reconnect_KeepsAttempts(t *testing.T) {
 	}
 
 	// What the writer has set aside meanwhile does not leave its attempts to the next message.
-	ipctest.OpenSession(t, path, wire.Hello{Writer: wire.WriterID(id), Epoch: attempt + 1, FirstSeq: 2, LastSentSeq: 1}, "b")
+	ipctest.OpenSession(t, path,
+		wire.Hello{Writer: wire.WriterID(id), Epoch: attempt + 1, FirstSeq: 2, LastSentSeq: 1},
+		"b")
 	for range 3 {
 		ipctest.Await(t, "an offer", offers)
 	}
-	ipctest.OpenSession(t, path, wire.Hello{Writer: wire.WriterID(id), Epoch: attempt + 2, FirstSeq: 3, LastSentSeq: 2}, "c")
+	ipctest.OpenSession(t, path,
+		wire.Hello{Writer: wire.WriterID(id), Epoch: attempt + 2, FirstSeq: 3, LastSentSeq: 2},
+		"c")
 	for got = nil; len(got) < redeliveries+1; {
 		if offer := ipctest.Await(t, "an offer", offers); strings.HasPrefix(offer, "c") {
 			got = append(got, offer)
@@ -177,7 +186,10 @@ func TestDelivery_HandlerChanges_AreReset(t *testing.T) {
 			got = append(got, *d)
 			failing := len(got) == 1
 			mu.Unlock()
-			*d = udsipc.Delivery{Data: []byte("x"), Seq: 1000, Writer: udsipc.WriterID{9}, Peer: udsipc.Peer{ID: 99}, Redelivered: true}
+			*d = udsipc.Delivery{
+				Data: []byte("x"), Seq: 1000, Writer: udsipc.WriterID{9}, Peer: udsipc.Peer{ID: 99},
+				Redelivered: true,
+			}
 			if failing {
 				return errors.New("again")
 			}
@@ -201,7 +213,8 @@ func TestDelivery_HandlerChanges_AreReset(t *testing.T) {
 		}
 		for i, d := range got {
 			again := on.Acknowledged && i == 1
-			if d.Seq != seqs[i] || len(d.Data) != 1 || d.Peer.ID != got[0].Peer.ID || d.Writer != got[0].Writer || d.Redelivered != again || d.Peer.ID == 99 {
+			if d.Seq != seqs[i] || len(d.Data) != 1 || d.Peer.ID != got[0].Peer.ID ||
+				d.Writer != got[0].Writer || d.Redelivered != again || d.Peer.ID == 99 {
 				t.Errorf("call %d got %+v", i, d)
 			}
 		}

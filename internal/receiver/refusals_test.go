@@ -13,8 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/receiver"
 )
 
-// TestWriter_ReadersDie_KeepsLargeMessage: readers that die at once, or refuse for the moment, are not readers for which
-// the message is too large.
+// TestWriter_ReadersDie_KeepsLargeMessage: readers that die at once, or refuse for the moment, are
+// not readers for which the message is too large.
 func TestWriter_ReadersDie_KeepsLargeMessage(t *testing.T) {
 	t.Parallel()
 	t.Run("they die", func(t *testing.T) {
@@ -34,7 +34,10 @@ func TestWriter_ReadersDie_KeepsLargeMessage(t *testing.T) {
 					conn.Close()
 				}
 			}()
-			ipctest.Until(t, "they have died", func() bool { m := w.Metrics(); return m.LostConnections+m.DialErrors >= deaths || m.Sent > 0 })
+			ipctest.Until(t, "they have died", func() bool {
+				m := w.Metrics()
+				return m.LostConnections+m.DialErrors >= deaths || m.Sent > 0
+			})
 			l.Close()
 			checkLargeArrives(t, on, w, on.StartReader)
 		})
@@ -53,9 +56,12 @@ func TestWriter_ReadersDie_KeepsLargeMessage(t *testing.T) {
 				}))...)
 			}
 			ipctest.MustStart(t, w)
-			checkLargeArrives(t, on, w, func(tb testing.TB, handler udsipc.MessageHandler, opts ...udsipc.ReaderOption) *udsipc.Reader {
+			checkLargeArrives(t, on, w, func(
+				tb testing.TB, handler udsipc.MessageHandler, opts ...udsipc.ReaderOption) *udsipc.Reader {
 				r := start(tb, handler, opts...)
-				ipctest.Until(tb, "it has refused", func() bool { return r.Metrics().Unauthorized >= 6 || w.Metrics().PossiblyLost > 0 })
+				ipctest.Until(tb, "it has refused", func() bool {
+					return r.Metrics().Unauthorized >= 6 || w.Metrics().PossiblyLost > 0
+				})
 				may.Store(true)
 				return r
 			})
@@ -65,7 +71,8 @@ func TestWriter_ReadersDie_KeepsLargeMessage(t *testing.T) {
 
 // checkLargeArrives fails unless the one message of w is handled by the reader that start starts, or is said to
 // be possibly lost where the kernels can hold it whole. In no case is it handed back.
-func checkLargeArrives(t *testing.T, on *ipctest.Route, w *udsipc.Writer, start func(testing.TB, udsipc.MessageHandler, ...udsipc.ReaderOption) *udsipc.Reader) {
+func checkLargeArrives(t *testing.T, on *ipctest.Route, w *udsipc.Writer,
+	start func(testing.TB, udsipc.MessageHandler, ...udsipc.ReaderOption) *udsipc.Reader) {
 	t.Helper()
 	var handled atomic.Uint64
 	r := start(t, func([]byte) error { handled.Add(1); return nil })
@@ -77,8 +84,8 @@ func checkLargeArrives(t *testing.T, on *ipctest.Route, w *udsipc.Writer, start 
 	}
 }
 
-// TestWriter_OversizedBehindOthers_IsReturnedAtOnce: a reader that says that a message is over its limit does not have to say it
-// twice, because others were sent before it.
+// TestWriter_OversizedBehindOthers_IsReturnedAtOnce: a reader that says that a message is over its
+// limit does not have to say it twice, because others were sent before it.
 func TestWriter_OversizedBehindOthers_IsReturnedAtOnce(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		if !on.FlushMeansRead() {
@@ -96,8 +103,8 @@ func TestWriter_OversizedBehindOthers_IsReturnedAtOnce(t *testing.T) {
 	})
 }
 
-// TestReader_ForcedStopInherited_SendsReport: a reader that has not read a connection from its beginning tells its writer of
-// what it has read and does not handle.
+// TestReader_ForcedStopInherited_SendsReport: a reader that has not read a connection from its
+// beginning tells its writer of what it has read and does not handle.
 func TestReader_ForcedStopInherited_SendsReport(t *testing.T) {
 	const messages = 100
 	ipctest.OverAddresses(t, func(t *testing.T, address string) {

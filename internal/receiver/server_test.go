@@ -153,10 +153,12 @@ func TestServer_PlainMessages_AreHandled(t *testing.T) {
 		})
 		conn := s.dial()
 		s.sends(conn, "a", "bad", "b", "panic", "c", "exit", "d")
-		s.noted("1 a false", "2 bad false", "handle connection 1: udsipc: handler failed: no", "3 b false", "4 panic false", "handle connection 1: udsipc: handler failed: panic: oh",
+		s.noted("1 a false", "2 bad false", "handle connection 1: udsipc: handler failed: no",
+			"3 b false", "4 panic false", "handle connection 1: udsipc: handler failed: panic: oh",
 			"5 c false", "6 exit false", "handle connection 1: udsipc: handler failed: it ended its goroutine", "7 d false")
 		got := s.Snapshot()
-		if got.Received != 7 || got.HandlerErrors != 1 || got.Panics != 2 || got.Accepted != 1 || got.Open != 1 || got.Errors != 3 || got.ReceivedBytes != 23 {
+		if got.Received != 7 || got.HandlerErrors != 1 || got.Panics != 2 || got.Accepted != 1 ||
+			got.Open != 1 || got.Errors != 3 || got.ReceivedBytes != 23 {
 			t.Errorf("%+v", got)
 		}
 		go s.Stop(t.Context()) // Ends with the connection.
@@ -201,9 +203,11 @@ func TestServer_Session_RedeliversFailed(t *testing.T) {
 		}
 		failed := "handle connection 1: udsipc: handler failed: no"
 		dead := "handle connection 1: message 7 of writer " + hello.Writer.String() + " is a dead letter after 2 redeliveries"
-		s.noted("5 a true", "6 b false", failed, "6 b true", "7 c false", failed, "7 c true", failed, "7 c true", failed, dead, "dead 7 c: no")
+		s.noted("5 a true", "6 b false", failed, "6 b true", "7 c false", failed, "7 c true",
+			failed, "7 c true", failed, dead, "dead 7 c: no")
 		got := s.Snapshot()
-		if got.Sessions != 1 || got.Redelivered != 4 || got.DeadLetters != 1 || got.HandlerErrors != 2 || got.Acknowledged != 3 || got.WriterStates != 1 {
+		if got.Sessions != 1 || got.Redelivered != 4 || got.DeadLetters != 1 ||
+			got.HandlerErrors != 2 || got.Acknowledged != 3 || got.WriterStates != 1 {
 			t.Errorf("%+v", got)
 		}
 
@@ -230,7 +234,9 @@ func TestServer_Session_RedeliversFailed(t *testing.T) {
 
 func TestServer_BadPeers_AreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serverOf(t, Config{MaxConnections: 1, In: transport.Limits{MaxMessageSize: 3, IdleTimeout: time.Minute}}, accepts)
+		s := serverOf(t, Config{
+			MaxConnections: 1, In: transport.Limits{MaxMessageSize: 3, IdleTimeout: time.Minute},
+		}, accepts)
 		conn := s.dial()
 		synctest.Wait()
 		over := s.dial()

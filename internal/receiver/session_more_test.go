@@ -108,7 +108,9 @@ func TestSession_ReaderVanishes_TimesOut(t *testing.T) {
 	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, address,
 		timeout, udsipc.WithInactivityTimeout(0))
 	hole := newBlackHole(t, strings.TrimPrefix(address, "tcp://"))
-	w := ipctest.StartWriter(t, "tcp://"+hole.listener.Addr().String(), udsipc.WithAcknowledgements(), timeout, udsipc.WithWriterErrorCallback(writerErrs.Callback))
+	w := ipctest.StartWriter(t, "tcp://"+hole.listener.Addr().String(),
+		udsipc.WithAcknowledgements(), timeout,
+		udsipc.WithWriterErrorCallback(writerErrs.Callback))
 	ipctest.MustWriteMessage(t, w, "before")
 	ipctest.Await(t, "the first message", got)
 	if err := w.Flush(t.Context()); err != nil {
@@ -131,7 +133,9 @@ func TestSession_WriterVanishes_TimesOut(t *testing.T) {
 	t.Parallel()
 	address := ipctest.TcpAddress(t)
 	errs := ipctest.Collect()
-	r := ipctest.StartReader(t, ipctest.Ignore, address, udsipc.WithHeartbeatTimeout(200*time.Millisecond), udsipc.WithReaderErrorCallback(errs.Callback), udsipc.WithInactivityTimeout(0))
+	r := ipctest.StartReader(t, ipctest.Ignore, address,
+		udsipc.WithHeartbeatTimeout(200*time.Millisecond),
+		udsipc.WithReaderErrorCallback(errs.Callback), udsipc.WithInactivityTimeout(0))
 	conn, w := ipctest.OpenSession(t, address, wire.Hello{Epoch: 1, FirstSeq: 1}, "the last word")
 	if w.HeartbeatTimeout != 200*time.Millisecond {
 		t.Errorf("the welcome wants a word every %v", w.HeartbeatTimeout)
@@ -151,8 +155,11 @@ func TestSession_Heartbeats_KeepConnection(t *testing.T) {
 			r := ipctest.StartReader(t, func(data []byte) error {
 				time.Sleep(5 * time.Second) // The reader is busy, not dead.
 				return nil
-			}, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(idle), timeout, udsipc.WithReaderErrorCallback(errs.Callback))
-			w := ipctest.StartWriter(t, "x", udsipc.WithDialer(l.Dial), udsipc.WithAcknowledgements(), timeout, udsipc.WithWriterErrorCallback(errs.Callback))
+			}, "x", udsipc.WithListener(l), udsipc.WithInactivityTimeout(idle), timeout,
+				udsipc.WithReaderErrorCallback(errs.Callback))
+			w := ipctest.StartWriter(t, "x", udsipc.WithDialer(l.Dial),
+				udsipc.WithAcknowledgements(), timeout,
+				udsipc.WithWriterErrorCallback(errs.Callback))
 			ipctest.MustWriteMessage(t, w, "slow")
 			ipctest.MustWriteMessage(t, w, "slow too")
 			time.Sleep(50 * time.Second)
@@ -178,14 +185,17 @@ func TestSession_Heartbeats_KeepConnection(t *testing.T) {
 func TestSession_WriterStates_AreEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(ipctest.SimNet)
-		r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()), udsipc.WithMaxWriterStates(3), udsipc.WithWriterRetention(time.Hour),
+		r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()),
+			udsipc.WithMaxWriterStates(3), udsipc.WithWriterRetention(time.Hour),
 			udsipc.WithInactivityTimeout(0), udsipc.WithHeartbeatTimeout(0))
 		visit := func(writer byte, attempt uint64, messages ...string) (net.Conn, wire.Welcome) {
 			conn, err := n.Dial(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			ipctest.MustWrite(t, conn, wire.Hello{Writer: wire.WriterID{writer}, Epoch: attempt, FirstSeq: 1, LastSentSeq: 9}.Append(nil))
+			ipctest.MustWrite(t, conn, wire.Hello{
+				Writer: wire.WriterID{writer}, Epoch: attempt, FirstSeq: 1, LastSentSeq: 9,
+			}.Append(nil))
 			w := ipctest.AwaitWelcome(t, conn)
 			ipctest.MustWrite(t, conn, ipctest.Frames(messages...))
 			synctest.Wait()
@@ -226,19 +236,22 @@ func TestSession_WriterStates_AreEvicted(t *testing.T) {
 	})
 }
 
-// TestSession_ReaderLimit_RejectsOversized: the welcome tells the reader's limit, and a Writer refuses what is larger at once. What
-// was accepted before is set aside, also if an earlier reader had taken it.
+// TestSession_ReaderLimit_RejectsOversized: the welcome tells the reader's limit, and a Writer
+// refuses what is larger at once. What was accepted before is set aside, also if an earlier reader
+// had taken it.
 func TestSession_ReaderLimit_RejectsOversized(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		errs := ipctest.Collect()
 		var mu sync.Mutex
 		var back []string
-		w := on.StartWriter(t, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithUndelivered(func(data []byte) {
-			mu.Lock()
-			defer mu.Unlock()
-			back = append(back, string(data))
-		}))
+		w := on.StartWriter(t, udsipc.WithAcknowledgements(),
+			udsipc.WithWriterErrorCallback(errs.Callback),
+			udsipc.WithUndelivered(func(data []byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				back = append(back, string(data))
+			}))
 		large := strings.Repeat("x", 100)
 		entered := make(chan struct{}, 1)
 		stuck := on.StartDeliveryReader(t, func(ctx context.Context, d *udsipc.Delivery) error {
@@ -274,7 +287,8 @@ func TestSession_ReaderLimit_RejectsOversized(t *testing.T) {
 				t.Errorf("got %+v, want %+v", d, want)
 			}
 		}
-		if err := w.WriteMessage([]byte(large)); !errors.Is(err, udsipc.ErrMessageTooLarge) || !strings.Contains(err.Error(), "reader's limit is 99") {
+		if err := w.WriteMessage([]byte(large)); !errors.Is(err, udsipc.ErrMessageTooLarge) ||
+			!strings.Contains(err.Error(), "reader's limit is 99") {
 			t.Errorf("WriteMessage: %v", err)
 		}
 		errs.Want(t, udsipc.ErrMessageTooLarge)
@@ -346,7 +360,8 @@ func TestReader_StopDuringRedelivery_DoesNotAcknowledge(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		failed := make(chan struct{}, 100)
-		r := on.StartReader(t, func([]byte) error { failed <- struct{}{}; return errors.New("no") }, udsipc.WithMaxRedeliveries(1000))
+		r := on.StartReader(t, func([]byte) error { failed <- struct{}{}; return errors.New("no") },
+			udsipc.WithMaxRedeliveries(1000))
 		w := on.StartedWriter(t, udsipc.WithAcknowledgements())
 		ipctest.MustWriteMessage(t, w, "never")
 		ipctest.Await(t, "a failure", failed)
@@ -367,7 +382,8 @@ func TestSession_UnreadAcks_CloseConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(ipctest.SimNet)
 		errs := ipctest.Collect()
-		r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()), udsipc.WithReaderErrorCallback(errs.Callback))
+		r := ipctest.StartReader(t, ipctest.Ignore, "x", udsipc.WithListener(n.Listen()),
+			udsipc.WithReaderErrorCallback(errs.Callback))
 		conn, err := n.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -40,13 +40,15 @@ func TestSession_HandledMessages_AreAcknowledged(t *testing.T) {
 		}
 		ipctest.Await(t, "the last message", s.Done)
 		m := w.Metrics()
-		if m.Sent != n || m.Acknowledged != n || m.Unacknowledged != 0 || m.Queued != 0 || m.Retransmitted != 0 || m.AckTime.Count != n {
+		if m.Sent != n || m.Acknowledged != n || m.Unacknowledged != 0 || m.Queued != 0 ||
+			m.Retransmitted != 0 || m.AckTime.Count != n {
 			t.Errorf("writer: %+v, want %d acknowledged", m, n)
 		}
 		if m.AckTime.P50 > m.AckTime.P99 || m.AckTime.P99 > m.AckTime.Max || m.AckTime.P50 <= 0 {
 			t.Errorf("times to acknowledgement: %+v", m.AckTime)
 		}
-		if m := r.Metrics(); m.Received != n || m.Acknowledged != n || m.WriterStates != 1 || m.Sessions != 1 || m.Errors != 0 {
+		if m := r.Metrics(); m.Received != n || m.Acknowledged != n || m.WriterStates != 1 ||
+			m.Sessions != 1 || m.Errors != 0 {
 			t.Errorf("reader: %+v, want %d acknowledged", m, n)
 		}
 	})
@@ -67,7 +69,8 @@ func TestReader_PlainAndSession_ShareOneReader(t *testing.T) {
 			return nil
 		})
 		ends := []*udsipc.Writer{
-			on.StartWriter(t), on.StartWriter(t, udsipc.WithAcknowledgements()), on.StartWriter(t, udsipc.WithAcknowledgements()),
+			on.StartWriter(t), on.StartWriter(t, udsipc.WithAcknowledgements()),
+			on.StartWriter(t, udsipc.WithAcknowledgements()),
 		}
 		for i := range n {
 			for j, w := range ends {
@@ -111,7 +114,8 @@ func TestSession_PlainReader_ReportsAcksUnsupported(t *testing.T) {
 		}
 	}()
 	errs := ipctest.Collect()
-	w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(20*time.Millisecond))
+	w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements(),
+		udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(20*time.Millisecond))
 	ipctest.MustWriteMessage(t, w, "kept")
 	for range 3 { // It goes on trying.
 		if err := ipctest.Await(t, "a connection", refused); err != nil {
@@ -159,7 +163,8 @@ func readerThatSays(t *testing.T, errs *ipctest.Reported, answers ...[]byte) *ud
 			}()
 		}
 	}()
-	return ipctest.StartedWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(20*time.Millisecond))
+	return ipctest.StartedWriter(t, path, udsipc.WithAcknowledgements(),
+		udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(20*time.Millisecond))
 }
 
 func TestSession_OtherVersion_ReportsAcksUnsupported(t *testing.T) {
@@ -194,8 +199,8 @@ func TestSession_OtherVersion_ReportsAcksUnsupported(t *testing.T) {
 	})
 }
 
-// TestSession_InvalidWelcomeOrAck_KeepsMessages: a reader that says it has handled what was never sent gets no message of
-// the queue for it.
+// TestSession_InvalidWelcomeOrAck_KeepsMessages: a reader that says it has handled what was never
+// sent gets no message of the queue for it.
 func TestSession_InvalidWelcomeOrAck_KeepsMessages(t *testing.T) {
 	welcome := wire.Welcome{Limit: 1000}.Append(nil)
 	for name, answer := range map[string][]byte{
@@ -205,11 +210,13 @@ func TestSession_InvalidWelcomeOrAck_KeepsMessages(t *testing.T) {
 		"a welcome with bytes too many":           {6, 1, 0, 0, 1, 0, 0},
 		"a welcome that ends too early":           {4, 1, 0, 0, 1},
 		"an acknowledgement of what was not sent": append(slices.Clone(welcome), 3),
-		"an acknowledgement near 2^64":            append(slices.Clone(welcome), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
-		"an acknowledgement over 64 bits":         append(slices.Clone(welcome), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2),
-		"an acknowledgement twice":                append(slices.Clone(welcome), 1, 1),
-		"an acknowledgement backwards":            append(slices.Clone(welcome), 2, 1),
-		"an acknowledgement in a longer form":     append(slices.Clone(welcome), 0x81, 0x00),
+		"an acknowledgement near 2^64": append(slices.Clone(welcome), 0xff, 0xff, 0xff,
+			0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
+		"an acknowledgement over 64 bits": append(slices.Clone(welcome), 0xff, 0xff, 0xff, 0xff,
+			0xff, 0xff, 0xff, 0xff, 0xff, 2),
+		"an acknowledgement twice":            append(slices.Clone(welcome), 1, 1),
+		"an acknowledgement backwards":        append(slices.Clone(welcome), 2, 1),
+		"an acknowledgement in a longer form": append(slices.Clone(welcome), 0x81, 0x00),
 	} {
 		t.Run(name, func(t *testing.T) {
 			errs := ipctest.Collect()
@@ -233,16 +240,17 @@ func TestSession_InvalidHello_IsRejected(t *testing.T) {
 		return append(append(slices.Clone(valid[:at]), b...), valid[at+len(b):]...)
 	}
 	for name, bytes := range map[string][]byte{
-		"attempt 0":        wire.Hello{FirstSeq: 1}.Append(nil),
-		"message 0":        wire.Hello{Epoch: 1}.Append(nil),
-		"sent before":      wire.Hello{Epoch: 1, FirstSeq: 10, LastSentSeq: 8}.Append(nil),
-		"number of 2^63":   wire.Hello{Epoch: 1 << 63, FirstSeq: 1}.Append(nil),
-		"no body":          with(12, 0),
-		"too long":         append(slices.Clone(valid[:12]), 0x81, 0x01),
-		"too short":        append(append(slices.Clone(valid[:12]), valid[12]-1), valid[13:len(valid)-1]...),
-		"bytes too many":   append(append(append(slices.Clone(valid[:12]), valid[12]+1), valid[13:]...), 0),
-		"another opening":  with(11, 0xff),
-		"length overflows": append(slices.Clone(valid[:12]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
+		"attempt 0":       wire.Hello{FirstSeq: 1}.Append(nil),
+		"message 0":       wire.Hello{Epoch: 1}.Append(nil),
+		"sent before":     wire.Hello{Epoch: 1, FirstSeq: 10, LastSentSeq: 8}.Append(nil),
+		"number of 2^63":  wire.Hello{Epoch: 1 << 63, FirstSeq: 1}.Append(nil),
+		"no body":         with(12, 0),
+		"too long":        append(slices.Clone(valid[:12]), 0x81, 0x01),
+		"too short":       append(append(slices.Clone(valid[:12]), valid[12]-1), valid[13:len(valid)-1]...),
+		"bytes too many":  append(append(append(slices.Clone(valid[:12]), valid[12]+1), valid[13:]...), 0),
+		"another opening": with(11, 0xff),
+		"length overflows": append(slices.Clone(valid[:12]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+			0xff, 0xff, 0xff, 0xff, 0xff),
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := ipctest.SocketPath(t)
@@ -263,8 +271,9 @@ func TestSession_InvalidHello_IsRejected(t *testing.T) {
 	}
 }
 
-// TestSession_HigherEpoch_FencesOwner: a second connection of a writer ends the first, waits for the handler that runs, and
-// gets the true number. What lies in the first one's buffer is not handled.
+// TestSession_HigherEpoch_FencesOwner: a second connection of a writer ends the first, waits for
+// the handler that runs, and gets the true number. What lies in the first one's buffer is not
+// handled.
 func TestSession_HigherEpoch_FencesOwner(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -278,7 +287,9 @@ func TestSession_HigherEpoch_FencesOwner(t *testing.T) {
 		})
 		id := udsipc.WriterID{1}
 		first := on.Dial(t)
-		w := ipctest.SayHello(t, first, wire.Hello{Writer: wire.WriterID(id), Epoch: 1, FirstSeq: 1}, "one", "slow", "three", "four")
+		w := ipctest.SayHello(t, first,
+			wire.Hello{Writer: wire.WriterID(id), Epoch: 1, FirstSeq: 1}, "one", "slow", "three",
+			"four")
 		if w.Handled != 0 || w.Limit != 10<<20 {
 			t.Errorf("the first welcome is %+v", w)
 		}
@@ -292,7 +303,8 @@ func TestSession_HigherEpoch_FencesOwner(t *testing.T) {
 			wait = time.Second // Nothing tells when the hello has passed the TLS handshake.
 		}
 		second.SetReadDeadline(time.Now().Add(wait))
-		if n, err := second.Read(make([]byte, 1)); n > 0 || !errors.Is(err, context.DeadlineExceeded) && !ipctest.IsTimeout(err) {
+		if n, err := second.Read(make([]byte, 1)); n > 0 ||
+			!errors.Is(err, context.DeadlineExceeded) && !ipctest.IsTimeout(err) {
 			t.Errorf("%d bytes came before the handler had returned, %v", n, err)
 		}
 		close(leave)
@@ -302,7 +314,8 @@ func TestSession_HigherEpoch_FencesOwner(t *testing.T) {
 		ipctest.MustWrite(t, second, ipctest.Frames("three", "four"))
 		ipctest.AwaitAck(t, second, 4)
 		ipctest.Until(t, "the first connection is gone", func() bool { return r.Metrics().Connections == 1 })
-		if data := ipctest.Await(t, "three", entered) + ipctest.Await(t, "four", entered); data != "threefour" || len(entered) > 0 {
+		data := ipctest.Await(t, "three", entered) + ipctest.Await(t, "four", entered)
+		if data != "threefour" || len(entered) > 0 {
 			t.Errorf("%q was handled, and %d more", data, len(entered))
 		}
 		if m := r.Metrics(); m.Received != 4 || m.DuplicatesSuppressed != 2 || m.Sessions != 2 || m.WriterStates != 1 {
@@ -317,7 +330,8 @@ func TestSession_LowerEpoch_IsRejected(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		errs := ipctest.Collect()
 		got := make(chan string, 10)
-		on.StartReader(t, func(data []byte) error { got <- string(data); return nil }, udsipc.WithReaderErrorCallback(errs.Callback))
+		on.StartReader(t, func(data []byte) error { got <- string(data); return nil },
+			udsipc.WithReaderErrorCallback(errs.Callback))
 		id := udsipc.WriterID{1}
 		conn := on.Dial(t)
 		ipctest.SayHello(t, conn, wire.Hello{Writer: wire.WriterID(id), Epoch: 5, FirstSeq: 1}, "one")
@@ -339,7 +353,8 @@ func TestSession_LowerEpoch_IsRejected(t *testing.T) {
 	})
 }
 
-// TestRedelivery_HandlerFails_MarksAndWaits: a message whose handler fails comes again, marked, and those behind it wait.
+// TestRedelivery_HandlerFails_MarksAndWaits: a message whose handler fails comes again, marked, and
+// those behind it wait.
 func TestRedelivery_HandlerFails_MarksAndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type call struct {
@@ -368,7 +383,8 @@ func TestRedelivery_HandlerFails_MarksAndWaits(t *testing.T) {
 		}
 		l := ipctest.ListenInMemory()
 		errs := ipctest.Collect()
-		r, err := udsipc.NewDeliveryReader(handler, "x", udsipc.WithListener(l), udsipc.WithReaderErrorCallback(errs.Callback),
+		r, err := udsipc.NewDeliveryReader(handler, "x", udsipc.WithListener(l),
+			udsipc.WithReaderErrorCallback(errs.Callback),
 			udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) {
 				if !errors.Is(err, fail) {
 					t.Errorf("dead letter because of %v", err)
@@ -390,8 +406,10 @@ func TestRedelivery_HandlerFails_MarksAndWaits(t *testing.T) {
 		}
 		const ms = time.Millisecond
 		want := []call{
-			{"a", 1, false, 0}, {"twice", 2, false, 0}, {"twice", 2, true, 10 * ms}, {"twice", 2, true, 50 * ms}, {"b", 3, false, 50 * ms},
-			{"never", 4, false, 50 * ms}, {"never", 4, true, 60 * ms}, {"never", 4, true, 100 * ms}, {"never", 4, true, 260 * ms},
+			{"a", 1, false, 0}, {"twice", 2, false, 0}, {"twice", 2, true, 10 * ms},
+			{"twice", 2, true, 50 * ms}, {"b", 3, false, 50 * ms},
+			{"never", 4, false, 50 * ms}, {"never", 4, true, 60 * ms}, {"never", 4, true, 100 * ms},
+			{"never", 4, true, 260 * ms},
 			{"panics", 5, false, 260 * ms}, {"panics", 5, true, 270 * ms}, {"c", 6, false, 270 * ms},
 		}
 		if !slices.Equal(calls, want) {
@@ -401,7 +419,8 @@ func TestRedelivery_HandlerFails_MarksAndWaits(t *testing.T) {
 			t.Errorf("dead letters: %v, want %v", dead, want)
 		}
 		m := r.Metrics()
-		if m.DeadLetters != 1 || m.Redelivered != 6 || m.HandlerErrors != 2 || m.Panics != 1 || m.Received != 6 || m.Acknowledged != 6 {
+		if m.DeadLetters != 1 || m.Redelivered != 6 || m.HandlerErrors != 2 || m.Panics != 1 ||
+			m.Received != 6 || m.Acknowledged != 6 {
 			t.Errorf("%+v", m)
 		}
 		if m := w.Metrics(); m.Acknowledged != 6 {
@@ -428,7 +447,8 @@ func TestSession_SlowHandler_AcknowledgesByTimer(t *testing.T) {
 			ipctest.MustWriteMessage(t, w, "one of a batch")
 		}
 		for i := range uint64(n) {
-			ipctest.Until(t, "the messages before are acknowledged", func() bool { m := w.Metrics(); return m.Acknowledged == i && m.Unacknowledged == n-i })
+			ipctest.Until(t, "the messages before are acknowledged",
+				func() bool { m := w.Metrics(); return m.Acknowledged == i && m.Unacknowledged == n-i })
 			step <- struct{}{}
 		}
 		if err := w.Flush(t.Context()); err != nil {
@@ -503,7 +523,8 @@ func TestWriter_StopInSession_ReturnsUnacked(t *testing.T) {
 		if err := w.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Flush: %v, want the context's error", err)
 		}
-		if err := w.Stop(short); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), fmt.Sprint(n-handled)) {
+		if err := w.Stop(short); !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), fmt.Sprint(n-handled)) {
 			t.Errorf("Stop: %v, want %d messages left", err, n-handled)
 		}
 		if len(back) != n-handled || back[0] != handled || back[len(back)-1] != n-1 {
@@ -525,7 +546,9 @@ func TestWriter_StopWithoutWelcome_Returns(t *testing.T) {
 	}
 	defer l.Close()
 	errs := ipctest.Collect()
-	w := ipctest.StartedWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriteTimeout(10*time.Millisecond), udsipc.WithWriterErrorCallback(errs.Callback))
+	w := ipctest.StartedWriter(t, path, udsipc.WithAcknowledgements(),
+		udsipc.WithWriteTimeout(10*time.Millisecond),
+		udsipc.WithWriterErrorCallback(errs.Callback))
 	if _, err := l.Accept(); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,10 @@ type sweep struct {
 }
 
 func newSweep(t *testing.T, on *ipctest.Route) *sweep {
-	s := &sweep{T: t, pattern: bytes.Repeat([]byte("0123456789abcdefghijklmnopqrstuvw"), 16<<20/33+100), gate: make(chan struct{})}
+	s := &sweep{
+		T: t, pattern: bytes.Repeat([]byte("0123456789abcdefghijklmnopqrstuvw"), 16<<20/33+100),
+		gate: make(chan struct{}),
+	}
 	t.Cleanup(func() { close(s.gate) })
 	limit := udsipc.WithMaxMessageSize(32 << 20)
 	on.StartReader(t, func(data []byte) error {

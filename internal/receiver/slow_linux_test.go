@@ -16,10 +16,12 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT of linux/tcp.h.
 const tcpUserTimeout = 18
 
-// TestWriter_SlowReaderTCP_KeepsConnection: the kernel must not end a connection because a handler takes long. TCP_USER_TIMEOUT
-// would: it counts a window that is closed, too (tcp(7)).
+// TestWriter_SlowReaderTCP_KeepsConnection: the kernel must not end a connection because a handler
+// takes long. TCP_USER_TIMEOUT would: it counts a window that is closed, too (tcp(7)).
 func TestWriter_SlowReaderTCP_KeepsConnection(t *testing.T) {
-	for name, opts := range map[string][]udsipc.WriterOption{"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()}} {
+	for name, opts := range map[string][]udsipc.WriterOption{
+		"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()},
+	} {
 		t.Run(name, func(t *testing.T) {
 			address := ipctest.TcpAddress(t)
 			r := ipctest.StartReader(t, ipctest.Ignore, address)

@@ -48,7 +48,9 @@ const slowMessages = 50
 
 func startSlowScene(t *testing.T, on *ipctest.Route, takes time.Duration, size int, test func(*slowScene)) {
 	s := &slowScene{T: t, on: on, errs: ipctest.Collect()}
-	s.reader = on.StartReader(t, func([]byte) error { time.Sleep(takes); s.handled.Add(1); return nil }, udsipc.WithReaderErrorCallback(s.errs.Callback))
+	s.reader = on.StartReader(t,
+		func([]byte) error { time.Sleep(takes); s.handled.Add(1); return nil },
+		udsipc.WithReaderErrorCallback(s.errs.Callback))
 	s.writer = on.NewWriter(t, udsipc.WithWriterErrorCallback(s.errs.Callback))
 	ipctest.MustStart(t, s.writer)
 	for n := range uint64(slowMessages) {
@@ -129,8 +131,8 @@ func TestWriter_StopSlowHandlers_DeliversAll(t *testing.T) {
 	})
 }
 
-// TestReader_OversizedBeforeSlowHandlers_HandlesTheRest: what was sent behind a message over the limit is handled, however long
-// that takes.
+// TestReader_OversizedBeforeSlowHandlers_HandlesTheRest: what was sent behind a message over the
+// limit is handled, however long that takes.
 func TestReader_OversizedBeforeSlowHandlers_HandlesTheRest(t *testing.T) {
 	for _, takes := range slownesses {
 		ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
@@ -138,7 +140,9 @@ func TestReader_OversizedBeforeSlowHandlers_HandlesTheRest(t *testing.T) {
 				t.Skip("the message is not sent")
 			}
 			var handled atomic.Uint64
-			r := on.StartReader(t, func([]byte) error { time.Sleep(takes); handled.Add(1); return nil }, udsipc.WithMaxMessageSize(100))
+			r := on.StartReader(t,
+				func([]byte) error { time.Sleep(takes); handled.Add(1); return nil },
+				udsipc.WithMaxMessageSize(100))
 			w := on.NewWriter(t)
 			ipctest.MustWriteMessage(t, w, string(make([]byte, 101)))
 			for range slowMessages {
@@ -170,7 +174,10 @@ type kernelEnd struct {
 const kernelMessages = 1300 // Of 1 ms: more than a Reader waits for a peer that says nothing.
 
 func startKernelEnd(t *testing.T, tr ipctest.Transport, acknowledged bool) *kernelEnd {
-	e := &kernelEnd{T: t, on: &ipctest.Route{Transport: tr, Address: tr.Address(t), Acknowledged: acknowledged}, calls: map[uint64]int{}}
+	e := &kernelEnd{
+		T: t, on: &ipctest.Route{Transport: tr, Address: tr.Address(t), Acknowledged: acknowledged},
+		calls: map[uint64]int{},
+	}
 	e.reader = e.on.StartReader(t, e.handler(time.Millisecond), udsipc.WithReadBufferSize(16<<10))
 	e.writer = e.on.StartedWriter(t)
 	for n := range uint64(kernelMessages) {

@@ -63,8 +63,8 @@ func TestReader_StopAgain_FindsAllDone(t *testing.T) {
 	}
 }
 
-// TestReader_StopBusyAcceptLoop_ServesBacklog: the goroutine that accepts may run long after Stop was called. Whoever has connected until
-// then, and nobody else, is served.
+// TestReader_StopBusyAcceptLoop_ServesBacklog: the goroutine that accepts may run long after Stop
+// was called. Whoever has connected until then, and nobody else, is served.
 func TestReader_StopBusyAcceptLoop_ServesBacklog(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
@@ -95,7 +95,9 @@ func TestReader_StopBusyAcceptLoop_ServesBacklog(t *testing.T) {
 			quit.Store(true)
 			wg.Wait()
 			if handled.Load() != conns {
-				t.Fatalf("round %d: %d of %d messages that the kernel had taken before Stop were handled", round, handled.Load(), conns)
+				t.Fatalf(
+					"round %d: %d of %d messages that the kernel had taken before Stop were handled",
+					round, handled.Load(), conns)
 			}
 		}
 	})
@@ -140,15 +142,16 @@ func TestReader_ForcedStop_CallsNoHandler(t *testing.T) {
 				}
 				ipctest.CheckAccounting(t, w, m.Received+m.Discarded)
 				if m := w.Metrics(); inTime && !on.Acknowledged && 1+m.PossiblyLost+m.Queued != messages {
-					t.Errorf("one message was handled, %d of %d are said to be lost, %d are queued", m.PossiblyLost, messages, m.Queued)
+					t.Errorf("one message was handled, %d of %d are said to be lost, %d are queued",
+						m.PossiblyLost, messages, m.Queued)
 				}
 			})
 		})
 	}
 }
 
-// TestReader_StopLateAcceptLoop_ServesBacklog: who had connected and written before Stop is served, although the goroutine that accepts
-// is busy for longer than a listener is emptied for.
+// TestReader_StopLateAcceptLoop_ServesBacklog: who had connected and written before Stop is served,
+// although the goroutine that accepts is busy for longer than a listener is emptied for.
 func TestReader_StopLateAcceptLoop_ServesBacklog(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -183,8 +186,9 @@ func TestReader_StopLateAcceptLoop_ServesBacklog(t *testing.T) {
 	})
 }
 
-// TestReader_StopDuringConnects_ServesAccepted: whoever has connected is served, also one who did so while Stop looked for the last one. Each
-// client ends its own side, and the end of file of the Reader says that it was served.
+// TestReader_StopDuringConnects_ServesAccepted: whoever has connected is served, also one who did
+// so while Stop looked for the last one. Each client ends its own side, and the end of file of the
+// Reader says that it was served.
 func TestReader_StopDuringConnects_ServesAccepted(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

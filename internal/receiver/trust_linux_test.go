@@ -48,28 +48,53 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 		opts []udsipc.ReaderOption
 		want string
 	}{
-		"the default":                    {nil, "kept out"},
-		"mode for the group":             {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660)}, "kept out"},
-		"mode for all":                   {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666)}, "let in"},
-		"owner":                          {[]udsipc.ReaderOption{udsipc.WithSocketOwner(ipctest.Nobody, -1)}, "let in"},
-		"group of the socket":            {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, ipctest.Nobody)}, "let in"},
-		"supplementary group":            {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, 4242)}, "let in"},
-		"another group":                  {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, 4243)}, "kept out"},
-		"authorizer, other users":        {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(0, 1))}, "sent away, 1 bytes read"},
-		"authorizer, this user":          {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(ipctest.Nobody))}, "let in"},
-		"authorizer, same user":          {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.SameUser())}, "sent away, 1 bytes read"},
-		"authorizer, group":              {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(ipctest.Nobody))}, "let in"},
-		"authorizer, supplementary":      {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(4242))}, "let in"},
-		"authorizer, another group":      {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(0, 4243))}, "sent away, 1 bytes read"},
-		"authorizer, one of several":     {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AnyOf(udsipc.SameUser(), udsipc.AllowGIDs(4242)))}, "let in"},
-		"authorizer, not all of several": {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllOf(udsipc.SameUser(), udsipc.AllowGIDs(4242)))}, "sent away, 1 bytes read"},
+		"the default":        {nil, "kept out"},
+		"mode for the group": {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660)}, "kept out"},
+		"mode for all":       {[]udsipc.ReaderOption{udsipc.WithSocketMode(0o666)}, "let in"},
+		"owner":              {[]udsipc.ReaderOption{udsipc.WithSocketOwner(ipctest.Nobody, -1)}, "let in"},
+		"group of the socket": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, ipctest.Nobody),
+		}, "let in"},
+		"supplementary group": {
+			[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, 4242)},
+			"let in"},
+		"another group": {
+			[]udsipc.ReaderOption{udsipc.WithSocketMode(0o660), udsipc.WithSocketOwner(-1, 4243)},
+			"kept out"},
+		"authorizer, other users": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(0, 1)),
+		}, "sent away, 1 bytes read"},
+		"authorizer, this user": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowUIDs(ipctest.Nobody)),
+		}, "let in"},
+		"authorizer, same user": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.SameUser()),
+		}, "sent away, 1 bytes read"},
+		"authorizer, group": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(ipctest.Nobody)),
+		}, "let in"},
+		"authorizer, supplementary": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(4242)),
+		}, "let in"},
+		"authorizer, another group": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666), udsipc.WithAuthorizer(udsipc.AllowGIDs(0, 4243)),
+		}, "sent away, 1 bytes read"},
+		"authorizer, one of several": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666),
+			udsipc.WithAuthorizer(udsipc.AnyOf(udsipc.SameUser(), udsipc.AllowGIDs(4242))),
+		}, "let in"},
+		"authorizer, not all of several": {[]udsipc.ReaderOption{
+			udsipc.WithSocketMode(0o666),
+			udsipc.WithAuthorizer(udsipc.AllOf(udsipc.SameUser(), udsipc.AllowGIDs(4242))),
+		}, "sent away, 1 bytes read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := ipctest.OpenDir(t)
 			path := filepath.Join(folder, "s")
 			errs := ipctest.Collect()
 			got := make(chan string, 1)
-			ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, path, append(test.opts, udsipc.WithReaderErrorCallback(errs.Callback))...)
+			ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil },
+				path, append(test.opts, udsipc.WithReaderErrorCallback(errs.Callback))...)
 			cmd, output := ipctest.AsNobody(t, folder, "visitor", "SOCKET="+path)
 			if !output.Scan() || output.Text() != test.want {
 				t.Errorf("the visitor was %q, want %q", output.Text(), test.want)
@@ -81,7 +106,8 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 			case test.want == "let in":
 				ipctest.Await(t, "its message", got)
 			case strings.HasPrefix(test.want, "sent away"):
-				if err := errs.Want(t, udsipc.ErrUnauthorized); !strings.Contains(err.Error(), fmt.Sprintf("uid %d", ipctest.Nobody)) {
+				if err := errs.Want(t, udsipc.ErrUnauthorized); !strings.Contains(err.Error(),
+					fmt.Sprintf("uid %d", ipctest.Nobody)) {
 					t.Errorf("%v does not name the user", err)
 				}
 				fallthrough
@@ -94,7 +120,8 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 	}
 }
 
-// TestWriter_AuthorizerRejectsListener_SendsNothing: a Writer that knows who should listen sends nothing to somebody else.
+// TestWriter_AuthorizerRejectsListener_SendsNothing: a Writer that knows who should listen sends
+// nothing to somebody else.
 func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 	t.Parallel()
 	ipctest.AsRoot(t)
@@ -109,9 +136,11 @@ func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 	}
 	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
 		errs := ipctest.Collect()
-		w := ipctest.StartedWriter(t, path, append(mode, udsipc.WithAuthorizer(udsipc.AllowUIDs(0)), udsipc.WithWriterErrorCallback(errs.Callback))...)
+		w := ipctest.StartedWriter(t, path, append(mode, udsipc.WithAuthorizer(udsipc.AllowUIDs(0)),
+			udsipc.WithWriterErrorCallback(errs.Callback))...)
 		ipctest.MustWriteMessage(t, w, "secret")
-		if err := errs.Want(t, udsipc.ErrUnauthorized); !strings.Contains(err.Error(), fmt.Sprintf("uid %d", ipctest.Nobody)) {
+		if err := errs.Want(t, udsipc.ErrUnauthorized); !strings.Contains(err.Error(),
+			fmt.Sprintf("uid %d", ipctest.Nobody)) {
 			t.Errorf("%v does not name the user", err)
 		}
 		if !output.Scan() || output.Text() != "0" {
@@ -127,7 +156,9 @@ func TestSession_SameIDOtherUser_IsSeparateWriter(t *testing.T) {
 	path := filepath.Join(folder, "s")
 	var once sync.Once
 	arrived := make(chan struct{})
-	r := ipctest.StartReader(t, func([]byte) error { once.Do(func() { close(arrived) }); return nil }, path, udsipc.WithSocketMode(0o666))
+	r := ipctest.StartReader(t,
+		func([]byte) error { once.Do(func() { close(arrived) }); return nil }, path,
+		udsipc.WithSocketMode(0o666))
 	id := udsipc.WriterID{1}
 	conn, _ := ipctest.OpenSession(t, path, wire.Hello{Writer: wire.WriterID(id), Epoch: 5, FirstSeq: 1}, "one")
 	ipctest.AwaitAck(t, conn, 1)

@@ -27,15 +27,21 @@ func TestPeer_Credentials_AreReported(t *testing.T) {
 	peers := make(chan udsipc.Peer, 10)
 	note := udsipc.WithAuthorizer(func(p udsipc.Peer) error { peers <- p; return nil })
 	got := make(chan udsipc.Peer, 1)
-	ipctest.StartDeliveryReader(t, func(_ context.Context, d *udsipc.Delivery) error { got <- d.Peer; return nil }, path, note)
+	ipctest.StartDeliveryReader(t,
+		func(_ context.Context, d *udsipc.Delivery) error { got <- d.Peer; return nil }, path,
+		note)
 	w := ipctest.StartWriter(t, path, note)
 	ipctest.MustWriteMessage(t, w, "who is it")
-	for _, p := range []udsipc.Peer{ipctest.Await(t, "the first authorizer", peers), ipctest.Await(t, "the second", peers), ipctest.Await(t, "the handler", got)} {
+	for _, p := range []udsipc.Peer{
+		ipctest.Await(t, "the first authorizer", peers), ipctest.Await(t, "the second", peers),
+		ipctest.Await(t, "the handler", got),
+	} {
 		c := p.Credentials
 		if c == nil || c.UID != os.Getuid() || c.GID != os.Getgid() || c.PID != os.Getpid() || p.ID != 1 {
 			t.Fatalf("%v, want uid %d, gid %d, pid %d", p, os.Getuid(), os.Getgid(), os.Getpid())
 		}
-		if groups, err := os.Getgroups(); err != nil || runtime.GOOS == "linux" && !slices.Equal(sorted(c.Groups), sorted(groups)) {
+		if groups, err := os.Getgroups(); err != nil ||
+			runtime.GOOS == "linux" && !slices.Equal(sorted(c.Groups), sorted(groups)) {
 			t.Errorf("groups %v, want %v, %v", c.Groups, groups, err)
 		}
 		if !strings.Contains(p.String(), c.String()) {
@@ -65,14 +71,15 @@ func TestAuthorizers_ReadyMade_Decide(t *testing.T) {
 		"users, nobody known":   {udsipc.AllowUIDs(0), udsipc.Peer{}, false},
 		"groups, nobody known":  {udsipc.AllowGIDs(0), udsipc.Peer{}, false},
 		"same user":             {udsipc.SameUser(), self, true},
-		"another user":          {udsipc.SameUser(), udsipc.Peer{Credentials: &udsipc.Credentials{UID: os.Geteuid() + 1}}, false},
-		"same user, nobody":     {udsipc.SameUser(), udsipc.Peer{}, false},
-		"all of both":           {udsipc.AllOf(yes, yes), peer, true},
-		"all but one":           {udsipc.AllOf(yes, no), peer, false},
-		"all of none":           {udsipc.AllOf(), peer, true},
-		"any of two":            {udsipc.AnyOf(no, yes), peer, true},
-		"any of the wrong":      {udsipc.AnyOf(no, no), peer, false},
-		"any of none":           {udsipc.AnyOf(), peer, false},
+		"another user": {udsipc.SameUser(),
+			udsipc.Peer{Credentials: &udsipc.Credentials{UID: os.Geteuid() + 1}}, false},
+		"same user, nobody": {udsipc.SameUser(), udsipc.Peer{}, false},
+		"all of both":       {udsipc.AllOf(yes, yes), peer, true},
+		"all but one":       {udsipc.AllOf(yes, no), peer, false},
+		"all of none":       {udsipc.AllOf(), peer, true},
+		"any of two":        {udsipc.AnyOf(no, yes), peer, true},
+		"any of the wrong":  {udsipc.AnyOf(no, no), peer, false},
+		"any of none":       {udsipc.AnyOf(), peer, false},
 	} {
 		if err := test.authorize(test.peer); (err == nil) != test.want {
 			t.Errorf("%s: %v, want allowed %v", name, err, test.want)
@@ -91,7 +98,9 @@ func TestAuthorizer_Rejects_NothingIsExchanged(t *testing.T) {
 			ipctest.OverAddresses(t, func(t *testing.T, address string) {
 				t.Run("by the reader", func(t *testing.T) {
 					errs := ipctest.Collect()
-					r := ipctest.StartReader(t, func([]byte) error { t.Error("handled"); return nil }, address, opt, udsipc.WithReaderErrorCallback(errs.Callback))
+					r := ipctest.StartReader(t,
+						func([]byte) error { t.Error("handled"); return nil }, address, opt,
+						udsipc.WithReaderErrorCallback(errs.Callback))
 					w := ipctest.StartedWriter(t, address, mode...)
 					ipctest.MustWriteMessage(t, w, "no")
 					err := errs.Want(t, udsipc.ErrUnauthorized)
@@ -108,7 +117,9 @@ func TestAuthorizer_Rejects_NothingIsExchanged(t *testing.T) {
 				t.Run("by the writer", func(t *testing.T) {
 					errs := ipctest.Collect()
 					r := ipctest.StartReader(t, func([]byte) error { t.Error("handled"); return nil }, address)
-					w := ipctest.StartedWriter(t, address, append(mode, opt, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(time.Millisecond))...)
+					w := ipctest.StartedWriter(t, address, append(mode, opt,
+						udsipc.WithWriterErrorCallback(errs.Callback),
+						udsipc.WithMaxBackoff(time.Millisecond))...)
 					ipctest.MustWriteMessage(t, w, "no")
 					errs.Want(t, udsipc.ErrUnauthorized)
 					errs.Want(t, udsipc.ErrUnauthorized) // It goes on trying.
@@ -124,8 +135,8 @@ func TestAuthorizer_Rejects_NothingIsExchanged(t *testing.T) {
 	}
 }
 
-// TestTLS_AllTransports_Deliver: messages, large ones too, over each transport, plain and acknowledged, while the reader
-// restarts; the authorizers see the verified chain.
+// TestTLS_AllTransports_Deliver: messages, large ones too, over each transport, plain and
+// acknowledged, while the reader restarts; the authorizers see the verified chain.
 func TestTLS_AllTransports_Deliver(t *testing.T) {
 	t.Parallel()
 	a := ipctest.NewAuthority(t)
@@ -143,7 +154,9 @@ func TestTLS_AllTransports_Deliver(t *testing.T) {
 			const restarts, each = 5, 500
 			s := ipctest.NewSequence(t, restarts*each)
 			errs := ipctest.Collect()
-			w := ipctest.StartWriter(t, address, append(mode, udsipc.WithTLS(writerTLS), seen("collector"), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithWriterErrorCallback(errs.Callback))...)
+			w := ipctest.StartWriter(t, address, append(mode, udsipc.WithTLS(writerTLS),
+				seen("collector"), udsipc.WithOverflow(udsipc.OverflowBlock),
+				udsipc.WithWriterErrorCallback(errs.Callback))...)
 			for i := range uint64(restarts) {
 				r, err := udsipc.NewReader(s.Handle, address, udsipc.WithTLS(readerTLS), seen("agent"))
 				if err != nil {
@@ -190,7 +203,8 @@ func TestTLS_BadPeers_AreReported(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := ipctest.SocketPath(t)
 			errs := ipctest.Collect()
-			r := ipctest.StartReader(t, func([]byte) error { t.Error("handled"); return nil }, path, udsipc.WithTLS(readerTLS), udsipc.WithReaderErrorCallback(errs.Callback))
+			r := ipctest.StartReader(t, func([]byte) error { t.Error("handled"); return nil }, path,
+				udsipc.WithTLS(readerTLS), udsipc.WithReaderErrorCallback(errs.Callback))
 			w := ipctest.StartedWriter(t, path, opts...)
 			ipctest.MustWriteMessage(t, w, "this is no handshake")
 			errs.Want(t, udsipc.ErrHandshake)
@@ -205,7 +219,9 @@ func TestTLS_BadPeers_AreReported(t *testing.T) {
 	t.Run("nothing said", func(t *testing.T) {
 		path := ipctest.SocketPath(t)
 		errs := ipctest.Collect()
-		r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithTLS(readerTLS), udsipc.WithReaderErrorCallback(errs.Callback), udsipc.WithHandshakeTimeout(20*time.Millisecond))
+		r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithTLS(readerTLS),
+			udsipc.WithReaderErrorCallback(errs.Callback),
+			udsipc.WithHandshakeTimeout(20*time.Millisecond))
 		ipctest.MustDial(t, path)
 		if err := errs.Want(t, udsipc.ErrHandshake); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
@@ -216,7 +232,9 @@ func TestTLS_BadPeers_AreReported(t *testing.T) {
 		path := ipctest.SocketPath(t)
 		errs := ipctest.Collect()
 		ipctest.StartReader(t, ipctest.Ignore, path) // What it takes for messages is noise.
-		w := ipctest.StartedWriter(t, path, udsipc.WithTLS(writerTLS), udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithHandshakeTimeout(50*time.Millisecond))
+		w := ipctest.StartedWriter(t, path, udsipc.WithTLS(writerTLS),
+			udsipc.WithWriterErrorCallback(errs.Callback),
+			udsipc.WithHandshakeTimeout(50*time.Millisecond))
 		ipctest.MustWriteMessage(t, w, "this is no handshake")
 		errs.Want(t, udsipc.ErrHandshake)
 		if m := w.Metrics(); m.HandshakeErrors == 0 || m.Queued != 1 {
@@ -229,10 +247,14 @@ func TestTLS_BadPeers_AreReported(t *testing.T) {
 func TestPlaintext_BeyondLoopback_IsError(t *testing.T) {
 	config := &tls.Config{InsecureSkipVerify: true}
 	for address, loopback := range map[string]bool{
-		"tcp://127.0.0.1:1": true, "tcp://127.9.9.9:1": true, "tcp://[::1]:1": true, "tcp://localhost:1": true, "tcp://LOCALHOST.:1": true,
+		"tcp://127.0.0.1:1": true, "tcp://127.9.9.9:1": true, "tcp://[::1]:1": true,
+		"tcp://localhost:1": true, "tcp://LOCALHOST.:1": true,
 		"tcp://[::ffff:127.0.0.1]:1": true, "/run/app.sock": true,
-		"tcp://:1": false, "tcp://0.0.0.0:1": false, "tcp://[::]:1": false, "tcp://10.0.0.1:1": false, "tcp://example.com:1": false,
-		"tcp://localhost.example.com:1": false, "tcp://[fe80::1%lo]:1": false, "tcp://notlocalhost:1": false, "tcp://a.localhost:1": false, "tcp://127.0.0.1.:1": false,
+		"tcp://:1": false, "tcp://0.0.0.0:1": false, "tcp://[::]:1": false,
+		"tcp://10.0.0.1:1": false, "tcp://example.com:1": false,
+		"tcp://localhost.example.com:1": false, "tcp://[fe80::1%lo]:1": false,
+		"tcp://notlocalhost:1": false, "tcp://a.localhost:1": false,
+		"tcp://127.0.0.1.:1": false,
 	} {
 		for _, opts := range [][]udsipc.Option{nil, {udsipc.WithTLS(config)}, {udsipc.WithPlaintext()}} {
 			var writerOpts []udsipc.WriterOption
@@ -243,14 +265,16 @@ func TestPlaintext_BeyondLoopback_IsError(t *testing.T) {
 			_, writerErr := udsipc.NewWriter(address, writerOpts...)
 			_, readerErr := udsipc.NewReader(ipctest.Ignore, address, readerOpts...)
 			for _, err := range []error{writerErr, readerErr} {
-				if allowed := loopback || len(opts) > 0; allowed != (err == nil) || !allowed && (!errors.Is(err, udsipc.ErrPlaintext) ||
-					!strings.Contains(err.Error(), "WithTLS") || !strings.Contains(err.Error(), "WithPlaintext")) {
+				if allowed := loopback || len(opts) > 0; allowed != (err == nil) ||
+					!allowed && (!errors.Is(err, udsipc.ErrPlaintext) ||
+						!strings.Contains(err.Error(), "WithTLS") || !strings.Contains(err.Error(), "WithPlaintext")) {
 					t.Errorf("%s with %d options: %v", address, len(opts), err)
 				}
 			}
 		}
 	}
-	if _, err := udsipc.NewWriter("/run/app.sock", udsipc.WithTLS(&tls.Config{})); err == nil || !strings.Contains(err.Error(), "ServerName") {
+	if _, err := udsipc.NewWriter("/run/app.sock", udsipc.WithTLS(&tls.Config{})); err == nil ||
+		!strings.Contains(err.Error(), "ServerName") {
 		t.Errorf("TLS without a name to verify: %v", err)
 	}
 }
@@ -260,7 +284,10 @@ func TestPlaintext_BeyondLoopback_IsError(t *testing.T) {
 func TestTLS_OldVersion_IsRejected(t *testing.T) {
 	a := ipctest.NewAuthority(t)
 	base := func() *tls.Config {
-		return &tls.Config{Certificates: []tls.Certificate{a.Certificate(t, "collector")}, RootCAs: a.Pool, ServerName: "collector"}
+		return &tls.Config{
+			Certificates: []tls.Certificate{a.Certificate(t, "collector")}, RootCAs: a.Pool,
+			ServerName: "collector",
+		}
 	}
 	for name, test := range map[string]struct {
 		set  func(*tls.Config)
@@ -299,7 +326,8 @@ func TestTLS_OldVersion_IsRejected(t *testing.T) {
 			}
 			t.Run("of a reader", func(t *testing.T) {
 				path := ipctest.SocketPath(t)
-				ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithTLS(given), udsipc.WithReaderErrorCallback(func(error, string) {}))
+				ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithTLS(given),
+					udsipc.WithReaderErrorCallback(func(error, string) {}))
 				conn := tls.Client(ipctest.MustDial(t, path), old)
 				check(t, shakeHands(t, conn), conn.Handshake())
 			})

@@ -14,7 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestHandOver_WriterReconnected_RejectsInherited: a connection that an earlier process has left is of no use once its writer has connected again.
+// TestHandOver_WriterReconnected_RejectsInherited: a connection that an earlier process has left is
+// of no use once its writer has connected again.
 func TestHandOver_WriterReconnected_RejectsInherited(t *testing.T) {
 	m := newWriterStates(10, time.Hour)
 	key := wire.WriterKey{Identity: "uid 0", Writer: wire.WriterID{1}}
@@ -33,7 +34,9 @@ func TestHandOver_WriterReconnected_RejectsInherited(t *testing.T) {
 // acquired is the ownership of a new connection.
 func acquired(t *testing.T, m *writerStates, writer byte, epoch, first, sent uint64, fence func()) *ownership {
 	t.Helper()
-	c, err := m.acquire("uid 0", wire.Hello{Writer: wire.WriterID{writer}, Epoch: epoch, FirstSeq: first, LastSentSeq: sent}, fence)
+	c, err := m.acquire("uid 0",
+		wire.Hello{Writer: wire.WriterID{writer}, Epoch: epoch, FirstSeq: first, LastSentSeq: sent},
+		fence)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +46,10 @@ func acquired(t *testing.T, m *writerStates, writer byte, epoch, first, sent uin
 // goesOn wants a connection to own its state, and to go on behind these numbers.
 func (c *ownership) goesOn(t *testing.T, handled, repeats uint64, failures int) {
 	t.Helper()
-	if h, r, f, err := c.waitForPrevious(t.Context(), 0, nil); h != handled || r != repeats || f != failures || err != nil {
-		t.Errorf("goes on behind %d, repeats up to %d, %d failures, %v; want %d, %d, %d", h, r, f, err, handled, repeats, failures)
+	if h, r, f, err := c.waitForPrevious(t.Context(), 0, nil); h != handled || r != repeats ||
+		f != failures || err != nil {
+		t.Errorf("goes on behind %d, repeats up to %d, %d failures, %v; want %d, %d, %d", h, r, f,
+			err, handled, repeats, failures)
 	}
 }
 
@@ -55,7 +60,8 @@ func TestWriterStates_NextConnection_GoesOn(t *testing.T) {
 	c.goesOn(t, 2, 7, 0) // The first that is heard of it.
 	c.release(9, 0)
 	for _, epoch := range []uint64{4, 5} {
-		if _, err := m.acquire("uid 0", wire.Hello{Writer: wire.WriterID{1}, Epoch: epoch}, never); !errors.Is(err, errOldEpoch) {
+		hello := wire.Hello{Writer: wire.WriterID{1}, Epoch: epoch}
+		if _, err := m.acquire("uid 0", hello, never); !errors.Is(err, errOldEpoch) {
 			t.Errorf("epoch %d: %v", epoch, err)
 		}
 	}
@@ -64,7 +70,8 @@ func TestWriterStates_NextConnection_GoesOn(t *testing.T) {
 	c.release(9, 2) // Message 10 was tried.
 	c = acquired(t, m, 1, 7, 10, 12, never)
 	c.goesOn(t, 9, 10, 2)
-	if got, want := c.snapshot(11, 1), (wire.WriterSnapshot{Key: c.state.key, Epoch: 7, Handled: 11, MaybeHandledThrough: 10, Failures: 1}); got != want {
+	want := wire.WriterSnapshot{Key: c.state.key, Epoch: 7, Handled: 11, MaybeHandledThrough: 10, Failures: 1}
+	if got := c.snapshot(11, 1); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	c.release(9, 2)
@@ -94,7 +101,8 @@ func TestWriterStates_NewerConnection_FencesOlder(t *testing.T) {
 		alive := 0
 		began := time.Now()
 		time.AfterFunc(3500*time.Millisecond, func() { old.release(4, 0) })
-		if _, _, _, err := middle.waitForPrevious(t.Context(), time.Second, func() { alive++ }); !errors.Is(err, errOldEpoch) || alive != 3 || time.Since(began) != 3500*time.Millisecond {
+		_, _, _, err := middle.waitForPrevious(t.Context(), time.Second, func() { alive++ })
+		if !errors.Is(err, errOldEpoch) || alive != 3 || time.Since(began) != 3500*time.Millisecond {
 			t.Errorf("%v after %v, alive %d times", err, time.Since(began), alive)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -113,12 +121,14 @@ func TestWriterStates_NewerConnection_FencesOlder(t *testing.T) {
 		next.release(6, 0)
 		time.Sleep(time.Minute)
 		list := m.export(time.Now())
-		if want := (wire.WriterSnapshot{Key: next.state.key, Epoch: 3, Handled: 6, Idle: time.Minute}); len(list) != 1 || list[0] != want {
+		want := wire.WriterSnapshot{Key: next.state.key, Epoch: 3, Handled: 6, Idle: time.Minute}
+		if len(list) != 1 || list[0] != want {
 			t.Errorf("%+v, want %+v", list, want)
 		}
 		other := newWriterStates(10, time.Hour)
 		other.restore(append(list, list...), time.Now())
-		if again := other.export(time.Now().Add(time.Second)); len(again) != 1 || again[0].Idle != time.Minute+time.Second || again[0].Handled != 6 {
+		if again := other.export(time.Now().Add(time.Second)); len(again) != 1 ||
+			again[0].Idle != time.Minute+time.Second || again[0].Handled != 6 {
 			t.Errorf("%+v", again)
 		}
 	})
@@ -160,7 +170,8 @@ func TestWriterStates_Inherited_GoesOn(t *testing.T) {
 		if before {
 			m.restore([]wire.WriterSnapshot{{Key: key, Epoch: 3, Handled: 1}}, time.Now())
 		}
-		if _, err := m.acquireInherited(wire.WriterKey{Identity: "uid 1", Writer: key.Writer}, left, nil); !errors.Is(err, errOldEpoch) {
+		other := wire.WriterKey{Identity: "uid 1", Writer: key.Writer}
+		if _, err := m.acquireInherited(other, left, nil); !errors.Is(err, errOldEpoch) {
 			t.Error(err)
 		}
 		c, err := m.acquireInherited(key, left, nil)

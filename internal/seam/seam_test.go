@@ -12,7 +12,8 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// TestSeam_Of_ReturnsMethods: each function is set, and its interface is that of the value, once the constructor has returned.
+// TestSeam_Of_ReturnsMethods: each function is set, and its interface is that of the value, once
+// the constructor has returned.
 func TestSeam_Of_ReturnsMethods(t *testing.T) {
 	address := "unix:" + t.TempDir() + "/s"
 	drop := udsipc.WithOverflow(udsipc.OverflowDropOldest)
@@ -20,7 +21,8 @@ func TestSeam_Of_ReturnsMethods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if inner := seam.OfLink(link); inner.MaxMessageSize() != 1000 || udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowDropOldest {
+	if inner := seam.OfLink(link); inner.MaxMessageSize() != 1000 ||
+		udsipc.OverflowPolicy(inner.Overflow()) != udsipc.OverflowDropOldest {
 		t.Errorf("a Link with a limit of %d, overflow %d", inner.MaxMessageSize(), inner.Overflow())
 	}
 	client, err := duplex.NewClient(address, udsipc.WithMaxMessageSize(1001))
@@ -74,7 +76,9 @@ func TestSeam_OnDisconnect_IsCalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = conn.Close(), listener.Close()
-	for _, want := range []string{"connecting", "connected", "OnDisconnect", udsipc.StateDisconnected.String(), "connecting"} {
+	for _, want := range []string{
+		"connecting", "connected", "OnDisconnect", udsipc.StateDisconnected.String(), "connecting",
+	} {
 		if got := <-events; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}

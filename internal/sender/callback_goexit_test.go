@@ -80,7 +80,8 @@ func TestWriter_CallbackGoexit_EndsWriter(t *testing.T) {
 			if err := ipctest.Await(t, "a message that is refused", refused); !errors.Is(err, udsipc.ErrStopped) {
 				t.Errorf("WriteMessage: %v", err)
 			}
-			ipctest.Until(t, "the Writer has stopped", func() bool { return errors.Is(w.WaitConnected(t.Context()), udsipc.ErrStopped) })
+			ipctest.Until(t, "the Writer has stopped",
+				func() bool { return errors.Is(w.WaitConnected(t.Context()), udsipc.ErrStopped) })
 			queued := w.Metrics().Queued
 			if err := w.Stop(t.Context()); left != queued || queued > 0 && err == nil {
 				t.Errorf("Stop: %v, %d messages returned of %d", err, left, queued)

@@ -27,8 +27,8 @@ func deaf(t *testing.T, on *ipctest.Route) (socket, speaking net.Conn) {
 	return speaking, speaking
 }
 
-// TestConn_CloseSlowPeer_EndsWithinWriteTimeout: a peer that does not read holds up Close no longer than WithWriteTimeout says, and the error tells
-// what it cost, each time.
+// TestConn_CloseSlowPeer_EndsWithinWriteTimeout: a peer that does not read holds up Close no longer
+// than WithWriteTimeout says, and the error tells what it cost, each time.
 func TestConn_CloseSlowPeer_EndsWithinWriteTimeout(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -47,7 +47,8 @@ func TestConn_CloseSlowPeer_EndsWithinWriteTimeout(t *testing.T) {
 			go func() { closed <- conn.Close() }() // Ends with the connection.
 		}
 		for range 2 {
-			if err := ipctest.Await(t, "Close", closed); !errors.Is(err, udsipc.ErrBackpressure) || !strings.Contains(err.Error(), "messages were not sent") {
+			if err := ipctest.Await(t, "Close", closed); !errors.Is(err, udsipc.ErrBackpressure) ||
+				!strings.Contains(err.Error(), "messages were not sent") {
 				t.Error(err)
 			}
 		}
@@ -80,8 +81,8 @@ func TestConn_CloseWriteTLS_EndsWithinWriteTimeout(t *testing.T) {
 	})
 }
 
-// TestConn_CloseTCP_DeliversWhatWasSent: what was sent arrives, although this side leaves something unread, and although the peer reads only
-// once it has sent what nobody wants.
+// TestConn_CloseTCP_DeliversWhatWasSent: what was sent arrives, although this side leaves something
+// unread, and although the peer reads only once it has sent what nobody wants.
 func TestConn_CloseTCP_DeliversWhatWasSent(t *testing.T) {
 	t.Parallel()
 	const messages, size = 100, 64 << 10
@@ -90,7 +91,8 @@ func TestConn_CloseTCP_DeliversWhatWasSent(t *testing.T) {
 			t.Skip("a Unix socket that is closed takes nothing back, and says what it has not read")
 		}
 		l := ipctest.ListenOn(t, on, udsipc.WithWriteTimeout(10*time.Second))
-		dialled, err := udsipc.Dial(t.Context(), on.Address, on.WriterOptions(t, udsipc.WithMaxBufferedWrites(1), udsipc.WithWriteTimeout(10*time.Second))...)
+		dialled, err := udsipc.Dial(t.Context(), on.Address, on.WriterOptions(t,
+			udsipc.WithMaxBufferedWrites(1), udsipc.WithWriteTimeout(10*time.Second))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +123,8 @@ func TestConn_CloseTCP_DeliversWhatWasSent(t *testing.T) {
 	})
 }
 
-// TestConn_CloseAfterFailure_ReportsUnsent tells how many messages were lost with the peer, which no other call has returned.
+// TestConn_CloseAfterFailure_ReportsUnsent tells how many messages were lost with the peer, which
+// no other call has returned.
 func TestConn_CloseAfterFailure_ReportsUnsent(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
@@ -136,14 +139,16 @@ func TestConn_CloseAfterFailure_ReportsUnsent(t *testing.T) {
 		socket.Close()
 		ipctest.Until(t, "the loss is noticed", func() bool { return conn.Flush(t.Context()) != nil })
 		for range 2 {
-			if err := conn.Close(); !errors.Is(err, udsipc.ErrConnectionClosed) || !strings.Contains(err.Error(), "messages were not sent") {
+			if err := conn.Close(); !errors.Is(err, udsipc.ErrConnectionClosed) ||
+				!strings.Contains(err.Error(), "messages were not sent") {
 				t.Error(err)
 			}
 		}
 	})
 }
 
-// TestConn_TLSEndWithoutNotice_IsError: an end that the peer has not announced is an error, because anybody on the way can make one.
+// TestConn_TLSEndWithoutNotice_IsError: an end that the peer has not announced is an error, because
+// anybody on the way can make one.
 func TestConn_TLSEndWithoutNotice_IsError(t *testing.T) {
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		if !on.Secure {
@@ -165,7 +170,8 @@ func TestConn_TLSEndWithoutNotice_IsError(t *testing.T) {
 			switch {
 			case announced && err != io.EOF:
 				t.Errorf("announced: %v", err)
-			case !announced && (!errors.Is(err, udsipc.ErrConnectionClosed) || !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)):
+			case !announced && (!errors.Is(err, udsipc.ErrConnectionClosed) ||
+				!errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)):
 				t.Errorf("not announced: %v", err)
 			}
 		}
@@ -210,13 +216,15 @@ func TestConn_AnyEnd_ReadsEOF(t *testing.T) {
 		// The kernel resets a connection that waits in a Unix listener's backlog when that closes.
 		ipctest.Until(t, "the connection is accepted", func() bool { return l.Metrics().Accepted == before+1 })
 		l.Close() // The program has not accepted it. TLS announces no end of what was not read.
-		if _, err := pending.ReadMessage(); on.Secure != errors.Is(err, udsipc.ErrConnectionClosed) || !on.Secure && err != io.EOF {
+		if _, err := pending.ReadMessage(); on.Secure != errors.Is(err, udsipc.ErrConnectionClosed) ||
+			!on.Secure && err != io.EOF {
 			t.Errorf("Listener.Close: %v", err)
 		}
 	})
 }
 
-// TestConn_CutInOversizedMessage_IsNotEOF: io.EOF is for the space between two messages, and not for one that is too large.
+// TestConn_CutInOversizedMessage_IsNotEOF: io.EOF is for the space between two messages, and not
+// for one that is too large.
 func TestConn_CutInOversizedMessage_IsNotEOF(t *testing.T) {
 	large := append(binary.AppendUvarint(nil, 1000), make([]byte, 1000)...)
 	path := ipctest.SocketPath(t)
@@ -246,16 +254,18 @@ func TestListener_CloseInCallback_Returns(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		ready, closed := make(chan *udsipc.Listener, 1), make(chan error, 1)
-		l := ipctest.ListenOn(t, on, udsipc.WithMaxConnections(1), udsipc.WithHandshakeTimeout(50*time.Millisecond), udsipc.WithReaderErrorCallback(func(err error, _ string) {
-			if !errors.Is(err, udsipc.ErrTooManyConnections) {
-				return
-			}
-			select {
-			case l := <-ready:
-				closed <- l.Close()
-			default:
-			}
-		}))
+		l := ipctest.ListenOn(t, on, udsipc.WithMaxConnections(1),
+			udsipc.WithHandshakeTimeout(50*time.Millisecond),
+			udsipc.WithReaderErrorCallback(func(err error, _ string) {
+				if !errors.Is(err, udsipc.ErrTooManyConnections) {
+					return
+				}
+				select {
+				case l := <-ready:
+					closed <- l.Close()
+				default:
+				}
+			}))
 		ready <- l
 		ipctest.MustDial(t, on.Address)
 		ipctest.Until(t, "one is too many", func() bool { // The one before it may be gone: its handshake has taken too long.

@@ -28,7 +28,9 @@ func TestConn_OversizedMessage_IsBoundedByMessageTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := new(ipctest.SimNet)
-				l := ipctest.Listen(t, "x", udsipc.WithListener(n.Listen()), udsipc.WithMessageTimeout(0), udsipc.WithInactivityTimeout(2*time.Second), test.opt)
+				l := ipctest.Listen(t, "x", udsipc.WithListener(n.Listen()),
+					udsipc.WithMessageTimeout(0), udsipc.WithInactivityTimeout(2*time.Second),
+					test.opt)
 				raw, err := n.Dial(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -58,11 +60,13 @@ func TestConn_OversizedMessage_IsBoundedByMessageTimeout(t *testing.T) {
 	}
 }
 
-// TestConn_OversizedMessages_TimeOutEachByItself: the time of a message is its own, and not that of all that are too large in a row.
+// TestConn_OversizedMessages_TimeOutEachByItself: the time of a message is its own, and not that of
+// all that are too large in a row.
 func TestConn_OversizedMessages_TimeOutEachByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(ipctest.SimNet)
-		l := ipctest.Listen(t, "x", udsipc.WithListener(n.Listen()), udsipc.WithMessageTimeout(3*time.Second), udsipc.WithMaxMessageSize(100))
+		l := ipctest.Listen(t, "x", udsipc.WithListener(n.Listen()),
+			udsipc.WithMessageTimeout(3*time.Second), udsipc.WithMaxMessageSize(100))
 		raw, err := n.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -135,17 +139,25 @@ func TestConn_ReadDeadline_EndsWaitForMemory(t *testing.T) {
 	})
 }
 
-// TestConn_ReadDeadline_IsApartFromTimeouts: the reader's own deadline neither hides what the Listener puts up with, nor passes for it.
+// TestConn_ReadDeadline_IsApartFromTimeouts: the reader's own deadline neither hides what the
+// Listener puts up with, nor passes for it.
 func TestConn_ReadDeadline_IsApartFromTimeouts(t *testing.T) {
 	for name, test := range map[string]struct {
 		set  func(c *udsipc.Conn) // A second after the wait has begun.
 		want error
 		at   time.Duration
 	}{
-		"never":           {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Time{}) }, udsipc.ErrTooSlow, 3 * time.Second},
-		"later":           {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Now().Add(time.Hour)) }, udsipc.ErrTooSlow, 3 * time.Second},
-		"sooner":          {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Now().Add(time.Second)) }, os.ErrDeadlineExceeded, 2 * time.Second},
-		"past, and never": {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Unix(1, 0)); _ = c.SetReadDeadline(time.Time{}) }, udsipc.ErrTooSlow, 3 * time.Second},
+		"never": {func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Time{}) }, udsipc.ErrTooSlow, 3 * time.Second},
+		"later": {
+			func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Now().Add(time.Hour)) },
+			udsipc.ErrTooSlow, 3 * time.Second},
+		"sooner": {
+			func(c *udsipc.Conn) { _ = c.SetReadDeadline(time.Now().Add(time.Second)) },
+			os.ErrDeadlineExceeded, 2 * time.Second},
+		"past, and never": {func(c *udsipc.Conn) {
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+			_ = c.SetReadDeadline(time.Time{})
+		}, udsipc.ErrTooSlow, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -163,7 +175,9 @@ func TestConn_ReadDeadline_IsApartFromTimeouts(t *testing.T) {
 				if name == "past, and never" && errors.Is(err, os.ErrDeadlineExceeded) {
 					_, err = conn.ReadMessage() // It has seen the first of the two before the second was set.
 				}
-				if took := time.Since(began); !errors.Is(err, test.want) || errors.Is(err, udsipc.ErrTooSlow) != (test.want == udsipc.ErrTooSlow) || took != test.at {
+				if took := time.Since(began); !errors.Is(err, test.want) ||
+					errors.Is(err, udsipc.ErrTooSlow) != (test.want == udsipc.ErrTooSlow) ||
+					took != test.at {
 					t.Errorf("after %v: %v", took, err)
 				}
 				conn.Close()

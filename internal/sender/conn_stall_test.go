@@ -17,8 +17,10 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// overStallingConversations is overConversations over Unix sockets, TCP, and TLS over both, with options for the accepting side.
-func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn)) {
+// overStallingConversations is overConversations over Unix sockets, TCP, and TLS over both, with
+// options for the accepting side.
+func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption,
+	test func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn)) {
 	for _, secure := range []bool{false, true} {
 		for name, address := range map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"} {
 			if secure {
@@ -29,7 +31,8 @@ func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption, test fu
 				theirs, ours := opts, []udsipc.WriterOption(nil)
 				if secure {
 					server, client := ipctest.NewAuthority(t).Configs(t)
-					theirs, ours = append(theirs[:len(theirs):len(theirs)], udsipc.WithTLS(server)), append(ours, udsipc.WithTLS(client))
+					theirs, ours = append(theirs[:len(theirs):len(theirs)], udsipc.WithTLS(server)),
+						append(ours, udsipc.WithTLS(client))
 				}
 				l := ipctest.Listen(t, address, theirs...)
 				if name[0] == 't' {
@@ -67,7 +70,8 @@ func TestConn_StallTimeout_EndsStalledPeer(t *testing.T) {
 			t.Fatalf("a peer that reads is left: %v", err)
 		default:
 		}
-		if err := ipctest.Await(t, "the end", ended); !errors.Is(err, udsipc.ErrBackpressure) || !errors.Is(err, udsipc.ErrConnectionClosed) {
+		if err := ipctest.Await(t, "the end", ended); !errors.Is(err, udsipc.ErrBackpressure) ||
+			!errors.Is(err, udsipc.ErrConnectionClosed) {
 			t.Errorf("reading: %v", err)
 		}
 		if err := accepted.WriteMessage(nil); !errors.Is(err, udsipc.ErrBackpressure) {
@@ -152,7 +156,8 @@ func TestConn_ReadDeadlineInMessage_CanContinue(t *testing.T) {
 	if err := accepted.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if err := ipctest.Await(t, "the deadline", ended); !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, udsipc.ErrTooSlow) {
+	if err := ipctest.Await(t, "the deadline", ended); !errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.Is(err, udsipc.ErrTooSlow) {
 		t.Errorf("in the middle of a message: %v", err)
 	}
 	if err := accepted.SetReadDeadline(time.Time{}); err != nil {
@@ -250,8 +255,8 @@ func (l narrowListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// TestConn_CloseSlowPeerWithProgress_DoesNotStall: a write that takes longer than the stall time, with progress, is none that stalls, also while Close
-// throws away what the peer sends.
+// TestConn_CloseSlowPeerWithProgress_DoesNotStall: a write that takes longer than the stall time,
+// with progress, is none that stalls, also while Close throws away what the peer sends.
 func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 	t.Parallel()
 	const messages, size = 8, 100_000
@@ -259,7 +264,8 @@ func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := ipctest.Listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}), udsipc.WithStallTimeout(time.Second), udsipc.WithWriteTimeout(30*time.Second))
+	l := ipctest.Listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}),
+		udsipc.WithStallTimeout(time.Second), udsipc.WithWriteTimeout(30*time.Second))
 	peer, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +328,8 @@ func TestLink_StallTimeout_IsReported(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if cause := ipctest.Await(t, "the end", causes); !errors.Is(cause, udsipc.ErrBackpressure) || !errors.Is(cause, udsipc.ErrConnectionClosed) {
+			cause := ipctest.Await(t, "the end", causes)
+			if !errors.Is(cause, udsipc.ErrBackpressure) || !errors.Is(cause, udsipc.ErrConnectionClosed) {
 				t.Errorf("the cause is %v", cause)
 			}
 			if err := errs.Want(t, udsipc.ErrBackpressure).(*udsipc.OpError); err.Op != udsipc.OpWrite {

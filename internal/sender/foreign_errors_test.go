@@ -18,7 +18,10 @@ import (
 )
 
 // errInner is what another connection of the program has returned.
-var errInner = &udsipc.OpError{Op: udsipc.OpHandle, Addr: "another", Err: fmt.Errorf("%w and %w: inner", udsipc.ErrStopped, udsipc.ErrHandshake)}
+var errInner = &udsipc.OpError{
+	Op: udsipc.OpHandle, Addr: "another",
+	Err: fmt.Errorf("%w and %w: inner", udsipc.ErrStopped, udsipc.ErrHandshake),
+}
 
 // A failingConn fails to write or to read with errInner once something is wrong.
 type failingConn struct {
@@ -41,8 +44,8 @@ func (c failingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestWriter_ForeignErrors_AreReportedAsItsOwn: each is an OpError with the Writer's operation, and no such error ends the
-// Writer or a connection without a word.
+// TestWriter_ForeignErrors_AreReportedAsItsOwn: each is an OpError with the Writer's operation, and
+// no such error ends the Writer or a connection without a word.
 func TestWriter_ForeignErrors_AreReportedAsItsOwn(t *testing.T) {
 	for name, test := range map[string]struct {
 		op        string
@@ -125,10 +128,11 @@ func TestWriter_ForeignReadError_IsCauseOfPossibleLoss(t *testing.T) {
 	}
 	defer l.Close()
 	errs := ipctest.Collect()
-	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-		return failingConn{Conn: conn}, err
-	}))
+	w := ipctest.NewWriter(t, path, udsipc.WithWriterErrorCallback(errs.Callback),
+		udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+			return failingConn{Conn: conn}, err
+		}))
 	ipctest.MustStart(t, w)
 	ipctest.MustWriteMessage(t, w, "nobody reads this")
 	conn, err := l.Accept()
@@ -138,12 +142,14 @@ func TestWriter_ForeignReadError_IsCauseOfPossibleLoss(t *testing.T) {
 	ipctest.Until(t, "it is sent", func() bool { return w.Metrics().Sent == 1 })
 	conn.Close()
 	var loss *udsipc.PossibleLossError
-	if err := errs.Want(t, errInner); !errors.As(err, &loss) || loss.Messages != 1 || err.(*udsipc.OpError).Op != udsipc.OpWrite {
+	if err := errs.Want(t, errInner); !errors.As(err, &loss) || loss.Messages != 1 ||
+		err.(*udsipc.OpError).Op != udsipc.OpWrite {
 		t.Errorf("reported: %v", err)
 	}
 }
 
-// TestForeignContextCause_KeepsOperation: the error of what has waited has its own operation, whatever ended the context.
+// TestForeignContextCause_KeepsOperation: the error of what has waited has its own operation,
+// whatever ended the context.
 func TestForeignContextCause_KeepsOperation(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errInner)
@@ -169,7 +175,8 @@ func TestForeignContextCause_KeepsOperation(t *testing.T) {
 		{"Link.WaitConnected", udsipc.OpWaitConnected, link.WaitConnected(ctx)},
 		{"Link.Stop", udsipc.OpStop, link.Stop(ctx)},
 	} {
-		if err, ok := test.err.(*udsipc.OpError); !ok || err.Op != test.op || err.Addr != path || !errors.Is(err, error(errInner)) {
+		if err, ok := test.err.(*udsipc.OpError); !ok || err.Op != test.op || err.Addr != path ||
+			!errors.Is(err, error(errInner)) {
 			t.Errorf("%s: %T %v", test.name, test.err, test.err)
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestRetryCounter_ThreeFailures_GivesUp gives a message up only once it has broken enough connections, over enough time, without anything else to
-// blame.
+// TestRetryCounter_ThreeFailures_GivesUp gives a message up only once it has broken enough
+// connections, over enough time, without anything else to blame.
 func TestRetryCounter_ThreeFailures_GivesUp(t *testing.T) {
 	broke := transport.Outcome{Cause: errdefs.ErrConnectionClosed}
 	const size = 100
@@ -27,9 +27,12 @@ func TestRetryCounter_ThreeFailures_GivesUp(t *testing.T) {
 	}{
 		{name: "three failures", pause: minHeadFailureTime, gives: true},
 		{name: "too soon", pause: minHeadFailureTime - 1},
-		{name: "another message", pause: minHeadFailureTime, before: func(s *retryCounter) { s.countHeadFailure(broke, 8, size, false) }},
-		{name: "progress", pause: minHeadFailureTime, before: func(s *retryCounter) { s.countHeadFailure(broke, 7, size, true) }},
-		{name: "between two messages", pause: minHeadFailureTime, before: func(s *retryCounter) { s.countHeadFailure(broke, 0, 0, false) }},
+		{name: "another message", pause: minHeadFailureTime,
+			before: func(s *retryCounter) { s.countHeadFailure(broke, 8, size, false) }},
+		{name: "progress", pause: minHeadFailureTime,
+			before: func(s *retryCounter) { s.countHeadFailure(broke, 7, size, true) }},
+		{name: "between two messages", pause: minHeadFailureTime,
+			before: func(s *retryCounter) { s.countHeadFailure(broke, 0, 0, false) }},
 		{name: "two rejections", pause: minHeadFailureTime, gives: true, before: func(s *retryCounter) {
 			s.countHeadFailure(transport.Outcome{Reason: wire.CloseFull}, 7, size, false)
 			s.countHeadFailure(transport.Outcome{Reason: wire.CloseUnauthorized}, 7, size, false)
@@ -51,7 +54,8 @@ func TestRetryCounter_ThreeFailures_GivesUp(t *testing.T) {
 				if errors.Is(err, errdefs.ErrMessageTooLarge) != test.gives {
 					t.Fatal(err)
 				}
-				if test.gives && (!strings.Contains(err.Error(), "100 bytes") || !strings.Contains(err.Error(), "3 connections") || s != retryCounter{}) {
+				if test.gives && (!strings.Contains(err.Error(), "100 bytes") ||
+					!strings.Contains(err.Error(), "3 connections") || s != retryCounter{}) {
 					t.Error(err, s)
 				}
 			})
@@ -59,7 +63,8 @@ func TestRetryCounter_ThreeFailures_GivesUp(t *testing.T) {
 	}
 }
 
-// TestRetryCounter_ReaderReports_CountsOversizedOnly takes the reader's word for the limit, but only for a message that is over it.
+// TestRetryCounter_ReaderReports_CountsOversizedOnly takes the reader's word for the limit, but
+// only for a message that is over it.
 func TestRetryCounter_ReaderReports_CountsOversizedOnly(t *testing.T) {
 	for _, test := range []struct {
 		end     transport.Outcome
@@ -88,7 +93,8 @@ func TestRetryCounter_ReaderReports_CountsOversizedOnly(t *testing.T) {
 // TestRetryCounter_ReaderReports_EndsCount of the connections that failed before.
 func TestRetryCounter_ReaderReports_EndsCount(t *testing.T) {
 	s := retryCounter{seq: 7, failures: 2}
-	if err := s.countHeadFailure(transport.Outcome{Reason: wire.CloseTooLarge, ReaderLimit: 99, Reported: true}, 7, 100, false); err == nil || s != (retryCounter{}) {
+	end := transport.Outcome{Reason: wire.CloseTooLarge, ReaderLimit: 99, Reported: true}
+	if err := s.countHeadFailure(end, 7, 100, false); err == nil || s != (retryCounter{}) {
 		t.Errorf("%v, %+v", err, s)
 	}
 }

@@ -2,7 +2,8 @@
 
 package sender
 
-// An inline step by step, over a connection in memory, whose writes wait, and over sockets, whose writes are tried first.
+// An inline step by step, over a connection in memory, whose writes wait, and over sockets, whose
+// writes are tried first.
 
 import (
 	"bytes"
@@ -148,7 +149,9 @@ func TestInline_FullSocket_IsWaitedFor(t *testing.T) {
 func TestInline_BrokenConn_FailsOnce(t *testing.T) {
 	failed := func(t *testing.T, s *testInline, want error) {
 		t.Helper()
-		if err := s.failed.Load(); s.failing.Load() != 1 || !errors.Is(*err, errdefs.ErrConnectionClosed) || !errors.Is(*err, want) || s.failure() != *err {
+		if err := s.failed.Load(); s.failing.Load() != 1 ||
+			!errors.Is(*err, errdefs.ErrConnectionClosed) || !errors.Is(*err, want) ||
+			s.failure() != *err {
 			t.Errorf("failed %d times: %v, %v", s.failing.Load(), *err, s.failure())
 		}
 	}
@@ -159,7 +162,9 @@ func TestInline_BrokenConn_FailsOnce(t *testing.T) {
 		synctest.Wait()
 		failed(t, s, io.ErrClosedPipe)
 		_ = s.queue.DiscardAll(nil)
-		if err := s.Finish(within(t, time.Second), func([]byte) {}); err == nil || !strings.HasPrefix(err.Error(), "1 messages were not sent within 5s (WithWriteTimeout): udsipc: ") || errors.Is(err, errdefs.ErrBackpressure) {
+		if err := s.Finish(within(t, time.Second), func([]byte) {}); err == nil ||
+			!strings.HasPrefix(err.Error(), "1 messages were not sent within 5s (WithWriteTimeout): udsipc: ") ||
+			errors.Is(err, errdefs.ErrBackpressure) {
 			t.Error(err)
 		}
 	})
@@ -198,7 +203,8 @@ func TestInline_StalledPeer_Fails(t *testing.T) {
 			if errors.Is(err, errdefs.ErrBackpressure) == closing || errors.Is(err, os.ErrDeadlineExceeded) != closing {
 				t.Errorf("closing %v: %v", closing, err)
 			}
-			if want := "udsipc: connection closed: " + errdefs.ErrBackpressure.Error() + ": the peer has taken nothing for 1s (WithStallTimeout)"; !closing && err.Error() != want {
+			if want := "udsipc: connection closed: " + errdefs.ErrBackpressure.Error() +
+				": the peer has taken nothing for 1s (WithStallTimeout)"; !closing && err.Error() != want {
 				t.Errorf("%v, want %s", err, want)
 			}
 			far.Close()
@@ -206,7 +212,8 @@ func TestInline_StalledPeer_Fails(t *testing.T) {
 	})
 }
 
-// TestInline_SlowPeerWithoutTry_TakesPieces: each has the stall timeout for itself, and the deadline ends with the write.
+// TestInline_SlowPeerWithoutTry_TakesPieces: each has the stall timeout for itself, and the
+// deadline ends with the write.
 func TestInline_SlowPeerWithoutTry_TakesPieces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, far := pipeInline(t, time.Second)
@@ -268,7 +275,9 @@ func TestInline_FinishWithoutReader_ReportsUnsent(t *testing.T) {
 		s.write([]byte("b"))
 		began := time.Now()
 		err := s.Finish(within(t, time.Second), func([]byte) { t.Error("there is nothing to discard") })
-		if !errors.Is(err, errdefs.ErrBackpressure) || err.Error() != fmt.Sprintf("2 messages were not sent within 5s (WithWriteTimeout): %v", errdefs.ErrBackpressure) || time.Since(began) != time.Second {
+		if !errors.Is(err, errdefs.ErrBackpressure) || err.Error() != fmt.Sprintf(
+			"2 messages were not sent within 5s (WithWriteTimeout): %v",
+			errdefs.ErrBackpressure) || time.Since(began) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		if _, _, err := s.queue.Enqueue(nil); !errors.Is(err, errdefs.ErrStopped) {
@@ -292,7 +301,8 @@ func TestInline_FinishTCP_DiscardsWhatComes(t *testing.T) {
 			t.Errorf("%d bytes of room", len(scratch))
 		}
 	})
-	if discarded < 3 || !errors.Is(err, errdefs.ErrBackpressure) || !strings.HasPrefix(err.Error(), "1 messages were not sent") {
+	if discarded < 3 || !errors.Is(err, errdefs.ErrBackpressure) ||
+		!strings.HasPrefix(err.Error(), "1 messages were not sent") {
 		t.Errorf("%v after %d calls", err, discarded)
 	}
 	go io.Copy(io.Discard, far) // Ends with the connection.
@@ -312,13 +322,15 @@ func TestInline_FinishTCP_DiscardsWhatComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.write(make([]byte, 512<<10))
-	if err := s.finishConn(within(t, 50*time.Millisecond), func([]byte) {}); !errors.Is(err, errdefs.ErrBackpressure) || !strings.HasSuffix(err.Error(), "its system has not taken everything within 5s (WithWriteTimeout)") {
+	if err := s.finishConn(within(t, 50*time.Millisecond), func([]byte) {}); !errors.Is(err, errdefs.ErrBackpressure) ||
+		!strings.HasSuffix(err.Error(), "its system has not taken everything within 5s (WithWriteTimeout)") {
 		t.Error(err)
 	}
 	if err := errors.Join(far.SetLinger(0), far.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.finishConn(within(t, time.Minute), func([]byte) {}); err == nil || errors.Is(err, errdefs.ErrBackpressure) {
+	if err := s.finishConn(within(t, time.Minute), func([]byte) {}); err == nil ||
+		errors.Is(err, errdefs.ErrBackpressure) {
 		t.Errorf("a connection that was reset: %v", err)
 	}
 }

@@ -32,7 +32,8 @@ func TestLifecycle_StopBeforeStart_IsFinal(t *testing.T) {
 			t.Errorf("start after stop: %v", err)
 		}
 	}
-	if err := l.WaitConnected(context.Background(), func() { t.Error("a connection is requested") }); err != errdefs.ErrStopped {
+	requested := func() { t.Error("a connection is requested") }
+	if err := l.WaitConnected(context.Background(), requested); err != errdefs.ErrStopped {
 		t.Errorf("waitConnected after stop: %v", err)
 	}
 	if want := []State{StateStopped}; !slices.Equal(states, want) {
@@ -121,7 +122,8 @@ func TestLifecycle_Pause_EndsWithStop(t *testing.T) {
 		for range cap(wake) {
 			wake <- struct{}{}
 		}
-		if err := l.Pause(wake, func() bool { asked++; return asked > cap(wake) }); err != errdefs.ErrStopped || asked != cap(wake)+1 {
+		until := func() bool { asked++; return asked > cap(wake) }
+		if err := l.Pause(wake, until); err != errdefs.ErrStopped || asked != cap(wake)+1 {
 			t.Errorf("%v after %d questions", err, asked)
 		}
 		l.Force()
@@ -150,7 +152,8 @@ func TestBackoff_Failures_GrowAndReset(t *testing.T) {
 		lived  time.Duration
 		want   int
 	}{
-		{0, false, 0, 1}, {9, false, transport.ResetBackoffAfter - 1, 10}, {0, true, 0, 1}, {4, true, 0, 5}, {5, true, 0, 5}, {9, true, 0, 5},
+		{0, false, 0, 1}, {9, false, transport.ResetBackoffAfter - 1, 10}, {0, true, 0, 1},
+		{4, true, 0, 5}, {5, true, 0, 5}, {9, true, 0, 5},
 		{9, false, transport.ResetBackoffAfter, 0}, {9, true, transport.ResetBackoffAfter, 0},
 	} {
 		b.failures = test.before

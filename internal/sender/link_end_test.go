@@ -40,8 +40,9 @@ func TestLink_StopSlowPeer_ReturnsWithContext(t *testing.T) {
 	})
 }
 
-// TestLink_BriefConnections_BackOff: connections that bring a message and end at once are made ever more slowly, up to a bound; those that
-// bring nothing, up to WithMaxBackoff; and one that lives for a second makes up for all.
+// TestLink_BriefConnections_BackOff: connections that bring a message and end at once are made ever
+// more slowly, up to a bound; those that bring nothing, up to WithMaxBackoff; and one that lives
+// for a second makes up for all.
 func TestLink_BriefConnections_BackOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		says     string

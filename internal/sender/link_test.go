@@ -54,13 +54,17 @@ func TestLink_StateCallback_ReportsSentSeq(t *testing.T) {
 	}
 	l.Close()
 	conn.Close()
-	for _, want := range []event{{udsipc.StateConnecting, 0}, {udsipc.StateConnected, 0}, {udsipc.StateDisconnected, 3}, {udsipc.StateConnecting, 3}} {
+	for _, want := range []event{
+		{udsipc.StateConnecting, 0}, {udsipc.StateConnected, 0}, {udsipc.StateDisconnected, 3},
+		{udsipc.StateConnecting, 3},
+	} {
 		if got := ipctest.Await(t, want.state.String(), events); got.state != want.state || got.sent != want.sent {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
 	ipctest.Stop(t, link)
-	if got := ipctest.Await(t, "stopped", events); got.state != udsipc.StateStopped || link.State() != udsipc.StateStopped {
+	if got := ipctest.Await(t, "stopped", events); got.state != udsipc.StateStopped ||
+		link.State() != udsipc.StateStopped {
 		t.Errorf("%+v", got)
 	}
 	if err := link.WriteMessage(nil); !errors.Is(err, udsipc.ErrStopped) {
@@ -71,8 +75,8 @@ func TestLink_StateCallback_ReportsSentSeq(t *testing.T) {
 	}
 }
 
-// TestLink_CutAtEveryByte_ResendsWhole at every byte of what it sends: each message arrives whole, once on some connection, unless the kernel had
-// taken it whole before the cut.
+// TestLink_CutAtEveryByte_ResendsWhole at every byte of what it sends: each message arrives whole,
+// once on some connection, unless the kernel had taken it whole before the cut.
 func TestLink_CutAtEveryByte_ResendsWhole(t *testing.T) {
 	stream := ipctest.Frames("one", strings.Repeat("x", 200), "three")
 	whole := []int{4, 206, 212}
@@ -84,18 +88,19 @@ func TestLink_CutAtEveryByte_ResendsWhole(t *testing.T) {
 		}
 		lost := make(chan uint64, 10)
 		var link *udsipc.Link
-		link, err = udsipc.NewLink(path, func([]byte) {}, udsipc.WithMaxBackoff(time.Millisecond), udsipc.WithStateCallback(func(state udsipc.State, _ error) {
-			if state == udsipc.StateDisconnected {
-				lost <- seam.OfLink(link).SentSeq()
-			}
-		}), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-			var d net.Dialer
-			conn, err := d.DialContext(ctx, "unix", path)
-			if err != nil {
-				return nil, err
-			}
-			return &brokenConn{Conn: conn, left: offset}, nil
-		}))
+		link, err = udsipc.NewLink(path, func([]byte) {}, udsipc.WithMaxBackoff(time.Millisecond),
+			udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+				if state == udsipc.StateDisconnected {
+					lost <- seam.OfLink(link).SentSeq()
+				}
+			}), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+				var d net.Dialer
+				conn, err := d.DialContext(ctx, "unix", path)
+				if err != nil {
+					return nil, err
+				}
+				return &brokenConn{Conn: conn, left: offset}, nil
+			}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,8 @@ func TestLoop_StopUnixSocketClosed_ReportsLoss(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	far.Close()
-	if err := <-stopped; err == nil || err.Error() != "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost" {
+	if err := <-stopped; err == nil ||
+		err.Error() != "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost" {
 		t.Error(err)
 	}
 	if counts := l.Snapshot(); counts.LostConnections != 1 || counts.PossiblyLost != 1 {
@@ -86,7 +87,8 @@ func TestLoop_StopUnixSocketClosed_ReportsLoss(t *testing.T) {
 func TestLoop_FlushUnixSocket_WaitsUntilRead(t *testing.T) {
 	t.Parallel()
 	l, far := unixLoop(t)
-	if err := l.Flush(within(t, 20*time.Millisecond)); err == nil || err.Error() != "waiting for the peer to read: context deadline exceeded" {
+	if err := l.Flush(within(t, 20*time.Millisecond)); err == nil ||
+		err.Error() != "waiting for the peer to read: context deadline exceeded" {
 		t.Error(err)
 	}
 	if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {

@@ -103,8 +103,10 @@ func TestLoop_BadAnswers_AreReported(t *testing.T) {
 		answer []byte
 		want   string
 	}{
-		{wire.Welcome{Handled: 7, Limit: 9}.Append(nil), "udsipc: invalid session: the reader has handled message 7, but only 0 were sent"},
-		{wire.Welcome{Status: wire.StatusOldEpoch}.Append(nil), "udsipc: connection closed: the reader refuses the session: " + wire.StatusOldEpoch.String()},
+		{wire.Welcome{Handled: 7, Limit: 9}.Append(nil),
+			"udsipc: invalid session: the reader has handled message 7, but only 0 were sent"},
+		{wire.Welcome{Status: wire.StatusOldEpoch}.Append(nil),
+			"udsipc: connection closed: the reader refuses the session: " + wire.StatusOldEpoch.String()},
 		{nil, "no welcome: the reader does not support acknowledgements, or was killed: EOF"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -119,7 +121,9 @@ func TestLoop_BadAnswers_AreReported(t *testing.T) {
 			}
 			p.Conn.Close()
 			synctest.Wait()
-			if got := l.seen(); len(got) < 2 || got[0] != "connecting" || !strings.HasPrefix(got[1], "open session: ") || !strings.HasSuffix(got[1], test.want) {
+			if got := l.seen(); len(got) < 2 || got[0] != "connecting" ||
+				!strings.HasPrefix(got[1], "open session: ") ||
+				!strings.HasSuffix(got[1], test.want) {
 				t.Errorf("%q, want %q", got, test.want)
 			}
 			l.counted(loopCounts{DialErrors: 1})
@@ -159,7 +163,8 @@ func TestLoop_StopForcedInHandshake_EndsIt(t *testing.T) {
 		l.push("a")
 		p := l.peer()
 		go io.Copy(io.Discard, p.Conn) // Ends with the connection.
-		l.stops(within(t, 100*time.Millisecond), 100*time.Millisecond, "1 messages were not delivered: context deadline exceeded")
+		l.stops(within(t, 100*time.Millisecond), 100*time.Millisecond,
+			"1 messages were not delivered: context deadline exceeded")
 		l.noted("connecting", "stopped", `undelivered "a"`)
 	})
 }
@@ -174,7 +179,8 @@ func TestLoop_OverReadersLimit_IsGivenUp(t *testing.T) {
 		p.reads("\x01a")
 		p.says(1)
 		p.reads("\x01b")
-		l.noted("connecting", "connected", "write: udsipc: message too large for the reader: a message of 5 bytes, its limit is 4; it is set aside", `undelivered "large"`)
+		l.noted("connecting", "connected", "write: udsipc: message too large for the reader: a "+
+			"message of 5 bytes, its limit is 4; it is set aside", `undelivered "large"`)
 		p.says(2)
 		l.stops(t.Context(), 0, "udsipc: stopped: 1 messages were not delivered, up to 0 more may be lost")
 	})

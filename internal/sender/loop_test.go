@@ -315,20 +315,28 @@ func TestLoop_PeerCloses_ReportsLoss(t *testing.T) {
 			synctest.Wait()
 		}
 		lose(2, nil)
-		l.noted("connecting", "connected", "write: possible loss of up to 2 messages that the peer had not read: EOF", "disconnected: udsipc: connection closed: EOF")
-		if err := l.Flush(t.Context()); !errors.Is(err, errdefs.ErrConnectionClosed) || err.Error() != "udsipc: connection closed: 0 messages were not delivered, up to 2 more may be lost" {
+		l.noted("connecting", "connected",
+			"write: possible loss of up to 2 messages that the peer had not read: EOF",
+			"disconnected: udsipc: connection closed: EOF")
+		if err := l.Flush(t.Context()); !errors.Is(err, errdefs.ErrConnectionClosed) ||
+			err.Error() != "udsipc: connection closed: 0 messages were not delivered, up to 2 more may be lost" {
 			t.Error(err)
 		}
 		if err := l.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
 		lose(3, &wire.CloseReport{FirstUnread: 3, Limit: 9})
-		l.noted("connecting", "connected", "write: possible loss of up to 1 messages that the peer had not read: EOF", "disconnected: udsipc: connection closed: EOF")
+		l.noted("connecting", "connected",
+			"write: possible loss of up to 1 messages that the peer had not read: EOF",
+			"disconnected: udsipc: connection closed: EOF")
 		if got := l.Snapshot(); got.PossiblyLost != 3 || got.LostConnections != 2 {
 			t.Errorf("%+v", got)
 		}
 		lose(1, &wire.CloseReport{Reason: wire.CloseUnauthorized, FirstUnread: 2, Limit: 9})
-		l.noted("connecting", "connected", "dial: udsipc: peer is not authorized: the reader's authorizer rejects this process", "disconnected: udsipc: connection closed: udsipc: peer is not authorized: the reader's authorizer rejects this process")
+		l.noted("connecting", "connected",
+			"dial: udsipc: peer is not authorized: the reader's authorizer rejects this process",
+			"disconnected: udsipc: connection closed: udsipc: peer is not authorized: the "+
+				"reader's authorizer rejects this process")
 		l.stops(t.Context(), 0, "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost")
 		if err := l.Flush(t.Context()); err != nil {
 			t.Error(err)
@@ -371,7 +379,8 @@ func TestLoop_StopForced_ReturnsMessages(t *testing.T) {
 		l.stops(t.Context(), 0, "<nil>")
 		synctest.Wait()
 		got := l.seen()
-		if !slices.Contains(got, `undelivered "a"`) || !slices.Contains(got, `undelivered "b"`) || !slices.Contains(got, "stopped") {
+		if !slices.Contains(got, `undelivered "a"`) || !slices.Contains(got, `undelivered "b"`) ||
+			!slices.Contains(got, "stopped") {
 			t.Errorf("%q", l.seen())
 		}
 		if err := l.queue.EnqueueAndWake(nil); !errors.Is(err, errdefs.ErrStopped) {
@@ -387,7 +396,8 @@ func TestLoop_StopBeforeStart_ReturnsMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := loopOf(t, Config{}, queue.Limits{})
 		l.push("a")
-		l.stops(t.Context(), 0, "1 messages were not delivered: udsipc: stopped before Start, or by another call whose context ended")
+		l.stops(t.Context(), 0, "1 messages were not delivered: udsipc: stopped before Start, or "+
+			"by another call whose context ended")
 		l.noted("stopped", `undelivered "a"`)
 	})
 }
@@ -404,7 +414,8 @@ func TestLoop_StopForcedInWrite_ReportsUnread(t *testing.T) {
 		l.push("c")
 		synctest.Wait()
 		l.stops(within(t, 500*time.Millisecond), 500*time.Millisecond,
-			"1 messages were not delivered: context deadline exceeded; up to 2 messages are with the kernel, but not read by the peer yet: context deadline exceeded")
+			"1 messages were not delivered: context deadline exceeded; up to 2 messages are with "+
+				"the kernel, but not read by the peer yet: context deadline exceeded")
 		l.noted("connecting", "connected", "stopped", `undelivered "c"`)
 		l.stops(t.Context(), 0, "<nil>")
 		if counts := l.Snapshot(); counts.LostConnections != 0 || counts.PossiblyLost != 0 {
@@ -426,7 +437,8 @@ func TestLoop_StopSlowReader_WaitsForReport(t *testing.T) {
 			p.ends(wire.CloseReport{FirstUnread: 2, Limit: 9})
 		}()
 		l.stops(t.Context(), 450*time.Millisecond, "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost")
-		l.noted("connecting", "connected", "write: possible loss of up to 1 messages that the peer had not read: EOF", "stopped")
+		l.noted("connecting", "connected",
+			"write: possible loss of up to 1 messages that the peer had not read: EOF", "stopped")
 		l.counted(loopCounts{Connections: 1, Writes: 1, WrittenBytes: 4, PossiblyLost: 1})
 	})
 }
@@ -469,7 +481,8 @@ func TestLoop_CutMessage_IsSentAgain(t *testing.T) {
 			}
 			l.peer().reads("\x01b")
 			given := slices.Index(l.seen(), `undelivered "poison"`)
-			want := fmt.Sprintf("write: udsipc: message too large for the reader: gave up a message of 6 bytes: %d connections failed", conns)
+			want := fmt.Sprintf("write: udsipc: message too large for the reader: gave up a "+
+				"message of 6 bytes: %d connections failed", conns)
 			if given < 1 || !strings.HasPrefix(l.seen()[given-1], want) {
 				t.Errorf("%q", l.seen())
 			}
@@ -486,7 +499,8 @@ func TestLoop_DroppedAndLost_AreReportedTogether(t *testing.T) {
 	l.push("a", "b")
 	l.counts.possiblyLost.Add(1)
 	err := l.Stop(t.Context())
-	if want := "; udsipc: stopped: 1 messages were not delivered, up to 1 more may be lost"; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := "; udsipc: stopped: 1 messages were not delivered, up to 1 more may be lost"; err == nil ||
+		!strings.HasSuffix(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
@@ -494,7 +508,8 @@ func TestLoop_DroppedAndLost_AreReportedTogether(t *testing.T) {
 // TestLoop_Overflow_ReportsDropped, and what has become too old.
 func TestLoop_Overflow_ReportsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := loopOf(t, Config{DropOldest: true, MaxAge: time.Minute, MaxBackoff: time.Hour}, queue.Limits{Messages: 2, Bytes: 1 << 20})
+		l := loopOf(t, Config{DropOldest: true, MaxAge: time.Minute, MaxBackoff: time.Hour},
+			queue.Limits{Messages: 2, Bytes: 1 << 20})
 		l.refuse(errors.New("no"))
 		l.push("a", "b", "c", "d", "e")
 		l.started()
@@ -513,7 +528,8 @@ func TestLoop_Overflow_ReportsDropped(t *testing.T) {
 		if !slices.Contains(l.seen(), "queue: 2 messages were older than 1m0s (WithMaxAge) and were dropped") {
 			t.Errorf("%q", l.seen())
 		}
-		if err := l.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "6 messages were not delivered, up to 0 more") {
+		if err := l.Flush(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "6 messages were not delivered, up to 0 more") {
 			t.Error(err)
 		}
 	})
@@ -528,7 +544,10 @@ func TestPollUntil_Condition_IsAskedLessAndLess(t *testing.T) {
 			t.Error("it gives up")
 		}
 		us := time.Microsecond
-		if want := []time.Duration{0, 20 * us, 60 * us, 140 * us, 300 * us, 620 * us, 1260 * us, 2540 * us, 5100 * us, 10100 * us, 15100 * us, 20100 * us}; !slices.Equal(times, want) {
+		if want := []time.Duration{
+			0, 20 * us, 60 * us, 140 * us, 300 * us, 620 * us, 1260 * us, 2540 * us, 5100 * us,
+			10100 * us, 15100 * us, 20100 * us,
+		}; !slices.Equal(times, want) {
 			t.Errorf("asked at %v, want %v", times, want)
 		}
 		for _, answer := range []bool{true, false} {

@@ -40,10 +40,12 @@ func fill(t *testing.T, conn *udsipc.Conn, size int) {
 	t.Fatal("the queue takes everything")
 }
 
-// TestSendMemory_SlowPeers_AreBounded has many peers read nothing: what is queued for all of them is bounded, and of that each has a part.
+// TestSendMemory_SlowPeers_AreBounded has many peers read nothing: what is queued for all of them
+// is bounded, and of that each has a part.
 func TestSendMemory_SlowPeers_AreBounded(t *testing.T) {
 	const limit, size, free, peers = 1 << 20, 10_000, 64 << 10, 40
-	l := ipctest.Listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithMaxSendMemory(limit), udsipc.WithOverflow(udsipc.OverflowRefuse))
+	l := ipctest.Listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithMaxSendMemory(limit),
+		udsipc.WithOverflow(udsipc.OverflowRefuse))
 	var all []net.Conn
 	for n := range peers {
 		before := l.Metrics().SendMemory
@@ -104,7 +106,8 @@ func TestSendMemory_PeerLeaves_ServesWaiter(t *testing.T) {
 	}
 }
 
-// TestSendMemory_ManyConnections_AllProgress has many connections with messages of all sizes wait for each other: each of them gets through.
+// TestSendMemory_ManyConnections_AllProgress has many connections with messages of all sizes wait
+// for each other: each of them gets through.
 func TestSendMemory_ManyConnections_AllProgress(t *testing.T) {
 	const peers, messages = 8, 60
 	path := filepath.Join(t.TempDir(), "s")
@@ -140,7 +143,8 @@ func TestSendMemory_WithoutListener_IsError(t *testing.T) {
 	if _, err := udsipc.NewListener(path, udsipc.WithMaxSendMemory(0)); !errors.Is(err, udsipc.ErrInvalidBufferSize) {
 		t.Errorf("0 bytes: %v", err)
 	}
-	if _, err := udsipc.NewReader(func([]byte) error { return nil }, path, udsipc.WithMaxSendMemory(1)); err == nil || !strings.Contains(err.Error(), "WithMaxSendMemory") {
+	_, err := udsipc.NewReader(ipctest.Ignore, path, udsipc.WithMaxSendMemory(1))
+	if err == nil || !strings.Contains(err.Error(), "WithMaxSendMemory") {
 		t.Errorf("a Reader takes it: %v", err)
 	}
 	if _, err := udsipc.NewListener(path, udsipc.WithMaxBufferedBytes(1<<63)); err != nil {

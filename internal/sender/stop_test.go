@@ -17,8 +17,8 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestWriter_Stop_ReportsReaderRefusals: a Writer that stops as soon as everything is written still hears that its reader
-// did not handle it.
+// TestWriter_Stop_ReportsReaderRefusals: a Writer that stops as soon as everything is written still
+// hears that its reader did not handle it.
 func TestWriter_Stop_ReportsReaderRefusals(t *testing.T) {
 	t.Parallel()
 	const messages = 100
@@ -61,8 +61,8 @@ func TestWriter_Stop_ReportsReaderRefusals(t *testing.T) {
 	}
 }
 
-// TestWriter_StopContextEnds_ReportsUnread: when its context ends, Stop says that not everything was read yet, whatever the connection is
-// waiting for.
+// TestWriter_StopContextEnds_ReportsUnread: when its context ends, Stop says that not everything
+// was read yet, whatever the connection is waiting for.
 func TestWriter_StopContextEnds_ReportsUnread(t *testing.T) {
 	t.Parallel()
 	const messages = 100
@@ -101,7 +101,8 @@ func TestWriter_StopContextEnds_ReportsUnread(t *testing.T) {
 	}
 }
 
-// TestWriter_StopDuringCallback_SendsAccepted: Stop sends all that was accepted before it, whatever the Writer was doing then.
+// TestWriter_StopDuringCallback_SendsAccepted: Stop sends all that was accepted before it, whatever
+// the Writer was doing then.
 func TestWriter_StopDuringCallback_SendsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		on := &ipctest.Route{Transport: ipctest.Memories[0], Address: "memory", Net: new(ipctest.SimNet)}
@@ -123,15 +124,16 @@ func TestWriter_StopDuringCallback_SendsAccepted(t *testing.T) {
 	})
 }
 
-// TestWriter_StopTLSBlocked_StillGetsReport: where the end of TLS cannot be announced for minutes, the Writer ends what lies
-// beneath, and still hears what was read.
+// TestWriter_StopTLSBlocked_StillGetsReport: where the end of TLS cannot be announced for minutes,
+// the Writer ends what lies beneath, and still hears what was read.
 func TestWriter_StopTLSBlocked_StillGetsReport(t *testing.T) {
 	t.Parallel()
 	const takes = 30 * time.Second
 	if testing.Short() {
 		t.Skip("takes long")
 	}
-	for size := ipctest.SimCapacity - 100; size < ipctest.SimCapacity; size++ { // With one of them the connection is full to the last byte.
+	// With one of them the connection is full to the last byte.
+	for size := ipctest.SimCapacity - 100; size < ipctest.SimCapacity; size++ {
 		synctest.Test(t, func(t *testing.T) {
 			on := &ipctest.Route{Transport: ipctest.Memories[2], Address: "memory", Net: new(ipctest.SimNet)}
 			r := on.StartReader(t, func([]byte) error { time.Sleep(takes); return nil }, udsipc.WithInactivityTimeout(0))
@@ -151,8 +153,8 @@ func TestWriter_StopTLSBlocked_StillGetsReport(t *testing.T) {
 	}
 }
 
-// TestWriter_BrokenWrappedTLS_Reconnects: TLS within a type that the library does not know is of no use after a write that timed
-// out. The Writer makes another connection instead of trying for ever.
+// TestWriter_BrokenWrappedTLS_Reconnects: TLS within a type that the library does not know is of no
+// use after a write that timed out. The Writer makes another connection instead of trying for ever.
 func TestWriter_BrokenWrappedTLS_Reconnects(t *testing.T) {
 	t.Parallel()
 	for _, tr := range ipctest.Transports {
@@ -166,13 +168,14 @@ func TestWriter_BrokenWrappedTLS_Reconnects(t *testing.T) {
 			gate := make(chan struct{})
 			var handled atomic.Uint64
 			on.StartReader(t, func([]byte) error { <-gate; handled.Add(1); return nil })
-			w := ipctest.NewWriter(t, on.Address, udsipc.WithWriteTimeout(20*time.Millisecond), udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-				conn, err := connect(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return ipctest.WrappedConn{Conn: conn}, nil
-			}))
+			w := ipctest.NewWriter(t, on.Address, udsipc.WithWriteTimeout(20*time.Millisecond),
+				udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
+					conn, err := connect(ctx)
+					if err != nil {
+						return nil, err
+					}
+					return ipctest.WrappedConn{Conn: conn}, nil
+				}))
 			ipctest.MustStart(t, w)
 			for range 8 {
 				ipctest.MustWriteMessage(t, w, strings.Repeat("x", ipctest.Large))

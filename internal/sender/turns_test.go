@@ -33,8 +33,12 @@ var awayFor = []struct {
 	opts  []udsipc.WriterOption
 }{
 	{"before Start", false, nil},
-	{"nobody listens", true, []udsipc.WriterOption{udsipc.WithDialer(func(context.Context) (net.Conn, error) { return nil, syscall.ECONNREFUSED })}},
-	{"nobody welcomes", true, []udsipc.WriterOption{udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(0), udsipc.WithDialer(dialDeaf)}},
+	{"nobody listens", true, []udsipc.WriterOption{
+		udsipc.WithDialer(func(context.Context) (net.Conn, error) { return nil, syscall.ECONNREFUSED }),
+	}},
+	{"nobody welcomes", true, []udsipc.WriterOption{
+		udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(0), udsipc.WithDialer(dialDeaf),
+	}},
 }
 
 // dialDeaf connects to a peer that takes every byte and says nothing.
@@ -67,8 +71,8 @@ func overAway(t *testing.T, test func(t *testing.T, newWriter func(...udsipc.Wri
 	}
 }
 
-// TestQueue_Expiry_EndsWaits: messages become too old while nothing else happens. That lets a blocked producer and a Flush go
-// on, at that very time.
+// TestQueue_Expiry_EndsWaits: messages become too old while nothing else happens. That lets a
+// blocked producer and a Flush go on, at that very time.
 func TestQueue_Expiry_EndsWaits(t *testing.T) {
 	const age = 50 * time.Millisecond
 	overAway(t, func(t *testing.T, newWriter func(...udsipc.WriterOption) *udsipc.Writer) {
@@ -127,7 +131,8 @@ func TestQueue_Dropping_EndsFlush(t *testing.T) {
 // message that is refused all the same.
 func TestQueue_DropOldest_DropsOnlyIfItHelps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := ipctest.NewWriter(t, "x", udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxBufferedBytes(1000), udsipc.WithDialer(dialFull))
+		w := ipctest.NewWriter(t, "x", udsipc.WithOverflow(udsipc.OverflowDropOldest),
+			udsipc.WithMaxBufferedBytes(1000), udsipc.WithDialer(dialFull))
 		ipctest.MustStart(t, w)
 		ipctest.MustWriteMessage(t, w, strings.Repeat("under way", 66)) // A frame of 596 bytes.
 		synctest.Wait()
@@ -146,14 +151,16 @@ func TestQueue_DropOldest_DropsOnlyIfItHelps(t *testing.T) {
 		} {
 			err := w.WriteMessage(make([]byte, test.size))
 			if m := w.Metrics(); m.Dropped != test.dropped || m.Refused != test.refused {
-				t.Errorf("%d bytes: %v; %d dropped, %d refused, want %d and %d", test.size, err, m.Dropped, m.Refused, test.dropped, test.refused)
+				t.Errorf("%d bytes: %v; %d dropped, %d refused, want %d and %d", test.size, err,
+					m.Dropped, m.Refused, test.dropped, test.refused)
 			}
 		}
 	})
 }
 
-// TestQueue_BlockedProducers_AreServedInOrder: who waits for room gets it in the order in which they came, a large message too, and nobody
-// overtakes them. One that does not wait any longer leaves its place.
+// TestQueue_BlockedProducers_AreServedInOrder: who waits for room gets it in the order in which
+// they came, a large message too, and nobody overtakes them. One that does not wait any longer
+// leaves its place.
 func TestQueue_BlockedProducers_AreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const producers = 20
@@ -203,7 +210,8 @@ func TestQueue_BlockedProducers_AreServedInOrder(t *testing.T) {
 		n.Refuse(false)
 		wg.Wait()
 		for i, err := range results {
-			if left := i == 0 || i == 6 || i == producers-1; left != errors.Is(err, context.Canceled) || left != errors.Is(err, udsipc.ErrBufferFull) {
+			if left := i == 0 || i == 6 || i == producers-1; left != errors.Is(err, context.Canceled) ||
+				left != errors.Is(err, udsipc.ErrBufferFull) {
 				t.Errorf("producer %d: %v", i, err)
 			}
 		}
@@ -227,7 +235,8 @@ func TestQueue_BlockedProducers_AreServedInOrder(t *testing.T) {
 	})
 }
 
-// TestWriter_ConcurrentFlushes_ReportEachMessageOnce: however many Flushes run at once, together they tell of each message once.
+// TestWriter_ConcurrentFlushes_ReportEachMessageOnce: however many Flushes run at once, together
+// they tell of each message once.
 func TestWriter_ConcurrentFlushes_ReportEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	w := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxAge(time.Nanosecond))
@@ -285,7 +294,8 @@ func TestQueue_Refusal_CopiesNothing(t *testing.T) {
 	ipctest.MustWriteMessage(t, full, "the queue is full")
 	stopped := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size))
 	ipctest.Stop(t, stopped)
-	small := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size), udsipc.WithMaxBufferedBytes(size))
+	small := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size),
+		udsipc.WithMaxBufferedBytes(size))
 	ended, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	data := make([]byte, size)
@@ -313,8 +323,8 @@ func TestQueue_Refusal_CopiesNothing(t *testing.T) {
 	}
 }
 
-// TestWriter_Drops_AreReported: messages that are dropped or expire before the first write, before Start and at the end are
-// reported, and Stop tells of them.
+// TestWriter_Drops_AreReported: messages that are dropped or expire before the first write, before
+// Start and at the end are reported, and Stop tells of them.
 func TestWriter_Drops_AreReported(t *testing.T) {
 	t.Parallel()
 	overAway(t, func(t *testing.T, newWriter func(...udsipc.WriterOption) *udsipc.Writer) {
@@ -323,10 +333,13 @@ func TestWriter_Drops_AreReported(t *testing.T) {
 			want string
 		}{
 			{[]udsipc.WriterOption{udsipc.WithMaxAge(30 * time.Millisecond)}, `(\d+) messages were older`},
-			{[]udsipc.WriterOption{udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxBufferedWrites(1)}, `oldest (\d+) messages were dropped`},
+			{[]udsipc.WriterOption{
+				udsipc.WithOverflow(udsipc.OverflowDropOldest), udsipc.WithMaxBufferedWrites(1),
+			}, `oldest (\d+) messages were dropped`},
 		} {
 			errs := ipctest.Collect()
-			w := newWriter(append(test.opts, udsipc.WithMaxBackoff(time.Millisecond), udsipc.WithWriterErrorCallback(errs.Callback))...)
+			w := newWriter(append(test.opts, udsipc.WithMaxBackoff(time.Millisecond),
+				udsipc.WithWriterErrorCallback(errs.Callback))...)
 			for range 5 {
 				ipctest.MustWriteMessage(t, w, "old")
 			}
@@ -335,7 +348,8 @@ func TestWriter_Drops_AreReported(t *testing.T) {
 			err := w.Stop(ctx)
 			cancel()
 			m := w.Metrics()
-			if !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), fmt.Sprintf("%d messages were not delivered", m.Dropped+m.Expired)) {
+			if !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(),
+				fmt.Sprintf("%d messages were not delivered", m.Dropped+m.Expired)) {
 				t.Errorf("Stop: %v; %+v", err, m)
 			}
 			reported, number := uint64(0), regexp.MustCompile(test.want)
@@ -356,7 +370,8 @@ func TestWriter_Drops_AreReported(t *testing.T) {
 func TestWriter_Expiry_IsReportedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errs := ipctest.Collect()
-		w := ipctest.NewWriter(t, "x", udsipc.WithMaxAge(time.Second), udsipc.WithDialer(dialFull), udsipc.WithWriteTimeout(time.Hour),
+		w := ipctest.NewWriter(t, "x", udsipc.WithMaxAge(time.Second), udsipc.WithDialer(dialFull),
+			udsipc.WithWriteTimeout(time.Hour),
 			udsipc.WithWriterErrorCallback(errs.Callback))
 		ipctest.MustWriteMessage(t, w, "too old")
 		time.Sleep(time.Second + time.Millisecond)
@@ -392,7 +407,8 @@ func TestWriter_ReaderKilledDuringStop_ReportsLoss(t *testing.T) {
 	l.Close()
 	err = ipctest.Await(t, "Stop", stopped)
 	m := w.Metrics()
-	if want := fmt.Sprintf("up to %d more may be lost", m.Accepted); !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), want) {
+	want := fmt.Sprintf("up to %d more may be lost", m.Accepted)
+	if !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), want) {
 		t.Errorf("Stop: %v, want %q; %+v", err, want, m)
 	}
 	if err := w.Stop(t.Context()); err != nil {

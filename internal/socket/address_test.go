@@ -107,7 +107,8 @@ func TestAddress_Invalid_IsRejected(t *testing.T) {
 		return
 	}
 	_, err := udsipc.NewWriter("@" + strings.Repeat("n", limit+1))
-	if !errors.Is(err, udsipc.ErrInvalidSocketPath) || !strings.Contains(err.Error(), tooLong[0]) || !strings.Contains(err.Error(), tooLong[1]) {
+	if !errors.Is(err, udsipc.ErrInvalidSocketPath) || !strings.Contains(err.Error(), tooLong[0]) ||
+		!strings.Contains(err.Error(), tooLong[1]) {
 		t.Errorf("abstract name of %d bytes: %v", limit+1, err)
 	}
 }

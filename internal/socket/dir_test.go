@@ -16,7 +16,7 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// TestSocket_UntrustedDirectory_IsRejected are refused, and the error says which and what to do.
+// TestSocket_UntrustedDirectory_IsRejected: the error names the directory and what to do.
 func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 	t.Parallel()
 	mode := func(t *testing.T, folder string, mode os.FileMode) {
@@ -41,22 +41,35 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	type makeFunc = func(t *testing.T, folder string) (path string)
+	with := func(change func(*testing.T, string, os.FileMode), mode os.FileMode, path string) makeFunc {
+		return func(t *testing.T, f string) string {
+			change(t, f+"/a", mode)
+			return path
+		}
+	}
+	linked := func(target string, uid int) makeFunc {
+		return func(t *testing.T, f string) string {
+			link(t, target, f+"/l", uid)
+			return "l/s"
+		}
+	}
 	for name, test := range map[string]struct {
-		make func(t *testing.T, folder string) (path string)
+		make makeFunc
 		want string // In the error; empty for none.
 		root bool
 	}{
 		"a folder of one's own":      {func(*testing.T, string) string { return "a/s" }, "", false},
-		"writable by the group":      {func(t *testing.T, f string) string { mode(t, f+"/a", 0o775); return "a/s" }, "chmod g-w", false},
-		"the group's, sticky":        {func(t *testing.T, f string) string { mode(t, f+"/a", 0o770|os.ModeSticky); return "a/s" }, "", false},
-		"above it, the group's":      {func(t *testing.T, f string) string { mode(t, f+"/a", 0o770); return "a/b/s" }, "chmod g-w", false},
-		"writable by all, sticky":    {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "", false},
-		"writable by all":            {func(t *testing.T, f string) string { mode(t, f+"/a", 0o777); return "a/s" }, "chmod", false},
-		"another's":                  {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/s" }, "belongs to uid 65534", true},
-		"another's, sticky":          {func(t *testing.T, f string) string { give(t, f+"/a", 0o777|os.ModeSticky); return "a/s" }, "belongs to uid 65534", true},
-		"another's, which is closed": {func(t *testing.T, f string) string { give(t, f+"/a", 0o700); return "a/s" }, "chown", true},
-		"above it, another's":        {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/b/s" }, "belongs to uid 65534", true},
-		"to be made in another's":    {func(t *testing.T, f string) string { give(t, f+"/a", 0o755); return "a/new/s" }, "belongs to uid 65534", true},
+		"writable by the group":      {with(mode, 0o775, "a/s"), "chmod g-w", false},
+		"the group's, sticky":        {with(mode, 0o770|os.ModeSticky, "a/s"), "", false},
+		"above it, the group's":      {with(mode, 0o770, "a/b/s"), "chmod g-w", false},
+		"writable by all, sticky":    {with(mode, 0o777|os.ModeSticky, "a/s"), "", false},
+		"writable by all":            {with(mode, 0o777, "a/s"), "chmod", false},
+		"another's":                  {with(give, 0o755, "a/s"), "belongs to uid 65534", true},
+		"another's, sticky":          {with(give, 0o777|os.ModeSticky, "a/s"), "belongs to uid 65534", true},
+		"another's, which is closed": {with(give, 0o700, "a/s"), "chown", true},
+		"above it, another's":        {with(give, 0o755, "a/b/s"), "belongs to uid 65534", true},
+		"to be made in another's":    {with(give, 0o755, "a/new/s"), "belongs to uid 65534", true},
 		"a way out of another's": {func(t *testing.T, f string) string {
 			give(t, f+"/a", 0o755)
 			link(t, f+"/a/../c", f+"/l", os.Geteuid())
@@ -72,12 +85,9 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 			link(t, "a", f+"/l", os.Geteuid())
 			return "l/new/../new/s"
 		}, "", false},
-		"above it, writable by all": {func(t *testing.T, f string) string {
-			mode(t, f+"/a", 0o777)
-			return "a/b/s"
-		}, "chmod", false},
-		"a link of one's own": {func(t *testing.T, f string) string { link(t, "a", f+"/l", os.Geteuid()); return "l/s" }, "", false},
-		"a link of another":   {func(t *testing.T, f string) string { link(t, "a", f+"/l", ipctest.Nobody); return "l/s" }, "symbolic link", true},
+		"above it, writable by all": {with(mode, 0o777, "a/b/s"), "chmod", false},
+		"a link of one's own":       {linked("a", os.Geteuid()), "", false},
+		"a link of another":         {linked("a", ipctest.Nobody), "symbolic link", true},
 		"an absolute link of another": {func(t *testing.T, f string) string {
 			link(t, f+"/a", f+"/l", ipctest.Nobody)
 			return "l/s"
@@ -87,7 +97,7 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 			link(t, "./a/../a/b", f+"/l", os.Geteuid())
 			return "l/s"
 		}, "chmod", false},
-		"a link to itself": {func(t *testing.T, f string) string { link(t, "l", f+"/l", os.Geteuid()); return "l/s" }, "too many", false},
+		"a link to itself": {linked("l", os.Geteuid()), "too many", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.root {
@@ -118,7 +128,8 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 	}
 }
 
-// TestSocket_DotDotBehindLink_FollowsLink: ".." behind a symbolic link is the directory above the one that the link leads to.
+// TestSocket_DotDotBehindLink_FollowsLink: ".." behind a symbolic link is the directory above the
+// one that the link leads to.
 func TestSocket_DotDotBehindLink_FollowsLink(t *testing.T) {
 	top := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(top, "a", "b"), 0o755); err != nil {

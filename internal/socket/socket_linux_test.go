@@ -179,8 +179,9 @@ func mustScan(tb testing.TB, output *bufio.Scanner, want string) {
 	}
 }
 
-// TestSocket_ModeAndOwner_TouchNoOtherFile: whoever puts symbolic links in the place of sockets while Readers start changes
-// no other file's mode or owner. Another user gets nowhere near; this one does, and harms nothing.
+// TestSocket_ModeAndOwner_TouchNoOtherFile: whoever puts symbolic links in the place of sockets
+// while Readers start changes no other file's mode or owner. Another user gets nowhere near; this
+// one does, and harms nothing.
 func TestSocket_ModeAndOwner_TouchNoOtherFile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
@@ -206,7 +207,8 @@ func TestSocket_ModeAndOwner_TouchNoOtherFile(t *testing.T) {
 			_, output := ipctest.AsNobody(t, base, "linker", "FOLDER="+folder, "VICTIM="+victim)
 			mustScan(t, output, "ready")
 			for range starts {
-				r := ipctest.NewReader(t, filepath.Join(folder, "s"), udsipc.WithSocketMode(0o666), udsipc.WithSocketOwner(ipctest.Nobody, -1))
+				r := ipctest.NewReader(t, filepath.Join(folder, "s"), udsipc.WithSocketMode(0o666),
+					udsipc.WithSocketOwner(ipctest.Nobody, -1))
 				switch err := r.Start(); {
 				case test.refused && (!errors.Is(err, udsipc.ErrInvalidSocketPath) || !strings.Contains(err.Error(), folder)):
 					t.Fatalf("Start: %v, want %v of %s", err, udsipc.ErrInvalidSocketPath, folder)
@@ -227,7 +229,8 @@ func TestSocket_ModeAndOwner_TouchNoOtherFile(t *testing.T) {
 			swap(folder, victim, end)
 		}()
 		for range starts { // Bound without permissions, so that the mode is always to be set.
-			r := ipctest.NewReader(t, filepath.Join(folder, "s"), udsipc.WithSocketMode(0o666), udsipc.WithSocketOwner(os.Getuid(), os.Getgid()))
+			r := ipctest.NewReader(t, filepath.Join(folder, "s"), udsipc.WithSocketMode(0o666),
+				udsipc.WithSocketOwner(os.Getuid(), os.Getgid()))
 			_ = r.Start() // It may find what is none of its own.
 			ipctest.Stop(t, r)
 			_ = os.Remove(filepath.Join(folder, "s"))
@@ -262,7 +265,8 @@ func TestSocket_LocksOfOtherUser_DoNotBlock(t *testing.T) {
 	path, second := filepath.Join(folder, "first"), filepath.Join(folder, "second")
 	running := ipctest.StartReader(t, ipctest.Ignore, path)
 	ipctest.LeaveStale(t, second)
-	_, output := ipctest.AsNobody(t, base, "locker", "LOCK="+strings.Join([]string{folder, ipctest.LockFile(path), ipctest.LockFile(second)}, ":"))
+	_, output := ipctest.AsNobody(t, base, "locker",
+		"LOCK="+strings.Join([]string{folder, ipctest.LockFile(path), ipctest.LockFile(second)}, ":"))
 	mustScan(t, output, "ready")
 	began := time.Now()
 	if err := ipctest.NewReader(t, second).Start(); err != nil {
@@ -322,8 +326,8 @@ func TestSocket_Directories_AreCheckedAsUser(t *testing.T) {
 	}
 }
 
-// TestSocket_ModeWithoutWrite_IsReplacedIfStale, as a Reader leaves one that is killed before the mode is set: it is replaced if nobody
-// listens on it, and left as it is if somebody does.
+// TestSocket_ModeWithoutWrite_IsReplacedIfStale, as a Reader leaves one that is killed before the
+// mode is set: it is replaced if nobody listens on it, and left as it is if somebody does.
 func TestSocket_ModeWithoutWrite_IsReplacedIfStale(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"stale": "started", "in use": "somebody listens"} {
@@ -367,7 +371,8 @@ func inNamespace(t *testing.T, role string, environment ...string) {
 	t.Helper()
 	ipctest.AsRoot(t)
 	cmd := ipctest.Process(t, role, environment...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // What is mounted there is seen there alone (syscall).
+	// What is mounted there is seen there alone (syscall).
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, fs.ErrPermission) {
 		t.Skip("takes the right to make namespaces")
@@ -381,7 +386,8 @@ func TestSocket_WithoutProc_Works(t *testing.T) {
 	inNamespace(t, "without proc", "SOCKET="+ipctest.SocketPath(t))
 }
 
-// TestSocket_LocalhostElsewhere_IsRejected: a name server or a table of hosts that has localhost on another machine gets nothing.
+// TestSocket_LocalhostElsewhere_IsRejected: a name server or a table of hosts that has localhost on
+// another machine gets nothing.
 func TestSocket_LocalhostElsewhere_IsRejected(t *testing.T) {
 	hosts := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(hosts, []byte("192.0.2.1 localhost\n"), 0o644); err != nil {

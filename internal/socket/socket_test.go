@@ -129,10 +129,13 @@ func TestSocket_ModeWithoutFile_IsError(t *testing.T) {
 func TestSocket_Owner_IsSet(t *testing.T) {
 	ipctest.AsRoot(t)
 	for _, test := range []struct{ uid, gid, wantUID, wantGID int }{
-		{ipctest.Nobody, ipctest.Nobody, ipctest.Nobody, ipctest.Nobody}, {ipctest.Nobody, -1, ipctest.Nobody, os.Getgid()}, {-1, ipctest.Nobody, os.Getuid(), ipctest.Nobody},
+		{ipctest.Nobody, ipctest.Nobody, ipctest.Nobody, ipctest.Nobody},
+		{ipctest.Nobody, -1, ipctest.Nobody, os.Getgid()},
+		{-1, ipctest.Nobody, os.Getuid(), ipctest.Nobody},
 	} {
 		path := ipctest.SocketPath(t)
-		r := ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithSocketOwner(test.uid, test.gid), udsipc.WithSocketMode(0o660))
+		r := ipctest.StartReader(t, ipctest.Ignore, path,
+			udsipc.WithSocketOwner(test.uid, test.gid), udsipc.WithSocketMode(0o660))
 		ipctest.CheckMode(t, path, fs.ModeSocket|0o660)
 		stat := ipctest.Lstat(t, path).Sys().(*syscall.Stat_t)
 		if int(stat.Uid) != test.wantUID || int(stat.Gid) != test.wantGID {
@@ -349,8 +352,8 @@ func contest(t *testing.T, n int, stale bool) {
 	ipctest.CheckEmpty(t, filepath.Dir(path))
 }
 
-// TestSocket_StartDuringStop_KeepsSocket starts a Reader while another one of the same path stops: it is refused, or its socket
-// is there afterwards.
+// TestSocket_StartDuringStop_KeepsSocket starts a Reader while another one of the same path stops:
+// it is refused, or its socket is there afterwards.
 func TestSocket_StartDuringStop_KeepsSocket(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -567,7 +570,8 @@ func TestSocket_OtherFile_IsNotReplaced(t *testing.T) {
 				}
 			}
 			ipctest.Stop(t, r)
-			if after := ipctest.Lstat(t, path); after == nil || !os.SameFile(before, after) || after.ModTime() != before.ModTime() {
+			if after := ipctest.Lstat(t, path); after == nil || !os.SameFile(before, after) ||
+				after.ModTime() != before.ModTime() {
 				t.Errorf("there was %v, now %v", before, after)
 			}
 			if strings.Contains(test.says, "stale") && ipctest.Lstat(t, path+".stale") == nil {
@@ -621,8 +625,8 @@ func TestSocket_Stop_RemovesOwnSocketOnly(t *testing.T) {
 	})
 }
 
-// TestSocket_LockHeld_WaitsThenFails has another process of this user hold the lock for longer than a Reader waits, and then
-// end without removing it.
+// TestSocket_LockHeld_WaitsThenFails has another process of this user hold the lock for longer than
+// a Reader waits, and then end without removing it.
 func TestSocket_LockHeld_WaitsThenFails(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
@@ -651,8 +655,8 @@ func TestSocket_LockHeld_WaitsThenFails(t *testing.T) {
 	}
 }
 
-// TestSocket_SharedLock_IsNotWaitedFor is not waited for: neither the directory's, which takes no more than permission to
-// read it, nor one on a file that is not this user's alone.
+// TestSocket_SharedLock_IsNotWaitedFor is not waited for: neither the directory's, which takes no
+// more than permission to read it, nor one on a file that is not this user's alone.
 func TestSocket_SharedLock_IsNotWaitedFor(t *testing.T) {
 	for name, open := range map[string]func(path string) (*os.File, error){
 		"the directory": func(path string) (*os.File, error) { return os.Open(filepath.Dir(path)) },
@@ -700,7 +704,8 @@ func TestSocket_SharedLock_IsNotWaitedFor(t *testing.T) {
 			if ipctest.Lstat(t, path) != nil {
 				t.Error("the socket was left behind")
 			}
-			if after := ipctest.Lstat(t, ipctest.LockFile(path)); (before == nil) != (after == nil) || after != nil && !os.SameFile(before, after) {
+			if after := ipctest.Lstat(t, ipctest.LockFile(path)); (before == nil) != (after == nil) ||
+				after != nil && !os.SameFile(before, after) {
 				t.Errorf("in the lock file's place was %v, now %v", before, after)
 			}
 			if ipctest.Lstat(t, filepath.Join(filepath.Dir(path), "elsewhere")) != nil {

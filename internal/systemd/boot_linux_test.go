@@ -68,7 +68,8 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 		tb.Fatal(err)
 	}
 	arguments := append([]string{"-c", joinScript, "sh"}, cgroups...)
-	arguments = append(arguments, "--", "unshare", "--fork", "--pid", "--mount", "--mount-proc", "--ipc", "--uts", "--cgroup", "--kill-child", script, program)
+	arguments = append(arguments, "--", "unshare", "--fork", "--pid", "--mount", "--mount-proc",
+		"--ipc", "--uts", "--cgroup", "--kill-child", script, program)
 	cmd := exec.Command("sh", arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -97,8 +98,9 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 	return s
 }
 
-// ownCgroups makes a cgroup in each hierarchy in which that is possible, below the one of this process, so that one systemd
-// does not see what another manages. They end with the test. The mounts put them where the hierarchies are.
+// ownCgroups makes a cgroup in each hierarchy in which that is possible, below the one of this
+// process, so that one systemd does not see what another manages. They end with the test. The
+// mounts put them where the hierarchies are.
 func ownCgroups(tb testing.TB) (folders []string, mounts string) {
 	tb.Helper()
 	own, err := os.ReadFile("/proc/self/cgroup")
@@ -180,7 +182,8 @@ func systemdProgram(tb testing.TB) string {
 		if _, err := os.Stat(path); err != nil {
 			continue
 		}
-		output, err := exec.Command("unshare", "--fork", "--pid", "--mount", "--mount-proc", "--ipc", "--uts", "--cgroup", "true").CombinedOutput()
+		output, err := exec.Command("unshare", "--fork", "--pid", "--mount", "--mount-proc",
+			"--ipc", "--uts", "--cgroup", "true").CombinedOutput()
 		if err != nil {
 			missing(fmt.Sprintf("no namespaces: %v: %s", err, output))
 		}
@@ -194,7 +197,9 @@ func systemdProgram(tb testing.TB) string {
 func (s *bootedSystemd) try(command ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	arguments := append([]string{"--target", strconv.Itoa(s.pid), "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--"}, command...)
+	arguments := append([]string{
+		"--target", strconv.Itoa(s.pid), "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--",
+	}, command...)
 	cmd := exec.CommandContext(ctx, "nsenter", arguments...)
 	cmd.Env = append(os.Environ(), "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0", "LANG=C")
 	var output bytes.Buffer

@@ -21,8 +21,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestHandOver_NewerConnection_FencesPausedOne: a writer's connection is at rest, and a newer one of the same writer, whose hello was
-// under way, takes over from it. The newer one is handed over.
+// TestHandOver_NewerConnection_FencesPausedOne: a writer's connection is at rest, and a newer one
+// of the same writer, whose hello was under way, takes over from it. The newer one is handed over.
 func TestHandOver_NewerConnection_FencesPausedOne(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())
@@ -56,8 +56,9 @@ func TestHandOver_NewerConnection_FencesPausedOne(t *testing.T) {
 	ipctest.AwaitAck(t, newer, 1)
 }
 
-// TestHandOver_ContextEndsDuringConfirm_KeepsConnections, while systemd is asked whether it keeps everything, which it does: no connection is
-// told of an end, because the next process goes on with all of them.
+// TestHandOver_ContextEndsDuringConfirm_KeepsConnections, while systemd is asked whether it keeps
+// everything, which it does: no connection is told of an end, because the next process goes on with
+// all of them.
 func TestHandOver_ContextEndsDuringConfirm_KeepsConnections(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	gate := make(chan struct{})
@@ -88,12 +89,15 @@ func TestHandOver_ContextEndsDuringConfirm_KeepsConnections(t *testing.T) {
 	}
 }
 
-// TestHandOver_ContextEndsAnywhere_AccountsForMessages: wherever the context ends, with acknowledgements nothing is lost and repeats are
-// marked; a plain Writer has no repeats, and reports what is lost.
+// TestHandOver_ContextEndsAnywhere_AccountsForMessages: wherever the context ends, with
+// acknowledgements nothing is lost and repeats are marked; a plain Writer has no repeats, and
+// reports what is lost.
 func TestHandOver_ContextEndsAnywhere_AccountsForMessages(t *testing.T) {
 	t.Parallel()
 	const generations = 20
-	for name, opts := range map[string][]udsipc.WriterOption{"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()}} {
+	for name, opts := range map[string][]udsipc.WriterOption{
+		"plain": nil, "acknowledged": {udsipc.WithAcknowledgements()},
+	} {
 		t.Run(name, func(t *testing.T) {
 			manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 			generation := func() *exec.Cmd {
@@ -171,7 +175,8 @@ func TestHandOver_StartFails_KeepsListener(t *testing.T) {
 	}
 }
 
-// TestHandOver_TwiceAtOnce_HandsOverOnce, as two signals ask for it: the second call waits for the first, and undoes nothing of it.
+// TestHandOver_TwiceAtOnce_HandsOverOnce, as two signals ask for it: the second call waits for the
+// first, and undoes nothing of it.
 func TestHandOver_TwiceAtOnce_HandsOverOnce(t *testing.T) {
 	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", manager.Conn.LocalAddr().String())

@@ -22,7 +22,8 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// TestHandOver_FiveProcesses_LosesNothing has five processes follow one another under Writers at full speed, which must not notice.
+// TestHandOver_FiveProcesses_LosesNothing has five processes follow one another under Writers at
+// full speed, which must not notice.
 func TestHandOver_FiveProcesses_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const generations = 5
@@ -41,7 +42,9 @@ func TestHandOver_FiveProcesses_LosesNothing(t *testing.T) {
 				for range generations {
 					torrent.Progress(t)
 					manager.End(t, cmd, syscall.SIGUSR2)
-					if n := len(manager.Names()); n < 3 || n > 4 { // The listener, the memory, and two connections, of which one may still be in the backlog.
+					// The listener, the memory, and two connections, of which one may still be in
+					// the backlog.
+					if n := len(manager.Names()); n < 3 || n > 4 {
 						t.Fatalf("%d descriptors are stored: %q", n, manager.Names())
 					}
 					cmd = manager.Generation(t, environment...)
@@ -112,7 +115,8 @@ func TestHandOver_IncompleteMessage_ClosesConnection(t *testing.T) {
 	}
 }
 
-// TestHandOver_StateMissing_MarksRedelivered: what the next process cannot know costs repeats that are marked, and no message.
+// TestHandOver_StateMissing_MarksRedelivered: what the next process cannot know costs repeats that
+// are marked, and no message.
 func TestHandOver_StateMissing_MarksRedelivered(t *testing.T) {
 	t.Parallel()
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
@@ -131,7 +135,8 @@ func TestHandOver_StateMissing_MarksRedelivered(t *testing.T) {
 	t.Logf("%d messages, %d repeats", count, log.Numbers(t, count))
 }
 
-// TestHandOver_Killed_LosesNothingAcknowledged in its middle, or right behind it: with acknowledgements nothing is lost.
+// TestHandOver_Killed_LosesNothingAcknowledged in its middle, or right behind it: with
+// acknowledgements nothing is lost.
 func TestHandOver_Killed_LosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
@@ -171,7 +176,8 @@ func TestHandOver_Backlog_IsServedByNextProcess(t *testing.T) {
 	ipctest.CheckEmpty(t, filepath.Dir(path))
 }
 
-// TestHandOver_ReplacedSocketFile_IsError: a socket that was put in the place of the old one is not touched, and is an error.
+// TestHandOver_ReplacedSocketFile_IsError: a socket that was put in the place of the old one is not
+// touched, and is an error.
 func TestHandOver_ReplacedSocketFile_IsError(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	manager.End(t, manager.Generation(t, "ADDRESS="+path, "LOG="+log.Path), syscall.SIGUSR2)
@@ -194,7 +200,8 @@ func TestHandOver_ReplacedSocketFile_IsError(t *testing.T) {
 	}
 }
 
-// TestHandOver_WrongDescriptorKind_IsReported: what has the name of a connection and is none is reported, and left alone.
+// TestHandOver_WrongDescriptorKind_IsReported: what has the name of a connection and is none is
+// reported, and left alone.
 func TestHandOver_WrongDescriptorKind_IsReported(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	for _, name := range []string{"plain", "listener.1.2.3", "memory"} {
@@ -219,7 +226,8 @@ func TestHandOver_WrongDescriptorKind_IsReported(t *testing.T) {
 	}
 }
 
-// TestHandOver_SlowHandler_KeepsConnection: what is already buffered may take long to handle; the connection is handed over all the same.
+// TestHandOver_SlowHandler_KeepsConnection: what is already buffered may take long to handle; the
+// connection is handed over all the same.
 func TestHandOver_SlowHandler_KeepsConnection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
@@ -279,11 +287,14 @@ func TestHandOver_StartFails_KeepsStoredDescriptors(t *testing.T) {
 	manager.End(t, cmd, syscall.SIGTERM)
 }
 
-// TestHandOver_NewAddress_ServesOldBacklog: the next process listens where it is told to, and serves who waited at the old one.
+// TestHandOver_NewAddress_ServesOldBacklog: the next process listens where it is told to, and
+// serves who waited at the old one.
 func TestHandOver_NewAddress_ServesOldBacklog(t *testing.T) {
 	t.Parallel()
 	for name, addresses := range map[string][2]string{
-		"tcp": {ipctest.TcpAddress(t), ipctest.TcpAddress(t)}, "unix": {ipctest.SocketPath(t), ipctest.SocketPath(t)}, "abstract": {ipctest.AbstractName(t), ipctest.AbstractName(t)},
+		"tcp":      {ipctest.TcpAddress(t), ipctest.TcpAddress(t)},
+		"unix":     {ipctest.SocketPath(t), ipctest.SocketPath(t)},
+		"abstract": {ipctest.AbstractName(t), ipctest.AbstractName(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			manager, log := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t)
@@ -299,7 +310,8 @@ func TestHandOver_NewAddress_ServesOldBacklog(t *testing.T) {
 	}
 }
 
-// TestHandOver_SocketFileRemoved_ServesBacklog: systemd removes RuntimeDirectory= at a restart; who had connected before is served.
+// TestHandOver_SocketFileRemoved_ServesBacklog: systemd removes RuntimeDirectory= at a restart; who
+// had connected before is served.
 func TestHandOver_SocketFileRemoved_ServesBacklog(t *testing.T) {
 	manager, log, path := ipctest.FakeNotify(t, ipctest.SocketPath(t)), ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	environment := []string{"ADDRESS=" + path, "LOG=" + log.Path}
@@ -329,7 +341,8 @@ func TestHandOver_StoreTooSmall_ActsLikeStop(t *testing.T) {
 			path := ipctest.SocketPath(t)
 			errs := ipctest.Collect()
 			var received atomic.Int64
-			r := ipctest.StartReader(t, func([]byte) error { received.Add(1); return nil }, path, udsipc.WithReaderErrorCallback(errs.Callback))
+			r := ipctest.StartReader(t, func([]byte) error { received.Add(1); return nil }, path,
+				udsipc.WithReaderErrorCallback(errs.Callback))
 			for range connections {
 				ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("x"))
 			}
@@ -413,7 +426,8 @@ func TestHandOver_Impossible_ActsLikeStop(t *testing.T) {
 		"a systemd that is gone": {func(t *testing.T) { t.Setenv("NOTIFY_SOCKET", path+"-gone") }, path, nil},
 		"WithoutSystemd":         {func(*testing.T) {}, path, []udsipc.ReaderOption{udsipc.WithoutSystemd()}},
 		"a full store":           {func(t *testing.T) { t.Setenv("FDSTORE", "0") }, path, nil},
-		"a name too long":        {func(*testing.T) {}, path, []udsipc.ReaderOption{udsipc.WithSystemdName(strings.Repeat("ä", 60))}},
+		"a name too long": {func(*testing.T) {}, path,
+			[]udsipc.ReaderOption{udsipc.WithSystemdName(strings.Repeat("ä", 60))}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
@@ -456,7 +470,8 @@ func TestHandOver_TLS_ClosesGracefully(t *testing.T) {
 	server, client := ipctest.NewAuthority(t).Configs(t)
 	path, errs := ipctest.SocketPath(t), ipctest.Collect()
 	got := make(chan string, 10)
-	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, path, udsipc.WithTLS(server), udsipc.WithReaderErrorCallback(errs.Callback))
+	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, path,
+		udsipc.WithTLS(server), udsipc.WithReaderErrorCallback(errs.Callback))
 	w := ipctest.StartWriter(t, path, udsipc.WithTLS(client))
 	ipctest.MustWriteMessage(t, w, "hello")
 	ipctest.Await(t, "the message", got)

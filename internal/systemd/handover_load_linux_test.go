@@ -16,7 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// TestHandOver_LargeMessages_ReleasesReadMemory: what comes to rest gives its read memory to those that still need some for that.
+// TestHandOver_LargeMessages_ReleasesReadMemory: what comes to rest gives its read memory to those
+// that still need some for that.
 func TestHandOver_LargeMessages_ReleasesReadMemory(t *testing.T) {
 	for name, test := range map[string]struct {
 		connections, size int
@@ -53,7 +54,8 @@ func TestHandOver_LargeMessages_ReleasesReadMemory(t *testing.T) {
 
 // TestHandOver_Failed_RemovesStored: what is known of the writers is wrong with the next message.
 func TestHandOver_Failed_RemovesStored(t *testing.T) {
-	for limit := 1; limit <= 4; limit++ { // The listener, the connection, the memory, and the probe, for which there is no room.
+	// The listener, the connection, the memory, and the probe, for which there is no room.
+	for limit := 1; limit <= 4; limit++ {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 			manager.LimitTo(limit)
@@ -82,8 +84,8 @@ func TestHandOver_Failed_RemovesStored(t *testing.T) {
 	}
 }
 
-// TestHandOver_FailedUnderLoad_LosesNothing: many connections that send large messages, and a store that has no room for them: nothing
-// of what the kernel had taken is lost.
+// TestHandOver_FailedUnderLoad_LosesNothing: many connections that send large messages, and a store
+// that has no room for them: nothing of what the kernel had taken is lost.
 func TestHandOver_FailedUnderLoad_LosesNothing(t *testing.T) {
 	const connections, size = 20, 1 << 20
 	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
@@ -99,7 +101,8 @@ func TestHandOver_FailedUnderLoad_LosesNothing(t *testing.T) {
 		return nil
 	}, path, udsipc.WithMaxReadMemory(4<<20), udsipc.WithReaderErrorCallback(errs.Callback))
 	f := ipctest.StartFlood(t, path, connections, size)
-	ipctest.Until(t, "it flows", func() bool { return handled.Load() > 3*connections && r.Metrics().Connections == connections })
+	ipctest.Until(t, "it flows",
+		func() bool { return handled.Load() > 3*connections && r.Metrics().Connections == connections })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := r.HandOver(ctx); err != nil {

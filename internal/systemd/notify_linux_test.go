@@ -91,7 +91,8 @@ func TestNotify_WithoutNotifySocket_SendsNothing(t *testing.T) {
 func TestNotify_LastReader_SendsStopping(t *testing.T) {
 	systemd := ipctest.FakeNotify(t, ipctest.SocketPath(t))
 	t.Setenv("NOTIFY_SOCKET", systemd.Conn.LocalAddr().String())
-	one, two := ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t)), ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t))
+	one, two := ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t)),
+		ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t))
 	ipctest.Stop(t, one)
 	systemd.Silent(t, "STOPPING=1", 20*time.Millisecond)
 	ipctest.Stop(t, two)
@@ -243,7 +244,8 @@ func TestWatchdog_HungHandler_StopsPings(t *testing.T) {
 	t.Run("a listener that hangs", func(t *testing.T) {
 		errs := ipctest.Collect()
 		l := &deafListener{MemoryListener: ipctest.ListenInMemory()}
-		ipctest.StartReader(t, ipctest.Ignore, "memory", udsipc.WithListener(l), udsipc.WithReaderErrorCallback(errs.Callback))
+		ipctest.StartReader(t, ipctest.Ignore, "memory", udsipc.WithListener(l),
+			udsipc.WithReaderErrorCallback(errs.Callback))
 		if err := errs.Want(t, udsipc.ErrHung); !strings.Contains(err.Error(), "accept loop") {
 			t.Error(err)
 		}

@@ -120,7 +120,8 @@ func TestActivation_PassedSocket_IsUsed(t *testing.T) {
 	})
 	t.Run("one socket by name", func(t *testing.T) {
 		path := ipctest.SocketPath(t)
-		s := ipctest.StartService(t, activate(t, []string{"-l", path, "--fdname=mine"}, "NAMES=mine", "OWN="+ipctest.SocketPath(t), "TURNS=1"))
+		s := ipctest.StartService(t, activate(t, []string{"-l", path, "--fdname=mine"},
+			"NAMES=mine", "OWN="+ipctest.SocketPath(t), "TURNS=1"))
 		ipctest.Send(t, path, "stop")
 		s.Says("mine listens at " + path)
 		s.Says("LISTEN_ in a child: 0")
@@ -141,7 +142,8 @@ func TestActivation_PassedSocket_IsUsed(t *testing.T) {
 	})
 	t.Run("no such name", func(t *testing.T) {
 		path := ipctest.SocketPath(t)
-		s := ipctest.StartService(t, activate(t, []string{"-l", path, "--fdname=mine"}, "NAMES=yours", "OWN="+ipctest.SocketPath(t), "TURNS=1"))
+		s := ipctest.StartService(t, activate(t, []string{"-l", path, "--fdname=mine"},
+			"NAMES=yours", "OWN="+ipctest.SocketPath(t), "TURNS=1"))
 		dialUntilThere(t, path)
 		if got := s.Fails(); !strings.Contains(got, `"mine"`) || !strings.Contains(got, `"yours"`) {
 			t.Errorf("%q does not say both names", got)
@@ -149,15 +151,20 @@ func TestActivation_PassedSocket_IsUsed(t *testing.T) {
 	})
 	t.Run("two sockets without choice", func(t *testing.T) {
 		path := ipctest.SocketPath(t)
-		s := ipctest.StartService(t, activate(t, []string{"-l", path, "-l", path + "2", "--fdname=one:two"}, "NAMES=", "OWN="+ipctest.SocketPath(t), "TURNS=1"))
+		s := ipctest.StartService(t, activate(t,
+			[]string{"-l", path, "-l", path + "2", "--fdname=one:two"}, "NAMES=",
+			"OWN="+ipctest.SocketPath(t), "TURNS=1"))
 		dialUntilThere(t, path)
-		if got := s.Fails(); !strings.Contains(got, `"one"`) || !strings.Contains(got, `"two"`) || !strings.Contains(got, "WithSystemdName") {
+		if got := s.Fails(); !strings.Contains(got, `"one"`) || !strings.Contains(got, `"two"`) ||
+			!strings.Contains(got, "WithSystemdName") {
 			t.Errorf("%q does not list the names and the option", got)
 		}
 	})
 	t.Run("two Readers by name", func(t *testing.T) {
 		path := ipctest.SocketPath(t)
-		s := ipctest.StartService(t, activate(t, []string{"-l", path, "-l", path + "2", "--fdname=one:two"}, "NAMES=two,one", "OWN="+ipctest.SocketPath(t), "TURNS=1"))
+		s := ipctest.StartService(t, activate(t,
+			[]string{"-l", path, "-l", path + "2", "--fdname=one:two"}, "NAMES=two,one",
+			"OWN="+ipctest.SocketPath(t), "TURNS=1"))
 		ipctest.Send(t, path, "a")
 		s.Says("two listens at " + path + "2")
 		s.Says("one listens at " + path)
@@ -200,7 +207,8 @@ func dialUntilThere(tb testing.TB, path string) {
 
 func TestActivation_OtherProcess_IsIgnored(t *testing.T) {
 	path := ipctest.SocketPath(t)
-	s := ipctest.StartService(t, ipctest.Process(t, "service", "NAMES=", "OWN="+path, "TURNS=1", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x"))
+	s := ipctest.StartService(t, ipctest.Process(t, "service", "NAMES=", "OWN="+path, "TURNS=1",
+		"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x"))
 	ipctest.Send(t, path, "stop")
 	s.Says(" listens at " + path)
 	s.Says("LISTEN_ in a child: 3") // They are not this process's to clear.
@@ -253,15 +261,16 @@ func TestActivation_WrongDescriptorKind_IsError(t *testing.T) {
 			tb.Cleanup(func() { file.Close() })
 			return file
 		}},
-		{"stream that does neither", []string{"descriptor 3", "neither listens nor is connected"}, func(tb testing.TB) *os.File {
-			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-			if err != nil {
-				tb.Fatal(err)
-			}
-			file := os.NewFile(uintptr(fd), "socket")
-			tb.Cleanup(func() { file.Close() })
-			return file
-		}},
+		{"stream that does neither", []string{"descriptor 3", "neither listens nor is connected"},
+			func(tb testing.TB) *os.File {
+				fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+				if err != nil {
+					tb.Fatal(err)
+				}
+				file := os.NewFile(uintptr(fd), "socket")
+				tb.Cleanup(func() { file.Close() })
+				return file
+			}},
 		{"pipe", []string{"descriptor 3", "a pipe"}, func(tb testing.TB) *os.File {
 			r, w, err := os.Pipe()
 			if err != nil {
@@ -287,7 +296,8 @@ func TestActivation_WrongDescriptorKind_IsError(t *testing.T) {
 		})
 		t.Run(kind.name+" is ignored WithoutSystemd", func(t *testing.T) {
 			path := ipctest.SocketPath(t)
-			s := ipctest.StartService(t, passing(t, "service", kind.make(t), "NAMES=", "OWN="+path, "TURNS=1", "WITHOUT=systemd"))
+			s := ipctest.StartService(t, passing(t, "service", kind.make(t), "NAMES=", "OWN="+path,
+				"TURNS=1", "WITHOUT=systemd"))
 			ipctest.Send(t, path, "stop")
 			s.Says(" listens at " + path)
 			s.Says("LISTEN_ in a child: 2")
@@ -461,8 +471,10 @@ func TestActivation_PlaintextBeyondLoopback_IsError(t *testing.T) {
 				t.Cleanup(func() { conn.Close() })
 				file = ipctest.FileOf(t, conn.(*net.TCPConn))
 			}
-			output, err := passing(t, "passed", file, "ADDRESS="+ipctest.SocketPath(t), "PLAINTEXT="+test.plaintext).CombinedOutput()
-			if refused := strings.Contains(string(output), udsipc.ErrPlaintext.Error()); refused != test.refused || refused == (err == nil) {
+			output, err := passing(t, "passed", file, "ADDRESS="+ipctest.SocketPath(t),
+				"PLAINTEXT="+test.plaintext).CombinedOutput()
+			refused := strings.Contains(string(output), udsipc.ErrPlaintext.Error())
+			if refused != test.refused || refused == (err == nil) {
 				t.Errorf("%v: %s", err, output)
 			}
 		})

@@ -91,9 +91,10 @@ func collectNumbers() error {
 		}
 		opts = append(opts, udsipc.WithHungTimeout(limit))
 	}
-	opts = append(opts, udsipc.WithStatusInterval(100*time.Millisecond), udsipc.WithReaderErrorCallback(func(err error, _ string) {
-		fmt.Fprintln(os.Stderr, "collector:", err)
-	}))
+	opts = append(opts, udsipc.WithStatusInterval(100*time.Millisecond),
+		udsipc.WithReaderErrorCallback(func(err error, _ string) {
+			fmt.Fprintln(os.Stderr, "collector:", err)
+		}))
 	r, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
 		switch text := string(d.Data); {
 		case text == "stuck":
@@ -172,7 +173,8 @@ func TestUnderSystemd(t *testing.T) {
 	t.Run("restarts", func(t *testing.T) {
 		t.Run("with a socket unit", func(t *testing.T) { restartsWithSocket(t, s) })
 		t.Run("with the descriptor store", func(t *testing.T) { restartsWithStore(t, s) })
-		t.Run("with the descriptor store, acknowledged", func(t *testing.T) { restartsWithStore(t, s, udsipc.WithAcknowledgements()) })
+		t.Run("with the descriptor store, acknowledged",
+			func(t *testing.T) { restartsWithStore(t, s, udsipc.WithAcknowledgements()) })
 		t.Run("without a descriptor store", func(t *testing.T) { restartsWithoutStore(t, s) })
 		t.Run("a thousand connections", func(t *testing.T) { aThousandConnections(t, s) })
 		t.Run("under large messages", func(t *testing.T) { restartsUnderLargeMessages(t, s) })
@@ -218,8 +220,9 @@ func firstConnection(t *testing.T, s *bootedSystemd) {
 func restartsWithSocket(t *testing.T, s *bootedSystemd) {
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	s.install(t, map[string]unit{
-		"again.socket":  {Socket: "ListenStream=" + path},
-		"again.service": {Service: "Type=notify\nStartLimitBurst=0\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
+		"again.socket": {Socket: "ListenStream=" + path},
+		"again.service": {Service: "Type=notify\nStartLimitBurst=0\n" +
+			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
 	})
 	s.control(t, "start", "again.socket")
 	stream := ipctest.StartTorrent(t, path)
@@ -308,8 +311,9 @@ func aThousandConnections(t *testing.T, s *bootedSystemd) {
 	const connections = 1000
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	s.install(t, map[string]unit{
-		"thousand.service": {Service: "Type=notify\nFileDescriptorStoreMax=1040\nLimitNOFILE=8192\nRestartKillSignal=SIGUSR2\n" +
-			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path, "NAME=thousand")},
+		"thousand.service": {
+			Service: "Type=notify\nFileDescriptorStoreMax=1040\nLimitNOFILE=8192\nRestartKillSignal=SIGUSR2\n" +
+				s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path, "NAME=thousand")},
 	})
 	s.control(t, "start", "thousand.service")
 	var conns []net.Conn
@@ -361,8 +365,9 @@ func storeTooSmall(t *testing.T, s *bootedSystemd) {
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	s.install(t, map[string]unit{
 		"small.service": {
-			Unit:    "StartLimitIntervalSec=0",
-			Service: "Type=notify\nFileDescriptorStoreMax=3\nRestartKillSignal=SIGUSR2\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path),
+			Unit: "StartLimitIntervalSec=0",
+			Service: "Type=notify\nFileDescriptorStoreMax=3\nRestartKillSignal=SIGUSR2\n" +
+				s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path),
 		},
 	})
 	s.control(t, "start", "small.service")
@@ -386,8 +391,9 @@ func storeTooSmall(t *testing.T, s *bootedSystemd) {
 func writerEndsMeanwhile(t *testing.T, s *bootedSystemd) {
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	s.install(t, map[string]unit{
-		"ends.service": {Service: "Type=notify\nFileDescriptorStoreMax=16\nRestartKillSignal=SIGUSR2\nExecStartPre=sleep 0.5\n" +
-			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
+		"ends.service": {
+			Service: "Type=notify\nFileDescriptorStoreMax=16\nRestartKillSignal=SIGUSR2\nExecStartPre=sleep 0.5\n" +
+				s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
 	})
 	s.control(t, "start", "ends.service")
 	conn := ipctest.MustDial(t, path)
@@ -405,8 +411,9 @@ func killedUnderSystemd(t *testing.T, s *bootedSystemd) {
 	s.install(t, map[string]unit{
 		"killed.socket": {Socket: "ListenStream=" + path},
 		"killed.service": {
-			Unit:    "StartLimitIntervalSec=0",
-			Service: "Type=notify\nRestart=always\nRestartSec=10ms\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path),
+			Unit: "StartLimitIntervalSec=0",
+			Service: "Type=notify\nRestart=always\nRestartSec=10ms\n" +
+				s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path),
 		},
 	})
 	s.control(t, "start", "killed.socket")
@@ -453,7 +460,8 @@ func watchdogKills(t *testing.T, s *bootedSystemd) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"SIGABRT", "a handler has not returned for more than 200ms"} { // What the watchdog sends (WatchdogSignal=).
+	// What the watchdog sends (WatchdogSignal=).
+	for _, want := range []string{"SIGABRT", "a handler has not returned for more than 200ms"} {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("nothing says %q", want)
 		}
@@ -464,8 +472,9 @@ func longStop(t *testing.T, s *bootedSystemd) {
 	const messages = 40 // 50 ms each: twice what systemd would wait.
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	s.install(t, map[string]unit{
-		"long.socket":  {Socket: "ListenStream=" + path},
-		"long.service": {Service: "Type=notify\nTimeoutStopSec=1\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
+		"long.socket": {Socket: "ListenStream=" + path},
+		"long.service": {Service: "Type=notify\nTimeoutStopSec=1\n" +
+			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
 	})
 	s.control(t, "start", "long.socket")
 	conn := ipctest.MustDial(t, path)
@@ -488,7 +497,8 @@ func longStop(t *testing.T, s *bootedSystemd) {
 func statusIsShown(t *testing.T, s *bootedSystemd) {
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	s.install(t, map[string]unit{
-		"status.service": {Service: "Type=notify\nExecReload=kill -HUP $MAINPID\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
+		"status.service": {Service: "Type=notify\nExecReload=kill -HUP $MAINPID\n" +
+			s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)},
 	})
 	s.control(t, "start", "status.service")
 	w := ipctest.StartWriter(t, path)
@@ -507,7 +517,8 @@ func statusIsShown(t *testing.T, s *bootedSystemd) {
 	cancel()
 	_ = w.Stop(ctx) // They need not be handled.
 	s.control(t, "reload", "--no-block", "status.service")
-	ipctest.Until(t, "systemd knows that it reloads", func() bool { return s.show(t, "status.service", "SubState") == "reload" })
+	ipctest.Until(t, "systemd knows that it reloads",
+		func() bool { return s.show(t, "status.service", "SubState") == "reload" })
 	ipctest.Until(t, "the service is ready again", func() bool {
 		return s.show(t, "status.service", "ActiveState") == "active" && s.show(t, "status.service", "SubState") == "running"
 	})
@@ -516,7 +527,8 @@ func statusIsShown(t *testing.T, s *bootedSystemd) {
 func acceptYes(t *testing.T, s *bootedSystemd) {
 	log, path := ipctest.NewServedLog(t), ipctest.SocketPath(t)
 	tcp := ipctest.TcpAddress(t)
-	service := unit{Service: "Type=notify\nCollectMode=inactive-or-failed\n" + s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)}
+	service := unit{Service: "Type=notify\nCollectMode=inactive-or-failed\n" +
+		s.runRole(t, "collector", "ADDRESS="+path, "LOG="+log.Path)}
 	s.install(t, map[string]unit{
 		"each.socket":      {Socket: "Accept=yes\nListenStream=" + path},
 		"each@.service":    service,
@@ -535,7 +547,8 @@ func acceptYes(t *testing.T, s *bootedSystemd) {
 	}
 	log.Want(t, "hello", "hello", "hello")
 	instances := func() int {
-		return strings.Count(s.control(t, "list-units", "--no-legend", "--state=active", "each@*.service", "eachtcp@*.service"), "\n") + 1
+		return strings.Count(s.control(t, "list-units", "--no-legend", "--state=active",
+			"each@*.service", "eachtcp@*.service"), "\n") + 1
 	}
 	if n := instances(); n != len(writers) {
 		t.Errorf("%d instances of the service run, want %d", n, len(writers))
@@ -558,8 +571,9 @@ func socketsWithNames(t *testing.T, s *bootedSystemd) {
 	s.install(t, map[string]unit{
 		"named-a.socket": {Socket: "FileDescriptorName=a\nService=named.service\nListenStream=" + path + "a"},
 		"named-b.socket": {Socket: "FileDescriptorName=b\nService=named.service\nListenStream=" + abstract},
-		"named-c.socket": {Socket: "FileDescriptorName=c\nService=named.service\nListenStream=" + strings.TrimPrefix(tcp, "tcp://")},
-		"named.service":  {Service: service},
+		"named-c.socket": {Socket: "FileDescriptorName=c\nService=named.service\nListenStream=" +
+			strings.TrimPrefix(tcp, "tcp://")},
+		"named.service": {Service: service},
 	})
 	s.control(t, "start", "named-a.socket", "named-b.socket", "named-c.socket")
 	ipctest.Send(t, path+"a", "1")
@@ -621,7 +635,8 @@ func theExample(t *testing.T, s *bootedSystemd) {
 		s.write(t, name, strings.ReplaceAll(string(text), "/usr/local/bin", folder))
 		extra := "[Unit]\nDefaultDependencies=no\n" // There is nothing to depend on.
 		if strings.HasSuffix(name, ".service") {
-			extra += "[Service]\nStandardError=append:" + s.log.Name() + "\nStandardOutput=append:" + output.Path + "\n" // There is no journal.
+			// There is no journal.
+			extra += "[Service]\nStandardError=append:" + s.log.Name() + "\nStandardOutput=append:" + output.Path + "\n"
 		}
 		s.write(t, name+".d/test.conf", extra)
 	}
@@ -658,7 +673,8 @@ func theExample(t *testing.T, s *bootedSystemd) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("%d messages were handled, 0 were not\n", lines()); !strings.Contains(string(said), want) { // Others write there too.
+	// Others write there too.
+	if want := fmt.Sprintf("%d messages were handled, 0 were not\n", lines()); !strings.Contains(string(said), want) {
 		t.Errorf("%q does not have %q", said[max(0, len(said)-300):], want)
 	}
 	if n := s.show(t, "collector.service", "NRestarts"); n != "0" {

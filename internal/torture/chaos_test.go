@@ -89,7 +89,8 @@ func (c *chaos) stopReader(within time.Duration) {
 
 func (c *chaos) startWriter() *udsipc.Writer {
 	c.Helper()
-	opts := []udsipc.WriterOption{udsipc.WithOverflow(c.policy), udsipc.WithMaxBufferedWrites(500), udsipc.WithMaxBackoff(5 * time.Millisecond),
+	opts := []udsipc.WriterOption{udsipc.WithOverflow(c.policy), udsipc.WithMaxBufferedWrites(500),
+		udsipc.WithMaxBackoff(5 * time.Millisecond),
 		udsipc.WithUndelivered(func([]byte) {}), udsipc.WithWriterErrorCallback(func(error, string) {})}
 	if rand.IntN(3) == 0 {
 		opts = append(opts, udsipc.WithMaxAge(10*time.Millisecond))

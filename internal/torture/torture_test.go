@@ -90,9 +90,10 @@ func tortureReader() error {
 		return err
 	}
 	l.Listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	r, err := udsipc.NewDeliveryReader(handler, path, udsipc.WithListener(l), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) {
-		fmt.Println("dead letter:", err)
-	}))
+	r, err := udsipc.NewDeliveryReader(handler, path, udsipc.WithListener(l),
+		udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) {
+			fmt.Println("dead letter:", err)
+		}))
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,8 @@ func tortureWriter() error {
 	}
 	var mu sync.Mutex
 	var last net.Conn
-	w, err := udsipc.NewWriter(os.Getenv("SOCKET"), udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock),
+	w, err := udsipc.NewWriter(os.Getenv("SOCKET"), udsipc.WithAcknowledgements(),
+		udsipc.WithOverflow(udsipc.OverflowBlock),
 		udsipc.WithMaxBufferedWrites(tortureQueue), udsipc.WithMaxBackoff(20*time.Millisecond),
 		udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "unix", os.Getenv("SOCKET"))
@@ -320,7 +322,9 @@ func (s *torture) check() {
 		case seen && n != before+1:
 			s.tb.Errorf("life %d: message %d of %v came after %d", s.life, n, id, before)
 		case !seen && n > s.highest[id]+1:
-			s.tb.Errorf("life %d: the first message of %v is %d, the last before was %d: lost in between", s.life, id, n, s.highest[id])
+			s.tb.Errorf(
+				"life %d: the first message of %v is %d, the last before was %d: lost in between",
+				s.life, id, n, s.highest[id])
 		case n <= s.highest[id] && !marked:
 			s.tb.Errorf("life %d: message %d of %v was handled again and is not marked", s.life, n, id)
 		}
@@ -339,7 +343,8 @@ func (s *torture) check() {
 		s.mostRepeats = max(s.mostRepeats, repeats[id])
 	}
 	if s.mostRepeats > tortureQueue {
-		s.tb.Errorf("life %d: %d messages of one writer were handled again, the window is %d", s.life, s.mostRepeats, tortureQueue)
+		s.tb.Errorf("life %d: %d messages of one writer were handled again, the window is %d",
+			s.life, s.mostRepeats, tortureQueue)
 	}
 }
 
@@ -381,7 +386,8 @@ func (s *torture) finish() {
 	if handled != written || s.messages != written+s.repeats {
 		s.tb.Errorf("%d messages were written, %d handled, %d of them again", written, s.messages, s.repeats)
 	}
-	s.tb.Logf("%d messages, %d kills, %d cuts, %d graceful restarts: 0 lost, %d handled again, %d of one writer at most (the window is %d)",
+	s.tb.Logf("%d messages, %d kills, %d cuts, %d graceful restarts: 0 lost, %d handled again, %d "+
+		"of one writer at most (the window is %d)",
 		written, s.kills, s.cuts, s.stops-1, s.repeats, s.mostRepeats, tortureQueue)
 }
 
@@ -397,7 +403,8 @@ func TestTorture(t *testing.T) {
 	s := &torture{tb: t, folder: t.TempDir(), highest: map[udsipc.WriterID]uint64{}}
 	s.startReader()
 	for i := range tortureWriters {
-		s.writers = append(s.writers, startTortured(t, "torture writer", "SOCKET="+filepath.Join(s.folder, "s"), fmt.Sprint("WRITER=", i)))
+		s.writers = append(s.writers, startTortured(t, "torture writer",
+			"SOCKET="+filepath.Join(s.folder, "s"), fmt.Sprint("WRITER=", i)))
 	}
 	perKill := int(cuts / kills)
 	for deadline := time.Now().Add(*tortureTime); !t.Failed() && (s.kills < kills || time.Now().Before(deadline)); {

@@ -39,7 +39,9 @@ func acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err e
 		}
 	}
 	o := transport.NewOut(&pieceConn{pieces: [][]byte{wire.Welcome{Limit: 1}.Append(nil), b}}, time.Second)
-	hooks := transport.HandshakeHooks{Acknowledge: q.Acknowledge, SlowAfter: time.Hour, Cancelled: func() bool { return false }}
+	hooks := transport.HandshakeHooks{
+		Acknowledge: q.Acknowledge, SlowAfter: time.Hour, Cancelled: func() bool { return false },
+	}
 	if _, err := o.SessionHandshake(someHello, hooks); err != nil {
 		return 0, 0, fmt.Errorf("before the acknowledgements: %w", err)
 	}
@@ -49,7 +51,8 @@ func acknowledge(b []byte, messages, sent int) (acknowledged, left uint64, err e
 	}
 	counts, _ := q.Snapshot()
 	if uint64(sent)-counts.Sent != counts.Unacknowledged {
-		err = errors.Join(err, fmt.Errorf("%d unacknowledged, %d of %d sent are acknowledged", counts.Unacknowledged, counts.Sent, sent))
+		err = errors.Join(err, fmt.Errorf("%d unacknowledged, %d of %d sent are acknowledged",
+			counts.Unacknowledged, counts.Sent, sent))
 	}
 	return counts.Sent, counts.Queued, err
 }

@@ -115,7 +115,8 @@ func TestBuffer_Full_GrowsUpToFrame(t *testing.T) {
 	for _, test := range []struct{ read, full, need, want int }{
 		{512, 512, 0, 2 * kib}, {512, 512, 600, 640}, {512, 512, 4 * kib, 2 * kib}, {512, 512, 513, 576},
 		{4 * kib, 4 * kib, 0, 16 * kib}, {8 * kib, 8 * kib, 0, 16 * kib}, {8 * kib, 8 * kib, 20 * kib, 16 * kib},
-		{16 * kib, 16 * kib, 0, 64 * kib}, {16 * kib, 16 * kib, 20 * kib, 20 * kib}, {16 * kib, 16 * kib, 100 * kib, 64 * kib},
+		{16 * kib, 16 * kib, 0, 64 * kib}, {16 * kib, 16 * kib, 20 * kib, 20 * kib},
+		{16 * kib, 16 * kib, 100 * kib, 64 * kib},
 		{32 * kib, 16 * kib, 5, 32 * kib}, {16 * kib, 16 * kib, 5, 18 * kib},
 	} {
 		in := bufferOf(t, test.read, 1<<20)
@@ -136,11 +137,13 @@ func TestBuffer_ReadEnd_FollowsFrame(t *testing.T) {
 	in.Arrive(10)
 	in.Take(4)
 	for _, test := range []struct{ need, ceiling, frame int }{
-		{0, 1024, 11}, {5, 1024, 11}, {6, 1024, 11}, {7, 1024, 11}, {8, 1024, 12}, {1000, 1024, 1004}, {1024, 1024, 1024}, {1025, 1024, 1024}, {5000, 1024, 1024},
+		{0, 1024, 11}, {5, 1024, 11}, {6, 1024, 11}, {7, 1024, 11}, {8, 1024, 12},
+		{1000, 1024, 1004}, {1024, 1024, 1024}, {1025, 1024, 1024}, {5000, 1024, 1024},
 	} {
 		in.WantBytes(test.need)
 		if ceiling, frame := in.ReadEnd(), in.FrameEnd(); ceiling != test.ceiling || frame != test.frame {
-			t.Errorf("a frame of %d: up to %d, for a hand-over %d; want %d and %d", test.need, ceiling, frame, test.ceiling, test.frame)
+			t.Errorf("a frame of %d: up to %d, for a hand-over %d; want %d and %d", test.need,
+				ceiling, frame, test.ceiling, test.frame)
 		}
 	}
 	large := bufferOf(t, 1000, 1<<20)

@@ -73,7 +73,8 @@ func (in testIn) gives(want ...string) {
 // looks wants the buffer to look like this.
 func (in testIn) looks(size, from, to int, loan int64, need int) {
 	in.Helper()
-	if got, want := in.Buffered(), (transport.Buffered{Size: size, From: from, To: to, Loan: loan, Need: need}); got != want {
+	want := transport.Buffered{Size: size, From: from, To: to, Loan: loan, Need: need}
+	if got := in.Buffered(); got != want {
 		in.Errorf("the buffer is %+v, want %+v", got, want)
 	}
 }
@@ -109,7 +110,8 @@ func TestIn_OversizedMessage_IsSkipped(t *testing.T) {
 		refused := func() {
 			t.Helper()
 			data, ok, err := in.Next()
-			if ok || data != nil || !errors.Is(err, udsipc.ErrMessageTooLarge) || !strings.Contains(err.Error(), "6 bytes, the limit is 5") {
+			if ok || data != nil || !errors.Is(err, udsipc.ErrMessageTooLarge) ||
+				!strings.Contains(err.Error(), "6 bytes, the limit is 5") {
 				t.Errorf("%q, %v, %v", data, ok, err)
 			}
 		}
@@ -158,7 +160,9 @@ func TestIn_OversizedMessage_ReportsItsHead(t *testing.T) {
 			in.comes(framed(message)[3:])
 			_, ok, err := in.Next()
 			large := (*errdefs.TooLarge)(nil)
-			if ok || !errors.Is(err, udsipc.ErrMessageTooLarge) || !errors.As(err, &large) || large.Size != uint64(size) || large.Limit != 5 || string(large.Head) != message[:min(size, 32)] {
+			if ok || !errors.Is(err, udsipc.ErrMessageTooLarge) || !errors.As(err, &large) ||
+				large.Size != uint64(size) || large.Limit != 5 ||
+				string(large.Head) != message[:min(size, 32)] {
 				t.Errorf("%d bytes: %v, %+v", size, err, large)
 			}
 			in.gives()
@@ -255,7 +259,8 @@ func TestIn_Halted_ReturnsNothing(t *testing.T) {
 	})
 }
 
-// TestIn_Buffer_GrowsAndShrinks with what has come, four times at most, up to the frame, and gets small again for a wait.
+// TestIn_Buffer_GrowsAndShrinks with what has come, four times at most, up to the frame, and gets
+// small again for a wait.
 func TestIn_Buffer_GrowsAndShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{})

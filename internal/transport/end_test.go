@@ -53,7 +53,9 @@ func (in testIn) wantTimeout(after time.Duration) {
 func TestIn_Waits_EndConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inOf(t, transport.Limits{IdleTimeout: 3 * time.Second}).wantTimeout(3 * time.Second)
-		inOf(t, transport.Limits{IdleTimeout: 9 * time.Second, FirstMessageTimeout: 2 * time.Second}).wantTimeout(2 * time.Second)
+		inOf(t, transport.Limits{
+			IdleTimeout: 9 * time.Second, FirstMessageTimeout: 2 * time.Second,
+		}).wantTimeout(2 * time.Second)
 		in := inOf(t, transport.Limits{IdleTimeout: 9 * time.Second, MessageTimeout: 4 * time.Second})
 		in.comes("\x05a")
 		in.gives()
@@ -106,8 +108,8 @@ func TestIn_ReadDeadline_EndsWait(t *testing.T) {
 	})
 }
 
-// TestIn_GracefulClose_ReadsTheRest: a goodbye, all that comes within a second of it, or five once something has come, and the
-// report at the end.
+// TestIn_GracefulClose_ReadsTheRest: a goodbye, all that comes within a second of it, or five once
+// something has come, and the report at the end.
 func TestIn_GracefulClose_ReadsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 9})
@@ -121,7 +123,8 @@ func TestIn_GracefulClose_ReadsTheRest(t *testing.T) {
 		}
 		in.SendReport()
 		in.SendReport()
-		if got, want := said(), "\x00"+string(wire.CloseReport{Reason: 3, FirstUnread: 2, Limit: 9}.Append(nil)); got != want {
+		want := "\x00" + string(wire.CloseReport{Reason: 3, FirstUnread: 2, Limit: 9}.Append(nil))
+		if got := said(); got != want {
 			t.Errorf("it says % x, want % x", got, want)
 		}
 
@@ -186,7 +189,8 @@ func TestIn_GracefulClose_BoundsBytes(t *testing.T) {
 				}
 			}
 		}
-		if got := int(in.Received())*len(message) + in.PartialBytes(); err != transport.ErrGracefulEnd || got <= bound+limit || got > bound+limit+1<<20 {
+		if got := int(in.Received())*len(message) + in.PartialBytes(); err != transport.ErrGracefulEnd ||
+			got <= bound+limit || got > bound+limit+1<<20 {
 			t.Errorf("%d bytes came before %v", got, err)
 		}
 	})
@@ -203,7 +207,9 @@ func TestIn_EveryEnd_ReportsReadOnce(t *testing.T) {
 		}{
 			{"nothing came", transport.Limits{}, func(in testIn) { in.ReplyToEnd() }, wire.CloseReport{FirstUnread: 1}},
 			{"rejected", transport.Limits{}, func(in testIn) { in.Reject(2) }, wire.CloseReport{Reason: 2, FirstUnread: 1}},
-			{"rejected, then closed", transport.Limits{}, func(in testIn) { in.Reject(2); in.RequestClose(1); in.Reject(1) }, wire.CloseReport{Reason: 2, FirstUnread: 1}},
+			{"rejected, then closed", transport.Limits{},
+				func(in testIn) { in.Reject(2); in.RequestClose(1); in.Reject(1) },
+				wire.CloseReport{Reason: 2, FirstUnread: 1}},
 			{"two messages, and a third", transport.Limits{}, func(in testIn) {
 				in.comes(framed("a") + framed("b") + framed("c"))
 				in.Next()
@@ -288,7 +294,8 @@ func TestIn_NotASocket_CannotBeHandedOver(t *testing.T) {
 // mayBeRepeated says whether an earlier reader may have handled the last message.
 func mayBeRepeated(s *transport.AckSender) bool { return s.MayRepeat() && s.IsRedelivered() }
 
-// TestAckSender_HandledMessages_AreAcknowledged what is handled: when it waits, after so many messages or bytes, or so long, and at the end.
+// TestAckSender_HandledMessages_AreAcknowledged what is handled: when it waits, after so many
+// messages or bytes, or so long, and at the end.
 func TestAckSender_HandledMessages_AreAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 1000})

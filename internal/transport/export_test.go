@@ -41,7 +41,10 @@ type (
 )
 
 func NewWaits(idle, silence, first, frame time.Duration) *Waits {
-	return &Waits{waits{idleTimeout: idle, heartbeatTimeout: silence, firstMessageTimeout: first, messageTimeout: frame, startedAt: time.Now()}}
+	return &Waits{waits{
+		idleTimeout: idle, heartbeatTimeout: silence, firstMessageTimeout: first,
+		messageTimeout: frame, startedAt: time.Now(),
+	}}
 }
 
 func (w *Waits) TooLong(s ReadState) (after time.Duration, reason error) {

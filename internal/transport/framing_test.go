@@ -87,7 +87,8 @@ func split(b []byte, sizes ...int) [][]byte {
 // decode does what a Reader's connection does (stream.serve) with what comes from conn, which stays open. The error is
 // the first one, io.ErrUnexpectedEOF at the end of the stream in the middle of a message.
 func decode(limit uint64, bufSize uint32, conn net.Conn) (messages [][]byte, err error) {
-	in := transport.NewIn(conn, transport.Limits{MaxMessageSize: limit, ReadSize: int(bufSize)}, &testMemory{Left: 1 << 30})
+	in := transport.NewIn(conn, transport.Limits{MaxMessageSize: limit, ReadSize: int(bufSize)},
+		&testMemory{Left: 1 << 30})
 	defer in.ReleaseBuffer()
 	for {
 		refused := in.Deliver(func(data []byte) {
@@ -172,7 +173,10 @@ func TestFrames_SplitAnywhere_DecodeTheSame(t *testing.T) {
 // TestFrames_SizesAroundReadBuffer_DecodeTheSame sends frames around every size that the buffers have, in pieces
 // around the same.
 func TestFrames_SizesAroundReadBuffer_DecodeTheSame(t *testing.T) {
-	sizes := []int{0, 1, 507, 509, 510, 511, 512, 513, 1021, 1022, 1024, 1025, 2045, 2046, 2047, 2048, 2049, 4093, 4096, 4097, 70_000}
+	sizes := []int{
+		0, 1, 507, 509, 510, 511, 512, 513, 1021, 1022, 1024, 1025, 2045, 2046, 2047, 2048, 2049,
+		4093, 4096, 4097, 70_000,
+	}
 	content := bytes.Repeat([]byte("0123456789abcdef!"), 5000)
 	for _, first := range sizes {
 		for _, second := range sizes {

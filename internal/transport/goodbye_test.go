@@ -85,7 +85,8 @@ func FuzzLastWords(f *testing.F) {
 		heard, report, foreign := transport.LastWords(b, len(b))
 		heardPieces, reportPieces, foreignPieces := transport.LastWords(b, int(size)+1)
 		if heard != heardPieces || report != reportPieces || foreign != foreignPieces {
-			t.Errorf("in one piece %v %+v %v, in pieces of %d %v %+v %v", heard, report, foreign, size+1, heardPieces, reportPieces, foreignPieces)
+			t.Errorf("in one piece %v %+v %v, in pieces of %d %v %+v %v", heard, report, foreign,
+				size+1, heardPieces, reportPieces, foreignPieces)
 		}
 		if heard && len(b) == 0 || heard && b[0] != 0 {
 			t.Errorf("a goodbye in % x", b)

@@ -40,7 +40,10 @@ func TestOut_Session_IsNotAskedWhatIsRead(t *testing.T) {
 	if _, err := far.Write(wire.Welcome{Limit: 9}.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	hooks := transport.HandshakeHooks{Acknowledge: func(uint64) (bool, error) { return false, nil }, SlowAfter: time.Hour, Cancelled: func() bool { return false }}
+	hooks := transport.HandshakeHooks{
+		Acknowledge: func(uint64) (bool, error) { return false, nil }, SlowAfter: time.Hour,
+		Cancelled: func() bool { return false },
+	}
 	if _, err := o.SessionHandshake(someHello, hooks); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +180,9 @@ func TestIn_HandOverOfAPart_Expires(t *testing.T) {
 // TestIn_SocketSession_AcknowledgesBeforeItWaits.
 func TestIn_SocketSession_AcknowledgesBeforeItWaits(t *testing.T) {
 	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 9, ReadSize: 512, IdleTimeout: 10 * time.Millisecond}, &testMemory{})
+	in := transport.NewIn(near,
+		transport.Limits{MaxMessageSize: 9, ReadSize: 512, IdleTimeout: 10 * time.Millisecond},
+		&testMemory{})
 	in.BeginSession(0, 0, 0, 0)
 	if _, err := far.Write([]byte(framed("a"))); err != nil {
 		t.Fatal(err)
@@ -194,7 +199,8 @@ func TestIn_SocketSession_AcknowledgesBeforeItWaits(t *testing.T) {
 // TestTCP_FullPeer_HasNotAcknowledged what lies in the send buffer.
 func TestTCP_FullPeer_HasNotAcknowledged(t *testing.T) {
 	client, server := tcpPair(t)
-	if err := errors.Join(client.(*net.TCPConn).SetWriteBuffer(4<<20), server.(*net.TCPConn).SetReadBuffer(4<<10)); err != nil {
+	err := errors.Join(client.(*net.TCPConn).SetWriteBuffer(4<<20), server.(*net.TCPConn).SetReadBuffer(4<<10))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.Write(make([]byte, 512<<10)); err != nil {

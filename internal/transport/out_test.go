@@ -72,7 +72,8 @@ func TestOut_Hello_IsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := outOf(t)
 		want := wire.Welcome{Handled: 5, Limit: 9, HeartbeatTimeout: 3 * time.Second}
-		got, err := o.greet(transport.HandshakeHooks{HeartbeatTimeout: 2 * time.Second}, append([]byte("\x80\x00\x80\x00"), want.Append(nil)...))
+		got, err := o.greet(transport.HandshakeHooks{HeartbeatTimeout: 2 * time.Second},
+			append([]byte("\x80\x00\x80\x00"), want.Append(nil)...))
 		if got != want || err != nil || o.HeartbeatInterval() != time.Second {
 			t.Errorf("%+v, %v, a heartbeat every %v", got, err, o.HeartbeatInterval())
 		}
@@ -92,10 +93,15 @@ func TestOut_Rejected_ReportsReason(t *testing.T) {
 		match  error
 		text   string
 	}{
-		{"a stale hello", wire.Welcome{Status: 2}.Append(nil), udsipc.ErrConnectionClosed, "the reader refuses the session: a newer connection exists"},
-		{"an unknown version", wire.Welcome{Status: 1}.Append(nil), udsipc.ErrAcksUnsupported, "the reader speaks 1, this writer 1"},
-		{"a goodbye with a reason", append([]byte{0}, wire.CloseReport{Reason: 1}.Append(nil)...), udsipc.ErrTooManyConnections, "before the welcome: "},
-		{"the same behind a heartbeat", append([]byte("\x80\x00\x00"), wire.CloseReport{Reason: 2}.Append(nil)...), udsipc.ErrUnauthorized, "before the welcome: "},
+		{"a stale hello", wire.Welcome{Status: 2}.Append(nil), udsipc.ErrConnectionClosed,
+			"the reader refuses the session: a newer connection exists"},
+		{"an unknown version", wire.Welcome{Status: 1}.Append(nil), udsipc.ErrAcksUnsupported,
+			"the reader speaks 1, this writer 1"},
+		{"a goodbye with a reason", append([]byte{0}, wire.CloseReport{Reason: 1}.Append(nil)...),
+			udsipc.ErrTooManyConnections, "before the welcome: "},
+		{"the same behind a heartbeat",
+			append([]byte("\x80\x00\x00"), wire.CloseReport{Reason: 2}.Append(nil)...),
+			udsipc.ErrUnauthorized, "before the welcome: "},
 		{"nonsense", []byte("\xff\x7fnonsense"), udsipc.ErrInvalidSession, ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -133,14 +139,19 @@ func TestOut_Rejected_ReportsReason(t *testing.T) {
 	}
 }
 
-// TestOut_NoWelcome_GivesUp: it says that it waits, once, asks whether to give up, and gives up a reader that says nothing.
+// TestOut_NoWelcome_GivesUp: it says that it waits, once, asks whether to give up, and gives up a
+// reader that says nothing.
 func TestOut_NoWelcome_GivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := outOf(t)
 		waits := 0
 		began := time.Now()
-		_, err := o.greet(transport.HandshakeHooks{HeartbeatTimeout: 3 * time.Second, SlowAfter: time.Second, OnSlow: func() { waits++ }}, nil)
-		if !errors.Is(err, udsipc.ErrHeartbeatTimeout) || !strings.HasSuffix(err.Error(), "nothing came for 3s (WithHeartbeatTimeout)") || time.Since(began) != 3*time.Second || waits != 1 {
+		_, err := o.greet(transport.HandshakeHooks{
+			HeartbeatTimeout: 3 * time.Second, SlowAfter: time.Second, OnSlow: func() { waits++ },
+		}, nil)
+		if !errors.Is(err, udsipc.ErrHeartbeatTimeout) ||
+			!strings.HasSuffix(err.Error(), "nothing came for 3s (WithHeartbeatTimeout)") ||
+			time.Since(began) != 3*time.Second || waits != 1 {
 			t.Errorf("%v after %v, %d calls", err, time.Since(began), waits)
 		}
 
@@ -152,14 +163,20 @@ func TestOut_NoWelcome_GivesUp(t *testing.T) {
 				_, _ = o.peer.Write([]byte("\x80\x00"))
 			}
 		}()
-		_, err = o.greet(transport.HandshakeHooks{HeartbeatTimeout: 3 * time.Second, SlowAfter: 4 * time.Second, OnSlow: func() { waits++ }}, nil)
+		_, err = o.greet(transport.HandshakeHooks{
+			HeartbeatTimeout: 3 * time.Second, SlowAfter: 4 * time.Second,
+			OnSlow: func() { waits++ },
+		}, nil)
 		if !errors.Is(err, udsipc.ErrHeartbeatTimeout) || time.Since(began) != 11*time.Second || waits != 1 {
 			t.Errorf("%v after %v, %d calls", err, time.Since(began), waits)
 		}
 
 		o = outOf(t)
 		began = time.Now()
-		_, err = o.greet(transport.HandshakeHooks{SlowAfter: time.Second, OnSlow: func() { waits++ }, Cancelled: func() bool { return time.Since(began) >= time.Second }}, nil)
+		_, err = o.greet(transport.HandshakeHooks{
+			SlowAfter: time.Second, OnSlow: func() { waits++ },
+			Cancelled: func() bool { return time.Since(began) >= time.Second },
+		}, nil)
 		if !errors.Is(err, udsipc.ErrStopped) || time.Since(began) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
@@ -197,7 +214,8 @@ func TestOut_Acknowledgements_LastCounts(t *testing.T) {
 		}
 		o.WaitReadLoop()
 		synctest.Wait() // The last call comes after that.
-		if end := o.CloseAndAccount(nil, nil); woken.Load() != 2 || !errors.Is(end.Cause, udsipc.ErrHeartbeatTimeout) || end.Lost != 0 {
+		if end := o.CloseAndAccount(nil, nil); woken.Load() != 2 ||
+			!errors.Is(end.Cause, udsipc.ErrHeartbeatTimeout) || end.Lost != 0 {
 			t.Errorf("%+v, woken %d times", end, woken.Load())
 		}
 	})
@@ -215,7 +233,9 @@ func TestOut_DecreasingAcknowledgement_IsError(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := outOf(t)
 			queueError := errors.New("the queue's error")
-			if _, err := o.greet(transport.HandshakeHooks{Acknowledge: func(uint64) (bool, error) { return false, queueError }}, wire.Welcome{Limit: 1}.Append(nil)); err != nil {
+			fails := func(uint64) (bool, error) { return false, queueError }
+			welcome := wire.Welcome{Limit: 1}.Append(nil)
+			if _, err := o.greet(transport.HandshakeHooks{Acknowledge: fails}, welcome); err != nil {
 				t.Fatal(err)
 			}
 			go o.ReadLoop(func() {})
@@ -239,15 +259,25 @@ func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 		match error
 	}{
 		{"nothing", nil, transport.Outcome{Lost: 5}, io.EOF},
-		{"all read", goodbye(wire.CloseReport{FirstUnread: 6, Limit: 9}), transport.Outcome{ReaderLimit: 9, Reported: true}, io.EOF},
-		{"some read", goodbye(wire.CloseReport{FirstUnread: 4, Skipped: 1, Limit: 9}), transport.Outcome{Lost: 3, ReaderLimit: 9, Reported: true}, io.EOF},
-		{"not known", goodbye(wire.CloseReport{Skipped: 2, Limit: 9}), transport.Outcome{Lost: 5, ReaderLimit: 9, Reported: true}, io.EOF},
-		{"too large", goodbye(wire.CloseReport{Reason: 3, FirstUnread: 6, Skipped: 1, Limit: 9}), transport.Outcome{Lost: 1, Reason: 3, ReaderLimit: 9, Reported: true}, udsipc.ErrMessageTooLarge},
-		{"malformed", goodbye(wire.CloseReport{Reason: 4, FirstUnread: 6}), transport.Outcome{Reason: 4, Reported: true}, udsipc.ErrInvalidLengthPrefix},
-		{"too slow", goodbye(wire.CloseReport{Reason: 5, FirstUnread: 6}), transport.Outcome{Reason: 5, Reported: true}, udsipc.ErrTooSlow},
-		{"not TLS", goodbye(wire.CloseReport{Reason: 6, FirstUnread: 6}), transport.Outcome{Reason: 6, Reported: true}, udsipc.ErrHandshake},
-		{"full", goodbye(wire.CloseReport{Reason: 1, FirstUnread: 1}), transport.Outcome{Lost: 5, Reason: 1, Reported: true}, udsipc.ErrTooManyConnections},
-		{"a later reason", goodbye(wire.CloseReport{Reason: 99, FirstUnread: 6}), transport.Outcome{Reason: 99, Reported: true}, udsipc.ErrConnectionClosed},
+		{"all read", goodbye(wire.CloseReport{FirstUnread: 6, Limit: 9}),
+			transport.Outcome{ReaderLimit: 9, Reported: true}, io.EOF},
+		{"some read", goodbye(wire.CloseReport{FirstUnread: 4, Skipped: 1, Limit: 9}),
+			transport.Outcome{Lost: 3, ReaderLimit: 9, Reported: true}, io.EOF},
+		{"not known", goodbye(wire.CloseReport{Skipped: 2, Limit: 9}),
+			transport.Outcome{Lost: 5, ReaderLimit: 9, Reported: true}, io.EOF},
+		{"too large", goodbye(wire.CloseReport{Reason: 3, FirstUnread: 6, Skipped: 1, Limit: 9}),
+			transport.Outcome{Lost: 1, Reason: 3, ReaderLimit: 9, Reported: true},
+			udsipc.ErrMessageTooLarge},
+		{"malformed", goodbye(wire.CloseReport{Reason: 4, FirstUnread: 6}),
+			transport.Outcome{Reason: 4, Reported: true}, udsipc.ErrInvalidLengthPrefix},
+		{"too slow", goodbye(wire.CloseReport{Reason: 5, FirstUnread: 6}),
+			transport.Outcome{Reason: 5, Reported: true}, udsipc.ErrTooSlow},
+		{"not TLS", goodbye(wire.CloseReport{Reason: 6, FirstUnread: 6}),
+			transport.Outcome{Reason: 6, Reported: true}, udsipc.ErrHandshake},
+		{"full", goodbye(wire.CloseReport{Reason: 1, FirstUnread: 1}),
+			transport.Outcome{Lost: 5, Reason: 1, Reported: true}, udsipc.ErrTooManyConnections},
+		{"a later reason", goodbye(wire.CloseReport{Reason: 99, FirstUnread: 6}),
+			transport.Outcome{Reason: 99, Reported: true}, udsipc.ErrConnectionClosed},
 		{"foreign", []byte("HTTP"), transport.Outcome{Lost: 5}, udsipc.ErrConnectionClosed},
 		{"foreign behind the goodbye", []byte("\x00\x00"), transport.Outcome{Lost: 5}, udsipc.ErrConnectionClosed},
 	} {
@@ -297,7 +327,10 @@ func TestOut_Failures_AreCountedInARow(t *testing.T) {
 			lived time.Duration
 			acked bool
 			want  int
-		}{{0, false, 8}, {0, true, 1}, {10*time.Millisecond - 1, true, 1}, {10 * time.Millisecond, true, 0}, {time.Hour, false, 8}} {
+		}{
+			{0, false, 8}, {0, true, 1}, {10*time.Millisecond - 1, true, 1},
+			{10 * time.Millisecond, true, 0}, {time.Hour, false, 8},
+		} {
 			o := outOf(t)
 			ack := func(uint64) (bool, error) { return false, nil }
 			if _, err := o.greet(transport.HandshakeHooks{Acknowledge: ack}, wire.Welcome{Limit: 1}.Append(nil)); err != nil {
@@ -362,7 +395,8 @@ func TestOut_WriteDeadline_CanContinue(t *testing.T) {
 			t.Error(err)
 		}
 		_, err = o.AfterTimeout(0, os.ErrDeadlineExceeded)
-		if !errors.Is(err, udsipc.ErrConnectionClosed) || !strings.Contains(err.Error(), "a write fails by a timeout before its time") {
+		if !errors.Is(err, udsipc.ErrConnectionClosed) ||
+			!strings.Contains(err.Error(), "a write fails by a timeout before its time") {
 			t.Error(err)
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -388,7 +422,9 @@ func TestOut_WriteDeadline_CanContinue(t *testing.T) {
 
 // TestReadMarks_WindowBehindTwoMarks_IsRead: what lies a window behind two marks was read.
 func TestReadMarks_WindowBehindTwoMarks_IsRead(t *testing.T) {
-	if got, want := transport.ReadMarks(100, [2]int64{50, 1}, [2]int64{100, 2}, [2]int64{101, 3}, [2]int64{201, 4}, [2]int64{202, 5}, [2]int64{303, 6}, [2]int64{500, 7}),
+	if got, want := transport.ReadMarks(100, [2]int64{50, 1}, [2]int64{
+		100, 2,
+	}, [2]int64{101, 3}, [2]int64{201, 4}, [2]int64{202, 5}, [2]int64{303, 6}, [2]int64{500, 7}),
 		[]uint64{0, 0, 0, 0, 3, 5, 6}; !slices.Equal(got, want) {
 		t.Errorf("settled are %d, want %d", got, want)
 	}

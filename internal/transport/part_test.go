@@ -45,12 +45,14 @@ func ends(t *testing.T, end func() transport.Outcome, after time.Duration, lost,
 	t.Helper()
 	began := time.Now()
 	got := end()
-	if took := time.Since(began); got.Lost != lost || got.Unread != unread || !errors.Is(got.Cause, cause) || took != after {
+	if took := time.Since(began); got.Lost != lost || got.Unread != unread ||
+		!errors.Is(got.Cause, cause) || took != after {
 		t.Errorf("%+v after %v, want %d lost, %d unread, %v after %v", got, took, lost, unread, cause, after)
 	}
 }
 
-// TestOut_CloseAndAccount_WaitsForGoodbye: what it concludes of its own error, and how long it waits for the peer's last words.
+// TestOut_CloseAndAccount_WaitsForGoodbye: what it concludes of its own error, and how long it
+// waits for the peer's last words.
 func TestOut_CloseAndAccount_WaitsForGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
@@ -80,7 +82,9 @@ func TestOut_CloseAndAccount_WaitsForGoodbye(t *testing.T) {
 				o.peer.Close()
 				synctest.Wait()
 			}
-			ends(t, func() transport.Outcome { return o.CloseAndAccount(test.writeErr, test.abort) }, test.after, test.lost, test.unread, test.cause)
+			ends(t,
+				func() transport.Outcome { return o.CloseAndAccount(test.writeErr, test.abort) },
+				test.after, test.lost, test.unread, test.cause)
 			for range o.heard { // Until the connection is closed.
 			}
 			o.peer.Close()
@@ -104,11 +108,13 @@ func TestOut_CloseGracefully_WaitsForPeer(t *testing.T) {
 			_, _ = o.peer.Write(append([]byte{0}, wire.CloseReport{Reason: 2, FirstUnread: 3, Limit: 9}.Append(nil)...))
 			o.peer.Close()
 		})
-		ends(t, func() transport.Outcome { return o.CloseGracefully(nil) }, 100*time.Millisecond, 3, 0, udsipc.ErrUnauthorized)
+		ends(t, func() transport.Outcome { return o.CloseGracefully(nil) }, 100*time.Millisecond, 3,
+			0, udsipc.ErrUnauthorized)
 		o = writtenOut(t)
 		abort := make(chan struct{})
 		time.AfterFunc(50*time.Millisecond, func() { close(abort) })
-		ends(t, func() transport.Outcome { return o.CloseGracefully(abort) }, 50*time.Millisecond, 0, 0, transport.ErrGracefulEnd)
+		ends(t, func() transport.Outcome { return o.CloseGracefully(abort) }, 50*time.Millisecond,
+			0, 0, transport.ErrGracefulEnd)
 		ends(t, func() transport.Outcome { return o.CloseGracefully(abort) }, 0, 0, 0, transport.ErrGracefulEnd)
 	})
 }
@@ -136,7 +142,9 @@ func TestOut_ForceClose_EndsWaits(t *testing.T) {
 		close(abort)
 		o.WaitReadLoop()
 		for _, end := range []transport.Outcome{o.CloseGracefully(abort)} {
-			if !errors.Is(end.Cause, transport.ErrGracefulEnd) || (end.Unread == 2) == (reads && transport.CanTellUnread) || end.Unread != 0 && end.Unread != 2 {
+			if !errors.Is(end.Cause, transport.ErrGracefulEnd) ||
+				(end.Unread == 2) == (reads && transport.CanTellUnread) ||
+				end.Unread != 0 && end.Unread != 2 {
 				t.Errorf("all read %v: %+v", reads, end)
 			}
 		}
@@ -157,7 +165,8 @@ func TestOut_CloseGracefully_HalfCloses(t *testing.T) {
 		_, _ = far.Write(append([]byte{0}, wire.CloseReport{FirstUnread: 2, Limit: 9}.Append(nil)...))
 		far.Close()
 	}()
-	if end := o.CloseGracefully(nil); !end.Reported || end.Lost != 0 || end.ReaderLimit != 9 || !errors.Is(end.Cause, io.EOF) {
+	if end := o.CloseGracefully(nil); !end.Reported || end.Lost != 0 || end.ReaderLimit != 9 ||
+		!errors.Is(end.Cause, io.EOF) {
 		t.Errorf("%+v", end)
 	}
 }

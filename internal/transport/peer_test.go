@@ -57,8 +57,10 @@ func TestPeer_String_HasWhatIsKnown(t *testing.T) {
 		credentials bool
 		want        string
 	}{
-		{nil, false, "connection 70"}, {&net.UnixAddr{}, false, "connection 70"}, {&net.UnixAddr{Name: "@"}, false, "connection 70"},
-		{&net.UnixAddr{Name: "/a"}, false, "connection 70 from /a"}, {&net.UnixAddr{Name: "/a"}, true, "connection 70 from /a (uid 1, gid 2, pid 3)"},
+		{nil, false, "connection 70"}, {&net.UnixAddr{}, false, "connection 70"},
+		{&net.UnixAddr{Name: "@"}, false, "connection 70"},
+		{&net.UnixAddr{Name: "/a"}, false, "connection 70 from /a"},
+		{&net.UnixAddr{Name: "/a"}, true, "connection 70 from /a (uid 1, gid 2, pid 3)"},
 		{nil, true, "connection 70 (uid 1, gid 2, pid 3)"},
 	} {
 		if got := newPeer(70, test.addr, test.credentials, nil).String(); got != test.want {
@@ -98,17 +100,21 @@ func TestAuthorize_RefusalOrPanic_IsUnauthorized(t *testing.T) {
 		t.Error(err)
 	}
 	no := errors.New("no")
-	if err := transport.Authorize(func(*transport.Peer) error { return no }, nil); !errors.Is(err, no) || !errors.Is(err, udsipc.ErrUnauthorized) {
+	rejects := func(*transport.Peer) error { return no }
+	if err := transport.Authorize(rejects, nil); !errors.Is(err, no) || !errors.Is(err, udsipc.ErrUnauthorized) {
 		t.Error(err)
 	}
-	if err := transport.Authorize(func(*transport.Peer) error { panic("oh") }, nil); !errors.Is(err, udsipc.ErrUnauthorized) || !strings.HasSuffix(err.Error(), "the authorizer panicked: oh") {
+	panics := func(*transport.Peer) error { panic("oh") }
+	if err := transport.Authorize(panics, nil); !errors.Is(err, udsipc.ErrUnauthorized) ||
+		!strings.HasSuffix(err.Error(), "the authorizer panicked: oh") {
 		t.Error(err)
 	}
 }
 
 func TestReadCredentials_UnixSocket_IsThisProcess(t *testing.T) {
 	near, _ := ipctest.SocketPair(t)
-	if c, err := transport.ReadCredentials(near); err != nil || c != nil && (c.UID != os.Getuid() || c.PID != os.Getpid()) {
+	if c, err := transport.ReadCredentials(near); err != nil ||
+		c != nil && (c.UID != os.Getuid() || c.PID != os.Getpid()) {
 		t.Errorf("%v, %v", c, err)
 	}
 	pipe, _ := net.Pipe()
@@ -134,7 +140,8 @@ func TestTryWriter_FullSocket_ReportsFull(t *testing.T) {
 	written := 5
 	for full := false; !full; {
 		n, isFull, err := w.Write([][]byte{make([]byte, 10_000), make([]byte, 10_000)})
-		if written, full = written+n, isFull; full != (err != nil) || full && !errors.Is(err, syscall.EAGAIN) || !full && n != 20_000 {
+		if written, full = written+n, isFull; full != (err != nil) ||
+			full && !errors.Is(err, syscall.EAGAIN) || !full && n != 20_000 {
 			t.Fatalf("%d bytes, full %v, %v", n, full, err)
 		}
 	}
@@ -162,7 +169,8 @@ func TestHalfClose_EachKind_BehavesAsItsKind(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{near, syscall.EPIPE, true}, {near, syscall.ECONNRESET, true}, {near, io.EOF, false}, {pipe, syscall.EPIPE, false}, {client, syscall.EPIPE, true},
+		{near, syscall.EPIPE, true}, {near, syscall.ECONNRESET, true}, {near, io.EOF, false},
+		{pipe, syscall.EPIPE, false}, {client, syscall.EPIPE, true},
 	} {
 		if got := transport.ReadableAfter(test.conn, test.err); got != test.want {
 			t.Errorf("readable after %v: %v", test.err, got)
@@ -187,7 +195,8 @@ func TestHalfClose_EachKind_BehavesAsItsKind(t *testing.T) {
 	if _, err := far.Write(make([]byte, 650)); err != nil {
 		t.Fatal(err)
 	}
-	first, second, third := transport.DiscardUnread(near, scratch), transport.DiscardUnread(near, scratch), transport.DiscardUnread(near, scratch)
+	first, second, third := transport.DiscardUnread(near, scratch),
+		transport.DiscardUnread(near, scratch), transport.DiscardUnread(near, scratch)
 	if !first || !second || third {
 		t.Error("the reads in a row are not bounded by 64")
 	}
@@ -267,7 +276,8 @@ func TestIn_BriefReplies_AreBounded(t *testing.T) {
 	if err := in.Fill(); err != nil {
 		t.Fatal(err)
 	}
-	if data, ok, err := in.Next(); !ok || err != nil || string(data) != string(in.LastMessage()) || cap(in.LastMessage()) != 3 || in.Counted().Reads != 1 {
+	if data, ok, err := in.Next(); !ok || err != nil || string(data) != string(in.LastMessage()) ||
+		cap(in.LastMessage()) != 3 || in.Counted().Reads != 1 {
 		t.Errorf("%q, %v, %v; the last is %q", data, ok, err, in.LastMessage())
 	}
 	in.AbandonBuffer()
@@ -288,7 +298,10 @@ func tlsConfig(t *testing.T) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, InsecureSkipVerify: true}
+	return &tls.Config{
+		Certificates:       []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		InsecureSkipVerify: true,
+	}
 }
 
 // TestTLS_PeerEnds_NoticeIsKnown: the handshake, what is known by it, and whether the peer has announced the end.
@@ -297,7 +310,9 @@ func TestTLS_PeerEnds_NoticeIsKnown(t *testing.T) {
 	for _, announced := range []bool{true, false} {
 		near, far := ipctest.SocketPair(t)
 		server, client := transport.NewTLSServer(near, config), transport.NewTLSClient(far, config)
-		in := transport.NewIn(server, transport.Limits{MaxMessageSize: 100, ReadSize: 1000, IdleTimeout: time.Minute}, &testMemory{Left: 1 << 20})
+		in := transport.NewIn(server,
+			transport.Limits{MaxMessageSize: 100, ReadSize: 1000, IdleTimeout: time.Minute},
+			&testMemory{Left: 1 << 20})
 		done := make(chan error, 1)
 		go func() {
 			known, err := tlsHandshake(t.Context(), client)
@@ -315,7 +330,8 @@ func TestTLS_PeerEnds_NoticeIsKnown(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if !transport.WroteTLS(server) || !transport.IsTLS(server) || transport.IsTCP(server) || !transport.EndedByNotify(server) {
+		if !transport.WroteTLS(server) || !transport.IsTLS(server) || transport.IsTCP(server) ||
+			!transport.EndedByNotify(server) {
 			t.Error("it is not TLS that goes on")
 		}
 		if _, err := client.Write([]byte(framed("abc"))); err != nil {
@@ -339,7 +355,8 @@ func TestTLS_PeerEnds_NoticeIsKnown(t *testing.T) {
 		}
 		in.Close()
 		_ = client.SetReadDeadline(time.Now().Add(time.Minute))
-		if n, err := client.Read(make([]byte, 1)); announced && (n != 0 || err != io.EOF || !transport.EndedByNotify(client)) {
+		if n, err := client.Read(make([]byte, 1)); announced &&
+			(n != 0 || err != io.EOF || !transport.EndedByNotify(client)) {
 			t.Errorf("the end was not announced: %v", err)
 		}
 		_ = far.SetReadDeadline(time.Now().Add(time.Minute)) // It may be closed.
@@ -359,7 +376,8 @@ func TestAwaitTLSRecord_FirstByte_StaysUnread(t *testing.T) {
 		if _, err := far.Write([]byte(test.first)); err != nil {
 			t.Fatal(err)
 		}
-		if err := transport.AwaitTLSRecord(t.Context(), near); !errors.Is(err, test.match) || err != nil && !strings.HasSuffix(err.Error(), "its first byte is 0x61") {
+		if err := transport.AwaitTLSRecord(t.Context(), near); !errors.Is(err, test.match) ||
+			err != nil && !strings.HasSuffix(err.Error(), "its first byte is 0x61") {
 			t.Error(err)
 		}
 		b := make([]byte, len(test.first))
@@ -395,10 +413,13 @@ func TestTLSHandshake_NoTLS_FailsInTime(t *testing.T) {
 		if _, err := far.Write([]byte(says)); err != nil {
 			t.Fatal(err)
 		}
-		in := transport.NewIn(transport.NewTLSServer(near, config), transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})
+		in := transport.NewIn(transport.NewTLSServer(near, config),
+			transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})
 		began := time.Now()
 		known, err := inHandshake(t.Context(), in, 50*time.Millisecond)
-		if known || !errors.Is(err, udsipc.ErrHandshake) || errors.Is(err, transport.ErrNotTLS) != (says != "") || says == "" && time.Since(began) < 50*time.Millisecond {
+		if known || !errors.Is(err, udsipc.ErrHandshake) ||
+			errors.Is(err, transport.ErrNotTLS) != (says != "") ||
+			says == "" && time.Since(began) < 50*time.Millisecond {
 			t.Errorf("%q: %v, %v after %v", says, known, err, time.Since(began))
 		}
 		if !in.MayBePlain(err) {
@@ -407,17 +428,20 @@ func TestTLSHandshake_NoTLS_FailsInTime(t *testing.T) {
 		in.Reject(6)
 		in.Close()
 		said, err := io.ReadAll(far)
-		if want := "\x00" + string(wire.CloseReport{Reason: 6, FirstUnread: 1, Limit: 100}.Append(nil)); string(said) != want {
+		want := "\x00" + string(wire.CloseReport{Reason: 6, FirstUnread: 1, Limit: 100}.Append(nil))
+		if string(said) != want {
 			t.Errorf("%q: it says % x, %v, want % x", says, said, err, want)
 		}
 	}
 }
 
-// TestTLSHandshake_CloseMeanwhile_WaitsForMessages: its peer may have sent messages behind the handshake, which are waited for.
+// TestTLSHandshake_CloseMeanwhile_WaitsForMessages: its peer may have sent messages behind the
+// handshake, which are waited for.
 func TestTLSHandshake_CloseMeanwhile_WaitsForMessages(t *testing.T) {
 	config := tlsConfig(t)
 	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(transport.NewTLSServer(near, config), transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})
+	in := transport.NewIn(transport.NewTLSServer(near, config),
+		transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})
 	client := transport.NewTLSClient(far, config)
 	done := make(chan error, 1)
 	go func() { // Ends with its steps.

@@ -72,7 +72,9 @@ func TestOut_UnixSocket_KnowsWhatIsRead(t *testing.T) {
 func TestIn_Socket_WaitsWithoutBuffer(t *testing.T) {
 	near, far := ipctest.SocketPair(t)
 	memory := &testMemory{Left: 1 << 30}
-	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10, IdleTimeout: 50 * time.Millisecond}, memory)
+	in := transport.NewIn(near,
+		transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10, IdleTimeout: 50 * time.Millisecond},
+		memory)
 	began := time.Now()
 	if err := in.Fill(); !isTimeoutError(err) || time.Since(began) < 50*time.Millisecond {
 		t.Errorf("%v after %v", err, time.Since(began))
@@ -119,7 +121,8 @@ func TestIn_Socket_WaitsWithoutBuffer(t *testing.T) {
 	}
 }
 
-// TestIn_CloseSocket_RefusesNewBytesAndReadsOld: the kernel refuses what the peer writes from then on, and gives what it wrote before.
+// TestIn_CloseSocket_RefusesNewBytesAndReadsOld: the kernel refuses what the peer writes from then
+// on, and gives what it wrote before.
 func TestIn_CloseSocket_RefusesNewBytesAndReadsOld(t *testing.T) {
 	near, far := ipctest.SocketPair(t)
 	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10}, &testMemory{Left: 1 << 30})
@@ -141,7 +144,8 @@ func TestIn_CloseSocket_RefusesNewBytesAndReadsOld(t *testing.T) {
 	}
 	in.Close()
 	said, err := io.ReadAll(far)
-	if want := "\x00" + string(wire.CloseReport{FirstUnread: 2, Limit: 100}.Append(nil)); string(said) != want || err != nil {
+	want := "\x00" + string(wire.CloseReport{FirstUnread: 2, Limit: 100}.Append(nil))
+	if string(said) != want || err != nil {
 		t.Errorf("it says % x, %v, want % x", said, err, want)
 	}
 }
@@ -153,7 +157,9 @@ func TestIn_LargeReads_GrowBuffer(t *testing.T) {
 	if _, err := far.Write(make([]byte, 60<<10)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []transport.Buffered{{Size: 16 << 10, To: 16 << 10}, {Size: 64 << 10, To: 44 << 10, Loan: 64 << 10}} {
+	for _, want := range []transport.Buffered{
+		{Size: 16 << 10, To: 16 << 10}, {Size: 64 << 10, To: 44 << 10, Loan: 64 << 10},
+	} {
 		if err := in.Fill(); err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,8 @@ func wantWait(t *testing.T, w *transport.Waits, at transport.ReadState, seconds 
 	if seconds < 0 {
 		want = -1
 	}
-	if after != want || match == nil && reason != nil || match != nil && (!errors.Is(reason, match) || !strings.Contains(reason.Error(), text)) {
+	if after != want || match == nil && reason != nil ||
+		match != nil && (!errors.Is(reason, match) || !strings.Contains(reason.Error(), text)) {
 		t.Errorf("%+v: %v, %v; want %v, %v %s", at, after, reason, want, match, text)
 	}
 }
@@ -49,7 +50,8 @@ func TestWaits_Inactivity_TimesOut(t *testing.T) {
 func TestWaits_Heartbeats_KeepSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := transport.NewWaits(10*time.Second, 4*time.Second, 0, 0)
-		wantWait(t, w, transport.ReadState{Received: 1}, 4, udsipc.ErrHeartbeatTimeout, "nothing came for 4s (WithHeartbeatTimeout)")
+		wantWait(t, w, transport.ReadState{Received: 1}, 4, udsipc.ErrHeartbeatTimeout,
+			"nothing came for 4s (WithHeartbeatTimeout)")
 		time.Sleep(3 * time.Second)
 		w.Over()
 		wantWait(t, w, transport.ReadState{Received: 1}, 4, udsipc.ErrHeartbeatTimeout, "")
@@ -68,8 +70,10 @@ func TestWaits_FirstMessage_CountsFromAccept(t *testing.T) {
 		w := transport.NewWaits(time.Minute, 0, 10*time.Second, 0)
 		time.Sleep(time.Second)
 		wantWait(t, w, transport.ReadState{Untried: true}, 9, nil, "")
-		wantWait(t, w, transport.ReadState{Untried: true, Partial: 1}, 9, udsipc.ErrTooSlow, "first message incomplete after 10s (WithFirstMessageTimeout)")
-		wantWait(t, w, transport.ReadState{Untried: true, Refused: 1, Skip: 1}, 9, udsipc.ErrTooSlow, "first message incomplete")
+		wantWait(t, w, transport.ReadState{Untried: true, Partial: 1}, 9, udsipc.ErrTooSlow,
+			"first message incomplete after 10s (WithFirstMessageTimeout)")
+		wantWait(t, w, transport.ReadState{Untried: true, Refused: 1, Skip: 1}, 9,
+			udsipc.ErrTooSlow, "first message incomplete")
 		w.Over()
 		wantWait(t, w, transport.ReadState{Untried: true, Refused: 1}, 60, nil, "")
 		wantWait(t, w, transport.ReadState{Untried: true, Received: 1}, 60, nil, "")
@@ -86,13 +90,15 @@ func TestWaits_Message_CountsFromFirstByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := transport.NewWaits(0, 0, 0, 3*time.Second)
 		wantWait(t, w, transport.ReadState{}, -1, nil, "")
-		wantWait(t, w, transport.ReadState{Partial: 5}, 3, udsipc.ErrTooSlow, "message incomplete after 3s: 5 bytes received (WithMessageTimeout)")
+		wantWait(t, w, transport.ReadState{Partial: 5}, 3, udsipc.ErrTooSlow,
+			"message incomplete after 3s: 5 bytes received (WithMessageTimeout)")
 		time.Sleep(time.Second)
 		wantWait(t, w, transport.ReadState{Partial: 9}, 2, udsipc.ErrTooSlow, "9 bytes received")
 		wantWait(t, w, transport.ReadState{Received: 1, Partial: 1}, 3, udsipc.ErrTooSlow, "")
 		time.Sleep(time.Second)
 		wantWait(t, w, transport.ReadState{Received: 1, Refused: 1, Skip: 77}, 2, udsipc.ErrTooSlow,
-			"a message over the limit has not come to its end 3s after its first byte, 77 bytes are missing (WithMessageTimeout)")
+			"a message over the limit has not come to its end 3s after its first byte, 77 bytes "+
+				"are missing (WithMessageTimeout)")
 		wantWait(t, w, transport.ReadState{Received: 1, Refused: 1}, -1, nil, "")
 		wantWait(t, w, transport.ReadState{Received: 1, Refused: 2, Skip: 7}, 3, udsipc.ErrTooSlow, "")
 		time.Sleep(time.Second)

@@ -38,7 +38,8 @@ func TestFrame_ParsePrefix_ReadsLength(t *testing.T) {
 		length uint64
 		size   int
 	}{
-		{nil, 0, 0}, {[]byte{0}, 0, 1}, {[]byte{1, 2}, 1, 1}, {[]byte{0x7f}, 127, 1}, {[]byte{0x80}, 0, 0}, {[]byte{0x80, 1}, 128, 2},
+		{nil, 0, 0}, {[]byte{0}, 0, 1}, {[]byte{1, 2}, 1, 1}, {[]byte{0x7f}, 127, 1},
+		{[]byte{0x80}, 0, 0}, {[]byte{0x80, 1}, 128, 2},
 		{[]byte{0xff, 0x7f, 9}, 1<<14 - 1, 2}, {[]byte{0x80, 0x80}, 0, 0}, {[]byte{0x80, 0x80, 0x80, 0}, 0, 4},
 		{append(bytes.Repeat([]byte{0xff}, 9), 1), math.MaxUint64, 10},
 	} {
@@ -52,7 +53,8 @@ func TestFrame_ParsePrefix_ReadsLength(t *testing.T) {
 		if length != 0 || size != 0 {
 			t.Errorf("% x: %d of %d bytes", b, length, size)
 		}
-		wantWireError(t, "prefix", err, errdefs.ErrInvalidLengthPrefix, fmt.Sprintf("invalid length prefix: % x… is longer than 64 bits", b[:10]))
+		wantWireError(t, "prefix", err, errdefs.ErrInvalidLengthPrefix,
+			fmt.Sprintf("invalid length prefix: % x… is longer than 64 bits", b[:10]))
 	}
 }
 
@@ -78,7 +80,10 @@ func TestFrame_WholeFrames_CountsComplete(t *testing.T) {
 			t.Errorf("%d frames have %d bytes, want %d", count, got, end)
 		}
 	}
-	for _, bad := range [][]byte{bytes.Repeat([]byte{0xff}, 20), {0x80}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}} {
+	for _, bad := range [][]byte{
+		bytes.Repeat([]byte{0xff}, 20), {0x80},
+		{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
+	} {
 		if count, end := wire.WholeFrames(append([]byte{1, 'a'}, bad...)); count != 1 || end != 2 {
 			t.Errorf("% x: %d frames to %d", bad, count, end)
 		}

@@ -13,12 +13,21 @@ import (
 
 // handOverSeeds are what a Reader may leave for the next one.
 func handOverSeeds() [][]byte {
-	writer := wire.WriterSnapshot{Key: wire.WriterKey{Identity: "uid 0", Writer: wire.WriterID{1, 2, 3}}, Epoch: 2, Handled: 300, MaybeHandledThrough: 7, Idle: time.Minute}
-	session := wire.SessionSnapshot{Inode: 1 << 40, Writer: writer, Limit: 10 << 20, HeartbeatTimeout: 10 * time.Second, HeartbeatInterval: time.Second}
+	writer := wire.WriterSnapshot{
+		Key: wire.WriterKey{Identity: "uid 0", Writer: wire.WriterID{1, 2, 3}}, Epoch: 2,
+		Handled: 300, MaybeHandledThrough: 7, Idle: time.Minute,
+	}
+	session := wire.SessionSnapshot{
+		Inode: 1 << 40, Writer: writer, Limit: 10 << 20, HeartbeatTimeout: 10 * time.Second,
+		HeartbeatInterval: time.Second,
+	}
 	return [][]byte{
 		(&wire.HandOverState{}).Encode(),
 		(&wire.HandOverState{Writers: []wire.WriterSnapshot{writer}}).Encode(),
-		(&wire.HandOverState{Writers: []wire.WriterSnapshot{writer, {}}, Sessions: []wire.SessionSnapshot{session, session}}).Encode(),
+		(&wire.HandOverState{
+			Writers:  []wire.WriterSnapshot{writer, {}},
+			Sessions: []wire.SessionSnapshot{session, session},
+		}).Encode(),
 	}
 }
 

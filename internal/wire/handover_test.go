@@ -15,9 +15,15 @@ import (
 
 // TestHandOverState_RoundTrips is written byte by byte, and read again.
 func TestHandOverState_RoundTrips(t *testing.T) {
-	writer := wire.WriterSnapshot{Key: wire.WriterKey{Identity: "uid 7", Writer: wireID}, Epoch: 300, Handled: 2, MaybeHandledThrough: 3, Failures: 4, Idle: 5*time.Millisecond + 6}
+	writer := wire.WriterSnapshot{
+		Key: wire.WriterKey{Identity: "uid 7", Writer: wireID}, Epoch: 300, Handled: 2,
+		MaybeHandledThrough: 3, Failures: 4, Idle: 5*time.Millisecond + 6,
+	}
 	writerBytes := append(append([]byte("\x05uid 7"), wireID[:]...), numbers(300, 2, 3, 4, 5)...)
-	session := wire.SessionSnapshot{Inode: 0x0102030405060708, Writer: writer, Limit: 200, HeartbeatTimeout: 10 * time.Millisecond, HeartbeatInterval: 11 * time.Millisecond}
+	session := wire.SessionSnapshot{
+		Inode: 0x0102030405060708, Writer: writer, Limit: 200,
+		HeartbeatTimeout: 10 * time.Millisecond, HeartbeatInterval: 11 * time.Millisecond,
+	}
 	sessionBytes := bytes.Join([][]byte{{1, 2, 3, 4, 5, 6, 7, 8}, writerBytes, numbers(200, 10, 11)}, nil)
 	for _, test := range []struct {
 		legacy wire.HandOverState
@@ -26,7 +32,10 @@ func TestHandOverState_RoundTrips(t *testing.T) {
 		{wire.HandOverState{}, [][]byte{{2, 0, 0}}},
 		{wire.HandOverState{Writers: []wire.WriterSnapshot{writer}}, [][]byte{{2, 1}, writerBytes, {0}}},
 		{wire.HandOverState{Sessions: []wire.SessionSnapshot{session}}, [][]byte{{2, 0, 1}, sessionBytes}},
-		{wire.HandOverState{Writers: []wire.WriterSnapshot{writer, writer}, Sessions: []wire.SessionSnapshot{session, session}},
+		{wire.HandOverState{
+			Writers:  []wire.WriterSnapshot{writer, writer},
+			Sessions: []wire.SessionSnapshot{session, session},
+		},
 			[][]byte{{2, 2}, writerBytes, writerBytes, {2}, sessionBytes, sessionBytes}},
 	} {
 		b := test.legacy.Encode()
@@ -67,7 +76,8 @@ func TestHandOverState_Invalid_IsRejected(t *testing.T) {
 		{"a short inode", []byte{2, 0, 1, 1, 2, 3, 4, 5, 6, 7}, "it ends too early"},
 		{"something behind", []byte{2, 0, 0, 7, 7}, "2 bytes too many"},
 		{"a name that is cut", append(append([]byte{2, 1}, numbers(1024)...), make([]byte, 1023)...), "it ends too early"},
-		{"a long name", append(append([]byte{2, 1}, numbers(1025)...), make([]byte, 2000)...), "a name of 1025 bytes, the limit is 1024"},
+		{"a long name", append(append([]byte{2, 1}, numbers(1025)...), make([]byte, 2000)...),
+			"a name of 1025 bytes, the limit is 1024"},
 		{"a name that is no number", []byte{2, 1, 0x80}, "80 is no number of up to 63 bits"},
 		{"half a writer", append([]byte{2, 1}, writer...), " is no number of up to 63 bits"},
 	} {
@@ -78,7 +88,9 @@ func TestHandOverState_Invalid_IsRejected(t *testing.T) {
 		}
 	}
 	for _, length := range []int{1023, 1024} {
-		legacy := wire.HandOverState{Writers: []wire.WriterSnapshot{{Key: wire.WriterKey{Identity: strings.Repeat("n", length)}, Failures: math.MaxInt32}}}
+		legacy := wire.HandOverState{Writers: []wire.WriterSnapshot{
+			{Key: wire.WriterKey{Identity: strings.Repeat("n", length)}, Failures: math.MaxInt32},
+		}}
 		if got, err := wire.ParseHandOverState(legacy.Encode()); !reflect.DeepEqual(got, legacy) || err != nil {
 			t.Errorf("a name of %d bytes: %v", length, err)
 		}

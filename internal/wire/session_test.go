@@ -72,22 +72,42 @@ func TestHello_Invalid_IsRejected(t *testing.T) {
 		text  string
 		whole bool
 	}{
-		{"another opening", []byte("\xf5\xe4x"), errdefs.ErrInvalidSession, "malformed session handshake: it begins with f5 e4 78", false},
-		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"), errdefs.ErrInvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78", false},
+		{"another opening", []byte("\xf5\xe4x"), errdefs.ErrInvalidSession,
+			"malformed session handshake: it begins with f5 e4 78", false},
+		{"another opening, whole", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5xyz"),
+			errdefs.ErrInvalidSession, "it begins with f5 e4 f3 e9 f0 e3 ad e1 e3 eb e5 78",
+			false},
 		{"no body", helloOf(), errdefs.ErrInvalidSession, "malformed session handshake: 0 bytes, want 1 to 128", false},
-		{"too long", helloOf(make([]byte, 129)), errdefs.ErrInvalidSession, "malformed session handshake: 129 bytes, want 1 to 128", false},
-		{"a broken prefix", []byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), errdefs.ErrInvalidLengthPrefix, "is longer than 64 bits", false},
-		{"another version", helloOf([]byte{2}), wire.ErrVersion, "unknown version: the writer speaks 2, this reader 1", false},
+		{"too long", helloOf(make([]byte, 129)), errdefs.ErrInvalidSession,
+			"malformed session handshake: 129 bytes, want 1 to 128", false},
+		{"a broken prefix",
+			[]byte("\xf5\xe4\xf3\xe9\xf0\xe3\xad\xe1\xe3\xeb\xe5\xe4\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"),
+			errdefs.ErrInvalidLengthPrefix, "is longer than 64 bits", false},
+		{"another version", helloOf([]byte{2}), wire.ErrVersion,
+			"unknown version: the writer speaks 2, this reader 1", false},
 		{"no version", helloOf([]byte{0}), wire.ErrVersion, "the writer speaks 0, this reader 1", false},
-		{"a version that is no number", helloOf([]byte{0x80}), errdefs.ErrInvalidSession, "malformed session handshake: 80 is no number of up to 63 bits", true},
-		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.ErrInvalidSession, "malformed session handshake: it ends too early", true},
-		{"no numbers", helloOf([]byte{1}, id), errdefs.ErrInvalidSession, "malformed session handshake:  is no number of up to 63 bits", true},
-		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), errdefs.ErrInvalidSession, "malformed session handshake:  is no number of up to 63 bits", true},
-		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), errdefs.ErrInvalidSession, "malformed session handshake: 2 bytes too many", true},
-		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)), errdefs.ErrInvalidSession, "malformed session handshake: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits", true},
-		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), errdefs.ErrInvalidSession, "malformed session handshake: epoch 0, messages 1 to 0 cannot be", true},
-		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)), errdefs.ErrInvalidSession, "malformed session handshake: epoch 1, messages 0 to 7 cannot be", true},
-		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)), errdefs.ErrInvalidSession, "malformed session handshake: epoch 1, messages 9 to 7 cannot be", true},
+		{"a version that is no number", helloOf([]byte{0x80}), errdefs.ErrInvalidSession,
+			"malformed session handshake: 80 is no number of up to 63 bits", true},
+		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.ErrInvalidSession,
+			"malformed session handshake: it ends too early", true},
+		{"no numbers", helloOf([]byte{1}, id), errdefs.ErrInvalidSession,
+			"malformed session handshake:  is no number of up to 63 bits", true},
+		{"too few", helloOf([]byte{1}, id, numbers(1, 1, 0)), errdefs.ErrInvalidSession,
+			"malformed session handshake:  is no number of up to 63 bits", true},
+		{"too many", helloOf([]byte{1}, id, numbers(1, 1, 0, 0, 7, 7)), errdefs.ErrInvalidSession,
+			"malformed session handshake: 2 bytes too many", true},
+		{"a large number", helloOf([]byte{1}, id, numbers(1, 1, 1<<63, 0)),
+			errdefs.ErrInvalidSession,
+			"malformed session handshake: 80 80 80 80 80 80 80 80 80 01 is no number of up to 63 bits",
+			true},
+		{"an attempt of 0", helloOf([]byte{1}, id, numbers(0, 1, 0, 0)), errdefs.ErrInvalidSession,
+			"malformed session handshake: epoch 0, messages 1 to 0 cannot be", true},
+		{"a first message of 0", helloOf([]byte{1}, id, numbers(1, 0, 7, 0)),
+			errdefs.ErrInvalidSession,
+			"malformed session handshake: epoch 1, messages 0 to 7 cannot be", true},
+		{"messages that cannot be", helloOf([]byte{1}, id, numbers(1, 9, 7, 0)),
+			errdefs.ErrInvalidSession,
+			"malformed session handshake: epoch 1, messages 9 to 7 cannot be", true},
 	} {
 		h, size, err := wire.ParseHello(test.b)
 		wantWireError(t, test.what, err, test.match, test.text)
@@ -95,7 +115,8 @@ func TestHello_Invalid_IsRejected(t *testing.T) {
 		if test.whole {
 			want = len(test.b) - len("behind")
 		}
-		if errors.Is(err, wire.ErrVersion) != (test.match == wire.ErrVersion) || size != want || max(h.FirstSeq, h.LastSentSeq) > math.MaxInt64 {
+		if errors.Is(err, wire.ErrVersion) != (test.match == wire.ErrVersion) || size != want ||
+			max(h.FirstSeq, h.LastSentSeq) > math.MaxInt64 {
 			t.Errorf("%s: %+v, %d bytes, %v", test.what, h, size, err)
 		}
 	}
@@ -109,9 +130,11 @@ func TestHello_Invalid_IsRejected(t *testing.T) {
 // TestWelcome_RoundTrips is written byte by byte, and read again.
 func TestWelcome_RoundTrips(t *testing.T) {
 	for _, w := range []wire.Welcome{
-		{Handled: 300, Limit: 1 << 20, HeartbeatTimeout: 2 * time.Second}, {Limit: 1}, {Status: 2, Handled: math.MaxInt64}, {Status: 9, Handled: 7},
+		{Handled: 300, Limit: 1 << 20, HeartbeatTimeout: 2 * time.Second}, {Limit: 1},
+		{Status: 2, Handled: math.MaxInt64}, {Status: 9, Handled: 7},
 	} {
-		b := wire.AppendFrame(nil, numbers(1, uint64(w.Status), w.Handled, w.Limit, uint64(w.HeartbeatTimeout/time.Millisecond)))
+		b := wire.AppendFrame(nil, numbers(1, uint64(w.Status), w.Handled, w.Limit,
+			uint64(w.HeartbeatTimeout/time.Millisecond)))
 		if got := w.Append(nil); !bytes.Equal(got, b) {
 			t.Errorf("%+v: % x, want % x", w, got, b)
 		}
@@ -134,12 +157,16 @@ func TestWelcome_Invalid_IsRejected(t *testing.T) {
 		match error
 		text  string
 	}{
-		{"another version", numbers(2), errdefs.ErrInvalidSession, "malformed session handshake:  is no number of up to 63 bits"},
-		{"another version, with a status", numbers(2, 0), wire.ErrVersion, "unknown version: the reader speaks 2, this writer 1"},
-		{"the writer's version is unknown", numbers(1, 1), wire.ErrVersion, "unknown version: the reader speaks 1, this writer 1"},
+		{"another version", numbers(2), errdefs.ErrInvalidSession,
+			"malformed session handshake:  is no number of up to 63 bits"},
+		{"another version, with a status", numbers(2, 0), wire.ErrVersion,
+			"unknown version: the reader speaks 2, this writer 1"},
+		{"the writer's version is unknown", numbers(1, 1), wire.ErrVersion,
+			"unknown version: the reader speaks 1, this writer 1"},
 		{"no numbers", numbers(1, 0), errdefs.ErrInvalidSession, " is no number of up to 63 bits"},
 		{"too many", numbers(1, 0, 1, 1, 0, 7), errdefs.ErrInvalidSession, "malformed session handshake: 1 bytes too many"},
-		{"a limit of 0", numbers(1, 0, 1, 0, 0), errdefs.ErrInvalidSession, "malformed session handshake: a limit of 0 bytes cannot be"},
+		{"a limit of 0", numbers(1, 0, 1, 0, 0), errdefs.ErrInvalidSession,
+			"malformed session handshake: a limit of 0 bytes cannot be"},
 		{"nothing", nil, errdefs.ErrInvalidSession, "malformed session handshake: 0 bytes, want 1 to 128"},
 	} {
 		w, size, err := wire.ParseWelcome(wire.AppendFrame(nil, test.body))
@@ -155,7 +182,8 @@ func TestWelcome_Invalid_IsRejected(t *testing.T) {
 	}
 }
 
-// TestHandshake_HeartbeatTimeout_HasMinimum: what is shorter than anybody can keep counts as a tenth of a second, what is longer than a duration as that.
+// TestHandshake_HeartbeatTimeout_HasMinimum: what is shorter than anybody can keep counts as a
+// tenth of a second, what is longer than a duration as that.
 func TestHandshake_HeartbeatTimeout_HasMinimum(t *testing.T) {
 	const longest = math.MaxInt64 / time.Millisecond
 	for _, test := range []struct {
@@ -163,7 +191,9 @@ func TestHandshake_HeartbeatTimeout_HasMinimum(t *testing.T) {
 		want         time.Duration
 	}{
 		{0, 0}, {1, 100 * time.Millisecond}, {100, 100 * time.Millisecond}, {101, 101 * time.Millisecond},
-		{uint64(longest), longest * time.Millisecond}, {uint64(longest) + 1, longest * time.Millisecond}, {math.MaxInt64, longest * time.Millisecond},
+		{uint64(longest), longest * time.Millisecond},
+		{uint64(longest) + 1, longest * time.Millisecond},
+		{math.MaxInt64, longest * time.Millisecond},
 	} {
 		b := helloOf([]byte{1}, wireID[:], numbers(1, 1, 0, test.milliseconds))
 		if h, _, err := wire.ParseHello(b); h.HeartbeatTimeout != test.want || err != nil {
@@ -228,7 +258,8 @@ func TestAck_RoundTrips(t *testing.T) {
 			wantWireError(t, "back", err, errdefs.ErrInvalidSession, test.text)
 		}
 	}
-	if !errors.Is(func() error { _, _, _, err := wire.ParseAck(bytes.Repeat([]byte{0xff}, 11)); return err }(), errdefs.ErrInvalidLengthPrefix) {
+	_, _, _, err := wire.ParseAck(bytes.Repeat([]byte{0xff}, 11))
+	if !errors.Is(err, errdefs.ErrInvalidLengthPrefix) {
 		t.Error("no word of the prefix")
 	}
 }
@@ -236,7 +267,8 @@ func TestAck_RoundTrips(t *testing.T) {
 // TestCloseReport_RoundTrips is written byte by byte, and read again, with fields of later versions behind.
 func TestCloseReport_RoundTrips(t *testing.T) {
 	for _, r := range []wire.CloseReport{
-		{Limit: 5}, {Reason: 3, FirstUnread: 300, Skipped: 299, Limit: 1 << 20}, {Reason: 99, Skipped: 7, Limit: 1}, {FirstUnread: 1},
+		{Limit: 5}, {Reason: 3, FirstUnread: 300, Skipped: 299, Limit: 1 << 20},
+		{Reason: 99, Skipped: 7, Limit: 1}, {FirstUnread: 1},
 	} {
 		body := numbers(uint64(r.Reason), r.FirstUnread, r.Skipped, r.Limit)
 		b := wire.AppendFrame(nil, body)
@@ -277,7 +309,8 @@ func TestCloseReport_RoundTrips(t *testing.T) {
 // TestCloseReport_Lost_CountsMessages: what was not read, and what was read and skipped, but no more than was written.
 func TestCloseReport_Lost_CountsMessages(t *testing.T) {
 	for _, test := range []struct{ next, skipped, written, want uint64 }{
-		{1, 0, 0, 0}, {1, 0, 5, 5}, {4, 0, 5, 2}, {4, 1, 5, 3}, {4, 3, 5, 5}, {6, 0, 5, 0}, {6, 2, 5, 2}, {9, 7, 5, 5}, {9, 0, 5, 0}, {9, 3, 0, 0},
+		{1, 0, 0, 0}, {1, 0, 5, 5}, {4, 0, 5, 2}, {4, 1, 5, 3}, {4, 3, 5, 5}, {6, 0, 5, 0},
+		{6, 2, 5, 2}, {9, 7, 5, 5}, {9, 0, 5, 0}, {9, 3, 0, 0},
 	} {
 		if got := (wire.CloseReport{FirstUnread: test.next, Skipped: test.skipped}).Lost(test.written); got != test.want {
 			t.Errorf("%+v: %d lost", test, got)

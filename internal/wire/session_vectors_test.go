@@ -61,7 +61,10 @@ func TestSession_Vectors_ParseAndForm(t *testing.T) {
 			case v.Invalid != "":
 				checkInvalid(t, v.Invalid, b)
 			case v.Hello != nil:
-				want := wire.Hello{Epoch: v.Hello.Attempt, FirstSeq: v.Hello.First, LastSentSeq: v.Hello.Sent, HeartbeatTimeout: time.Duration(v.Hello.Silence) * time.Millisecond}
+				want := wire.Hello{
+					Epoch: v.Hello.Attempt, FirstSeq: v.Hello.First, LastSentSeq: v.Hello.Sent,
+					HeartbeatTimeout: time.Duration(v.Hello.Silence) * time.Millisecond,
+				}
 				copy(want.Writer[:], ipctest.Unhex(t, v.Hello.Writer))
 				if got, size, err := wire.ParseHello(b); got != want || size != len(b) || err != nil {
 					t.Errorf("parsed to %+v, %d bytes, %v", got, size, err)
@@ -70,7 +73,11 @@ func TestSession_Vectors_ParseAndForm(t *testing.T) {
 					t.Errorf("written as % x", got)
 				}
 			case v.Welcome != nil:
-				want := wire.Welcome{Status: wire.Status(v.Welcome.Status), Handled: v.Welcome.Handled, Limit: v.Welcome.Limit, HeartbeatTimeout: time.Duration(v.Welcome.Silence) * time.Millisecond}
+				want := wire.Welcome{
+					Status: wire.Status(v.Welcome.Status), Handled: v.Welcome.Handled,
+					Limit:            v.Welcome.Limit,
+					HeartbeatTimeout: time.Duration(v.Welcome.Silence) * time.Millisecond,
+				}
 				if got, size, err := wire.ParseWelcome(b); got != want || size != len(b) || err != nil {
 					t.Errorf("parsed to %+v, %d bytes, %v", got, size, err)
 				}
@@ -144,7 +151,10 @@ func TestDocs_SessionVectors_MatchTestdata(t *testing.T) {
 
 // TestSession_HandshakeInPieces_ParsesAtLastByte: a hello and a welcome are whole at their last byte, and not before.
 func TestSession_HandshakeInPieces_ParsesAtLastByte(t *testing.T) {
-	hello := wire.Hello{Writer: wire.WriterID{1, 2, 3}, Epoch: 1 << 40, FirstSeq: 300, LastSentSeq: math.MaxInt64, HeartbeatTimeout: time.Hour}.Append(nil)
+	hello := wire.Hello{
+		Writer: wire.WriterID{1, 2, 3}, Epoch: 1 << 40, FirstSeq: 300, LastSentSeq: math.MaxInt64,
+		HeartbeatTimeout: time.Hour,
+	}.Append(nil)
 	for n := range hello {
 		if _, size, err := wire.ParseHello(hello[:n]); size != 0 || err != nil {
 			t.Errorf("%d bytes of a hello: %d, %v", n, size, err)
@@ -168,7 +178,8 @@ func FuzzHello(f *testing.F) {
 		case err != nil && !errors.Is(err, errdefs.ErrInvalidSession):
 			t.Errorf("error %v", err)
 		case err != nil || size == 0:
-		case size > len(b) || h.Epoch == 0 || h.FirstSeq == 0 || h.LastSentSeq < h.FirstSeq-1 || h.FirstSeq > math.MaxInt64 || h.LastSentSeq > math.MaxInt64:
+		case size > len(b) || h.Epoch == 0 || h.FirstSeq == 0 || h.LastSentSeq < h.FirstSeq-1 ||
+			h.FirstSeq > math.MaxInt64 || h.LastSentSeq > math.MaxInt64:
 			t.Errorf("%+v in %d bytes cannot be", h, size)
 		default:
 			again, n, err := wire.ParseHello(h.Append(nil))
