@@ -2,8 +2,7 @@
 
 package queue
 
-// This file is the queue of a Writer that asks for acknowledgements: what a reader may say about the
-// messages that it was sent, and what follows from it.
+// This file has the acknowledgements: what a reader may acknowledge, and what the queue then does.
 
 import (
 	"fmt"
@@ -13,12 +12,12 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A sequence numbers messages in the order in which they are first sent, so a message that is dropped
-// before leaves no gap. The reader counts with the same numbers.
+// A sequence numbers the messages in the order in which they are first sent. A message that is
+// dropped before that leaves no gap. The reader counts with the same numbers.
 type sequence struct {
-	Acked       uint64 // All up to here have left the queue.
-	sent        uint64 // All up to here are with the present connection, to their last byte.
-	HighestSent uint64 // All up to here were with some connection.
+	Acked       uint64 // All messages up to this one have left the queue.
+	sent        uint64 // The current connection has taken all up to this one, to the last byte.
+	HighestSent uint64 // Some connection has taken all up to this one.
 }
 
 // Sequence returns the numbers for the hello of the next connection.
@@ -28,15 +27,16 @@ func (q *Queue) Sequence() sequence {
 	return q.seq
 }
 
-// Unacknowledged returns how many messages the present connection has taken and not acknowledged.
+// Unacknowledged returns how many messages the current connection has taken and the reader has not
+// acknowledged.
 func (q *Queue) Unacknowledged() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.seq.sent - q.seq.Acked
 }
 
-// ApplyWelcome begins a connection with the numbers of its welcome: the last message that the reader has
-// handled leaves the queue, with all before it. NextBatch continues behind it, or at the oldest message.
+// ApplyWelcome begins a connection with the numbers of its welcome. It removes the messages up to
+// handled, the last one that the reader has handled. NextBatch then continues after it.
 func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -58,8 +58,8 @@ func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error)
 	return released, nil
 }
 
-// Acknowledge removes the messages up to this number from the queue. A message that is being written at
-// this moment is not known to be sent: then early is true, and MarkWritten removes it.
+// Acknowledge removes the messages up to this number from the queue. If the message is still being
+// written, early is true, and MarkWritten removes it.
 func (q *Queue) Acknowledge(number uint64) (early bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -88,7 +88,7 @@ func (q *Queue) acknowledgeLocked(number uint64) error {
 	}
 	q.releaseLocked(number)
 	if q.emptyLocked() && q.senderIdle {
-		q.markIdleLocked() // The chunk that was kept for its neighbours goes back.
+		q.markIdleLocked() // Releases the chunk that was kept for more messages.
 	}
 	if q.closed || q.readerLimit > 0 && q.largest > q.readerLimit {
 		q.Signal() // The send loop may wait for the last one.
@@ -96,9 +96,9 @@ func (q *Queue) acknowledgeLocked(number uint64) error {
 	return nil
 }
 
-// RemoveOversized removes the next message if it is over the reader's limit and nothing before it is
-// in flight, and returns a copy of it. burnt means that it had a number already, because an earlier
-// reader took it: then the next connection must begin with the number behind.
+// RemoveOversized removes the next message if it is over the reader's limit and nothing before it
+// is in flight. It returns a copy. burnt reports whether an earlier reader took the message, so
+// that it has a number already. Then the next connection must begin with the number after it.
 func (q *Queue) RemoveOversized() (data []byte, burnt bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

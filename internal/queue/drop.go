@@ -2,17 +2,18 @@
 
 package queue
 
-// This file is what leaves the queue undelivered to make room, or because it is too old.
+// This file drops messages, to make room or because they are too old.
 
 import (
 	"time"
 )
 
-// minExpiryInterval is the least time between two looks for messages that are too old.
+// minExpiryInterval is the least time between two checks for expired messages.
 const minExpiryInterval = time.Millisecond
 
-// makeSpaceLocked says whether there is room for a frame of size bytes, once what is too old is gone and, with
-// OverflowDropOldest, what is oldest. Nothing is dropped if that could not make room.
+// makeSpaceLocked reports whether there is room for a frame of size bytes. It first drops expired
+// messages and, with OverflowDropOldest, the oldest ones. It drops none of the latter if that could
+// not make enough room.
 func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
 	if q.fitsLocked(size) {
 		return true
@@ -28,7 +29,7 @@ func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
 		case len(q.waiting.segs) > 0:
 			q.dropMessageLocked(&q.waiting, 0)
 		default:
-			return false // Another queue has taken the room in this moment.
+			return false // Another queue has just taken the room.
 		}
 		if q.shared != nil {
 			q.shared.dropped.Add(1)
@@ -37,23 +38,24 @@ func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
 	return true
 }
 
-// fitsLocked says whether there is room for a frame of size bytes.
+// fitsLocked reports whether there is room for a frame of size bytes.
 func (q *Queue) fitsLocked(size int) bool {
 	return q.fitsOwnLimitsLocked(size) && (q.shared == nil || q.fitsSharedLimitLocked(q.heldBytesLocked(), size))
 }
 
-// fitsOwnLimitsLocked is fitsLocked without a look at other queues.
+// fitsOwnLimitsLocked is fitsLocked without the shared limit.
 func (q *Queue) fitsOwnLimitsLocked(size int) bool {
 	return q.queuedLocked()+q.reserved < q.maxMessages && q.queuedBytesLocked()+q.reservedBytes+uint64(size) <= q.maxBytes
 }
 
-// canDropLocked says whether a frame of size bytes fits once all is dropped that may be.
+// canDropLocked reports whether a frame of size bytes would fit after all droppable messages are
+// dropped.
 func (q *Queue) canDropLocked(size int) bool {
 	messages, bytes := q.reserved, q.reservedBytes
 	if q.acks {
 		messages += uint64(q.front.count - q.releasedInFirst)
 		bytes += uint64(q.front.bytes)
-	} else { // These are no more than one batch.
+	} else { // At most one batch.
 		for _, seg := range q.front.segs[:q.firstDroppableLocked()] {
 			messages += uint64(seg.count)
 			bytes += uint64(seg.to - seg.from)
@@ -62,14 +64,14 @@ func (q *Queue) canDropLocked(size int) bool {
 	return messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.fitsSharedLimitLocked(bytes, size)
 }
 
-// ageResolution is how far apart the messages of one segment may be in time: a message is dropped for its
-// age at most that much too early.
+// ageResolution returns the largest difference in age between the messages of one segment. A
+// message expires at most that much too early.
 func (q *Queue) ageResolution() time.Duration {
 	return min(q.maxAge/64, time.Millisecond)
 }
 
-// firstDroppableLocked is the first segment of front that may be dropped: no byte of it is under way and, with
-// acks, none ever was. All that waits may be dropped.
+// firstDroppableLocked returns the first segment of front that may be dropped: no byte of it is in
+// flight and, with acks, none ever was. All segments of waiting may be dropped.
 func (q *Queue) firstDroppableLocked() int {
 	if q.acks {
 		return len(q.front.segs)
@@ -89,8 +91,8 @@ func (q *Queue) dropMessageLocked(list *segmentList, i int) {
 	}
 }
 
-// DropControl drops all queued messages if all are of EnqueueControl: they are about a connection that has ended. No
-// message may be in flight.
+// DropControl drops all queued messages if all are of EnqueueControl, because their connection has
+// ended. No message may be in flight.
 func (q *Queue) DropControl() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,8 +107,8 @@ func (q *Queue) DropControl() {
 	q.serveWaitersLocked()
 }
 
-// expireLocked drops the messages that are older than maxAge, and reports whether there were any. It wakes
-// the send loop, which reports them.
+// expireLocked drops the messages that are older than maxAge, and reports whether there were any.
+// It also wakes the send loop, which reports them.
 func (q *Queue) expireLocked(now time.Duration) bool {
 	if q.maxAge == 0 {
 		return false
@@ -130,7 +132,8 @@ func (q *Queue) expireFromLocked(list *segmentList, first int, now time.Duration
 	q.removeLocked(list, first, max(0, end-first))
 }
 
-// setExpiryTimerLocked has onExpiryTimer called when the oldest message that may be dropped is too old.
+// setExpiryTimerLocked starts the timer that calls onExpiryTimer when the oldest droppable message
+// expires.
 func (q *Queue) setExpiryTimerLocked(now time.Duration) {
 	if q.maxAge == 0 || q.timerSet {
 		return
@@ -152,7 +155,7 @@ func (q *Queue) setExpiryTimerLocked(now time.Duration) {
 	}
 }
 
-// onExpiryTimer drops expired messages, although the send loop may wait for something else.
+// onExpiryTimer drops expired messages while the send loop waits for something else.
 func (q *Queue) onExpiryTimer() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,7 +2,7 @@
 
 package queue
 
-// This file is what is known of the queue from outside, and how it ends.
+// This file has the counters of the queue, and its end.
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// UndeliveredErr returns an error if messages were given up.
+// UndeliveredErr returns an error if messages are counted as undelivered.
 func (q *Queue) UndeliveredErr() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -22,14 +22,15 @@ func (q *Queue) UndeliveredErr() error {
 	return nil
 }
 
-// RemovedThrough returns the number of the last message that is not queued any more, nor any before it.
+// RemovedThrough returns the number up to which every message has left the queue.
 func (q *Queue) RemovedThrough() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.removedThroughLocked()
 }
 
-// Empty drops expired messages and reports whether nothing is queued. If so, the next message wakes the send loop.
+// Empty drops expired messages and reports whether nothing is queued. Then the next message wakes
+// the send loop.
 func (q *Queue) Empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -40,21 +41,21 @@ func (q *Queue) Empty() bool {
 	return q.emptyLocked()
 }
 
-// Snapshot returns the counters, all of one moment.
+// Snapshot returns a consistent snapshot of the counters and the acknowledgement times.
 func (q *Queue) Snapshot() (queueCounts, latencySummary) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.countsLocked(), q.ackTimes.summary()
 }
 
-// HeldBytes returns the bytes that are queued or have their room.
+// HeldBytes returns the bytes of queued messages and of reserved room.
 func (q *Queue) HeldBytes() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.heldBytesLocked()
 }
 
-// ReadCounts is Snapshot without the times.
+// ReadCounts is Snapshot without the acknowledgement times.
 func (q *Queue) ReadCounts() queueCounts {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -73,8 +74,8 @@ func (q *Queue) countsLocked() queueCounts {
 	return counts
 }
 
-// RemoveHead removes the oldest message, as undelivered, and returns a copy of it, if it has this number.
-// Otherwise it is gone already: it was dropped, or too old.
+// RemoveHead removes the oldest message as undelivered if it has this number, and returns a copy.
+// If it has another number, the message was dropped or has expired.
 func (q *Queue) RemoveHead(number uint64) (data []byte, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,7 +91,7 @@ func (q *Queue) RemoveHead(number uint64) (data []byte, ok bool) {
 	return data, true
 }
 
-// Close refuses further messages; producers that wait for room get ErrStopped.
+// Close makes the queue refuse further messages. Producers that wait for room get ErrStopped.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true
@@ -98,19 +99,19 @@ func (q *Queue) Close() {
 	q.mu.Unlock()
 }
 
-// DiscardAll closes the queue and takes all that is left out of it, as undelivered. Each message is handed
-// to visit, which may be nil and must not keep it. It returns how many there were. The chunks are not
-// used again: a write that hangs may still read them.
+// DiscardAll closes the queue and removes all messages as undelivered. It calls visit for each,
+// unless visit is nil; visit must not keep the message. It returns the number of messages. The
+// chunks are not used again: a write that has not returned may still read them.
 func (q *Queue) DiscardAll(visit func(data []byte)) (left uint64) {
 	left, rest := q.TakeUndelivered()
 	rest.Visit(visit)
 	return left
 }
 
-// Undelivered is what was left in a queue at its end.
+// Undelivered has the messages that were left in a queue.
 type Undelivered [2][]segment
 
-// TakeUndelivered closes the queue and returns what is left in it.
+// TakeUndelivered closes the queue and returns the messages that were left.
 func (q *Queue) TakeUndelivered() (left uint64, rest Undelivered) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -128,7 +129,7 @@ func (q *Queue) TakeUndelivered() (left uint64, rest Undelivered) {
 	return left, rest
 }
 
-// Visit hands over each message, from the oldest to the newest. A nil visit is not called.
+// Visit calls visit for each message, the oldest first. visit may be nil.
 func (r Undelivered) Visit(visit func(data []byte)) {
 	if visit == nil {
 		return

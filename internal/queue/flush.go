@@ -2,18 +2,20 @@
 
 package queue
 
-// This file is who waits for messages to leave the queue.
+// This file has the goroutines that wait for messages to leave the queue.
 
 import "context"
 
-// A flusher waits until no message up to target is queued. Those with the same target share it.
+// A flusher waits until no message up to target is queued. All goroutines with the same target
+// share it.
 type flusher struct {
 	target  uint64
 	waiters int
-	done    chan struct{} // Closed when none is.
+	done    chan struct{} // Closed when no such message is queued.
 }
 
-// Flush waits until every message accepted so far has left the queue, or ctx ends, and returns its cause.
+// Flush waits until every message accepted so far has left the queue. If ctx ends first, it returns
+// the cause of ctx.
 func (q *Queue) Flush(ctx context.Context) error {
 	q.mu.Lock()
 	f := q.addFlusherLocked()
@@ -52,9 +54,9 @@ func (q *Queue) Flushed() <-chan struct{} {
 	return done
 }
 
-// addFlusherLocked returns where to wait, nil if nothing is queued.
+// addFlusherLocked returns the flusher to wait for, or nil if nothing is queued.
 func (q *Queue) addFlusherLocked() *fifoElement[flusher] {
-	target := q.counts.Accepted // Those that are served now were not accepted before.
+	target := q.counts.Accepted // serveWaitersLocked may accept more; they are not waited for.
 	if q.expireLocked(q.ageLocked()) {
 		q.serveWaitersLocked()
 	}
@@ -70,7 +72,7 @@ func (q *Queue) addFlusherLocked() *fifoElement[flusher] {
 	return f
 }
 
-// removedThroughLocked returns the number of the last message that is not queued any more, nor any before it.
+// removedThroughLocked returns the number up to which every message has left the queue.
 func (q *Queue) removedThroughLocked() uint64 {
 	head := q.headLocked()
 	if len(head.segs) == 0 {

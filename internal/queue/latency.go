@@ -2,8 +2,8 @@
 
 package queue
 
-// This file is how times are counted: in classes that are at most a quarter wide, so that a
-// percentile costs an addition for each batch and nothing for each message.
+// This file summarizes times. It counts them in classes that are at most a quarter wide. A
+// percentile then costs one addition for each batch, and nothing for each message.
 
 import (
 	"math/bits"
@@ -19,7 +19,7 @@ type latencySummary struct {
 	Max   time.Duration
 }
 
-// classBits are the bits of a time, below its highest one, that tell its class.
+// classBits is the number of bits below the highest one of a time that select its class.
 const classBits = 2
 
 // A histogram counts times. The zero value is empty.
@@ -47,7 +47,7 @@ func classEnd(class int) time.Duration {
 	return time.Duration((uint64(1<<classBits|class&(1<<classBits-1))+1)<<shift - 1)
 }
 
-// add counts d for so many messages.
+// add counts d once for each of the messages.
 func (h *histogram) add(d time.Duration, messages uint64) {
 	h.counts[timeClass(d)] += messages
 	h.max = max(h.max, d)
@@ -64,7 +64,7 @@ func (h *histogram) summary() latencySummary {
 	return t
 }
 
-// percentile returns a time that so many percent of all do not exceed.
+// percentile returns a time that is not exceeded by percent of all times.
 func (h *histogram) percentile(count, percent uint64) time.Duration {
 	var sum uint64
 	for class, n := range h.counts {

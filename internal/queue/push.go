@@ -2,7 +2,7 @@
 
 package queue
 
-// This file is how a message gets into the queue, is refused, or waits for room.
+// This file enqueues messages: it accepts them, refuses them, or waits for room.
 
 import (
 	"context"
@@ -24,8 +24,8 @@ func (q *Queue) EnqueueAndWake(data []byte) error {
 	return err
 }
 
-// Enqueue is EnqueueAndWake for a queue without a send loop: if idle is set, no goroutine sends,
-// and the caller must. It also returns the number of the message.
+// Enqueue is EnqueueAndWake for a queue without a send loop. If idle is true, no goroutine sends,
+// and the caller must send. It also returns the sequence number of the message.
 func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
@@ -40,8 +40,8 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	return q.enqueueAndUnlock(data, size, now)
 }
 
-// EnqueueControl is EnqueueUnbounded for a message that is about the present connection alone:
-// DropControl may drop it with the connection.
+// EnqueueControl is EnqueueUnbounded for a message that concerns the current connection only.
+// DropControl may drop it after that connection.
 func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
@@ -49,7 +49,7 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 		return 0, false, errdefs.ErrStopped
 	}
 	size := wire.FrameSize(len(data))
-	if next := q.counts.Accepted + 1; size <= ChunkSize { // A larger one gets its number later, and is kept.
+	if next := q.counts.Accepted + 1; size <= ChunkSize { // A larger message gets its number later, so DropControl keeps it.
 		if q.controlTo != next-1 {
 			q.controlFrom = next
 		}
@@ -58,7 +58,8 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 	return q.enqueueAndUnlock(data, size, q.ageLocked())
 }
 
-// EnqueueUnbounded is Enqueue without the limits of the queue: a message is refused only when the queue is closed.
+// EnqueueUnbounded is Enqueue without the limits of the queue. It refuses a message only when the
+// queue is closed.
 func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err error) {
 	q.lock()
 	if q.closed {
@@ -112,8 +113,8 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	return result.number, result.idle, result.err
 }
 
-// admitLocked reports whether a frame of size bytes may enter now. It makes room first if the options allow it. No
-// producer overtakes those that wait for room.
+// admitLocked returns nil if a frame of size bytes may enter now. It drops messages first if the
+// options allow that. No producer overtakes those that wait for room.
 func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	if q.closed {
 		return 0, errdefs.ErrStopped
@@ -137,8 +138,8 @@ func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 	return now, nil
 }
 
-// enqueueAndUnlock appends a message that was admitted, and unlocks the queue. For a message larger
-// than a chunk it only reserves the room: the message is copied outside the lock.
+// enqueueAndUnlock appends an admitted message and unlocks the queue. For a message larger than a
+// chunk it reserves the room first, and copies the message outside the lock.
 func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
 	if size > ChunkSize {
 		q.reserveLocked(size)
@@ -182,8 +183,8 @@ func (q *Queue) enqueueReserved(data []byte, size int) (number uint64, idle bool
 	return number, idle, nil
 }
 
-// lock is for producers: with several, to try for a moment costs less than to be put to sleep, because
-// the lock is held for no longer than a copy takes.
+// lock locks the queue for a producer. The lock is held only while a message is copied. With
+// several producers, a few attempts therefore cost less than a sleep.
 func (q *Queue) lock() {
 	for range 30 {
 		if q.mu.TryLock() {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package queue is the bounded queue of a sender. Producers append messages, the send loop takes
-// batches of frames. When a connection ends, the queue goes back to the beginning of the frame that
-// was written in part. It knows no sockets.
+// Package queue is the bounded queue of a sender. Producers append messages, and the send loop
+// takes batches of frames. When a connection ends, the queue returns to the start of the frame that
+// was only written in part. The package does not use sockets.
 package queue
 
-// This file is the queue itself: framed messages in pooled chunks. push.go is how a message gets
-// in, take.go how a batch is taken and marked as written, wait.go and flush.go have the two lines
-// of goroutines that wait. drop.go, acks.go and end.go are the other ways in which messages leave.
+// This file has the queue itself: framed messages in pooled chunks. push.go enqueues messages.
+// take.go takes batches and marks them as written. wait.go and flush.go have the two lists of
+// waiting goroutines. drop.go, acks.go and end.go remove messages in other ways.
 
 import (
 	"sync"
@@ -17,37 +17,38 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// ChunkSize is the size of the pooled chunks: large enough that a chunk is a small share of its
-// system call, small enough that a few of them stay in a processor's second-level cache.
+// ChunkSize is the size of the pooled chunks. It is large enough that the cost of a chunk is small
+// beside its system call. It is small enough that a few chunks stay in a second-level cache.
 const ChunkSize = 64 << 10
 
-// A chunk is a pooled buffer of its very size, and is touched in whole steps. No constant of type uint64 is negative:
-// each line is an error of the compiler if its condition is false.
+// A chunk is a pooled buffer of exactly its size, and it is warmed in whole steps. A constant of
+// type uint64 cannot be negative: a line whose condition is false does not compile.
 const (
 	_ = uint64(0 - ChunkSize&(ChunkSize-1))
 	_ = uint64(buffers.MaxSize - ChunkSize)
 	_ = uint64(0 - ChunkSize%warmStep)
 )
 
-// warmStep is how far ahead of its end a chunk is touched.
+// warmStep is the number of bytes that warmLocked touches at once.
 const warmStep = 4 << 10
 
 // A Queue holds segments in the order in which their messages were accepted: front, then waiting.
 //
 //	front[:next]       written, and not acknowledged; none without acks
 //	front[next:taken]  being written; only the send loop may touch them
-//	front[taken:]      to be written again, or on: a connection broke, or took only a part
+//	front[taken:]      to be written again, or the rest of a partial write
 //	waiting            never taken; the last one grows while open
 //
-// Of front[next] the present connection has taken writtenBytes bytes, and writtenFrames whole frames with them.
+// The current connection has taken writtenBytes bytes of front[next], and writtenFrames whole
+// frames with them.
 type Queue struct {
 	maxMessages, maxBytes uint64
 	dropOldest            bool
 	acks                  bool
 	maxAge                time.Duration
 	startTime             time.Time
-	wake                  chan struct{}               // One slot: there is something to look at.
-	spareWaiters          chan *fifoElement[producer] // Places in line that are not in use.
+	wake                  chan struct{}               // One slot; wakes the send loop.
+	spareWaiters          chan *fifoElement[producer] // Elements of producers, for reuse.
 
 	mu                     sync.Mutex // Guards what follows.
 	front                  segmentList
@@ -56,53 +57,54 @@ type Queue struct {
 	taken                  int
 	writtenBytes           int
 	writtenFrames          int
-	releasedInFirst        int    // Messages of front[0] that have left the queue, though not its memory.
-	earlyAck               uint64 // An acknowledgement of what is being written.
+	releasedInFirst        int    // Messages of front[0] that have left the queue; their memory has not.
+	earlyAck               uint64 // An acknowledgement for messages that are being written.
 	seq                    sequence
 	controlFrom, controlTo uint64 // The last run of messages of EnqueueControl.
-	readerLimit            uint64 // The largest message that the reader takes, 0 if that is not known.
+	readerLimit            uint64 // The largest message that the reader accepts; 0: not known.
 	largest                uint64 // The largest message that was ever accepted.
 	ackTimes               histogram
 	open                   bool
 	tail                   *buffers.Buffer // The chunk that is being filled: tail.b[:filled] is used.
 	filled                 int
-	warm                   int // Up to where tail was touched.
+	warm                   int // The end of the part of tail that was warmed.
 	counts                 queueCounts
-	senderIdle             bool // The send loop waits for wake. Without one: no goroutine sends.
+	senderIdle             bool // The send loop waits for wake. Without a send loop: no goroutine sends.
 	notifyIdle             bool // A goroutine waits until none sends (WaitIdle).
-	closed                 bool // No message is accepted any more.
-	discarded              bool // What was left was taken out.
+	closed                 bool // No more messages are accepted.
+	discarded              bool // The remaining messages were removed.
 
 	shared       *SharedLimit
-	charged      int64 // What this queue has of shared.used.
-	inSharedList bool  // The queue waits for others to get smaller.
+	charged      int64 // The part of shared.used that this queue holds.
+	inSharedList bool  // The queue is in shared.waiters.
 
-	reserved      uint64 // Messages that have room, and are being copied outside the lock,
+	reserved      uint64 // Messages with reserved room that are being copied outside the lock,
 	reservedBytes uint64 // and the bytes of their frames.
 	producers     fifo[producer]
-	spaceFreed    chan struct{} // Closed when there is room; nil when no goroutine asked.
+	spaceFreed    chan struct{} // Closed when there is room; nil when no goroutine waits for it.
 	flushers      fifo[flusher] // In the order of their targets.
-	expiryTimer   *time.Timer   // Has what is too old dropped; with maxAge only.
+	expiryTimer   *time.Timer   // Drops expired messages; with maxAge only.
 	timerSet      bool
 }
 
-// queueCounts say where each message is: accepted = sent + dropped + expired + undelivered + queued.
+// queueCounts count what became of each message: accepted = sent + dropped + expired + undelivered
+// + queued.
 type queueCounts struct {
 	Accepted, Refused                   uint64
 	Sent, Dropped, Expired, Undelivered uint64
-	Queued, QueuedBytes                 uint64 // In a snapshot only.
-	Unacknowledged, Retransmitted       uint64 // The first in a snapshot only.
-	DroppedControl                      uint64 // Of Dropped: messages of EnqueueControl about a connection that has ended.
+	Queued, QueuedBytes                 uint64 // Set by ReadCounts only.
+	Unacknowledged, Retransmitted       uint64 // Unacknowledged is set by ReadCounts only.
+	DroppedControl                      uint64 // The part of Dropped that DropControl dropped.
 }
 
-// Limits are what a queue is made of.
+// Limits configure a queue.
 type Limits struct {
 	Messages, Bytes uint64
-	MaxAge          time.Duration // Older messages are dropped; 0: messages do not age.
-	DropOldest      bool          // A full queue makes room for a new message.
+	MaxAge          time.Duration // Older messages are dropped; 0: no limit.
+	DropOldest      bool          // A full queue drops old messages to make room for a new one.
 	Acks            bool          // Messages stay until they are acknowledged.
 	Undrained       bool          // There is no send loop: the first Enqueue finds the queue idle.
-	Shared          *SharedLimit  // What several queues hold together; nil without others.
+	Shared          *SharedLimit  // A limit that several queues share; may be nil.
 }
 
 // New returns an empty queue.
@@ -121,10 +123,10 @@ func New(limits Limits) *Queue {
 	}
 }
 
-// Ready returns the channel that the send loop waits for. It has one slot.
+// Ready returns the channel that wakes the send loop. It has one slot.
 func (q *Queue) Ready() <-chan struct{} { return q.wake }
 
-// Signal wakes the send loop, now or when it next waits.
+// Signal wakes the send loop. If the loop does not wait now, its next wait ends at once.
 func (q *Queue) Signal() {
 	select {
 	case q.wake <- struct{}{}:
@@ -150,13 +152,13 @@ func (q *Queue) headLocked() *segmentList {
 
 func (q *Queue) emptyLocked() bool { return len(q.headLocked().segs) == 0 }
 
-// appendLocked puts a message, which fits, at the end of the queue. One with a chunk of its own lies there
-// already.
+// appendLocked appends a message that fits. If own is not nil, it is a chunk that already holds the
+// frame.
 func (q *Queue) appendLocked(data []byte, size int, own *buffers.Buffer, now time.Duration) {
 	q.counts.Accepted++
 	q.largest = max(q.largest, uint64(len(data)))
 	if own == nil && size > ChunkSize/2 && q.tail != nil && q.filled+size > ChunkSize {
-		own = buffers.Get(size) // A new chunk would be half empty; the old one takes smaller ones.
+		own = buffers.Get(size) // The rest of the tail stays in use for smaller messages.
 		wire.AppendFrame(own.B[:0], data)
 	}
 	chunk, from := own, 0
@@ -184,10 +186,10 @@ func (q *Queue) appendLocked(data []byte, size int, own *buffers.Buffer, now tim
 	q.setExpiryTimerLocked(now)
 }
 
-// warmLocked brings the bytes behind the end of the tail into this processor's cache, a step at a
-// time. They were last read by another one; without this, each message would wait for its own few
-// cache lines when the lock is released, one message after the other, and 128 B cost three times as
-// much (docs/PERFORMANCE.md). A run of plain stores waits for all of its lines at once.
+// warmLocked brings the bytes after the end of the tail into the cache of this processor, one step
+// at a time: another processor read them last. Otherwise each message would wait for its own few
+// cache lines when the lock is released, and messages of 128 B would cost three times as much
+// (docs/PERFORMANCE.md). A run of plain stores waits for all of its lines at once.
 func (q *Queue) warmLocked(size int) {
 	end := q.filled + size
 	if end <= q.warm || size >= warmStep {
@@ -198,7 +200,7 @@ func (q *Queue) warmLocked(size int) {
 	clear(q.tail.B[from:q.warm])
 }
 
-// setTailLocked makes chunk, which may be nil, the one that is filled.
+// setTailLocked makes chunk the one that is filled. It may be nil.
 func (q *Queue) setTailLocked(chunk *buffers.Buffer) {
 	if q.tail != nil && q.tail.Refs == 0 {
 		buffers.Put(q.tail)
@@ -206,7 +208,8 @@ func (q *Queue) setTailLocked(chunk *buffers.Buffer) {
 	q.tail, q.filled, q.warm, q.open = chunk, 0, 0, false
 }
 
-// removeLocked takes n segments from i on out of list, and gives back their chunks if nothing else is there.
+// removeLocked removes n segments from list, starting at i. It releases the chunks that no other
+// segment uses.
 func (q *Queue) removeLocked(list *segmentList, i, n int) {
 	if n == 0 {
 		return

@@ -2,7 +2,8 @@
 
 package queue
 
-// This file is a list of segments that costs the same at both ends, however long it is.
+// This file has a list of segments. An operation at either end costs the same, however long the
+// list is.
 
 import (
 	"slices"
@@ -16,22 +17,22 @@ import (
 type segment struct {
 	chunk    *buffers.Buffer
 	from, to int
-	count    int           // Frames in it, 1 or more.
-	first    uint64        // The number of its first message; the first that was accepted is 1.
-	queuedAt time.Duration // When its first message came, since the queue's startTime; with maxAge only.
-	sentAt   time.Duration // When it was last taken, since startTime; with acks only.
+	count    int           // Number of frames, at least 1.
+	first    uint64        // Number of its first message; the first accepted message is 1.
+	queuedAt time.Duration // When its first message was enqueued, since startTime; with maxAge only.
+	sentAt   time.Duration // When NextBatch last took it, since startTime; with acks only.
 }
 
-// A segmentList is a run of segments, in order, and the sums over them.
+// A segmentList is an ordered list of segments, with the sums over them.
 type segmentList struct {
 	segs    []segment
-	backing []segment // The memory of segs, from its beginning.
+	backing []segment // The whole array of segs.
 	count   int       // Frames in all of them,
 	bytes   int       // and their bytes.
 }
 
-// add appends seg, and first moves what there is to the beginning of its memory if that is half
-// empty: so neither end costs more than it should, however long the list is.
+// add appends seg. If more than half of the array is free, it moves the segments to the start
+// instead of growing the array. So the cost does not depend on the length of the list.
 func (l *segmentList) add(seg segment) {
 	l.count += seg.count
 	l.bytes += seg.to - seg.from
@@ -47,7 +48,7 @@ func (l *segmentList) add(seg segment) {
 	l.segs = append(l.segs, seg)
 }
 
-// remove takes n segments from i on out of the list. It costs no more than the segments before i.
+// remove removes n segments, starting at i. Its cost is bounded by the number of segments before i.
 func (l *segmentList) remove(i, n int) {
 	for _, seg := range l.segs[i : i+n] {
 		l.count -= seg.count
@@ -58,7 +59,7 @@ func (l *segmentList) remove(i, n int) {
 	l.segs = l.segs[n:]
 }
 
-// trimFront takes count frames of size bytes off the front of segment i.
+// trimFront removes the first count frames of segment i, which have size bytes.
 func (l *segmentList) trimFront(i, count, size int) {
 	seg := &l.segs[i]
 	seg.from += size

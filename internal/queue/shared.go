@@ -2,9 +2,9 @@
 
 package queue
 
-// This file bounds what the queues of all connections of a Listener hold together: each has its share, so that one
-// whose peer reads nothing does not take the room of the others. Whoever waits for room that another queue has is
-// served when that one gets smaller.
+// This file limits the memory that the queues of all connections of a Listener use together. Each
+// queue has a share: a peer that reads nothing cannot use the room of the others. A goroutine that
+// waits for room of another queue is served when that queue shrinks.
 
 import (
 	"slices"
@@ -12,33 +12,35 @@ import (
 	"sync/atomic"
 )
 
-// uncountedQueueBytes is what every queue may hold whatever the others have, so that small messages
-// never touch what is shared.
+// uncountedQueueBytes is what each queue may hold without being counted, so that small messages
+// never touch shared data.
 const uncountedQueueBytes = ChunkSize
 
-// What one queue may have of the bytes that all have together.
+// The part of the limit that one queue may use.
 const (
-	maxShareDivisor  = 2  // A part of the limit, as long as that is not reached.
-	fairShareDivisor = 16 // Beyond it, up to twice the limit; with more queues, as many parts.
+	maxShareDivisor  = 2  // While the sum is below the limit.
+	fairShareDivisor = 16 // Above it, up to twice the limit; with more queues, one part for each.
 )
 
-// A SharedLimit counts what the queues of a Listener hold, the first uncountedQueueBytes bytes of each aside.
+// A SharedLimit counts the bytes that the queues of a Listener hold, without the first
+// uncountedQueueBytes of each.
 type SharedLimit struct {
 	limit       int64
 	used        atomic.Int64
 	queues      atomic.Int64 // Open connections.
 	waiterCount atomic.Int64 // The length of waiters.
 	dropped     atomic.Uint64
-	wakes       atomic.Int64 // Calls of wake since serveWaiters has looked; it runs while this is not 0.
+	wakes       atomic.Int64 // Calls of wake that serveWaiters has not served; it runs while this is not 0.
 
 	mu      sync.Mutex // Guards what follows. It is taken under the mutex of a queue, never the other way round.
-	waiters []*Queue   // Those that have room by their own limits, and not by this one.
+	waiters []*Queue   // Queues that have room by their own limits but not by this one.
 }
 
-// SetLimit sets how many bytes all queues may hold together. It is called before the first queue is made.
+// SetLimit sets how many bytes all queues may hold together. Call it before the first queue is
+// made.
 func (s *SharedLimit) SetLimit(bytes int64) { s.limit = bytes }
 
-// AddQueue counts a connection that has one of the queues, until RemoveQueue.
+// AddQueue counts a connection with a queue, until RemoveQueue.
 func (s *SharedLimit) AddQueue() { s.queues.Add(1) }
 
 // RemoveQueue undoes an AddQueue.
@@ -47,11 +49,11 @@ func (s *SharedLimit) RemoveQueue() { s.queues.Add(-1) }
 // DroppedMessages returns how many messages were dropped to make room for newer ones.
 func (s *SharedLimit) DroppedMessages() uint64 { return s.dropped.Load() }
 
-// chargeFor is what a queue of so many bytes counts for.
+// chargeFor returns the counted part of a queue that holds bytes.
 func chargeFor(bytes uint64) int64 { return max(0, int64(bytes)-uncountedQueueBytes) }
 
-// fits says whether a queue that is charged before may hold so many bytes and size more. One message fits into an empty
-// queue up to twice the limit, or if no other queue has anything.
+// fits reports whether a queue may hold size bytes more than held. before is what it is charged
+// now. One message fits into an empty queue up to twice the limit, or if no other queue is charged.
 func (s *SharedLimit) fits(before int64, held uint64, size int) bool {
 	own := chargeFor(held + uint64(size))
 	if own == 0 {
@@ -68,10 +70,10 @@ func (s *SharedLimit) fits(before int64, held uint64, size int) bool {
 	}
 }
 
-// wake has the waiting queues look again. Its caller may hold the mutex of a queue.
+// wake makes the waiting queues check again for room. The caller may hold the mutex of a queue.
 func (s *SharedLimit) wake() {
 	if s.waiterCount.Load() > 0 && s.wakes.Add(1) == 1 {
-		go s.serveWaiters() // Ends when all queues have looked.
+		go s.serveWaiters() // Ends when all waiting queues have checked.
 	}
 }
 
@@ -92,15 +94,15 @@ func (s *SharedLimit) serveWaiters() {
 	}
 }
 
-// heldBytesLocked returns the bytes that are queued or have their room.
+// heldBytesLocked returns the bytes of queued messages and of reserved room.
 func (q *Queue) heldBytesLocked() uint64 { return q.queuedBytesLocked() + q.reservedBytes }
 
-// fitsSharedLimitLocked says whether the other queues leave room for size bytes more than held.
+// fitsSharedLimitLocked reports whether the other queues leave room for size bytes more than held.
 func (q *Queue) fitsSharedLimitLocked(held uint64, size int) bool {
 	return q.shared == nil || q.shared.fits(q.charged, held, size)
 }
 
-// chargeLocked counts what the queue holds now.
+// chargeLocked updates what the queue is charged.
 func (q *Queue) chargeLocked() {
 	if q.shared == nil {
 		return
@@ -111,14 +113,14 @@ func (q *Queue) chargeLocked() {
 		return
 	}
 	q.charged = now
-	q.shared.used.Add(more) // Before waiting is looked at: addSharedWaiterLocked does it the other way round.
+	q.shared.used.Add(more) // Before waiterCount is read: addSharedWaiterLocked uses the opposite order.
 	if more < 0 {
 		q.shared.wake()
 	}
 }
 
-// addSharedWaiterLocked has the queue told when others get smaller, if nothing else keeps size
-// bytes out. It says whether to look once more, because they may have done so in this moment.
+// addSharedWaiterLocked registers the queue to be served when others shrink, unless its own limits
+// keep size bytes out. It reports whether to check again, because others may have shrunk meanwhile.
 func (q *Queue) addSharedWaiterLocked(size int) bool {
 	if q.shared == nil || q.inSharedList || !q.fitsOwnLimitsLocked(size) {
 		return false
@@ -132,7 +134,7 @@ func (q *Queue) addSharedWaiterLocked(size int) bool {
 	return true
 }
 
-// removeSharedWaiterLocked is for a queue in which nobody waits.
+// removeSharedWaiterLocked removes the queue from the waiting ones, if no goroutine waits in it.
 func (q *Queue) removeSharedWaiterLocked() {
 	if !q.inSharedList || q.producers.first != nil || q.spaceFreed != nil {
 		return

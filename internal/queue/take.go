@@ -2,8 +2,8 @@
 
 package queue
 
-// This file is how the send loop takes batches, marks what the kernel has taken of them, and goes
-// back to the beginning of a frame when the connection ends.
+// This file is the side of the send loop: it takes batches, marks the bytes that the kernel
+// accepted, and returns to the start of a frame when the connection ends.
 
 import (
 	"time"
@@ -11,9 +11,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// NextBatch appends to bufs what is to be written next, about limit bytes, never more slices than bufs
-// has room for. They stay untouched until MarkWritten is called. If there is nothing, the caller
-// should wait for Ready.
+// NextBatch appends the bytes to write next to bufs: about limit bytes, and at most as many slices
+// as bufs has room for. They do not change until MarkWritten. If nothing is added, the caller waits
+// for Ready.
 func (q *Queue) NextBatch(bufs [][]byte, limit int) [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -52,7 +52,7 @@ func (q *Queue) NextBatch(bufs [][]byte, limit int) [][]byte {
 	return bufs
 }
 
-// moveToFrontLocked moves the first segment that waits to the front.
+// moveToFrontLocked moves the first segment of waiting to front.
 func (q *Queue) moveToFrontLocked() {
 	q.front.add(q.waiting.segs[0])
 	q.waiting.remove(0, 1)
@@ -75,7 +75,8 @@ func (q *Queue) ageLocked() time.Duration {
 	return time.Since(q.startTime)
 }
 
-// sendableEndLocked is how far seg may be written: up to its first message over the reader's limit.
+// sendableEndLocked returns the end of the part of seg that may be written. The first message over
+// the reader's limit ends it.
 func (q *Queue) sendableEndLocked(seg *segment) int {
 	if q.readerLimit == 0 || q.largest <= q.readerLimit {
 		return seg.to
@@ -91,7 +92,8 @@ func (q *Queue) sendableEndLocked(seg *segment) int {
 	return to
 }
 
-// markIdleLocked makes the next message wake the send loop, if there is nothing to write.
+// markIdleLocked sets senderIdle if there is nothing to write: then the next message wakes the send
+// loop.
 func (q *Queue) markIdleLocked() {
 	q.senderIdle = q.next == len(q.front.segs) && len(q.waiting.segs) == 0
 	if q.senderIdle && q.notifyIdle {
@@ -102,8 +104,8 @@ func (q *Queue) markIdleLocked() {
 	}
 }
 
-// WaitIdle waits until the goroutine that sends has found nothing more, or has given up (failed is
-// closed). From then on no goroutine is asked to send, until NextBatch finds nothing again.
+// WaitIdle waits until the goroutine that sends has found nothing more, or until failed is closed.
+// After that no call asks a goroutine to send, until NextBatch finds nothing again.
 func (q *Queue) WaitIdle(failed <-chan struct{}) {
 	for {
 		q.mu.Lock()
@@ -124,14 +126,14 @@ func (q *Queue) WaitIdle(failed <-chan struct{}) {
 	}
 }
 
-// MarkWritten notes that the kernel has n bytes of the batch. It returns how many messages that
-// completes. Without acknowledgements those leave the queue as sent. The error is about an
-// acknowledgement that came before its message was sent.
+// MarkWritten records that the kernel accepted n bytes of the batch. It returns how many messages
+// that completes. Without acknowledgements, those messages leave the queue as sent. The error
+// concerns an acknowledgement that came while its message was being written.
 func (q *Queue) MarkWritten(n int) (messages int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.taken == 0 {
-		return 0, nil // Discarded in the meantime: the batch is accounted for.
+		return 0, nil // DiscardAll has already counted the batch.
 	}
 	q.writtenBytes += n
 	for q.writtenBytes > 0 && q.next < q.taken {
@@ -154,19 +156,19 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 	switch {
 	case !q.acks:
 		q.releaseLocked(q.seq.sent)
-		q.trimLocked() // A write that stopped midway is rare.
+		q.trimLocked() // Writes that stop inside a segment are rare.
 	case q.earlyAck > 0:
 		early := q.earlyAck
 		q.earlyAck = 0
 		err = q.acknowledgeLocked(early)
 	}
-	q.setExpiryTimerLocked(q.ageLocked()) // What was not taken whole may be too old soon.
+	q.setExpiryTimerLocked(q.ageLocked()) // A message that was not written whole may expire soon.
 	return messages, err
 }
 
-// releaseLocked lets the messages up to this number leave the queue as delivered. The memory of a
-// segment goes with its last message: to look for the end of one in the middle takes a walk over what
-// has long left the processor's cache.
+// releaseLocked removes the messages up to this number as delivered. The memory of a segment is
+// released with its last message. To find the end of a message inside a segment would mean reading
+// bytes that have long left the cache.
 func (q *Queue) releaseLocked(number uint64) {
 	now := q.nowLocked()
 	left := number - q.seq.Acked
@@ -191,7 +193,7 @@ func (q *Queue) releaseLocked(number uint64) {
 	q.serveWaitersLocked()
 }
 
-// trimLocked removes the messages that have left the first segment from its memory as well.
+// trimLocked releases the memory of the messages of the first segment that have left the queue.
 func (q *Queue) trimLocked() {
 	if q.releasedInFirst == 0 {
 		return
@@ -204,16 +206,16 @@ func (q *Queue) trimLocked() {
 	}
 	q.front.trimFront(0, q.releasedInFirst, size)
 	q.releasedInFirst = 0
-	q.serveWaitersLocked() // Their bytes have left now.
+	q.serveWaitersLocked() // There is room for their bytes now.
 }
 
-// Rewind forgets what a lost connection took. It returns the number and the size of the first message if the
-// connection had taken some of it, or 0.
+// Rewind returns to the first queued message after a connection is lost. If that connection took a
+// part of this message, Rewind returns its number and size, otherwise 0.
 func (q *Queue) Rewind() (partial, size uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	partial, size = q.rewindLocked()
-	q.setExpiryTimerLocked(q.ageLocked()) // What was under way may be too old soon.
+	q.setExpiryTimerLocked(q.ageLocked()) // A message that was in flight may expire soon.
 	return partial, size
 }
 

@@ -6,32 +6,33 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// This file is who waits for room in the queue: in line, first come first served. Whatever can end a wait looks at the
-// line: what leaves the queue for any reason, the time, and the end.
+// This file has the producers that wait for room, first come, first served. They are served
+// whenever messages leave the queue for any reason, and when the queue is closed.
 
-// maxSpareWaiters is how many places of producers a queue keeps to use them again.
+// maxSpareWaiters is how many elements of waiting producers a queue keeps for reuse.
 const maxSpareWaiters = 16
 
-// A fifo is those who wait. Whoever does not wait any longer leaves it from where it is.
+// A fifo is a linked list of waiting goroutines. An element can leave it from any position.
 type fifo[T any] struct{ first, last *fifoElement[T] }
 
-// A fifoElement is somebody in a line.
+// A fifoElement is one waiting goroutine.
 type fifoElement[T any] struct {
 	prev, next *fifoElement[T]
 	value      T
 }
 
-// A producer waits for room for one message. The one who makes room serves it.
+// A producer waits for room for one message. The goroutine that frees the room enqueues the
+// message.
 type producer struct {
-	data   []byte        // Its caller's, who waits.
+	data   []byte        // The caller's slice; the caller waits meanwhile.
 	size   int           // Of the frame.
-	done   chan struct{} // One slot: the rest is set.
+	done   chan struct{} // One slot; filled once result is set.
 	result enqueueResult
 }
 
-// An enqueueResult is what became of a message.
+// An enqueueResult is the outcome of a wait for room.
 type enqueueResult struct {
-	number uint64 // Its number; 0 if there is room for it, and it has to be copied yet.
+	number uint64 // The sequence number; 0 if room is reserved and the message still has to be copied.
 	idle   bool   // No goroutine sends: the producer must.
 	err    error
 }
@@ -60,7 +61,7 @@ func (l *fifo[T]) remove(p *fifoElement[T]) {
 	p.prev, p.next = nil, nil
 }
 
-// addProducerLocked waits in line for room for data.
+// addProducerLocked appends a producer that waits for room for data.
 func (q *Queue) addProducerLocked(data []byte, size int) *fifoElement[producer] {
 	var p *fifoElement[producer]
 	select {
@@ -73,7 +74,7 @@ func (q *Queue) addProducerLocked(data []byte, size int) *fifoElement[producer] 
 	return p
 }
 
-// recycleProducer keeps a place that its producer has left.
+// recycleProducer keeps the element of a producer for reuse.
 func (q *Queue) recycleProducer(p *fifoElement[producer]) {
 	p.value.data, p.value.result = nil, enqueueResult{}
 	select {
@@ -82,7 +83,8 @@ func (q *Queue) recycleProducer(p *fifoElement[producer]) {
 	}
 }
 
-// removeProducer is for a producer that does not wait any longer. It says no if it was served meanwhile.
+// removeProducer removes a producer that stops waiting. It returns false if the producer was served
+// meanwhile.
 func (q *Queue) removeProducer(p *fifoElement[producer]) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -95,8 +97,8 @@ func (q *Queue) removeProducer(p *fifoElement[producer]) bool {
 	return true
 }
 
-// NotifySpace returns nil if the queue is below its bounds, and otherwise a channel that is closed
-// once there is room that nobody in line has taken, or the queue is closed.
+// NotifySpace returns nil if the queue is below its limits. Otherwise it returns a channel that is
+// closed once the queue is closed, or has room that no waiting producer has taken.
 func (q *Queue) NotifySpace() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -112,8 +114,8 @@ func (q *Queue) NotifySpace() <-chan struct{} {
 
 func (q *Queue) hasSpaceLocked() bool { return q.closed || q.producers.first == nil && q.fitsLocked(1) }
 
-// serveWaitersLocked is called whenever something has left the queue, or the line for room: it serves those who
-// waited for it.
+// serveWaitersLocked serves the goroutines that wait for room or for a flush. It is called whenever
+// a message leaves the queue, or a producer leaves the line.
 func (q *Queue) serveWaitersLocked() {
 	if q.shared != nil {
 		q.chargeLocked()
@@ -136,8 +138,9 @@ func (q *Queue) serveWaitersLocked() {
 	}
 }
 
-// serveProducersLocked puts the messages of those who wait for room into the queue, one after the other, as long as
-// they fit. A message larger than a chunk is promised its room, and copied outside the lock.
+// serveProducersLocked enqueues the messages of waiting producers in order, while they fit. For a
+// message larger than a chunk it reserves the room; the producer copies the message outside the
+// lock.
 func (q *Queue) serveProducersLocked() {
 	now := q.ageLocked()
 	for p := q.producers.first; p != nil; p = q.producers.first {
