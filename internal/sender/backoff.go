@@ -2,7 +2,7 @@
 
 package sender
 
-// This file is how long to wait before the next attempt to connect.
+// This file computes the delay before the next attempt to connect.
 
 import (
 	"math/rand/v2"
@@ -11,20 +11,21 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// minBackoff bounds the first delay.
+// minBackoff is the upper bound of the first delay.
 const minBackoff = 10 * time.Millisecond
 
-// maxBriefFailures bounds the backoff after connections that were brief, but useful: 80 ms on average. A server that
-// sends a reason and closes is not called all the time, and one that serves a little each time still gets calls.
+// maxBriefFailures limits the backoff after connections that were brief but useful: the delay is 80
+// ms on average. A server that sends a reason and closes gets few connections. A server that serves
+// a little on each connection still gets them.
 const maxBriefFailures = 5
 
-// A backoff counts the failures in a row, for a delay that grows with them.
+// A backoff counts consecutive failures. The delay grows with them.
 type backoff struct {
 	limit    time.Duration // Of one delay.
 	failures int
 }
 
-// delay is 0 without a failure, then exponential with full jitter.
+// delay returns 0 without a failure, otherwise an exponential delay with full jitter.
 func (b *backoff) delay() time.Duration {
 	if b.failures == 0 {
 		return 0
@@ -39,7 +40,7 @@ func (b *backoff) delay() time.Duration {
 // AttemptFailed counts an attempt to connect that failed.
 func (b *backoff) AttemptFailed() { b.failures++ }
 
-// ConnectionEnded counts a connection that has lived for so long. It was useful if a message came.
+// ConnectionEnded counts a connection that lasted for lived. It was useful if it brought a message.
 func (b *backoff) ConnectionEnded(useful bool, lived time.Duration) {
 	b.failures++
 	switch {

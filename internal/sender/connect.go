@@ -2,7 +2,8 @@
 
 package sender
 
-// This file is how a loop gets a connection: when it needs one, and how long it waits for the next attempt.
+// This file makes the connections of a loop: it decides when one is needed, and waits between
+// attempts.
 
 import (
 	"errors"
@@ -12,9 +13,9 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// connect returns the next connection, or ErrStopped. The first attempt is made at once; after that an exponential
-// backoff with full jitter delays each. A loop that has lost its connection does not reconnect until it has something
-// to send.
+// connect returns the next connection, or ErrStopped. The first attempt is immediate; an
+// exponential backoff with full jitter delays each later one. After a disconnect, a loop reconnects
+// only when it has something to send.
 func (l *Loop) connect() (*transport.Out, error) {
 	first := l.life.State() == stateNew
 	for {
@@ -30,7 +31,8 @@ func (l *Loop) connect() (*transport.Out, error) {
 			l.connectRequested.Store(false)
 			return o, nil
 		}
-		if l.life.Forced() || errors.Is(err, errdefs.ErrStopped) && l.finished() { // Without Stop, it is the dialer's.
+		// Without Stop, an ErrStopped comes from the dialer.
+		if l.life.Forced() || errors.Is(err, errdefs.ErrStopped) && l.finished() {
 			return nil, errdefs.ErrStopped
 		}
 		l.life.AttemptFailed()
@@ -40,7 +42,7 @@ func (l *Loop) connect() (*transport.Out, error) {
 	}
 }
 
-// open connects and, for acknowledgements, opens a session. op is what failed.
+// open connects and, for acknowledgements, opens a session. op is the operation that failed.
 func (l *Loop) open() (o *transport.Out, op string, err error) {
 	conn, err := l.cfg.Dial(l.life.Context())
 	if err != nil {
@@ -48,7 +50,7 @@ func (l *Loop) open() (o *transport.Out, op string, err error) {
 	}
 	established := false
 	defer func() {
-		if !established { // Also if a callback ends the goroutine.
+		if !established { // Also if a callback calls Goexit.
 			transport.CloseNow(conn)
 		}
 	}()
@@ -59,7 +61,7 @@ func (l *Loop) open() (o *transport.Out, op string, err error) {
 	return o, "", nil
 }
 
-// establish takes over conn.
+// establish returns a transport.Out that owns conn.
 func (l *Loop) establish(conn net.Conn) (*transport.Out, error) {
 	o := transport.NewOut(conn, l.cfg.WriteTimeout)
 	if !l.cfg.Acks {
@@ -68,12 +70,14 @@ func (l *Loop) establish(conn net.Conn) (*transport.Out, error) {
 	return o, l.openSession(o)
 }
 
-// finished reports whether there is nothing left to do.
+// finished reports whether the loop is done: the stop was forced, or the loop is stopping and the
+// queue is empty.
 func (l *Loop) finished() bool {
 	return l.life.Forced() || l.life.IsStopping() && l.queue.Empty()
 }
 
-// pauseOver reports whether a pause has no purpose any more. It is asked whenever the queue wakes the goroutine.
+// pauseOver reports whether to end a pause early. Pause calls it whenever the queue wakes the
+// goroutine.
 func (l *Loop) pauseOver() bool {
 	if l.finished() {
 		return true
@@ -82,10 +86,10 @@ func (l *Loop) pauseOver() bool {
 	return false
 }
 
-// waitUntilNeeded waits until there is something to connect for.
+// waitUntilNeeded waits until there is a reason to connect.
 func (l *Loop) waitUntilNeeded(first bool) error {
 	for {
-		stopping := l.life.IsStopping() // Before the look at the queue: messages accepted before Stop are sent.
+		stopping := l.life.IsStopping() // Before the queue is checked: messages accepted before Stop are sent.
 		empty := l.queue.Empty()        // From here on a message wakes this goroutine.
 		l.reportDropped()
 		switch {

@@ -2,7 +2,7 @@
 
 package sender
 
-// This file is a deadline that can be changed while others wait for it.
+// This file has a deadline that can be changed while goroutines wait for it.
 
 import (
 	"context"
@@ -14,21 +14,24 @@ import (
 )
 
 var (
-	// errWriteDeadline is why a wait for room ended.
+	// errWriteDeadline is the cause when the deadline ended a wait for room.
 	errWriteDeadline = fmt.Errorf("%w: the write deadline has passed", os.ErrDeadlineExceeded)
 
-	// ErrDeadlineChanged is why a wait for room begins anew.
+	// ErrDeadlineChanged is the cause when a new deadline ended a wait for room; the wait then
+	// begins again.
 	ErrDeadlineChanged = errors.New("udsipc: another deadline")
 )
 
-// A Deadline is a deadline as a context that is replaced whenever it is set. The zero value is no deadline.
+// A Deadline provides a context that ends at the deadline. Set replaces the context. The zero value
+// has no deadline.
 type Deadline struct {
 	mu     sync.Mutex      // Guards what follows.
-	ctx    context.Context // nil before it was first needed.
+	ctx    context.Context // nil before the first call of Context.
 	cancel context.CancelCauseFunc
 }
 
-// Set replaces the deadline: earlier contexts end with ErrDeadlineChanged. A zero t is no deadline.
+// Set replaces the deadline. Earlier contexts end with ErrDeadlineChanged. A zero t means no
+// deadline.
 func (d *Deadline) Set(t time.Time) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	if !t.IsZero() {

@@ -2,8 +2,8 @@
 
 package sender
 
-// This file is the end of a loop's connection: what became of its messages, whether one of them is
-// given up, and when to connect again.
+// This file ends the connections of a loop. It accounts for their messages, gives up a message that
+// no reader accepts, and sets when to reconnect.
 
 import (
 	"errors"
@@ -13,7 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// closeConn ends a connection without an error. Without a session it waits for what the peer reports of the messages.
+// closeConn closes a connection that did not fail. Without a session it waits for the peer's report
+// about the messages.
 func (l *Loop) closeConn(o *transport.Out) {
 	if !o.IsSession() {
 		end := o.CloseGracefully(l.life.Context().Done())
@@ -25,20 +26,20 @@ func (l *Loop) closeConn(o *transport.Out) {
 	l.clearCurrent()
 }
 
-// noteUnread keeps for Stop how many messages the peer had not read when it was forced.
+// noteUnread stores for Stop how many messages the peer had not read at a forced stop.
 func (l *Loop) noteUnread(end transport.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unreadAtStop = end.Unread
 }
 
-// onDisconnect accounts for a connection that broke, or that the peer ended.
+// onDisconnect accounts for a connection that failed, or that the peer closed.
 func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	end := o.CloseAndAccount(writeErr, l.life.Context().Done())
 	l.counts.lostConnections.Add(1)
 	l.noteUnread(end)
 	l.reportEnd(o, end)
-	// An idle one had no chance to prove anything.
+	// An idle connection says nothing about the reader.
 	if !errors.Is(end.Cause, transport.ErrRestartSequence) && (o.WroteMessages() || !l.queue.Empty()) {
 		l.life.failures = o.FailuresAfter(l.life.failures)
 	}
@@ -51,7 +52,7 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	l.life.SetState(StateDisconnected, fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, end.Cause))
 }
 
-// reportEnd reports what is wrong with the end of a connection.
+// reportEnd reports the errors with which a connection ended.
 func (l *Loop) reportEnd(o *transport.Out, end transport.Outcome) {
 	if end.Lost > 0 {
 		l.counts.possiblyLost.Add(end.Lost)
@@ -65,16 +66,16 @@ func (l *Loop) reportEnd(o *transport.Out, end transport.Outcome) {
 	}
 }
 
-// clearCurrent publishes that there is no connection, once its end is accounted for.
+// clearCurrent publishes that there is no connection. It is called after the end is accounted for.
 func (l *Loop) clearCurrent() {
 	l.mu.Lock()
 	l.current = nil
 	l.mu.Unlock()
 }
 
-// giveUpHead gives up the first message, if verdict is not nil and the message still has this
-// number: its reader rejects it, and it must not delay those behind it for ever. It may have been
-// dropped meanwhile.
+// giveUpHead gives up the first message if verdict is not nil and the message still has this
+// number. Its reader rejects it, and it must not block the messages behind it. The message may have
+// been dropped meanwhile.
 func (l *Loop) giveUpHead(number uint64, verdict error) {
 	if verdict == nil {
 		return

@@ -2,7 +2,8 @@
 
 package sender
 
-// This file ends the sending direction of an Inline: what is queued is written, and the peer's system takes it.
+// This file closes the sending side of an Inline: it waits until the queue is written and, over
+// TCP, acknowledged.
 
 import (
 	"context"
@@ -13,17 +14,18 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// ackPollInterval is how often Finish looks whether the peer's system has taken everything.
+// ackPollInterval is how often Finish checks whether the peer's kernel has acknowledged everything.
 const ackPollInterval = time.Millisecond
 
-// Finish refuses further messages, and waits until those that are queued are written and, over TCP, acknowledged by the
-// peer's system. ctx ends after CloseTimeout at the latest. The peer of a TCP connection may not read before its own
-// bytes are read: discard is called again and again meanwhile to throw those away.
+// Finish refuses further messages. It waits until the queued ones are written and, over TCP,
+// acknowledged by the peer's kernel. ctx must end after CloseTimeout at the latest. A TCP peer may
+// not read before its own bytes are read. Finish therefore calls discard repeatedly, to discard
+// those bytes.
 func (s *Inline) Finish(ctx context.Context, discard func(scratch []byte)) error {
 	return errdefs.First(s.finishQueue(ctx, discard), s.finishConn(ctx, discard))
 }
 
-// finishQueue refuses further messages, and waits until those that are queued are written.
+// finishQueue refuses further messages, and waits until the queued ones are written.
 func (s *Inline) finishQueue(ctx context.Context, discard func(scratch []byte)) error {
 	s.queue.Close()
 	flushed := s.queue.Flushed()
@@ -49,7 +51,8 @@ func (s *Inline) finishQueue(ctx context.Context, discard func(scratch []byte)) 
 		counts.Undelivered, s.cfg.CloseTimeout, err)
 }
 
-// finishConn tells the peer that nothing more comes and, over TCP, waits until its system has taken everything.
+// finishConn closes the sending side of the connection. Over TCP it then waits until the peer's
+// kernel has acknowledged everything.
 func (s *Inline) finishConn(ctx context.Context, discard func(scratch []byte)) error {
 	if s.failure() != nil {
 		return nil
@@ -70,8 +73,8 @@ func (s *Inline) finishConn(ctx context.Context, discard func(scratch []byte)) e
 	return nil
 }
 
-// waitFor waits until condition returns true, and asks it whenever event receives; over TCP also now and then, after a
-// call of discard. It returns false if ctx ends first.
+// waitFor waits until condition returns true. It calls condition whenever event receives. Over TCP
+// it also calls discard and then condition at intervals. It returns false if ctx ends first.
 func (s *Inline) waitFor(ctx context.Context, condition func() bool, event <-chan struct{},
 	discard func(scratch []byte)) bool {
 	var tick <-chan time.Time

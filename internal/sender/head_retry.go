@@ -2,7 +2,7 @@
 
 package sender
 
-// This file decides when a message that no reader takes is given up.
+// This file decides when to give up a message that no reader accepts.
 
 import (
 	"fmt"
@@ -13,27 +13,28 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// maxHeadFailures is how many connections a message may break before it is set aside, and minHeadFailureTime how
-// long that must take at least if the peer does not say why: one that dies at each start would cost
-// a good message otherwise.
+// maxHeadFailures connections in a row must fail in the middle of a message before the message is
+// given up. If the peer gives no reason, this must also take minHeadFailureTime: a reader that
+// crashes at each start must not cost a good message.
 const (
 	maxHeadFailures    = 3
 	minHeadFailureTime = 5 * time.Second
 )
 
-// Graceful ends alone do not reach the limit: the compiler proves it.
+// Graceful ends alone do not reach the limit: otherwise this does not compile.
 const _ = uint64(minHeadFailureTime - maxHeadFailures*transport.CloseGrace)
 
-// A retryCounter counts the connections in a row that broke in the middle of the same first message, with
-// nothing before it.
+// A retryCounter counts consecutive connections that failed in the middle of the same first
+// message.
 type retryCounter struct {
 	seq      uint64
 	failures int
 	since    time.Time
 }
 
-// countHeadFailure decides whether this message, 0 for none, is to be set aside because of the end of a connection
-// in the middle of it. progress says that others were sent before it.
+// countHeadFailure counts a connection that ended in the middle of this message; 0 means in none.
+// It returns an error if the message is to be given up. progress reports whether other messages
+// were sent before it.
 func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, size uint64,
 	progress bool) (verdict error) {
 	switch {
@@ -46,7 +47,7 @@ func (s *retryCounter) countHeadFailure(end transport.Outcome, message uint64, s
 		*s = retryCounter{}
 		return nil
 	case end.Reason.RejectsPeer(), end.Reported && end.Reason == wire.CloseOrderly, end.Reason == wire.CloseTooLarge:
-		return nil // This message is not to blame.
+		return nil // The message is not the reason.
 	}
 	now := time.Now()
 	if s.seq != message {

@@ -3,8 +3,8 @@
 package sender
 
 // This file sends without a goroutine that waits for messages. The goroutine that finds the queue
-// idle writes, also what others add meanwhile, as long as the kernel takes it at once. The rest is
-// for a goroutine that lives until the queue is empty.
+// idle writes, also messages that others add meanwhile, while the kernel accepts them at once.
+// Another goroutine writes the rest and ends when the queue is empty.
 
 import (
 	"fmt"
@@ -18,35 +18,37 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// maxInlineBatches is how many writes a goroutine makes for others before another one goes on.
+// maxInlineBatches is how many batches the calling goroutine writes before it leaves the rest to
+// another one.
 const maxInlineBatches = 4
 
-// stallPiece is what a peer behind TLS, or a connection of a user's own, has to take in the stall timeout.
+// stallPiece is how many bytes the peer must accept within StallTimeout if partial writes are not
+// visible: over TLS, or over a connection of the program's own type.
 const stallPiece = 16 << 10
 
-const _ = uint64(transport.BatchSize - stallPiece) // No constant of type uint64 is negative.
+const _ = uint64(transport.BatchSize - stallPiece) // A negative uint64 does not compile.
 
 // An InlineConfig has the settings of an Inline.
 type InlineConfig struct {
 	Conn         net.Conn
 	Queue        *queue.Queue
-	StallTimeout time.Duration // How long the peer may take nothing; 0 for ever.
-	CloseTimeout time.Duration // Of Finish, for its errors.
-	Closing      func() bool   // Reports whether this side ends the connection.
-	// Called once nothing can be sent any more; err matches ErrConnectionClosed, and
-	// ErrBackpressure after StallTimeout.
+	StallTimeout time.Duration // How long the peer may accept nothing; 0: no limit.
+	CloseTimeout time.Duration // The limit of Finish, for its errors.
+	Closing      func() bool   // Reports whether this side closes the connection.
+	// Failed is called once, when nothing more can be sent. err matches ErrConnectionClosed and,
+	// after StallTimeout, ErrBackpressure.
 	Failed func(err error)
 }
 
-// An Inline sends the messages of a queue over one connection. The goroutine that found the queue
+// An Inline sends the messages of a queue over one connection. The goroutine that finds the queue
 // idle owns it until the queue is empty.
 type Inline struct {
 	cfg   InlineConfig
 	queue *queue.Queue
 	conn  net.Conn
-	try   *transport.TryWriter // nil if a write may wait.
+	try   *transport.TryWriter // nil if the connection has only blocking writes.
 	bufs  [][]byte
-	err   atomic.Pointer[error] // Why nothing can be sent any more.
+	err   atomic.Pointer[error] // The first failure; nothing more can be sent after it.
 }
 
 // NewInline returns an Inline for a queue that is idle or owned by the caller.
@@ -57,13 +59,14 @@ func NewInline(cfg InlineConfig) *Inline {
 	}
 }
 
-// Send writes what is queued, as long as that does not wait. A goroutine writes the rest.
+// Send writes the queued messages while the kernel accepts them at once. Another goroutine writes
+// the rest.
 func (s *Inline) Send() {
 	if s.try == nil {
 		go s.sendWaiting() // Ends with the queue or the connection.
 		return
 	}
-	runtime.Gosched() // Others who are about to write can come along.
+	runtime.Gosched() // Other goroutines can add their messages to the batch.
 	for range maxInlineBatches {
 		bufs := s.queue.NextBatch(s.bufs[:0], transport.BatchSize)
 		if len(bufs) == 0 {
@@ -83,7 +86,7 @@ func (s *Inline) Send() {
 	go s.sendWaiting() // Ends with the queue or the connection.
 }
 
-// sendWaiting writes what is queued, and waits for the peer as long as it takes.
+// sendWaiting writes the queued messages, and waits for the peer as long as necessary.
 func (s *Inline) sendWaiting() {
 	for {
 		vector := net.Buffers(s.queue.NextBatch(s.bufs[:0], transport.BatchSize))
@@ -99,12 +102,13 @@ func (s *Inline) sendWaiting() {
 	}
 }
 
-// writeWaiting writes some of vector, or all of it. It fails if the peer takes nothing for StallTimeout.
+// writeWaiting writes all or a part of vector. It fails if the peer accepts nothing for
+// StallTimeout.
 func (s *Inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 	if s.cfg.StallTimeout == 0 {
 		return vector.WriteTo(s.conn)
 	}
-	if s.try == nil { // A part that was taken does not show: a TLS connection is corrupt after a timeout.
+	if s.try == nil { // Partial writes are not visible, and a TLS connection is corrupt after a timeout.
 		vector = net.Buffers{vector[0][:min(len(vector[0]), stallPiece)]}
 	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.cfg.StallTimeout)); err != nil {
@@ -115,22 +119,22 @@ func (s *Inline) writeWaiting(vector net.Buffers) (n int64, err error) {
 	case !transport.IsTimeout(err):
 	case n > 0 && s.try != nil:
 		err = nil
-	case s.cfg.Closing(): // TLS writes nothing more behind its end.
+	case s.cfg.Closing(): // TLS writes nothing after close_notify.
 	default:
 		return n, fmt.Errorf("%w: the peer has taken nothing for %v (WithStallTimeout)",
 			errdefs.ErrBackpressure, s.cfg.StallTimeout)
 	}
-	return n, errdefs.First(err, s.conn.SetWriteDeadline(time.Time{})) // For a write that does not wait.
+	return n, errdefs.First(err, s.conn.SetWriteDeadline(time.Time{})) // For the next non-blocking write.
 }
 
-// onSendFailed notes why nothing can be sent any more.
+// onSendFailed stores the first failure and calls Failed.
 func (s *Inline) onSendFailed(cause error) {
 	err := fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, cause)
 	s.err.CompareAndSwap(nil, &err)
 	s.cfg.Failed(err)
 }
 
-// failure returns why nothing can be sent any more, or nil.
+// failure returns the first failure, or nil.
 func (s *Inline) failure() error {
 	if err := s.err.Load(); err != nil {
 		return *err

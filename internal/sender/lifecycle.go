@@ -2,8 +2,8 @@
 
 package sender
 
-// This file is the life cycle that a Loop and a Link share: start, stop, the state in between, and the pauses between
-// attempts to connect.
+// This file has the life cycle that a Loop and a Link share: start, stop, connection state, and the
+// pauses between attempts to connect.
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A State is the state of the connection. The numbers are those of udsipc.State.
+// A State is a connection state. The values are those of udsipc.State.
 type State int
 
 const (
@@ -26,18 +26,18 @@ const (
 	StateStopped
 )
 
-// forcedStopGrace is how long a forced stop waits for the goroutine to account for the write that is in
-// progress. It may hang in a callback.
+// forcedStopGrace is how long a forced stop waits for the goroutine to account for its current
+// write. The goroutine may hang in a callback.
 const forcedStopGrace = 20 * time.Millisecond
 
-// A Lifecycle is started once and stopped once, in any order, and runs one goroutine between the two.
+// A Lifecycle is started once and stopped once, in any order. In between it runs one goroutine.
 type Lifecycle struct {
 	onState func(state State, cause error)
 	backoff // The goroutine's own.
 
 	forceCtx  context.Context // Ends with a forced stop.
 	forceStop context.CancelFunc
-	ended     chan struct{} // Closed when the goroutine has ended, or was never started.
+	ended     chan struct{} // Closed when the goroutine has ended, or by Stop if it was never started.
 	stopping  atomic.Bool   // Set under mu.
 
 	mu      sync.Mutex // Guards what follows.
@@ -46,7 +46,8 @@ type Lifecycle struct {
 	changed chan struct{} // Closed and replaced whenever current changes.
 }
 
-// NewLifecycle returns a lifecycle that calls onState, one call after the other, whenever its state changes.
+// NewLifecycle returns a lifecycle that calls onState whenever its state changes. The calls do not
+// overlap.
 func NewLifecycle(maxBackoff time.Duration, onState func(state State, cause error)) *Lifecycle {
 	l := &Lifecycle{
 		onState: onState,
@@ -58,7 +59,7 @@ func NewLifecycle(maxBackoff time.Duration, onState func(state State, cause erro
 	return l
 }
 
-// Start calls run in a goroutine of its own, once. After Stop it returns ErrStopped.
+// Start runs run in a new goroutine, once. After Stop it returns ErrStopped.
 func (l *Lifecycle) Start(run func()) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +68,7 @@ func (l *Lifecycle) Start(run func()) error {
 		return errdefs.ErrStopped
 	case !l.started:
 		l.started = true
-		go func() { // Ends after Stop: run looks at IsStopping and Context. Stop waits for it, through Done.
+		go func() { // Ends after Stop: run checks IsStopping and Context. The caller of Stop waits for Done.
 			defer close(l.ended)
 			defer l.SetState(StateStopped, nil)
 			run()
@@ -76,14 +77,15 @@ func (l *Lifecycle) Start(run func()) error {
 	return nil
 }
 
-// Stop makes IsStopping true. It reports whether the goroutine was started: only then there is something to wait for.
+// Stop makes IsStopping true. It reports whether the goroutine was started, and thus has to be
+// waited for.
 func (l *Lifecycle) Stop() (started bool) {
 	l.mu.Lock()
 	first := !l.stopping.Swap(true)
 	started = l.started
 	l.mu.Unlock()
 	if first && !started {
-		defer close(l.ended) // Also if onState ends the goroutine.
+		defer close(l.ended) // Also if onState calls Goexit.
 		l.SetState(StateStopped, nil)
 	}
 	return started
@@ -92,7 +94,7 @@ func (l *Lifecycle) Stop() (started bool) {
 // IsStopping reports whether Stop was called.
 func (l *Lifecycle) IsStopping() bool { return l.stopping.Load() }
 
-// Force ends Context, and with it every wait.
+// Force ends Context, and thus every wait.
 func (l *Lifecycle) Force() { l.forceStop() }
 
 // Context returns a context that ends with Force.
@@ -104,7 +106,8 @@ func (l *Lifecycle) Forced() bool { return l.forceCtx.Err() != nil }
 // Done returns a channel that is closed when the goroutine has ended.
 func (l *Lifecycle) Done() <-chan struct{} { return l.ended }
 
-// AwaitForced waits a moment for the goroutine to end after Force. It reports whether it has.
+// AwaitForced waits for the goroutine to end after Force, at most forcedStopGrace. It reports
+// whether it has ended.
 func (l *Lifecycle) AwaitForced() bool {
 	timer := time.NewTimer(forcedStopGrace)
 	defer timer.Stop()
@@ -123,8 +126,8 @@ func (l *Lifecycle) State() State {
 	return l.current
 }
 
-// SetState publishes a state, then calls onState, unless the state is the same. It is called by the goroutine, or
-// by Stop if there is none.
+// SetState publishes a state and calls onState, unless the state is unchanged. Only the goroutine
+// calls it, or Stop if there is none.
 func (l *Lifecycle) SetState(state State, cause error) {
 	l.mu.Lock()
 	if l.current == state {
@@ -138,8 +141,8 @@ func (l *Lifecycle) SetState(state State, cause error) {
 	l.onState(state, cause)
 }
 
-// WaitConnected waits until there is a connection. It calls request, unless that is nil, before each wait. The error
-// is ErrStopped after Stop, and matches ErrNotConnected if ctx ends first.
+// WaitConnected waits until there is a connection. It calls request before each wait; request may
+// be nil. The error is ErrStopped after Stop, and matches ErrNotConnected if ctx ends first.
 func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 	for {
 		l.mu.Lock()
@@ -162,8 +165,8 @@ func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 	}
 }
 
-// Pause waits for the backoff before the next attempt to connect. It returns ErrStopped once finished returns true,
-// which it asks at first and whenever wake receives.
+// Pause waits for the backoff delay before the next attempt to connect. It calls finished first,
+// and whenever wake receives. If finished returns true, Pause returns ErrStopped.
 func (l *Lifecycle) Pause(wake <-chan struct{}, finished func() bool) error {
 	delay := l.delay()
 	timer := time.NewTimer(delay)

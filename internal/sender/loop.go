@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sender empties a queue into connections. A Loop, for a Writer, is a goroutine that
-// connects, sends, reconnects and accounts for each connection that ends. An Inline, for a Conn,
-// has no goroutine that waits: the goroutine that finds the queue idle writes. Both know a queue
-// and a connection, and nothing of options or callbacks of the program.
+// Package sender sends the messages of a queue over connections. A Loop, for a Writer, is a
+// goroutine that connects, sends, reconnects, and accounts for each connection that ends. An
+// Inline, for a Conn, has no goroutine that waits: the goroutine that finds the queue idle writes.
+// Neither uses options or callbacks of the program.
 package sender
 
-// This file is a send loop, its parts and its counters. connect.go makes its connections, send.go
-// empties the queue into them, session.go does so in a session, disconnect.go accounts for their
-// ends, stop.go ends the loop.
+// This file has the send loop and its counters. connect.go makes its connections, send.go sends the
+// queue, session.go does so in a session, disconnect.go accounts for ended connections, and stop.go
+// ends the loop.
 
 import (
 	"context"
@@ -25,65 +25,66 @@ import (
 // A Config has the settings of a Loop.
 type Config struct {
 	Queue *queue.Queue
-	// Returns a connection that messages may be sent on: authorized, with TLS.
+	// Dial returns a connection that is ready for messages: authorized, and with TLS if that is
+	// used.
 	Dial             func(ctx context.Context) (net.Conn, error)
-	Writer           wire.WriterID // Of all sessions.
+	Writer           wire.WriterID // The ID in all session hellos.
 	Acks             bool
-	MessageLimit     uint64 // In bytes, for one message.
+	MessageLimit     uint64 // The largest message, in bytes.
 	WriteTimeout     time.Duration
 	MaxBackoff       time.Duration
-	HeartbeatTimeout time.Duration // Of a session that is not on a bare Unix socket; 0 for none.
+	HeartbeatTimeout time.Duration // Of sessions, except on a plain Unix socket; 0: none.
 	DropOldest       bool          // The queue drops messages to make room.
-	MaxAge           time.Duration // The queue drops messages that are older; 0 for never.
+	MaxAge           time.Duration // The queue drops older messages; 0: never.
 }
 
-// Events are the callbacks of a Loop. Its goroutine calls them one after the other; Stop may call them as well.
+// Events are the callbacks of a Loop. Its goroutine calls them in sequence; Stop may call them too.
 type Events struct {
 	State       func(state State, cause error)
 	Report      func(op string, err error)
-	Undelivered func(data []byte) // Gets each message that is given up; may be nil.
+	Undelivered func(data []byte) // Receives each message that is given up; may be nil.
 }
 
-// A Loop is the goroutine that empties a queue into one connection after the other. Messages that a connection has
-// not taken to their last byte, or whose acknowledgement it has not brought, go to the next one.
+// A Loop is a goroutine that sends a queue over one connection after the other. The next connection
+// sends again each message that was not written whole or, in a session, not acknowledged.
 type Loop struct {
 	cfg    Config
 	events Events
 	queue  *queue.Queue
 	life   *Lifecycle
 	counts loopCounters
-	limit  atomic.Uint64 // The largest message, for this side and, in a session, for the reader.
+	limit  atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
 
-	// The goroutine's own.
+	// Used by the goroutine only.
 	bufs      [][]byte
-	headRetry retryCounter // Of the first message, which may be one that no reader accepts.
+	headRetry retryCounter // Counts failures with the first message.
 	epoch     uint64       // Of the last session.
 
-	connectRequested atomic.Bool // Connect without a message as well.
+	connectRequested atomic.Bool // Connect also without a message.
 
 	mu           sync.Mutex     // Guards what follows.
-	current      *transport.Out // The connection that Flush polls; nil when there is none.
-	handshaking  *transport.Out // A connection before its welcome.
-	unreadAtStop uint64         // Messages that the peer had not read yet when a forced stop ended its connection.
+	current      *transport.Out // The connection that Flush polls; nil if there is none.
+	handshaking  *transport.Out // The connection whose session handshake is in progress, or nil.
+	unreadAtStop uint64         // Messages that the peer had not read at a forced stop.
 
 	reported reported
 }
 
-// loopCounters are the counters of a loop, without those of the queue.
+// loopCounters are the counters of a loop; the queue has its own.
 type loopCounters struct {
 	connections, lostConnections, dialErrors         atomic.Uint64
 	writes, writtenBytes, backpressure, possiblyLost atomic.Uint64
 }
 
-// loopCounts are a snapshot of a loop's counters, one by one.
+// loopCounts are a snapshot of the counters. Each is read by itself.
 type loopCounts struct {
 	Connections     uint64 // Made.
-	LostConnections uint64 // Broken, or ended by the peer.
+	LostConnections uint64 // Failed, or closed by the peer.
 	DialErrors      uint64 // Attempts that failed.
 	Writes          uint64
 	WrittenBytes    uint64
 	Backpressure    uint64 // Writes that waited longer than the write timeout.
-	PossiblyLost    uint64 // Upper bound of the messages that were sent and not read.
+	PossiblyLost    uint64 // Upper bound of the messages that were sent but not read.
 }
 
 // New returns a loop that has not started.
@@ -99,10 +100,12 @@ func New(cfg Config, events Events) *Loop {
 	return l
 }
 
-// Start begins to connect and to send, and returns at once. It may be called again; after Stop it returns ErrStopped.
+// Start starts the goroutine and returns at once. It may be called again; after Stop it returns
+// ErrStopped.
 func (l *Loop) Start() error { return l.life.Start(l.run) }
 
-// MessageLimit returns the size of the largest message that both this side and the present reader accept.
+// MessageLimit returns the size of the largest message that this side and the current reader
+// accept.
 func (l *Loop) MessageLimit() uint64 { return l.limit.Load() }
 
 // Connected reports whether there is a connection.

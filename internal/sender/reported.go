@@ -2,7 +2,7 @@
 
 package sender
 
-// This file reports what is not delivered, and remembers what it has reported, so that it does so once.
+// This file reports messages that are not delivered, each once.
 
 import (
 	"fmt"
@@ -13,16 +13,17 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
-// reported is how many of the messages that were not delivered were reported already.
+// reported counts the undelivered messages that were already reported.
 type reported struct {
 	mu           sync.Mutex // Guards what follows; taken before the mutex of the queue.
 	dropped      uint64     // To the error callback.
 	expired      uint64     // To the error callback.
-	undelivered  uint64     // By Flush and Stop, those that were dropped or had expired included.
+	undelivered  uint64     // By Flush and Stop; includes dropped and expired messages.
 	possiblyLost uint64     // By Flush and Stop.
 }
 
-// drops returns how many messages the queue has dropped since the last call, to make room and for their age.
+// drops returns how many messages the queue has dropped and how many have expired since the last
+// call.
 func (r *reported) drops(q *queue.Queue) (dropped, expired uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -32,7 +33,7 @@ func (r *reported) drops(q *queue.Queue) (dropped, expired uint64) {
 	return dropped, expired
 }
 
-// losses returns how many messages were not delivered, and how many may be lost, since the last call.
+// losses returns how many messages were not delivered and how many may be lost since the last call.
 func (r *reported) losses(q *queue.Queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,8 +48,8 @@ func (r *reported) lossesLocked(q *queue.Queue, possiblyLost *atomic.Uint64) (un
 	return undelivered, lost
 }
 
-// takeRemaining takes what is left out of the queue, and returns how many messages that are, and
-// the losses without them.
+// takeRemaining removes the remaining messages from the queue. It returns them, their number, and
+// the other losses.
 func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (
 	left, undelivered, lost uint64, rest queue.Undelivered) {
 	r.mu.Lock()
@@ -58,7 +59,7 @@ func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (
 	return left, undelivered - left, lost, rest
 }
 
-// returnUndelivered reports why a message cannot be delivered, and returns it to the program.
+// returnUndelivered reports why a message is given up, and returns the message to the program.
 func (l *Loop) returnUndelivered(data []byte, cause error) {
 	l.events.Report(errdefs.OpWrite, cause)
 	if l.events.Undelivered != nil {
@@ -66,7 +67,7 @@ func (l *Loop) returnUndelivered(data []byte, cause error) {
 	}
 }
 
-// reportDropped reports what the queue has dropped since the last time.
+// reportDropped reports the messages that the queue has dropped since the last report.
 func (l *Loop) reportDropped() {
 	if !l.cfg.DropOldest && l.cfg.MaxAge == 0 {
 		return

@@ -2,7 +2,7 @@
 
 package sender
 
-// This file is the goroutine of a loop: it connects (connect.go), sends the queue over the connection, and ends the
+// This file has the goroutine of a loop: it connects (connect.go), sends the queue, and ends the
 // connection (disconnect.go).
 
 import (
@@ -15,15 +15,15 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// One write takes as many chunks as a batch may have bytes. No constant of type uint64 is negative.
+// The chunks of one vectored write hold at least a whole batch. A negative uint64 does not compile.
 const _ = uint64(transport.MaxVector*queue.ChunkSize - transport.BatchSize)
 
-// errFinished is why a connection ends that nothing went wrong with: everything is delivered and the
-// loop is stopping, or it was forced. No connection of a program's own fails with it.
+// errFinished ends a connection without a failure: everything is delivered and the loop is
+// stopping, or the stop was forced. A program's connection cannot return it.
 var errFinished = errors.New("udsipc: nothing is left to send")
 
-// run connects and sends until the loop is stopped, or a callback ends the goroutine: from then on
-// nothing is accepted, and stop returns what is left.
+// run connects and sends until the loop is stopped, or a callback calls Goexit. After that the
+// queue accepts nothing, and Stop returns the remaining messages.
 func (l *Loop) run() {
 	defer l.queue.Close()
 	for {
@@ -36,7 +36,7 @@ func (l *Loop) run() {
 	}
 }
 
-// runConn sends over a connection until it ends, and accounts for that end.
+// runConn sends over a connection until it ends, and accounts for its end.
 func (l *Loop) runConn(o *transport.Out) {
 	go o.ReadLoop(l.queue.Signal) // Ends with the connection; runConn waits for it.
 	release := context.AfterFunc(l.life.Context(), o.ForceClose)
@@ -44,7 +44,7 @@ func (l *Loop) runConn(o *transport.Out) {
 	o.OnSlowWrite(l.reportSlowWrite)
 	accounted := false
 	defer func() {
-		if !accounted { // A callback has ended the goroutine.
+		if !accounted { // A callback has called Goexit.
 			o.ForceClose()
 			o.WaitReadLoop()
 			l.clearCurrent()
@@ -66,8 +66,8 @@ func (l *Loop) runConn(o *transport.Out) {
 	accounted = true
 }
 
-// send writes the queued messages to o. It returns errFinished when all are delivered and the loop is stopping, nil
-// when the peer closed the connection, and otherwise why a write failed.
+// send writes the queued messages to o. It returns errFinished when all are delivered and the loop
+// is stopping, nil when the peer closed the connection, and otherwise the error of a write.
 func (l *Loop) send(o *transport.Out) error {
 	for !o.IsWriteStopped() {
 		bufs := l.queue.NextBatch(l.bufs[:0], transport.BatchSize)
@@ -111,15 +111,16 @@ func (l *Loop) send(o *transport.Out) error {
 	return nil
 }
 
-// reportSlowWrite reports a write of TLS that waits. It is called while the loop's goroutine is in that write.
+// reportSlowWrite reports a TLS write that waits. It is called while the goroutine is in that
+// write.
 func (l *Loop) reportSlowWrite() {
 	l.counts.backpressure.Add(1)
 	l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: a write has waited for %v, waiting on",
 		errdefs.ErrBackpressure, l.cfg.WriteTimeout))
 }
 
-// waitForWork waits until there is something to write. It reports whether the connection ends, and what send returns
-// then.
+// waitForWork waits until there is something to write. ended reports whether the connection is to
+// end, and err is then the result of send.
 func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 	if o.IsSession() {
 		return l.waitForWorkInSession(o)
@@ -127,15 +128,15 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 	if l.life.IsStopping() {
 		return true, l.waitUntilRead(o)
 	}
-	<-l.queue.Ready() // From a message, ReadLoop, and Stop.
+	<-l.queue.Ready() // Set by a message, ReadLoop and Stop.
 	return false, nil
 }
 
-// waitUntilRead waits, at the end, until the peer has read everything, where the kernel knows. It returns nil if the
-// peer closed the connection.
+// waitUntilRead waits at a stop until the peer has read everything, if the kernel reports that. It
+// returns nil if the peer closed the connection.
 func (l *Loop) waitUntilRead(o *transport.Out) error {
 	if !o.CanConfirmRead() {
-		return errFinished // The end of the connection tells.
+		return errFinished // The end of the connection shows what was read.
 	}
 	read := false
 	pollUntil(l.life.Context(), func() bool {

@@ -2,8 +2,8 @@
 
 package sender
 
-// This file is what the goroutine of a loop does otherwise in a session: it makes the session handshake, and waits for
-// acknowledgements where it would wait for the kernel.
+// This file has what a loop does only in a session: the session handshake, and the wait for
+// acknowledgements instead of the kernel's confirmation.
 
 import (
 	"context"
@@ -15,7 +15,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// openSession opens a session on a new connection, and removes the messages from the queue that the reader has handled.
+// openSession opens a session on a new connection. It removes the messages from the queue that the
+// reader has already handled.
 func (l *Loop) openSession(o *transport.Out) error {
 	seq := l.queue.Sequence()
 	l.epoch++
@@ -42,14 +43,15 @@ func (l *Loop) openSession(o *transport.Out) error {
 	return nil
 }
 
-// setHandshaking publishes the connection of a session handshake, so that Stop can interrupt it.
+// setHandshaking publishes the connection that is in its session handshake, so that Stop can
+// interrupt it.
 func (l *Loop) setHandshaking(o *transport.Out) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.handshaking = o
 }
 
-// interruptHandshake lets the session handshake look whether there is a reason to go on.
+// interruptHandshake makes the session handshake check whether to continue.
 func (l *Loop) interruptHandshake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,8 +60,8 @@ func (l *Loop) interruptHandshake() {
 	}
 }
 
-// reportSlowWelcome reports that the welcome takes long: the reader may be busy with the messages
-// of an earlier connection.
+// reportSlowWelcome reports that the welcome is late. The reader may be busy with messages of an
+// earlier connection.
 func (l *Loop) reportSlowWelcome() {
 	l.counts.backpressure.Add(1)
 	l.reportDropped()
@@ -67,8 +69,8 @@ func (l *Loop) reportSlowWelcome() {
 		fmt.Errorf("%w: no welcome within %v, waiting", errdefs.ErrBackpressure, l.cfg.WriteTimeout))
 }
 
-// waitForWorkInSession is waitForWork: the loop does not end before everything is acknowledged, and
-// it gives up a message that the reader would reject.
+// waitForWorkInSession is waitForWork for a session. It also waits until everything is
+// acknowledged, and gives up a message that the reader would reject.
 func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	if data, burnt := l.queue.RemoveOversized(); data != nil {
 		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
@@ -80,7 +82,7 @@ func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	}
 	interval := o.HeartbeatInterval()
 	if interval == 0 {
-		<-l.queue.Ready() // From a message, an acknowledgement, ReadLoop, and Stop.
+		<-l.queue.Ready() // Set by a message, an acknowledgement, ReadLoop and Stop.
 		return false, nil
 	}
 	timer := time.NewTimer(interval)
@@ -91,7 +93,7 @@ func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	case <-timer.C:
 	}
 	if l.queue.Unacknowledged() > 0 {
-		return false, nil // The reader is busy with that, and waits for nothing.
+		return false, nil // The reader is busy with these and needs no heartbeat.
 	}
 	err = o.SendHeartbeat()
 	return err != nil, err

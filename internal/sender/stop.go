@@ -13,8 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// Flush waits until everything that was queued before has been delivered, or ctx ends. The error says which messages
-// were not, unless an earlier flush has.
+// Flush waits until all messages queued before are delivered, or ctx ends. The error counts the
+// messages that were not delivered, unless an earlier Flush has reported them.
 func (l *Loop) Flush(ctx context.Context) error {
 	if err := l.queue.Flush(ctx); err != nil {
 		return err
@@ -39,15 +39,16 @@ func (l *Loop) Flush(ctx context.Context) error {
 	return lossError(errdefs.ErrConnectionClosed, undelivered, lost)
 }
 
-// isCurrent reports whether conn is the present connection, so that its end is not accounted for yet.
+// isCurrent reports whether conn is the current connection. If so, its end is not yet accounted
+// for.
 func (l *Loop) isCurrent(conn *transport.Out) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.current == conn
 }
 
-// pollUntil calls condition until it returns true, soon at first, then every few milliseconds: the kernel has no event
-// for it. It returns false if ctx ends first.
+// pollUntil calls condition until it returns true: after short delays first, then every few
+// milliseconds. The kernel has no event for it. It returns false if ctx ends first.
 func pollUntil(ctx context.Context, condition func() bool) bool {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -62,11 +63,12 @@ func pollUntil(ctx context.Context, condition func() bool) bool {
 	return true
 }
 
-// Stop refuses further messages, and waits until those that are queued are delivered. When ctx ends first it is
-// forced: it returns the messages that are left to the program. The error says which messages were not delivered,
-// unless a Flush has, or another call of Stop. It may be called at any time, again, and by several goroutines.
+// Stop refuses further messages, and waits until the queued ones are delivered. If ctx ends first,
+// the stop is forced: the remaining messages are returned to the program. The error counts the
+// messages that were not delivered and not yet reported by a Flush or another Stop. Stop may be
+// called at any time, repeatedly, and concurrently.
 func (l *Loop) Stop(ctx context.Context) error {
-	l.queue.Close() // First: once IsStopping is true, nothing may be accepted.
+	l.queue.Close() // Before IsStopping becomes true: after that nothing may be accepted.
 	l.life.Stop()
 	l.queue.Signal()
 	l.interruptHandshake()
@@ -79,8 +81,8 @@ func (l *Loop) Stop(ctx context.Context) error {
 	return l.returnAllUndelivered(ctx)
 }
 
-// returnAllUndelivered returns what is left of the queue to the program. The error says how much
-// that was, and what else was not delivered and not reported.
+// returnAllUndelivered returns the remaining messages to the program. The error counts them, and
+// other undelivered messages that were not yet reported.
 func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	left, undelivered, lost, rest := l.reported.takeRemaining(l.queue, &l.counts.possiblyLost)
 	rest.Visit(l.events.Undelivered)
@@ -112,7 +114,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	return err
 }
 
-// takeUnread returns unreadAtStop, once. known is false as long as the goroutine has not ended.
+// takeUnread returns unreadAtStop, once. known is false while the goroutine runs.
 func (l *Loop) takeUnread() (unread uint64, known bool) {
 	select {
 	case <-l.life.Done():
@@ -125,7 +127,7 @@ func (l *Loop) takeUnread() (unread uint64, known bool) {
 	}
 }
 
-// lossError is the error for messages that were given up, and for others that may be lost.
+// lossError returns the error for messages that were given up and messages that may be lost.
 func lossError(reason error, undelivered, lost uint64) error {
 	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
 }
