@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package buffers is the module's only pool of bytes: buffers by size class, for the chunks of
-// queues and for the reads of connections. A buffer belongs to the goroutine that got it, until
-// Put.
+// Package buffers is the only buffer pool of the module. It has buffers in size classes for the
+// chunks of queues and for the reads of connections. A buffer belongs to the goroutine that got it,
+// until Put.
 package buffers
-
-// This file is the module's only pool of bytes: the chunks of a Writer's queue and the read buffers
-// of a Reader's connections come from here and go back here.
 
 import (
 	"math/bits"
@@ -17,23 +14,23 @@ const (
 	minBufferClass = 9
 	maxBufferClass = 24
 
-	MinSize = 1 << minBufferClass // 512 bytes, the smallest class: what a connection keeps of a frame that stalls.
-	MaxSize = 1 << maxBufferClass // 16 MiB, the largest class that is kept; a larger buffer is left to the collector.
+	MinSize = 1 << minBufferClass // 512 bytes, the smallest class: what a connection keeps while a frame stalls.
+	MaxSize = 1 << maxBufferClass // 16 MiB, the largest pooled class; the garbage collector frees larger buffers.
 )
 
-// classSteps is how many classes there are from one power of two to the next: a buffer is at most an eighth
-// larger than what it was asked for, which is what the bounds of a queue count.
+// classSteps is the number of classes for each power of two. A buffer is at most an eighth larger
+// than requested. The limits of a queue count the requested size.
 const classSteps = 8
 
-// A Buffer is a piece of pooled memory. Whoever got it owns it until it is put back; its length is
-// that of its class, Size.
+// A Buffer is a piece of pooled memory. The goroutine that got it owns it until Put. The length of
+// B is the size of its class.
 type Buffer struct {
 	B    []byte
-	Refs int // How many segments of a queue lie in b. The owner's, 0 in the pool.
+	Refs int // Number of queue segments in B. Used by the owner; 0 in the pool.
 }
 
-// bufferPools has one pool for each class, so that a request never gets a buffer that is much larger
-// than what it asked for. They hold pointers, because a slice in an interface would be allocated.
+// bufferPools has one pool for each class, so that a request never gets a buffer much larger than
+// requested. The pools hold pointers, because a slice in an interface would be allocated.
 var bufferPools [(maxBufferClass-minBufferClass)*classSteps + 1]sync.Pool
 
 // Class returns the exponent of the smallest power of two that holds size bytes.
@@ -44,7 +41,7 @@ func Class(size int) int {
 	return bits.Len(uint(size - 1))
 }
 
-// Size returns the length of a buffer of size bytes or more, and which pool it is from; -1 for none.
+// Size returns the length of a buffer for size bytes and the index of its pool; -1 means no pool.
 func Size(size int) (length, pool int) {
 	class := Class(size)
 	switch {
@@ -59,7 +56,7 @@ func Size(size int) (length, pool int) {
 	return below + step*unit, (class-1-minBufferClass)*classSteps + step
 }
 
-// Get returns a buffer of size bytes or more. Its content is undefined.
+// Get returns a buffer of at least size bytes. Its content is undefined.
 func Get(size int) *Buffer {
 	length, pool := Size(size)
 	if pool >= 0 {
@@ -70,7 +67,7 @@ func Get(size int) *Buffer {
 	return &Buffer{B: make([]byte, length)}
 }
 
-// Put gives a buffer back. Nobody may use its bytes afterwards. A nil buffer is ignored.
+// Put returns a buffer to its pool. Its bytes must not be used afterwards. A nil buffer is ignored.
 func Put(buf *Buffer) {
 	if buf == nil {
 		return

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// getsockopt is getsockopt(2) for values that the syscall package has no type for.
+// getsockopt is getsockopt(2) for values that have no type in package syscall.
 func getsockopt(fd uintptr, level, option int, value unsafe.Pointer, size *uint32) syscall.Errno {
 	_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, uintptr(level), uintptr(option),
 		uintptr(value), uintptr(unsafe.Pointer(size)), 0)

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// getsockopt is getsockopt(2), which on these two is one of the calls in socketcall(2).
+// getsockopt is getsockopt(2). On these two platforms it is a call of socketcall(2).
 func getsockopt(fd uintptr, level, option int, value unsafe.Pointer, size *uint32) syscall.Errno {
 	const sysGetsockopt = 15 // linux/net.h
 	arguments := [5]uintptr{fd, uintptr(level), uintptr(option), uintptr(value), uintptr(unsafe.Pointer(size))}

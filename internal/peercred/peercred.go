@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package peercred reads the credentials of the process at the other end of a Unix socket from the kernel. There is one
-// file for each system; where the kernel does not tell, the error is errors.ErrUnsupported.
+// Package peercred reads the credentials of the process at the other end of a Unix socket from the
+// kernel. Each system has its own file. Where the kernel has no such function, the error is
+// errors.ErrUnsupported.
 package peercred
 
-// This file is what the kernel tells of the process at the other end of a Unix socket.
+// This file has the type of the credentials.
 
 import "fmt"
 
-// Credentials are those of a process, as the kernel noted them.
+// Credentials are the credentials of a process when it connected or listened.
 type Credentials struct {
 	UID, GID int
-	PID      int   // 0 if the system does not tell.
-	Groups   []int // Supplementary groups, where the system tells.
+	PID      int   // 0 if the system does not report it.
+	Groups   []int // Supplementary groups, if the system reports them.
 }
 
-// String returns the numbers, for logs.
+// String returns the IDs as text for logs.
 func (c *Credentials) String() string {
 	if c == nil {
 		return "no credentials"

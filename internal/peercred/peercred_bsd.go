@@ -4,7 +4,7 @@
 
 package peercred
 
-// This file asks Darwin and FreeBSD who is at the other end of a Unix socket.
+// This file reads the credentials on Darwin and FreeBSD.
 
 import (
 	"fmt"
@@ -18,13 +18,13 @@ const (
 	xucredVersion = 0 // XUCRED_VERSION (sys/ucred.h)
 )
 
-// Of returns LOCAL_PEERCRED (unix(4)), whose first group is the effective one.
+// Of returns the credentials of LOCAL_PEERCRED (unix(4)). The first group is the effective one.
 func Of(raw syscall.RawConn) (*Credentials, error) {
 	var cred struct { // struct xucred
 		version, uid uint32
 		count        int16
 		groups       [16]uint32
-		pid          uintptr // FreeBSD alone: a union of a pointer and the PID.
+		pid          uintptr // FreeBSD only: a union of a pointer and the PID.
 	}
 	size := uint32(unsafe.Sizeof(cred))
 	var errno syscall.Errno

@@ -4,5 +4,5 @@ package peercred
 
 import "syscall"
 
-// peerPID returns cr_pid, which is a part of the credentials.
+// peerPID returns pid, the field cr_pid of the credentials.
 func peerPID(_ syscall.RawConn, pid uint32) int { return int(pid) }

@@ -2,7 +2,7 @@
 
 package peercred
 
-// This file asks Linux who is at the other end of a Unix socket.
+// This file reads the credentials on Linux.
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// soPeerGroups is SO_PEERGROUPS (asm-generic/socket.h), which the syscall package has no name for.
+// soPeerGroups is SO_PEERGROUPS (asm-generic/socket.h). Package syscall has no name for it.
 const soPeerGroups = 59
 
-// Of returns SO_PEERCRED and SO_PEERGROUPS.
+// Of returns the credentials of SO_PEERCRED and SO_PEERGROUPS.
 func Of(raw syscall.RawConn) (*Credentials, error) {
 	var found *Credentials
 	var failed error
@@ -31,14 +31,14 @@ func Of(raw syscall.RawConn) (*Credentials, error) {
 	return found, errdefs.First(err, failed)
 }
 
-// peerGroups returns the supplementary groups; none before Linux 4.13, which does not tell.
+// peerGroups returns the supplementary groups. Linux before 4.13 does not report them.
 func peerGroups(fd uintptr) ([]int, error) {
 	groups := make([]uint32, 32)
 	for {
 		size := uint32(4 * len(groups))
 		errno := getsockopt(fd, syscall.SOL_SOCKET, soPeerGroups, unsafe.Pointer(&groups[0]), &size)
 		switch {
-		case errno == syscall.ERANGE: // size is what it takes.
+		case errno == syscall.ERANGE: // The kernel has set size to the size that is needed.
 			groups = make([]uint32, max(int(size)/4, 2*len(groups)))
 			continue
 		case errors.Is(errno, syscall.ENOPROTOOPT):

@@ -9,5 +9,5 @@ import (
 	"syscall"
 )
 
-// Of is for systems that do not tell, or not in a way that is known here.
+// Of is for systems without a known way to read the credentials.
 func Of(syscall.RawConn) (*Credentials, error) { return nil, errors.ErrUnsupported }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package socket parses addresses, dials them, and makes and removes the sockets that listen at
-// them. A socket is as safe as the way to it: the package checks each directory on that way, and
-// works by open descriptors after that.
+// Package socket parses addresses, dials them, and creates and removes listening sockets. A socket
+// file is only as safe as its path: the package checks each directory on the path, and then works
+// with open descriptors.
 package socket
 
-// This file turns what a user writes for an address into a network and a name, and says at once what
-// is wrong with it. Listening and socket files are in file.go.
+// This file parses an address into a network and a name, and reports what is wrong with it.
+// Listening and socket files are in file.go.
 
 import (
 	"context"
@@ -28,11 +28,11 @@ const (
 	networkTCP  = "tcp"
 )
 
-// An Address is where a Reader listens and a Writer connects.
+// An Address is the address at which a Reader listens and to which a Writer connects.
 type Address struct {
 	network      string // networkUnix or networkTCP.
-	name         string // As net.Dial takes it: a path, @name, or host:port.
-	loopbackOnly bool   // What is sent there may not leave the machine.
+	name         string // As for net.Dial: a path, @name, or host:port.
+	loopbackOnly bool   // Localhost must resolve to a loopback address.
 }
 
 func (a Address) String() string {
@@ -40,35 +40,35 @@ func (a Address) String() string {
 	case a.network == networkTCP:
 		return "tcp://" + a.name
 	case strings.HasPrefix(a.name, "unix:"):
-		return "unix:" + a.name // A path that looks like an address.
+		return "unix:" + a.name // The path would parse as another kind of address.
 	}
 	return a.name
 }
 
-// IsFile says whether the address is a socket file, as opposed to an abstract name or TCP.
+// IsFile reports whether the address is a socket file, and not an abstract name or TCP.
 func (a Address) IsFile() bool {
 	return a.network == networkUnix && !strings.HasPrefix(a.name, "@")
 }
 
-// KeptOnMachine is the address of a connection that may not leave the machine: localhost is checked
-// once it is resolved.
+// KeptOnMachine returns the address with the rule that its data must not leave the machine.
+// localhost is then checked after it is resolved.
 func (a Address) KeptOnMachine() Address {
 	a.loopbackOnly = true
 	return a
 }
 
-// Matches reports whether the system writes the address as addr.
+// Matches reports whether addr, as the system returns it, is this address.
 func (a Address) Matches(addr net.Addr) bool { return addr.String() == a.name }
 
-// Hash is a number that tells the address from others.
+// Hash returns a hash of the address.
 func (a Address) Hash() uint64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(a.String())) // Never fails (hash.Hash).
 	return hash.Sum64()
 }
 
-// split returns the directory of the socket file, and its name there. ".." stays: behind a symbolic link it leads
-// elsewhere than the text says (path_resolution(7)).
+// split returns the directory of the socket file and the name in it. It keeps "..": after a
+// symbolic link, ".." leads elsewhere than the text suggests (path_resolution(7)).
 func (a Address) split() (dir, name string) {
 	dir, name = filepath.Split(a.name)
 	if dir == "" {
@@ -77,8 +77,8 @@ func (a Address) split() (dir, name string) {
 	return dir, name
 }
 
-// maxSocketPath is the longest path of a Unix socket: sun_path less the final NUL; unix(7) on Linux,
-// unix(4) on the BSDs and Darwin.
+// maxSocketPath returns the length of the longest path of a Unix socket: sun_path without the final
+// NUL. See unix(7) on Linux, unix(4) on the BSDs and Darwin.
 func maxSocketPath() int {
 	switch runtime.GOOS {
 	case "linux", "android", "windows", "solaris", "illumos":
@@ -87,14 +87,14 @@ func maxSocketPath() int {
 	return 103
 }
 
-// Parse understands a path, unix:PATH, @name and tcp://HOST:PORT.
+// Parse parses a path, unix:PATH, @name or tcp://HOST:PORT.
 func Parse(text string) (Address, error) {
 	if rest, ok := strings.CutPrefix(text, "tcp://"); ok {
 		return parseTCP(text, rest)
 	}
 	path, prefixed := strings.CutPrefix(text, "unix:")
 	if rest, ok := strings.CutPrefix(path, "//"); ok && prefixed {
-		path = rest // unix:///run/app.sock, as in other tools.
+		path = rest // unix:///run/app.sock, as other tools write it.
 	}
 	switch scheme, _, found := strings.Cut(path, "://"); {
 	case path == "":
@@ -132,7 +132,7 @@ func parseTCP(text, hostPort string) (Address, error) {
 	return Address{network: networkTCP, name: hostPort}, nil
 }
 
-// Host is the host of a TCP address, or empty.
+// Host returns the host of a TCP address, or "".
 func (a Address) Host() string {
 	if a.network != networkTCP {
 		return ""
@@ -144,9 +144,9 @@ func (a Address) Host() string {
 	return host
 }
 
-// IsLoopback says whether nothing that is sent there leaves the machine. Of names only localhost is believed,
-// and not before it is resolved (checkLocalhost). NAME.localhost is what the name server says: no resolver
-// has to know better (RFC 6761, section 6.3), and Go's does not.
+// IsLoopback reports whether data for the address stays on this machine. The only accepted host
+// name is localhost, which checkLocalhost checks after it is resolved. NAME.localhost is not
+// accepted: resolvers need not treat it specially (RFC 6761, section 6.3), and Go's does not.
 func (a Address) IsLoopback() bool {
 	if a.network != networkTCP || a.isLocalhost() {
 		return true
@@ -159,9 +159,9 @@ func (a Address) isLocalhost() bool {
 	return strings.TrimSuffix(strings.ToLower(a.Host()), ".") == "localhost"
 }
 
-// checkLocalhost refuses an address that localhost was resolved to, if it is none of this machine and what is
-// sent there could be read on the way. It is for the Control function of a dialer or a listener, which gets
-// the address before a packet is sent.
+// checkLocalhost rejects an address to which localhost was resolved, if the address is not on this
+// machine and the data must not leave it. The Control function of a dialer or listener calls it
+// with the address, before the first packet.
 func (a Address) checkLocalhost(resolved string) error {
 	if !a.loopbackOnly || !a.isLocalhost() {
 		return nil
@@ -178,13 +178,14 @@ func invalidAddress(text, reason string) error {
 	return fmt.Errorf("%w %q: %s", errdefs.ErrInvalidSocketPath, text, reason)
 }
 
-// tcpKeepAlive notices a vanished peer of an idle connection within about ten seconds. When data is
-// under way, retransmission does, which takes many minutes (tcp(7), tcp_retries2). TCP_USER_TIMEOUT
-// would be sooner, but also ends the connection of a peer that lives and does not read for so long: it
-// bounds how long data may wait for a closed window. Sessions have heartbeats instead.
+// tcpKeepAlive detects a vanished peer of an idle connection within about ten seconds. If data is
+// in flight, only retransmission detects it, which takes many minutes (tcp(7), tcp_retries2).
+// TCP_USER_TIMEOUT would be faster, but it also limits how long data may wait for a closed window:
+// it would end the connection of a peer that is alive but slow to read. Sessions have heartbeats
+// instead.
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5}
 
-// Dial connects. sendBuffer is the kernel's send buffer in bytes; 0 leaves it as it is.
+// Dial connects. sendBuffer is the size of the kernel's send buffer in bytes; 0 keeps the default.
 func (a Address) Dial(ctx context.Context, timeout time.Duration, sendBuffer int) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: tcpKeepAlive,
 		Control: func(_, resolved string, _ syscall.RawConn) error {

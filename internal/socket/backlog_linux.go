@@ -2,7 +2,7 @@
 
 package socket
 
-// This file is what Linux alone can do about the connections that wait in a listener.
+// This file has functions of Linux for the connections in a listener's backlog.
 
 import (
 	"errors"
@@ -15,8 +15,8 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// HalfCloseListener refuses further connections to a Unix listener; those in its backlog can still be
-// accepted (unix_stream_connect, unix_accept). A wait in Accept goes on.
+// HalfCloseListener makes a Unix listener refuse further connections. Those in its backlog can
+// still be accepted (unix_stream_connect, unix_accept), and a blocked Accept is not interrupted.
 func HalfCloseListener(listener *net.UnixListener) bool {
 	raw, err := listener.SyscallConn()
 	if err != nil {
@@ -27,20 +27,21 @@ func HalfCloseListener(listener *net.UnixListener) bool {
 	return err == nil && shutErr == nil
 }
 
-// firstPacketFilter drops the first packet of a TCP connection, SYN without ACK, and takes all others. The codes are
-// those of linux/bpf_common.h; byte 13 of a TCP header has its flags (RFC 9293, 3.1).
+// firstPacketFilter drops the first packet of a TCP connection, SYN without ACK, and accepts all
+// others. The codes are those of linux/bpf_common.h. Byte 13 of a TCP header has its flags (RFC
+// 9293, 3.1).
 var firstPacketFilter = [...]syscall.SockFilter{
 	{Code: 0x30, K: 13},             // Load the flags,
-	{Code: 0x54, K: 0x12},           // of them SYN and ACK.
-	{Code: 0x15, K: 0x02, Jf: 1},    // Is it SYN alone?
-	{Code: 0x06, K: 0},              // Then take nothing of it,
-	{Code: 0x06, K: math.MaxUint32}, // else all.
+	{Code: 0x54, K: 0x12},           // keep SYN and ACK.
+	{Code: 0x15, K: 0x02, Jf: 1},    // Only SYN?
+	{Code: 0x06, K: 0},              // Then drop the packet,
+	{Code: 0x06, K: math.MaxUint32}, // else accept it.
 }
 
-// FilterNewConnections keeps a TCP listener from answering new connections; those in its backlog,
-// and those of which the handshake has begun, can still be accepted. The peers of others try again
-// after a second, and are refused once the listener is closed. It is a socket filter (socket(7),
-// SO_ATTACH_FILTER), which a multipath listener, as net.Listen makes it, does not take.
+// FilterNewConnections makes a TCP listener ignore new connections. Connections in its backlog, and
+// those whose handshake has begun, can still be accepted. Other peers try again after a second, and
+// are refused once the listener is closed. It sets a socket filter (socket(7), SO_ATTACH_FILTER). A
+// multipath listener, the default of net.Listen, does not accept one.
 func FilterNewConnections(listener *net.TCPListener) bool {
 	raw, err := listener.SyscallConn()
 	if err != nil {
@@ -55,8 +56,9 @@ func FilterNewConnections(listener *net.TCPListener) bool {
 	return err == nil && attachErr == nil
 }
 
-// AcceptNow takes a connection out of a listener's backlog without waiting. The error is EAGAIN if there is none.
-// One that was taken is not given up because descriptors have run out, as long as again says so.
+// AcceptNow accepts a connection from a listener's backlog without waiting. The error is EAGAIN if
+// there is none. If no descriptor is left for an accepted connection, AcceptNow tries again while
+// again returns true.
 func AcceptNow(listener net.Listener, again func(error) bool) (net.Conn, error) {
 	socket, ok := listener.(syscall.Conn)
 	if !ok {
@@ -76,7 +78,7 @@ func AcceptNow(listener net.Listener, again func(error) bool) (net.Conn, error) 
 		return nil, err
 	}
 	file := os.NewFile(uintptr(accepted), "accepted")
-	defer file.Close() // FileConn has a copy.
+	defer file.Close() // FileConn duplicates the descriptor.
 	conn, err := net.FileConn(file)
 	for err != nil && again(err) {
 		conn, err = net.FileConn(file)

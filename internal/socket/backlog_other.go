@@ -4,7 +4,7 @@
 
 package socket
 
-// This file is backlog_linux.go where the system has nothing of the kind.
+// This file replaces backlog_linux.go on systems without such functions.
 
 import (
 	"errors"

@@ -2,23 +2,23 @@
 
 package socket
 
-// This file is what all systems share of a socket's directory. A socket is as safe as the way to it: who
-// may change a directory on the way may put another socket there. So the way is checked once, from the
-// root directory on, and what was checked stays open: from then on all that is done to the socket file is
-// done in that directory, by the file's name alone, whatever becomes of the path.
+// This file has what all systems share for the directory of a socket. A user who can change a
+// directory on the path can put another socket there. The path is therefore checked once, from the
+// root directory on, and the checked directory stays open. All later operations use that directory
+// and the file's name, even if the path changes meanwhile.
 
 import (
 	"io/fs"
 )
 
 const (
-	// directoryMode is the mode of the directories that are made.
+	// directoryMode is the mode of directories that the package creates.
 	directoryMode = 0o750
-	// maxSymlinks is how many symbolic links may lie on the way, as in path_resolution(7).
+	// maxSymlinks is how many symbolic links a path may contain, as in path_resolution(7).
 	maxSymlinks = 40
 )
 
-// describe says what lies at a path, for people.
+// describe returns the kind of a file as text for errors.
 func describe(info fs.FileInfo) string {
 	switch info.Mode().Type() {
 	case 0:

@@ -4,7 +4,7 @@
 
 package socket
 
-// This file checks the way to a directory by its path.
+// This file checks the path of a directory by name.
 
 import (
 	"io/fs"
@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// checkPath refuses a directory if a user who is not trusted can replace what lies on the way to it.
+// checkPath rejects a directory if an untrusted user can replace a part of its path.
 func checkPath(dir string) (fs.FileInfo, error) {
 	dir, err := fromRoot(dir)
 	if err != nil {
@@ -36,7 +36,7 @@ func checkPath(dir string) (fs.FileInfo, error) {
 		if name == "" || name == "." {
 			continue
 		}
-		next := filepath.Join(at, name) // Also of "..": no symbolic link is in at.
+		next := filepath.Join(at, name) // Also for "..": at contains no symbolic link.
 		info, err := os.Lstat(next)
 		if err != nil {
 			return nil, err

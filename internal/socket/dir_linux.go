@@ -2,9 +2,9 @@
 
 package socket
 
-// This file handles the directory of a socket, and what lies in it, by descriptors of Linux that name a
-// file and do no more (O_PATH, open(2)): they take no permission on the file itself, they open neither
-// pipes nor devices, and as long as one is open, no other file has that inode number.
+// This file handles the directory of a socket and the files in it with O_PATH descriptors
+// (open(2)). They need no permission on the file and open neither pipes nor devices. While one is
+// open, no other file gets the inode number.
 
 import (
 	"errors"
@@ -18,26 +18,26 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// From fcntl.h, on all processors that Go knows; the syscall package does not name them everywhere.
+// From fcntl.h, the same on all processors of Go. Package syscall does not define them everywhere.
 const (
 	oPath       = 0x200000
 	atEmptyPath = 0x1000
 )
 
-// A directory is an open directory that no stranger can change.
+// A directory is an open directory that no untrusted user can change.
 type directory struct {
 	handle *os.File
-	path   string // As it was found, without symbolic links.
+	path   string // The resolved path, without symbolic links.
 }
 
-// An entry is something in a directory, which stays what it is when its name is given to something else.
+// An entry is a file in a directory. It stays the same file if its name is given to another one.
 type entry struct {
 	file *os.File
 	info fs.FileInfo
 }
 
-// openDirectory opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
-// If create is set, it makes the directories that are missing.
+// openDirectory opens the directory of a socket. Each directory and symbolic link on the path must
+// be trusted. If create is true, it creates missing directories.
 func openDirectory(path string, create bool) (*directory, error) {
 	path, err := fromRoot(path)
 	if err != nil {
@@ -63,7 +63,7 @@ func openDirectory(path string, create bool) (*directory, error) {
 
 func (f *directory) close() { _ = f.handle.Close() }
 
-// find returns what has that name, without following it.
+// find returns the entry with that name. It does not follow a symbolic link.
 func (f *directory) find(name string) (*entry, error) {
 	file, err := openAt(f.handle, name, filepath.Join(f.path, name), oPath|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -77,7 +77,7 @@ func (f *directory) find(name string) (*entry, error) {
 	return &entry{file: file, info: info}, nil
 }
 
-// look returns what is known of that name, also if there is no descriptor left to open it with.
+// look returns the file information for a name. It works also when no descriptor is left.
 func (f *directory) look(name string) (info fs.FileInfo, err error) {
 	found, err := f.find(name)
 	if err == nil {
@@ -94,14 +94,14 @@ func (f *directory) look(name string) (info fs.FileInfo, err error) {
 	return info, errdefs.First(err, lookErr)
 }
 
-// create opens a regular file, or makes it for its owner alone. It does not wait: a stranger who has made the file may
-// have a lease on it (fcntl(2)).
+// create opens a regular file, or creates it with permissions for the owner only. It does not
+// block: another user who created the file may hold a lease on it (fcntl(2)).
 func (f *directory) create(name string) (*os.File, error) {
 	return openAt(f.handle, name, filepath.Join(f.path, name),
 		syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
-// remove takes a name away.
+// remove removes a name.
 func (f *directory) remove(name string) error {
 	err := control(f.handle, func(at int) error { return syscall.Unlinkat(at, name) })
 	if err != nil {
@@ -112,14 +112,15 @@ func (f *directory) remove(name string) error {
 
 func (e *entry) close() { _ = e.file.Close() }
 
-// chown gives the file away.
+// chown sets the owner and the group of the file.
 func (e *entry) chown(uid, gid int) error {
 	return control(e.file, func(fd int) error { return syscall.Fchownat(fd, "", uid, gid, atEmptyPath) })
 }
 
-// chmod sets the file's mode: by fchmodat2(2), of Linux 6.6, and on an older kernel, or where a filter of
-// system calls does not know that one, by the name that /proc has for the descriptor. Without either it
-// fails. That matters only if the umask has taken something from the mode, or if there is an owner to set.
+// chmod sets the mode of the file with fchmodat2(2) of Linux 6.6. On an older kernel, or under a
+// system call filter without that call, it uses the descriptor's name in /proc. Without either it
+// fails. The mode has to be set only if the umask has removed a part of it, or if there is an owner
+// to set.
 func (e *entry) chmod(mode fs.FileMode) error {
 	return control(e.file, func(fd int) error {
 		if syscall.Fchmodat(fd, "", uint32(mode.Perm()), atEmptyPath) == nil {
@@ -133,7 +134,7 @@ func (e *entry) chmod(mode fs.FileMode) error {
 	})
 }
 
-// tryConnect connects to the socket, and says how that went. Where /proc is not mounted it has to go by the path.
+// tryConnect connects to the socket and returns the error. Without /proc it uses the path.
 func (e *entry) tryConnect(path string) error {
 	err := control(e.file, func(fd int) error { return tryConnect(ownPath(fd)) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,10 +143,10 @@ func (e *entry) tryConnect(path string) error {
 	return err
 }
 
-// ownPath is a name for what a descriptor of this process is open on (proc(5)).
+// ownPath returns a path for an open descriptor of this process (proc(5)).
 func ownPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
-// openAt is openat(2). No directory is needed for an absolute name. where is the path, for people.
+// openAt is openat(2). dir may be nil for an absolute name. where is the path for errors.
 func openAt(dir *os.File, name, where string, flags int, mode uint32) (file *os.File, err error) {
 	open := func(at int) error {
 		for {

@@ -9,8 +9,8 @@ import (
 	"os"
 )
 
-// checkPath is for systems whose directories have no modes.
+// checkPath is for systems without directory modes.
 func checkPath(dir string) (fs.FileInfo, error) { return os.Stat(dir) }
 
-// ownerOf is not known.
+// ownerOf returns the current user: the owner is not available.
 func ownerOf(fs.FileInfo) int { return os.Geteuid() }

@@ -4,9 +4,9 @@
 
 package socket
 
-// This file is dir_linux.go with what all systems have: the way to the directory is checked by its path
-// and then opened, and what lies in it is found by its name again for each step. So here nobody but this
-// process's user and root may be able to change the directory, which is what is checked.
+// This file replaces dir_linux.go on other systems. The path of the directory is checked by name,
+// and the directory is then opened. Each later step finds a file by its name. This is safe because
+// only this process's user and root can change the directory, which is what is checked.
 
 import (
 	"errors"
@@ -18,21 +18,21 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A directory is an open directory that no stranger can change.
+// A directory is an open directory that no untrusted user can change.
 type directory struct {
 	handle *os.Root
 	path   string
 }
 
-// An entry is something in a directory, as it was found.
+// An entry is a file in a directory, as it was found.
 type entry struct {
 	directory *directory
 	name      string
 	info      fs.FileInfo
 }
 
-// openDirectory opens the directory of a socket. Every directory and symbolic link on the way must be trusted.
-// If create is set, it makes the directories that are missing.
+// openDirectory opens the directory of a socket. Each directory and symbolic link on the path must
+// be trusted. If create is true, it creates missing directories.
 func openDirectory(path string, create bool) (*directory, error) {
 	checked, err := checkPath(path)
 	if create && errors.Is(err, fs.ErrNotExist) {
@@ -50,7 +50,7 @@ func openDirectory(path string, create bool) (*directory, error) {
 	}
 	opened, err := dir.Stat(".")
 	if err == nil && !os.SameFile(opened, checked) {
-		err = fmt.Errorf("%w: somebody replaced the directory %s at this very moment", errdefs.ErrInvalidSocketPath, path)
+		err = fmt.Errorf("%w: the directory %s was replaced meanwhile", errdefs.ErrInvalidSocketPath, path)
 	}
 	if err != nil {
 		return nil, errdefs.First(err, dir.Close())
@@ -60,7 +60,7 @@ func openDirectory(path string, create bool) (*directory, error) {
 
 func (f *directory) close() { _ = f.handle.Close() }
 
-// find returns what has that name, without following it.
+// find returns the entry with that name. It does not follow a symbolic link.
 func (f *directory) find(name string) (*entry, error) {
 	info, err := f.handle.Lstat(name)
 	if err != nil {
@@ -69,25 +69,25 @@ func (f *directory) find(name string) (*entry, error) {
 	return &entry{directory: f, name: name, info: info}, nil
 }
 
-// look returns what is known of that name.
+// look returns the file information for a name.
 func (f *directory) look(name string) (fs.FileInfo, error) { return f.handle.Lstat(name) }
 
-// create opens a regular file, or makes it for its owner alone.
+// create opens a regular file, or creates it with permissions for the owner only.
 func (f *directory) create(name string) (*os.File, error) {
 	return f.handle.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-// remove takes a name away.
+// remove removes a name.
 func (f *directory) remove(name string) error { return f.handle.Remove(name) }
 
 func (e *entry) close() {}
 
-// chown gives the file away.
+// chown sets the owner and the group of the file.
 func (e *entry) chown(uid, gid int) error { return e.directory.handle.Lchown(e.name, uid, gid) }
 
-// chmod sets the file's mode. It follows symbolic links, though not out of the directory; who could put one
-// there has been refused.
+// chmod sets the mode of the file. It follows symbolic links, but not out of the directory; users
+// who could place one there are rejected before.
 func (e *entry) chmod(mode fs.FileMode) error { return e.directory.handle.Chmod(e.name, mode) }
 
-// tryConnect connects to the socket, and says how that went.
+// tryConnect connects to the socket and returns the error.
 func (e *entry) tryConnect(string) error { return tryConnect(filepath.Join(e.directory.path, e.name)) }

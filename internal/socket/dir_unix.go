@@ -4,7 +4,7 @@
 
 package socket
 
-// This file decides who may own what lies on the way to a socket.
+// This file decides which users may own the directories and links on the path of a socket.
 
 import (
 	"fmt"
@@ -17,15 +17,16 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A trustedUIDs is the users who may control the way to a socket: root, this process's user, and the owner of
-// the root directory. The last is root as well, but in a user namespace root may have no number of its own
-// (user_namespaces(7)), and there it is the only one who owns what root owns.
+// A trustedUIDs has the users who may control the path of a socket: root, the user of this process,
+// and the owner of the root directory. The last one is root too. In a user namespace, root may have
+// no ID (user_namespaces(7)); there the owner of the root directory owns root's files.
 type trustedUIDs []int
 
-// newTrustedUIDs takes what is known of the root directory.
+// newTrustedUIDs returns the trusted users, given the root directory.
 func newTrustedUIDs(root fs.FileInfo) trustedUIDs { return trustedUIDs{0, os.Geteuid(), ownerOf(root)} }
 
-// fromRoot is filepath.Abs without its Clean, for which "link/.." is where it began.
+// fromRoot is filepath.Abs without Clean: Clean would remove "link/..", although it may lead
+// elsewhere.
 func fromRoot(path string) (string, error) {
 	if filepath.IsAbs(path) {
 		return path, nil
@@ -34,7 +35,7 @@ func fromRoot(path string) (string, error) {
 	return here + "/" + path, err
 }
 
-// ownerOf returns the user who owns a file, or -1.
+// ownerOf returns the owner of a file, or -1.
 func ownerOf(info fs.FileInfo) int {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(stat.Uid)
@@ -42,9 +43,9 @@ func ownerOf(info fs.FileInfo) int {
 	return -1
 }
 
-// checkDirectory refuses a directory in which another user could replace what lies on the way: its owner, or,
-// unless the sticky bit is set, its group and everybody else, if they may write to it (inode(7)). The
-// group's bit stands for the entries of an access control list too (acl(5)).
+// checkDirectory rejects a directory in which an untrusted user can replace entries. Its owner can.
+// Unless the sticky bit is set, its group and all others can if they may write (inode(7)). The
+// group bit also stands for the entries of an access control list (acl(5)).
 func (t trustedUIDs) checkDirectory(path string, info fs.FileInfo) error {
 	const others = 0o022
 	mode := info.Mode()
@@ -65,7 +66,7 @@ func (t trustedUIDs) checkDirectory(path string, info fs.FileInfo) error {
 		"take that from it (chmod g-w) or set the sticky bit (chmod +t)", errdefs.ErrInvalidSocketPath, path, mode)
 }
 
-// checkLink refuses a symbolic link whose owner may change where it leads.
+// checkLink rejects a symbolic link with an untrusted owner, who may change its target.
 func (t trustedUIDs) checkLink(path string, info fs.FileInfo) error {
 	if !slices.Contains(t, ownerOf(info)) {
 		return fmt.Errorf("%w: the symbolic link %s belongs to uid %d, who may change where it leads; use a path without it",

@@ -2,7 +2,7 @@
 
 package socket
 
-// This file is the way to the directory of a socket: from the root directory on, one step for each part of the path.
+// This file resolves the path of a directory from the root directory on, one element at a time.
 
 import (
 	"errors"
@@ -16,16 +16,16 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A walk goes from one directory to the next.
+// A walk is the state of resolving a path.
 type walk struct {
-	at     *os.File // The directory that it has come to.
-	path   string   // Its path, for people.
+	at     *os.File // The current directory.
+	path   string   // Its path, for errors.
 	trust  trustedUIDs
 	links  int
 	create bool
 }
 
-// restart goes to the root directory.
+// restart makes the root directory the current one.
 func (w *walk) restart() error {
 	root, err := openAt(nil, "/", "/", oPath|syscall.O_DIRECTORY, 0)
 	if err != nil {
@@ -51,7 +51,8 @@ func (w *walk) goTo(dir *os.File, where string) {
 	w.at, w.path = dir, where
 }
 
-// step goes on to name. If that is a symbolic link, it returns where it leads.
+// step makes the directory name the current one. If name is a symbolic link, it returns the target
+// instead.
 func (w *walk) step(name string) (target string, err error) {
 	if name == "" || name == "." {
 		return "", nil
@@ -78,20 +79,20 @@ func (w *walk) step(name string) (target string, err error) {
 	return "", nil
 }
 
-// open opens what lies there, after having made it if that is wanted.
+// open opens a name. It first creates the directory, if that is wanted.
 func (w *walk) open(name, where string) (*os.File, error) {
 	next, err := openAt(w.at, name, where, oPath|syscall.O_NOFOLLOW, 0)
 	if !w.create || !errors.Is(err, fs.ErrNotExist) {
 		return next, err
 	}
 	err = control(w.at, func(at int) error { return syscall.Mkdirat(at, name, directoryMode) })
-	if err != nil && !errors.Is(err, fs.ErrExist) { // Another Reader may have made it.
+	if err != nil && !errors.Is(err, fs.ErrExist) { // Another Reader may have created it.
 		return nil, fmt.Errorf("making the socket's directory: %w", &fs.PathError{Op: "mkdir", Path: where, Err: err})
 	}
 	return openAt(w.at, name, where, oPath|syscall.O_NOFOLLOW, 0)
 }
 
-// follow returns where a symbolic link leads, from here on.
+// follow returns the target of a symbolic link, relative to the current directory.
 func (w *walk) follow(link *os.File, where string, info fs.FileInfo) (target string, err error) {
 	if err := w.trust.checkLink(where, info); err != nil {
 		return "", err
@@ -108,7 +109,7 @@ func (w *walk) follow(link *os.File, where string, info fs.FileInfo) (target str
 	return target, err
 }
 
-// readLink reads the very link that is open (readlinkat(2) of an empty path, since Linux 2.6.39).
+// readLink reads the target of an open link (readlinkat(2) with an empty path, since Linux 2.6.39).
 func readLink(link *os.File) (target string, err error) {
 	var empty [1]byte
 	var buf [4096]byte // PATH_MAX.

@@ -2,10 +2,11 @@
 
 package socket
 
-// This file makes and removes listening sockets of one's own. What lies at a socket's path is removed
-// only if it is a socket on which nobody listens. Sockets are made under a lock that nobody but this
-// process's user can hold, so that of two Readers that start at once one finds the other listening.
-// They are removed without it, by a Reader that still listens, so that no other takes its socket for stale.
+// This file creates and removes listening sockets. A file at a socket's path is removed only if it
+// is a socket on which no process listens. Sockets are created under a lock that only this
+// process's user can hold: of two Readers that start at once, the second one finds that the first
+// one listens. A Reader removes its socket without the lock while it still listens, so that no
+// other Reader takes the socket for stale.
 
 import (
 	"context"
@@ -19,27 +20,27 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A File is a socket that this process has made, or inherited, in directory.
+// A File is a socket file that this process created or inherited.
 type File struct {
 	directory *directory
 	name      string
-	entry     *entry // Open, so that no other file can be taken for it.
+	entry     *entry // Open, so that no other file gets its identity.
 }
 
-// An Identity tells a file from all others, as long as it exists; the zero one is none.
+// An Identity identifies a file while it exists. The zero value is no file.
 type Identity struct{ Device, Inode uint64 }
 
-// A Spec says what a listener is to be like.
+// A Spec describes a listener.
 type Spec struct {
 	Address  Address
 	Mode     fs.FileMode // Of the socket file.
-	Uid, Gid int         // Whom it is given to; a negative one stays as it is.
+	Uid, Gid int         // Of the socket file; a negative one is not changed.
 }
 
-// OwnerSet says whether the socket file is to be given away.
+// OwnerSet reports whether the owner or the group of the socket file is to be changed.
 func (s Spec) OwnerSet() bool { return s.Uid >= 0 || s.Gid >= 0 }
 
-// Listen makes the socket of the spec's address. The file is nil unless there is one.
+// Listen listens at the address of spec. The file is nil unless the address is a socket file.
 func Listen(spec Spec) (net.Listener, *File, error) {
 	if spec.Address.IsFile() {
 		return listenFile(spec)
@@ -47,7 +48,7 @@ func Listen(spec Spec) (net.Listener, *File, error) {
 	config := net.ListenConfig{KeepAliveConfig: tcpKeepAlive, Control: func(_, resolved string, _ syscall.RawConn) error {
 		return spec.Address.checkLocalhost(resolved)
 	}}
-	config.SetMultipathTCP(false) // It is not one path more on one machine, and takes no filter (FilterNewConnections).
+	config.SetMultipathTCP(false) // Useless on one machine, and without socket filters (FilterNewConnections).
 	listener, err := config.Listen(context.Background(), spec.Address.network, spec.Address.name)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: %w", errdefs.ErrSocketInUse, err)
@@ -55,9 +56,9 @@ func Listen(spec Spec) (net.Listener, *File, error) {
 	return listener, nil, err
 }
 
-// listenFile makes the socket file with its mode and owner. Until both are right, nobody may connect
-// who may not afterwards: it is bound with no more than its mode, and with no permission at all if
-// its owner is still to change.
+// listenFile creates the socket file with its mode and owner. Until both are set, no user may
+// connect who may not connect afterwards: the socket is bound with at most its mode, and without
+// any permission if its owner is still to change.
 func listenFile(spec Spec) (net.Listener, *File, error) {
 	where, name := spec.Address.split()
 	dir, err := openDirectory(where, true)
@@ -72,8 +73,8 @@ func listenFile(spec Spec) (net.Listener, *File, error) {
 	return listener, &File{directory: dir, name: name, entry: made}, nil
 }
 
-// listenIn makes the socket file in directory. It is bound by its path, which is the name that peers and tools
-// see; all else that is done to it is done in directory.
+// listenIn creates the socket file in dir. It is bound by its path, which peers and tools see. All
+// other operations use dir.
 func listenIn(dir *directory, name string, spec Spec) (net.Listener, *entry, error) {
 	path := spec.Address.name
 	unlock, err := dir.lock(name)
@@ -93,13 +94,13 @@ func listenIn(dir *directory, name string, spec Spec) (net.Listener, *entry, err
 	}}
 	listener, err := config.Listen(context.Background(), networkUnix, path)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: somebody made %s at this very moment", errdefs.ErrSocketInUse, path)
+		err = fmt.Errorf("%w: %s was created meanwhile", errdefs.ErrSocketInUse, path)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	if unix, ok := listener.(*net.UnixListener); ok {
-		unix.SetUnlinkOnClose(false) // It would remove whatever lies at the path by then.
+		unix.SetUnlinkOnClose(false) // It would remove any file that has the path by then.
 	}
 	made, err := finishNew(dir, name, spec)
 	if err != nil {
@@ -108,11 +109,12 @@ func listenIn(dir *directory, name string, spec Spec) (net.Listener, *entry, err
 	return listener, made, nil
 }
 
-// finishNew finishes the socket that was just bound, or removes it.
+// finishNew sets the mode and the owner of a socket that was just bound. If that fails, it removes
+// the socket.
 func finishNew(dir *directory, name string, spec Spec) (*entry, error) {
 	bound, err := dir.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: somebody took %s away at this very moment: %w",
+		return nil, fmt.Errorf("%w: %s was removed meanwhile: %w",
 			errdefs.ErrSocketInUse, spec.Address.name, err)
 	}
 	if err != nil {
@@ -120,7 +122,7 @@ func finishNew(dir *directory, name string, spec Spec) (*entry, error) {
 	}
 	if bound.info.Mode().Type() != fs.ModeSocket || ownerOf(bound.info) != os.Geteuid() {
 		bound.close()
-		return nil, fmt.Errorf("%w: somebody replaced %s at this very moment",
+		return nil, fmt.Errorf("%w: %s was replaced meanwhile",
 			errdefs.ErrInvalidSocketPath, spec.Address.name)
 	}
 	if err := setOwnerAndMode(bound, spec); err != nil {
@@ -130,8 +132,8 @@ func finishNew(dir *directory, name string, spec Spec) (*entry, error) {
 	return bound, nil
 }
 
-// setOwnerAndMode gives the socket, which is bound, its owner and then its mode, of which the umask may
-// have taken a part.
+// setOwnerAndMode sets the owner of a bound socket, and then its mode, from which the umask may
+// have removed bits.
 func setOwnerAndMode(bound *entry, spec Spec) error {
 	if spec.OwnerSet() {
 		if err := bound.chown(spec.Uid, spec.Gid); err != nil {
@@ -146,8 +148,8 @@ func setOwnerAndMode(bound *entry, spec Spec) error {
 	return nil
 }
 
-// Remove takes the socket away, if it is still the one that was made. It must be called before the socket
-// is shut: as long as somebody listens on it, no other Reader replaces it.
+// Remove removes the socket file if it is still the one that was created. It must be called while
+// the listener is open: no other Reader replaces a socket on which a process listens.
 func (f *File) Remove() error {
 	if f == nil {
 		return nil
@@ -157,7 +159,8 @@ func (f *File) Remove() error {
 	return err
 }
 
-// Close leaves the socket where it is. The file, which may be nil, is of no use afterwards.
+// Close releases the descriptors and leaves the socket file. f may be nil and is not used
+// afterwards.
 func (f *File) Close() {
 	if f != nil {
 		f.entry.close()
@@ -165,7 +168,7 @@ func (f *File) Close() {
 	}
 }
 
-// Identity is that of the file, which may be nil.
+// Identity returns the identity of the file. f may be nil.
 func (f *File) Identity() Identity {
 	if f == nil {
 		return Identity{}
@@ -173,7 +176,7 @@ func (f *File) Identity() Identity {
 	return identityOf(f.entry.info)
 }
 
-// Find returns the file, if it is still at the address, with the mode and the owner that are wanted now.
+// Find returns the file if it is still at the address of spec, with the mode and owner of spec.
 func (f Identity) Find(spec Spec) (*File, error) {
 	where, name := spec.Address.split()
 	dir, err := openDirectory(where, false)
@@ -187,14 +190,14 @@ func (f Identity) Find(spec Spec) (*File, error) {
 	if err != nil {
 		dir.close()
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil // It is gone.
+			return nil, nil // It was removed.
 		}
 		return nil, err
 	}
 	file := &File{directory: dir, name: name, entry: bound}
 	if f == (Identity{}) || file.Identity() != f || bound.info.Mode().Type() != fs.ModeSocket {
 		file.Close()
-		return nil, nil // Whoever connects comes to somebody else now.
+		return nil, nil // The path is another file now.
 	}
 	if err := setOwnerAndMode(bound, spec); err != nil {
 		file.Close()
@@ -203,7 +206,7 @@ func (f Identity) Find(spec Spec) (*File, error) {
 	return file, nil
 }
 
-// OutOfResources reports whether what failed with err will work again once others have given something back.
+// OutOfResources reports whether err is a lack of resources, so that a retry may succeed later.
 func OutOfResources(err error) bool {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, errno) {

@@ -4,7 +4,7 @@
 
 package socket
 
-// This file is file_unix.go where the system has neither modes of sockets nor flock.
+// This file replaces file_unix.go on systems without socket modes and flock.
 
 import "io/fs"
 

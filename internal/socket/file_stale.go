@@ -2,8 +2,8 @@
 
 package socket
 
-// This file decides about what lies at a socket's path already: it is removed only if it is a socket on which nobody
-// listens.
+// This file handles an existing file at a socket's path. It removes the file only if it is a socket
+// on which no process listens.
 
 import (
 	"errors"
@@ -17,8 +17,8 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// removeStale makes way at path: nothing may lie there but a socket on which nobody listens. It is called
-// under the directory's lock.
+// removeStale removes a stale socket at path. Any other file is an error. It is called under the
+// lock of the directory.
 func removeStale(dir *directory, name, path string) error {
 	found, err := dir.find(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,33 +38,34 @@ func removeStale(dir *directory, name, path string) error {
 	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: somebody listens at %s", errdefs.ErrSocketInUse, path)
+		return fmt.Errorf("%w: a process listens at %s", errdefs.ErrSocketInUse, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: whether anybody listens at %s cannot be told: %w", errdefs.ErrSocketInUse, path, err)
+		return fmt.Errorf("%w: unknown whether a process listens at %s: %w", errdefs.ErrSocketInUse, path, err)
 	}
 	removed, err := dir.removeSame(name, found)
 	if err == nil && !removed {
-		err = fmt.Errorf("%w: somebody replaced %s at this very moment", errdefs.ErrSocketInUse, path)
+		err = fmt.Errorf("%w: %s was replaced meanwhile", errdefs.ErrSocketInUse, path)
 	}
 	return err
 }
 
-// tryConnect connects to the socket at path, and says how that went.
+// tryConnect connects to the socket at path and returns the error.
 func tryConnect(path string) error {
 	conn, err := net.DialTimeout(networkUnix, path, time.Second)
 	if err == nil {
 		_ = conn.Close()
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		return op.Err // Without the path, which is one of this process's descriptor.
+		return op.Err // Without the path: it may be that of a descriptor in /proc.
 	}
 	return err
 }
 
-// tryConnectWithMode is knock at a socket of this user's whose mode keeps its owner out: because of WithSocketMode, or
-// because a Reader was killed before it had set the mode. The owner may change that, and does for this moment.
+// tryConnectWithMode is tryConnect for a socket of this user whose mode excludes its owner. The
+// reason is WithSocketMode, or a Reader that was killed before it set the mode. It changes the mode
+// for the attempt.
 func (e *entry) tryConnectWithMode(path string) error {
 	mode := e.info.Mode().Perm()
 	if err := e.chmod(mode | 0o200); err != nil {
@@ -73,7 +74,7 @@ func (e *entry) tryConnectWithMode(path string) error {
 	return errdefs.First(e.tryConnect(path), e.chmod(mode))
 }
 
-// removeSame takes a name away, if what has it is still the same file.
+// removeSame removes a name if it still belongs to the same file.
 func (f *directory) removeSame(name string, same *entry) (removed bool, err error) {
 	found, err := f.look(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -4,7 +4,7 @@
 
 package socket
 
-// This file is what the making of a socket file needs of a Unix system.
+// This file has what socket files need on a Unix system: modes and locks.
 
 import (
 	"errors"
@@ -18,25 +18,26 @@ import (
 )
 
 const (
-	lockWait = time.Second // How long another process may make a socket of that name.
+	lockWait = time.Second // How long to wait for another process that creates a socket of the same name.
 	lockStep = time.Millisecond
 )
 
-// limitMode gives a socket that is not bound yet the mode that its file will have, less the umask: bind
-// takes it from the socket's own inode (Linux, unix_bind_bsd; FreeBSD, unix(4)). Darwin refuses; there
-// the mode is set after bind alone, and the directory's permissions have to protect until then.
+// limitMode sets the mode of a socket before bind. The file gets this mode, less the umask: bind
+// copies it from the socket's own inode (Linux, unix_bind_bsd; FreeBSD, unix(4)). Darwin refuses
+// this. There the mode is only set after bind, and the permissions of the directory must protect
+// the socket until then.
 func limitMode(fd uintptr, mode fs.FileMode) {
 	_ = syscall.Fchmod(int(fd), uint32(mode.Perm()))
 }
 
-// lock makes sure that no two Readers of this user make the socket of that name at the same time. A lock
-// takes no more than a descriptor (flock(2)), so it is on a file that nobody else can open, not on the
-// directory, which others may read. The file is removed with the lock; one that a killed process has left
-// is locked again.
+// lock prevents two Readers of this user from creating the same socket at once. flock(2) needs only
+// a descriptor. The lock is therefore on a file that no other user can open, and not on the
+// directory, which others may read. The file is removed when the lock is released; a file that a
+// killed process left is locked again.
 //
-// In a directory such as /tmp another user may have taken the lock file's name. Then nobody has the lock,
-// because otherwise that user could keep every Reader from starting: two Readers of one path that start
-// in the same instant may take each other for stale then.
+// In a directory such as /tmp another user may have created the lock file. Then no lock is taken:
+// otherwise that user could keep every Reader from starting. Two Readers of one path that start at
+// the same moment may then replace each other's socket.
 func (f *directory) lock(socket string) (unlock func(), err error) {
 	name := "." + socket + ".lock"
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockStep) {
@@ -44,7 +45,7 @@ func (f *directory) lock(socket string) (unlock func(), err error) {
 		if err != nil {
 			if found, missing := f.find(name); missing == nil {
 				found.close()
-				return func() {}, nil // Another user's, or no regular file.
+				return func() {}, nil // The file belongs to another user, or is no regular file.
 			}
 			return nil, fmt.Errorf("locking the socket's directory: %w", err)
 		}
@@ -62,7 +63,7 @@ func (f *directory) lock(socket string) (unlock func(), err error) {
 		}
 		switch {
 		case has:
-			return func() { _, _ = f.remove(name), file.Close() }, nil // Best effort: it does not matter to others.
+			return func() { _, _ = f.remove(name), file.Close() }, nil // Best effort: a file that stays does no harm.
 		case err != nil && !errors.Is(err, syscall.EWOULDBLOCK):
 			_ = file.Close()
 			return nil, fmt.Errorf("locking the socket's directory: %w", err)
@@ -71,16 +72,16 @@ func (f *directory) lock(socket string) (unlock func(), err error) {
 			return nil, fmt.Errorf("%w: another process of this user has made %s in %s for %v",
 				errdefs.ErrSocketInUse, socket, f.path, lockWait)
 		}
-		_ = file.Close() // Another has it, or has removed it by now.
+		_ = file.Close() // Another process holds it, or has just removed the file.
 	}
 }
 
-// ownAlone says whether a file is one that nobody but this process's user can open.
+// ownAlone reports whether only this process's user can open a file.
 func ownAlone(info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && info.Mode().Perm()&0o077 == 0 && ownerOf(info) == os.Geteuid()
 }
 
-// has says whether name is that of the file.
+// has reports whether name belongs to file.
 func (f *directory) has(name string, file fs.FileInfo) (bool, error) {
 	found, err := f.look(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,7 +101,7 @@ func control(file *os.File, do func(fd int) error) error {
 	return errdefs.First(failed, err)
 }
 
-// identityOf tells a file from all others.
+// identityOf returns the identity of a file.
 func identityOf(info fs.FileInfo) Identity {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return Identity{Device: uint64(stat.Dev), Inode: stat.Ino}
