@@ -5,12 +5,15 @@ package transport_test
 // What connections of tests are made of.
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // A testMemory is a limit on read buffers that does what a test says.
@@ -66,10 +69,13 @@ func (c *pieceConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func (c *pieceConn) Write(b []byte) (int, error)      { return len(b), nil }
-func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *pieceConn) Write(b []byte) (int, error) { return len(b), nil }
+
+func (c *pieceConn) SetReadDeadline(time.Time) error { return nil }
+
 func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
-func (c *pieceConn) Close() error                     { return nil }
+
+func (c *pieceConn) Close() error { return nil }
 
 // bufs are the slices of a write.
 func bufs(texts ...string) (b [][]byte) {
@@ -78,3 +84,29 @@ func bufs(texts ...string) (b [][]byte) {
 	}
 	return b
 }
+
+func tcpPair(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// isTimeoutError says whether a deadline has passed.
+func isTimeoutError(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// framed is a message as it is written.
+func framed(message string) string { return string(wire.AppendFrame(nil, []byte(message))) }

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport_test
+
+// The timers of a session's reader.
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/transport"
+)
+
+// TestAckSender_MayRepeat_UpToSeq knows whether there is anything to ask.
+func TestAckSender_MayRepeat_UpToSeq(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, through := range []uint64{0, 1, 2} {
+			s := inOf(t, transport.Limits{}).BeginSession(0, through, 0, 0)
+			if s.MayRepeat() != (through > 0) {
+				t.Errorf("up to %d: %v", through, s.MayRepeat())
+			}
+		}
+	})
+}
+
+// TestAckSender_ManyBatches_AreAcknowledgedInTime: the time begins with the first batch, not with each.
+func TestAckSender_ManyBatches_AreAcknowledgedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		s := in.BeginSession(0, 0, 0, 0)
+		in.comes(framed("a") + framed("b"))
+		s.BeforeBatch()
+		in.Next()
+		s.AfterBatch()
+		time.Sleep(6 * time.Millisecond)
+		s.BeforeBatch()
+		in.Next()
+		b := make([]byte, 9)
+		began := time.Now()
+		_ = in.peer.SetReadDeadline(began.Add(time.Hour))
+		if n, err := in.peer.Read(b); string(b[:n]) != "\x01" || time.Since(began) != 4*time.Millisecond {
+			t.Errorf("it says % x, %v after %v", b[:n], err, time.Since(began))
+		}
+		s.AfterBatch()
+		if n, err := in.peer.Read(b); n > 0 {
+			t.Errorf("it says % x, %v while nothing is handled", b[:n], err)
+		}
+	})
+}
+
+// TestAckSender_TimersWhileItWrites wait for the next time.
+func TestAckSender_TimersWhileItWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		s := in.BeginSession(0, 0, 30*time.Millisecond, 0)
+		in.comes(framed("a") + framed("b") + framed("c"))
+		s.BeforeBatch()
+		in.Next()
+		go in.SendAck() // Ends when it is read.
+		time.Sleep(100*time.Millisecond - 1)
+		said := make(chan string, 1)
+		go func() { // Ends with the connection.
+			b, _ := io.ReadAll(in.peer)
+			said <- string(b)
+		}()
+		synctest.Wait()
+		in.Next()
+		in.Next()
+		time.Sleep(2 * time.Nanosecond) // The timer of acknowledgements.
+		synctest.Wait()
+		if got := in.Counted().Acknowledged; got != 2 {
+			t.Errorf("%d are acknowledged", got)
+		}
+		time.Sleep(20 * time.Millisecond) // That of heartbeats.
+		synctest.Wait()
+		in.Close()
+		if got, want := <-said, "\x01\x02\x80\x00"; got != want {
+			t.Errorf("it says % x, want % x", got, want)
+		}
+		if err := s.Close(); err == nil {
+			t.Error("the last acknowledgement was sent")
+		}
+	})
+}
