@@ -5,11 +5,14 @@ package transport_test
 // The timers of a session's reader.
 
 import (
+	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
@@ -81,6 +84,70 @@ func TestAckSender_TimersWhileItWrites(t *testing.T) {
 		}
 		if err := s.Close(); err == nil {
 			t.Error("the last acknowledgement was sent")
+		}
+	})
+}
+
+// TestAckSender_Closed_StopsTimers, also one that fires at that moment.
+func TestAckSender_Closed_StopsTimers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		in.heard()
+		s := in.BeginSession(0, 0, time.Second, 0)
+		in.comes(framed("a"))
+		s.BeforeBatch()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if ack, heartbeat := s.StopTimers(); ack || heartbeat {
+			t.Errorf("set after the end: acknowledgements %v, heartbeats %v", ack, heartbeat)
+		}
+		if ack, heartbeat := s.LateTimers(); ack || heartbeat {
+			t.Errorf("set after they fired late: acknowledgements %v, heartbeats %v", ack, heartbeat)
+		}
+	})
+}
+
+// TestAckSender_WriteFails_SendsNoMore: the error stays, and later acknowledgements are not counted.
+func TestAckSender_WriteFails_SendsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		s := in.BeginSession(0, 0, 0, 0)
+		in.comes(framed("a") + framed("b"))
+		in.Next()
+		began := time.Now()
+		in.SendAck() // Nobody reads it.
+		in.Next()
+		if err := s.Close(); !errors.Is(err, udsipc.ErrBackpressure) ||
+			!strings.HasSuffix(err.Error(), "writing an acknowledgement timed out after 1s") {
+			t.Error(err)
+		}
+		if took, acked := time.Since(began), in.Counted().Acknowledged; took != time.Second || acked != 1 {
+			t.Errorf("%d are acknowledged after %v", acked, took)
+		}
+		in = inOf(t, transport.Limits{})
+		s = in.BeginSession(0, 0, 0, 0)
+		in.peer.Close()
+		s.SendWelcome()
+		if err := s.Close(); !errors.Is(err, io.ErrClosedPipe) || in.IsHalted() {
+			t.Errorf("%v, halted %v", err, in.IsHalted())
+		}
+	})
+}
+
+// TestAckSender_MaxWriteTime_IsOneSecond from each write on, not from the beginning.
+func TestAckSender_MaxWriteTime_IsOneSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		s := in.BeginSession(0, 0, 0, 0)
+		for range 3 {
+			in.comes(framed("a"))
+			in.Next()
+			time.AfterFunc(time.Second-1, func() { _, _ = in.peer.Read(make([]byte, 9)) })
+			in.SendAck()
+		}
+		if err := s.Close(); err != nil || in.Counted().Acknowledged != 3 {
+			t.Errorf("%v, %d are acknowledged", err, in.Counted().Acknowledged)
 		}
 	})
 }

@@ -198,6 +198,26 @@ func TestBuffer_Wait_ShrinksToContents(t *testing.T) {
 	}
 }
 
+// TestBuffer_Pause_ShrinksToContents, and reserves nothing for them.
+func TestBuffer_Pause_ShrinksToContents(t *testing.T) {
+	for _, test := range []struct{ holds, want int }{
+		{0, 0}, {1, 512}, {40 * kib, 40 * kib}, {64 * kib, 64 * kib}, {64*kib + 1, 128 * kib},
+	} {
+		in := bufferOf(t, 128*kib, 1<<30)
+		in.Arrive(16 * kib) // Much came.
+		in.ReleaseBuffer()
+		in.has(true)
+		in.Arrive(test.holds + 3)
+		in.Take(3)
+		kept := in.ReleaseForPause()
+		got := in.Buffered()
+		if kept != test.holds || got.Size != test.want || got.To-got.From != test.holds || got.Loan != 0 {
+			t.Errorf("%+v: %d bytes are kept in %+v", test, kept, got)
+		}
+		in.left(1 << 30)
+	}
+}
+
 // TestBuffer_OthersWait_YieldsMemory, while others wait, what the message at hand does not need.
 func TestBuffer_OthersWait_YieldsMemory(t *testing.T) {
 	for _, test := range []struct {

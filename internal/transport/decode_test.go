@@ -126,3 +126,17 @@ func TestIn_Halted_ReturnsNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestIn_NeverRead_UntilBytesCome, unless an earlier process has read from it.
+func TestIn_NeverRead_UntilBytesCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		if !in.NeverRead() || inOf(t, transport.Limits{Inherited: true}).NeverRead() {
+			t.Error("what an earlier process has read is mixed up")
+		}
+		in.comes("\x05")
+		if in.NeverRead() {
+			t.Error("it was read")
+		}
+	})
+}

@@ -118,11 +118,24 @@ func (in *In) ShrinkForWait()                   { in.input.shrinkForWait() }
 func (in *In) ReadEnd() int                     { return in.input.readEnd() }
 func (in *In) FrameEnd() int                    { return in.input.frameEnd() }
 func (in *In) IsEnding() bool                   { return in.isEnding() }
+func (in *In) Pause()                           { in.pause() } // As if it could be handed over.
 func (in *In) Bytes() []byte                    { return in.input.buf.B[:cap(in.input.buf.B)] }
 
 // MaxUnread is how much may lie unread; 0 if the kernel does not tell.
 func (o *Out) MaxUnread() int64 { return o.read.maxUnread }
 
-func (o *Out) Probe()            { o.probe(time.Now()) }
-func (o *Out) IsResumable() bool { return o.resumable() }
-func (o *Out) IsTLS() bool       { return o.isTLS() }
+func (o *Out) Probe(at time.Time) { o.probe(at) }
+func (o *Out) IsResumable() bool  { return o.resumable() }
+func (o *Out) IsTLS() bool        { return o.isTLS() }
+
+// LateTimers has the timers of a session fire now, and returns whether each is set after that.
+func (s *AckSender) LateTimers() (ack, heartbeat bool) {
+	s.ackOnTimer()
+	s.sendHeartbeat()
+	return s.ackTimer.Stop(), s.heartbeatTimer.Stop()
+}
+
+// StopTimers stops the timers of a session, and returns whether each was set.
+func (s *AckSender) StopTimers() (ack, heartbeat bool) {
+	return s.ackTimer.Stop(), s.heartbeatTimer.Stop()
+}

@@ -27,7 +27,7 @@ func TestTryWriter_FullSocket_ReportsFull(t *testing.T) {
 	if w == nil {
 		t.Fatal("a socket cannot be tried")
 	}
-	if n, full, err := w.Write([][]byte{[]byte("abc"), nil, []byte("de")}); n != 5 || full || err != nil {
+	if n, full, err := w.Write([][]byte{[]byte("abc"), nil, []byte("d"), []byte("e")}); n != 5 || full || err != nil {
 		t.Errorf("%d bytes, full %v, %v", n, full, err)
 	}
 	written := 5
@@ -84,6 +84,12 @@ func TestHalfClose_EachKind_BehavesAsItsKind(t *testing.T) {
 	}
 	if !transport.DiscardUnread(near, scratch) || transport.DiscardUnread(near, scratch) {
 		t.Error("not all was discarded")
+	}
+	if _, err := far.Write(make([]byte, 640)); err != nil {
+		t.Fatal(err)
+	}
+	if !transport.DiscardUnread(near, scratch) || transport.DiscardUnread(near, scratch) {
+		t.Error("64 reads are too many")
 	}
 	if _, err := far.Write(make([]byte, 650)); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ type testMemory struct {
 	Waits   atomic.Bool // Others wait.
 	Granted chan struct{}
 	Cancels int
+	Tickets []uint64 // Of each that has waited, when it began to.
 }
 
 func (m *testMemory) TryReserve(l *transport.Reservation, size int) bool {
@@ -34,6 +35,7 @@ func (m *testMemory) TryReserve(l *transport.Reservation, size int) bool {
 }
 
 func (m *testMemory) Reserve(l *transport.Reservation, size int) <-chan struct{} {
+	m.Tickets = append(m.Tickets, l.Ticket)
 	l.Ticket = 7
 	if m.Granted == nil {
 		m.Granted = make(chan struct{})

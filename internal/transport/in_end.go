@@ -188,9 +188,6 @@ func (in *In) ReplyToEnd() {
 
 // writeGoodbye writes to a plain writer. Errors are ignored.
 func (in *In) writeGoodbye(words []byte) {
-	if len(words) == 0 {
-		return
-	}
 	conn := in.conn
 	in.deadlineMu.Lock()
 	if in.end.reason == wire.CloseNotTLS {

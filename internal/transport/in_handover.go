@@ -33,6 +33,11 @@ func (in *In) RequestHandOver() {
 		in.RequestClose(wire.CloseOrderly)
 		return
 	}
+	in.pause()
+}
+
+// pause requests the pause at the next frame boundary.
+func (in *In) pause() {
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
 	if in.handOver.requested.Load() || in.end.closing.Load() {

@@ -123,7 +123,6 @@ func (in *In) waitForMemory() bool {
 		case <-in.wait.recheck:
 		case <-late:
 			in.expireHandOver()
-			late = nil
 		case <-expired:
 			in.input.memory.Cancel(&in.input.reserved)
 			return false

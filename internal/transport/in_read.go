@@ -159,8 +159,13 @@ func (in *In) SendAck() {
 
 // readEnd is how far the buffer may be filled.
 func (in *In) readEnd() int {
-	if in.handOver.requested.Load() && !in.end.closing.Load() {
-		return in.input.frameEnd()
+	// Bytes of a message over the limit that are not buffered.
+	skip := in.oversize.skipBytes - min(in.oversize.skipBytes, uint64(in.PartialBytes()))
+	switch {
+	case !in.handOver.requested.Load() || in.end.closing.Load():
+		return in.input.readEnd()
+	case skip > 0:
+		return in.input.w + int(min(skip, uint64(len(in.input.buf.B)-in.input.w)))
 	}
-	return in.input.readEnd()
+	return in.input.frameEnd()
 }

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/transport"
 	"github.com/udsipc/udsipc/internal/wire"
@@ -59,7 +58,7 @@ func TestOut_Session_IsNotAskedWhatIsRead(t *testing.T) {
 		read = 2
 		ipctest.Until(t, "the kernel knows that it is read", func() bool { return o.PeerHasRead(o.Written()) })
 	}
-	if o.Probe(); o.Confirmed() != 0 {
+	if o.Probe(time.Now()); o.Confirmed() != 0 {
 		t.Errorf("%d are confirmed", o.Confirmed())
 	}
 }
@@ -135,67 +134,6 @@ func TestDiscardUnread_EndOfStream_IsNothing(t *testing.T) {
 	}
 }
 
-// TestIn_DeadlineBeforeAttempt_LeavesTime for one: behind a deadline none is made, and the wait would not end.
-func TestIn_DeadlineBeforeAttempt_LeavesTime(t *testing.T) {
-	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 9, ReadSize: 512, IdleTimeout: 1}, &testMemory{})
-	for range 2 {
-		if err := near.SetReadDeadline(transport.PastDeadline); err != nil {
-			t.Fatal(err)
-		}
-		if err := in.Fill(); !isTimeoutError(err) {
-			t.Error(err)
-		}
-	}
-	if _, err := far.Write([]byte(framed("a"))); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Fill(); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestIn_HandOverOfAPart_Expires: the rest of a message is waited for, but not for ever.
-func TestIn_HandOverOfAPart_Expires(t *testing.T) {
-	t.Parallel()
-	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 9, ReadSize: 512}, &testMemory{})
-	if _, err := far.Write([]byte("\x05a")); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Fill(); err != nil {
-		t.Fatal(err)
-	}
-	in.Next()
-	in.RequestHandOver()
-	began := time.Now()
-	if err := in.Fill(); err != io.EOF || time.Since(began) < transport.CloseGrace {
-		t.Errorf("%v after %v", err, time.Since(began))
-	}
-	if err := in.HandOverError(); !errors.Is(err, udsipc.ErrTooSlow) || !in.IsClosing() {
-		t.Error(err)
-	}
-}
-
-// TestIn_SocketSession_AcknowledgesBeforeItWaits.
-func TestIn_SocketSession_AcknowledgesBeforeItWaits(t *testing.T) {
-	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(near,
-		transport.Limits{MaxMessageSize: 9, ReadSize: 512, IdleTimeout: 10 * time.Millisecond},
-		&testMemory{})
-	in.BeginSession(0, 0, 0, 0)
-	if _, err := far.Write([]byte(framed("a"))); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Fill(); err != nil {
-		t.Fatal(err)
-	}
-	in.Next()
-	if err := in.Fill(); !isTimeoutError(err) || in.Counted().Acknowledged != 1 {
-		t.Errorf("%v, %d are acknowledged", err, in.Counted().Acknowledged)
-	}
-}
-
 // TestTCP_FullPeer_HasNotAcknowledged what lies in the send buffer.
 func TestTCP_FullPeer_HasNotAcknowledged(t *testing.T) {
 	client, server := tcpPair(t)
@@ -220,5 +158,24 @@ func TestTryWriter_ClosedConn_WritesNothing(t *testing.T) {
 	near.Close()
 	if n, full, err := w.Write(bufs("abc")); n != 0 || full || err == nil {
 		t.Errorf("%d bytes, full %v, %v", n, full, err)
+	}
+}
+
+// TestOut_PeerGone_HasReadNothing for certain: what it had not read is thrown away.
+func TestOut_PeerGone_HasReadNothing(t *testing.T) {
+	for _, read := range []int{0, 2} {
+		near, far := ipctest.SocketPair(t)
+		o := transport.NewOut(near, time.Second)
+		if _, err := o.Write(bufs("\x01a")); err != nil {
+			t.Fatal(err)
+		}
+		o.Completed(1)
+		if _, err := io.ReadFull(far, make([]byte, read)); err != nil {
+			t.Fatal(err)
+		}
+		far.Close()
+		if o.PeerHasRead(2) || o.AllRead() || o.ConfirmAllRead() || o.Confirmed() != 0 {
+			t.Errorf("%d bytes were read, %d messages are confirmed", read, o.Confirmed())
+		}
 	}
 }

@@ -5,6 +5,8 @@ package transport_test
 // The read memory of a connection: the growth of its buffer, and the wait for memory.
 
 import (
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -113,5 +115,106 @@ func TestIn_Suspended_HoldsNoMemory(t *testing.T) {
 			t.Errorf("%d bytes are kept", kept)
 		}
 		in.looks(0, 0, 0, 0, 0)
+	})
+}
+
+// TestIn_WaitForMemory_KeepsPlaceOfMessage to its end, and begins the next message without one.
+func TestIn_WaitForMemory_KeepsPlaceOfMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		in.memory.Granted = make(chan struct{})
+		close(in.memory.Granted) // Each wait ends at once.
+		for range 2 {
+			in.sends(framed(strings.Repeat("x", 100<<10)))
+			for got := false; !got; {
+				in.memory.Left = 0
+				if err := in.Fill(); err != nil {
+					t.Fatal(err)
+				}
+				_, got, _ = in.Next()
+			}
+		}
+		if want := []uint64{0, 7, 0, 7}; !slices.Equal(in.memory.Tickets, want) {
+			t.Errorf("tickets %d, want %d", in.memory.Tickets, want)
+		}
+	})
+}
+
+// TestIn_HalfFullBuffer_IsKept for the next read: to move its bytes would cost more.
+func TestIn_HalfFullBuffer_IsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{})
+		in.sends(strings.Repeat(framed(strings.Repeat("x", 1<<10-2)), 1000))
+		for fills := 0; fills < 3; {
+			if err := in.Fill(); err != nil {
+				t.Fatal(err)
+			}
+			if in.Buffered() == (transport.Buffered{Size: 64 << 10, To: 64 << 10, Loan: 64 << 10}) {
+				for range 32 {
+					in.Next()
+				}
+				if err := in.Fill(); err != nil {
+					t.Fatal(err)
+				}
+				in.looks(64<<10, 0, 64<<10, 64<<10, 0)
+				fills++
+			}
+			for ok := true; ok; {
+				_, ok, _ = in.Next()
+			}
+		}
+	})
+}
+
+// TestIn_ContestedMemory_IsHeldThirtySeconds at most, though the peer sends a byte now and then.
+func TestIn_ContestedMemory_IsHeldThirtySeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, contested := range []bool{true, false} {
+			in := holding(t, transport.Limits{})
+			in.memory.Waits.Store(contested)
+			began := time.Now()
+			go func() { // Ends with the connection.
+				for range 40 {
+					time.Sleep(time.Second)
+					in.peer.Write([]byte("x"))
+				}
+				in.peer.Close()
+			}()
+			err := error(nil)
+			for err == nil {
+				if err = in.Fill(); err == nil {
+					in.gives()
+				}
+			}
+			took, want := time.Since(began), io.EOF
+			if contested {
+				want = transport.ErrHoldsMemory
+			}
+			if err != want || contested && (took < 30*time.Second || took > 32*time.Second) {
+				t.Errorf("contested %v: %v after %v", contested, err, took)
+			}
+			in.Close()
+		}
+	})
+}
+
+// TestIn_FilledBuffer_WaitsWithLittle once most of what it held is handled.
+func TestIn_FilledBuffer_WaitsWithLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{IdleTimeout: time.Second})
+		in.sends(strings.Repeat(framed(strings.Repeat("x", 1<<10-2)), 512) + "\x05abc")
+		for {
+			err := in.Fill()
+			if isTimeoutError(err) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for ok := true; ok; {
+				_, ok, _ = in.Next()
+			}
+		}
+		in.looks(512, 0, 4, 0, 6)
 	})
 }

@@ -6,6 +6,8 @@ package transport_test
 
 import (
 	"errors"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -216,4 +218,20 @@ func TestOut_DecreasingAcknowledgement_IsError(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOut_HelloUnread_TimesOut as any write does.
+func TestOut_HelloUnread_TimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		o := transport.NewOut(near, time.Second)
+		defer o.Close()
+		began := time.Now()
+		hooks := transport.HandshakeHooks{SlowAfter: time.Hour, Cancelled: func() bool { return false }}
+		w, err := o.SessionHandshake(someHello, hooks)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || w != (wire.Welcome{}) || time.Since(began) != time.Second {
+			t.Errorf("%+v, %v after %v", w, err, time.Since(began))
+		}
+	})
 }

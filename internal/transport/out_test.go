@@ -6,6 +6,7 @@ package transport_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -94,11 +95,22 @@ func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 				_, _ = o.peer.Write([]byte{b})
 			}
 			synctest.Wait()
-			if said := len(test.says) > 0 && test.says[0] == 0; o.IsWriteStopped() != said || woken.Load() > 0 != said {
+			wakes := int32(0)
+			if len(test.says) > 0 && test.says[0] == 0 {
+				wakes = 1 // At the first byte of the goodbye.
+			}
+			if o.IsWriteStopped() != (wakes > 0) || woken.Load() != wakes {
 				t.Errorf("%s: leaving %v, woken %d times", test.what, o.IsWriteStopped(), woken.Load())
 			}
 			o.peer.Close()
 			got := o.CloseAndAccount(nil, nil)
+			if strings.HasPrefix(test.what, "foreign") &&
+				!strings.HasSuffix(got.Cause.Error(), fmt.Sprintf("it sent %02x", test.says[0])) {
+				t.Errorf("%s: %v", test.what, got.Cause)
+			}
+			if got.Lost+o.Confirmed() != 5 {
+				t.Errorf("%s: %d are lost, %d confirmed", test.what, got.Lost, o.Confirmed())
+			}
 			if !errors.Is(got.Cause, test.match) {
 				t.Errorf("%s: %v, want %v", test.what, got.Cause, test.match)
 			}
@@ -194,18 +206,6 @@ func TestOut_WriteDeadline_CanContinue(t *testing.T) {
 		if err := o.SendHeartbeat(); err != nil {
 			t.Error(err)
 		}
-		_, err = o.AfterTimeout(0, os.ErrDeadlineExceeded)
-		if !errors.Is(err, udsipc.ErrConnectionClosed) ||
-			!strings.Contains(err.Error(), "a write fails by a timeout before its time") {
-			t.Error(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-		if waited, err := o.AfterTimeout(0, os.ErrDeadlineExceeded); !waited || err != nil {
-			t.Errorf("%v, %v", waited, err)
-		}
-		if waited, err := o.AfterTimeout(1, os.ErrDeadlineExceeded); !waited || err != nil {
-			t.Errorf("%v, %v", waited, err)
-		}
 		go o.ReadLoop(func() {})
 		far.Write([]byte{0})
 		synctest.Wait()
@@ -217,6 +217,53 @@ func TestOut_WriteDeadline_CanContinue(t *testing.T) {
 		}
 		far.Close()
 		o.CloseAndAccount(nil, nil)
+	})
+}
+
+// TestOut_EarlyTimeout_IsError if nothing was written: all later writes would fail too.
+func TestOut_EarlyTimeout_IsError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for timeout, least := range map[time.Duration]time.Duration{
+			time.Second: 10 * time.Millisecond, 4 * time.Millisecond: 4 * time.Millisecond,
+		} {
+			near, far := net.Pipe()
+			o := transport.NewOut(near, timeout)
+			go io.Copy(io.Discard, far) // Ends with the connection.
+			if n, err := o.Write(bufs("abc", "de")); n != 5 || err != nil {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+			if waited, err := o.AfterTimeout(1, os.ErrDeadlineExceeded); !waited || err != nil {
+				t.Errorf("after a byte: %v, %v", waited, err)
+			}
+			time.Sleep(least - 1)
+			if waited, err := o.AfterTimeout(0, os.ErrDeadlineExceeded); waited || !errors.Is(err, udsipc.ErrConnectionClosed) ||
+				!strings.HasSuffix(err.Error(), "a write fails by a timeout before its time: i/o timeout") {
+				t.Errorf("%v, %v", waited, err)
+			}
+			time.Sleep(1)
+			if waited, err := o.AfterTimeout(0, os.ErrDeadlineExceeded); !waited || err != nil {
+				t.Errorf("after %v: %v, %v", least, waited, err)
+			}
+			o.Close()
+		}
+	})
+}
+
+// TestOut_Stopped_IsNotAsked what its peer has read, since CloseAndAccount says it.
+func TestOut_Stopped_IsNotAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := writtenOut(t)
+		if !o.PeerHasRead(o.Written()) || !o.AllArrived() {
+			t.Error("what was written to a pipe was not read")
+		}
+		_, _ = o.peer.Write([]byte{0})
+		synctest.Wait()
+		if o.PeerHasRead(0) || o.AllRead() || o.AllArrived() || o.Confirmed() != 0 {
+			t.Errorf("it is asked, %d are confirmed", o.Confirmed())
+		}
+		if o.IsResumable() {
+			t.Error("it may be written to")
+		}
 	})
 }
 

@@ -9,8 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
-	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -51,40 +49,45 @@ func ends(t *testing.T, end func() transport.Outcome, after time.Duration, lost,
 	}
 }
 
-// TestOut_CloseAndAccount_WaitsForGoodbye: what it concludes of its own error, and how long it
-// waits for the peer's last words.
+// TestOut_CloseAndAccount_WaitsForGoodbye: the cause that it names, and how long it waits for the peer.
 func TestOut_CloseAndAccount_WaitsForGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const never = -1
 		broken := errors.New("broken")
 		aborted := make(chan struct{})
 		close(aborted)
 		for _, test := range []struct {
 			writeErr error
 			abort    chan struct{}
-			peerEnds bool
+			peerEnds time.Duration
 			after    time.Duration
 			lost     uint64
-			unread   uint64
 			cause    error
 		}{
-			{broken, nil, false, 200 * time.Millisecond, 5, 0, broken},
-			{broken, nil, true, 0, 5, 0, broken},
-			{nil, nil, true, 0, 5, 0, io.EOF},
-			{syscall.EPIPE, nil, true, 0, 5, 0, io.EOF},
-			{os.ErrDeadlineExceeded, nil, true, 0, 5, 0, io.EOF},
-			{transport.ErrGracefulEnd, nil, true, 0, 5, 0, io.EOF},
-			{io.ErrUnexpectedEOF, nil, true, 0, 5, 0, io.ErrUnexpectedEOF},
-			{nil, aborted, false, 0, 0, 0, transport.ErrGracefulEnd}, // Nothing but what was written is known of a pipe.
-			{udsipc.ErrInvalidSession, nil, false, 0, 5, 0, udsipc.ErrInvalidSession},
+			{broken, nil, never, 200 * time.Millisecond, 5, broken},
+			{broken, nil, 0, 0, 5, broken},
+			{nil, nil, 0, 0, 5, io.EOF},
+			{nil, nil, time.Second, time.Second, 5, io.EOF},
+			{syscall.EPIPE, nil, 0, 0, 5, io.EOF},
+			{syscall.EPIPE, nil, time.Second, time.Second, 5, io.EOF},
+			{os.ErrDeadlineExceeded, nil, 0, 0, 5, io.EOF},
+			{os.ErrDeadlineExceeded, nil, time.Second, 200 * time.Millisecond, 5, os.ErrDeadlineExceeded},
+			{transport.ErrGracefulEnd, nil, 0, 0, 5, io.EOF},
+			{transport.ErrGracefulEnd, nil, time.Second, time.Second, 5, io.EOF},
+			{io.ErrUnexpectedEOF, nil, 0, 0, 5, io.ErrUnexpectedEOF},
+			{io.ErrUnexpectedEOF, nil, time.Second, time.Second, 5, io.ErrUnexpectedEOF},
+			{nil, aborted, never, 0, 0, transport.ErrGracefulEnd}, // Nothing but what was written is known of a pipe.
+			{udsipc.ErrInvalidSession, nil, never, 0, 5, udsipc.ErrInvalidSession},
+			{transport.ErrRestartSequence, nil, never, 0, 5, transport.ErrRestartSequence},
 		} {
 			o := writtenOut(t)
-			if test.peerEnds {
-				o.peer.Close()
+			if test.peerEnds >= 0 {
+				time.AfterFunc(test.peerEnds, func() { o.peer.Close() })
 				synctest.Wait()
 			}
 			ends(t,
 				func() transport.Outcome { return o.CloseAndAccount(test.writeErr, test.abort) },
-				test.after, test.lost, test.unread, test.cause)
+				test.after, test.lost, 0, test.cause)
 			for range o.heard { // Until the connection is closed.
 			}
 			o.peer.Close()
@@ -215,34 +218,35 @@ func TestOut_Heartbeat_IsWrittenWhole(t *testing.T) {
 	})
 }
 
-// TestOut_BusyConnection_AsksWhatIsRead: a busy connection asks now and then whether everything was read.
+// TestOut_BusyConnection_AsksWhatIsRead: a busy connection asks every 10 ms whether everything was read.
 func TestOut_BusyConnection_AsksWhatIsRead(t *testing.T) {
 	if !transport.CanTellUnread {
 		t.Skip("the kernel does not tell")
 	}
 	near, far := ipctest.SocketPair(t)
 	o := transport.NewOut(near, time.Second)
-	var settled []uint64
-	step := func() {
-		t.Helper()
+	now := time.Now().Add(time.Hour) // Writes ask too, at their own time.
+	o.Probe(now)                     // There is nothing to ask about yet.
+	want := uint64(0)
+	for _, step := range []struct {
+		after time.Duration
+		asks  bool
+	}{{0, true}, {10*time.Millisecond - 1, false}, {1, true}, {10 * time.Millisecond, true}} {
 		if _, err := o.Write(bufs("\x01a")); err != nil {
 			t.Fatal(err)
 		}
 		o.Completed(1)
-		settled = append(settled, o.Confirmed())
 		if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
 			t.Fatal(err)
 		}
-		for !o.PeerHasRead(o.Written()) { // The kernel frees what was read a moment later.
-			runtime.Gosched()
+		ipctest.Until(t, "the kernel knows that it is read", func() bool { return o.PeerHasRead(o.Written()) })
+		now = now.Add(step.after)
+		o.Probe(now)
+		if step.asks {
+			want = uint64(o.Written()) / 2
 		}
-	}
-	step() // There is nothing to ask about yet.
-	step() // Asks before it writes.
-	step() // Too soon.
-	time.Sleep(12 * time.Millisecond)
-	step()
-	if want := []uint64{0, 1, 1, 3}; !slices.Equal(settled, want) {
-		t.Errorf("settled are %d, want %d", settled, want)
+		if got := o.Confirmed(); got != want {
+			t.Errorf("%v after the last time: %d are confirmed, want %d", step.after, got, want)
+		}
 	}
 }

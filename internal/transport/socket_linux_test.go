@@ -2,7 +2,7 @@
 
 package transport_test
 
-// What the kernel tells of a Unix socket.
+// A sending connection over a Unix socket: what the kernel tells about its peer.
 
 import (
 	"errors"
@@ -65,113 +65,6 @@ func TestOut_UnixSocket_KnowsWhatIsRead(t *testing.T) {
 	}
 	if !o.AllRead() || o.Confirmed() != 1 || !o.ConfirmAllRead() || !o.PeerHasRead(2) || o.FailuresAfter(3) != 1 {
 		t.Errorf("all was read, %d settled", o.Confirmed())
-	}
-}
-
-// TestIn_Socket_WaitsWithoutBuffer without a buffer while it waits.
-func TestIn_Socket_WaitsWithoutBuffer(t *testing.T) {
-	near, far := ipctest.SocketPair(t)
-	memory := &testMemory{Left: 1 << 30}
-	in := transport.NewIn(near,
-		transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10, IdleTimeout: 50 * time.Millisecond},
-		memory)
-	began := time.Now()
-	if err := in.Fill(); !isTimeoutError(err) || time.Since(began) < 50*time.Millisecond {
-		t.Errorf("%v after %v", err, time.Since(began))
-	}
-	if b := in.Buffered(); b != (transport.Buffered{}) {
-		t.Errorf("it waits with %+v", b)
-	}
-	if _, err := far.Write([]byte(framed("a") + "\x05b")); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Fill(); err != nil {
-		t.Fatal(err)
-	}
-	if data, ok, err := in.Next(); !ok || err != nil || string(data) != "a" {
-		t.Errorf("%q, %v, %v", data, ok, err)
-	}
-	if _, ok, err := in.Next(); ok || err != nil || in.PartialBytes() != 2 {
-		t.Errorf("%v, %v, %d bytes are left", ok, err, in.PartialBytes())
-	}
-	if err := in.Fill(); !isTimeoutError(err) {
-		t.Error(err)
-	}
-	if b := in.Buffered(); b.Size != 512 || b.To-b.From != 2 {
-		t.Errorf("it waits with %+v", b)
-	}
-	// After a hand-over was requested it reads to the end of the message, and no byte further.
-	in.RequestHandOver()
-	if _, err := far.Write([]byte("cdef" + framed("g"))); err != nil {
-		t.Fatal(err)
-	}
-	for in.PartialBytes() < 6 {
-		if err := in.Fill(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if data, ok, err := in.Next(); !ok || err != nil || string(data) != "bcdef" {
-		t.Errorf("%q, %v, %v", data, ok, err)
-	}
-	if err := in.Fill(); err != transport.ErrHandOver || in.HandOverError() != nil {
-		t.Errorf("%v, %v", err, in.HandOverError())
-	}
-	if rest, err := io.ReadAll(io.LimitReader(near, 2)); string(rest) != framed("g") && !isTimeoutError(err) {
-		t.Errorf("the next process gets %q, %v", rest, err)
-	}
-}
-
-// TestIn_CloseSocket_RefusesNewBytesAndReadsOld: the kernel refuses what the peer writes from then
-// on, and gives what it wrote before.
-func TestIn_CloseSocket_RefusesNewBytesAndReadsOld(t *testing.T) {
-	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10}, &testMemory{Left: 1 << 30})
-	if _, err := far.Write([]byte(framed("a"))); err != nil {
-		t.Fatal(err)
-	}
-	in.RequestClose(0)
-	if _, err := far.Write([]byte("x")); err == nil {
-		t.Error("a write behind the end is accepted")
-	}
-	if err := in.Fill(); err != nil {
-		t.Fatal(err)
-	}
-	if data, ok, err := in.Next(); !ok || err != nil || string(data) != "a" {
-		t.Errorf("%q, %v, %v", data, ok, err)
-	}
-	if err := in.Fill(); err != io.EOF {
-		t.Error(err)
-	}
-	in.Close()
-	said, err := io.ReadAll(far)
-	want := "\x00" + string(wire.CloseReport{FirstUnread: 2, Limit: 100}.Append(nil))
-	if string(said) != want || err != nil {
-		t.Errorf("it says % x, %v, want % x", said, err, want)
-	}
-}
-
-// TestIn_LargeReads_GrowBuffer: the second read has room for as much as one may bring.
-func TestIn_LargeReads_GrowBuffer(t *testing.T) {
-	near, far := ipctest.SocketPair(t)
-	in := transport.NewIn(near, transport.Limits{MaxMessageSize: 100, ReadSize: 64 << 10}, &testMemory{Left: 1 << 20})
-	if _, err := far.Write(make([]byte, 60<<10)); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []transport.Buffered{
-		{Size: 16 << 10, To: 16 << 10}, {Size: 64 << 10, To: 44 << 10, Loan: 64 << 10},
-	} {
-		if err := in.Fill(); err != nil {
-			t.Fatal(err)
-		}
-		if got := in.Buffered(); got != want {
-			t.Errorf("the buffer is %+v, want %+v", got, want)
-		}
-		for ok := true; ok; {
-			_, ok, _ = in.Next()
-		}
-	}
-	if in.Received() != 60<<10 || in.Counted().Reads != 2 {
-		t.Errorf("%d messages in %d reads", in.Received(), in.Counted().Reads)
 	}
 }
 
@@ -264,9 +157,7 @@ func TestOut_SkippedAndUnread_CountAsLost(t *testing.T) {
 	if _, err := io.ReadFull(far, make([]byte, 4)); err != nil {
 		t.Fatal(err)
 	}
-	for !o.AllRead() {
-		time.Sleep(time.Millisecond)
-	}
+	ipctest.Until(t, "the kernel knows that it is read", o.AllRead)
 	write()
 	if _, err := far.Write(append([]byte{0}, wire.CloseReport{Skipped: 1, Limit: 9}.Append(nil)...)); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/udsipc/udsipc"
@@ -222,4 +223,61 @@ func TestTLSHandshake_CloseMeanwhile_WaitsForMessages(t *testing.T) {
 		t.Errorf("it says % x, %v", said, err)
 	}
 	in.Close()
+}
+
+// TestTLSHandshake_TimesOutInTheMiddle_LeavesConnectionOpen: the peer can be told the reason.
+func TestTLSHandshake_TimesOutInTheMiddle_LeavesConnectionOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server := transport.NewTLSServer(near, tlsConfig(t))
+		in := transport.NewIn(server, transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})
+		said := make(chan string, 1)
+		go func() { // Ends with the connection.
+			_, _ = far.Write([]byte("\x16\x03\x01"))
+			b, _ := io.ReadAll(far)
+			said <- string(b)
+		}()
+		began := time.Now()
+		known, err := inHandshake(t.Context(), in, time.Second)
+		if known || !errors.Is(err, udsipc.ErrHandshake) || !in.MayBePlain(err) || time.Since(began) != time.Second {
+			t.Errorf("%v, %v after %v", known, err, time.Since(began))
+		}
+		in.Reject(wire.CloseNotTLS)
+		in.Close()
+		if got, want := <-said, "\x00"+string(wire.CloseReport{Reason: wire.CloseNotTLS, FirstUnread: 1, Limit: 100}.Append(nil)); got != want {
+			t.Errorf("it says % x, want % x", got, want)
+		}
+	})
+}
+
+// TestTLS_CloseAfterHandshake_SaysGoodbyeAtOnce, in the middle of a wait.
+func TestTLS_CloseAfterHandshake_SaysGoodbyeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		config := tlsConfig(t)
+		client := transport.NewTLSClient(far, config)
+		in := transport.NewIn(transport.NewTLSServer(near, config),
+			transport.Limits{MaxMessageSize: 100, ReadSize: 1000}, &testMemory{})
+		said := make(chan time.Time, 1)
+		go func() { // Ends with the connection.
+			_, _ = tlsHandshake(t.Context(), client)
+			if n, err := client.Read(make([]byte, 1)); n != 1 {
+				t.Error(err)
+			}
+			said <- time.Now()
+			_, _ = io.Copy(io.Discard, client)
+		}()
+		if known, err := inHandshake(t.Context(), in, time.Minute); !known || err != nil {
+			t.Fatal(known, err)
+		}
+		asked := time.Now().Add(time.Second)
+		time.AfterFunc(time.Second, func() { in.RequestClose(0) })
+		if err := in.Fill(); err != transport.ErrGracefulEnd || time.Since(asked) != transport.CloseGrace {
+			t.Errorf("%v, %v after it was asked", err, time.Since(asked))
+		}
+		if at := <-said; !at.Equal(asked) {
+			t.Errorf("the goodbye came %v after it was asked", at.Sub(asked))
+		}
+		in.Close()
+	})
 }

@@ -106,6 +106,10 @@ func TestWaits_Message_CountsFromFirstByte(t *testing.T) {
 		w.Restart()
 		time.Sleep(time.Second)
 		wantWait(t, w, transport.ReadState{Received: 1, Refused: 2, Partial: 1}, 3, udsipc.ErrTooSlow, "")
+		wantWait(t, w, transport.ReadState{Received: 1, Refused: 2}, -1, nil, "")
+		time.Sleep(time.Second)
+		// A heartbeat was in between, which is no message.
+		wantWait(t, w, transport.ReadState{Received: 1, Refused: 2, Partial: 1}, 3, udsipc.ErrTooSlow, "")
 		earliest := transport.NewWaits(2*time.Second, 0, time.Second, 3*time.Second)
 		wantWait(t, earliest, transport.ReadState{Partial: 1, Untried: true}, 1, udsipc.ErrTooSlow, "first message")
 		wantWait(t, earliest, transport.ReadState{Partial: 1}, 2, nil, "")
