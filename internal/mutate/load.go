@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,7 @@ type pkg struct {
 	path, dir string
 	module    string // The directory of go.mod.
 	tests     []string
+	inside    []string // Of the tests, those that are files of the package itself and not of package x_test.
 	set       *token.FileSet
 	names     []string // Of the files, whole.
 	files     []*ast.File
@@ -74,8 +76,8 @@ func load(ctx context.Context, pattern string) (*pkg, error) {
 func newPkg(l listed, exports map[string]string) (*pkg, error) {
 	p := &pkg{
 		path: l.ImportPath, dir: l.Dir, module: l.Module.Dir,
-		tests: append(l.TestGoFiles, l.XTestGoFiles...), set: token.NewFileSet(),
-		texts: map[string][]byte{},
+		tests: slices.Concat(l.TestGoFiles, l.XTestGoFiles), inside: l.TestGoFiles,
+		set: token.NewFileSet(), texts: map[string][]byte{},
 	}
 	for _, name := range l.GoFiles {
 		name = filepath.Join(l.Dir, name)
@@ -158,10 +160,10 @@ func (p *pkg) check(m mutant) error {
 }
 
 // overlay returns what go build reads instead of the tree's files: the mutant, and no test file that is not wanted.
-func (p *pkg) overlay(m *mutant, tests, dir string) (name string, err error) {
+func (p *pkg) overlay(m *mutant, wants func(test string) bool, dir string) (name string, err error) {
 	replace := map[string]string{}
 	for _, test := range p.tests {
-		if !matches(tests, test) {
+		if !wants(test) {
 			replace[filepath.Join(p.dir, test)] = ""
 		}
 	}

@@ -36,6 +36,7 @@ type options struct {
 	tests      string
 	run        string
 	match      string
+	inside     bool
 	short      bool
 	list       bool
 	equivalent bool
@@ -53,6 +54,7 @@ func parseOptions(arguments []string) (o options, patterns []string, err error) 
 	f.StringVar(&o.files, "files", "*.go", "which files are changed: patterns, with commas between")
 	f.StringVar(&o.tests, "tests", "*_test.go", "which test files are compiled: patterns, with commas between")
 	f.StringVar(&o.run, "run", "", "which tests run, as of go test")
+	f.BoolVar(&o.inside, "inside", false, "run the test files of the package itself first, and all, those of package x_test too, for what they miss")
 	f.StringVar(&o.match, "match", "", "only mutants whose line of output contains this")
 	f.BoolVar(&o.short, "short", true, "run the tests with -short")
 	f.BoolVar(&o.list, "list", false, "only list the mutants")

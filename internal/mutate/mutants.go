@@ -147,6 +147,9 @@ func (f *finder) extreme(call *ast.CallExpr) {
 // assignment removes an assignment, whole and, if it is several, each of them.
 func (f *finder) assignment(n *ast.AssignStmt) {
 	f.operator(n.TokPos, n.Tok)
+	if name, ok := n.Lhs[0].(*ast.Ident); ok && len(n.Lhs) == 1 && name.Name == "_" {
+		f.negated = n.Rhs[0] // Nobody looks at it.
+	}
 	if n.Tok == token.DEFINE {
 		return
 	}

@@ -29,6 +29,7 @@ func (s *state) step(a, b int) (int, error) {
 	if s.n += a; !s.open {
 		s.n, s.open = max(a, 1), true
 	}
+	_ = s.open
 	return s.n - b, nil
 }
 `
@@ -37,6 +38,7 @@ func (s *state) step(a, b int) (int, error) {
 var want = []string{
 	"bound: const bound = 0x10 -> const bound = 15",
 	"bound: const bound = 0x10 -> const bound = 17",
+	"step: _ = s.open -> (removed)",
 	"step: if a < b && s.open { -> if a < b && !s.open {",
 	"step: if a < b && s.open { -> if a < b || s.open {",
 	"step: if a < b && s.open { -> if a <= b && s.open {",
@@ -128,6 +130,66 @@ func TestSum(t *testing.T) {
 	}
 	if o.least = 100; s.verdict(o) == nil {
 		t.Error("a score of less than 100 % is good enough")
+	}
+}
+
+// TestRun_Inside_AsksTestsOfPackageFirst: what those miss, the others notice.
+func TestRun_Inside_AsksTestsOfPackageFirst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles each mutant")
+	}
+	p := victim(t, `package victim
+
+func Seen() bool { return true }
+
+func SeenOutside() bool { return true }
+
+func Unseen() bool { return true }
+`, `package victim
+
+import "testing"
+
+func TestSeen(t *testing.T) {
+	if !Seen() {
+		t.Fatal()
+	}
+}
+`)
+	outside := filepath.Join(p.dir, "outside_test.go")
+	if err := os.WriteFile(outside, []byte(`package victim_test
+
+import (
+	"testing"
+
+	"victim"
+)
+
+func TestSeenOutside(t *testing.T) {
+	if !victim.Seen() || !victim.SeenOutside() {
+		t.Fatal()
+	}
+}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := load(t.Context(), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options{files: "*.go", tests: "*_test.go", timeout: time.Second, memory: 4096, workers: 1, short: true, inside: true}
+	r, err := newRunner(t.Context(), p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	if err := r.baseline(); err != nil || len(r.stages) != 2 {
+		t.Fatalf("%d stages, %v", len(r.stages), err)
+	}
+	for _, m := range p.mutants {
+		result, err := r.try(&m, "1")
+		if want := map[string]string{"Seen": "TestSeen", "SeenOutside": "TestSeenOutside"}[m.function]; err != nil || result.by != want {
+			t.Errorf("%v is noticed by %q, want %q: %v", m, result.by, want, err)
+		}
 	}
 }
 

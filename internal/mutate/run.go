@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,15 +28,30 @@ const (
 
 // A runner tries mutants of one package.
 type runner struct {
-	ctx context.Context
-	p   *pkg
-	o   options
-	dir string // For what is compiled.
+	ctx    context.Context
+	p      *pkg
+	o      options
+	stages []stage
+	dir    string // For what is compiled.
 }
 
+// A stage is test files that run together. Only mutants that the stages before have missed come to it.
+type stage struct {
+	name    string
+	wants   func(test string) bool
+	timeout time.Duration
+}
+
+// newRunner returns a runner with one stage, or with one more for the tests inside the package, which are mostly quick.
 func newRunner(ctx context.Context, p *pkg, o options) (*runner, error) {
+	all := func(test string) bool { return matches(o.tests, test) }
+	inside := func(test string) bool { return all(test) && slices.Contains(p.inside, test) }
+	stages := []stage{{name: "the tests", wants: all}}
+	if o.inside && slices.ContainsFunc(p.tests, inside) {
+		stages = slices.Insert(stages, 0, stage{name: "the tests inside the package", wants: inside})
+	}
 	dir, err := os.MkdirTemp("", "mu") // Short: the paths of the tests' sockets are bounded.
-	return &runner{ctx: ctx, p: p, o: o, dir: dir}, err
+	return &runner{ctx: ctx, p: p, o: o, stages: stages, dir: dir}, err
 }
 
 func (r *runner) close() { os.RemoveAll(r.dir) }
@@ -57,32 +73,44 @@ func (o outcome) String() string {
 	return "SURVIVED"
 }
 
-// baseline runs the tests on the package as it is, which must pass. From then on they have a multiple of the time that
-// this took, or more.
+// baseline runs the tests on the package as it is, which must pass. From then on each stage has a multiple of the time
+// that this took, or more.
 func (r *runner) baseline() error {
-	asked := r.o.timeout
-	r.o.timeout = max(asked, compileTime)
-	switch result, err := r.try(nil, "0"); {
-	case err != nil:
-		return err
-	case !result.compiled || result.noticed:
-		return fmt.Errorf("mutate: the tests fail before anything is changed: %s", result.by)
-	default:
-		r.o.timeout = max(asked, timeoutFactor*result.took)
-		fmt.Printf("the tests take %v, and may take %v\n", result.took.Round(time.Millisecond),
-			r.o.timeout.Round(time.Millisecond))
+	for i := range r.stages {
+		s := &r.stages[i]
+		s.timeout = max(r.o.timeout, compileTime)
+		result, err := r.tryStage(nil, s, "0")
+		switch {
+		case err != nil:
+			return err
+		case !result.compiled || result.noticed:
+			return fmt.Errorf("mutate: %s fail before anything is changed: %s", s.name, result.by)
+		}
+		s.timeout = max(r.o.timeout, timeoutFactor*result.took)
+		fmt.Printf("%s take %v, and may take %v\n", s.name, result.took.Round(time.Millisecond),
+			s.timeout.Round(time.Millisecond))
 	}
 	return nil
 }
 
-// try compiles the tests with a mutant, or with none, and runs them.
-func (r *runner) try(m *mutant, name string) (outcome, error) {
+// try runs the stages on a mutant, until one notices it.
+func (r *runner) try(m *mutant, name string) (result outcome, err error) {
+	for i := range r.stages {
+		if result, err = r.tryStage(m, &r.stages[i], name); err != nil || !result.compiled || result.noticed {
+			break
+		}
+	}
+	return result, err
+}
+
+// tryStage compiles the tests of a stage with a mutant, or with none, and runs them.
+func (r *runner) tryStage(m *mutant, s *stage, name string) (outcome, error) {
 	dir := filepath.Join(r.dir, name)
 	defer os.RemoveAll(dir)
 	if err := os.MkdirAll(filepath.Join(dir, "t"), 0o700); err != nil {
 		return outcome{}, err
 	}
-	overlay, err := r.p.overlay(m, r.o.tests, dir)
+	overlay, err := r.p.overlay(m, s.wants, dir)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -98,9 +126,8 @@ func (r *runner) try(m *mutant, name string) (outcome, error) {
 	// The shell bounds the memory, where it can, and becomes the test.
 	script := "ulimit -v " + strconv.Itoa(r.o.memory<<10) + ` 2>/dev/null; exec "$0" "$@"`
 	began := time.Now()
-	output, err = r.command(r.o.timeout, []string{"TMPDIR=" + filepath.Join(dir, "t")}, "sh", "-c", script,
-		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short),
-		"-test.run="+r.o.run, "-test.timeout="+(2*r.o.timeout).String())
+	output, err = r.command(s.timeout, []string{"TMPDIR=" + filepath.Join(dir, "t")}, "sh", "-c", script,
+		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short), "-test.run="+r.o.run, "-test.timeout="+(2*s.timeout).String())
 	if r.ctx.Err() != nil {
 		return outcome{}, r.ctx.Err()
 	}
