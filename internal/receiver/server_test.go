@@ -2,19 +2,12 @@
 
 package receiver
 
-// A server step by step. The test plays the writers, over connections in memory, with a fake clock.
+// A server step by step, from a message to its end.
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net"
-	"regexp"
 	"runtime"
-	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,121 +15,6 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 	"github.com/udsipc/udsipc/internal/wire"
 )
-
-// A pipeListener accepts connections in memory.
-type pipeListener struct {
-	conns chan net.Conn
-	once  sync.Once
-	ended chan struct{}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.ended:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.ended) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "/pipe", Net: "unix"} }
-
-// A testServer is a server that notes what it hands over and reports.
-type testServer struct {
-	*Server
-	*testing.T
-	listener *pipeListener
-	mu       sync.Mutex // Guards what follows.
-	events   []string
-}
-
-// serverOf must be called in a bubble. handle is asked what becomes of a message.
-func serverOf(t *testing.T, cfg Config, handle func(text string, redelivered bool) error) *testServer {
-	t.Helper()
-	s := &testServer{T: t, listener: &pipeListener{conns: make(chan net.Conn), ended: make(chan struct{})}}
-	cfg.AddrText, cfg.Listener, cfg.WithoutSystemd, cfg.ReadMemory = "x", s.listener, true, plenty{}
-	cfg.MaxAcceptErrors, cfg.MaxWriterStates, cfg.WriterRetention = 10, 10, time.Hour
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = 10
-	}
-	cfg.MaxConnectionsPerUser = 10
-	if cfg.In.MaxMessageSize == 0 {
-		cfg.In.MaxMessageSize = 100
-	}
-	cfg.In.ReadSize = 4096
-	cfg.Report = func(op, addr string, err error) {
-		text, _, _ := strings.Cut(err.Error(), "\n") // Without a stack.
-		s.note(op + " " + strings.TrimSuffix(strings.TrimPrefix(addr, "x, "), " from pipe") + ": " + text)
-	}
-	cfg.Open = func(*transport.Peer) Sink {
-		return Sink{
-			Message: func(_ context.Context, data []byte, seq uint64, redelivered bool) error {
-				s.note(fmt.Sprintf("%d %s %v", seq, data, redelivered))
-				return handle(string(data), redelivered)
-			},
-			DeadLetter: func(data []byte, seq uint64, err error) { s.note(fmt.Sprintf("dead %d %s: %v", seq, data, err)) },
-		}
-	}
-	s.Server = New(cfg)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = s.Stop(ctx)
-	})
-	return s
-}
-
-func (s *testServer) note(event string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.events = append(s.events, regexp.MustCompile(` \(.*`).ReplaceAllString(event, ""))
-}
-
-// noted wants these events since the last call.
-func (s *testServer) noted(want ...string) {
-	s.Helper()
-	synctest.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !slices.Equal(s.events, want) {
-		s.Errorf("noted are\n%q, want\n%q", s.events, want)
-	}
-	s.events = nil
-}
-
-// dial returns the writer's end of a new connection.
-func (s *testServer) dial() net.Conn {
-	near, far := net.Pipe()
-	s.Cleanup(func() { far.Close() })
-	s.listener.conns <- near
-	return far
-}
-
-// sends writes messages.
-func (s *testServer) sends(conn net.Conn, messages ...string) {
-	s.Helper()
-	for _, message := range messages {
-		if _, err := conn.Write(wire.AppendFrame(nil, []byte(message))); err != nil {
-			s.Fatal(err)
-		}
-	}
-}
-
-// hears wants the server to say this next.
-func (s *testServer) hears(conn net.Conn, want string) {
-	s.Helper()
-	got := make([]byte, len(want))
-	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
-	if n, err := io.ReadFull(conn, got); err != nil || string(got) != want {
-		s.Fatalf("it says % x, %v, want % x", got[:n], err, want)
-	}
-}
-
-func accepts(string, bool) error { return nil }
 
 func TestServer_PlainMessages_AreHandled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
