@@ -21,15 +21,16 @@ import (
 
 // overConversations runs a test over each transport, and over TLS.
 func overConversations(t *testing.T, test func(t *testing.T, dialled, accepted *udsipc.Conn)) {
+	patient := udsipc.WithWriteTimeout(30 * time.Second) // Close takes as long as a busy machine needs.
 	ipctest.OverAddresses(t, func(t *testing.T, address string) {
-		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, address), address)
+		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, address, patient), address, patient)
 		test(t, dialled, accepted)
 	})
 	t.Run("tls", func(t *testing.T) {
 		server, client := ipctest.NewAuthority(t).Configs(t)
 		path := ipctest.SocketPath(t)
-		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithTLS(server)),
-			path, udsipc.WithTLS(client))
+		dialled, accepted := ipctest.Converse(t, ipctest.Listen(t, path, udsipc.WithTLS(server), patient),
+			path, udsipc.WithTLS(client), patient)
 		test(t, dialled, accepted)
 	})
 }
@@ -391,7 +392,9 @@ func TestConn_Stream_CarriesBytes(t *testing.T) {
 				}
 				b = b[n:]
 			}
-			s.Close()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
 		}()
 		got, err := io.ReadAll(accepted.Stream())
 		if err != nil || !bytes.Equal(got, sent) {

@@ -34,7 +34,8 @@ func Accept(t *testing.T, l *udsipc.Listener) *udsipc.Conn {
 func Converse(tb testing.TB, l *udsipc.Listener, address string,
 	opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
 	tb.Helper()
-	dialled, err := udsipc.Dial(tb.Context(), address, opts...)
+	patient := []udsipc.WriterOption{udsipc.WithDialTimeout(30 * time.Second), udsipc.WithHandshakeTimeout(30 * time.Second)}
+	dialled, err := udsipc.Dial(tb.Context(), address, append(patient, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -453,6 +453,11 @@ func TestReader_PlainMessageLikeTLS_IsReported(t *testing.T) {
 					w := ipctest.NewWriter(t, on.Address)
 					ipctest.MustWriteMessage(t, w, first)
 					ipctest.MustStart(t, w)
+					defer func() {
+						if t.Failed() {
+							t.Logf("%+v", w.Metrics())
+						}
+					}()
 					ipctest.Until(t, "it is said to be lost", func() bool { return w.Metrics().PossiblyLost == 1 })
 				})
 			})

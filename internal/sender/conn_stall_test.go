@@ -21,66 +21,123 @@ import (
 // options for the accepting side.
 func overStallingConversations(t *testing.T, opts []udsipc.ReaderOption,
 	test func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn)) {
+	overStallPlaces(t, func(t *testing.T, listen func(...udsipc.ReaderOption) *udsipc.Listener,
+		converse func(*udsipc.Listener) (dialled, accepted *udsipc.Conn)) {
+		l := listen(opts...)
+		dialled, accepted := converse(l)
+		test(t, l, dialled, accepted)
+	})
+}
+
+// overStallPlaces runs a test over the same, which may listen several times.
+func overStallPlaces(t *testing.T, test func(t *testing.T, listen func(...udsipc.ReaderOption) *udsipc.Listener,
+	converse func(*udsipc.Listener) (dialled, accepted *udsipc.Conn))) {
 	for _, secure := range []bool{false, true} {
-		for name, address := range map[string]string{"unix": ipctest.SocketPath(t), "tcp": "tcp://127.0.0.1:0"} {
+		for name, address := range map[string]string{"unix": ipctest.SocketPath(t), "tcp": ipctest.TcpAddress(t)} {
 			if secure {
 				name += ", tls"
 			}
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				theirs, ours := opts, []udsipc.WriterOption(nil)
+				var theirs []udsipc.ReaderOption
+				var ours []udsipc.WriterOption
 				if secure {
 					server, client := ipctest.NewAuthority(t).Configs(t)
-					theirs, ours = append(theirs[:len(theirs):len(theirs)], udsipc.WithTLS(server)),
-						append(ours, udsipc.WithTLS(client))
+					theirs, ours = append(theirs, udsipc.WithTLS(server)), append(ours, udsipc.WithTLS(client))
 				}
-				l := ipctest.Listen(t, address, theirs...)
-				if name[0] == 't' {
-					address = "tcp://" + l.Addr().String()
-				}
-				dialled, accepted := ipctest.Converse(t, l, address, ours...)
-				test(t, l, dialled, accepted)
+				test(t, func(opts ...udsipc.ReaderOption) *udsipc.Listener {
+					return ipctest.Listen(t, address, append(opts, theirs...)...)
+				}, func(l *udsipc.Listener) (dialled, accepted *udsipc.Conn) {
+					return ipctest.Converse(t, l, address, ours...)
+				})
 			})
 		}
 	}
 }
 
+// overStallTimes runs a test with longer and longer stall times, until the machine was not busier than that: try returns
+// whether the peer, which the test plays, was not late.
+func overStallTimes(t *testing.T, stall time.Duration, try func(stall time.Duration) bool) {
+	t.Helper()
+	for ; !try(stall); stall *= 2 {
+		if stall > 10*time.Second {
+			t.Fatalf("the peer is late although it has %v", stall)
+		}
+	}
+}
+
+// A paced peer takes something about six times in each stall time.
+type pacedPeer struct {
+	stall, longest time.Duration
+	last           time.Time
+}
+
+func newPacedPeer(stall time.Duration) *pacedPeer { return &pacedPeer{stall: stall, last: time.Now()} }
+
+// took notes that the peer has taken something, and waits.
+func (p *pacedPeer) took() {
+	now := time.Now()
+	p.longest, p.last = max(p.longest, now.Sub(p.last)), now
+	time.Sleep(p.stall / 6)
+}
+
+// onTime reports whether it was never late.
+func (p *pacedPeer) onTime() bool { return max(p.longest, time.Since(p.last)) < p.stall/2 }
+
 // TestConn_StallTimeout_EndsStalledPeer ends the connection of a peer that takes nothing, and of no other.
 func TestConn_StallTimeout_EndsStalledPeer(t *testing.T) {
 	t.Parallel()
-	const stall = time.Second // A busy machine may keep who reads from it for some of it.
-	opts := []udsipc.ReaderOption{udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10 * time.Millisecond)}
-	overStallingConversations(t, opts, func(t *testing.T, l *udsipc.Listener, dialled, accepted *udsipc.Conn) {
-		ended := make(chan error, 1)
-		go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the connection.
-		const messages, size = 48, 1 << 20                             // More than the kernel holds.
-		go func() {                                                    // Ends when all is queued, or with the connection.
-			for range messages {
-				_ = accepted.WriteMessage(make([]byte, size)) // What becomes of them is not the question.
-			}
-		}()
-		for range messages / 6 { // Whoever reads is not left, although all of it takes longer than the timeout.
-			if _, err := dialled.ReadMessage(); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(stall / 6)
-		}
-		select {
-		case err := <-ended:
-			t.Fatalf("a peer that reads is left: %v", err)
-		default:
-		}
-		if err := ipctest.Await(t, "the end", ended); !errors.Is(err, udsipc.ErrBackpressure) ||
-			!errors.Is(err, udsipc.ErrConnectionClosed) {
-			t.Errorf("reading: %v", err)
-		}
-		if err := accepted.WriteMessage(nil); !errors.Is(err, udsipc.ErrBackpressure) {
-			t.Errorf("writing: %v", err)
-		}
-		if n := l.Metrics().Stalled; n != 1 {
-			t.Errorf("%d connections are counted as stalled", n)
-		}
+	overStallPlaces(t, func(t *testing.T, listen func(...udsipc.ReaderOption) *udsipc.Listener,
+		converse func(*udsipc.Listener) (dialled, accepted *udsipc.Conn)) {
+		overStallTimes(t, 100*time.Millisecond, func(stall time.Duration) bool {
+			l := listen(udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(10*time.Millisecond))
+			defer l.Close()
+			dialled, accepted := converse(l)
+			defer dialled.Close()
+			return checkStall(t, stall, l, dialled, accepted)
+		})
 	})
+}
+
+// checkStall reads like a slow peer, then no more. It returns false if it was slower than that.
+func checkStall(t *testing.T, stall time.Duration, l *udsipc.Listener, dialled, accepted *udsipc.Conn) bool {
+	ended := make(chan error, 1)
+	go func() { _, err := accepted.ReadMessage(); ended <- err }() // Ends with the connection.
+	const messages, size = 48, 1 << 20                             // More than the kernel holds.
+	go func() {                                                    // Ends when all is queued, or with the connection.
+		for range messages {
+			_ = accepted.WriteMessage(make([]byte, size)) // What becomes of them is not the question.
+		}
+	}()
+	peer := newPacedPeer(stall)
+	for range messages / 6 { // Whoever reads is not left, although all of it takes longer than the timeout.
+		if _, err := dialled.ReadMessage(); err != nil {
+			if !peer.onTime() {
+				return false
+			}
+			t.Fatal(err)
+		}
+		peer.took()
+	}
+	select {
+	case err := <-ended:
+		if !peer.onTime() {
+			return false
+		}
+		t.Fatalf("a peer that reads is left: %v", err)
+	default:
+	}
+	if err := ipctest.Await(t, "the end", ended); !errors.Is(err, udsipc.ErrBackpressure) ||
+		!errors.Is(err, udsipc.ErrConnectionClosed) {
+		t.Errorf("reading: %v", err)
+	}
+	if err := accepted.WriteMessage(nil); !errors.Is(err, udsipc.ErrBackpressure) {
+		t.Errorf("writing: %v", err)
+	}
+	if n := l.Metrics().Stalled; n != 1 {
+		t.Errorf("%d connections are counted as stalled", n)
+	}
+	return true
 }
 
 // TestConn_WriteControl_PassesFullQueue are taken although the queue is full, and arrive in order.
@@ -259,13 +316,19 @@ func (l narrowListener) Accept() (net.Conn, error) {
 // with progress, is none that stalls, also while Close throws away what the peer sends.
 func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 	t.Parallel()
+	overStallTimes(t, 400*time.Millisecond, func(stall time.Duration) bool { return closeSlowPeer(t, stall) })
+}
+
+// closeSlowPeer returns false if the peer was slower than it should be.
+func closeSlowPeer(t *testing.T, stall time.Duration) bool {
 	const messages, size = 8, 100_000
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := ipctest.Listen(t, "tcp://127.0.0.1:0", udsipc.WithListener(narrowListener{inner}),
-		udsipc.WithStallTimeout(time.Second), udsipc.WithWriteTimeout(30*time.Second))
+		udsipc.WithStallTimeout(stall), udsipc.WithWriteTimeout(time.Minute))
+	defer l.Close()
 	peer, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -281,25 +344,28 @@ func TestConn_CloseSlowPeerWithProgress_DoesNotStall(t *testing.T) {
 		}
 	}
 	var got int64
+	pace := newPacedPeer(stall)
 	ended := make(chan struct{})
 	go func() { // Ends with the connection.
 		defer close(ended)
-		pace := time.NewTicker(25 * time.Millisecond)
-		defer pace.Stop()
-		for range pace.C {
+		for {
 			_, _ = peer.Write([]byte{1, 1}) // Nobody reads that.
-			n, err := io.CopyN(io.Discard, peer, size/10)
+			n, err := io.CopyN(io.Discard, peer, size/2)
 			if got += n; err != nil {
 				return
 			}
+			pace.took()
 		}
 	}()
-	if err := conn.Close(); err != nil {
-		t.Error(err)
+	err = conn.Close()
+	if ipctest.Await(t, "the end", ended); err == nil && got >= messages*size {
+		return true
 	}
-	if ipctest.Await(t, "the end", ended); got < messages*size {
-		t.Errorf("%d bytes of %d arrived", got, messages*size)
+	if !pace.onTime() {
+		return false
 	}
+	t.Errorf("%d bytes of %d arrived, %v", got, messages*size, err)
+	return true
 }
 
 // TestLink_StallTimeout_IsReported: the error callback and the state callback are told why the connection has ended.

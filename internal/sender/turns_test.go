@@ -289,38 +289,40 @@ func TestQueue_EndedFlush_KeepsNoMemory(t *testing.T) {
 
 // TestQueue_Refusal_CopiesNothing: a message that is refused is not copied, whatever the reason.
 func TestQueue_Refusal_CopiesNothing(t *testing.T) {
-	const size = 20 << 20
-	full := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxBufferedWrites(1), udsipc.WithMaxMessageSize(size))
-	ipctest.MustWriteMessage(t, full, "the queue is full")
-	stopped := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size))
-	ipctest.Stop(t, stopped)
-	small := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size),
-		udsipc.WithMaxBufferedBytes(size))
-	ended, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	data := make([]byte, size)
-	for _, test := range []struct {
-		name  string
-		write func() error
-		want  error
-	}{
-		{"full", func() error { return full.WriteMessage(data) }, udsipc.ErrBufferFull},
-		{"full until the context ends", func() error {
-			time.AfterFunc(time.Millisecond, cancel)
-			return full.WriteMessageContext(ended, data)
-		}, udsipc.ErrBufferFull},
-		{"stopped", func() error { return stopped.WriteMessage(data) }, udsipc.ErrStopped},
-		{"too large for the queue", func() error { return small.WriteMessage(data) }, udsipc.ErrMessageTooLarge},
-	} {
-		var before, after runtime.MemStats
-		ipctest.HeapInUse() // Empties the pool.
-		runtime.ReadMemStats(&before)
-		err := test.write()
-		runtime.ReadMemStats(&after)
-		if !errors.Is(err, test.want) || after.TotalAlloc-before.TotalAlloc > size/10 {
-			t.Errorf("%s: %v, want %v; %d bytes were allocated", test.name, err, test.want, after.TotalAlloc-before.TotalAlloc)
+	synctest.Test(t, func(t *testing.T) { // So that the context ends while the message waits.
+		const size = 20 << 20
+		full := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxBufferedWrites(1), udsipc.WithMaxMessageSize(size))
+		ipctest.MustWriteMessage(t, full, "the queue is full")
+		stopped := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size))
+		ipctest.Stop(t, stopped)
+		small := ipctest.NewWriter(t, ipctest.SocketPath(t), udsipc.WithMaxMessageSize(size),
+			udsipc.WithMaxBufferedBytes(size))
+		ended, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		data := make([]byte, size)
+		for _, test := range []struct {
+			name  string
+			write func() error
+			want  error
+		}{
+			{"full", func() error { return full.WriteMessage(data) }, udsipc.ErrBufferFull},
+			{"full until the context ends", func() error {
+				time.AfterFunc(time.Millisecond, cancel)
+				return full.WriteMessageContext(ended, data)
+			}, udsipc.ErrBufferFull},
+			{"stopped", func() error { return stopped.WriteMessage(data) }, udsipc.ErrStopped},
+			{"too large for the queue", func() error { return small.WriteMessage(data) }, udsipc.ErrMessageTooLarge},
+		} {
+			var before, after runtime.MemStats
+			ipctest.HeapInUse() // Empties the pool.
+			runtime.ReadMemStats(&before)
+			err := test.write()
+			runtime.ReadMemStats(&after)
+			if !errors.Is(err, test.want) || after.TotalAlloc-before.TotalAlloc > size/10 {
+				t.Errorf("%s: %v, want %v; %d bytes were allocated", test.name, err, test.want, after.TotalAlloc-before.TotalAlloc)
+			}
 		}
-	}
+	})
 }
 
 // TestWriter_Drops_AreReported: messages that are dropped or expire before the first write, before

@@ -6,6 +6,7 @@ package transport
 // handled, and a report says what was read.
 
 import (
+	"crypto/tls"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ const (
 	// Bytes that may arrive after the goodbye, beside one message: about what two kernels hold.
 	maxGraceBytes       = 16 << 20
 	goodbyeWriteTimeout = 100 * time.Millisecond // Timeout of writing the goodbye.
+	goodbyeAttempts     = 20                     // Writes in that time.
 )
 
 // The bytes that a Writer has written before it receives the goodbye are within maxGraceBytes. No
@@ -186,7 +188,9 @@ func (in *In) ReplyToEnd() {
 	}
 }
 
-// writeGoodbye writes to a plain writer. Errors are ignored.
+// writeGoodbye writes to a plain writer. Errors are ignored. But a deadline that passed before the
+// write could begin, because this process did not run, is none: without a report, the end of a TCP
+// connection looks to its writer as if everything had been read.
 func (in *In) writeGoodbye(words []byte) {
 	conn := in.conn
 	in.deadlineMu.Lock()
@@ -194,8 +198,17 @@ func (in *In) writeGoodbye(words []byte) {
 		conn = underlyingConn(conn)
 	}
 	in.deadlineMu.Unlock()
-	_ = conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout))
-	_, _ = conn.Write(words)
+	attempts := goodbyeAttempts
+	if _, ok := conn.(*tls.Conn); ok {
+		attempts = 1 // It is corrupt after a timeout, and its end never means that all was read.
+	}
+	for range attempts {
+		_ = conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout / time.Duration(attempts)))
+		n, err := conn.Write(words)
+		if words = words[n:]; !IsTimeout(err) {
+			return
+		}
+	}
 }
 
 // Close closes the connection. With TLS, close_notify is sent only if the peer's bytes were read to
