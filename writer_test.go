@@ -856,11 +856,11 @@ func TestWriter_Metrics_KeepInvariant(t *testing.T) {
 				handled += r.Metrics().Received
 				m := w.Metrics()
 				ipctest.CheckInvariant(t, m)
-				if m.PossiblyLost > 0 && !on.Wrapped { // There a Writer that is not run for a second may miss the goodbye.
+				if m.PossiblyLost > 0 && on.Bare() { // Elsewhere a process that does not run for a while may miss the report.
 					t.Errorf("%d messages are possibly lost", m.PossiblyLost)
 				}
 				if m.Accepted != accepted.Load() || m.Refused != refused.Load() || m.Queued != 0 ||
-					m.Sent != handled+m.PossiblyLost {
+					m.Sent < handled || m.Sent > handled+m.PossiblyLost {
 					t.Errorf("%+v; the program counted %d accepted, %d refused, %d handled", m,
 						accepted.Load(), refused.Load(), handled)
 				}
