@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package errdefs has the errors that more than one package returns. The root publishes them under its own names.
+// Package errdefs has the errors that several packages return. The root package exports them under
+// the same names.
 package errdefs
 
-// This file has the sentinels, the operation during which an error arose, and the errors with fields. errors.go of the
-// root publishes them.
+// This file has the sentinels, the names of operations, and the errors with fields.
 
 import (
 	"errors"
 	"fmt"
 )
 
-// The sentinels. errors.go of the root says when each is returned.
+// The sentinels. errors.go of the root documents when each is returned.
 var (
 	ErrBufferFull          = errors.New("udsipc: queue is full")
 	ErrBackpressure        = errors.New("udsipc: peer does not read")
@@ -59,10 +59,10 @@ const (
 	OpHandOver      = "hand over"
 )
 
-// An Error is an error with the operation during which it arose, and where.
+// An Error is an error with its operation and address.
 type Error struct {
 	Op   string // One of the Op constants.
-	Addr string // The address as it was given, or the peer; may be empty.
+	Addr string // The address as configured, or the peer; may be empty.
 	Err  error
 }
 
@@ -76,8 +76,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// WithOp wraps err once; an error that is an Error already, and nil, stay what they are. An Error
-// that others wrap does not count: who gets the whole would not see what it is.
+// WithOp wraps err in an Error. It returns nil for nil, and an *Error unchanged. An Error inside
+// another error does not count: a type assertion on the whole would not find it.
 func WithOp(op, addr string, err error) error {
 	if err == nil {
 		return nil
@@ -88,10 +88,11 @@ func WithOp(op, addr string, err error) error {
 	return &Error{Op: op, Addr: addr, Err: err}
 }
 
-// A PossibleLoss says that a connection broke while messages that count as sent may have lain unread.
+// A PossibleLoss reports that a connection failed while messages that count as sent may have been
+// unread.
 type PossibleLoss struct {
 	Messages uint64 // Upper bound.
-	Err      error  // Why the connection broke.
+	Err      error  // Why the connection failed.
 }
 
 func (e *PossibleLoss) Error() string {
@@ -101,7 +102,7 @@ func (e *PossibleLoss) Error() string {
 // Unwrap returns ErrConnectionClosed and the cause.
 func (e *PossibleLoss) Unwrap() []error { return []error{ErrConnectionClosed, e.Err} }
 
-// A TooLarge is why one message of a connection was skipped.
+// A TooLarge reports a message that was skipped because of its size.
 type TooLarge struct {
 	Size, Limit uint64
 	Head        []byte // Its first bytes.
@@ -112,12 +113,12 @@ func (e *TooLarge) Error() string { return OverLimit(e.Size, e.Limit).Error() }
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLarge) Unwrap() error { return ErrMessageTooLarge }
 
-// OverLimit returns the error for a message of size bytes where WithMaxMessageSize allows limit.
+// OverLimit returns the error for a message of size bytes over a WithMaxMessageSize of limit.
 func OverLimit(size, limit uint64) error {
 	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, size, limit)
 }
 
-// First returns the first of two errors; the second is only what came of cleaning up.
+// First returns the first error that is not nil. The second one is an error of cleaning up.
 func First(first, second error) error {
 	if first != nil {
 		return first

@@ -2,7 +2,7 @@
 
 package systemd
 
-// This file chooses one of the sockets that systemd passed.
+// This file selects one of the passed sockets.
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// choosePassed picks one of the sockets. What an earlier process has left is not one of them; what the program
-// itself has left is, if it is a socket.
+// choosePassed selects a socket. Descriptors that an earlier Reader stored are not candidates. A
+// descriptor that the program itself stored is one if it is a socket.
 func choosePassed(all []*Passed, name string) (*Passed, error) {
 	var list, sockets []*Passed
 	for _, passed := range all {
@@ -27,7 +27,7 @@ func choosePassed(all []*Passed, name string) (*Passed, error) {
 		return choosePassedByName(list, sockets, name)
 	}
 	if len(sockets) > 0 {
-		list = sockets // The others are the program's own, or an error if there is nothing else.
+		list = sockets // Other descriptors belong to the program; they are an error only if there is no socket.
 	}
 	switch {
 	case len(list) == 0:

@@ -2,18 +2,18 @@
 
 package systemd
 
-// This file is the service that gets one connection instead of a listener.
+// This file is for a service that gets one connection instead of a listener.
 
 import (
 	"io"
 	"net"
 )
 
-// A passedConnection is the listener of a service with Accept=yes (systemd.socket(5)), which gets one
-// connection that systemd has accepted. It gives out that one, and then io.EOF.
+// A passedConnection is the listener of a service with Accept=yes (systemd.socket(5)): systemd
+// passes it one accepted connection. Accept returns this connection, and then io.EOF.
 type passedConnection struct {
 	conn     net.Conn
-	accepted bool // Accept is called by one goroutine.
+	accepted bool // Used by Accept, which one goroutine calls.
 }
 
 func (l *passedConnection) Accept() (net.Conn, error) {
@@ -24,11 +24,11 @@ func (l *passedConnection) Accept() (net.Conn, error) {
 	return l.conn, nil
 }
 
-func (l *passedConnection) Close() error { return nil } // The connection is for whom it was given to.
+func (l *passedConnection) Close() error { return nil } // The caller of Accept owns the connection.
 
 func (l *passedConnection) Addr() net.Addr { return l.conn.LocalAddr() }
 
-// OnlyConnection returns the connection of a listener that gives out no other, or nil.
+// OnlyConnection returns the connection if listener is a passedConnection, otherwise nil.
 func OnlyConnection(listener net.Listener) net.Conn {
 	if single, ok := listener.(*passedConnection); ok {
 		return single.conn

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// watchdogInterval is how often systemd wants to hear from this process; 0 for never
+// watchdogInterval returns the interval in which systemd expects a keep-alive ping; 0: none
 // (sd_watchdog_enabled(3)).
 func watchdogInterval() (time.Duration, error) {
 	text := os.Getenv("WATCHDOG_USEC")
 	return parseWatchdog(os.Getpid(), text, os.Getenv("WATCHDOG_PID"))
 }
 
-// parseWatchdog reads the two variables for process pid.
+// parseWatchdog parses the two watchdog variables for process pid.
 func parseWatchdog(pid int, interval, meant string) (time.Duration, error) {
 	if interval == "" {
 		return 0, nil

@@ -2,9 +2,9 @@
 
 package systemd
 
-// This file sends notifications to systemd, if the service asks for them: one goroutine for all
-// servers of the process, since they are one service. It sends readiness, stopping, status,
-// keep-alive pings, and extensions of the stop timeout.
+// This file sends notifications to systemd, if the service has NOTIFY_SOCKET. One goroutine does so
+// for all servers of the process, because they are one service. It sends readiness, stopping,
+// status, keep-alive pings, and extensions of the stop timeout.
 
 import (
 	"fmt"
@@ -20,14 +20,14 @@ var systemdNotifier notifier
 // A notifier sends notifications for the servers of a process.
 type notifier struct {
 	mu             sync.Mutex      // Guards what follows.
-	servers        []*Registration // Those that are started and have not ended.
-	changed        chan struct{}   // One slot: servers has changed. Closed with the last one.
-	lastSendFailed bool            // The last notification could not be sent.
+	servers        []*Registration // Registered servers.
+	changed        chan struct{}   // One slot; receives when servers has changed. Closed after the last server.
+	lastSendFailed bool            // Sending the last notification failed.
 }
 
-// A schedule has the times of the next notifications, and what the last ones said.
+// A schedule has the times of the next notifications and the content of the last ones.
 type schedule struct {
-	watchdog   time.Duration // Its interval; 0 for none.
+	watchdog   time.Duration // The watchdog interval; 0: none.
 	nextPing   time.Time
 	nextStatus time.Time
 	nextExtend time.Time
@@ -38,19 +38,19 @@ type schedule struct {
 	lastProgress uint64
 }
 
-// add has systemd hear of a server from now on.
+// add adds a server to the notifications.
 func (s *notifier) add(r *Registration, watchdog time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.servers = append(s.servers, r)
 	if len(s.servers) == 1 {
 		s.changed = make(chan struct{}, 1)
-		go s.run(s.changed, watchdog) // Ends when the last server has left.
+		go s.run(s.changed, watchdog) // Ends when the last server is removed.
 	}
 	s.wakeLocked()
 }
 
-// remove forgets a server, if it is there.
+// remove removes a server if it was added.
 func (s *notifier) remove(r *Registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *notifier) remove(r *Registration) {
 	}
 }
 
-// wake has the goroutine look at the servers, if there are any.
+// wake makes the goroutine check the servers, if there are any.
 func (s *notifier) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +88,7 @@ func (s *notifier) snapshot() []*Registration {
 	return append([]*Registration(nil), s.servers...)
 }
 
-// send sends a notification. The first of several failures in a row is reported, to each server.
+// send sends a notification. It reports the first of several consecutive failures to each server.
 func (s *notifier) send(state ...string) {
 	err := sendState(nil, state...)
 	s.mu.Lock()
@@ -103,7 +103,7 @@ func (s *notifier) send(state ...string) {
 	}
 }
 
-// run does what is due, until there is no server left.
+// run sends the notifications at their times until no server is left.
 func (s *notifier) run(changed <-chan struct{}, watchdog time.Duration) {
 	now := time.Now()
 	d := schedule{watchdog: watchdog, lastAt: now}
@@ -128,7 +128,7 @@ func (s *notifier) run(changed <-chan struct{}, watchdog time.Duration) {
 	}
 }
 
-// pause is how long there is nothing to do.
+// pause returns the time until something is due.
 func (d *schedule) pause(servers []*Registration, now time.Time) time.Duration {
 	next := now.Add(time.Hour)
 	sooner := func(at time.Time) {

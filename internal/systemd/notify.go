@@ -2,8 +2,8 @@
 
 package systemd
 
-// This file tells systemd how the service is (sd_notify(3)): one datagram of lines for each message. What a
-// Reader says by itself, and when, is in notifier.go.
+// This file sends the notifications of sd_notify(3): one datagram of lines each. notifier.go
+// decides which ones a Reader sends, and when.
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// What is said.
+// The notifications.
 const (
 	notifyReady    = "READY=1"
 	notifyStopping = "STOPPING=1"
@@ -30,15 +30,16 @@ const (
 )
 
 const (
-	notifyTimeout = 5 * time.Second // How long systemd may take to make room for a message.
+	notifyTimeout = 5 * time.Second // How long to wait for room in systemd's socket.
 	busyPause     = time.Millisecond
 )
 
-// errNoNotifySocket is why nothing is said: NOTIFY_SOCKET is not set.
+// errNoNotifySocket is returned if NOTIFY_SOCKET is not set.
 var errNoNotifySocket = errors.New(
 	"systemd does not listen to this process: NOTIFY_SOCKET is not set (Type=notify, systemd.service(5))")
 
-// Notify tells systemd how the service is: each state is an assignment. It does nothing if systemd does not listen.
+// Notify sends the state of the service to systemd; each element is an assignment. Without
+// NOTIFY_SOCKET it does nothing.
 func Notify(state ...string) error {
 	for _, assignment := range state {
 		if name, _, found := strings.Cut(assignment, "="); !found || name == "" || strings.Contains(assignment, "\n") {
@@ -52,7 +53,8 @@ func Notify(state ...string) error {
 	return errdefs.WithOp(errdefs.OpNotify, os.Getenv("NOTIFY_SOCKET"), err)
 }
 
-// NotifyReloading tells systemd that the service reads its configuration again, and since when.
+// NotifyReloading notifies systemd that the service reloads its configuration, with the current
+// time.
 func NotifyReloading() error {
 	state := []string{notifyReload}
 	if now, ok := monotonic(); ok {
@@ -61,7 +63,7 @@ func NotifyReloading() error {
 	return Notify(state...)
 }
 
-// notifyAddress is where systemd listens.
+// notifyAddress returns the address of NOTIFY_SOCKET.
 func notifyAddress() (*net.UnixAddr, error) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	switch {
@@ -73,29 +75,29 @@ func notifyAddress() (*net.UnixAddr, error) {
 	return nil, fmt.Errorf("NOTIFY_SOCKET is %q, neither an absolute path nor an @name", name)
 }
 
-// sendState sends one message, with a descriptor if there is one (unix(7), SCM_RIGHTS).
-func sendState(what syscall.Conn, state ...string) error {
+// sendState sends one datagram, with a descriptor unless passed is nil (unix(7), SCM_RIGHTS).
+func sendState(passed syscall.Conn, state ...string) error {
 	address, err := notifyAddress()
 	if err != nil {
 		return err
 	}
-	// A connected one would not take descriptors (net, UnixConn.WriteMsgUnix). It gets a name of no meaning (unix(7),
-	// autobind).
+	// A connected socket cannot send descriptors (net, UnixConn.WriteMsgUnix). This one gets a
+	// random name (unix(7), autobind).
 	conn, err := net.ListenUnixgram(address.Net, &net.UnixAddr{Net: address.Net})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	message := []byte(strings.Join(state, "\n"))
-	if what == nil {
+	if passed == nil {
 		return sendNotification(conn, address, message, nil)
 	}
-	raw, err := what.SyscallConn()
+	raw, err := passed.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sendErr error
-	err = raw.Control(func(fd uintptr) { // It cannot be closed in here, and its number be another's.
+	err = raw.Control(func(fd uintptr) { // Within Control the descriptor stays open, so its number stays valid.
 		sendErr = sendNotification(conn, address, message, unixRights(fd))
 	})
 	return errdefs.First(sendErr, err)
@@ -111,13 +113,13 @@ func sendNotification(conn *net.UnixConn, address *net.UnixAddr, message, rights
 		if !errors.Is(err, errTooManyReferences) || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(busyPause) // Too many descriptors are under way (unix(7)); systemd takes them.
+		time.Sleep(busyPause) // Too many descriptors are in flight (unix(7)); systemd receives them soon.
 	}
 }
 
-// barrier waits until systemd has dealt with everything that was said before (sd_notify_barrier(3)): it gets
-// the writing end of a pipe, and closes it then. Without that a message counts for nothing once its
-// sender has ended.
+// barrier waits until systemd has processed all earlier notifications (sd_notify_barrier(3)): it
+// sends the write end of a pipe, which systemd then closes. Without a barrier, systemd ignores
+// notifications of a process that has ended.
 func barrier() error {
 	reading, writing, err := os.Pipe()
 	if err != nil {
@@ -133,5 +135,5 @@ func barrier() error {
 	if _, err := reading.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("systemd has not answered within %v (sd_notify_barrier(3)): %w", notifyTimeout, err)
 	}
-	return nil // The end of the file.
+	return nil // EOF: systemd has closed the pipe.
 }

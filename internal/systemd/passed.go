@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package systemd is everything that a Reader gets from systemd and sends to it: passed sockets (socket activation),
-// notifications, the watchdog's keep-alive pings, and the descriptor store. It alone reads the environment.
+// Package systemd has everything that a Reader gets from systemd and sends to it: passed sockets
+// (socket activation), notifications, the watchdog's keep-alive pings, and the descriptor store. No
+// other package reads the environment.
 package systemd
 
-// This file takes the descriptors that systemd passed to this process (sd_listen_fds(3)): sockets that it
-// made, and what an earlier process of the service left with it (store.go).
+// This file loads the descriptors that systemd passed to this process (sd_listen_fds(3)): sockets
+// that systemd opened, and descriptors that an earlier process of the service stored (store.go).
 
 import (
 	"fmt"
@@ -20,37 +21,37 @@ import (
 
 const (
 	firstPassed   = 3         // SD_LISTEN_FDS_START
-	maxPassed     = 1 << 16   // More than any process may have by default.
-	unnamedPassed = "unknown" // What systemd calls a descriptor without FileDescriptorName=.
+	maxPassed     = 1 << 16   // More than the default limit of any process.
+	unnamedPassed = "unknown" // The name of a descriptor without FileDescriptorName=.
 )
 
 var activationVariables = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 
-// passedSockets are the descriptors that systemd passed. Listening ones stay open for as long as the
-// process lives, so that a Reader that is stopped and one that takes its place can use the same.
+// passedSockets has the descriptors that systemd passed. Listening sockets stay open while the
+// process lives, so that a later Reader can use the socket of a stopped one.
 var passedSockets struct {
 	mu   sync.Mutex
 	list []*Passed
 }
 
-// A Passed is one descriptor.
+// A Passed is one passed descriptor.
 type Passed struct {
 	fd    int
 	name  string
-	inUse bool // By a Reader that is not stopped, or for good. Guarded by passedSockets.mu.
+	inUse bool // By a running Reader, or permanently. Guarded by passedSockets.mu.
 }
 
 func (p *Passed) String() string {
 	return fmt.Sprintf("descriptor %d, named %q", p.fd, p.name)
 }
 
-// An unclaimedDescriptor is one that nobody has taken.
+// An unclaimedDescriptor is a passed descriptor that is not in use.
 type unclaimedDescriptor struct {
 	FD   int
 	Name string
 }
 
-// UnclaimedDescriptors returns what systemd passed and nobody has taken, or was given back.
+// UnclaimedDescriptors returns the passed descriptors that are not in use, or no longer.
 func UnclaimedDescriptors() ([]unclaimedDescriptor, error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
@@ -66,8 +67,8 @@ func UnclaimedDescriptors() ([]unclaimedDescriptor, error) {
 	return list, nil
 }
 
-// CloseUnclaimed closes a descriptor that nobody has taken, and has systemd remove it from its store if it is there
-// (FDSTOREREMOVE=1, sd_notify(3)). It does nothing if the descriptor was taken since, or is closed already.
+// CloseUnclaimed closes a descriptor that is not in use, and removes it from systemd's store
+// (FDSTOREREMOVE=1, sd_notify(3)). It does nothing if the descriptor is in use or closed meanwhile.
 func CloseUnclaimed(fd int, name string) error {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
@@ -84,16 +85,16 @@ func CloseUnclaimed(fd int, name string) error {
 	return nil
 }
 
-// takeFile makes the descriptor the caller's, for good.
+// takeFile transfers the descriptor to the caller permanently.
 func (p *Passed) takeFile() *os.File {
 	file := os.NewFile(uintptr(p.fd), p.name)
 	p.fd, p.inUse = -1, true
 	return file
 }
 
-// parseActivation reads the variables by which systemd tells process pid what it passed: the name of
-// each descriptor, from number 3 on. None, without an error, is what a process gets that was not
-// meant; variables that are meant for it but make no sense are an error.
+// parseActivation parses the variables of socket activation for process pid. It returns the name of
+// each descriptor; the first descriptor is number 3. If the variables are for another process, it
+// returns none and no error. Invalid variables for this process are an error.
 func parseActivation(pid int, listenPID, listenFDs, fdNames string, namesSet bool) ([]string, error) {
 	if listenPID == "" || listenFDs == "" {
 		return nil, nil
@@ -123,8 +124,8 @@ func parseActivation(pid int, listenPID, listenFDs, fdNames string, namesSet boo
 	return names, nil
 }
 
-// loadPassedLocked takes note of what the environment says, once, and then clears it: the variables
-// are for this process and not for its children (sd_listen_fds(3), unset_environment).
+// loadPassedLocked reads the environment once and clears its variables: they are for this process
+// and not for its children (sd_listen_fds(3), unset_environment).
 func loadPassedLocked() error {
 	fdNames, namesSet := os.LookupEnv("LISTEN_FDNAMES")
 	names, err := parseActivation(os.Getpid(), os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), fdNames, namesSet)
@@ -145,8 +146,8 @@ func loadPassedLocked() error {
 	return nil
 }
 
-// TakePassed returns the socket that systemd passed under name; without a name, the only one there
-// is. It returns nil when systemd passed none to this process, or when another Reader has the only one.
+// TakePassed returns the passed socket with this name; without a name, the only one. It returns nil
+// if systemd passed none to this process, or if another Reader uses the only one.
 func TakePassed(name string) (net.Listener, *Passed, error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
@@ -165,7 +166,7 @@ func TakePassed(name string) (net.Listener, *Passed, error) {
 	return listener, passed, nil
 }
 
-// Release lets another Reader take the socket.
+// Release makes the socket available to other Readers.
 func (p *Passed) Release() {
 	if p == nil || p.fd < 0 {
 		return

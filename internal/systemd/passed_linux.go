@@ -2,8 +2,8 @@
 
 package systemd
 
-// This file looks at a passed descriptor before anything is done with it: it is somebody else's if it
-// is not a stream socket that listens or is connected.
+// This file checks a passed descriptor before it is used. Only a stream socket that listens or is
+// connected is for a Reader.
 
 import (
 	"fmt"
@@ -12,13 +12,14 @@ import (
 	"syscall"
 )
 
-// acceptedName is what systemd calls the connection of a service with Accept=yes (systemd.socket(5)).
+// acceptedName is the name that systemd gives to the connection of a service with Accept=yes
+// (systemd.socket(5)).
 const acceptedName = "connection"
 
 func closeOnExec(fd int) { syscall.CloseOnExec(fd) }
 
-// passedListener returns a listener on a duplicate of a listening socket, which stays open, or one that gives
-// out a connected one, which is given away.
+// passedListener returns a listener for a passed socket. A listening socket is duplicated and stays
+// open. For a connected socket, the listener returns it as its only connection and owns it.
 func passedListener(passed *Passed) (net.Listener, error) {
 	if err := checkStream(passed.fd); err != nil {
 		return nil, err
@@ -30,7 +31,8 @@ func passedListener(passed *Passed) (net.Listener, error) {
 	if listening != 0 {
 		return duplicateListener(passed.fd)
 	}
-	if _, err := syscall.Getpeername(passed.fd); err != nil && passed.name != acceptedName { // That one may have ended.
+	// An accepted connection may have ended already.
+	if _, err := syscall.Getpeername(passed.fd); err != nil && passed.name != acceptedName {
 		return nil, fmt.Errorf("is a stream socket that neither listens nor is connected; use " +
 			"ListenStream=, and leave listening to systemd")
 	}
@@ -43,7 +45,7 @@ func passedListener(passed *Passed) (net.Listener, error) {
 
 // duplicateListener returns a listener on a duplicate of fd.
 func duplicateListener(fd int) (net.Listener, error) {
-	syscall.ForkLock.RLock() // A child that is started right now must not inherit the duplicate.
+	syscall.ForkLock.RLock() // A process that is forked now must not inherit the duplicate.
 	duplicate, err := syscall.Dup(fd)
 	if err == nil {
 		syscall.CloseOnExec(duplicate)
@@ -54,17 +56,17 @@ func duplicateListener(fd int) (net.Listener, error) {
 	}
 	file := os.NewFile(uintptr(duplicate), fmt.Sprintf("passed socket %d", fd))
 	defer file.Close()
-	return net.FileListener(file) // Duplicates it once more, without blocking and close-on-exec.
+	return net.FileListener(file) // FileListener duplicates it again, non-blocking and close-on-exec.
 }
 
-// takeConn turns a passed descriptor into a connection, which closes it.
+// takeConn returns a connection for a passed descriptor and closes the descriptor.
 func takeConn(passed *Passed) (net.Conn, error) {
 	file := passed.takeFile()
 	defer file.Close()
 	return net.FileConn(file)
 }
 
-// checkStream says what is wrong with fd if it is no stream socket of a family that is known here.
+// checkStream returns an error unless fd is a stream socket of a known family.
 func checkStream(fd int) error {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(fd, &stat); err != nil {
@@ -92,9 +94,9 @@ func checkStream(fd int) error {
 		nameOf(nil, family, "stream socket of the address family"))
 }
 
-// fileTypes are what a descriptor may be instead of a socket (inode(7)).
+// fileTypes names the types of a descriptor that is no socket (inode(7)).
 var fileTypes = map[uint32]string{
-	0:               "of no type, such as a descriptor of epoll", // What anonymous inodes have.
+	0:               "of no type, such as a descriptor of epoll", // Anonymous inodes have type 0.
 	syscall.S_IFREG: "a regular file",
 	syscall.S_IFDIR: "a directory",
 	syscall.S_IFCHR: "a character device",
@@ -103,14 +105,14 @@ var fileTypes = map[uint32]string{
 	syscall.S_IFLNK: "a symbolic link",
 }
 
-// socketTypes are what a socket may be instead of a stream (socket(2)).
+// socketTypes names the types of a socket that is no stream socket (socket(2)).
 var socketTypes = map[int]string{
 	syscall.SOCK_DGRAM:     "a datagram socket",
 	syscall.SOCK_SEQPACKET: "a socket of sequenced packets",
 	syscall.SOCK_RAW:       "a raw socket",
 }
 
-// nameOf returns the name of a number, or its kind and the number.
+// nameOf returns the name of a number, or kind and the number if it has none.
 func nameOf(names map[int]string, number int, kind string) string {
 	if name := names[number]; name != "" {
 		return name

@@ -4,7 +4,7 @@
 
 package systemd
 
-// This file is passed_linux.go where there is no systemd: nothing is ever passed.
+// This file replaces passed_linux.go on systems without systemd: no descriptor is ever passed.
 
 import (
 	"errors"

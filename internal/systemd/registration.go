@@ -2,7 +2,7 @@
 
 package systemd
 
-// This file is the share of one server in the notifications, from its start to its end.
+// This file has the notifications of one server, from its start to its end.
 
 import (
 	"errors"
@@ -14,12 +14,13 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// A supervisedServer accepts connections and hands what comes to handlers. It may be asked by any goroutine.
+// A supervisedServer accepts connections and calls handlers. Its methods may be called by any
+// goroutine.
 type supervisedServer interface {
-	// Activity returns what the server does.
+	// Activity returns the current activity of the server.
 	Activity() Activity
-	// HungConns checks the handlers. It returns the connections of those that were found to hang since the last check,
-	// and how many hang in all.
+	// HungConns checks the handlers. It returns the connections whose handlers hang since the last
+	// check, and the number of all hung handlers.
 	HungConns(now time.Time, limit time.Duration) (found []string, total int)
 	// IsAlive reports whether the accept loop responds in time.
 	IsAlive(within time.Duration) bool
@@ -27,35 +28,37 @@ type supervisedServer interface {
 	Report(op, where string, err error)
 }
 
-// A NotifyConfig is what systemd is told of a server.
+// A NotifyConfig configures the notifications of a server.
 type NotifyConfig struct {
 	AddrText       string        // The address, for errors.
-	Disabled       bool          // Nothing.
-	WithoutReady   bool          // Not that it is ready.
-	StatusInterval time.Duration // 0: never what it does.
-	HungTimeout    time.Duration // How long a handler may take; 0: the interval of the watchdog.
+	Disabled       bool          // Send nothing for this server.
+	WithoutReady   bool          // Do not send READY=1.
+	StatusInterval time.Duration // 0: no status.
+	HungTimeout    time.Duration // How long a handler may take; 0: the watchdog interval.
 }
 
-// A Registration is the share of one server in what systemd is told. Its methods do nothing if systemd does not listen.
+// A Registration is the part of one server in the notifications. Without NOTIFY_SOCKET its methods
+// do nothing.
 type Registration struct {
 	server    supervisedServer
 	cfg       NotifyConfig
-	err       error // What is wrong with the watchdog's variables; set by Register.
-	hungCount int   // Handlers that hang, at the last check. It belongs to the goroutine of the notifier.
+	err       error // An error of the watchdog variables; set by Register.
+	hungCount int   // Hung handlers at the last check. Used by the notifier's goroutine only.
 }
 
-// NewRegistration returns the registration of a server, which Register begins.
+// NewRegistration returns a registration that is not yet registered.
 func NewRegistration(server supervisedServer, cfg NotifyConfig) *Registration {
 	return &Registration{server: server, cfg: cfg}
 }
 
-// isDisabled reports whether systemd is to know nothing of the server.
+// isDisabled reports whether no notifications are sent for the server.
 func (r *Registration) isDisabled() bool {
 	_, err := notifyAddress()
 	return r.cfg.Disabled || errors.Is(err, errNoNotifySocket)
 }
 
-// Register adds the server to the notifier, before it listens. Ready reports an error.
+// Register adds the server to the notifier, before the server listens. Ready returns an error of
+// it.
 func (r *Registration) Register() {
 	if r.isDisabled() {
 		return
@@ -65,7 +68,7 @@ func (r *Registration) Register() {
 	systemdNotifier.add(r, watchdog)
 }
 
-// Ready says that the server is ready.
+// Ready sends that the server is ready.
 func (r *Registration) Ready() {
 	if r.isDisabled() {
 		return
@@ -78,7 +81,7 @@ func (r *Registration) Ready() {
 	}
 }
 
-// Stopping says that the server stops, if no other goes on.
+// Stopping sends that the service stops, if no other server goes on.
 func (r *Registration) Stopping() {
 	if r.isDisabled() {
 		return
@@ -95,7 +98,7 @@ func (r *Registration) Stopping() {
 	systemdNotifier.wake()
 }
 
-// Failed says why the server ended by itself.
+// Failed sends the error with which the server ended by itself.
 func (r *Registration) Failed(cause error) {
 	if r.isDisabled() {
 		return
@@ -107,5 +110,5 @@ func (r *Registration) Failed(cause error) {
 	systemdNotifier.send(state...)
 }
 
-// Unregister forgets the server, which has ended.
+// Unregister removes a server that has ended.
 func (r *Registration) Unregister() { systemdNotifier.remove(r) }

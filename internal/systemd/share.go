@@ -18,34 +18,36 @@ import (
 )
 
 const (
-	maxStoreName  = 255       // The longest name that systemd takes (sd_notify(3), FDNAME=).
-	maxStoreNames = 120 << 10 // All together: they come in one variable, of 128 KiB at most (execve(2), MAX_ARG_STRLEN).
+	maxStoreName  = 255       // The longest name that systemd accepts (sd_notify(3), FDNAME=).
+	maxStoreNames = 120 << 10 // All names: one variable of at most 128 KiB (execve(2), MAX_ARG_STRLEN).
 )
 
-// errStoreFull is why a descriptor cannot be left with systemd.
+// errStoreFull is returned if the descriptor store has no room.
 var errStoreFull = errors.New(
 	"the descriptor store is full, or there is none; raise FileDescriptorStoreMax= (systemd.service(5))")
 
-// reservedStored are for the state and for the probe.
+// reservedStored is the room for the state and the probe.
 const reservedStored = 2
 
-// storedCount and storedNameBytes are what this process has left with systemd, which counts too but does not answer.
+// storedCount and storedNameBytes count what this process has stored. systemd enforces its limit
+// but does not report it.
 var storedCount, storedNameBytes atomic.Int64
 
-// A StoreShare is what one server leaves in systemd's descriptor store.
+// A StoreShare has the descriptors that one server stores with systemd.
 type StoreShare struct {
-	key string // Names what is left.
+	key string // A part of each name.
 
 	mu          sync.Mutex     // Guards what follows.
-	storedNames map[string]int // How many descriptors were left, by their names.
+	storedNames map[string]int // The number of stored descriptors with each name.
 }
 
-// NewStoreShare returns the empty share of a server with this key.
+// NewStoreShare returns an empty StoreShare for a server with this key.
 func NewStoreShare(key string) *StoreShare {
 	return &StoreShare{key: key, storedNames: make(map[string]int)}
 }
 
-// Begin sets room aside for the state. It returns an error if systemd does not listen or has no room.
+// Begin reserves room for the state. It returns an error without NOTIFY_SOCKET, or if the store has
+// no room.
 func (s *StoreShare) Begin() error {
 	if _, err := notifyAddress(); err != nil {
 		return err
@@ -53,31 +55,32 @@ func (s *StoreShare) Begin() error {
 	return reserveStored(reservedStored)
 }
 
-// AddListener leaves a listener, if there is room.
-func (s *StoreShare) AddListener(to ListenerIdentity, what syscall.Conn) error {
-	return s.add(listenerKind(to), what)
+// AddListener stores a listener if there is room.
+func (s *StoreShare) AddListener(identity ListenerIdentity, conn syscall.Conn) error {
+	return s.add(listenerKind(identity), conn)
 }
 
-// AddConn leaves a connection of this kind, if there is room. It returns which socket it is.
-func (s *StoreShare) AddConn(kind string, what syscall.Conn) (inode uint64, err error) {
-	if inode, err = inodeOf(what); err != nil {
+// AddConn stores a connection of this kind if there is room. It returns the inode number of the
+// socket.
+func (s *StoreShare) AddConn(kind string, conn syscall.Conn) (inode uint64, err error) {
+	if inode, err = inodeOf(conn); err != nil {
 		return 0, err
 	}
-	return inode, s.add(kind, what)
+	return inode, s.add(kind, conn)
 }
 
-func (s *StoreShare) add(kind string, what syscall.Conn) error {
+func (s *StoreShare) add(kind string, conn syscall.Conn) error {
 	if err := reserveStored(1); err != nil {
 		return err
 	}
-	if err := s.store(kind, what); err != nil {
+	if err := s.store(kind, conn); err != nil {
 		releaseStored(1)
 		return err
 	}
 	return nil
 }
 
-// AddState leaves what the next process is to know beside the descriptors. It has a reserved slot.
+// AddState stores the hand-over state. Begin has reserved the room.
 func (s *StoreShare) AddState(state []byte) error {
 	file, err := newMemfd(storePrefix+StoreHandOverState, state)
 	if err != nil {
@@ -87,10 +90,10 @@ func (s *StoreShare) AddState(state []byte) error {
 	return s.store(StoreHandOverState, file)
 }
 
-// store leaves a descriptor for which there is a slot.
-func (s *StoreShare) store(kind string, what syscall.Conn) error {
+// store stores a descriptor for which room is reserved.
+func (s *StoreShare) store(kind string, conn syscall.Conn) error {
 	name := storeName(kind, s.key)
-	if err := storeDescriptor(name, what); err != nil {
+	if err := storeDescriptor(name, conn); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -99,10 +102,11 @@ func (s *StoreShare) store(kind string, what syscall.Conn) error {
 	return nil
 }
 
-// Confirm returns an error if systemd has not kept everything that was left before.
+// Confirm returns an error unless systemd has kept everything that was stored.
 func (s *StoreShare) Confirm() error { return confirmStored(storeName(StoreProbe, s.key)) }
 
-// RemoveAll has systemd remove what was left, the state included, and gives back the room that Begin has set aside.
+// RemoveAll removes everything that was stored, with the state, and releases the room that Begin
+// reserved.
 func (s *StoreShare) RemoveAll() {
 	s.mu.Lock()
 	left := s.storedNames
@@ -110,16 +114,16 @@ func (s *StoreShare) RemoveAll() {
 	s.mu.Unlock()
 	releaseStored(reservedStored)
 	for name, n := range left {
-		if name != storeName(StoreHandOverState, s.key) { // That has a reserved slot.
+		if name != storeName(StoreHandOverState, s.key) { // The room for the state is released below.
 			releaseStored(int64(n))
 		}
 		storedNameBytes.Add(-int64(n * (len(name) + 1)))
-		_ = RemoveStored(name) // If systemd cannot be told, it knows of nothing either.
+		_ = RemoveStored(name) // Best effort: without NOTIFY_SOCKET nothing was stored.
 	}
 }
 
-// reserveStored sets aside room for n descriptors, as far as it is known how much there is (FDSTORE, systemd.exec(5),
-// since 254).
+// reserveStored reserves room for n descriptors. The limit is known since systemd 254 (FDSTORE,
+// systemd.exec(5)).
 func reserveStored(n int64) error {
 	limit, err := strconv.ParseInt(os.Getenv("FDSTORE"), 10, 64)
 	if storedCount.Add(n) > limit && err == nil {
@@ -129,13 +133,13 @@ func reserveStored(n int64) error {
 	return nil
 }
 
-// releaseStored gives back room that reserveStored has set aside.
+// releaseStored releases room that reserveStored has reserved.
 func releaseStored(n int64) { storedCount.Add(-n) }
 
-// storeDescriptor leaves a descriptor with systemd, which passes it to the next process of the
-// service. Room for it has been set aside. FDPOLL=0: systemd is not to drop one whose peer has
-// ended, because what lies in it is still to be read.
-func storeDescriptor(name string, what syscall.Conn) error {
+// storeDescriptor stores a descriptor with systemd, which passes it to the next process of the
+// service. Room is reserved. With FDPOLL=0, systemd also keeps a connection whose peer has closed
+// it: its unread bytes still have to be read.
+func storeDescriptor(name string, conn syscall.Conn) error {
 	if len(name) > maxStoreName {
 		return fmt.Errorf(
 			"the name %q is longer than the %d bytes that systemd takes; set a short one (WithSystemdName)",
@@ -148,16 +152,16 @@ func storeDescriptor(name string, what syscall.Conn) error {
 			"the names of all descriptors together are longer than %d bytes; set a short one (WithSystemdName)",
 			maxStoreNames)
 	}
-	err := sendState(what, notifyStore, "FDNAME="+name, "FDPOLL=0")
+	err := sendState(conn, notifyStore, "FDNAME="+name, "FDPOLL=0")
 	if err != nil {
 		storedNameBytes.Add(-size)
 	}
 	return err
 }
 
-// confirmStored says whether systemd has kept everything that was stored before. It leaves one
-// thing more, the writing end of a pipe: if there was room for that, there was for all. One that
-// systemd does not keep it closes.
+// confirmStored reports whether systemd has kept everything that was stored. It stores one more
+// descriptor, the write end of a pipe. If systemd kept this one, it had room for all; otherwise it
+// closes it.
 func confirmStored(name string) error {
 	reading, writing, err := os.Pipe()
 	if err != nil {
@@ -183,5 +187,5 @@ func confirmStored(name string) error {
 	return errdefs.First(RemoveStored(name), barrier())
 }
 
-// probeWait is how long the end of a pipe may take to be seen once it is there.
+// probeWait is how long to wait for the EOF of a pipe that systemd may have closed.
 const probeWait = 5 * time.Millisecond

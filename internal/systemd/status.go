@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	stopExtension  = 10 * time.Second // What systemd is asked to wait on for, beside what a handler may take.
-	extendInterval = time.Second      // How often.
+	stopExtension  = 10 * time.Second // The extension of the stop timeout, plus the limit of a handler.
+	extendInterval = time.Second      // The least time between two extensions.
 )
 
-// MinStatusInterval is the least that WithStatusInterval may be.
+// MinStatusInterval is the minimum of WithStatusInterval.
 const MinStatusInterval = 100 * time.Millisecond
 
-// status says what the servers do, if it is time and that is not what was said last.
+// status sends the status of the servers if it is due and has changed.
 func (s *notifier) status(d *schedule, servers []*Registration) {
 	interval := time.Duration(0)
 	for _, r := range servers {
@@ -55,7 +55,7 @@ func (s *notifier) status(d *schedule, servers []*Registration) {
 	}
 }
 
-// extend asks for more time to stop, as long as that gets on.
+// extend extends the stop timeout while stopping makes progress.
 func (s *notifier) extend(d *schedule, servers []*Registration) {
 	now := time.Now()
 	if now.Before(d.nextExtend) {
@@ -79,12 +79,12 @@ func (s *notifier) extend(d *schedule, servers []*Registration) {
 	}
 }
 
-// An Activity is what a server does.
+// An Activity is a snapshot of what a server does.
 type Activity struct {
 	Connections int
-	Waiting     int    // Bytes in the sockets that were not read yet.
+	Waiting     int    // Unread bytes in the sockets.
 	Received    uint64 // Messages.
-	Progress    uint64 // Something else whenever anything has gone on.
+	Progress    uint64 // Changes whenever there was progress.
 }
 
 func plural(n int, noun string) string {
@@ -94,7 +94,7 @@ func plural(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// byteCount formats n bytes for people.
+// byteCount formats a number of bytes as text.
 func byteCount(n int) string {
 	switch {
 	case n < 1000:

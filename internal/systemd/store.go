@@ -2,8 +2,8 @@
 
 package systemd
 
-// This file takes the descriptors that an earlier process of the service has left with systemd
-// (FileDescriptorStoreMax=, systemd.service(5)). share.go is how they are left.
+// This file loads the descriptors that an earlier process of the service stored with systemd
+// (FileDescriptorStoreMax=, systemd.service(5)). share.go stores them.
 
 import (
 	"fmt"
@@ -14,42 +14,43 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
-// The kinds of descriptors that are stored. The name of one is storePrefix, the kind, for a listener what it
-// is bound to, and whose it is: udsipc-listener.2f.1a3.b0c4-/run/app.sock, udsipc-plain-/run/app.sock.
+// The kinds of stored descriptors. A name has storePrefix, the kind, for a listener its identity,
+// and the key: udsipc-listener.2f.1a3.b0c4-/run/app.sock, udsipc-plain-/run/app.sock.
 const (
 	storePrefix        = "udsipc-"
 	StoreListener      = "listener"
-	StoreUnread        = "fresh"   // A connection of which nothing was read.
-	StorePlain         = "plain"   // One without acknowledgements.
-	StoreSession       = "session" // One with; what is to be known of it is in the memory.
+	StoreUnread        = "fresh"   // A connection from which nothing was read.
+	StorePlain         = "plain"   // A connection without acknowledgements.
+	StoreSession       = "session" // A session; its state is in the hand-over state.
 	StoreHandOverState = "memory"
-	StoreProbe         = "probe" // Whether there is room.
+	StoreProbe         = "probe" // The probe of confirmStored.
 )
 
-// A Stored descriptor is one that an earlier process has left.
+// A Stored is a descriptor that an earlier process stored.
 type Stored struct {
 	Name     string
 	Kind     string
 	Identity ListenerIdentity // Of a listener.
-	Inode    uint64           // Which socket it is, for as long as it is open anywhere.
-	File     *os.File         // The holder's to close.
+	Inode    uint64           // Identifies the socket while it is open anywhere.
+	File     *os.File         // Closed by the holder of the Stored.
 }
 
-// A ListenerIdentity is what a listener is bound to: the file, if it is one, and the address as it was given.
+// A ListenerIdentity identifies what a listener is bound to: the socket file, if there is one, and
+// the address as configured.
 type ListenerIdentity struct {
-	Device, Inode uint64 // Of the file; 0 for none.
-	Address       uint64 // Its hash.
+	Device, Inode uint64 // Of the file; 0: none.
+	Address       uint64 // The hash of the address.
 }
 
-// storeName is the name of what belongs to key.
+// storeName returns the name of a stored descriptor.
 func storeName(kind, key string) string { return storePrefix + kind + "-" + escapeName(key) }
 
-// listenerKind is the kind of a listener.
+// listenerKind returns the kind of a listener with this identity.
 func listenerKind(b ListenerIdentity) string {
 	return fmt.Sprintf("%s.%x.%x.%x", StoreListener, b.Device, b.Inode, b.Address)
 }
 
-// parseStoreName takes a name apart. It says no if no Reader has given it.
+// parseStoreName parses a name. ok is false if no Reader has made the name.
 func parseStoreName(name string) (kind string, to ListenerIdentity, key string, ok bool) {
 	rest, ours := strings.CutPrefix(name, storePrefix)
 	kind, key, found := strings.Cut(rest, "-")
@@ -66,7 +67,7 @@ func parseStoreName(name string) (kind string, to ListenerIdentity, key string, 
 	return StoreListener, to, key, kind == listenerKind(to)
 }
 
-// escapeName makes a name of what systemd takes: printable ASCII without a colon.
+// escapeName escapes text for systemd: printable ASCII without a colon.
 func escapeName(text string) string {
 	var name strings.Builder
 	for i := range len(text) {
@@ -79,10 +80,11 @@ func escapeName(text string) string {
 	return name.String()
 }
 
-// RemoveStored has systemd remove everything of this name from its store.
+// RemoveStored removes all descriptors with this name from the store.
 func RemoveStored(name string) error { return sendState(nil, notifyRemove, "FDNAME="+name) }
 
-// LoadStored returns what an earlier process has left for key. systemd still has it.
+// LoadStored returns the descriptors that an earlier process stored for key. They also stay in the
+// store.
 func LoadStored(key string) (list []Stored, err error) {
 	passedSockets.mu.Lock()
 	defer passedSockets.mu.Unlock()
@@ -105,13 +107,13 @@ func LoadStored(key string) (list []Stored, err error) {
 	return list, err
 }
 
-// Listener returns the stored listener, which closes the descriptor.
+// Listener returns the stored listener and closes the descriptor.
 func (s *Stored) Listener() (net.Listener, error) {
 	defer s.File.Close()
 	return net.FileListener(s.File)
 }
 
-// Conn returns the stored connection, which closes the descriptor.
+// Conn returns the stored connection and closes the descriptor.
 func (s *Stored) Conn() (net.Conn, error) {
 	defer s.File.Close()
 	return net.FileConn(s.File)

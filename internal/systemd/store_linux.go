@@ -2,7 +2,7 @@
 
 package systemd
 
-// This file is what the descriptor store needs of Linux.
+// This file has the system calls of the descriptor store.
 
 import (
 	"fmt"
@@ -17,13 +17,14 @@ import (
 
 const errTooManyReferences = syscall.ETOOMANYREFS
 
-// memfdCreate is the number of memfd_create(2), for which the syscall package has no name everywhere.
+// memfdCreate has the number of memfd_create(2) for each processor; package syscall does not name
+// it on all.
 var memfdCreate = map[string]uintptr{
 	"386": 356, "amd64": 319, "arm": 385, "arm64": 279, "loong64": 279, "mips": 4354, "mipsle": 4354,
 	"mips64": 5314, "mips64le": 5314, "ppc64": 360, "ppc64le": 360, "riscv64": 279, "s390x": 350,
 }
 
-// newMemfd returns a file without a name, in memory, that holds data.
+// newMemfd returns a file in memory that holds data.
 func newMemfd(name string, data []byte) (*os.File, error) {
 	const closeOnExec = 1 // MFD_CLOEXEC
 	text, err := syscall.BytePtrFromString(name)
@@ -41,12 +42,12 @@ func newMemfd(name string, data []byte) (*os.File, error) {
 	return file, nil
 }
 
-// unixRights is the control message that passes a descriptor.
+// unixRights returns the control message that passes a descriptor.
 func unixRights(fd uintptr) []byte { return syscall.UnixRights(int(fd)) }
 
-// inodeOf tells which socket or file a descriptor is for.
-func inodeOf(what syscall.Conn) (inode uint64, err error) {
-	raw, err := what.SyscallConn()
+// inodeOf returns the inode number of the socket or file of a descriptor.
+func inodeOf(conn syscall.Conn) (inode uint64, err error) {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -56,7 +57,7 @@ func inodeOf(what syscall.Conn) (inode uint64, err error) {
 	return stat.Ino, errdefs.First(err, statErr)
 }
 
-// openStored takes a passed descriptor, if it is of its kind.
+// openStored takes a passed descriptor if it is of this kind.
 func openStored(kind string, passed *Passed) (Stored, error) {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(passed.fd, &stat); err != nil {
@@ -77,7 +78,7 @@ func openStored(kind string, passed *Passed) (Stored, error) {
 	return Stored{Kind: kind, Inode: stat.Ino, File: passed.takeFile()}, nil
 }
 
-// monotonic is the time of CLOCK_MONOTONIC (clock_gettime(2)).
+// monotonic returns the time of CLOCK_MONOTONIC (clock_gettime(2)).
 func monotonic() (time.Duration, bool) {
 	const clockMonotonic = 1
 	var now syscall.Timespec

@@ -4,7 +4,7 @@
 
 package systemd
 
-// This file is store_linux.go where there is no systemd: nothing can be left with it.
+// This file replaces store_linux.go on systems without systemd: nothing can be stored.
 
 import (
 	"errors"

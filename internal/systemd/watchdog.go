@@ -2,8 +2,8 @@
 
 package systemd
 
-// This file sends the keep-alive pings of systemd's watchdog: as long as each accept loop responds
-// and no handler hangs. Nothing is measured per message: connections are checked from time to time.
+// This file sends the keep-alive pings of systemd's watchdog while each accept loop responds and no
+// handler hangs. Messages are not measured one by one: the connections are checked at intervals.
 
 import (
 	"fmt"
@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	healthCheckTimeout = time.Second // How long the accept loop may take to reply.
-	checksPerTimeout   = 4           // How often a handler is checked in the time that it may take.
+	healthCheckTimeout = time.Second // How long an accept loop may take to respond.
+	checksPerTimeout   = 4           // Checks of a handler within its time limit.
 	minCheckInterval   = 5 * time.Millisecond
 )
 
-// handlerTimeout is how long a handler of r may take; 0 for any time.
+// handlerTimeout returns how long a handler of r may take; 0: no limit.
 func (d *schedule) handlerTimeout(r *Registration) time.Duration {
 	if r.cfg.HungTimeout == 0 {
 		return d.watchdog
@@ -56,7 +56,7 @@ func (s *notifier) ping(d *schedule, servers []*Registration) {
 			return
 		}
 		if r.hungCount > 0 {
-			return // Reported already.
+			return // Already reported by checkHandlers.
 		}
 	}
 	s.send(notifyAlive)
