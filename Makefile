@@ -41,5 +41,12 @@ mutate:
 bench:
 	go test -run '^$$' -bench . -count 5 .
 
+# In one process, then between two: about 12 minutes, with ARGS=-quick 2. The second writes its results and
+# charts to RESULTS. ZeroMQ takes part where its library is (Debian: libzmq3-dev).
+RESULTS ?= benchmarks/results
+ZMQ := $(shell pkg-config --exists libzmq 2>/dev/null && echo -tags zmq)
 compare:
-	cd benchmarks && go run .
+	mkdir -p $(RESULTS)
+	cd benchmarks && go run . $(ARGS)
+	cd benchmarks && go run . -calls $(ARGS)
+	cd benchmarks && go run $(ZMQ) ./between -json $(abspath $(RESULTS))/between.json -charts $(abspath $(RESULTS)) $(ARGS)

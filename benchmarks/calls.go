@@ -19,11 +19,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/udsipc/udsipc/benchmarks/contender"
 	"github.com/udsipc/udsipc/rpc"
 )
 
-// A caller makes calls that are answered with what they send. open returns how to make one; it may be called from
-// several goroutines if many.
+// A caller makes calls that are answered with what they send. open returns how to make one; it may
+// be called from several goroutines if many.
 type caller struct {
 	name string
 	many bool
@@ -161,7 +162,7 @@ func openUnary(tb testing.TB) func([]byte) ([]byte, error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}))
+	s := grpc.NewServer(grpc.ForceServerCodecV2(contender.RawCodec{}))
 	echo := func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		var request []byte
 		return &request, decode(&request)
@@ -174,7 +175,7 @@ func openUnary(tb testing.TB) func([]byte) ([]byte, error) {
 	go s.Serve(l) // Ends with Stop.
 	tb.Cleanup(s.Stop)
 	c, err := grpc.NewClient("unix:"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(contender.RawCodec{})))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,42 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Benchmarks compares udsipc with what else streams messages between processes of one machine. It
-// prints a Markdown table of medians, taken in one run, round by round:
+// Benchmarks compares udsipc with other systems that send messages between processes of one
+// machine. Both ends lie in this process; the command "between" has them in two. It prints a
+// Markdown table of medians, taken in one run, round by round:
 //
 //	go run .
 //	go run . -rounds 9 -test.benchtime 2s
+//	go run . -quick
 //	go run . -calls
 //
-// Every contender gets each message from one producer to one consumer over a real socket; the clock
-// stops when the consumer has counted the last one. "go test -bench ." measures the same.
+// Every contender sends each message from one producer to one consumer over a real socket. The
+// clock stops when the consumer has counted the last message. "go test -bench ." measures the same.
 package main
 
 import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/udsipc/udsipc/benchmarks/contender"
 )
 
-// A contender moves messages. open connects a producer with a consumer, which calls receive for each
-// message, from one goroutine at a time; data is valid until receive returns. It returns how to send a
-// message, which must not change afterwards, and how to push out what is still buffered.
-type contender struct {
-	name string
-	open func(tb testing.TB, receive func(data []byte)) (send func(data []byte) error, flush func() error)
-}
-
-var contenders = []contender{
-	{"udsipc", openUDSIPC},
-	{"Unix socket, a system call per message", openUnix},
-	{"Unix datagrams", openUnixgram},
-	{"gRPC client streaming, Unix socket", openGRPC},
-	{"NATS core, loopback", openNATS},
+// streamers are the contenders of this comparison, in its order.
+var streamers = []string{
+	"udsipc", "one system call a message", "Unix datagrams", "gRPC client streaming", "NATS core, loopback",
 }
 
 var sizes = []struct {
@@ -44,10 +38,37 @@ var sizes = []struct {
 	bytes int
 }{{"128 B", 128}, {"1 KiB", 1 << 10}, {"64 KiB", 64 << 10}}
 
-// stream sends b.N messages and waits until the consumer has them all.
-func stream(b *testing.B, c contender, size int) {
+// open connects both ends of the contender of that name until tb is over.
+func open(tb testing.TB, name string, size int, receive func(data []byte)) contender.Sender {
+	tb.Helper()
+	c, ok := contender.Named(name)
+	if !ok {
+		tb.Fatalf("no contender %q", name)
+	}
+	end := contender.End{Dir: tb.TempDir(), Size: size, Fail: func(err error) { tb.Errorf("%s: %v", name, err) }}
+	receiver, err := c.Listen(end, receive)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { closeEnd(tb, receiver) })
+	sender, err := c.Dial(end)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { closeEnd(tb, sender) })
+	return sender
+}
+
+func closeEnd(tb testing.TB, end io.Closer) {
+	if err := end.Close(); err != nil {
+		tb.Error(err)
+	}
+}
+
+// stream sends b.N messages and waits until the receiver has them all.
+func stream(b *testing.B, name string, size int) {
 	received, done := 0, make(chan struct{})
-	send, flush := c.open(b, func(data []byte) {
+	sender := open(b, name, size, func(data []byte) {
 		if len(data) != size {
 			b.Errorf("a message of %d bytes, want %d", len(data), size)
 		}
@@ -59,23 +80,23 @@ func stream(b *testing.B, c contender, size int) {
 	b.SetBytes(int64(size))
 	b.ResetTimer()
 	for range b.N {
-		if err := send(data); err != nil {
+		if err := sender.Send(data); err != nil {
 			b.Fatal(err)
 		}
 	}
-	if err := flush(); err != nil {
+	if err := sender.Flush(); err != nil {
 		b.Fatal(err)
 	}
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		b.Fatalf("%s: messages of %d were lost", c.name, b.N)
+		b.Fatalf("%s: messages of %d were lost", name, b.N)
 	}
 	b.StopTimer()
 }
 
-// measure returns the median nanoseconds of an operation of each of several benchmarks. Rounds are interleaved, so
-// that what else the machine does meets them all.
+// measure returns the median nanoseconds of an operation of each of several benchmarks. Rounds are
+// interleaved, so that what else the machine does meets them all.
 func measure(benchmarks []func(*testing.B), rounds int) []float64 {
 	costs := make([][]float64, len(benchmarks))
 	for range rounds {
@@ -100,8 +121,13 @@ func main() {
 	testing.Init()
 	rounds := flag.Int("rounds", 5, "how often each contender runs")
 	calls := flag.Bool("calls", false, "compare calls instead of streams")
+	quick := flag.Bool("quick", false, "take one short round, to see that everything runs")
 	flag.Set("test.benchtime", "500ms")
 	flag.Parse()
+	if *quick {
+		*rounds = 1
+		flag.Set("test.benchtime", "50ms")
+	}
 	if *rounds < 1 {
 		fmt.Fprintf(os.Stderr, "-rounds %d: want 1 or more\n", *rounds)
 		os.Exit(2)
@@ -117,13 +143,14 @@ func main() {
 	fmt.Println("|---|---|--:|--:|--:|")
 	for _, size := range sizes {
 		var benchmarks []func(*testing.B)
-		for _, c := range contenders {
-			benchmarks = append(benchmarks, func(b *testing.B) { stream(b, c, size.bytes) })
+		for _, name := range streamers {
+			benchmarks = append(benchmarks, func(b *testing.B) { stream(b, name, size.bytes) })
 		}
 		medians := measure(benchmarks, *rounds)
-		for i, c := range contenders {
+		for i, name := range streamers {
 			ns := medians[i]
-			fmt.Printf("| %s | %s | %.0f | %.0f | %.1f |\n", size.name, c.name, ns, float64(size.bytes)/ns*1000, ns/medians[0])
+			fmt.Printf("| %s | %s | %.0f | %.0f | %.1f |\n",
+				size.name, name, ns, float64(size.bytes)/ns*1000, ns/medians[0])
 		}
 	}
 }
