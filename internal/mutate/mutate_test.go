@@ -176,7 +176,8 @@ func TestSeenOutside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options{files: "*.go", tests: "*_test.go", timeout: time.Second, memory: 4096, workers: 1, short: true, inside: true}
+	o := options{files: "*.go", tests: "*_test.go", timeout: time.Second, memory: 4096, workers: 1, short: true,
+		inside: true}
 	r, err := newRunner(t.Context(), p, o)
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +188,8 @@ func TestSeenOutside(t *testing.T) {
 	}
 	for _, m := range p.mutants {
 		result, err := r.try(&m, "1")
-		if want := map[string]string{"Seen": "TestSeen", "SeenOutside": "TestSeenOutside"}[m.function]; err != nil || result.by != want {
+		if want := map[string]string{"Seen": "TestSeen", "SeenOutside": "TestSeenOutside"}[m.function]; err != nil ||
+			result.by != want {
 			t.Errorf("%v is noticed by %q, want %q: %v", m, result.by, want, err)
 		}
 	}

@@ -127,7 +127,8 @@ func (r *runner) tryStage(m *mutant, s *stage, name string) (outcome, error) {
 	script := "ulimit -v " + strconv.Itoa(r.o.memory<<10) + ` 2>/dev/null; exec "$0" "$@"`
 	began := time.Now()
 	output, err = r.command(s.timeout, []string{"TMPDIR=" + filepath.Join(dir, "t")}, "sh", "-c", script,
-		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short), "-test.run="+r.o.run, "-test.timeout="+(2*s.timeout).String())
+		binary, "-test.failfast", "-test.short="+strconv.FormatBool(r.o.short), "-test.run="+r.o.run,
+		"-test.timeout="+(2*s.timeout).String())
 	if r.ctx.Err() != nil {
 		return outcome{}, r.ctx.Err()
 	}

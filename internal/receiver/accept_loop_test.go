@@ -78,9 +78,12 @@ func TestAccept_TooManyFailures_EndsServer(t *testing.T) {
 		after  time.Duration
 		want   string
 	}{
-		"in a row":    {[]any{errAccept, errAccept, errAccept}, 3, 15 * time.Millisecond, "giving up after 3 errors in a row: no"},
-		"closed":      {[]any{errAccept, net.ErrClosed}, 2, 5 * time.Millisecond, "giving up after 2 errors in a row: use of closed network connection"},
-		"descriptors": {[]any{errAccept, syscall.EMFILE, syscall.ENFILE, errAccept, errAccept}, 5, 75 * time.Millisecond, "giving up after 3 errors in a row: no"},
+		"in a row": {[]any{errAccept, errAccept, errAccept}, 3, 15 * time.Millisecond,
+			"giving up after 3 errors in a row: no"},
+		"closed": {[]any{errAccept, net.ErrClosed}, 2, 5 * time.Millisecond,
+			"giving up after 2 errors in a row: use of closed network connection"},
+		"descriptors": {[]any{errAccept, syscall.EMFILE, syscall.ENFILE, errAccept, errAccept}, 5, 75 * time.Millisecond,
+			"giving up after 3 errors in a row: no"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -102,7 +105,8 @@ func TestAccept_TooManyFailures_EndsServer(t *testing.T) {
 				s.hears(far, string(wire.CloseReport{FirstUnread: 2, Limit: 100}.Append(nil)))
 				<-s.Finished()
 				var failure *errdefs.Error
-				if err := s.Failure(); !errors.As(err, &failure) || failure.Op != errdefs.OpAccept || failure.Addr != "x" || failure.Err.Error() != test.want {
+				if err := s.Failure(); !errors.As(err, &failure) || failure.Op != errdefs.OpAccept || failure.Addr != "x" ||
+					failure.Err.Error() != test.want {
 					t.Errorf("the failure is %v, want %q", err, test.want)
 				}
 				s.counted(Counts{Accepted: 1, Received: 1, AcceptErrors: test.errors})
@@ -130,7 +134,8 @@ func TestAccept_StopDuringPause_EndsAtOnce(t *testing.T) {
 	})
 }
 
-// TestAccept_HealthCheck_IsAnswered in each of its waits: in Accept, in a pause, and while no connection more is admitted.
+// TestAccept_HealthCheck_IsAnswered in each of its waits: in Accept, in a pause, and while no connection more
+// is admitted.
 func TestAccept_HealthCheck_IsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWakingListener(0)

@@ -23,8 +23,10 @@ func TestSnapshot_Counters_AreEachInPlace(t *testing.T) {
 	c := &s.counts
 	c.read = transport.ReadCounts{Received: 1, ReceivedBytes: 2, Reads: 3, Acknowledged: 4}
 	for i, counter := range []*atomic.Uint64{
-		&c.handlerErrors, &c.panics, &c.tooLarge, &c.tooSlow, &c.truncated, &c.malformed, &c.discarded, &c.accepted, &c.refused, &c.idleClosed,
-		&c.acceptErrors, &c.errors, &c.sessions, &c.redelivered, &c.duplicates, &c.deadLetters, &c.unauthorized, &c.handshakeErrors, &c.handedOver, &c.takenOver,
+		&c.handlerErrors, &c.panics, &c.tooLarge, &c.tooSlow, &c.truncated, &c.malformed, &c.discarded, &c.accepted,
+		&c.refused, &c.idleClosed,
+		&c.acceptErrors, &c.errors, &c.sessions, &c.redelivered, &c.duplicates, &c.deadLetters, &c.unauthorized,
+		&c.handshakeErrors, &c.handedOver, &c.takenOver,
 	} {
 		counter.Store(uint64(5 + i))
 	}
@@ -32,8 +34,10 @@ func TestSnapshot_Counters_AreEachInPlace(t *testing.T) {
 	s.conns.all[&connection{in: transport.NewIn(nil, transport.Limits{}, plenty{})}] = struct{}{}
 	s.conns.all[&connection{in: transport.NewIn(nil, transport.Limits{}, plenty{})}] = struct{}{}
 	want := Counts{
-		Received: 1, ReceivedBytes: 2, Reads: 3, Acknowledged: 4, HandlerErrors: 5, Panics: 6, TooLarge: 7, TooSlow: 8, Truncated: 9, Malformed: 10, Discarded: 11,
-		Accepted: 12, Refused: 13, IdleClosed: 14, AcceptErrors: 15, Errors: 16, Sessions: 17, Redelivered: 18, Duplicates: 19, DeadLetters: 20,
+		Received: 1, ReceivedBytes: 2, Reads: 3, Acknowledged: 4, HandlerErrors: 5, Panics: 6, TooLarge: 7, TooSlow: 8,
+		Truncated: 9, Malformed: 10, Discarded: 11,
+		Accepted: 12, Refused: 13, IdleClosed: 14, AcceptErrors: 15, Errors: 16, Sessions: 17, Redelivered: 18,
+		Duplicates: 19, DeadLetters: 20,
 		Unauthorized: 21, HandshakeErrors: 22, HandedOver: 23, Inherited: 24, Open: 2, WriterStates: 1,
 	}
 	if got := s.Snapshot(); got != want {
@@ -41,7 +45,8 @@ func TestSnapshot_Counters_AreEachInPlace(t *testing.T) {
 	}
 }
 
-// TestActivity_Work_IsProgress: messages, bytes and redeliveries are, of open connections and of those that have ended. A new connection is none.
+// TestActivity_Work_IsProgress: messages, bytes and redeliveries are, of open connections and of those that
+// have ended. A new connection is none.
 func TestActivity_Work_IsProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fail := failing(2)
@@ -49,7 +54,8 @@ func TestActivity_Work_IsProgress(t *testing.T) {
 		active := func(connections int, received uint64, progress uint64) {
 			t.Helper()
 			synctest.Wait()
-			if got, want := s.Activity(), (systemd.Activity{Connections: connections, Received: received, Progress: progress}); got != want {
+			if got, want := s.Activity(), (systemd.Activity{Connections: connections, Received: received,
+				Progress: progress}); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		}
@@ -147,7 +153,8 @@ func TestHungConns_BusyHandlers_AreFoundOnce(t *testing.T) {
 // TestHungConns_Redeliveries_AreProgress: a message that fails again and again is not one that hangs.
 func TestHungConns_Redeliveries_AreProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serverOf(t, Config{MaxRedeliveries: 100}, func(string, bool) error { time.Sleep(50 * time.Second); return errAccept })
+		s := serverOf(t, Config{MaxRedeliveries: 100},
+			func(string, bool) error { time.Sleep(50 * time.Second); return errAccept })
 		conn := s.dial()
 		s.opens(conn, firstHello, wire.Welcome{Limit: 100})
 		s.sends(conn, "a")

@@ -25,7 +25,8 @@ type wakingListener struct {
 }
 
 func newWakingListener(backlog int) *wakingListener {
-	return &wakingListener{pipeListener: &pipeListener{conns: make(chan net.Conn, backlog), ended: make(chan struct{})}, changed: make(chan struct{}, 1)}
+	return &wakingListener{pipeListener: &pipeListener{conns: make(chan net.Conn, backlog), ended: make(chan struct{})},
+		changed: make(chan struct{}, 1)}
 }
 
 func (l *wakingListener) SetDeadline(deadline time.Time) error {
@@ -66,7 +67,8 @@ func (l *wakingListener) Accept() (net.Conn, error) {
 	}
 }
 
-// TestAccept_StopWithBacklog_ServesIt: a listener is emptied before it is closed, as long as connections come, for a second at most.
+// TestAccept_StopWithBacklog_ServesIt: a listener is emptied before it is closed, as long as connections come,
+// for a second at most.
 func TestAccept_StopWithBacklog_ServesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWakingListener(3)
@@ -139,7 +141,8 @@ func TestAccept_StopDeadlineFails_IsReturned(t *testing.T) {
 	})
 }
 
-// TestAccept_StopWithoutDeadline_WaitsForBacklog: a listener that cannot be woken is closed once Accept has found nothing for a while.
+// TestAccept_StopWithoutDeadline_WaitsForBacklog: a listener that cannot be woken is closed once Accept has
+// found nothing for a while.
 func TestAccept_StopWithoutDeadline_WaitsForBacklog(t *testing.T) {
 	for _, late := range []time.Duration{0, 3 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {

@@ -62,7 +62,8 @@ func TestAuthenticate_Authorizer_Decides(t *testing.T) {
 
 // connectionOf returns a connection of a server, with its stream, that nobody serves.
 func (s *testServer) connectionOf(conn net.Conn) *stream {
-	c := &connection{server: s.Server, in: transport.NewIn(conn, s.cfg.In, plenty{}), peer: transport.Peer{ID: 1, Addr: conn.RemoteAddr()}}
+	c := &connection{server: s.Server, in: transport.NewIn(conn, s.cfg.In, plenty{}),
+		peer: transport.Peer{ID: 1, Addr: conn.RemoteAddr()}}
 	m := newStream(c, nil)
 	c.service = m
 	return m
@@ -83,7 +84,7 @@ func TestAuthenticate_CredentialsUnknown_IsRejected(t *testing.T) {
 		if <-result || asked {
 			t.Errorf("it is authorized, asked %v", asked)
 		}
-		s.noted("authorize connection 1: udsipc: peer is not authorized: who it is cannot be told: no such process")
+		s.noted("authorize connection 1: udsipc: peer is not authorized: the peer cannot be identified: no such process")
 
 		s.cfg.Authorizer = nil // Then nobody needs to know.
 		c = s.connectionOf(near)
@@ -140,8 +141,10 @@ func TestRemove_Connection_GivesEverythingBack(t *testing.T) {
 			}
 			go s.remove(c.connection) // Ends with its steps.
 			s.wg.Wait()
-			if len(s.conns.all) != 0 || len(s.store.pauseChanged) != 1 || len(s.conns.connEnded) != 1 || s.counts.read.ReceivedBytes != 2 || memory.released == 0 {
-				t.Errorf("%d are open, %d, %d, %+v, %d released", len(s.conns.all), len(s.store.pauseChanged), len(s.conns.connEnded), s.counts.read, memory.released)
+			if len(s.conns.all) != 0 || len(s.store.pauseChanged) != 1 || len(s.conns.connEnded) != 1 ||
+				s.counts.read.ReceivedBytes != 2 || memory.released == 0 {
+				t.Errorf("%d are open, %d, %d, %+v, %d released", len(s.conns.all), len(s.store.pauseChanged),
+					len(s.conns.connEnded), s.counts.read, memory.released)
 			}
 			if handingOver {
 				s.noted("hand over connection 1: too late")
@@ -161,7 +164,8 @@ type countedMemory struct {
 
 func (m *countedMemory) Release(*transport.Reservation, int64) { m.released++ }
 
-// TestAdmit_DuringStop_EndsAtOnce: a connection that is admitted while the others are being closed is closed as they are.
+// TestAdmit_DuringStop_EndsAtOnce: a connection that is admitted while the others are being closed is closed as
+// they are.
 func TestAdmit_DuringStop_EndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServerOf(t, Config{}, accepts)

@@ -55,13 +55,15 @@ func TestDeadLetter_CallbackFails_CountsAsHandled(t *testing.T) {
 				s.sends(conn, "b")
 				s.hears(conn, "\x02")
 				s.noted("a", handlerFailed+"no", deadLetter+"0 redeliveries", handlerFailed+test.event, "b")
-				s.counted(Counts{Accepted: 1, Received: 2, HandlerErrors: 1, DeadLetters: 1, Acknowledged: 2, Sessions: 1, Open: 1, WriterStates: 1})
+				s.counted(Counts{Accepted: 1, Received: 2, HandlerErrors: 1, DeadLetters: 1, Acknowledged: 2, Sessions: 1,
+					Open: 1, WriterStates: 1})
 			})
 		})
 	}
 }
 
-// TestRedelivery_NewerConnection_ContinuesCount: a connection that is fenced while it pauses ends at once, and its failures count.
+// TestRedelivery_NewerConnection_ContinuesCount: a connection that is fenced while it pauses ends at once, and
+// its failures count.
 func TestRedelivery_NewerConnection_ContinuesCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serverOf(t, Config{MaxRedeliveries: 2}, refuses)
@@ -84,8 +86,10 @@ func TestRedelivery_NewerConnection_ContinuesCount(t *testing.T) {
 			return "handle connection " + connection + ": udsipc: handler failed: no"
 		}
 		s.noted("1 a false", failed("1"), "1 a true", failed("1"), "1 a true", failed("2"),
-			"handle connection 2: message 1 of writer "+hello.Writer.String()+" is a dead letter after 2 redeliveries", "dead 1 a: no")
-		s.counted(Counts{Accepted: 2, Received: 2, HandlerErrors: 2, Redelivered: 2, DeadLetters: 1, Acknowledged: 1, Sessions: 2, Open: 1, WriterStates: 1})
+			"handle connection 2: message 1 of writer "+hello.Writer.String()+" is a dead letter after 2 redeliveries",
+			"dead 1 a: no")
+		s.counted(Counts{Accepted: 2, Received: 2, HandlerErrors: 2, Redelivered: 2, DeadLetters: 1, Acknowledged: 1,
+			Sessions: 2, Open: 1, WriterStates: 1})
 	})
 }
 

@@ -110,7 +110,8 @@ func TestDeliver_PerhapsHandled_IsRedelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serverOf(t, Config{}, accepts)
 		conn := s.dial()
-		s.opens(conn, wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 3, LastSentSeq: 4}, wire.Welcome{Handled: 2, Limit: 100})
+		s.opens(conn, wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 3, LastSentSeq: 4},
+			wire.Welcome{Handled: 2, Limit: 100})
 		go io.Copy(io.Discard, conn) // Ends with the connection.
 		s.sends(conn, "a", "b", "c", "d")
 		s.noted("3 a true", "4 b true", "5 c false", "6 d false")
@@ -129,15 +130,16 @@ func TestDeliver_Failure_IsNotAcknowledged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
-				s := newServerOf(t, Config{In: transport.Limits{MaxMessageSize: large}, MaxRedeliveries: 5, Message: func([]byte) error {
-					if calls++; calls == 2 {
-						time.Sleep(time.Minute)
-					}
-					if calls < 3 {
-						return fail()
-					}
-					return nil
-				}}, nil)
+				s := newServerOf(t, Config{In: transport.Limits{MaxMessageSize: large}, MaxRedeliveries: 5,
+					Message: func([]byte) error {
+						if calls++; calls == 2 {
+							time.Sleep(time.Minute)
+						}
+						if calls < 3 {
+							return fail()
+						}
+						return nil
+					}}, nil)
 				if err := s.Start(); err != nil {
 					t.Fatal(err)
 				}

@@ -27,7 +27,8 @@ func TestHandshake_BadHello_IsRejected(t *testing.T) {
 		event     string
 		malformed uint64
 	}{
-		"version":   {version, string(wire.Welcome{Status: wire.StatusVersion}.Append(nil)), "unknown version: the writer speaks 9, this reader 1", 0},
+		"version": {version, string(wire.Welcome{Status: wire.StatusVersion}.Append(nil)),
+			"unknown version: the writer speaks 9, this reader 1", 0},
 		"no length": {long, "", "malformed session handshake: 0 bytes, want 1 to 128", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +110,8 @@ func TestHandshake_ServerStops_SendsReport(t *testing.T) {
 	})
 }
 
-// TestHandshake_OlderConnectionBusy_WaitsWithHeartbeats until the older one has released the state. It then learns what was handled.
+// TestHandshake_OlderConnectionBusy_WaitsWithHeartbeats until the older one has released the state. It then
+// learns what was handled.
 func TestHandshake_OlderConnectionBusy_WaitsWithHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serverOf(t, Config{}, func(string, bool) error { time.Sleep(5 * time.Second); return nil })
@@ -143,7 +145,8 @@ func TestHandshake_OlderConnectionBusy_WaitsWithHeartbeats(t *testing.T) {
 	})
 }
 
-// TestHandshake_StopWhileWaiting_EndsGracefully: the welcome is followed by a goodbye; after a forced stop there is none.
+// TestHandshake_StopWhileWaiting_EndsGracefully: the welcome is followed by a goodbye; after a forced stop
+// there is none.
 func TestHandshake_StopWhileWaiting_EndsGracefully(t *testing.T) {
 	for _, forced := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -190,7 +193,8 @@ func TestSession_AcksUnread_IsReported(t *testing.T) {
 		s.opens(conn, firstHello, wire.Welcome{Limit: 100})
 		s.sends(conn, "a")
 		time.Sleep(time.Minute)
-		s.noted("1 a false", "open session connection 1: udsipc: peer does not read: writing an acknowledgement timed out after 1s")
+		s.noted("1 a false",
+			"open session connection 1: udsipc: peer does not read: writing an acknowledgement timed out after 1s")
 		s.counted(Counts{Accepted: 1, Received: 1, Sessions: 1, Acknowledged: 1, WriterStates: 1})
 		next := s.dial() // What was handled is known all the same.
 		hello := firstHello

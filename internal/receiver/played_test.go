@@ -63,7 +63,8 @@ func (p *twoWayPipe) SetWriteDeadline(deadline time.Time) error {
 	return p.out.SetWriteDeadline(deadline)
 }
 
-// SetReadDeadline is no error after the peer has ended, unlike that of net.Pipe: what the peer has sent is read to the end.
+// SetReadDeadline is no error after the peer has ended, unlike that of net.Pipe: what the peer has sent is read
+// to the end.
 func (p *twoWayPipe) SetReadDeadline(deadline time.Time) error {
 	_ = p.Conn.SetReadDeadline(deadline)
 	return nil
@@ -96,7 +97,8 @@ func newServerOf(t *testing.T, cfg Config, handle func(text string, redelivered 
 		cfg.Listener = s.listener
 	}
 	cfg.AddrText, cfg.ReadMemory = "x", plenty{}
-	for limit, usual := range map[*int]int{&cfg.MaxAcceptErrors: 10, &cfg.MaxWriterStates: 10, &cfg.MaxConnections: 10, &cfg.MaxConnectionsPerUser: 10} {
+	for limit, usual := range map[*int]int{&cfg.MaxAcceptErrors: 10, &cfg.MaxWriterStates: 10, &cfg.MaxConnections: 10,
+		&cfg.MaxConnectionsPerUser: 10} {
 		if *limit == 0 {
 			*limit = usual
 		}

@@ -115,7 +115,8 @@ func TestStop_HungHandler_ReturnsWithContext(t *testing.T) {
 			}
 			var failure *errdefs.Error
 			err := <-stopped
-			if took := time.Since(began); !errors.As(err, &failure) || failure.Op != errdefs.OpStop || failure.Addr != "x" || !errors.Is(err, context.DeadlineExceeded) || took != time.Minute+stopGrace {
+			if took := time.Since(began); !errors.As(err, &failure) || failure.Op != errdefs.OpStop || failure.Addr != "x" ||
+				!errors.Is(err, context.DeadlineExceeded) || took != time.Minute+stopGrace {
 				t.Errorf("%v after %v", err, took)
 			}
 			<-s.Finished()
@@ -235,7 +236,8 @@ func TestOffer_RejectedPeer_IsNotOffered(t *testing.T) {
 		s.dial()
 		o := s.Accept()
 		s.hearsEnd(s.dial())
-		s.noted("authorize connection 1: udsipc: peer is not authorized: no", "accept connection 3: udsipc: too many connections: 1 are open")
+		s.noted("authorize connection 1: udsipc: peer is not authorized: no",
+			"accept connection 3: udsipc: too many connections: 1 are open")
 		o.ConnClosed()
 		s.counted(Counts{Accepted: 3, Unauthorized: 1, Refused: 1})
 	})

@@ -25,10 +25,12 @@ func TestStream_PeerEnds_IsAccountedFor(t *testing.T) {
 		truncated uint64
 		event     string
 	}{
-		"nothing":        {"", 0, ""},
-		"a message":      {"\x01a", 0, ""},
-		"half a message": {"\x01a\x03bc", 1, "read connection 1: udsipc: connection closed in the middle of a message, after 3 bytes of it: EOF"},
-		"half a prefix":  {"\x01a\x80", 1, "read connection 1: udsipc: connection closed in the middle of a message, after 1 bytes of it: EOF"},
+		"nothing":   {"", 0, ""},
+		"a message": {"\x01a", 0, ""},
+		"half a message": {"\x01a\x03bc", 1,
+			"read connection 1: udsipc: connection closed in the middle of a message, after 3 bytes of it: EOF"},
+		"half a prefix": {"\x01a\x80", 1,
+			"read connection 1: udsipc: connection closed in the middle of a message, after 1 bytes of it: EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -109,7 +111,8 @@ func TestStream_ReadFails_ReportsUnusualErrors(t *testing.T) {
 	}
 }
 
-// TestStream_Closing_ReadsToEnd: after the goodbye the peer may finish. What it has sent is handled, and the report says so.
+// TestStream_Closing_ReadsToEnd: after the goodbye the peer may finish. What it has sent is handled, and the
+// report says so.
 func TestStream_Closing_ReadsToEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		limits transport.Limits
@@ -124,10 +127,12 @@ func TestStream_Closing_ReadsToEnd(t *testing.T) {
 			wire.CloseReport{FirstUnread: 3, Limit: 100}, Counts{Accepted: 1, Received: 2, IdleClosed: 1}},
 		"too slow": {transport.Limits{MessageTimeout: 5 * time.Second}, "\x01a\x02b", 5 * time.Second, "b\x01c",
 			"read connection 1: udsipc: peer is too slow: message incomplete after 5s: 2 bytes received",
-			wire.CloseReport{Reason: wire.CloseTooSlow, FirstUnread: 4, Limit: 100}, Counts{Accepted: 1, Received: 3, TooSlow: 1}},
+			wire.CloseReport{Reason: wire.CloseTooSlow, FirstUnread: 4, Limit: 100},
+			Counts{Accepted: 1, Received: 3, TooSlow: 1}},
 		"too large": {transport.Limits{MaxMessageSize: 3}, "\x01a\x04bbb", 0, "b\x01c",
 			"read connection 1: udsipc: message too large: 4 bytes, the limit is 3",
-			wire.CloseReport{Reason: wire.CloseTooLarge, FirstUnread: 4, Skipped: 1, Limit: 3}, Counts{Accepted: 1, Received: 2, TooLarge: 1}},
+			wire.CloseReport{Reason: wire.CloseTooLarge, FirstUnread: 4, Skipped: 1, Limit: 3},
+			Counts{Accepted: 1, Received: 2, TooLarge: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -195,7 +200,8 @@ func TestStream_Malformed_IsRejected(t *testing.T) {
 				s.hearsReport(conn, wire.CloseReport{Reason: wire.CloseMalformed, FirstUnread: 2, Limit: 100})
 			}
 			s.hearsEnd(conn)
-			s.noted("1 a false", "read connection 1: udsipc: invalid length prefix: ff ff ff ff ff ff ff ff ff ff… is longer than 64 bits")
+			s.noted("1 a false",
+				"read connection 1: udsipc: invalid length prefix: ff ff ff ff ff ff ff ff ff ff… is longer than 64 bits")
 			s.counted(want)
 		})
 	}
@@ -220,7 +226,8 @@ func TestStream_SilentPeer_IsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serverOf(t, Config{HeartbeatTimeout: 3 * time.Second}, accepts)
 		conn := s.dial()
-		s.opens(conn, wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 1}, wire.Welcome{Limit: 100, HeartbeatTimeout: 3 * time.Second})
+		s.opens(conn, wire.Hello{Writer: wire.WriterID{1}, Epoch: 1, FirstSeq: 1},
+			wire.Welcome{Limit: 100, HeartbeatTimeout: 3 * time.Second})
 		time.Sleep(2 * time.Second)
 		s.writes(conn, wire.Heartbeat)
 		began := time.Now()
@@ -233,7 +240,8 @@ func TestStream_SilentPeer_IsLost(t *testing.T) {
 	})
 }
 
-// TestStream_ForcedStop_DiscardsUnhandled: a plain writer is told what was not handled, and that is counted. In a session the writer retransmits.
+// TestStream_ForcedStop_DiscardsUnhandled: a plain writer is told what was not handled, and that is counted. In
+// a session the writer retransmits.
 func TestStream_ForcedStop_DiscardsUnhandled(t *testing.T) {
 	for _, session := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -257,7 +265,8 @@ func TestStream_ForcedStop_DiscardsUnhandled(t *testing.T) {
 				events = append(events, "stop connection 1: udsipc: stopped: 2 messages were read and are not handled")
 			}
 			s.hearsEnd(conn)
-			if err := <-stopped; !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 connections were still busy") {
+			if err := <-stopped; !errors.Is(err, context.DeadlineExceeded) ||
+				!strings.Contains(err.Error(), "1 connections were still busy") {
 				t.Error(err)
 			}
 			s.noted(events...)
