@@ -39,8 +39,8 @@ func unixLoop(t *testing.T) (*testLoop, net.Conn) {
 	l.cfg.Dial = func(context.Context) (net.Conn, error) { return ends[0], nil }
 	l.push("a")
 	l.started()
-	for l.queue.ReadCounts().Sent == 0 { // Until it is with the kernel.
-		time.Sleep(time.Millisecond)
+	if err := l.queue.Flush(within(t, time.Minute)); err != nil { // Until it is with the kernel.
+		t.Fatal(err)
 	}
 	return l, ends[1]
 }
@@ -49,10 +49,11 @@ func TestLoop_StopUnixSocket_WaitsUntilRead(t *testing.T) {
 	t.Parallel()
 	l, far := unixLoop(t)
 	stopped := make(chan error, 1)
-	go func() { stopped <- l.Stop(t.Context()) }() // Ends once it is read.
-	time.Sleep(250 * time.Millisecond)             // Longer than a peer is waited for that has read everything.
-	if len(stopped) > 0 {
-		t.Error("it stops before everything is read")
+	go func() { stopped <- l.Stop(within(t, time.Minute)) }() // Ends once it is read.
+	select {
+	case err := <-stopped:
+		t.Fatalf("it stops before everything is read: %v", err)
+	case <-time.After(250 * time.Millisecond): // Longer than a peer is waited for that has read everything.
 	}
 	if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
 		t.Fatal(err)
@@ -68,13 +69,9 @@ func TestLoop_StopUnixSocket_WaitsUntilRead(t *testing.T) {
 func TestLoop_StopUnixSocketClosed_ReportsLoss(t *testing.T) {
 	t.Parallel()
 	l, far := unixLoop(t)
-	stopped := make(chan error, 1)
-	go func() { stopped <- l.Stop(t.Context()) }() // Ends with the connection.
-	for !l.life.IsStopping() {
-		time.Sleep(time.Millisecond)
-	}
+	l.life.Stop() // Before the peer ends: a loop that goes on would connect again.
 	far.Close()
-	if err := <-stopped; err == nil ||
+	if err := l.Stop(within(t, time.Minute)); err == nil ||
 		err.Error() != "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost" {
 		t.Error(err)
 	}
@@ -94,7 +91,7 @@ func TestLoop_FlushUnixSocket_WaitsUntilRead(t *testing.T) {
 	if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Flush(t.Context()); err != nil {
+	if err := l.Flush(within(t, time.Minute)); err != nil {
 		t.Error(err)
 	}
 }

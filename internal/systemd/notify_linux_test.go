@@ -26,9 +26,10 @@ func TestNotify_Reader_SendsReadyStatusStopping(t *testing.T) {
 			systemd := ipctest.FakeNotify(t, address)
 			t.Setenv("NOTIFY_SOCKET", address)
 			path := ipctest.SocketPath(t)
-			release := make(chan struct{})
+			entered, release := make(chan struct{}), make(chan struct{})
 			r := ipctest.StartReader(t, func(data []byte) error {
 				if string(data) == "wait" {
+					close(entered)
 					<-release
 				}
 				return nil
@@ -41,7 +42,7 @@ func TestNotify_Reader_SendsReadyStatusStopping(t *testing.T) {
 			ipctest.MustWriteMessage(t, w, "hello")
 			systemd.Says(t, "STATUS=1 connection, ")
 			ipctest.Stop(t, w)
-			checkFigures(t, systemd, path, release)
+			checkFigures(t, systemd, path, entered, release)
 			ipctest.Stop(t, r)
 			systemd.Says(t, "STOPPING=1")
 		})
@@ -49,18 +50,28 @@ func TestNotify_Reader_SendsReadyStatusStopping(t *testing.T) {
 }
 
 // checkFigures has a handler wait, so that bytes do, and then go on, so that there is a rate.
-func checkFigures(t *testing.T, systemd *ipctest.FakeSystemd, path string, release chan struct{}) {
+func checkFigures(t *testing.T, systemd *ipctest.FakeSystemd, path string, entered, release chan struct{}) {
 	t.Helper()
 	conn := ipctest.MustDial(t, path)
 	defer conn.Close()
 	ipctest.MustWrite(t, conn, ipctest.Frames("wait"))
-	time.Sleep(20 * time.Millisecond)
+	ipctest.Await(t, "the handler", entered)
 	ipctest.MustWrite(t, conn, bytes.Repeat(ipctest.Frames("x"), 5000)) // It is not read before the handler returns.
-	for !strings.HasSuffix(systemd.Says(t, "STATUS="), "10.0 kB waiting") {
-	}
+	saysStatus(t, systemd, func(status string) bool { return strings.HasSuffix(status, "10.0 kB waiting") })
 	close(release)
-	for strings.Contains(systemd.Says(t, "STATUS="), " 0 messages/s") {
+	saysStatus(t, systemd, func(status string) bool { return !strings.Contains(status, " 0 messages/s") })
+}
+
+// saysStatus waits until a status is as wanted, for 300 of them at most, which is half a minute.
+func saysStatus(t *testing.T, systemd *ipctest.FakeSystemd, wanted func(status string) bool) {
+	t.Helper()
+	status := ""
+	for range 300 {
+		if status = systemd.Says(t, "STATUS="); wanted(status) {
+			return
+		}
 	}
+	t.Fatalf("the last of 300 is %q", status)
 }
 
 func TestNotify_WithoutNotifySocket_SendsNothing(t *testing.T) {
