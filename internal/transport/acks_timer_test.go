@@ -151,3 +151,34 @@ func TestAckSender_MaxWriteTime_IsOneSecond(t *testing.T) {
 		}
 	})
 }
+
+// TestIn_EndWhileItAcknowledges_IsNotMissed: the wait after that has the deadline of the end.
+func TestIn_EndWhileItAcknowledges_IsNotMissed(t *testing.T) {
+	for what, test := range map[string]struct {
+		end   func(in testIn)
+		after time.Duration
+		want  error
+	}{
+		"the peer reads nothing": {func(testIn) {}, time.Second, transport.ErrGracefulEnd},
+		"halted":                 {func(in testIn) { in.Halt() }, 800 * time.Millisecond, transport.ErrGracefulEnd},
+		"paused":                 {func(in testIn) { in.Pause() }, 800 * time.Millisecond, transport.ErrHandOver},
+		"closed":                 {func(in testIn) { in.RequestClose(0) }, 1800 * time.Millisecond, transport.ErrGracefulEnd},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			in := inOf(t, transport.Limits{})
+			s := in.BeginSession(0, 0, 0, 0)
+			in.comes(framed("a"))
+			in.Next()
+			time.AfterFunc(500*time.Millisecond, func() { test.end(in) })
+			if what != "the peer reads nothing" {
+				time.AfterFunc(800*time.Millisecond, func() { _, _ = io.Copy(io.Discard, in.peer) })
+			}
+			began := time.Now()
+			if err := in.Fill(); err != test.want || time.Since(began) != test.after {
+				t.Errorf("%s: %v after %v, want %v after %v", what, err, time.Since(began), test.want, test.after)
+			}
+			_ = s.Close()
+			in.Close()
+		})
+	}
+}

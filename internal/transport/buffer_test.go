@@ -166,6 +166,7 @@ func TestBuffer_Wait_ShrinksToContents(t *testing.T) {
 	for _, test := range []struct{ read, holds, want int }{
 		{1000, 0, 0}, {1000, 1, 512}, {1000, 512, 512}, {1000, 513, 1024}, {1000, 1024, 1024},
 		{128 * kib, 60 * kib, 60 * kib}, {128 * kib, 64 * kib, 64 * kib}, {128 * kib, 64*kib + 1, 128 * kib},
+		{256 * kib, 64 * kib, 64 * kib}, {256 * kib, 64*kib + 1, 256 * kib},
 		{2 << 20, 65 * kib, 72 * kib}, {2 << 20, 128*kib - 1, 128 * kib}, {2 << 20, 128 * kib, 2 << 20},
 	} {
 		in := bufferOf(t, test.read, 1<<30)

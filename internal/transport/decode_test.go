@@ -140,3 +140,26 @@ func TestIn_NeverRead_UntilBytesCome(t *testing.T) {
 		}
 	})
 }
+
+// TestIn_OversizedMessage_IsReportedWithWholeHead, as soon as that is there.
+func TestIn_OversizedMessage_IsReportedWithWholeHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, size := range []int{31, 32, 33} {
+			in := inOf(t, transport.Limits{MaxMessageSize: 5})
+			in.KeepOpenIf(nil)
+			in.comes(framed(strings.Repeat("x", 100))[:1+size])
+			if size < 32 {
+				in.gives()
+				continue
+			}
+			large := (*errdefs.TooLarge)(nil)
+			if _, _, err := in.Next(); !errors.As(err, &large) || len(large.Head) != 32 {
+				t.Errorf("%d bytes: %v, %+v", size, err, large)
+			}
+			in.gives()
+			if in.Skipping() != uint64(100-size) || in.PartialBytes() != 0 {
+				t.Errorf("%d bytes: %d to skip, %d at hand", size, in.Skipping(), in.PartialBytes())
+			}
+		}
+	})
+}

@@ -235,3 +235,42 @@ func TestOut_HelloUnread_TimesOut(t *testing.T) {
 		}
 	})
 }
+
+// TestOut_InterruptedHandshake_GoesOn: OnSlow is called at its time, whatever comes before.
+func TestOut_InterruptedHandshake_GoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, heartbeat := range []time.Duration{0, 5 * time.Second, 500 * time.Millisecond} {
+			o := outOf(t)
+			began := time.Now()
+			var slow []time.Duration
+			time.AfterFunc(400*time.Millisecond, o.InterruptHandshake)
+			time.AfterFunc(2*time.Second, func() { o.says(wire.Welcome{Limit: 1}.Append(nil)) })
+			_, err := o.greet(transport.HandshakeHooks{
+				HeartbeatTimeout: heartbeat, SlowAfter: time.Second,
+				OnSlow: func() { slow = append(slow, time.Since(began)) },
+			}, nil)
+			if heartbeat == 500*time.Millisecond {
+				if !errors.Is(err, udsipc.ErrHeartbeatTimeout) || time.Since(began) != heartbeat || slow != nil {
+					t.Errorf("%v after %v, slow after %v", err, time.Since(began), slow)
+				}
+				continue
+			}
+			if err != nil || !slices.Equal(slow, []time.Duration{time.Second}) {
+				t.Errorf("heartbeats of %v: %v, slow after %v", heartbeat, err, slow)
+			}
+		}
+	})
+}
+
+// TestOut_Completed_CountsFromFirstMessage.
+func TestOut_Completed_CountsFromFirstMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := outOf(t)
+		for messages := range 3 {
+			if o.WroteMessages() != (messages > 0) {
+				t.Errorf("%d messages", messages)
+			}
+			o.Completed(1)
+		}
+	})
+}
