@@ -22,6 +22,7 @@ type testMemory struct {
 	Waits   atomic.Bool // Others wait.
 	Granted chan struct{}
 	Cancels int
+	User    string   // Of the last reservation.
 	Tickets []uint64 // Of each that has waited, when it began to.
 }
 
@@ -29,6 +30,7 @@ func (m *testMemory) TryReserve(l *transport.Reservation, size int) bool {
 	if more := transport.CountedSize(size) - l.Bytes; more <= m.Left {
 		m.Left -= more
 		l.Bytes += more
+		m.User = l.User
 		return true
 	}
 	return false

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/transport"
 	"github.com/udsipc/udsipc/internal/wire"
@@ -178,4 +179,26 @@ func TestOut_PeerGone_HasReadNothing(t *testing.T) {
 			t.Errorf("%d bytes were read, %d messages are confirmed", read, o.Confirmed())
 		}
 	}
+}
+
+// TestTCP_ResetPeer_HasRefused what lies in the send buffer.
+func TestTCP_ResetPeer_HasRefused(t *testing.T) {
+	client, server := tcpPair(t)
+	tuned := server.(*net.TCPConn)
+	if err := errors.Join(client.(*net.TCPConn).SetWriteBuffer(4<<20), tuned.SetReadBuffer(4<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write(make([]byte, 512<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tuned.SetLinger(0), tuned.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ipctest.Until(t, "the reset has come", func() bool {
+		ok, err := transport.AcknowledgedByTCP(client)
+		if ok || err != nil && (!errors.Is(err, udsipc.ErrConnectionClosed) || !errors.Is(err, syscall.ECONNRESET)) {
+			t.Fatal(ok, err)
+		}
+		return err != nil
+	})
 }

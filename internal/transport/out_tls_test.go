@@ -161,3 +161,28 @@ func TestCloseWriteWithin_UnreadTLS_TimesOut(t *testing.T) {
 		}
 	})
 }
+
+// TestEndSending_TLS_AnnouncesTheEnd, and ends the sending side of TCP beneath.
+func TestEndSending_TLS_AnnouncesTheEnd(t *testing.T) {
+	near, far := tcpPair(t)
+	config := tlsConfig(t)
+	server, client := transport.NewTLSServer(near, config), transport.NewTLSClient(far, config)
+	done := make(chan error, 1)
+	go func() { // Ends with the handshake.
+		_, err := tlsHandshake(t.Context(), client)
+		done <- err
+	}()
+	if _, err := tlsHandshake(t.Context(), server); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	transport.EndSending(server)
+	if n, err := client.Read(make([]byte, 1)); n != 0 || err != io.EOF || !transport.EndedByNotify(client) {
+		t.Errorf("%d bytes, %v; announced %v", n, err, transport.EndedByNotify(client))
+	}
+	if n, err := far.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("beneath: %d bytes, %v", n, err)
+	}
+}
