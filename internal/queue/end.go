@@ -117,6 +117,7 @@ func (q *Queue) TakeUndelivered() (left uint64, rest Undelivered) {
 	defer q.mu.Unlock()
 	q.closed = true
 	q.trimLocked()
+	q.takeLoansLocked()
 	rest = Undelivered{q.front.segs, q.waiting.segs}
 	left = q.queuedLocked()
 	q.counts.Undelivered += left

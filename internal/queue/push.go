@@ -29,7 +29,7 @@ func (q *Queue) EnqueueAndWake(data []byte) error {
 func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
-	now, err := q.admitLocked(size)
+	now, err := q.admitLocked(size, false)
 	if err != nil {
 		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
@@ -82,8 +82,11 @@ func (q *Queue) EnqueueWaitAndWake(ctx context.Context, data []byte) error {
 func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
-	now, err := q.admitLocked(size)
-	if err == nil {
+	now, err := q.admitLocked(size, true)
+	switch {
+	case err == nil && q.takesLoanLocked(size):
+		return q.lendAndUnlock(ctx, data, size), false, nil
+	case err == nil:
 		return q.enqueueAndUnlock(data, size, now)
 	}
 	if err != errdefs.ErrBufferFull {
@@ -91,6 +94,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 		return 0, false, err
 	}
 	p := q.addProducerLocked(data, size)
+	q.watchPaceLocked()
 	if q.shared != nil {
 		q.serveWaitersLocked() // Also registers with the shared limit.
 	}
@@ -108,14 +112,21 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	result := p.value.result
 	q.recycleProducer(p)
 	if result.number == 0 && result.err == nil {
+		q.lock()
+		if q.takesLoanLocked(size) {
+			q.reserved--
+			q.reservedBytes -= uint64(size)
+			return q.lendAndUnlock(ctx, data, size), false, nil
+		}
+		q.mu.Unlock()
 		return q.enqueueReserved(data, size)
 	}
 	return result.number, result.idle, result.err
 }
 
 // admitLocked returns nil if a frame of size bytes may enter now. It drops messages first if the
-// options allow that. No producer overtakes those that wait for room.
-func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
+// options allow that. No producer overtakes those that wait for room. A producer that can wait is paced.
+func (q *Queue) admitLocked(size int, canWait bool) (now time.Duration, err error) {
 	if q.closed {
 		return 0, errdefs.ErrStopped
 	}
@@ -123,7 +134,10 @@ func (q *Queue) admitLocked(size int) (now time.Duration, err error) {
 		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)",
 			errdefs.ErrMessageTooLarge, size, q.maxBytes)
 	}
-	if q.producers.first != nil {
+	if canWait && q.pacesLocked(size) {
+		return 0, errdefs.ErrBufferFull
+	}
+	if q.producers.first != nil && (canWait || !q.serveUnpacedLocked()) {
 		return 0, errdefs.ErrBufferFull
 	}
 	now = q.ageLocked()

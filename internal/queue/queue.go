@@ -85,6 +85,8 @@ type Queue struct {
 	flushers      fifo[flusher] // In the order of their targets.
 	expiryTimer   *time.Timer   // Drops expired messages; with maxAge only.
 	timerSet      bool
+	pacing        pacing
+	loans         lender
 }
 
 // queueCounts count what became of each message: accepted = sent + dropped + expired + undelivered
@@ -215,6 +217,10 @@ func (q *Queue) removeLocked(list *segmentList, i, n int) {
 		return
 	}
 	for _, seg := range list.segs[i : i+n] {
+		if seg.loan != nil {
+			q.returnLoanLocked(seg.loan)
+			continue
+		}
 		if seg.chunk.Refs--; seg.chunk.Refs > 0 {
 			continue
 		}

@@ -13,9 +13,10 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A segment is a run of whole frames in one chunk: chunk.B[from:to].
+// A segment is a run of whole frames in one chunk: chunk.B[from:to]. A message that is lent is a segment without a chunk.
 type segment struct {
 	chunk    *buffers.Buffer
+	loan     *loan
 	from, to int
 	count    int           // Number of frames, at least 1.
 	first    uint64        // Number of its first message; the first accepted message is 1.
@@ -59,6 +60,23 @@ func (l *segmentList) remove(i, n int) {
 	l.segs = l.segs[n:]
 }
 
+// appendTo appends to bufs the bytes of a segment from offset part on, and returns their number. Of a loan it
+// appends at most limit bytes.
+func (seg *segment) appendTo(bufs [][]byte, part, to, limit int) ([][]byte, int) {
+	if seg.loan == nil {
+		return append(bufs, seg.chunk.B[seg.from+part:to]), to - seg.from
+	}
+	n := 0
+	if prefix := seg.loan.prefix; part < len(prefix) {
+		bufs = append(bufs, prefix[part:])
+		n = len(prefix) - part
+		part = len(prefix)
+	}
+	data := seg.loan.data[part-len(seg.loan.prefix):]
+	data = data[:min(len(data), limit)]
+	return append(bufs, data), n + len(data)
+}
+
 // trimFront removes the first count frames of segment i, which have size bytes.
 func (l *segmentList) trimFront(i, count, size int) {
 	seg := &l.segs[i]
@@ -72,6 +90,9 @@ func (l *segmentList) trimFront(i, count, size int) {
 // message returns the first message of segment i, and the size of its frame.
 func (l *segmentList) message(i int) (data []byte, size int) {
 	seg := &l.segs[i]
+	if seg.loan != nil {
+		return seg.loan.data, seg.to - seg.from
+	}
 	length, header, _ := wire.ParsePrefix(seg.chunk.B[seg.from:seg.to])
 	size = header + int(length)
 	return seg.chunk.B[seg.from+header : seg.from+size], size

@@ -35,18 +35,26 @@ func (q *Queue) NextBatch(bufs [][]byte, limit int) [][]byte {
 		if to == list.segs[i].from+part {
 			break
 		}
+		if list.segs[i].loan != nil && len(bufs)+2 > cap(bufs) { // It may be two slices.
+			break
+		}
 		if list == &q.waiting {
 			q.moveToFrontLocked()
 		}
 		seg := &q.front.segs[q.taken]
-		bufs = append(bufs, seg.chunk.B[seg.from+part:to])
-		bytes += to - seg.from
-		part = 0
+		var n int
+		bufs, n = seg.appendTo(bufs, part, to, limit-bytes)
+		bytes += n
+		part += n
 		seg.sentAt = now
 		q.taken++
-		if to < seg.to {
+		if to < seg.to || part < seg.to-seg.from && seg.loan != nil {
 			break
 		}
+		part = 0
+	}
+	if len(bufs) > 0 {
+		q.markTakenLocked()
 	}
 	q.markIdleLocked()
 	return bufs
@@ -133,12 +141,17 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.taken == 0 {
+		q.returnWrittenLoansLocked()
 		return 0, nil // DiscardAll has already counted the batch.
 	}
+	q.noteProgressLocked(n)
 	q.writtenBytes += n
 	for q.writtenBytes > 0 && q.next < q.taken {
 		seg := &q.front.segs[q.next]
 		size := seg.to - seg.from
+		if q.writtenBytes < size && seg.loan != nil {
+			break
+		}
 		if q.writtenBytes < size {
 			count, _ := wire.WholeFrames(seg.chunk.B[seg.from : seg.from+q.writtenBytes])
 			messages += count - q.writtenFrames
@@ -151,6 +164,7 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 		q.next++
 	}
 	q.taken = 0
+	q.settleLoansLocked()
 	q.seq.sent += uint64(messages)
 	q.seq.HighestSent = max(q.seq.HighestSent, q.seq.sent)
 	switch {
@@ -215,6 +229,7 @@ func (q *Queue) Rewind() (partial, size uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	partial, size = q.rewindLocked()
+	q.stopPacingLocked()
 	q.setExpiryTimerLocked(q.ageLocked()) // A message that was in flight may expire soon.
 	return partial, size
 }

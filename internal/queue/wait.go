@@ -142,12 +142,17 @@ func (q *Queue) serveWaitersLocked() {
 // message larger than a chunk it reserves the room; the producer copies the message outside the
 // lock.
 func (q *Queue) serveProducersLocked() {
+	if q.pausesLocked() {
+		return
+	}
 	now := q.ageLocked()
 	for p := q.producers.first; p != nil; p = q.producers.first {
 		w := &p.value
 		switch {
 		case q.closed:
 			w.result.err = errdefs.ErrStopped
+		case q.pacesLocked(w.size):
+			return
 		case !q.makeSpaceLocked(w.size, now) && !(q.addSharedWaiterLocked(w.size) && q.makeSpaceLocked(w.size, now)):
 			return
 		case w.size > ChunkSize:

@@ -57,7 +57,12 @@ func (l *Loop) runConn(o *transport.Out) {
 	l.counts.connections.Add(1)
 	l.life.SetState(StateConnected, nil)
 
-	if err := l.send(o); err == errFinished {
+	if interrupt := o.WriteInterrupter(); interrupt != nil {
+		l.queue.StartLoans(interrupt)
+	}
+	err := l.send(o)
+	l.queue.StopLoans()
+	if err == errFinished {
 		l.closeConn(o)
 	} else {
 		l.onDisconnect(o, err)

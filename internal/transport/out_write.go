@@ -87,6 +87,15 @@ func (o *Out) OnSlowWrite(tell func()) {
 	o.stall.timer.Stop()
 }
 
+// WriteInterrupter returns a function that interrupts a write that has waited for a while, or nil if that is not possible.
+// Any goroutine may call the function.
+func (o *Out) WriteInterrupter() func() {
+	if o.kind == otherConn {
+		return nil
+	}
+	return o.interruptWrite
+}
+
 // AfterTimeout handles a write that took n bytes and failed with err. It returns an error if the
 // connection cannot continue. waited reports that the peer has blocked the write for the timeout.
 func (o *Out) AfterTimeout(n int, err error) (waited bool, _ error) {

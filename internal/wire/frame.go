@@ -29,10 +29,14 @@ func FrameSize(n int) int {
 	return prefixSize(n) + n
 }
 
+// AppendPrefix appends the length prefix of a message of n bytes to dst.
+func AppendPrefix(dst []byte, n int) []byte {
+	return binary.AppendUvarint(dst, uint64(n))
+}
+
 // AppendFrame appends the frame of data to dst. It keeps neither.
 func AppendFrame(dst, data []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(data)))
-	return append(dst, data...)
+	return append(AppendPrefix(dst, len(data)), data...)
 }
 
 // ParsePrefix reads the length prefix at the start of b: the message's length, and the prefix's own.
