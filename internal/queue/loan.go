@@ -33,12 +33,21 @@ type loan struct {
 type lender struct {
 	interrupt func() // Interrupts a write that waits. nil: no loans.
 	spare     chan *loan
+	skip      int     // Large messages that are copied next, because a loan took long.
 	recalls   int     // Loans with a copy that has not taken their place.
 	inWrite   []*loan // Loans that have left the queue, and may be in a write that has not returned.
 }
 
 // maxSpareLoans is how many loans a queue keeps to use them again.
 const maxSpareLoans = 8
+
+// A loan that lasts longer than that keeps its producer from work that it could do while a copy waits. The next messages
+// are copied.
+const (
+	longLoan     = time.Millisecond
+	longLoanRate = 1 << 30 // Bytes a second, which a loan may take beyond longLoan.
+	copiesAfter  = 16
+)
 
 // StartLoans lets producers that may wait lend their memory to the present connection. interrupt must have a write that
 // waits return soon. The connection must not use the memory after a write has returned.
@@ -63,7 +72,14 @@ func (q *Queue) StopLoans() {
 
 // takesLoanLocked reports whether a frame of size bytes should be lent. A smaller one shares a chunk with others.
 func (q *Queue) takesLoanLocked(size int) bool {
-	return size > ChunkSize && q.pacing.active && q.loans.interrupt != nil && !q.closed
+	if size <= ChunkSize || !q.pacing.active || q.loans.interrupt == nil || q.closed {
+		return false
+	}
+	if q.loans.skip > 0 {
+		q.loans.skip--
+		return false
+	}
+	return true
 }
 
 // lendAndUnlock puts a message, which fits, at the end of the queue without copying it, unlocks the queue, and waits until
@@ -93,11 +109,15 @@ func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (numbe
 
 // awaitLoan waits for the end of l. That is soon.
 func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
+	began := time.Now()
 	l.timer.Reset(slowAfter)
 	for done := ctx.Done(); ; {
 		select {
 		case <-l.back:
 			l.timer.Stop()
+			if time.Since(began) > longLoan+time.Duration(len(l.data))*time.Second/longLoanRate {
+				q.skipLoans()
+			}
 			buffers.Put(l.copied) // It was not needed after all.
 			l.data, l.copied, l.recalled = nil, nil, false
 			select {
@@ -115,6 +135,13 @@ func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
 			q.recall(l)
 		}
 	}
+}
+
+// skipLoans has the next large messages copied.
+func (q *Queue) skipLoans() {
+	q.mu.Lock()
+	q.loans.skip = copiesAfter
+	q.mu.Unlock()
 }
 
 // isSlow reports whether the connection has taken nothing since the last call.

@@ -45,6 +45,9 @@ func (a Address) String() string {
 	return a.name
 }
 
+// IsUnix reports whether the address is one of a Unix socket, with or without a file.
+func (a Address) IsUnix() bool { return a.network == networkUnix }
+
 // IsFile reports whether the address is a socket file, and not an abstract name or TCP.
 func (a Address) IsFile() bool {
 	return a.network == networkUnix && !strings.HasPrefix(a.name, "@")
