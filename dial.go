@@ -53,8 +53,9 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	return conn, nil
 }
 
-// sessionSendBuffer is the send buffer of a session over a Unix socket, unless the program sets one: 5 to 20 % faster between
-// processes than Linux' 208 KiB. Nothing in it can be lost, and the kernel limits it to net.core.wmem_max.
+// sessionSendBuffer is the send buffer of a session over a Unix socket, unless the program sets
+// one. It is faster between processes than the default of Linux, 208 KiB. Nothing in it can be
+// lost, and the kernel limits it to net.core.wmem_max.
 const sessionSendBuffer = 1 << 20
 
 // sendBuffer returns the size of the kernel's send buffer; 0 leaves it as it is. TCP sizes it by itself.

@@ -2,9 +2,10 @@
 
 package queue
 
-// This file saves the copy of a large message. A producer that may wait lends its memory to the queue until the
-// connection has taken the message. It does not wait long: when the connection ends or is slow, or the context of the
-// producer ends, the producer puts a copy in the place of its memory and goes on.
+// This file saves the copy of a large message. A producer that may wait lends its memory to the
+// queue until the connection has taken the message. It does not wait long: when the connection ends
+// or is slow, or the context of the producer ends, the producer puts a copy in the place of its
+// memory and goes on.
 
 import (
 	"context"
@@ -41,16 +42,17 @@ type lender struct {
 // maxSpareLoans is how many loans a queue keeps to use them again.
 const maxSpareLoans = 8
 
-// A loan that lasts longer than that keeps its producer from work that it could do while a copy waits. The next messages
-// are copied.
+// A loan that lasts longer than that keeps its producer from work that it could do while a copy
+// waits. The next messages are copied.
 const (
 	longLoan     = time.Millisecond
 	longLoanRate = 1 << 30 // Bytes a second, which a loan may take beyond longLoan.
 	copiesAfter  = 16
 )
 
-// StartLoans lets producers that may wait lend their memory to the present connection. interrupt must have a write that
-// waits return soon. The connection must not use the memory after a write has returned.
+// StartLoans lets producers that may wait lend their memory to the present connection. interrupt
+// must have a write that waits return soon. The connection must not use the memory after a write
+// has returned.
 func (q *Queue) StartLoans(interrupt func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -70,7 +72,8 @@ func (q *Queue) StopLoans() {
 	q.mu.Unlock()
 }
 
-// takesLoanLocked reports whether a frame of size bytes should be lent. A smaller one shares a chunk with others.
+// takesLoanLocked reports whether a frame of size bytes should be lent. A smaller one shares a
+// chunk with others.
 func (q *Queue) takesLoanLocked(size int) bool {
 	if size <= ChunkSize || !q.pacing.active || q.loans.interrupt == nil || q.closed {
 		return false
@@ -82,8 +85,8 @@ func (q *Queue) takesLoanLocked(size int) bool {
 	return true
 }
 
-// lendAndUnlock puts a message, which fits, at the end of the queue without copying it, unlocks the queue, and waits until
-// it does not use data any more. It returns the number of the message.
+// lendAndUnlock puts a message, which fits, at the end of the queue without copying it, unlocks the
+// queue, and waits until it does not use data any more. It returns the number of the message.
 func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (number uint64) {
 	var l *loan
 	select {
@@ -175,7 +178,8 @@ func (q *Queue) recall(l *loan) {
 	}
 }
 
-// settleLoansLocked puts copies in the place of the loans that were recalled and are not in a write.
+// settleLoansLocked puts copies in the place of the loans that were recalled and are not in a
+// write.
 func (q *Queue) settleLoansLocked() {
 	for _, list := range [...]*segmentList{&q.front, &q.waiting} {
 		for i := range list.segs {
@@ -212,8 +216,8 @@ func (q *Queue) returnLoanLocked(l *loan) {
 	l.back <- struct{}{}
 }
 
-// takeLoansLocked ends all loans at the end of the queue: what is left has memory of its own. Those that a write may use
-// are returned after it.
+// takeLoansLocked ends all loans at the end of the queue: what is left has memory of its own. Those
+// that a write may use are returned after it.
 func (q *Queue) takeLoansLocked() {
 	for _, list := range [...]*segmentList{&q.front, &q.waiting} {
 		for i := range list.segs {

@@ -2,8 +2,9 @@
 
 package queue_test
 
-// Producers of messages of all sizes, over connections that are fast, slow, stuck, and end: whatever a producer does with
-// its memory once the queue has returned it, each message arrives as it was written, once, in the order of its producer.
+// Producers of messages of all sizes, over connections that are fast, slow, stuck, and end:
+// whatever a producer does with its memory once the queue has returned it, each message arrives as
+// it was written, once, in the order of its producer.
 
 import (
 	"bytes"
@@ -27,7 +28,8 @@ func TestQueue_RandomLoans_KeepEveryMessage(t *testing.T) {
 	}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
-			h := &loanHistory{t: t, q: queue.New(queue.Limits{Messages: 1000, Bytes: 8 << 20}), rng: rand.New(rand.NewPCG(seed, 1)), seed: seed}
+			q := queue.New(queue.Limits{Messages: 1000, Bytes: 8 << 20})
+			h := &loanHistory{t: t, q: q, rng: rand.New(rand.NewPCG(seed, 1)), seed: seed}
 			h.run()
 		})
 		if t.Failed() {

@@ -2,15 +2,16 @@
 
 package queue
 
-// This file keeps the queue small while the connection takes bytes quickly: what is in the processor's cache when it is
-// written costs a third less. Producers that may wait do so at pacedBytes instead of the limit of the queue. As soon as
-// the connection is slow or gone, only the limit of the queue applies.
+// This file keeps the queue small while the connection takes bytes quickly: what is in the
+// processor's cache when it is written costs a third less. Producers that may wait do so at
+// pacedBytes instead of the limit of the queue. As soon as the connection is slow or gone, only the
+// limit of the queue applies.
 
 import "time"
 
 const (
-	// pacedBytes is the most that the queue holds while producers are paced. It is about what two processors have in their
-	// second-level caches.
+	// pacedBytes is the most that the queue holds while producers are paced. It is about what two
+	// processors have in their second-level caches.
 	pacedBytes = 4 << 20
 	// resumeBytes is where producers that wait are served again: one wake-up for many messages.
 	resumeBytes = pacedBytes / 4 * 3
@@ -40,8 +41,8 @@ func (q *Queue) noteProgressLocked(n int) {
 	q.pacing.active = n > 0 && !q.dropOldest && time.Since(q.startTime)-q.pacing.takenAt < slowAfter
 }
 
-// pacesLocked reports whether a producer that may wait must do so before it adds size bytes, although the limits of the
-// queue would let it go on.
+// pacesLocked reports whether a producer that may wait must do so before it adds size bytes,
+// although the limits of the queue would let it go on.
 func (q *Queue) pacesLocked(size int) bool {
 	held := q.heldBytesLocked()
 	return q.pacing.active && !q.closed && held > 0 && held+uint64(size) > pacedBytes
@@ -85,8 +86,8 @@ func (q *Queue) onPaceTimer() {
 	q.watchPaceLocked()
 }
 
-// serveUnpacedLocked serves the producers that wait because of pacing alone, so that a message of one that does not wait
-// is not refused because of them. It reports whether none is left.
+// serveUnpacedLocked serves the producers that wait because of pacing alone, so that a message of
+// one that does not wait is not refused because of them. It reports whether none is left.
 func (q *Queue) serveUnpacedLocked() bool {
 	q.stopPacingLocked()
 	return q.producers.first == nil

@@ -33,7 +33,8 @@ func paced(t *testing.T, limits queue.Limits) *pacedQueue {
 	return q
 }
 
-// produces has a producer write n frames of pieceSize bytes, and returns how many the queue has accepted when all rests.
+// produces has a producer write n frames of pieceSize bytes, and returns how many the queue has
+// accepted when all rests.
 func (q *pacedQueue) produces(n int) (accepted int) {
 	var ctx context.Context
 	ctx, q.cancel = context.WithCancel(context.Background())
@@ -147,8 +148,9 @@ func TestQueue_ConnectionEnds_StopsPacing(t *testing.T) {
 	})
 }
 
-// TestQueue_Pacing_IsForThoseWhoWait: a message that does not wait is accepted up to the limit of the queue, also behind
-// producers that are paced, and a queue that drops its oldest messages paces nobody.
+// TestQueue_Pacing_IsForThoseWhoWait: a message that does not wait is accepted up to the limit of
+// the queue, also behind producers that are paced, and a queue that drops its oldest messages paces
+// nobody.
 func TestQueue_Pacing_IsForThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{})

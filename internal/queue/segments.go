@@ -13,7 +13,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A segment is a run of whole frames in one chunk: chunk.B[from:to]. A message that is lent is a segment without a chunk.
+// A segment is a run of whole frames in one chunk: chunk.B[from:to]. A message that is lent is a
+// segment without a chunk.
 type segment struct {
 	chunk    *buffers.Buffer
 	loan     *loan

@@ -76,8 +76,9 @@ func TestWriter_ReusedMemory_ArrivesAsWritten(t *testing.T) {
 	})
 }
 
-// TestWriter_LargeMessageStuckReader_Returns: the producer of a large message does not wait for a reader that has stopped
-// to read, whatever its context, and the message is delivered or returned as it was written.
+// TestWriter_LargeMessageStuckReader_Returns: the producer of a large message does not wait for a
+// reader that has stopped to read, whatever its context, and the message is delivered or returned
+// as it was written.
 func TestWriter_LargeMessageStuckReader_Returns(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
