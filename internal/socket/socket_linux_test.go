@@ -330,7 +330,7 @@ func TestSocket_Directories_AreCheckedAsUser(t *testing.T) {
 // mode is set: it is replaced if nobody listens on it, and left as it is if somebody does.
 func TestSocket_ModeWithoutWrite_IsReplacedIfStale(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]string{"stale": "started", "in use": "somebody listens"} {
+	for name, want := range map[string]string{"stale": "started", "in use": "a process listens"} {
 		t.Run(name, func(t *testing.T) {
 			ipctest.AsRoot(t)
 			base := ipctest.OpenDir(t)
