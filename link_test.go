@@ -20,7 +20,8 @@ import (
 func TestLink_Reconnects_LosesNothing(t *testing.T) {
 	t.Parallel()
 	path := ipctest.SocketPath(t)
-	const connections, each = 20, 200
+	const each = 200
+	connections := ipctest.InShort(20, 5)
 	var echoed atomic.Uint64
 	failed := make(chan string, 1)
 	link := ipctest.StartLink(t, path, func(data []byte) {

@@ -436,7 +436,8 @@ func TestWriter_PossibleLoss_IsBoundedBySocket(t *testing.T) {
 // the Writer must not conclude from the end of file behind it that all was read.
 func TestWriter_ReaderKilled_ReportsPossibleLoss(t *testing.T) {
 	t.Parallel()
-	const rounds, size = 1000, 1000
+	const size = 1000
+	rounds := ipctest.InShort(1000, 200)
 	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -840,7 +841,7 @@ func TestWriter_Metrics_KeepInvariant(t *testing.T) {
 					})
 				}
 				var handled uint64
-				for range 5 {
+				for range ipctest.InShort(5, 2) {
 					r = on.StartReader(t, func([]byte) error { return nil })
 					for range 200 {
 						ipctest.CheckInvariant(t, w.Metrics())

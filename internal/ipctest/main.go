@@ -20,7 +20,7 @@ func Main(m *testing.M) {
 	// Tests that run beside others mostly wait: for time to pass, or for other processes.
 	// Under the race detector and in an emulator they work.
 	if !RaceEnabled && os.Getenv("UDSIPC_TEST_EMULATED") == "" {
-		if err := flag.Set("test.parallel", "8"); err != nil {
+		if err := flag.Set("test.parallel", "16"); err != nil {
 			panic(err)
 		}
 	}
@@ -30,4 +30,12 @@ func Main(m *testing.M) {
 		code = max(code, 1)
 	}
 	os.Exit(code)
+}
+
+// InShort returns short in a short run, else long: how often a test repeats what it does.
+func InShort(long, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return long
 }

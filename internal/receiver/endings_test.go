@@ -162,7 +162,10 @@ func TestReader_EveryEnd_AccountsForAllMessages(t *testing.T) {
 	for _, e := range endings {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			ipctest.OverModes(t, e.run)
+			ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
+				t.Parallel()
+				e.run(t, on)
+			})
 		})
 	}
 }
@@ -359,6 +362,7 @@ func TestWriter_StopDuringTLSHandshake_LosesNothing(t *testing.T) {
 	t.Parallel()
 	const n, size = 20, 50_000
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		t.Parallel()
 		gate := make(chan struct{})
 		open := sync.OnceFunc(func() { close(gate) })
 		defer open()

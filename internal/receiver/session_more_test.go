@@ -123,7 +123,7 @@ func TestSession_ReaderVanishes_TimesOut(t *testing.T) {
 		t.Errorf("got %q", data)
 	}
 	ipctest.Until(t, "the dead connection is gone", func() bool { return r.Metrics().Connections == 1 })
-	if m := w.Metrics(); m.Retransmitted != 1 || m.Connections != 2 {
+	if m := w.Metrics(); m.Retransmitted < 1 || m.Connections < 2 { // More where the machine is too busy for a heartbeat.
 		t.Errorf("%+v, want one message sent again", m)
 	}
 }

@@ -277,6 +277,7 @@ func TestSession_InvalidHello_IsRejected(t *testing.T) {
 func TestSession_HigherEpoch_FencesOwner(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		t.Parallel()
 		entered, leave := make(chan string, 10), make(chan struct{})
 		r := on.StartReader(t, func(data []byte) error {
 			entered <- string(data)

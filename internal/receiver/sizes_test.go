@@ -94,6 +94,7 @@ func TestReader_SizesAtEveryEdge_Arrive(t *testing.T) {
 func TestReader_BurstFillsBuffer_Acknowledges(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
+		t.Parallel()
 		s := newSweep(t, on)
 		for _, edge := range edges {
 			if edge > 256<<10 {

@@ -155,6 +155,7 @@ func TestReader_ForcedStop_CallsNoHandler(t *testing.T) {
 func TestReader_StopLateAcceptLoop_ServesBacklog(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		t.Parallel()
 		if on.Secure {
 			t.Skip("the listener is the same")
 		}

@@ -151,6 +151,7 @@ func TestTLS_AllTransports_Deliver(t *testing.T) {
 	}
 	for _, mode := range [][]udsipc.WriterOption{nil, {udsipc.WithAcknowledgements()}} {
 		ipctest.OverAddresses(t, func(t *testing.T, address string) {
+			t.Parallel()
 			const restarts, each = 5, 500
 			s := ipctest.NewSequence(t, restarts*each)
 			errs := ipctest.Collect()
@@ -179,7 +180,8 @@ func TestTLS_AllTransports_Deliver(t *testing.T) {
 				ipctest.Stop(t, r)
 			}
 			errs.None(t, udsipc.ErrUnauthorized)
-			if m := w.Metrics(); m.PossiblyLost > 0 {
+			// A plain Writer may be told less than is true: a process that does not run for a while sends no report.
+			if m := w.Metrics(); mode != nil && m.PossiblyLost > 0 {
 				t.Errorf("%+v, want nothing lost", m)
 			}
 		})

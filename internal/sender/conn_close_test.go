@@ -253,6 +253,7 @@ func TestConn_CutInOversizedMessage_IsNotEOF(t *testing.T) {
 func TestListener_CloseInCallback_Returns(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
+		t.Parallel()
 		ready, closed := make(chan *udsipc.Listener, 1), make(chan error, 1)
 		l := ipctest.ListenOn(t, on, udsipc.WithMaxConnections(1),
 			udsipc.WithHandshakeTimeout(50*time.Millisecond),

@@ -267,6 +267,7 @@ func TestSocket_InUse_IsError(t *testing.T) {
 	for _, transport := range ipctest.Transports {
 		address := transport.Address(t)
 		t.Run(transport.Name+" of a Reader", func(t *testing.T) {
+			t.Parallel()
 			first := ipctest.StartReader(t, ipctest.Ignore, address)
 			second := ipctest.NewReader(t, address)
 			if err := second.Start(); !errors.Is(err, udsipc.ErrSocketInUse) {
