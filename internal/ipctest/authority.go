@@ -57,13 +57,14 @@ func (a *authority) sign(tb testing.TB, name string) (*x509.Certificate, *ecdsa.
 	return cert, key
 }
 
+// Certificate returns a certificate for name, signed by the authority.
 func (a *authority) Certificate(tb testing.TB, name string) tls.Certificate {
 	tb.Helper()
 	cert, key := a.sign(tb, name)
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
 }
 
-// Configs returns the TLS configurations of a reader that wants a certificate, and of a writer.
+// Configs returns the TLS configurations of a reader that requires a certificate, and of a writer.
 func (a *authority) Configs(tb testing.TB) (reader, writer *tls.Config) {
 	tb.Helper()
 	reader = &tls.Config{
@@ -77,6 +78,7 @@ func (a *authority) Configs(tb testing.TB) (reader, writer *tls.Config) {
 	return reader, writer
 }
 
+// NewAuthority returns a certificate authority with a new key.
 func NewAuthority(tb testing.TB) *authority {
 	tb.Helper()
 	a := &authority{Pool: x509.NewCertPool()}
@@ -85,5 +87,5 @@ func NewAuthority(tb testing.TB) *authority {
 	return a
 }
 
-// TellsCredentials says whether the system does.
+// TellsCredentials reports whether the system has the credentials of a peer.
 var TellsCredentials = slices.Contains([]string{"linux", "darwin", "freebsd"}, runtime.GOOS)

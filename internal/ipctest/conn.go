@@ -10,7 +10,7 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// Listen returns a Listener that ends with the test.
+// Listen returns a Listener that is closed at the end of the test.
 func Listen(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Listener {
 	tb.Helper()
 	var l *udsipc.Listener
@@ -19,7 +19,7 @@ func Listen(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.
 	return l
 }
 
-// Accept returns the next connection, which ends with the test.
+// Accept returns the next connection. It is closed at the end of the test.
 func Accept(t *testing.T, l *udsipc.Listener) *udsipc.Conn {
 	t.Helper()
 	conn, err := l.Accept()
@@ -30,11 +30,13 @@ func Accept(t *testing.T, l *udsipc.Listener) *udsipc.Conn {
 	return conn
 }
 
-// Converse returns the two ends of a connection, which end with the test: the one that dialled first.
+// Converse returns the two ends of a connection. They are closed at the end of the test.
 func Converse(tb testing.TB, l *udsipc.Listener, address string,
 	opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
 	tb.Helper()
-	patient := []udsipc.WriterOption{udsipc.WithDialTimeout(30 * time.Second), udsipc.WithHandshakeTimeout(30 * time.Second)}
+	patient := []udsipc.WriterOption{
+		udsipc.WithDialTimeout(30 * time.Second), udsipc.WithHandshakeTimeout(30 * time.Second),
+	}
 	dialled, err := udsipc.Dial(tb.Context(), address, append(patient, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
@@ -47,13 +49,13 @@ func Converse(tb testing.TB, l *udsipc.Listener, address string,
 	return dialled, accepted
 }
 
-// ListenOn returns a Listener that ends with the test.
+// ListenOn is Listen for a Route.
 func ListenOn(t *testing.T, on *Route, opts ...udsipc.ReaderOption) *udsipc.Listener {
 	t.Helper()
 	return Listen(t, on.Address, on.ReaderOptions(t, opts...)...)
 }
 
-// StartLink returns a Link that was started and ends with the test.
+// StartLink returns a started Link that is stopped at the end of the test.
 func StartLink(tb testing.TB, address string, handle func([]byte), opts ...udsipc.WriterOption) *udsipc.Link {
 	tb.Helper()
 	l, err := udsipc.NewLink(address, handle,
@@ -67,7 +69,7 @@ func StartLink(tb testing.TB, address string, handle func([]byte), opts ...udsip
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = l.Stop(ctx) // What is left is the test's affair.
+		_ = l.Stop(ctx) // Remaining messages are the test's concern.
 	})
 	return l
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// Reported collects what an error callback gets.
+// Reported collects the errors that an error callback receives.
 type Reported struct {
 	mu     sync.Mutex
 	errs   []error
 	Events chan error
 }
 
+// Callback is an error callback for WithReaderErrorCallback and WithWriterErrorCallback.
 func (r *Reported) Callback(err error, op string) {
 	if _, ok := err.(*udsipc.OpError); !ok || op == "" {
 		err = fmt.Errorf("not an OpError with an operation: %v (%q)", err, op) // It matches no target.
@@ -41,7 +42,7 @@ func (r *Reported) Want(tb testing.TB, target error) error {
 	}
 }
 
-// None fails if anything was reported that matches one of the targets.
+// None fails the test if a reported error matches one of the targets.
 func (r *Reported) None(tb testing.TB, targets ...error) {
 	tb.Helper()
 	r.mu.Lock()
@@ -55,6 +56,8 @@ func (r *Reported) None(tb testing.TB, targets ...error) {
 	}
 }
 
+// Collect returns a Reported without errors.
 func Collect() *Reported { return &Reported{Events: make(chan error, 10_000)} }
 
+// ErrNotAllowed is an error for authorizers.
 var ErrNotAllowed = errors.New("not allowed")

@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// ProtocolDocument describes the wire format.
+// ProtocolDocument is the file that describes the wire format.
 const ProtocolDocument = "docs/PROTOCOL.md"
 
-// Document returns the text of the ProtocolDocument.
+// Document returns the text of ProtocolDocument.
 func Document(tb testing.TB) string {
 	tb.Helper()
 	return string(ReadFile(tb, ProtocolDocument))
 }
 
-// ReadFile reads a file of the module, whose name begins at the module's root.
+// ReadFile returns the content of a file of the module; name is relative to the module's root.
 func ReadFile(tb testing.TB, name string) []byte {
 	tb.Helper()
 	text, err := os.ReadFile(filepath.Join(Root(tb), name))
@@ -27,7 +27,7 @@ func ReadFile(tb testing.TB, name string) []byte {
 	return text
 }
 
-// Root returns the module's directory, which is above that of the package under test.
+// Root returns the root directory of the module.
 func Root(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.Getwd()

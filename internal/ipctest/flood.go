@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-// A flood is connections that send one message again and again, as fast as they are read.
+// A flood is a set of connections that send one message repeatedly, as fast as the reader reads.
 type flood struct {
 	conns []net.Conn
-	Sent  atomic.Int64 // Messages that the kernel has taken whole.
+	Sent  atomic.Int64 // Messages that were written whole.
 	wg    sync.WaitGroup
 
 	ending atomic.Bool
-	Failed atomic.Int64 // Connections that ended before.
+	Failed atomic.Int64 // Connections that ended before End.
 }
 
-// StartFlood has so many connections send messages of size bytes.
+// StartFlood starts connections that send messages of size bytes.
 func StartFlood(tb testing.TB, path string, connections, size int) *flood {
 	tb.Helper()
 	f := new(flood)

@@ -13,6 +13,7 @@ import (
 	"time"
 )
 
+// Frames returns the frames of the messages.
 func Frames(messages ...string) []byte {
 	var b []byte
 	for _, message := range messages {
@@ -22,6 +23,7 @@ func Frames(messages ...string) []byte {
 	return b
 }
 
+// MustWrite writes b to conn, and fails the test on an error.
 func MustWrite(tb testing.TB, conn net.Conn, b []byte) {
 	tb.Helper()
 	if _, err := conn.Write(b); err != nil {
@@ -29,6 +31,7 @@ func MustWrite(tb testing.TB, conn net.Conn, b []byte) {
 	}
 }
 
+// MustDial connects to address. The connection is closed at the end of the test.
 func MustDial(tb testing.TB, address string) net.Conn {
 	tb.Helper()
 	network, name := NetworkOf(address)
@@ -40,7 +43,8 @@ func MustDial(tb testing.TB, address string) net.Conn {
 	return conn
 }
 
-// ReadToEnd reads as a writer by hand does that knows the goodbye: it closes its sending side then.
+// ReadToEnd reads until the reader closes the connection. It answers a goodbye as a Writer does: it
+// closes its sending side.
 func ReadToEnd(tb testing.TB, conn net.Conn) {
 	tb.Helper()
 	b := make([]byte, 100)
@@ -48,7 +52,7 @@ func ReadToEnd(tb testing.TB, conn net.Conn) {
 		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		n, err := conn.Read(b)
 		if half, ok := conn.(interface{ CloseWrite() error }); ok && bytes.Contains(b[:n], []byte{0}) {
-			_ = half.CloseWrite() // A Unix socket may be at its end already.
+			_ = half.CloseWrite() // A Unix socket may have ended already.
 		}
 		if IsTimeout(err) {
 			tb.Error("the connection does not end")
@@ -59,6 +63,7 @@ func ReadToEnd(tb testing.TB, conn net.Conn) {
 	}
 }
 
+// Unhex decodes hexadecimal text with spaces.
 func Unhex(tb testing.TB, text string) []byte {
 	tb.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
@@ -68,7 +73,7 @@ func Unhex(tb testing.TB, text string) []byte {
 	return b
 }
 
-// Send delivers messages to address.
+// Send sends messages to address over a connection of its own.
 func Send(tb testing.TB, address string, messages ...string) {
 	tb.Helper()
 	w := StartWriter(tb, address)
@@ -78,12 +83,13 @@ func Send(tb testing.TB, address string, messages ...string) {
 	Stop(tb, w)
 }
 
+// IsTimeout reports whether err is a timeout.
 func IsTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// Announced is the first part of a message of size bytes.
+// Announced returns the first part bytes of a message of size bytes, after its length prefix.
 func Announced(size, part int) []byte {
 	return append(binary.AppendUvarint(nil, uint64(size)), make([]byte, part)...)
 }

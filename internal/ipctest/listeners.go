@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// MemoryListener hands out the far ends of pipes: no descriptor, so the clock can be a fake one.
+// A MemoryListener accepts the far ends of pipes in memory. It has no descriptor, so it works under
+// a fake clock.
 type MemoryListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -32,6 +33,7 @@ func (l *MemoryListener) Close() error {
 
 func (l *MemoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
 
+// Dial connects to the listener; it is for WithDialer.
 func (l *MemoryListener) Dial(ctx context.Context) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
@@ -44,11 +46,12 @@ func (l *MemoryListener) Dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// ListenInMemory returns an open MemoryListener.
 func ListenInMemory() *MemoryListener {
 	return &MemoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// A FailingListener fails so many times, then hands out connections.
+// A FailingListener returns the errors of Errs from Accept, and then connections.
 type FailingListener struct {
 	net.Listener
 	Errs chan error

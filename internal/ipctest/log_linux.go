@@ -15,10 +15,10 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// A servedLog is what a service has written.
+// A servedLog is the log that a service writes.
 type servedLog struct{ Path string }
 
-// Records returns what is in it.
+// Records returns the records of the log.
 func (l servedLog) Records(tb testing.TB) []string {
 	tb.Helper()
 	data, err := os.ReadFile(l.Path)
@@ -32,7 +32,7 @@ func (l servedLog) Records(tb testing.TB) []string {
 	return list
 }
 
-// Want waits for the first records that are no numbers.
+// Want waits until the first records that are not numbers are texts.
 func (l servedLog) Want(tb testing.TB, texts ...string) {
 	tb.Helper()
 	var got []string
@@ -48,8 +48,8 @@ func (l servedLog) Want(tb testing.TB, texts ...string) {
 	}
 }
 
-// Numbers checks that all numbers below count were handled, in order and once, but for repeats that are
-// marked, which it counts.
+// Numbers checks that all numbers below count were handled once and in order. It counts the marked
+// repeats.
 func (l servedLog) Numbers(tb testing.TB, count uint64) (repeats int) {
 	tb.Helper()
 	next := uint64(0)
@@ -70,12 +70,13 @@ func (l servedLog) Numbers(tb testing.TB, count uint64) (repeats int) {
 	return repeats
 }
 
+// NewServedLog returns an empty log in a directory of its own.
 func NewServedLog(tb testing.TB) servedLog {
 	tb.Helper()
 	return servedLog{filepath.Join(OpenDir(tb), "log")}
 }
 
-// A torrent is a Writer at full speed.
+// A torrent is a Writer that sends at full speed.
 type torrent struct {
 	W      *udsipc.Writer
 	errs   *Reported
@@ -95,13 +96,14 @@ func (s *torrent) End(tb testing.TB) uint64 {
 	return count
 }
 
-// Progress waits until the stream has got on by many messages, whatever the speed.
+// Progress waits until 1000 more messages were sent.
 func (s *torrent) Progress(tb testing.TB) {
 	tb.Helper()
 	before := s.W.Metrics().Sent
 	Until(tb, "the stream gets on", func() bool { return s.W.Metrics().Sent >= before+1000 })
 }
 
+// StartTorrent starts a Writer that sends numbers at full speed.
 func StartTorrent(tb testing.TB, address string, opts ...udsipc.WriterOption) *torrent {
 	tb.Helper()
 	s := &torrent{errs: Collect(), Count: make(chan uint64, 1)}
@@ -119,5 +121,5 @@ func StartTorrent(tb testing.TB, address string, opts ...udsipc.WriterOption) *t
 	return s
 }
 
-// A record is what the service writes for each message: 9 bytes, the number and whether it may be a repeat.
+// RecordSize is the size of a record for a message: its number, and whether it may be a repeat.
 const RecordSize = 9

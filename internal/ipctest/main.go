@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ipctest is what the tests of several packages share: readers and writers that are stopped with their test,
-// transports to try each promise over, a network in memory that breaks on demand, processes in a role, and a systemd.
+// Package ipctest has what the tests of several packages share: Readers and Writers that stop with
+// their test, the transports that each promise is tested over, a network in memory with faults,
+// processes in a role, and a fake systemd.
 package ipctest
 
 import (
@@ -11,14 +12,14 @@ import (
 	"testing"
 )
 
-// Main is the TestMain of a package. It plays a role if this process was made for one, and fails if a test leaves
-// goroutines of the library behind.
+// Main is the TestMain of a package. It runs a role if this process was started for one. It fails
+// if goroutines of the library are left after the tests.
 func Main(m *testing.M) {
 	if role, ok := os.LookupEnv(RoleVariable); ok {
 		os.Exit(Play(role))
 	}
-	// Tests that run beside others mostly wait: for time to pass, or for other processes.
-	// Under the race detector and in an emulator they work.
+	// Parallel tests mostly wait, for time or for other processes. Under the race detector and in
+	// an emulator they use the processor.
 	if !RaceEnabled && os.Getenv("UDSIPC_TEST_EMULATED") == "" {
 		if err := flag.Set("test.parallel", "16"); err != nil {
 			panic(err)

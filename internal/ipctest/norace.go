@@ -4,4 +4,5 @@
 
 package ipctest
 
+// RaceEnabled reports whether the race detector is on.
 const RaceEnabled = false

@@ -17,14 +17,14 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// SocketPath returns a path for a socket that is short enough on every system.
+// SocketPath returns a socket path that is short enough on every system.
 func SocketPath(tb testing.TB) string {
 	tb.Helper()
 	return filepath.Join(tb.TempDir(), "s")
 }
 
-// whileInUse calls listen until the address is free. A listener that was closed lives on for a moment in a process that
-// another test is about to start: from fork to exec it has all descriptors.
+// whileInUse calls listen until the address is free. A closed listener stays open for a moment in a
+// process that another test is starting: from fork to exec, that process has all descriptors.
 func whileInUse(tb testing.TB, listen func() error) {
 	tb.Helper()
 	deadline := time.Now().Add(10 * time.Second)
@@ -38,6 +38,7 @@ func whileInUse(tb testing.TB, listen func() error) {
 	}
 }
 
+// AbstractName returns an unused abstract address. It skips the test if the system has none.
 func AbstractName(tb testing.TB) string {
 	tb.Helper()
 	if runtime.GOOS != "linux" {
@@ -69,13 +70,13 @@ func SocketPair(tb testing.TB) (client, server *net.UnixConn) {
 	return dialed.(*net.UnixConn), accepted.(*net.UnixConn)
 }
 
-// MustListenAt starts a Reader.
+// MustListenAt starts a Reader, and fails the test on an error.
 func MustListenAt(tb testing.TB, r *udsipc.Reader) {
 	tb.Helper()
 	whileInUse(tb, r.Start)
 }
 
-// MustListen listens until the end of the test, or until Close.
+// MustListen listens at address until the end of the test.
 func MustListen(tb testing.TB, address string) net.Listener {
 	tb.Helper()
 	network, name := NetworkOf(address)
@@ -85,7 +86,7 @@ func MustListen(tb testing.TB, address string) net.Listener {
 	return l
 }
 
-// OpenDir returns a directory that every user may enter.
+// OpenDir returns a temporary directory that every user may enter.
 func OpenDir(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "udsipc")
@@ -99,6 +100,7 @@ func OpenDir(tb testing.TB) string {
 	return dir
 }
 
+// CheckEmpty fails the test if dir has files.
 func CheckEmpty(tb testing.TB, dir string) {
 	tb.Helper()
 	entries, err := os.ReadDir(dir)
@@ -107,7 +109,7 @@ func CheckEmpty(tb testing.TB, dir string) {
 	}
 }
 
-// Lstat returns what lies at path; nil for nothing.
+// Lstat returns the file at path, or nil if there is none.
 func Lstat(tb testing.TB, path string) fs.FileInfo {
 	tb.Helper()
 	info, err := os.Lstat(path)
@@ -117,6 +119,7 @@ func Lstat(tb testing.TB, path string) fs.FileInfo {
 	return info
 }
 
+// CheckMode fails the test if the file at path has another mode.
 func CheckMode(tb testing.TB, path string, want fs.FileMode) {
 	tb.Helper()
 	if info := Lstat(tb, path); info == nil || info.Mode() != want {
@@ -124,7 +127,7 @@ func CheckMode(tb testing.TB, path string, want fs.FileMode) {
 	}
 }
 
-// LeaveStale makes a socket file on which nobody listens.
+// LeaveStale creates a socket file on which no process listens.
 func LeaveStale(tb testing.TB, path string) {
 	tb.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -137,13 +140,15 @@ func LeaveStale(tb testing.TB, path string) {
 	}
 }
 
-// LockFile is where Readers lock each other out while they make the socket at path.
+// LockFile returns the path of the file that Readers lock while they create the socket at path.
 func LockFile(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lock")
 }
 
+// Nobody is the ID of a user and a group without privileges.
 const Nobody = 65534
 
+// AsRoot skips the test unless the process runs as root.
 func AsRoot(tb testing.TB) {
 	tb.Helper()
 	if os.Getuid() != 0 {

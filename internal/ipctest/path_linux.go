@@ -12,12 +12,13 @@ import (
 	"testing"
 )
 
-// AsNobody starts a process of another user, which may enter the directory, and returns what it says.
+// AsNobody starts a process in a role as the user Nobody, who may enter dir. It returns the process
+// and its output.
 func AsNobody(tb testing.TB, dir, role string, environment ...string) (cmd *exec.Cmd, output *bufio.Scanner) {
 	tb.Helper()
 	AsRoot(tb)
 	cmd = Process(tb, role, environment...)
-	self, err := os.ReadFile(cmd.Path) // The binary lies where the other user may not go.
+	self, err := os.ReadFile(cmd.Path) // The other user may not enter the directory of the binary.
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -41,13 +42,13 @@ func AsNobody(tb testing.TB, dir, role string, environment ...string) (cmd *exec
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		_ = cmd.Process.Kill() // One that has ended is none the worse.
+		_ = cmd.Process.Kill() // No effect if it has ended.
 		_ = cmd.Wait()
 	})
 	return cmd, bufio.NewScanner(pipe)
 }
 
-// FileOf returns a duplicate of a socket.
+// FileOf returns a duplicate of the descriptor of a socket.
 func FileOf(tb testing.TB, socket interface{ File() (*os.File, error) }) *os.File {
 	tb.Helper()
 	file, err := socket.File()

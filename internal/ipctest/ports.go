@@ -10,9 +10,10 @@ import (
 	"testing"
 )
 
-// The ports of TcpAddress lie below those that systems give to clients (ip_local_port_range), so that no connection
-// takes one meanwhile. They come in blocks. A process that listens on the first port of a block has the others to
-// itself: a Writer that waits for its Reader to return never reaches the Reader of another process.
+// The ports of TcpAddress are below those that systems assign to clients (ip_local_port_range), so
+// that no connection gets one of them. They form blocks. A process that listens on the first port
+// of a block owns the others. So a Writer that waits for its Reader to return never reaches the
+// Reader of another process.
 const (
 	firstPort = 10000
 	blockSize = 100
@@ -27,7 +28,7 @@ var ports = struct {
 	next int // Counts all ports of all its blocks.
 }{used: map[int]bool{}}
 
-// TcpAddress returns an address on which nothing listens. Until the end of the test it belongs to it alone.
+// TcpAddress returns an address on which no process listens. The test owns it until its end.
 func TcpAddress(tb testing.TB) string {
 	tb.Helper()
 	ports.mu.Lock()
@@ -53,12 +54,12 @@ func TcpAddress(tb testing.TB) string {
 	}
 }
 
-// portAt returns the port of a number below that of all ports.
+// portAt returns the port with this number among the ports of all blocks.
 func portAt(number int) int {
 	return ports.held[number/(blockSize-1)].Addr().(*net.TCPAddr).Port + 1 + number%(blockSize-1)
 }
 
-// isFree reports whether no other program listens there.
+// isFree reports whether no other program listens at address.
 func isFree(address string) bool {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -68,7 +69,7 @@ func isFree(address string) bool {
 	return true
 }
 
-// holdBlock takes another block, until the process ends.
+// holdBlock reserves another block until the process ends.
 func holdBlock(tb testing.TB) {
 	tb.Helper()
 	for _, block := range rand.Perm(blocks) {

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// RoleVariable names what a process is that a test has made of its own binary.
+// RoleVariable is the environment variable with the role of a process that a test started.
 const RoleVariable = "UDSIPC_TEST_ROLE"
 
-// Roles are the processes that tests make. What a role returns is printed as its failure. Files that
-// have one add it in an init function.
+// Roles has the functions of the processes that tests start. The process prints the error that its
+// function returns. Files add their roles in an init function.
 var Roles = map[string]func() error{}
 
-// Play runs a role, and returns the exit code of its process.
+// Play runs a role and returns the exit code of the process.
 func Play(role string) (code int) {
 	run, ok := Roles[role]
 	if !ok {
@@ -34,8 +34,8 @@ func Play(role string) (code int) {
 	return 0
 }
 
-// Process returns a command that runs this binary in a role, without the variables of a socket
-// activation that this process may have got itself. Short runs skip the test.
+// Process returns a command that runs this binary in a role. It removes the variables of a socket
+// activation of this process. Short runs skip the test.
 func Process(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	tb.Helper()
 	if testing.Short() {
@@ -53,9 +53,9 @@ func Process(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	return cmd
 }
 
-// roleEnvironment is the environment of a process in a role.
+// roleEnvironment returns the environment of a process in a role.
 func roleEnvironment(role string, environment ...string) []string {
-	env := []string{RoleVariable + "=" + role, "GORACE=atexit_sleep_ms=0"} // Else each takes a second to exit.
+	env := []string{RoleVariable + "=" + role, "GORACE=atexit_sleep_ms=0"} // Otherwise each takes a second to exit.
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "LISTEN_") {
 			env = append(env, variable)
@@ -64,10 +64,10 @@ func roleEnvironment(role string, environment ...string) []string {
 	return append(env, environment...)
 }
 
-// ours matches a function of the library in a stack, and none of its tests.
+// ours matches the functions of the library in a stack, but not its tests.
 var ours = regexp.MustCompile(`github\.com/udsipc/udsipc(/internal)?(/[a-z]+)?\.`)
 
-// Leaked returns the stacks of the goroutines of the library that do not end within two seconds.
+// Leaked returns the stacks of goroutines of the library that do not end within two seconds.
 func Leaked() (left string) {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()

@@ -13,8 +13,10 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
+// Ignore is a handler that does nothing.
 func Ignore([]byte) error { return nil }
 
+// StartReader returns a started Reader that is stopped at the end of the test.
 func StartReader(tb testing.TB, handler udsipc.MessageHandler, address string,
 	opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
@@ -27,6 +29,7 @@ func StartReader(tb testing.TB, handler udsipc.MessageHandler, address string,
 	return r
 }
 
+// StartDeliveryReader is StartReader for a DeliveryHandler.
 func StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address string,
 	opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
@@ -39,7 +42,7 @@ func StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address 
 	return r
 }
 
-// Stop ends what a test began; 30 s are what a broken one may cost.
+// Stop stops s, within 30 s.
 func Stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -49,6 +52,7 @@ func Stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	}
 }
 
+// NewReader returns a Reader that is not started. It is stopped at the end of the test.
 func NewReader(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	r, err := udsipc.NewReader(Ignore, address, opts...)
@@ -59,16 +63,17 @@ func NewReader(tb testing.TB, address string, opts ...udsipc.ReaderOption) *udsi
 	return r
 }
 
-// Number is a message of size bytes, 8 at least, that begins with its number.
+// Number returns a message of size bytes, at least 8, that begins with n.
 func Number(n uint64, size int) []byte {
 	data := make([]byte, max(8, size))
 	binary.BigEndian.PutUint64(data, n)
 	return data
 }
 
+// NumberOf returns the number of a message of Number.
 func NumberOf(data []byte) uint64 { return binary.BigEndian.Uint64(data) }
 
-// sequence checks that numbers come once and in order.
+// sequence is a handler that checks that the messages of Number come once and in order.
 type sequence struct {
 	tb   testing.TB
 	Mu   sync.Mutex
@@ -93,17 +98,19 @@ func (s *sequence) Handle(data []byte) error {
 	return nil
 }
 
+// NewSequence returns a sequence that closes Done after goal messages.
 func NewSequence(tb testing.TB, goal uint64) *sequence {
 	return &sequence{tb: tb, goal: goal, Done: make(chan struct{})}
 }
 
-// MemoryAllocated is how many bytes this process has ever allocated.
+// MemoryAllocated returns how many bytes this process has allocated so far.
 func MemoryAllocated() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.TotalAlloc
 }
 
+// HeapInUse returns the bytes of live objects after a garbage collection.
 func HeapInUse() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -112,5 +119,5 @@ func HeapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// Large is more than a Unix socket holds, so that its write is cut short when the connection ends.
+// Large is more than a Unix socket holds: a write of it is incomplete when the connection ends.
 const Large = 1 << 20

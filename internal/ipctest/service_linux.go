@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A service is a process in the role of that name.
+// A service is a process in a role.
 type service struct {
 	tb    testing.TB
 	cmd   *exec.Cmd
@@ -18,7 +18,7 @@ type service struct {
 	errs  bytes.Buffer
 }
 
-// Says waits for a line.
+// Says waits until the process prints a line.
 func (s *service) Says(want string) {
 	s.tb.Helper()
 	if line := Await(s.tb, want, s.Lines); line != want {
@@ -26,7 +26,7 @@ func (s *service) Says(want string) {
 	}
 }
 
-// Ends waits for the end of the process, which must be a good one.
+// Ends waits for the process to exit without an error.
 func (s *service) Ends() {
 	s.tb.Helper()
 	if err := Await(s.tb, "the end of the service", s.ended); err != nil {
@@ -34,7 +34,7 @@ func (s *service) Ends() {
 	}
 }
 
-// Fails waits for the end of the process, which must be a bad one, and returns what it says.
+// Fails waits for the process to exit with an error, and returns its output.
 func (s *service) Fails() string {
 	s.tb.Helper()
 	if err := Await(s.tb, "the end of the service", s.ended); err == nil {
@@ -43,6 +43,7 @@ func (s *service) Fails() string {
 	return s.errs.String()
 }
 
+// StartService starts a process that is killed at the end of the test.
 func StartService(tb testing.TB, cmd *exec.Cmd) *service {
 	tb.Helper()
 	s := &service{tb: tb, cmd: cmd, Lines: make(chan string, 1000), ended: make(chan error, 1)}
@@ -64,7 +65,7 @@ func StartService(tb testing.TB, cmd *exec.Cmd) *service {
 		s.ended <- cmd.Wait()
 	}()
 	tb.Cleanup(func() {
-		_ = cmd.Process.Kill() // Nothing, if it has ended.
+		_ = cmd.Process.Kill() // No effect if it has ended.
 		<-waited
 	})
 	return s

@@ -12,7 +12,7 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// AwaitAck reads acknowledgements until the one of this message.
+// AwaitAck reads acknowledgements until that of message.
 func AwaitAck(tb testing.TB, conn net.Conn, message byte) {
 	tb.Helper()
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -23,6 +23,7 @@ func AwaitAck(tb testing.TB, conn net.Conn, message byte) {
 	}
 }
 
+// AwaitWelcome reads a welcome from conn.
 func AwaitWelcome(tb testing.TB, conn net.Conn) wire.Welcome {
 	tb.Helper()
 	b := make([]byte, 0, 200)
@@ -43,14 +44,14 @@ func AwaitWelcome(tb testing.TB, conn net.Conn) wire.Welcome {
 	}
 }
 
-// OpenSession is a writer by hand: it says hello and returns what the welcome says.
+// OpenSession connects to address and calls SayHello.
 func OpenSession(tb testing.TB, address string, h wire.Hello, messages ...string) (net.Conn, wire.Welcome) {
 	tb.Helper()
 	conn := MustDial(tb, address)
 	return conn, SayHello(tb, conn, h, messages...)
 }
 
-// SayHello opens a session on conn, sends the messages, and returns what the welcome says.
+// SayHello sends a hello and messages over conn, and returns the welcome.
 func SayHello(tb testing.TB, conn net.Conn, h wire.Hello, messages ...string) wire.Welcome {
 	tb.Helper()
 	MustWrite(tb, conn, h.Append(nil))

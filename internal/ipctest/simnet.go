@@ -14,22 +14,23 @@ import (
 	"time"
 )
 
-// A SimNet is a network in memory that does what real ones do rarely: its connections break after any
-// byte, stall, and deliver late. It works under a fake clock.
+// A SimNet is a network in memory with faults that are rare in real ones: connections break after
+// any byte, stall, and deliver late. It works under a fake clock.
 type SimNet struct {
 	mu         sync.Mutex
 	listener   *simListener
 	refusing   bool
 	holding    bool
-	Capacity   int  // Of each direction of a connection; 0 for SimCapacity.
-	Resets     bool // A connection that is closed with bytes unread ends with a reset, as a socket's does.
-	Patient    bool // A listener that is closed still hands out its backlog.
+	Capacity   int  // Bytes in flight in one direction of a connection; 0: SimCapacity.
+	Resets     bool // Closing with unread bytes sends a reset, as with a socket.
+	Patient    bool // A closed listener still returns its backlog.
 	dials      int
 	pace       pace
 	BreakFirst func(*SimLink) // Prepares the first connection.
 	links      []*SimLink
 }
 
+// Listen returns a listener for all later connections.
 func (n *SimNet) Listen() *simListener {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -37,38 +38,39 @@ func (n *SimNet) Listen() *simListener {
 	return n.listener
 }
 
-// Unlisten has nobody reach the listener any more.
+// Unlisten closes the listener and makes later connections fail.
 func (n *SimNet) Unlisten() {
 	n.mu.Lock()
 	l := n.listener
 	n.listener = nil
 	n.mu.Unlock()
 	if l != nil {
-		_ = l.Close() // It has no errors.
+		_ = l.Close() // Never fails.
 	}
 }
 
+// Refuse makes dialing fail while on is true.
 func (n *SimNet) Refuse(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.refusing = on
 }
 
-// Hold keeps what writers say on new connections from arriving, the first byte included.
+// Hold delays the bytes of writers on new connections while on is true.
 func (n *SimNet) Hold(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.holding = on
 }
 
-// Dialed is how often somebody has dialed.
+// Dialed returns how often Dial was called.
 func (n *SimNet) Dialed() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.dials
 }
 
-// Live returns the connections that are not over at both ends, the oldest first.
+// Live returns the connections that are not closed at both ends, the oldest first.
 func (n *SimNet) Live() []*SimLink {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -102,7 +104,7 @@ func (n *SimNet) Dial(context.Context) (net.Conn, error) {
 	return link.Ends[0], nil
 }
 
-// A simListener has a backlog without a bound.
+// A simListener has an unlimited backlog.
 type simListener struct {
 	net     *SimNet
 	mu      sync.Mutex
@@ -172,10 +174,10 @@ func (l *simListener) Addr() net.Addr { return simAddr }
 
 var simAddr = &net.UnixAddr{Name: "memory", Net: "unix"}
 
-// SimCapacity is how many bytes may be under way in one direction.
+// SimCapacity is the default limit of bytes in flight in one direction.
 const SimCapacity = 4 << 10
 
-// A pace notices a loop that does not end: too many operations at one moment of the fake clock.
+// A pace detects an endless loop: too many operations at one moment of the fake clock.
 type pace struct {
 	mu    sync.Mutex
 	at    time.Time
@@ -196,7 +198,7 @@ func (p *pace) step() {
 	}
 }
 
-// A SimLink is a connection. ends[0] is the writer's; ways[0] goes from there to ends[1].
+// A SimLink is a connection. Ends[0] is the writer's end; Ways[0] goes from there to Ends[1].
 type SimLink struct {
 	net     *SimNet
 	Mu      sync.Mutex
@@ -206,23 +208,24 @@ type SimLink struct {
 	broken  bool
 }
 
-// A simWay is one direction.
+// A simWay is one direction of a connection.
 type simWay struct {
-	under   []byte // Bytes under way.
-	room    int    // No more than so many are.
-	Held    bool   // They do not arrive, nor does the end of them.
-	chunk   int    // One read returns no more; 0 for any.
-	left    int    // After so many more bytes the connection breaks; -1 for never.
-	deliver bool   // What was under way by then arrives before that.
+	under   []byte // Bytes in flight.
+	room    int    // The limit of bytes in flight.
+	Held    bool   // Neither bytes nor the end arrive.
+	chunk   int    // The limit of one read; 0: none.
+	left    int    // The connection breaks after this many more bytes; -1: never.
+	deliver bool   // The bytes in flight arrive before the break.
 }
 
 type simEnd struct {
 	link            *SimLink
 	index           int
 	readAt, writeAt time.Time
-	Closed, shut    bool // shut: it writes no more.
+	Closed, shut    bool // shut: its sending side is closed.
 }
 
+// NewSimLink returns a connection of n.
 func NewSimLink(n *SimNet) *SimLink {
 	l := &SimLink{net: n, changed: make(chan struct{})}
 	for i := range l.Ends {
@@ -246,7 +249,7 @@ func (l *SimLink) over() bool {
 	return l.Ends[0].Closed && l.Ends[1].Closed
 }
 
-// Cut breaks the connection and loses what is under way.
+// Cut breaks the connection. Bytes in flight are lost.
 func (l *SimLink) Cut() {
 	l.change(func() {
 		l.broken = true
@@ -254,20 +257,22 @@ func (l *SimLink) Cut() {
 	})
 }
 
-// Die closes the reader's end with all that it has not read, as a system does for a process that is killed. Where that
-// makes no reset, the writer sees an end of file.
+// Die closes the reader's end with unread bytes, as the system does for a killed process. Without
+// Resets, the writer sees EOF.
 func (l *SimLink) Die() { _ = l.Ends[1].Close() }
 
-// CutAfter breaks the connection after so many more bytes in one direction.
+// CutAfter breaks the connection after this many more bytes in one direction. With deliver, the
+// bytes in flight arrive first.
 func (l *SimLink) CutAfter(way, bytes int, deliver bool) {
 	l.change(func() { l.Ways[way].left, l.Ways[way].deliver = bytes, deliver })
 }
 
+// Hold delays the bytes of one direction while on is true.
 func (l *SimLink) Hold(way int, on bool) { l.change(func() { l.Ways[way].Held = on }) }
 func (l *SimLink) Chunk(way, bytes int)  { l.change(func() { l.Ways[way].chunk = bytes }) }
 func (l *SimLink) Room(way, bytes int)   { l.change(func() { l.Ways[way].room = bytes }) }
 
-// await waits for a change, at most until the deadline, with l.mu held.
+// await waits for a change, at most until the deadline. l.Mu is held.
 func (l *SimLink) await(deadline time.Time) {
 	changed := l.changed
 	l.Mu.Unlock()
@@ -353,7 +358,7 @@ func (e *simEnd) Write(b []byte) (total int, err error) {
 	}
 }
 
-// breakLocked breaks the connection at the byte that was chosen for it.
+// breakLocked breaks the connection at the byte that CutAfter chose.
 func (l *SimLink) breakLocked(way int) {
 	l.broken = true
 	l.Ways[1-way].under = nil

@@ -15,23 +15,23 @@ import (
 	"time"
 )
 
-// A FakeSystemd listens where a service says how it is, and keeps descriptors.
+// A FakeSystemd receives the notifications of a service and stores its descriptors.
 type FakeSystemd struct {
 	Conn     *net.UnixConn
 	messages chan string
-	limit    int // Of what is stored; 0 for none.
+	limit    int // The limit of stored descriptors; 0: none.
 	mu       sync.Mutex
-	gate     chan struct{} // Barriers wait until it is closed; nil for none.
+	gate     chan struct{} // Barriers are answered after it is closed; may be nil.
 	stored   []StoredFile
 }
 
-// A StoredFile is a descriptor that a service has left with systemd.
+// A StoredFile is a stored descriptor.
 type StoredFile struct {
 	Name string
 	File *os.File
 }
 
-// FakeNotify starts one at a path or an @name.
+// FakeNotify starts a FakeSystemd at a path or an abstract name.
 func FakeNotify(tb testing.TB, name string) *FakeSystemd {
 	tb.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -77,7 +77,7 @@ func descriptorsOf(rights []byte) (files []*os.File) {
 	return files
 }
 
-// take does what systemd would, and then tells the test.
+// take handles a notification as systemd does, and passes it to the test.
 func (f *FakeSystemd) take(message string, files []*os.File) {
 	var name string
 	for line := range strings.SplitSeq(message, "\n") {
@@ -88,7 +88,7 @@ func (f *FakeSystemd) take(message string, files []*os.File) {
 	f.mu.Lock()
 	switch {
 	case strings.HasPrefix(message, "FDSTORE=1\n"):
-		for len(files) > 0 && (f.limit == 0 || len(f.stored) < f.limit) { // The others are closed.
+		for len(files) > 0 && (f.limit == 0 || len(f.stored) < f.limit) { // The rest is closed.
 			f.stored = append(f.stored, StoredFile{Name: name, File: files[0]})
 			files = files[1:]
 		}
@@ -114,28 +114,28 @@ func (f *FakeSystemd) take(message string, files []*os.File) {
 	}
 }
 
-// HoldBarriers leaves barriers unanswered until gate is closed.
+// HoldBarriers answers barriers only after gate is closed.
 func (f *FakeSystemd) HoldBarriers(gate chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.gate = gate
 }
 
-// LimitTo bounds what is stored.
+// LimitTo limits the number of stored descriptors.
 func (f *FakeSystemd) LimitTo(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.limit = n
 }
 
-// Put stores something.
+// Put stores a descriptor.
 func (f *FakeSystemd) Put(s StoredFile) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stored = append(f.stored, s)
 }
 
-// Names returns what is stored.
+// Names returns the names of the stored descriptors.
 func (f *FakeSystemd) Names() (names []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +145,7 @@ func (f *FakeSystemd) Names() (names []string) {
 	return names
 }
 
-// Forget loses what has a name with this part.
+// Forget removes the stored descriptors whose name contains part.
 func (f *FakeSystemd) Forget(part string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -160,7 +160,7 @@ func (f *FakeSystemd) Forget(part string) {
 	f.stored = rest
 }
 
-// Says waits for a message that begins like this, and returns it; others are passed over.
+// Says waits for a notification with this prefix, and returns it. It skips others.
 func (f *FakeSystemd) Says(tb testing.TB, prefix string) string {
 	tb.Helper()
 	for {
@@ -170,7 +170,7 @@ func (f *FakeSystemd) Says(tb testing.TB, prefix string) string {
 	}
 }
 
-// Drain passes over what has been said.
+// Drain skips the notifications that have been received.
 func (f *FakeSystemd) Drain() {
 	for {
 		select {
@@ -181,7 +181,7 @@ func (f *FakeSystemd) Drain() {
 	}
 }
 
-// Silent checks that nothing like this has been said, or is for a while.
+// Silent checks that no notification with this prefix comes within wait.
 func (f *FakeSystemd) Silent(tb testing.TB, prefix string, wait time.Duration) {
 	tb.Helper()
 	timer := time.NewTimer(wait)
@@ -198,7 +198,7 @@ func (f *FakeSystemd) Silent(tb testing.TB, prefix string, wait time.Duration) {
 	}
 }
 
-// Service returns a process in a role that gets what is stored.
+// Service returns a process in a role that gets the stored descriptors.
 func (f *FakeSystemd) Service(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	tb.Helper()
 	conn, err := net.DialUnix("unixgram", nil, f.Conn.LocalAddr().(*net.UnixAddr))
@@ -207,7 +207,7 @@ func (f *FakeSystemd) Service(tb testing.TB, role string, environment ...string)
 	}
 	defer conn.Close()
 	MustWrite(tb, conn, []byte("all is read"))
-	f.Says(tb, "all is read") // systemd too reads what a process has said before it starts another.
+	f.Says(tb, "all is read") // systemd too reads all notifications of a process before it starts the next.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	cmd := Process(tb, role, append(environment, "NOTIFY_SOCKET="+f.Conn.LocalAddr().String())...)
@@ -218,7 +218,7 @@ func (f *FakeSystemd) Service(tb testing.TB, role string, environment ...string)
 	var names []string
 	for _, s := range f.stored {
 		names = append(names, s.Name)
-		duplicate, err := syscall.Dup(int(s.File.Fd())) // Its own may be closed as soon as the process runs.
+		duplicate, err := syscall.Dup(int(s.File.Fd())) // The original may be closed as soon as the process runs.
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func (f *FakeSystemd) Service(tb testing.TB, role string, environment ...string)
 	return cmd
 }
 
-// Generation starts a process of a service and waits until it is ready.
+// Generation starts the next process of a service and waits until it is ready.
 func (f *FakeSystemd) Generation(tb testing.TB, environment ...string) *exec.Cmd {
 	tb.Helper()
 	cmd := f.Service(tb, "collector", environment...)
@@ -243,12 +243,12 @@ func (f *FakeSystemd) Generation(tb testing.TB, environment ...string) *exec.Cmd
 	for _, file := range cmd.ExtraFiles {
 		file.Close()
 	}
-	tb.Cleanup(func() { _ = cmd.Process.Kill() }) // Nothing, if it has ended.
+	tb.Cleanup(func() { _ = cmd.Process.Kill() }) // No effect if it has ended.
 	f.Says(tb, "READY=1")
 	return cmd
 }
 
-// End has a process end by a signal, which must go well.
+// End stops a process with a signal; it must exit without an error.
 func (f *FakeSystemd) End(tb testing.TB, cmd *exec.Cmd, how os.Signal) {
 	tb.Helper()
 	if err := cmd.Process.Signal(how); err != nil {

@@ -2,8 +2,8 @@
 
 package ipctest
 
-// Every test of delivery runs over every transport of the table in this file. A promise that holds over one
-// of them alone is a bug of the promise, or has the transport in its name.
+// Every test of delivery runs over each transport of the table in this file. A promise that holds
+// over only one of them is a bug, or its name contains the transport.
 
 import (
 	"context"
@@ -18,16 +18,17 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// A Transport is a way for messages from a Writer to a Reader.
+// A Transport is a kind of connection between a Writer and a Reader.
 type Transport struct {
 	Name    string
 	Address func(tb testing.TB) string
 	Secure  bool // TLS.
 	Wrapped bool // Both ends see a net.Conn of a type that the library does not know.
-	whole   bool // It cannot be closed in one direction.
-	Spelled bool // Only the address is written in another way.
+	whole   bool // It has no half-close.
+	Spelled bool // It differs from another one only in the form of the address.
 }
 
+// Transports are all transports over sockets.
 var Transports = []Transport{
 	{Name: "unix", Address: SocketPath},
 	{Name: "prefixed", Address: func(tb testing.TB) string { return "unix:" + SocketPath(tb) }, Spelled: true},
@@ -38,24 +39,23 @@ var Transports = []Transport{
 	{Name: "wrapped", Address: SocketPath, Wrapped: true},
 }
 
-// Tcp says whether the bytes go over TCP.
+// Tcp reports whether the transport uses TCP.
 func (tr Transport) Tcp() bool { return strings.Contains(tr.Name, "tcp") }
 
-// Bare says whether the library sees the socket itself.
+// Bare reports whether the library has the socket itself.
 func (tr Transport) Bare() bool { return !tr.Secure && !tr.Wrapped }
 
-// FlushMeansRead says whether a plain Flush returns when the Reader has read everything, and not just when
-// it is on its way.
+// FlushMeansRead reports whether Flush in plain mode waits until the Reader has read everything.
 func (tr Transport) FlushMeansRead() bool {
 	return tr.Bare() && !tr.Tcp() && runtime.GOOS == "linux"
 }
 
-// TakesWhole says whether a message of some MiB leaves the Writer whole although the Reader refuses it: the
-// kernels of TCP hold that much, and a record of TLS cannot be left in the middle.
+// TakesWhole reports whether a message of some MiB leaves the Writer whole although the Reader
+// rejects it. Over TCP the kernels hold that much, and a TLS record cannot be abandoned.
 func (tr Transport) TakesWhole() bool { return tr.Tcp() || tr.Secure }
 
-// OverAddresses runs a test over each transport for which an address says everything. It is for tests of
-// addresses, and for those that set TLS or a dialer themselves.
+// OverAddresses runs a test over each transport that needs only an address. It is for tests of
+// addresses, and for tests that set TLS or a dialer themselves.
 func OverAddresses(t *testing.T, test func(t *testing.T, address string)) {
 	for _, tr := range Transports {
 		if tr.Bare() {
@@ -89,14 +89,15 @@ func OverModes(t *testing.T, test func(t *testing.T, on *Route)) {
 	}
 }
 
-// Memories are connections in memory, of a type that the library does not know, for tests under a fake clock.
+// Memories are transports in memory, of a type that the library does not know. They are for tests
+// under a fake clock.
 var Memories = []Transport{
 	{Name: "memory", Wrapped: true},
 	{Name: "memory without half-close", Wrapped: true, whole: true},
 	{Name: "tls over memory", Wrapped: true, Secure: true},
 }
 
-// OverMemory runs a test under a fake clock over each of memories, plain and acknowledged.
+// OverMemory runs a test under a fake clock over each of Memories, plain and acknowledged.
 func OverMemory(t *testing.T, test func(t *testing.T, on *Route)) {
 	for _, tr := range Memories {
 		for _, acknowledged := range []bool{false, true} {
@@ -109,17 +110,17 @@ func OverMemory(t *testing.T, test func(t *testing.T, on *Route)) {
 	}
 }
 
-// A Route is a transport in one test. Its methods give Readers and Writers what they need for it.
+// A Route is a transport in one test. Its methods return Readers and Writers for it.
 type Route struct {
 	Transport
 	Address      string
 	Net          *SimNet        // nil: sockets.
-	Acknowledged bool           // What Writers ask for.
-	tls          [2]*tls.Config // Of Readers and Writers, once they are wanted.
+	Acknowledged bool           // Writers use acknowledgements.
+	tls          [2]*tls.Config // Of Readers and Writers, made by Configs.
 }
 
-// Configs returns the TLS configurations of Readers and Writers. They are made for the route, because a
-// certificate is valid by the clock that it was made under.
+// Configs returns the TLS configurations of Readers and Writers. It makes them for the route,
+// because a certificate is only valid by the clock under which it was made.
 func (on *Route) Configs(tb testing.TB) (reader, writer *tls.Config) {
 	tb.Helper()
 	if on.tls[0] == nil {
@@ -128,15 +129,15 @@ func (on *Route) Configs(tb testing.TB) (reader, writer *tls.Config) {
 	return on.tls[0], on.tls[1]
 }
 
-// WrappedConn is a type that the library does not know.
+// WrappedConn is a net.Conn of a type that the library does not know.
 type WrappedConn struct{ net.Conn }
 
-// CloseWrite is what not every such type has (OverMemory).
+// CloseWrite closes the sending side. Not every such type has it (OverMemory).
 func (c WrappedConn) CloseWrite() error {
 	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
-// WrappedListener gives out such connections.
+// WrappedListener accepts connections as WrappedConn.
 type WrappedListener struct{ net.Listener }
 
 func (l WrappedListener) Accept() (net.Conn, error) {
@@ -147,7 +148,7 @@ func (l WrappedListener) Accept() (net.Conn, error) {
 	return WrappedConn{conn}, nil
 }
 
-// wholeConn is a net.Conn and nothing else.
+// wholeConn is a net.Conn without further methods.
 type wholeConn struct{ net.Conn }
 
 type wholeListener struct{ net.Listener }
@@ -160,7 +161,8 @@ func (l wholeListener) Accept() (net.Conn, error) {
 	return wholeConn{conn}, nil
 }
 
-// ReaderOptions are those of one Reader, followed by opts. They may listen already.
+// ReaderOptions returns the options of a Reader, followed by opts. They may contain an open
+// listener.
 func (on *Route) ReaderOptions(tb testing.TB, opts ...udsipc.ReaderOption) []udsipc.ReaderOption {
 	tb.Helper()
 	var own []udsipc.ReaderOption
@@ -179,7 +181,7 @@ func (on *Route) ReaderOptions(tb testing.TB, opts ...udsipc.ReaderOption) []uds
 	return append(own, opts...)
 }
 
-// WriterOptions are those of a Writer, followed by opts.
+// WriterOptions returns the options of a Writer, followed by opts.
 func (on *Route) WriterOptions(tb testing.TB, opts ...udsipc.WriterOption) []udsipc.WriterOption {
 	tb.Helper()
 	var own []udsipc.WriterOption
@@ -196,29 +198,34 @@ func (on *Route) WriterOptions(tb testing.TB, opts ...udsipc.WriterOption) []uds
 	return append(own, opts...)
 }
 
+// StartReader returns a started Reader that is stopped at the end of the test.
 func (on *Route) StartReader(tb testing.TB, handler udsipc.MessageHandler, opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	return StartReader(tb, handler, on.Address, on.ReaderOptions(tb, opts...)...)
 }
 
+// StartDeliveryReader is StartReader for a DeliveryHandler.
 func (on *Route) StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler,
 	opts ...udsipc.ReaderOption) *udsipc.Reader {
 	tb.Helper()
 	return StartDeliveryReader(tb, handler, on.Address, on.ReaderOptions(tb, opts...)...)
 }
 
-// StartWriter returns a Writer that is stopped at the end, and must end well.
+// StartWriter returns a started Writer. At the end of the test it must stop gracefully.
 func (on *Route) StartWriter(tb testing.TB, opts ...udsipc.WriterOption) *udsipc.Writer {
 	tb.Helper()
 	return StartWriter(tb, on.Address, on.WriterOptions(tb, opts...)...)
 }
 
-// NewWriter returns a Writer that is not started, and stopped without patience at the end.
+// NewWriter returns a Writer that is not started. It is stopped at the end, without a wait for its
+// messages.
 func (on *Route) NewWriter(tb testing.TB, opts ...udsipc.WriterOption) *udsipc.Writer {
 	tb.Helper()
 	return NewWriter(tb, on.Address, on.WriterOptions(tb, opts...)...)
 }
 
+// StartedWriter returns a started Writer that is stopped at the end, without a wait for its
+// messages.
 func (on *Route) StartedWriter(tb testing.TB, opts ...udsipc.WriterOption) *udsipc.Writer {
 	tb.Helper()
 	w := on.NewWriter(tb, opts...)
@@ -226,7 +233,7 @@ func (on *Route) StartedWriter(tb testing.TB, opts ...udsipc.WriterOption) *udsi
 	return w
 }
 
-// Connect is a dialer: it returns a connection of the transport, without TLS.
+// Connect is a dialer. It returns a connection of the transport without TLS.
 func (on *Route) Connect(ctx context.Context) (net.Conn, error) {
 	if on.Net != nil {
 		conn, err := on.Net.Dial(ctx)
@@ -243,8 +250,8 @@ func (on *Route) Connect(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
-// ConnectSecurely is a dialer for Writers that are to know nothing of TLS: if the Reader speaks it, the
-// connection does already.
+// ConnectSecurely returns a dialer for Writers without WithTLS: its connections use TLS if the
+// Reader does.
 func (on *Route) ConnectSecurely(tb testing.TB) func(context.Context) (net.Conn, error) {
 	if !on.Secure {
 		return on.Connect
@@ -260,7 +267,7 @@ func (on *Route) ConnectSecurely(tb testing.TB) func(context.Context) (net.Conn,
 	}
 }
 
-// Dial is a writer by hand. It speaks TLS if the Reader does, and can close its sending side.
+// Dial connects without a Writer. The connection uses TLS if the Reader does, and has CloseWrite.
 func (on *Route) Dial(tb testing.TB) net.Conn {
 	tb.Helper()
 	conn, err := on.ConnectSecurely(tb)(tb.Context())
@@ -274,7 +281,7 @@ func (on *Route) Dial(tb testing.TB) net.Conn {
 	return conn
 }
 
-// Listen is a reader by hand. It speaks TLS if the Writer does.
+// Listen listens without a Reader. It uses TLS if the Writer does.
 func (on *Route) Listen(tb testing.TB) net.Listener {
 	tb.Helper()
 	l := MustListen(tb, on.Address)
@@ -285,7 +292,7 @@ func (on *Route) Listen(tb testing.TB) net.Listener {
 	return l
 }
 
-// NetworkOf splits an address into what package net wants.
+// NetworkOf returns the network and the name of an address for package net.
 func NetworkOf(address string) (network, name string) {
 	if name, ok := strings.CutPrefix(address, "tcp://"); ok {
 		return "tcp", name

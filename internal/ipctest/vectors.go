@@ -2,7 +2,7 @@
 
 package ipctest
 
-// This file is the vectors of the frames that the tests of several packages read.
+// This file loads the frame vectors, which the tests of several packages use.
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// A FrameVector is one of testdata/frames.json, which says what the fields mean.
+// A FrameVector is a vector of testdata/frames.json, which describes the fields.
 type FrameVector struct {
 	Name     string
 	Limit    uint64
@@ -23,7 +23,7 @@ type FrameVector struct {
 	End      string
 }
 
-// FrameVectors returns all of them. It is for packages two levels below the root.
+// FrameVectors returns all vectors. It is for packages two levels below the root.
 func FrameVectors(tb testing.TB) []FrameVector {
 	tb.Helper()
 	text, err := os.ReadFile("../../testdata/frames.json")
@@ -42,7 +42,7 @@ func FrameVectors(tb testing.TB) []FrameVector {
 	return file.Vectors
 }
 
-// Expand returns the bytes that a vector's hexadecimal stands for.
+// Expand decodes the hexadecimal text of a vector.
 func Expand(tb testing.TB, text string) []byte {
 	tb.Helper()
 	var b []byte

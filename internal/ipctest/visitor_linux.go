@@ -12,7 +12,7 @@ import (
 )
 
 func init() {
-	Roles["visitor"] = func() error { // Says how far it comes.
+	Roles["visitor"] = func() error { // Prints whether it may connect.
 		conn, err := net.Dial("unix", os.Getenv("SOCKET"))
 		if errors.Is(err, syscall.EACCES) {
 			fmt.Println("kept out")

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Await waits for an event that must come.
+// Await returns the next event. It fails the test if none comes in time.
 func Await[T any](tb testing.TB, what string, events <-chan T) T {
 	tb.Helper()
 	select {
@@ -19,7 +19,7 @@ func Await[T any](tb testing.TB, what string, events <-chan T) T {
 	}
 }
 
-// Until asks for a fact that has no event, for 10 s at most.
+// Until waits until fact returns true, for 10 s at most. It is for facts without an event.
 func Until(tb testing.TB, what string, fact func() bool) {
 	tb.Helper()
 	ticker := time.NewTicker(time.Millisecond)

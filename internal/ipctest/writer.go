@@ -13,6 +13,7 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
+// StartWriter returns a started Writer. At the end of the test it must stop gracefully.
 func StartWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
 	tb.Helper()
 	w, err := udsipc.NewWriter(address, opts...)
@@ -26,7 +27,8 @@ func StartWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *ud
 	return w
 }
 
-// NewWriter returns a Writer that is not started, and stopped without patience at the end.
+// NewWriter returns a Writer that is not started. It is stopped at the end, without a wait for its
+// messages.
 func NewWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
 	tb.Helper()
 	w, err := udsipc.NewWriter(address, opts...)
@@ -36,12 +38,13 @@ func NewWriter(tb testing.TB, address string, opts ...udsipc.WriterOption) *udsi
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = w.Stop(ctx) // Whatever is left is the test's concern.
+		_ = w.Stop(ctx) // Remaining messages are the test's concern.
 		CheckInvariant(tb, w.Metrics())
 	})
 	return w
 }
 
+// MustStart starts a Writer, and fails the test on an error.
 func MustStart(tb testing.TB, w *udsipc.Writer) {
 	tb.Helper()
 	if err := w.Start(); err != nil {
@@ -49,6 +52,7 @@ func MustStart(tb testing.TB, w *udsipc.Writer) {
 	}
 }
 
+// MustWriteMessage writes a message, and fails the test on an error.
 func MustWriteMessage(tb testing.TB, w *udsipc.Writer, text string) {
 	tb.Helper()
 	if err := w.WriteMessage([]byte(text)); err != nil {
@@ -56,14 +60,14 @@ func MustWriteMessage(tb testing.TB, w *udsipc.Writer, text string) {
 	}
 }
 
-// StartedWriter is newWriter, started.
+// StartedWriter is NewWriter, started.
 func StartedWriter(t *testing.T, address string, opts ...udsipc.WriterOption) *udsipc.Writer {
 	w := NewWriter(t, address, opts...)
 	MustStart(t, w)
 	return w
 }
 
-// CheckInvariant fails unless each accepted message is in exactly one counter.
+// CheckInvariant fails the test unless each accepted message is in exactly one counter.
 func CheckInvariant(tb testing.TB, m udsipc.WriterMetrics) {
 	tb.Helper()
 	if sum := m.Sent + m.Dropped + m.Expired + m.Undelivered + m.Queued; m.Accepted != sum {
@@ -74,7 +78,8 @@ func CheckInvariant(tb testing.TB, m udsipc.WriterMetrics) {
 	}
 }
 
-// StopAndTell stops a Writer of which nobody has flushed: the error tells of what was lost, if anything was.
+// StopAndTell stops a Writer without an earlier Flush. The error must count the lost messages, if
+// there are any.
 func StopAndTell(tb testing.TB, w *udsipc.Writer) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -93,9 +98,9 @@ func StopAndTell(tb testing.TB, w *udsipc.Writer) {
 	}
 }
 
-// CheckAccounting fails if a message was lost in silence: each message that w accepted was handled, or
-// is in a counter that says that it was not. It holds whatever happened to the connections, once the
-// reader handles nothing any more. A message that the reader refused with a report counts as handled.
+// CheckAccounting fails the test if a message was lost without a report: each message that w
+// accepted was handled, or is in a counter of undelivered or lost messages. Call it when the reader
+// handles nothing more. A message that the reader refused with a report counts as handled.
 func CheckAccounting(tb testing.TB, w *udsipc.Writer, handled uint64) {
 	tb.Helper()
 	m := w.Metrics()
@@ -107,8 +112,8 @@ func CheckAccounting(tb testing.TB, w *udsipc.Writer, handled uint64) {
 	}
 }
 
-// CheckGracefulStop fails unless a graceful stop of the reader has split the messages of w exactly: each
-// one was handled once, or is still in the queue.
+// CheckGracefulStop fails the test unless, after a graceful stop of the reader, each message of w
+// was handled once or is still queued.
 func CheckGracefulStop(tb testing.TB, w *udsipc.Writer, handled uint64) {
 	tb.Helper()
 	m := w.Metrics()

@@ -2,7 +2,7 @@
 
 package main
 
-// This file is the list of mutants that no test can notice.
+// This file reads the list of equivalent mutants, which no test can notice.
 
 import (
 	_ "embed"
@@ -14,20 +14,20 @@ import (
 //go:embed equivalent.txt
 var equivalentText string
 
-// equivalents are the listed mutants, as keys has them.
+// equivalents has the keys of the listed mutants.
 type equivalents map[string]bool
 
-// key is what a mutant is known by. Capital letters do not count, so that a name may become an exported one.
+// key returns the key of a mutant. It ignores case, so that a name may become exported.
 func key(file, function, before, after string) string {
 	return strings.ToLower(strings.Join([]string{file, function, before, after}, "\n"))
 }
 
-// has says whether m is listed: itself, each change of its line, or each change of its function.
+// has reports whether m is listed: by itself, by its line, or by its function.
 func (e equivalents) has(m mutant) bool {
 	return slices.ContainsFunc(m.keys(), func(k string) bool { return e[k] })
 }
 
-// keys are all the ways in which m may be listed.
+// keys returns the keys under which m may be listed.
 func (m mutant) keys() []string {
 	return []string{
 		key(m.name, m.function, m.before, m.after), key(m.name, m.function, m.before, "*"),
@@ -35,7 +35,7 @@ func (m mutant) keys() []string {
 	}
 }
 
-// stale returns the entries about the files of p that no mutant of it matches: the code has changed since.
+// stale returns the entries for files of p that match no mutant: their code has changed.
 func (e equivalents) stale(p *pkg) (entries []string) {
 	files, matched := map[string]bool{}, map[string]bool{}
 	for _, m := range p.mutants {
@@ -53,9 +53,10 @@ func (e equivalents) stale(p *pkg) (entries []string) {
 	return entries
 }
 
-// parseEquivalents reads blocks with an empty line between: file (or several, with commas) and
-// function, then a line that is changed (-) and what it becomes (+), each as it is printed, once or
-// more, and the reason. A * stands for any change. Lines with # are comments.
+// parseEquivalents parses blocks that are separated by empty lines. A block has a file (or several,
+// with commas) and a function. Then come one or more pairs of lines, each as it is printed: a
+// source line (-) and its changed form (+). The reason follows. A * stands for any change. Lines
+// with # are comments.
 func parseEquivalents(text string) (equivalents, error) {
 	e := equivalents{}
 	for block := range strings.SplitSeq(text, "\n\n") {

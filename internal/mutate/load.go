@@ -2,7 +2,8 @@
 
 package main
 
-// This file is the package that is changed: its files, its types, and whether a mutant is Go.
+// This file loads the package that is changed: its files and types. It also checks whether a mutant
+// compiles.
 
 import (
 	"bytes"
@@ -23,7 +24,7 @@ import (
 	"strings"
 )
 
-// A pkg is a package as this platform builds it, without its tests.
+// A pkg is a package as it is built for this platform, without its tests.
 type pkg struct {
 	path, dir string
 	module    string // The directory of go.mod.
@@ -37,7 +38,7 @@ type pkg struct {
 	mutants   []mutant
 }
 
-// A listed package is what go list says of one.
+// A listed is a package in the output of go list.
 type listed struct {
 	ImportPath, Dir, Export            string
 	GoFiles, TestGoFiles, XTestGoFiles []string
@@ -45,7 +46,7 @@ type listed struct {
 	Module                             *struct{ Dir string }
 }
 
-// load reads and checks a package, and finds its mutants.
+// load loads and type-checks a package, and finds its mutants.
 func load(ctx context.Context, pattern string) (*pkg, error) {
 	cmd := exec.CommandContext(ctx, "go", "list", "-export", "-deps", "-json", pattern)
 	cmd.Stderr = os.Stderr
@@ -124,7 +125,7 @@ func (p *pkg) find(name string, file *ast.File, info *types.Info) {
 	p.mutants = append(p.mutants, f.found...)
 }
 
-// declared is the name of the function, or of the first constant, variable or type, that is declared.
+// declared returns the name of the declared function, or of the first constant, variable or type.
 func declared(decl ast.Decl) string {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
@@ -159,7 +160,8 @@ func (p *pkg) check(m mutant) error {
 	return err
 }
 
-// overlay returns what go build reads instead of the tree's files: the mutant, and no test file that is not wanted.
+// overlay writes an overlay for go build: the file of the mutant, and no test file that is not
+// wanted.
 func (p *pkg) overlay(m *mutant, wants func(test string) bool, dir string) (name string, err error) {
 	replace := map[string]string{}
 	for _, test := range p.tests {

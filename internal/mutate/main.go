@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command mutate changes a package in one place at a time and runs the package's quick tests on each such mutant. A
-// mutant that the tests do not notice has survived: either a test is missing, or the change has no effect, which
-// equivalent.txt then says, with the reason.
+// Command mutate changes a package in one place at a time and runs the package's quick tests on
+// each such mutant. A mutant that the tests do not notice has survived. Then a test is missing, or
+// the change has no effect; such a mutant is listed in equivalent.txt with the reason.
 //
 //	go run ./internal/mutate -seed 1 -n 40 ./codec
 //	go run ./internal/mutate -files 'take.go,push.go' -run Queue ./internal/queue
 //
-// The tree stays as it is: a mutant is compiled by an overlay, once, and its tests run with -short and -failfast,
-// with bounded time and memory. The same seed gives the same mutants.
+// The tree is not changed: a mutant is compiled once with an overlay. Its tests run with -short and
+// -failfast, in limited time and memory. The same seed gives the same mutants.
 package main
 
 import (
@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// options are the command line.
+// options has the flags of the command line.
 type options struct {
 	seed       uint64
 	n          int
@@ -120,8 +120,8 @@ func mutate(ctx context.Context, o options, pattern string) error {
 	return r.all(chosen).verdict(o)
 }
 
-// choose returns the mutants of the sample that the type checker accepts, and how many of it are
-// known to be equivalent.
+// choose returns the mutants of the sample that compile, and how many others are listed as
+// equivalent.
 func choose(p *pkg, known equivalents, o options) (chosen []mutant, skipped int) {
 	rng := rand.New(rand.NewPCG(o.seed, 0))
 	for _, i := range rng.Perm(len(p.mutants)) {
@@ -141,7 +141,7 @@ func choose(p *pkg, known equivalents, o options) (chosen []mutant, skipped int)
 	return chosen, skipped
 }
 
-// matches says whether a name matches one of the patterns. What is no pattern matches nothing.
+// matches reports whether a name matches one of the patterns. An invalid pattern matches nothing.
 func matches(patterns, name string) bool {
 	for pattern := range strings.SplitSeq(patterns, ",") {
 		if ok, err := filepath.Match(pattern, name); ok && err == nil {

@@ -2,7 +2,7 @@
 
 package main
 
-// This file is the kinds of mutants, and where a file has places for them.
+// This file finds the mutants of a file.
 
 import (
 	"fmt"
@@ -15,22 +15,22 @@ import (
 
 // A mutant replaces a piece of a file.
 type mutant struct {
-	path, name    string // Of the file: whole, and within the module.
-	function      string // Or what else is declared there.
+	path, name    string // Of the file: absolute, and within the module.
+	function      string // The function or other declaration.
 	line          int
-	before, after string // The line, or the first line of what is removed.
+	before, after string // The line; if several are removed, the first one.
 	from, to      int
 	text          string
 }
 
-// removed is what the line of a mutant becomes that has a statement less.
+// removed stands for the line of a mutant that removes a statement.
 const removed = "(removed)"
 
 func (m mutant) String() string {
 	return fmt.Sprintf("%s:%d %s: - %s + %s", m.name, m.line, m.function, m.before, m.after)
 }
 
-// apply returns the text of the file with the mutant in it.
+// apply returns the text of the file with the mutant.
 func (m mutant) apply(text []byte) []byte {
 	changed := append([]byte{}, text[:m.from]...)
 	return append(append(changed, m.text...), text[m.to:]...)
@@ -43,11 +43,11 @@ type finder struct {
 	text       []byte
 	path, name string
 	function   string
-	negated    ast.Expr // The operand of a negation, which is not negated once more.
+	negated    ast.Expr // The operand of a negation, which is not negated again.
 	found      []mutant
 }
 
-// operators are what stands instead of an operator.
+// operators has the replacements of each operator.
 var operators = map[token.Token][]token.Token{
 	token.EQL: {token.NEQ}, token.NEQ: {token.EQL},
 	token.LSS: {token.LEQ, token.GEQ}, token.GEQ: {token.GTR, token.LSS},
@@ -66,7 +66,7 @@ var operators = map[token.Token][]token.Token{
 func (f *finder) visit(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.ValueSpec:
-		return n.Names[0].Name != "_" // That is an assertion, which the compiler checks.
+		return n.Names[0].Name != "_" // An assertion that the compiler checks.
 	case *ast.BinaryExpr:
 		f.operator(n.OpPos, n.Op)
 	case *ast.UnaryExpr:
@@ -96,14 +96,14 @@ func (f *finder) visit(n ast.Node) bool {
 	return true
 }
 
-// operator has each of its substitutes stand in its place.
+// operator replaces an operator by each of its replacements.
 func (f *finder) operator(at token.Pos, op token.Token) {
 	for _, other := range operators[op] {
 		f.replace(at, at+token.Pos(len(op.String())), other.String())
 	}
 }
 
-// number makes a whole number larger and smaller by one.
+// number increases and decreases an integer by one.
 func (f *finder) number(n *ast.BasicLit) {
 	value, err := strconv.ParseUint(n.Value, 0, 64)
 	if n.Kind != token.INT || err != nil {
@@ -117,7 +117,7 @@ func (f *finder) number(n *ast.BasicLit) {
 	f.replace(n.Pos(), n.End(), strconv.FormatUint(value-1, 10))
 }
 
-// negate turns a truth value, other than a comparison, which operator turns.
+// negate negates a boolean expression; operator handles comparisons.
 func (f *finder) negate(e ast.Expr) {
 	t, ok := f.info.Types[e]
 	if !ok || !t.IsValue() || e == f.negated {
@@ -133,7 +133,7 @@ func (f *finder) negate(e ast.Expr) {
 	f.replace(e.Pos(), e.Pos(), "!")
 }
 
-// extreme has the smallest of some values stand for the largest, and the other way round.
+// extreme exchanges min and max.
 func (f *finder) extreme(call *ast.CallExpr) {
 	name, ok := call.Fun.(*ast.Ident)
 	if !ok || !f.info.Types[call.Fun].IsBuiltin() {
@@ -144,7 +144,7 @@ func (f *finder) extreme(call *ast.CallExpr) {
 	}
 }
 
-// assignment removes an assignment, whole and, if it is several, each of them.
+// assignment removes an assignment and, of several at once, each.
 func (f *finder) assignment(n *ast.AssignStmt) {
 	f.operator(n.TokPos, n.Tok)
 	if name, ok := n.Lhs[0].(*ast.Ident); ok && len(n.Lhs) == 1 && name.Name == "_" {
@@ -161,7 +161,7 @@ func (f *finder) assignment(n *ast.AssignStmt) {
 	}
 }
 
-// results has nil returned for each error.
+// results replaces each returned error by nil.
 func (f *finder) results(n *ast.ReturnStmt) {
 	if len(n.Results) == 0 {
 		f.remove(n, "")
@@ -174,7 +174,7 @@ func (f *finder) results(n *ast.ReturnStmt) {
 	}
 }
 
-// replace adds the mutant with this text from one place to another.
+// replace adds a mutant with text between two positions.
 func (f *finder) replace(from, to token.Pos, text string) {
 	m := f.at(from, to, text)
 	start, end := f.lineBounds(m.from)
@@ -184,7 +184,7 @@ func (f *finder) replace(from, to token.Pos, text string) {
 	f.found = append(f.found, m)
 }
 
-// remove adds the mutant without n, which has text in its place.
+// remove adds a mutant with text instead of n.
 func (f *finder) remove(n ast.Node, text string) {
 	m := f.at(n.Pos(), n.End(), text)
 	whole := string(f.text[m.from:m.to])
@@ -202,7 +202,7 @@ func (f *finder) at(from, to token.Pos, text string) mutant {
 	}
 }
 
-// lineBounds returns where the line begins and ends that a byte lies in.
+// lineBounds returns the start and end of the line with this offset.
 func (f *finder) lineBounds(offset int) (start, end int) {
 	start = strings.LastIndexByte(string(f.text[:offset]), '\n') + 1
 	end = strings.IndexByte(string(f.text[offset:]), '\n')

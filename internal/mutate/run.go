@@ -2,7 +2,7 @@
 
 package main
 
-// This file compiles mutants, runs their tests in bounds, and counts.
+// This file compiles mutants, runs their tests with limits, and counts.
 
 import (
 	"bytes"
@@ -19,11 +19,12 @@ import (
 	"time"
 )
 
-// What bounds a mutant: the time of the compiler, how long what a test left behind may keep its output open.
+// The time limit of the compiler, and how long a process that a test left behind may keep its
+// output open.
 const (
 	compileTime   = 5 * time.Minute
 	outputTime    = 2 * time.Second
-	timeoutFactor = 5 // How often longer than without a mutant the tests may take.
+	timeoutFactor = 5 // How much longer than without a mutant the tests may take.
 )
 
 // A runner tries mutants of one package.
@@ -32,7 +33,7 @@ type runner struct {
 	p      *pkg
 	o      options
 	stages []stage
-	dir    string // For what is compiled.
+	dir    string // For the compiled tests.
 }
 
 // A stage is test files that run together. Only mutants that the stages before have missed come to it.
@@ -50,16 +51,16 @@ func newRunner(ctx context.Context, p *pkg, o options) (*runner, error) {
 	if o.inside && slices.ContainsFunc(p.tests, inside) {
 		stages = slices.Insert(stages, 0, stage{name: "the tests inside the package", wants: inside})
 	}
-	dir, err := os.MkdirTemp("", "mu") // Short: the paths of the tests' sockets are bounded.
+	dir, err := os.MkdirTemp("", "mu") // Short, because socket paths are limited.
 	return &runner{ctx: ctx, p: p, o: o, stages: stages, dir: dir}, err
 }
 
 func (r *runner) close() { os.RemoveAll(r.dir) }
 
-// An outcome is what became of a mutant.
+// An outcome is the result for one mutant.
 type outcome struct {
 	compiled, noticed bool
-	by                string // The test that noticed it, or what else did.
+	by                string // The test that noticed it, or another reason.
 	took              time.Duration
 }
 
@@ -73,8 +74,8 @@ func (o outcome) String() string {
 	return "SURVIVED"
 }
 
-// baseline runs the tests on the package as it is, which must pass. From then on each stage has a multiple of the time
-// that this took, or more.
+// baseline runs the tests without a mutant; they must pass. The time limit of mutants is a multiple
+// of the time that this takes.
 func (r *runner) baseline() error {
 	for i := range r.stages {
 		s := &r.stages[i]
@@ -123,7 +124,7 @@ func (r *runner) tryStage(m *mutant, s *stage, name string) (outcome, error) {
 	if _, err := os.Stat(binary); err != nil {
 		return outcome{}, fmt.Errorf("mutate: %s has no tests", r.p.path)
 	}
-	// The shell bounds the memory, where it can, and becomes the test.
+	// The shell limits the memory, if it can, and executes the test.
 	script := "ulimit -v " + strconv.Itoa(r.o.memory<<10) + ` 2>/dev/null; exec "$0" "$@"`
 	began := time.Now()
 	output, err = r.command(s.timeout, []string{"TMPDIR=" + filepath.Join(dir, "t")}, "sh", "-c", script,
@@ -135,7 +136,8 @@ func (r *runner) tryStage(m *mutant, s *stage, name string) (outcome, error) {
 	return outcome{compiled: true, noticed: err != nil, by: reason(output, err), took: time.Since(began)}, nil
 }
 
-// command runs a command in the package's directory for no longer than this. What it started ends with it.
+// command runs a command in the package's directory within a time limit. The processes that it
+// started end with it.
 func (r *runner) command(limit time.Duration, env []string, name string, arguments ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()
@@ -154,7 +156,7 @@ func (r *runner) command(limit time.Duration, env []string, name string, argumen
 	return output.Bytes(), err
 }
 
-// A head keeps the beginning of what is written to it.
+// A head keeps the beginning of the bytes that are written to it.
 type head struct {
 	bytes.Buffer
 	room int
@@ -172,7 +174,7 @@ var (
 	ending  = regexp.MustCompile(`(?m)^(panic: .*|fatal error: .*|goroutines are left behind.*)$`)
 )
 
-// reason is what noticed a mutant.
+// reason returns the test or other cause that noticed a mutant.
 func reason(output []byte, err error) string {
 	if err == nil {
 		return ""
@@ -194,7 +196,7 @@ type score struct {
 	err                      error
 }
 
-// all tries the mutants and prints what becomes of each, in their order.
+// all tries the mutants and prints each outcome in order.
 func (r *runner) all(chosen []mutant) (s score) {
 	outcomes := make([]chan outcome, len(chosen))
 	for i := range outcomes {
@@ -249,7 +251,7 @@ func (s *score) count(m mutant, result outcome) {
 	fmt.Printf("%s %s\n", result, m)
 }
 
-// verdict prints the score, and returns an error if it is not what was asked for.
+// verdict prints the score. It returns an error if the score is below the required one.
 func (s score) verdict(o options) error {
 	if s.err != nil {
 		return s.err

@@ -49,7 +49,8 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 		return 0, false, errdefs.ErrStopped
 	}
 	size := wire.FrameSize(len(data))
-	if next := q.counts.Accepted + 1; size <= ChunkSize { // A larger message gets its number later, so DropControl keeps it.
+	// A larger message gets its number later, so DropControl keeps it.
+	if next := q.counts.Accepted + 1; size <= ChunkSize {
 		if q.controlTo != next-1 {
 			q.controlFrom = next
 		}

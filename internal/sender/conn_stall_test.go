@@ -55,8 +55,8 @@ func overStallPlaces(t *testing.T, test func(t *testing.T, listen func(...udsipc
 	}
 }
 
-// overStallTimes runs a test with longer and longer stall times, until the machine was not busier than that: try returns
-// whether the peer, which the test plays, was not late.
+// overStallTimes runs a test with longer and longer stall times, until the machine was not busier
+// than that: try returns whether the peer, which the test plays, was not late.
 func overStallTimes(t *testing.T, stall time.Duration, try func(stall time.Duration) bool) {
 	t.Helper()
 	for ; !try(stall); stall *= 2 {

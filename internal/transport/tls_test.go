@@ -244,7 +244,9 @@ func TestTLSHandshake_TimesOutInTheMiddle_LeavesConnectionOpen(t *testing.T) {
 		}
 		in.Reject(wire.CloseNotTLS)
 		in.Close()
-		if got, want := <-said, "\x00"+string(wire.CloseReport{Reason: wire.CloseNotTLS, FirstUnread: 1, Limit: 100}.Append(nil)); got != want {
+		if got, want := <-said, "\x00"+string(wire.CloseReport{
+			Reason: wire.CloseNotTLS, FirstUnread: 1, Limit: 100,
+		}.Append(nil)); got != want {
 			t.Errorf("it says % x, want % x", got, want)
 		}
 	})
