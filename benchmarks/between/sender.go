@@ -12,6 +12,7 @@ import (
 type source struct {
 	job
 	contender.Sender
+	unordered bool
 	messages  uint64 // Since the message begin.
 	processor int64  // The processor time at the message begin.
 }
@@ -21,7 +22,7 @@ func runSender(j job, c contender.Contender, stopped <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	s := &source{job: j, Sender: sender}
+	s := &source{job: j, Sender: sender, unordered: c.Unordered}
 	kept := 0.0
 	if j.Rate == 0 {
 		err = s.flood()
@@ -140,19 +141,28 @@ func (s *source) ring(keeps bool) [][]byte {
 	return ring
 }
 
-// begin tells the receiver that the warming up is over.
+// begin tells the receiver that the warming up is over. The processor time must not include the
+// sending of earlier messages from a queue.
 func (s *source) begin() error {
+	if err := s.Flush(); err != nil {
+		return err
+	}
 	s.messages = 0
 	s.processor = processorTime()
 	return s.mark(begin, 0)
 }
 
-func (s *source) end() error { return s.mark(end, s.messages) }
+// end tells the receiver how many messages there were. Flushing before could cost time that counts.
+func (s *source) end() error {
+	if s.unordered {
+		if err := s.Flush(); err != nil {
+			return err
+		}
+	}
+	return s.mark(end, s.messages)
+}
 
 func (s *source) mark(kind byte, number uint64) error {
-	if err := s.Flush(); err != nil {
-		return err
-	}
 	data := newMessage(s.Size, kind)
 	setNumber(data, number)
 	if err := s.Send(data); err != nil {

@@ -96,7 +96,8 @@ func (c *comparison) write(w io.Writer) {
 func (c *comparison) writePlacement(w io.Writer, on string) {
 	fmt.Fprintf(w, "\n### %s\n", on)
 	sizes := throughputColumns()
-	c.table(w, on, "Time, ns a message; in brackets, multiples of the first row", sizes, func(r, first result) string {
+	title := "Time, ns a message; in brackets, the first row's rate in multiples of this one"
+	c.table(w, on, title, sizes, func(r, first result) string {
 		return fmt.Sprintf("%.0f (%.2f)", r.Median.NsPerMessage, r.Median.NsPerMessage/first.Median.NsPerMessage)
 	})
 	c.table(w, on, "Processor seconds a million messages, both ends", sizes, func(r, _ result) string {
@@ -105,7 +106,7 @@ func (c *comparison) writePlacement(w io.Writer, on string) {
 	c.table(w, on, "Largest resident set, sender + receiver, MiB", sizes, func(r, _ result) string {
 		return fmt.Sprintf("%.0f + %.0f", r.Median.SenderMiB, r.Median.ReceiverMiB)
 	})
-	title := fmt.Sprintf("One-way latency, µs, p50 / p99 / p99.9: a lone message of %s, %d a second; then %s at "+
+	title = fmt.Sprintf("One-way latency, µs, p50 / p99 / p99.9: a lone message of %s, %d a second; then %s at "+
 		"a share of the contender's own maximum (* the sender did not keep that rate)",
 		sizeName(loneSize), loneRate, sizeName(loadedSize))
 	c.table(w, on, title, latencyColumns(), latencyText)

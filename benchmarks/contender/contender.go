@@ -59,7 +59,7 @@ type Sender interface {
 	// Send sends a message, or hands it to a queue; it waits while that is full.
 	Send(data []byte) error
 
-	// Flush returns when no earlier message waits for a later one.
+	// Flush returns when earlier messages have left this process, as far as that can be known.
 	Flush() error
 
 	Close() error

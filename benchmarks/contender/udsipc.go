@@ -26,12 +26,16 @@ func stop(end interface{ Stop(context.Context) error }) error {
 	return end.Stop(ctx)
 }
 
-// A writer never waits with a message until others come, so there is nothing to flush.
 type writer struct{ *udsipc.Writer }
 
 func (w writer) Send(data []byte) error { return w.WriteMessage(data) }
-func (w writer) Flush() error           { return nil }
 func (w writer) Close() error           { return stop(w) }
+
+func (w writer) Flush() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return w.Writer.Flush(ctx)
+}
 
 func dialUDSIPC(end End) (Sender, error) { return openWriter(end) }
 

@@ -4,10 +4,11 @@
 
 package contender
 
-// ZeroMQ by its C library, libzmq: a PUSH and a PULL socket with the default limit of 1,000
-// messages. Build with -tags zmq; Debian's package is libzmq3-dev.
+// ZeroMQ by its C library, libzmq: a PUSH and a PULL socket, each with its default limit of 1,000
+// messages, or fewer where these would hold more than 32 MiB. Build with -tags zmq; Debian's package is libzmq3-dev.
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 	"syscall"
@@ -18,19 +19,20 @@ import (
 
 var zeroMQ = Contender{Name: "ZeroMQ, libzmq", Listen: listenZeroMQ, Dial: dialZeroMQ}
 
-func openZeroMQ(kind zmq4.Type, open func(*zmq4.Socket) error) (*zmq4.Socket, error) {
+func openZeroMQ(end End, kind zmq4.Type, open func(*zmq4.Socket, string) error) (*zmq4.Socket, error) {
 	s, err := zmq4.NewSocket(kind)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.SetLinger(0); err != nil {
+	limit := min(1000, 32<<20/end.Size)
+	if err := errors.Join(s.SetLinger(0), s.SetSndhwm(limit), s.SetRcvhwm(limit)); err != nil {
 		return nil, err
 	}
-	return s, open(s)
+	return s, open(s, "ipc://"+end.socket())
 }
 
 func listenZeroMQ(end End, receive func([]byte)) (io.Closer, error) {
-	pull, err := openZeroMQ(zmq4.PULL, func(s *zmq4.Socket) error { return s.Bind("ipc://" + end.socket()) })
+	pull, err := openZeroMQ(end, zmq4.PULL, (*zmq4.Socket).Bind)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +61,7 @@ func listenZeroMQ(end End, receive func([]byte)) (io.Closer, error) {
 type zeroMQSender struct{ *zmq4.Socket }
 
 func dialZeroMQ(end End) (Sender, error) {
-	push, err := openZeroMQ(zmq4.PUSH, func(s *zmq4.Socket) error { return s.Connect("ipc://" + end.socket()) })
+	push, err := openZeroMQ(end, zmq4.PUSH, (*zmq4.Socket).Connect)
 	return zeroMQSender{push}, err
 }
 
