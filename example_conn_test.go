@@ -16,12 +16,12 @@ import (
 
 // A question and its answer over one connection.
 func ExampleDial() {
-	folder, err := os.MkdirTemp("", "example")
+	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(folder)
-	path := filepath.Join(folder, "app.sock")
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "app.sock")
 
 	listener, err := udsipc.Listen(path)
 	if err != nil {

@@ -37,13 +37,13 @@ func (s *store) insert(writer udsipc.WriterID, seq uint64, row string) error {
 // message together with its effect makes that exactly once.
 func ExampleDelivery() {
 	db := &store{highest: map[udsipc.WriterID]uint64{}}
-	folder, err := os.MkdirTemp("", "example")
+	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(folder)
-	path := filepath.Join(folder, "jobs.sock")
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "jobs.sock")
 
 	reader, err := udsipc.NewDeliveryReader(func(_ context.Context, d *udsipc.Delivery) error {
 		return db.insert(d.Writer, d.Seq, string(d.Data)) // An error means: offer it again.

@@ -17,12 +17,12 @@ import (
 
 // A collector and a program that sends to it, in one process.
 func Example() {
-	folder, err := os.MkdirTemp("", "udsipc")
+	dir, err := os.MkdirTemp("", "udsipc")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(folder)
-	socket := filepath.Join(folder, "app.sock")
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "app.sock")
 
 	reader, err := udsipc.NewReader(func(data []byte) error {
 		fmt.Printf("%s\n", data) // data is valid until this function returns.

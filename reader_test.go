@@ -483,10 +483,10 @@ func TestReader_StopContextEnds_Returns(t *testing.T) {
 		}
 		check(t, r, false)
 	})
-	t.Run("removed folder", func(t *testing.T) {
-		folder := t.TempDir() + "/sub"
-		r := ipctest.StartReader(t, func([]byte) error { return nil }, folder+"/s")
-		if err := os.RemoveAll(folder); err != nil {
+	t.Run("removed directory", func(t *testing.T) {
+		dir := t.TempDir() + "/sub"
+		r := ipctest.StartReader(t, func([]byte) error { return nil }, dir+"/s")
+		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
 		check(t, r, false)

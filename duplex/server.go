@@ -200,7 +200,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	for _, session := range s.snapshot() {
 		go session.conn.Close() // Close may wait for the peer; Stop does not.
 	}
-	return fmt.Errorf("udsipc/duplex: %d sessions were still busy: %w", len(s.snapshot()), context.Cause(ctx))
+	return fmt.Errorf("udsipc/duplex: %d connections were still busy: %w", len(s.snapshot()), context.Cause(ctx))
 }
 
 // remove removes a connection that has ended from connSet.

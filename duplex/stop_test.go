@@ -78,11 +78,11 @@ func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
 	address, reports := ipctest.SocketPath(t), make(chan error, 10)
 	s := serve(t, address, echo, udsipc.WithStallTimeout(300*time.Millisecond),
 		udsipc.WithReaderErrorCallback(func(err error, _ string) { reports <- err }))
-	silent, err := net.Dial("unix", address)
+	idle, err := net.Dial("unix", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close()
+	defer idle.Close()
 	sessionsAre(t, s, 1)
 	for range 50 {
 		if _, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)}); err != nil {

@@ -109,7 +109,7 @@ func TestDocumentedGoroutines(t *testing.T) {
 func TestDocumentedLocks(t *testing.T) {
 	want := map[string]bool{}
 	for _, file := range sources(t) {
-		if slices.Contains(testOnly, file.folder) {
+		if slices.Contains(testOnly, file.dir) {
 			continue
 		}
 		ast.Inspect(file.syntax, func(n ast.Node) bool {
@@ -145,7 +145,7 @@ func addLocks(locks map[string]bool, name string, typ ast.Expr) {
 func eachFunction(t *testing.T, visit func(name string, body ast.Node)) {
 	t.Helper()
 	for _, file := range sources(t) {
-		if slices.Contains(testOnly, file.folder) {
+		if slices.Contains(testOnly, file.dir) {
 			continue
 		}
 		for _, declaration := range file.syntax.Decls {

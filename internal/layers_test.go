@@ -64,8 +64,8 @@ var goroutines = map[string]int{
 }
 
 type sourceFile struct {
-	name, folder string
-	syntax       *ast.File
+	name, dir string
+	syntax    *ast.File
 }
 
 // sources parses the module's files, tests and other modules aside.
@@ -82,11 +82,11 @@ func sources(t *testing.T) (files []sourceFile) {
 			return nil
 		}
 		syntax, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
-		folder := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
-		if folder == "." {
-			folder = "/"
+		dir := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
+		if dir == "." {
+			dir = "/"
 		}
-		files = append(files, sourceFile{path, folder, syntax})
+		files = append(files, sourceFile{path, dir, syntax})
 		return err
 	})
 	if err != nil || len(files) < 50 {
@@ -95,7 +95,7 @@ func sources(t *testing.T) (files []sourceFile) {
 	return files
 }
 
-// skipped reports whether a folder is no part of the library: a module of its own, examples, test data.
+// skipped reports whether a directory is no part of the library: a module of its own, examples, test data.
 func skipped(path string) bool {
 	name := filepath.Base(path)
 	if strings.HasPrefix(name, ".") || name == "testdata" || name == "examples" {
@@ -108,12 +108,12 @@ func skipped(path string) bool {
 func TestLayers_Imports_GoOneWay(t *testing.T) {
 	seen := map[string]bool{}
 	for _, file := range sources(t) {
-		if slices.Contains(testOnly, file.folder) {
+		if slices.Contains(testOnly, file.dir) {
 			continue
 		}
-		allowed, known := imports[file.folder]
-		if seen[file.folder] = true; !known {
-			t.Errorf("%s: the package %s has no rule", file.name, file.folder)
+		allowed, known := imports[file.dir]
+		if seen[file.dir] = true; !known {
+			t.Errorf("%s: the package %s has no rule", file.name, file.dir)
 		}
 		for _, spec := range file.syntax.Imports {
 			path := strings.Trim(spec.Path.Value, `"`)
@@ -124,16 +124,16 @@ func TestLayers_Imports_GoOneWay(t *testing.T) {
 				t.Errorf("%s imports %s", file.name, path)
 			case !inModule && strings.Contains(path, "."):
 				t.Errorf("%s imports %s, which is not in the standard library", file.name, path)
-			case slices.Contains(forbidden, path), slices.Contains(without[file.folder], path):
+			case slices.Contains(forbidden, path), slices.Contains(without[file.dir], path):
 				t.Errorf("%s imports %s", file.name, path)
-			case path == "unsafe" && !slices.Contains(unsafeIn, file.folder):
+			case path == "unsafe" && !slices.Contains(unsafeIn, file.dir):
 				t.Errorf("%s imports unsafe", file.name)
 			}
 		}
 	}
-	for folder := range imports {
-		if !seen[folder] {
-			t.Errorf("the package %s has a rule, and no file", folder)
+	for dir := range imports {
+		if !seen[dir] {
+			t.Errorf("the package %s has a rule, and no file", dir)
 		}
 	}
 }
@@ -141,19 +141,19 @@ func TestLayers_Imports_GoOneWay(t *testing.T) {
 func TestLayers_Calls_AreAllowed(t *testing.T) {
 	started := map[string]int{}
 	for _, file := range sources(t) {
-		if slices.Contains(testOnly, file.folder) {
+		if slices.Contains(testOnly, file.dir) {
 			continue
 		}
 		ast.Inspect(file.syntax, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.GoStmt:
-				started[file.folder]++
+				started[file.dir]++
 			case *ast.TypeSpec:
-				if n.Assign.IsValid() && file.folder == "/" {
+				if n.Assign.IsValid() && file.dir == "/" {
 					t.Errorf("%s: %s is an alias: go doc shows neither its fields nor its methods", file.name, n.Name)
 				}
 			case *ast.CallExpr:
-				if selector, ok := n.Fun.(*ast.SelectorExpr); ok && file.folder != "internal/systemd" {
+				if selector, ok := n.Fun.(*ast.SelectorExpr); ok && file.dir != "internal/systemd" {
 					checkCall(t, file.name, selector.Sel.Name)
 				}
 			}
@@ -185,8 +185,8 @@ func TestModule_RequiresNothing(t *testing.T) {
 	if strings.Contains(string(mod), "require") {
 		t.Errorf("go.mod requires something:\n%s", mod)
 	}
-	for _, folder := range []string{"../benchmarks", "../contrib"} {
-		err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	for _, dir := range []string{"../benchmarks", "../contrib"} {
+		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
 				return err
 			}

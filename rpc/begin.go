@@ -28,8 +28,8 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 	if err != nil {
 		return err
 	}
-	session := s.connStateOf(from)
-	c := session.find(id)
+	state := s.connStateOf(from)
+	c := state.find(id)
 	if c == nil {
 		return nil // It has ended; the client did not know that yet.
 	}
@@ -41,9 +41,9 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 		if c.stream == nil {
 			return fmt.Errorf("%w: type %d for a call that is no stream", errMalformed, m.Type)
 		}
-		why, err := c.stream.onMessage(m.Type, rest)
-		if why != nil {
-			session.failCall(id, why)
+		cause, err := c.stream.onMessage(m.Type, rest)
+		if cause != nil {
+			state.failCall(id, cause)
 		}
 		return err
 	}
@@ -60,14 +60,14 @@ func (s *Server) onTooLarge(from *duplex.ServerConn, e *seam.TooLarge) {
 	if err != nil {
 		return
 	}
-	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf(
+	cause := &Error{Code: CodeTooLarge, Message: fmt.Sprintf(
 		"a request of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the server)", e.Size,
 		e.Limit)}
-	session := s.connStateOf(from)
-	if c := session.find(id); c != nil && c.stream != nil {
-		c.stream.failReported(why)
+	state := s.connStateOf(from)
+	if c := state.find(id); c != nil && c.stream != nil {
+		c.stream.failReported(cause)
 	}
-	session.failCall(id, why)
+	state.failCall(id, cause)
 }
 
 // startCall starts a call or a stream.
@@ -76,30 +76,30 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	if err != nil {
 		return err
 	}
-	session := s.connStateOf(from)
-	c := &call{server: s, conn: from, id: q.id, connState: session, method: s.methods[string(q.method)]}
+	state := s.connStateOf(from)
+	c := &call{server: s, conn: from, id: q.id, connState: state, method: s.methods[string(q.method)]}
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
-		session.failCall(c.id, unknownMethod(q.method))
+		state.failCall(c.id, unknownMethod(q.method))
 		return nil
 	}
 	if m.Type == typeOpen {
 		r := fieldReader{rest: q.data}
-		c.stream = newStream(c.id, c, output{session.send, session.send, session.seam.SendControl},
-			session.limit, int(min(r.number(), maxWindow)))
+		c.stream = newStream(c.id, c, output{state.send, state.send, state.seam.SendControl},
+			state.limit, int(min(r.number(), maxWindow)))
 		c.stream.onFail = func(error) { c.endContext(context.Canceled) }
-		c.stream.connState = session
+		c.stream.connState = state
 	}
 	c.size = len(q.data)
 	pause, full := c.register() // From here on the call can be cancelled.
 	if full != nil {
-		session.failCall(c.id, full)
+		state.failCall(c.id, full)
 		return nil
 	}
-	if pause == nil && session.responseDropped.Swap(false) {
-		pause = session.seam.Room()
+	if pause == nil && state.responseDropped.Swap(false) {
+		pause = state.seam.Room()
 	}
 	if pause != nil {
-		session.seam.PauseReading(pause)
+		state.seam.PauseReading(pause)
 	}
 	if q.timeout > 0 {
 		c.setTimeout(q.timeout)
@@ -110,10 +110,10 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	if from.Context().Err() != nil {
 		c.cancel(context.Canceled) // The connection ended before the call was registered.
 	}
-	if c.stream != nil && session.seam.ReceiveContext().Err() != nil {
+	if c.stream != nil && state.seam.ReceiveContext().Err() != nil {
 		c.stream.endInput(true)
 	}
-	session.seam.Hold()
+	state.seam.Hold()
 	select {
 	case s.work <- c:
 	default:

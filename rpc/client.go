@@ -134,8 +134,8 @@ const maxRetries = 3
 
 // notConnected returns the error of a call that could not be sent: ctx has ended, or err.
 func notConnected(ctx context.Context, err error, method string) error {
-	if why := ctx.Err(); why != nil {
-		return &Error{Code: CodeOf(why), Message: method + ": not connected"}
+	if err := ctx.Err(); err != nil {
+		return &Error{Code: CodeOf(err), Message: method + ": not connected"}
 	}
 	return asError(err)
 }

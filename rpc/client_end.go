@@ -64,17 +64,17 @@ func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 }
 
 // failAll fails all calls and returns their number.
-func (c *Client) failAll(why *Error) int {
+func (c *Client) failAll(cause *Error) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := len(c.calls)
 	for id, p := range c.calls {
 		delete(c.calls, id)
 		if p.stream != nil {
-			p.stream.fail(why)
+			p.stream.fail(cause)
 			continue
 		}
-		p.err = why
+		p.err = cause
 		p.done <- struct{}{}
 	}
 	c.signalIdleLocked()
@@ -97,18 +97,18 @@ func (c *Client) onTooLarge(e *seam.TooLarge) {
 	if p == nil {
 		return
 	}
-	why := &Error{Code: CodeTooLarge, Message: fmt.Sprintf(
+	cause := &Error{Code: CodeTooLarge, Message: fmt.Sprintf(
 		"a response of %d bytes, the limit is %d (udsipc.WithMaxMessageSize of the client)", e.Size,
 		e.Limit)}
 	if p.stream != nil {
 		// The end of its context sends a cancel to the server: the stream cannot end gracefully any
 		// more.
-		p.stream.failReported(why)
+		p.stream.failReported(cause)
 		return
 	}
 	delete(c.calls, id)
 	c.signalIdleLocked()
-	p.err = why
+	p.err = cause
 	p.done <- struct{}{}
 }
 

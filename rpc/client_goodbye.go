@@ -56,9 +56,9 @@ func (c *Client) replyGoodbye(g *goodbyeState, streams []*Stream, token string) 
 	case <-g.ended:
 		return
 	}
-	why := &Error{Code: CodeConnectionLost, Message: "the server stops"}
+	cause := &Error{Code: CodeConnectionLost, Message: "the server stops"}
 	for _, s := range streams {
-		s.stopSending(why)
+		s.stopSending(cause)
 	}
 	// An error means that this Client has stopped.
 	_ = sendWith(c.sendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })

@@ -476,7 +476,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		s.HandleStream("fails", func(context.Context, *ours.Stream) error {
 			return &ours.Error{Code: ours.CodeFirstUser, Message: "no more"}
 		})
-		s.HandleStream("deaf", func(ctx context.Context, _ *ours.Stream) error {
+		s.HandleStream("unread", func(ctx context.Context, _ *ours.Stream) error {
 			<-ctx.Done()
 			ended <- ctx.Err()
 			return ctx.Err()
@@ -538,7 +538,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		}
 	})
 	t.Run("nobody reads", func(t *testing.T) {
-		s, err := c.OpenStream(t.Context(), "deaf")
+		s, err := c.OpenStream(t.Context(), "unread")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -579,7 +579,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 	t.Run("its context", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		s, err := c.OpenStream(ctx, "deaf")
+		s, err := c.OpenStream(ctx, "unread")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -89,12 +89,12 @@ func (s *connState) find(id uint64) *call {
 
 // sendGoodbye tells the client that the server stops.
 func (s *Server) sendGoodbye(from *duplex.ServerConn) {
-	session, token := s.connStateOf(from), rand.Text()[:maxToken]
-	session.mu.Lock()
-	session.goodbyeToken = token
-	session.mu.Unlock()
+	state, token := s.connStateOf(from), rand.Text()[:maxToken]
+	state.mu.Lock()
+	state.goodbyeToken = token
+	state.mu.Unlock()
 	// An error means that the connection has ended.
-	_ = sendWith(session.seam.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
+	_ = sendWith(state.seam.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
 // onGoodbye handles the client's reply: it starts nothing new, and sends no more stream messages.
@@ -112,9 +112,9 @@ func (s *connState) onGoodbye(token []byte) {
 
 // failCall completes a call with an error, in the reading goroutine. It never blocks: if the
 // client's queue is full, reading pauses until it has space.
-func (s *connState) failCall(id uint64, why *Error) {
+func (s *connState) failCall(id uint64, cause *Error) {
 	b := getBytes(nil)
-	*b = appendFailure(*b, id, why, s.limit)
+	*b = appendFailure(*b, id, cause, s.limit)
 	_ = s.seam.SendControl(*b) // If not, the connection has ended.
 	putBytes(b)
 	if room := s.seam.Room(); room != nil {

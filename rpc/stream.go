@@ -39,9 +39,9 @@ type Stream struct {
 	id        uint64
 	ctx       context.Context
 	out       output
-	limit     int             // Of an encoded message, in bytes.
-	onFail    func(why error) // Called with mu held when the stream fails; may be nil.
-	connState *connState      // At a server, for memory accounting; nil at a client.
+	limit     int               // Of an encoded message, in bytes.
+	onFail    func(cause error) // Called with mu held when the stream fails; may be nil.
+	connState *connState        // At a server, for memory accounting; nil at a client.
 
 	mu         sync.Mutex // Guards the fields below.
 	sendable   sync.Cond  // Waits for credit, or the end.
@@ -95,7 +95,7 @@ func (s *Stream) Context() context.Context { return s.ctx }
 // finish ends the server's side after its handler returned. It sends the queued messages, then
 // nothing more. It returns the error to send to the client, nil for a graceful end. ended reports
 // that the client knows the end already.
-func (s *Stream) finish(failed *Error) (ended bool, why *Error) {
+func (s *Stream) finish(failed *Error) (ended bool, cause *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endSendingLocked()
@@ -114,25 +114,25 @@ func (s *Stream) finish(failed *Error) (ended bool, why *Error) {
 }
 
 // fail ends the stream with an error.
-func (s *Stream) fail(why error) {
+func (s *Stream) fail(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failLocked(asError(why))
+	s.failLocked(asError(cause))
 }
 
 // failReported ends the stream with an error that the caller sends to the peer.
-func (s *Stream) failReported(why error) {
+func (s *Stream) failReported(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failLocked(why)
+	s.failLocked(cause)
 	s.failureSent = true
 }
 
-func (s *Stream) failLocked(why error) {
+func (s *Stream) failLocked(cause error) {
 	if s.err == nil {
-		s.err = why
+		s.err = cause
 		if s.onFail != nil {
-			s.onFail(why)
+			s.onFail(cause)
 		}
 	}
 	s.sendable.Broadcast()

@@ -26,8 +26,8 @@ func TestStream_FinishAfterLoss_ReportsLossFirst(t *testing.T) {
 			if err := s.Send([]byte("message")); err != nil {
 				t.Fatal(err)
 			}
-			if ended, why := s.finish(test.failed); ended || why == nil || why.Code != test.want {
-				t.Errorf("finish returns %v, %v; want code %v", ended, why, test.want)
+			if ended, cause := s.finish(test.failed); ended || cause == nil || cause.Code != test.want {
+				t.Errorf("finish returns %v, %v; want code %v", ended, cause, test.want)
 			}
 		})
 	}

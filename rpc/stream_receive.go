@@ -65,17 +65,17 @@ func (s *Stream) returnCredit(n int) {
 		func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
 }
 
-// onMessage handles a message of the stream. why is set if the stream fails by it; the caller sends
+// onMessage handles a message of the stream. cause is set if the stream fails by it; the caller sends
 // it to the peer.
-func (s *Stream) onMessage(kind uint32, data []byte) (why *Error, err error) {
+func (s *Stream) onMessage(kind uint32, data []byte) (cause *Error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch kind {
 	case typeData:
-		if why, err = s.onDataLocked(data); why != nil {
-			s.failLocked(why)
+		if cause, err = s.onDataLocked(data); cause != nil {
+			s.failLocked(cause)
 			s.failureSent = true
-			return why, err
+			return cause, err
 		}
 	case typeCredit:
 		r := fieldReader{rest: data}
@@ -107,14 +107,14 @@ func endsStream(kind uint32, data []byte) bool {
 	return kind == typeError || kind == typeEnd && len(data) > 0 && data[0] == endOfHandler
 }
 
-func (s *Stream) onDataLocked(data []byte) (why *Error, err error) {
+func (s *Stream) onDataLocked(data []byte) (cause *Error, err error) {
 	if s.remoteClosed || s.err != nil || s.handlerDone {
 		return nil, nil
 	}
 	cost, ok := windowCost(data, s.receiveWindow)
 	if !ok {
-		why = &Error{Code: CodeUnknown, Message: "flow-control violation or malformed stream data"}
-		return why, fmt.Errorf("%w: the data of a stream", errMalformed)
+		cause = &Error{Code: CodeUnknown, Message: "flow-control violation or malformed stream data"}
+		return cause, fmt.Errorf("%w: the data of a stream", errMalformed)
 	}
 	arrived := append(s.incoming, data...)
 	if more := cap(arrived) - cap(s.incoming); s.connState != nil && more > 0 {

@@ -95,14 +95,14 @@ func (s *Stream) flush() {
 func (s *Stream) CloseSend() error {
 	s.mu.Lock()
 	s.endSendingLocked()
-	done, why := s.closeSent || s.handlerDone, s.err
-	s.closeSent = done || why == nil
+	done, cause := s.closeSent || s.handlerDone, s.err
+	s.closeSent = done || cause == nil
 	s.mu.Unlock()
 	if done {
 		return nil
 	}
-	if why != nil {
-		return why
+	if cause != nil {
+		return cause
 	}
 	if err := sendWith(s.out.end, typeEnd, func(b []byte) []byte { return appendID(b, s.id) }); err != nil {
 		return asError(err) // The connection has ended, and the stream with it.
@@ -121,10 +121,10 @@ func (s *Stream) endSendingLocked() {
 
 // stopSending refuses further messages with an error, because the peer reads no more. It waits
 // until the queued ones are sent.
-func (s *Stream) stopSending(why *Error) {
+func (s *Stream) stopSending(cause *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sendErr = why
+	s.sendErr = cause
 	s.sendable.Broadcast()
 	for s.flushing && s.err == nil {
 		s.sendable.Wait()

@@ -19,13 +19,13 @@ import (
 	"github.com/udsipc/udsipc/rpc"
 )
 
-// place returns a path for a socket, and what removes its folder.
+// place returns a path for a socket, and what removes its directory.
 func place() (path string, remove func()) {
-	folder, err := os.MkdirTemp("", "migrating")
+	dir, err := os.MkdirTemp("", "migrating")
 	if err != nil {
 		log.Fatal(err)
 	}
-	return filepath.Join(folder, "app.sock"), func() { os.RemoveAll(folder) }
+	return filepath.Join(dir, "app.sock"), func() { os.RemoveAll(dir) }
 }
 
 func must(err error) {

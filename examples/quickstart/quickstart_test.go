@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestConduct_EveryLine_Arrives(t *testing.T) {
-	folder := t.TempDir()
+	dir := t.TempDir()
 	lines := 0
 	for i := range 7 {
 		text := strings.Repeat(fmt.Sprintf("line of file %d\n", i), 3000*i)
@@ -32,17 +32,17 @@ func TestConduct_EveryLine_Arrives(t *testing.T) {
 			text += "no newline at the end"
 			lines++
 		}
-		if err := os.WriteFile(filepath.Join(folder, fmt.Sprint(i)), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, source := range []string{folder, filepath.Join(folder, "6")} {
+	for _, source := range []string{dir, filepath.Join(dir, "6")} {
 		var out bytes.Buffer
 		if err := conduct(context.Background(), source, &out); err != nil {
 			t.Fatalf("%v\n%s", err, &out)
 		}
 		want := lines
-		if source != folder {
+		if source != dir {
 			want = 3000 * 6
 		}
 		for _, row := range []string{
@@ -88,6 +88,6 @@ func TestCompare_Differences_AreErrors(t *testing.T) {
 
 func TestConduct_EmptyFolder_IsError(t *testing.T) {
 	if err := conduct(context.Background(), t.TempDir(), &bytes.Buffer{}); err == nil {
-		t.Error("an empty folder is streamed")
+		t.Error("an empty directory is streamed")
 	}
 }

@@ -60,7 +60,7 @@ func TestUnits_PassSystemdAnalyze(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	folder := t.TempDir()
+	dir := t.TempDir()
 	units := []string{"collector.socket", "collector.service", "agent.service"}
 	for i, name := range units {
 		text, err := os.ReadFile(name)
@@ -70,7 +70,7 @@ func TestUnits_PassSystemdAnalyze(t *testing.T) {
 		// The programs are not installed here.
 		text = bytes.ReplaceAll(text, []byte("/usr/local/bin/collector"), []byte("/bin/true"))
 		text = bytes.ReplaceAll(text, []byte("/usr/local/bin/agent"), []byte("/bin/true"))
-		units[i] = filepath.Join(folder, name)
+		units[i] = filepath.Join(dir, name)
 		if err := os.WriteFile(units[i], text, 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -235,18 +235,18 @@ func TestEquivalents_Parse(t *testing.T) {
 // victim is a package of a module of its own.
 func victim(t *testing.T, text, test string) *pkg {
 	t.Helper()
-	folder := t.TempDir()
+	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"go.mod": "module victim\n\ngo 1.26\n", "victim.go": text, "victim_test.go": test,
 	} {
 		if text == "" {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Chdir(folder)
+	t.Chdir(dir)
 	p, err := load(t.Context(), ".")
 	if err != nil {
 		t.Fatal(err)

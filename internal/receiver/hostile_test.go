@@ -329,19 +329,19 @@ func runHostile(t *testing.T, path string, index int, k hostileKind, before usag
 	}
 }
 
-// withFewDescriptors returns a role that runs in a folder of its own and has 40 descriptors at most.
-func withFewDescriptors(run func(folder string) error) func() error {
+// withFewDescriptors returns a role that runs in a directory of its own and has 40 descriptors at most.
+func withFewDescriptors(run func(dir string) error) func() error {
 	return func() error {
-		folder, err := os.MkdirTemp("", "udsipc")
+		dir, err := os.MkdirTemp("", "udsipc")
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(folder)
+		defer os.RemoveAll(dir)
 		limit := syscall.Rlimit{Cur: 40, Max: 40}
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 			return err
 		}
-		return run(folder)
+		return run(dir)
 	}
 }
 
@@ -354,10 +354,10 @@ func TestReader_OutOfDescriptors_Recovers(t *testing.T) {
 }
 
 func init() {
-	ipctest.Roles["few descriptors"] = withFewDescriptors(func(folder string) error {
+	ipctest.Roles["few descriptors"] = withFewDescriptors(func(dir string) error {
 		got := make(chan string, 100)
 		r, err := udsipc.NewReader(func(data []byte) error { got <- string(data); return nil },
-			folder+"/s", udsipc.WithMaxAcceptErrors(0))
+			dir+"/s", udsipc.WithMaxAcceptErrors(0))
 		if err != nil {
 			return err
 		}
@@ -367,7 +367,7 @@ func init() {
 		const rounds = 10
 		soonest := time.Hour
 		for round := range rounds {
-			took, err := exhaust(r, folder+"/s", got)
+			took, err := exhaust(r, dir+"/s", got)
 			if err != nil {
 				return fmt.Errorf("round %d: %w", round, err)
 			}
@@ -393,8 +393,8 @@ func TestReader_StopOutOfDescriptors_ServesBacklog(t *testing.T) {
 }
 
 func init() {
-	ipctest.Roles["stop with few descriptors"] = withFewDescriptors(func(folder string) error {
-		path := folder + "/s"
+	ipctest.Roles["stop with few descriptors"] = withFewDescriptors(func(dir string) error {
+		path := dir + "/s"
 		var got atomic.Int64
 		r, err := udsipc.NewReader(func([]byte) error { got.Add(1); return nil }, path)
 		if err != nil {
@@ -441,12 +441,12 @@ func TestReader_StartOutOfDescriptors_LeavesNothing(t *testing.T) {
 }
 
 func init() {
-	ipctest.Roles["start with few descriptors"] = withFewDescriptors(func(folder string) error {
+	ipctest.Roles["start with few descriptors"] = withFewDescriptors(func(dir string) error {
 		for left := range 12 {
-			if err := startWith(left, filepath.Join(folder, "s")); err != nil {
+			if err := startWith(left, filepath.Join(dir, "s")); err != nil {
 				return fmt.Errorf("with %d descriptors: %w", left, err)
 			}
-			entries, err := os.ReadDir(folder)
+			entries, err := os.ReadDir(dir)
 			if err != nil || len(entries) > 0 {
 				return fmt.Errorf("with %d descriptors: %v are left, %w", left, entries, err)
 			}

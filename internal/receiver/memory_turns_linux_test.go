@@ -38,12 +38,12 @@ func init() {
 // TestReadMemory_OtherUserStalls_DoesNotBlock: another user's connections that stall do not hold up
 // a message of this one's.
 func TestReadMemory_OtherUserStalls_DoesNotBlock(t *testing.T) {
-	folder := ipctest.OpenDir(t)
-	path := filepath.Join(folder, "s")
+	dir := ipctest.OpenDir(t)
+	path := filepath.Join(dir, "s")
 	var got atomic.Int64
 	r := ipctest.StartReader(t, func([]byte) error { got.Add(1); return nil }, path, udsipc.WithSocketMode(0o666),
 		udsipc.WithMaxReadMemory(1<<20), udsipc.WithMessageTimeout(100*time.Millisecond))
-	_, says := ipctest.AsNobody(t, folder, "staller", "SOCKET="+path)
+	_, says := ipctest.AsNobody(t, dir, "staller", "SOCKET="+path)
 	says.Scan()
 	ipctest.Until(t, "most wait for memory", func() bool { return r.Metrics().ReadMemoryWaits >= stallers/2 })
 	before := r.Metrics().TooSlow

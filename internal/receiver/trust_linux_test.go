@@ -89,13 +89,13 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 		}, "sent away, 1 bytes read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			folder := ipctest.OpenDir(t)
-			path := filepath.Join(folder, "s")
+			dir := ipctest.OpenDir(t)
+			path := filepath.Join(dir, "s")
 			errs := ipctest.Collect()
 			got := make(chan string, 1)
 			ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil },
 				path, append(test.opts, udsipc.WithReaderErrorCallback(errs.Callback))...)
-			cmd, output := ipctest.AsNobody(t, folder, "visitor", "SOCKET="+path)
+			cmd, output := ipctest.AsNobody(t, dir, "visitor", "SOCKET="+path)
 			if !output.Scan() || output.Text() != test.want {
 				t.Errorf("the visitor was %q, want %q", output.Text(), test.want)
 			}
@@ -125,12 +125,12 @@ func TestPeer_OtherUser_IsLimitedByModeOwnerAuthorizer(t *testing.T) {
 func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 	t.Parallel()
 	ipctest.AsRoot(t)
-	folder := ipctest.OpenDir(t)
-	if err := os.Chmod(folder, 0o777|os.ModeSticky); err != nil {
+	dir := ipctest.OpenDir(t)
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(folder, "s")
-	_, output := ipctest.AsNobody(t, folder, "impostor", "SOCKET="+path)
+	path := filepath.Join(dir, "s")
+	_, output := ipctest.AsNobody(t, dir, "impostor", "SOCKET="+path)
 	if !output.Scan() || output.Text() != "listening" {
 		t.Fatalf("the impostor says %q", output.Text())
 	}
@@ -152,8 +152,8 @@ func TestWriter_AuthorizerRejectsListener_SendsNothing(t *testing.T) {
 // TestSession_SameIDOtherUser_IsSeparateWriter: a writer of another user with the same name is another writer.
 func TestSession_SameIDOtherUser_IsSeparateWriter(t *testing.T) {
 	ipctest.AsRoot(t)
-	folder := ipctest.OpenDir(t)
-	path := filepath.Join(folder, "s")
+	dir := ipctest.OpenDir(t)
+	path := filepath.Join(dir, "s")
 	var once sync.Once
 	arrived := make(chan struct{})
 	r := ipctest.StartReader(t,
@@ -163,7 +163,7 @@ func TestSession_SameIDOtherUser_IsSeparateWriter(t *testing.T) {
 	conn, _ := ipctest.OpenSession(t, path, wire.Hello{Writer: wire.WriterID(id), Epoch: 5, FirstSeq: 1}, "one")
 	ipctest.AwaitAck(t, conn, 1)
 	ipctest.Await(t, "the first message", arrived)
-	_, output := ipctest.AsNobody(t, folder, "namesake", "SOCKET="+path)
+	_, output := ipctest.AsNobody(t, dir, "namesake", "SOCKET="+path)
 	if !output.Scan() || output.Text() != "welcome, 0 handled" {
 		t.Errorf("the namesake was told %q", output.Text())
 	}

@@ -18,18 +18,18 @@ import (
 func TestWriter_CallbackGoexit_EndsWriter(t *testing.T) {
 	const none = udsipc.StateNew // No state callback gets it.
 	for name, test := range map[string]struct {
-		at      udsipc.State // In the state callback.
-		refused bool         // In the error callback, because of the dialer.
-		asked   bool         // In the authorizer.
-		acks    bool
-		deaf    bool // The connection has ended as soon as it is made.
+		at               udsipc.State // In the state callback.
+		refused          bool         // In the error callback, because of the dialer.
+		asked            bool         // In the authorizer.
+		acks             bool
+		peerReadsNothing bool // The connection has ended as soon as it is made.
 	}{
 		"connecting":             {at: udsipc.StateConnecting},
 		"connected":              {at: udsipc.StateConnected},
 		"connected in a session": {at: udsipc.StateConnected, acks: true},
-		"disconnected":           {at: udsipc.StateDisconnected, deaf: true},
+		"disconnected":           {at: udsipc.StateDisconnected, peerReadsNothing: true},
 		"the error of a dialer":  {at: none, refused: true},
-		"the error of a session": {at: none, acks: true, deaf: true},
+		"the error of a session": {at: none, acks: true, peerReadsNothing: true},
 		"the authorizer":         {at: none, asked: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestWriter_CallbackGoexit_EndsWriter(t *testing.T) {
 						return nil, ipctest.ErrNotAllowed
 					}
 					conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-					if dialed = conn; err == nil && test.deaf {
+					if dialed = conn; err == nil && test.peerReadsNothing {
 						err = conn.(*net.UnixConn).CloseRead()
 					}
 					return conn, err

@@ -17,8 +17,9 @@ import (
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
-// deaf connects by hand and reads nothing but what TLS begins with. It returns the socket, and what speaks on it.
-func deaf(t *testing.T, on *ipctest.Route) (socket, speaking net.Conn) {
+// connectWithoutReading connects and reads nothing but the TLS handshake. It returns the socket, and
+// the connection over it.
+func connectWithoutReading(t *testing.T, on *ipctest.Route) (socket, speaking net.Conn) {
 	t.Helper()
 	speaking = on.Dial(t)
 	if secure, ok := speaking.(*tls.Conn); ok {
@@ -33,7 +34,7 @@ func TestConn_CloseSlowPeer_EndsWithinWriteTimeout(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on, udsipc.WithWriteTimeout(100*time.Millisecond))
-		deaf(t, on)
+		connectWithoutReading(t, on)
 		conn := ipctest.Accept(t, l)
 		for range 20 {
 			if err := conn.WriteMessage(make([]byte, 1<<20)); err != nil {
@@ -63,7 +64,7 @@ func TestConn_CloseWriteTLS_EndsWithinWriteTimeout(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on, udsipc.WithWriteTimeout(50*time.Millisecond))
-		deaf(t, on)
+		connectWithoutReading(t, on)
 		conn := ipctest.Accept(t, l)
 		for range 20 {
 			if err := conn.WriteMessage(make([]byte, 1<<20)); err != nil {
@@ -129,7 +130,7 @@ func TestConn_CloseAfterFailure_ReportsUnsent(t *testing.T) {
 	t.Parallel()
 	ipctest.OverTransports(t, func(t *testing.T, on *ipctest.Route) {
 		l := ipctest.ListenOn(t, on)
-		socket, _ := deaf(t, on)
+		socket, _ := connectWithoutReading(t, on)
 		conn := ipctest.Accept(t, l)
 		for range 20 {
 			if err := conn.WriteMessage(make([]byte, 1<<20)); err != nil {
@@ -156,7 +157,7 @@ func TestConn_TLSEndWithoutNotice_IsError(t *testing.T) {
 		}
 		l := ipctest.ListenOn(t, on)
 		for _, announced := range []bool{false, true} {
-			socket, secure := deaf(t, on)
+			socket, secure := connectWithoutReading(t, on)
 			conn := ipctest.Accept(t, l)
 			ipctest.MustWrite(t, secure, ipctest.Frames("whole"))
 			if announced {

@@ -16,8 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// silent returns the Listener's end of a connection whose peer reads nothing, and the peer.
-func silent(t *testing.T, l *udsipc.Listener) (*udsipc.Conn, net.Conn) {
+// dialWithoutReading returns the Listener's end of a connection whose peer reads nothing, and the peer.
+func dialWithoutReading(t *testing.T, l *udsipc.Listener) (*udsipc.Conn, net.Conn) {
 	t.Helper()
 	peer, err := net.Dial("unix", l.Addr().String())
 	if err != nil {
@@ -49,7 +49,7 @@ func TestSendMemory_SlowPeers_AreBounded(t *testing.T) {
 	var all []net.Conn
 	for n := range peers {
 		before := l.Metrics().SendMemory
-		conn, peer := silent(t, l)
+		conn, peer := dialWithoutReading(t, l)
 		all = append(all, peer)
 		fill(t, conn, size)
 		switch has := l.Metrics().SendMemory - before; {
@@ -85,11 +85,11 @@ func TestSendMemory_PeerLeaves_ServesWaiter(t *testing.T) {
 		l := ipctest.Listen(t, filepath.Join(t.TempDir(), "s"), udsipc.WithMaxSendMemory(limit))
 		var others []net.Conn
 		for range 20 {
-			conn, peer := silent(t, l)
+			conn, peer := dialWithoutReading(t, l)
 			others = append(others, peer)
 			fill(t, conn, large)
 		}
-		conn, _ := silent(t, l)
+		conn, _ := dialWithoutReading(t, l)
 		fill(t, conn, large)
 		room := seam.OfConn(conn).Room() // nil where a smaller message still fits.
 		written := make(chan error, 1)

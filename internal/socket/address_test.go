@@ -74,7 +74,7 @@ func TestAddress_Invalid_IsRejected(t *testing.T) {
 		{"abstract NUL", "@a\x00", []string{"NUL"}},
 		{"abstract without name", "@", []string{"abstract"}},
 		{"abstract without name after prefix", "unix:@", []string{"abstract"}},
-		{"folder", "/run/app/", []string{"directory"}},
+		{"directory", "/run/app/", []string{"directory"}},
 		{"root", "/", []string{"directory"}},
 		{"path too long", strings.Repeat("p", limit+1), tooLong},
 		{"path too long after prefix", "unix:" + strings.Repeat("p", limit+1), tooLong},

@@ -19,16 +19,16 @@ import (
 // TestSocket_UntrustedDirectory_IsRejected: the error names the directory and what to do.
 func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 	t.Parallel()
-	mode := func(t *testing.T, folder string, mode os.FileMode) {
+	mode := func(t *testing.T, dir string, mode os.FileMode) {
 		t.Helper()
-		if err := os.Chmod(folder, mode); err != nil {
+		if err := os.Chmod(dir, mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	give := func(t *testing.T, folder string, bits os.FileMode) {
+	give := func(t *testing.T, dir string, bits os.FileMode) {
 		t.Helper()
-		mode(t, folder, bits)
-		if err := os.Chown(folder, ipctest.Nobody, ipctest.Nobody); err != nil {
+		mode(t, dir, bits)
+		if err := os.Chown(dir, ipctest.Nobody, ipctest.Nobody); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,7 +41,7 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	type makeFunc = func(t *testing.T, folder string) (path string)
+	type makeFunc = func(t *testing.T, dir string) (path string)
 	with := func(change func(*testing.T, string, os.FileMode), mode os.FileMode, path string) makeFunc {
 		return func(t *testing.T, f string) string {
 			change(t, f+"/a", mode)
@@ -59,7 +59,7 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 		want string // In the error; empty for none.
 		root bool
 	}{
-		"a folder of one's own":      {func(*testing.T, string) string { return "a/s" }, "", false},
+		"a directory of one's own":   {func(*testing.T, string) string { return "a/s" }, "", false},
 		"writable by the group":      {with(mode, 0o775, "a/s"), "chmod g-w", false},
 		"the group's, sticky":        {with(mode, 0o770|os.ModeSticky, "a/s"), "", false},
 		"above it, the group's":      {with(mode, 0o770, "a/b/s"), "chmod g-w", false},
@@ -103,11 +103,11 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 			if test.root {
 				ipctest.AsRoot(t)
 			}
-			folder := t.TempDir()
-			if err := os.MkdirAll(folder+"/a/b", 0o755); err != nil {
+			dir := t.TempDir()
+			if err := os.MkdirAll(dir+"/a/b", 0o755); err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join(folder, test.make(t, folder))
+			path := filepath.Join(dir, test.make(t, dir))
 			r := ipctest.NewReader(t, path)
 			err := r.Start()
 			switch {
@@ -119,8 +119,8 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 				t.Errorf("Start: %v, want ErrInvalidSocketPath", err)
 			}
 			if err != nil {
-				ipctest.CheckEmpty(t, filepath.Join(folder, "a", "b"))
-				if info := ipctest.Lstat(t, filepath.Join(folder, "a", "new")); info != nil {
+				ipctest.CheckEmpty(t, filepath.Join(dir, "a", "b"))
+				if info := ipctest.Lstat(t, filepath.Join(dir, "a", "new")); info != nil {
 					t.Error("Start has made a directory there")
 				}
 			}

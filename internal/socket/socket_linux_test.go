@@ -98,9 +98,9 @@ func init() {
 	}
 }
 
-// swap puts a link to victim in the place of each socket at folder/s, and leaves it there until it is removed.
-func swap(folder, victim string, end <-chan struct{}) {
-	link, socket, old := filepath.Join(folder, "l"), filepath.Join(folder, "s"), filepath.Join(folder, "o")
+// swap puts a link to victim in the place of each socket at directory/s, and leaves it there until it is removed.
+func swap(dir, victim string, end <-chan struct{}) {
+	link, socket, old := filepath.Join(dir, "l"), filepath.Join(dir, "s"), filepath.Join(dir, "o")
 	for {
 		_ = os.Symlink(victim, link) // What may not be done here fails, and is tried again.
 		for syscall.Rename(socket, old) != nil {
@@ -151,12 +151,12 @@ func startTwice(path string) error {
 }
 
 // stickyFolder returns a directory like /tmp, and one in which a binary for another user may lie.
-func stickyFolder(tb testing.TB) (folder, base string) {
+func stickyFolder(tb testing.TB) (dir, base string) {
 	tb.Helper()
 	base = ipctest.OpenDir(tb)
-	folder = filepath.Join(base, "tmp")
-	makeFolder(tb, folder, 0o777|os.ModeSticky, 0, 0)
-	return folder, base
+	dir = filepath.Join(base, "tmp")
+	makeFolder(tb, dir, 0o777|os.ModeSticky, 0, 0)
+	return dir, base
 }
 
 func makeFolder(tb testing.TB, path string, mode os.FileMode, uid, gid int) {
@@ -202,38 +202,38 @@ func TestSocket_ModeAndOwner_TouchNoOtherFile(t *testing.T) {
 			ipctest.AsRoot(t)
 			victim := victimFile(t)
 			sticky, base := stickyFolder(t)
-			folder := filepath.Join(sticky, "app")
-			makeFolder(t, folder, test.mode, test.uid, test.gid)
-			_, output := ipctest.AsNobody(t, base, "linker", "FOLDER="+folder, "VICTIM="+victim)
+			dir := filepath.Join(sticky, "app")
+			makeFolder(t, dir, test.mode, test.uid, test.gid)
+			_, output := ipctest.AsNobody(t, base, "linker", "FOLDER="+dir, "VICTIM="+victim)
 			mustScan(t, output, "ready")
 			for range starts {
-				r := ipctest.NewReader(t, filepath.Join(folder, "s"), udsipc.WithSocketMode(0o666),
+				r := ipctest.NewReader(t, filepath.Join(dir, "s"), udsipc.WithSocketMode(0o666),
 					udsipc.WithSocketOwner(ipctest.Nobody, -1))
 				switch err := r.Start(); {
-				case test.refused && (!errors.Is(err, udsipc.ErrInvalidSocketPath) || !strings.Contains(err.Error(), folder)):
-					t.Fatalf("Start: %v, want %v of %s", err, udsipc.ErrInvalidSocketPath, folder)
+				case test.refused && (!errors.Is(err, udsipc.ErrInvalidSocketPath) || !strings.Contains(err.Error(), dir)):
+					t.Fatalf("Start: %v, want %v of %s", err, udsipc.ErrInvalidSocketPath, dir)
 				case !test.refused && err != nil:
 					t.Fatal(err)
 				}
 				ipctest.Stop(t, r)
-				_ = os.Remove(filepath.Join(folder, "s")) // The link, if that other one was fast enough.
+				_ = os.Remove(filepath.Join(dir, "s")) // The link, if that other one was fast enough.
 			}
 			checkVictim(t, victim)
 		})
 	}
 	t.Run("the same user", func(t *testing.T) {
-		victim, folder := victimFile(t), t.TempDir()
+		victim, dir := victimFile(t), t.TempDir()
 		end, ended := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(ended)
-			swap(folder, victim, end)
+			swap(dir, victim, end)
 		}()
 		for range starts { // Bound without permissions, so that the mode is always to be set.
-			r := ipctest.NewReader(t, filepath.Join(folder, "s"), udsipc.WithSocketMode(0o666),
+			r := ipctest.NewReader(t, filepath.Join(dir, "s"), udsipc.WithSocketMode(0o666),
 				udsipc.WithSocketOwner(os.Getuid(), os.Getgid()))
 			_ = r.Start() // It may find what is none of its own.
 			ipctest.Stop(t, r)
-			_ = os.Remove(filepath.Join(folder, "s"))
+			_ = os.Remove(filepath.Join(dir, "s"))
 		}
 		close(end)
 		<-ended
@@ -261,12 +261,12 @@ func checkVictim(tb testing.TB, path string) {
 // TestSocket_LocksOfOtherUser_DoNotBlock keep nobody from starting and from stopping.
 func TestSocket_LocksOfOtherUser_DoNotBlock(t *testing.T) {
 	ipctest.AsRoot(t)
-	folder, base := stickyFolder(t)
-	path, second := filepath.Join(folder, "first"), filepath.Join(folder, "second")
+	dir, base := stickyFolder(t)
+	path, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	running := ipctest.StartReader(t, ipctest.Ignore, path)
 	ipctest.LeaveStale(t, second)
 	_, output := ipctest.AsNobody(t, base, "locker",
-		"LOCK="+strings.Join([]string{folder, ipctest.LockFile(path), ipctest.LockFile(second)}, ":"))
+		"LOCK="+strings.Join([]string{dir, ipctest.LockFile(path), ipctest.LockFile(second)}, ":"))
 	mustScan(t, output, "ready")
 	began := time.Now()
 	if err := ipctest.NewReader(t, second).Start(); err != nil {
@@ -287,8 +287,8 @@ func TestSocket_LocksOfOtherUser_DoNotBlock(t *testing.T) {
 // TestSocket_LeaseOfOtherUser_DoesNotBlock on the lock file's name keeps nobody from starting.
 func TestSocket_LeaseOfOtherUser_DoesNotBlock(t *testing.T) {
 	ipctest.AsRoot(t)
-	folder, base := stickyFolder(t)
-	path := filepath.Join(folder, "s")
+	dir, base := stickyFolder(t)
+	path := filepath.Join(dir, "s")
 	_, output := ipctest.AsNobody(t, base, "leaser", "LOCK="+ipctest.LockFile(path))
 	mustScan(t, output, "ready")
 	began := time.Now()
@@ -302,14 +302,14 @@ func TestSocket_LeaseOfOtherUser_DoesNotBlock(t *testing.T) {
 func TestSocket_Directories_AreCheckedAsUser(t *testing.T) {
 	t.Parallel()
 	ipctest.AsRoot(t)
-	folder, base := stickyFolder(t)
+	dir, base := stickyFolder(t)
 	makeFolder(t, filepath.Join(base, "root"), 0o755, 0, 0)
 	makeFolder(t, filepath.Join(base, "runtime"), 0o755, ipctest.Nobody, ipctest.Nobody) // RuntimeDirectory=, with User=.
 	makeFolder(t, filepath.Join(base, "user"), 0o700, ipctest.Nobody, ipctest.Nobody)    // XDG_RUNTIME_DIR.
 	makeFolder(t, filepath.Join(base, "other"), 0o777, 1, 1)
 	for path, want := range map[string]string{
-		folder + "/s":         "started",
-		folder + "/own/s":     "started",
+		dir + "/s":            "started",
+		dir + "/own/s":        "started",
 		base + "/runtime/s":   "started",
 		base + "/user/s":      "started",
 		base + "/user/a/b/s":  "started",
@@ -334,9 +334,9 @@ func TestSocket_ModeWithoutWrite_IsReplacedIfStale(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ipctest.AsRoot(t)
 			base := ipctest.OpenDir(t)
-			folder := filepath.Join(base, "user")
-			makeFolder(t, folder, 0o700, ipctest.Nobody, ipctest.Nobody)
-			path := filepath.Join(folder, "s")
+			dir := filepath.Join(base, "user")
+			makeFolder(t, dir, 0o700, ipctest.Nobody, ipctest.Nobody)
+			path := filepath.Join(dir, "s")
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 			if err != nil {
 				t.Fatal(err)

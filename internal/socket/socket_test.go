@@ -29,14 +29,14 @@ import (
 )
 
 func TestSocket_Start_CreatesDirectoryAndMode(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "a", "b")
-	path := filepath.Join(folder, "s")
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	path := filepath.Join(dir, "s")
 	r := ipctest.StartReader(t, ipctest.Ignore, path)
-	ipctest.CheckMode(t, filepath.Dir(folder), fs.ModeDir|0o750)
-	ipctest.CheckMode(t, folder, fs.ModeDir|0o750)
+	ipctest.CheckMode(t, filepath.Dir(dir), fs.ModeDir|0o750)
+	ipctest.CheckMode(t, dir, fs.ModeDir|0o750)
 	ipctest.CheckMode(t, path, fs.ModeSocket|0o600)
 	ipctest.Stop(t, r)
-	ipctest.CheckEmpty(t, folder)
+	ipctest.CheckEmpty(t, dir)
 }
 
 func TestSocket_DirectoryFails_IsError(t *testing.T) {
@@ -226,7 +226,7 @@ func TestSocket_OtherUser_NeverConnects(t *testing.T) {
 	}
 	ipctest.AsRoot(t)
 	if runtime.GOOS == "darwin" {
-		t.Skip("the folder has to protect the socket there")
+		t.Skip("the directory has to protect the socket there")
 	}
 	for name, opts := range map[string][]udsipc.ReaderOption{
 		"mode alone":     {udsipc.WithSocketMode(0o600)},
@@ -605,10 +605,10 @@ func TestSocket_Stop_RemovesOwnSocketOnly(t *testing.T) {
 			}
 		})
 	}
-	t.Run("folder gone", func(t *testing.T) {
-		folder := filepath.Join(t.TempDir(), "f")
-		r := ipctest.StartReader(t, ipctest.Ignore, filepath.Join(folder, "s"))
-		if err := os.RemoveAll(folder); err != nil {
+	t.Run("directory gone", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "f")
+		r := ipctest.StartReader(t, ipctest.Ignore, filepath.Join(dir, "s"))
+		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
 		ipctest.Stop(t, r)

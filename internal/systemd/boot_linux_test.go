@@ -22,7 +22,7 @@ import (
 )
 
 // This file boots a systemd of its own for the tests: process 1 of private namespaces, in which nothing
-// runs but what a test installs. Sockets and files lie in folders that both sides see.
+// runs but what a test installs. Sockets and files lie in directories that both sides see.
 
 // systemdRequired says that a test that needs systemd must not be skipped.
 const systemdRequired = "UDSIPC_TEST_SYSTEMD"
@@ -45,10 +45,10 @@ exec "$1" --system --unit=udsipc-test.target --log-target=console --log-level=in
 
 // A bootedSystemd is a running one.
 type bootedSystemd struct {
-	tb     testing.TB
-	pid    int // Of systemd, as this process sees it.
-	folder string
-	log    *os.File
+	tb  testing.TB
+	pid int // Of systemd, as this process sees it.
+	dir string
+	log *os.File
 
 	reloading sync.Mutex // Held for a reload, and by a test that one would disturb.
 }
@@ -57,13 +57,13 @@ type bootedSystemd struct {
 func bootSystemd(tb testing.TB) *bootedSystemd {
 	tb.Helper()
 	program := systemdProgram(tb)
-	folder := tb.TempDir()
-	script := filepath.Join(folder, "boot")
+	dir := tb.TempDir()
+	script := filepath.Join(dir, "boot")
 	cgroups, mounts := ownCgroups(tb)
 	if err := os.WriteFile(script, fmt.Appendf(nil, bootScript, mounts), 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(folder, "log"))
+	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	s := &bootedSystemd{tb: tb, folder: folder, log: log}
+	s := &bootedSystemd{tb: tb, dir: dir, log: log}
 	tb.Cleanup(func() {
 		_ = cmd.Process.Kill() // Its child goes with it, and all that runs in its namespace.
 		_ = cmd.Wait()
@@ -101,7 +101,7 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 // ownCgroups makes a cgroup in each hierarchy in which that is possible, below the one of this
 // process, so that one systemd does not see what another manages. They end with the test. The
 // mounts put them where the hierarchies are.
-func ownCgroups(tb testing.TB) (folders []string, mounts string) {
+func ownCgroups(tb testing.TB) (dirs []string, mounts string) {
 	tb.Helper()
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -119,15 +119,15 @@ func ownCgroups(tb testing.TB) (folders []string, mounts string) {
 		if !ok || !within || controllers == "cpuset" { // A cpuset takes no process before it is set up.
 			continue
 		}
-		folder, err := os.MkdirTemp(filepath.Join(point, below), "udsipc-test-")
+		dir, err := os.MkdirTemp(filepath.Join(point, below), "udsipc-test-")
 		if err != nil {
 			continue // What is read-only is nobody's.
 		}
-		tb.Cleanup(func() { removeCgroup(tb, folder) })
-		folders = append(folders, folder)
-		mounts += "mount --bind " + folder + " " + point + "\n"
+		tb.Cleanup(func() { removeCgroup(tb, dir) })
+		dirs = append(dirs, dir)
+		mounts += "mount --bind " + dir + " " + point + "\n"
 	}
-	return folders, mounts
+	return dirs, mounts
 }
 
 // cgroupMount finds where a hierarchy is mounted, in the form of mountinfo (proc_pid_mountinfo(5)).
@@ -148,11 +148,11 @@ func cgroupMount(mounted, number, controllers string) (root, point string, ok bo
 }
 
 // removeCgroup removes a cgroup with those in it, once their processes are gone.
-func removeCgroup(tb testing.TB, folder string) {
+func removeCgroup(tb testing.TB, dir string) {
 	tb.Helper()
 	ipctest.Until(tb, "the cgroup is removed", func() bool {
 		var below []string
-		_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.IsDir() {
 				below = append(below, path)
 			}
@@ -161,7 +161,7 @@ func removeCgroup(tb testing.TB, folder string) {
 		for _, path := range slices.Backward(below) {
 			_ = os.Remove(path)
 		}
-		_, err := os.Lstat(folder)
+		_, err := os.Lstat(dir)
 		return errors.Is(err, fs.ErrNotExist)
 	})
 }
@@ -267,7 +267,7 @@ func (s *bootedSystemd) reload(tb testing.TB) {
 	s.control(tb, "daemon-reload")
 }
 
-// write makes a file in systemd's folder of units.
+// write makes a file in systemd's directory of units.
 func (s *bootedSystemd) write(tb testing.TB, name, text string) {
 	tb.Helper()
 	path := filepath.Join("/proc", strconv.Itoa(s.pid), "root/run/systemd/system", name)

@@ -147,14 +147,14 @@ func init() {
 		if err != nil {
 			return err
 		}
-		folder := filepath.Dir(os.Getenv("ADDRESS"))
-		if err := os.Chmod(folder, 0o777); err != nil {
+		dir := filepath.Dir(os.Getenv("ADDRESS"))
+		if err := os.Chmod(dir, 0o777); err != nil {
 			return err
 		}
 		if err := r.Start(); !errors.Is(err, udsipc.ErrInvalidSocketPath) {
 			return fmt.Errorf("Start: %w, want %w", err, udsipc.ErrInvalidSocketPath)
 		}
-		if err := os.Chmod(folder, 0o700); err != nil {
+		if err := os.Chmod(dir, 0o700); err != nil {
 			return err
 		}
 		if err := r.Start(); err != nil {

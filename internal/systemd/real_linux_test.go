@@ -587,8 +587,8 @@ func socketsWithNames(t *testing.T, s *bootedSystemd) {
 }
 
 func outsideTheGroup(t *testing.T, s *bootedSystemd) {
-	log, folder := ipctest.NewServedLog(t), ipctest.OpenDir(t)
-	path := filepath.Join(folder, "s")
+	log, dir := ipctest.NewServedLog(t), ipctest.OpenDir(t)
+	path := filepath.Join(dir, "s")
 	group, err := user.LookupGroupId(strconv.Itoa(ipctest.Nobody)) // The one of AsNobody.
 	if err != nil {
 		t.Skip(err)
@@ -601,7 +601,7 @@ func outsideTheGroup(t *testing.T, s *bootedSystemd) {
 	})
 	s.control(t, "start", "group.socket", "other.socket")
 	for address, want := range map[string]string{path: "kept out", path + "2": "let in"} {
-		_, output := ipctest.AsNobody(t, folder, "visitor", "SOCKET="+address)
+		_, output := ipctest.AsNobody(t, dir, "visitor", "SOCKET="+address)
 		if !output.Scan() || output.Text() != want {
 			t.Errorf("%s: %q, want %q", address, output.Text(), want)
 		}
@@ -611,7 +611,7 @@ func outsideTheGroup(t *testing.T, s *bootedSystemd) {
 // theExample installs the units of examples/systemd, with all that they take away from the programs, and restarts
 // the collector under the agent.
 func theExample(t *testing.T, s *bootedSystemd) {
-	const folder = "/run/programs" // Where the units let programs see it.
+	const dir = "/run/programs" // Where the units let programs see it.
 	for name, source := range map[string]string{"collector": "./examples/systemd", "agent": "./examples/systemd/agent"} {
 		path := filepath.Join(t.TempDir(), name)
 		build := exec.Command("go", "build", "-o", path, source)
@@ -625,14 +625,14 @@ func theExample(t *testing.T, s *bootedSystemd) {
 			t.Fatal(err)
 		}
 		s.write(t, "../../programs/"+name, string(program))
-		if output, err := s.try("chmod", "755", folder+"/"+name); err != nil {
+		if output, err := s.try("chmod", "755", dir+"/"+name); err != nil {
 			t.Fatalf("%v: %s", err, output)
 		}
 	}
 	output := ipctest.NewServedLog(t)
 	for _, name := range []string{"collector.socket", "collector.service", "agent.service"} {
 		text := ipctest.ReadFile(t, "examples/systemd/"+name)
-		s.write(t, name, strings.ReplaceAll(string(text), "/usr/local/bin", folder))
+		s.write(t, name, strings.ReplaceAll(string(text), "/usr/local/bin", dir))
 		extra := "[Unit]\nDefaultDependencies=no\n" // There is nothing to depend on.
 		if strings.HasSuffix(name, ".service") {
 			// There is no journal.

@@ -258,7 +258,7 @@ func (p *tortured) says(tb testing.TB) string {
 // A torture is the parent's view.
 type torture struct {
 	tb      testing.TB
-	folder  string
+	dir     string
 	reader  *tortured
 	life    int
 	writers []*tortured
@@ -268,13 +268,13 @@ type torture struct {
 }
 
 func (s *torture) records() string {
-	return filepath.Join(s.folder, fmt.Sprint("records", s.life))
+	return filepath.Join(s.dir, fmt.Sprint("records", s.life))
 }
 
 func (s *torture) startReader() {
 	s.tb.Helper()
 	s.life++
-	s.reader = startTortured(s.tb, "torture reader", "SOCKET="+filepath.Join(s.folder, "s"), "RECORDS="+s.records())
+	s.reader = startTortured(s.tb, "torture reader", "SOCKET="+filepath.Join(s.dir, "s"), "RECORDS="+s.records())
 	if said := s.reader.says(s.tb); said != "ready" {
 		s.tb.Fatalf("the reader says %q", said)
 	}
@@ -400,11 +400,11 @@ func TestTorture(t *testing.T) {
 	if ipctest.RaceEnabled {
 		kills, cuts = kills/2, cuts/2
 	}
-	s := &torture{tb: t, folder: t.TempDir(), highest: map[udsipc.WriterID]uint64{}}
+	s := &torture{tb: t, dir: t.TempDir(), highest: map[udsipc.WriterID]uint64{}}
 	s.startReader()
 	for i := range tortureWriters {
 		s.writers = append(s.writers, startTortured(t, "torture writer",
-			"SOCKET="+filepath.Join(s.folder, "s"), fmt.Sprint("WRITER=", i)))
+			"SOCKET="+filepath.Join(s.dir, "s"), fmt.Sprint("WRITER=", i)))
 	}
 	perKill := int(cuts / kills)
 	for deadline := time.Now().Add(*tortureTime); !t.Failed() && (s.kills < kills || time.Now().Before(deadline)); {
@@ -417,7 +417,7 @@ func TestTorture(t *testing.T) {
 		s.startReader()
 	}
 	s.finish()
-	if s.messages == 0 || strings.TrimSpace(s.folder) == "" {
+	if s.messages == 0 || strings.TrimSpace(s.dir) == "" {
 		t.Error("nothing was handled")
 	}
 }

@@ -87,8 +87,8 @@ func (o *Out) OnSlowWrite(tell func()) {
 	o.stall.timer.Stop()
 }
 
-// WriteInterrupter returns a function that interrupts a write that has waited for a while, or nil if that is not possible.
-// Any goroutine may call the function.
+// WriteInterrupter returns a function that interrupts a write that has waited for a while, or nil
+// if that is not possible. Any goroutine may call the function.
 func (o *Out) WriteInterrupter() func() {
 	if o.kind == otherConn {
 		return nil

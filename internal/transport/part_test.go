@@ -200,9 +200,9 @@ func TestOut_Heartbeat_IsWrittenWhole(t *testing.T) {
 			t.Errorf("it says % x", got)
 		}
 		near, far := net.Pipe()
-		deaf := transport.NewOut(near, time.Second)
+		stalled := transport.NewOut(near, time.Second)
 		began := time.Now()
-		if err := deaf.SendHeartbeat(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+		if err := stalled.SendHeartbeat(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
