@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
@@ -152,7 +153,7 @@ func (s *Server) fallBackToStop() {
 	s.handingOver = false
 	err := s.acceptor.quiesceLocked()
 	s.mu.Unlock()
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) { // A forced stop has closed the listener.
 		s.Report(errdefs.OpStop, s.cfg.AddrText, err)
 	}
 	_ = s.acceptor.accept() // Those in the backlog; it is stopping.

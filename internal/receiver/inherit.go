@@ -38,8 +38,13 @@ type inheritedConn struct {
 
 // loadInherited loads what an earlier process has stored under key.
 func loadInherited(key string) *inheritedState {
-	l := &inheritedState{names: make(map[string]bool)}
 	list, err := systemd.LoadStored(key)
+	return newInheritedState(list, err)
+}
+
+// newInheritedState sorts what was loaded. err is an error of loading it; the list is what was loaded all the same.
+func newInheritedState(list []systemd.Stored, err error) *inheritedState {
+	l := &inheritedState{names: make(map[string]bool)}
 	l.addErr(err)
 	for i := range list {
 		l.names[list[i].Name] = true
