@@ -38,7 +38,7 @@ func TestLink_Reconnects_LosesNothing(t *testing.T) {
 	}()
 	next := 1
 	for range connections {
-		l := ipctest.Listen(t, path)
+		l := ipctest.Listen(t, path, udsipc.WithWriteTimeout(30*time.Second)) // Close takes what a busy machine needs.
 		conn, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -68,6 +69,24 @@ func SocketPair(tb testing.TB) (client, server *net.UnixConn) {
 		accepted.Close()
 	})
 	return dialed.(*net.UnixConn), accepted.(*net.UnixConn)
+}
+
+// CopyBinary returns a path of this binary in a directory that the other user may enter. Another process writes the
+// copy: one that this process has open for writing is busy as long as a child of another test has the descriptor, which
+// is from its fork to its exec.
+func CopyBinary(tb testing.TB, dir, self string) string {
+	tb.Helper()
+	path := filepath.Join(dir, "binary")
+	if Lstat(tb, path) != nil {
+		return path
+	}
+	if os.Link(self, path) == nil {
+		return path
+	}
+	if output, err := exec.Command("cp", "--", self, path).CombinedOutput(); err != nil {
+		tb.Fatalf("cp: %v, %s", err, output)
+	}
+	return path
 }
 
 // MustListenAt starts a Reader, and fails the test on an error.

@@ -4,10 +4,8 @@ package ipctest
 
 import (
 	"bufio"
-	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -18,17 +16,7 @@ func AsNobody(tb testing.TB, dir, role string, environment ...string) (cmd *exec
 	tb.Helper()
 	AsRoot(tb)
 	cmd = Process(tb, role, environment...)
-	self, err := os.ReadFile(cmd.Path) // The other user may not enter the directory of the binary.
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cmd.Path = filepath.Join(dir, "binary")
-	if err := os.WriteFile(cmd.Path, self, 0o755); err != nil && !errors.Is(err, syscall.ETXTBSY) {
-		tb.Fatal(err)
-	}
-	if err := os.Chmod(cmd.Path, 0o755); err != nil {
-		tb.Fatal(err)
-	}
+	cmd.Path = CopyBinary(tb, dir, cmd.Path)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: Nobody, Gid: Nobody, Groups: []uint32{4242}},

@@ -190,18 +190,7 @@ func init() {
 func startIntruder(tb testing.TB, path string) (cmd *exec.Cmd, complaint *strings.Builder) {
 	tb.Helper()
 	cmd = ipctest.Process(tb, "intruder", "SOCKET="+path)
-	// The binary lies where the other user may not go.
-	self, err := os.ReadFile(cmd.Path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cmd.Path = filepath.Join(filepath.Dir(path), "intruder")
-	if err := os.WriteFile(cmd.Path, self, 0o755); err != nil {
-		tb.Fatal(err)
-	}
-	if err := os.Chmod(cmd.Path, 0o755); err != nil {
-		tb.Fatal(err)
-	}
+	cmd.Path = ipctest.CopyBinary(tb, filepath.Dir(path), cmd.Path) // It lies where the other user may not go.
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ipctest.Nobody, Gid: ipctest.Nobody}}
 	complaint = &strings.Builder{}

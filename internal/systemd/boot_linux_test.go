@@ -32,8 +32,7 @@ const joinScript = `while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 
 
 // bootScript is what becomes process 1: it hides the machine's own /run and cgroups, and starts systemd with a target
 // that wants nothing.
-const bootScript = `#!/bin/sh
-set -e
+const bootScript = `set -e
 mount --make-rprivate /
 %s
 mount -t tmpfs -o mode=0755 tmpfs /run
@@ -60,7 +59,7 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 	dir := tb.TempDir()
 	script := filepath.Join(dir, "boot")
 	cgroups, mounts := ownCgroups(tb)
-	if err := os.WriteFile(script, fmt.Appendf(nil, bootScript, mounts), 0o755); err != nil {
+	if err := os.WriteFile(script, fmt.Appendf(nil, bootScript, mounts), 0o644); err != nil {
 		tb.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
@@ -69,7 +68,7 @@ func bootSystemd(tb testing.TB) *bootedSystemd {
 	}
 	arguments := append([]string{"-c", joinScript, "sh"}, cgroups...)
 	arguments = append(arguments, "--", "unshare", "--fork", "--pid", "--mount", "--mount-proc",
-		"--ipc", "--uts", "--cgroup", "--kill-child", script, program)
+		"--ipc", "--uts", "--cgroup", "--kill-child", "sh", script, program)
 	cmd := exec.Command("sh", arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
