@@ -131,6 +131,9 @@ func measure(ctx context.Context, f flags) (*comparison, error) {
 	if p.only, err = regexp.Compile(f.only); err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
+	if len(p.contenders()) == 0 {
+		return nil, fmt.Errorf("-only %s: no contender has such a name", f.only)
+	}
 	placements, err := place(f.cpus)
 	if err != nil {
 		return nil, err

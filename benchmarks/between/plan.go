@@ -71,7 +71,7 @@ type plan struct {
 func fullPlan() plan {
 	return plan{
 		rounds: 5, warm: 50 * time.Millisecond,
-		throughput: 250 * time.Millisecond, loaded: 350 * time.Millisecond, lone: time.Second,
+		throughput: 250 * time.Millisecond, loaded: 350 * time.Millisecond, lone: 700 * time.Millisecond,
 	}
 }
 

@@ -98,7 +98,11 @@ func (c *comparison) writePlacement(w io.Writer, on string) {
 	sizes := throughputColumns()
 	title := "Time, ns a message; in brackets, the first row's rate in multiples of this one"
 	c.table(w, on, title, sizes, func(r, first result) string {
-		return fmt.Sprintf("%.0f (%.2f)", r.Median.NsPerMessage, r.Median.NsPerMessage/first.Median.NsPerMessage)
+		text := fmt.Sprintf("%.0f", r.Median.NsPerMessage)
+		if first.Median.NsPerMessage > 0 { // It has a result in this column.
+			text += fmt.Sprintf(" (%.2f)", r.Median.NsPerMessage/first.Median.NsPerMessage)
+		}
+		return text
 	})
 	c.table(w, on, "Processor seconds a million messages, both ends", sizes, func(r, _ result) string {
 		return fmt.Sprintf("%.3g", r.Median.ProcessorPerMillion)
