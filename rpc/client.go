@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
@@ -79,114 +78,6 @@ func (c *Client) WaitConnected(ctx context.Context) error { return c.duplex.Wait
 
 // Peer returns the identity of the server. It returns false while the Client is disconnected.
 func (c *Client) Peer() (udsipc.Peer, bool) { return c.duplex.Peer() }
-
-// Call calls a method and returns its response, which belongs to the caller; then request may be
-// reused. ctx limits the call; its cancellation and its deadline reach the handler. The error is
-// always an *Error.
-func (c *Client) Call(ctx context.Context, method string, request []byte) (response []byte, err error) {
-	return c.call(ctx, method, request, false)
-}
-
-// CallIdempotent is Call for an idempotent method: after a disconnect it is sent again, up to three
-// times, instead of failing with CodeConnectionLost.
-func (c *Client) CallIdempotent(ctx context.Context, method string, request []byte) (response []byte, err error) {
-	return c.call(ctx, method, request, true)
-}
-
-func (c *Client) call(ctx context.Context, method string, data []byte, idempotent bool) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, asError(err)
-	}
-	p := pendingPool.Get().(*pendingCall)
-	defer pendingPool.Put(p)
-	for losses := 0; ; losses++ {
-		*p = pendingCall{done: p.done, idempotent: idempotent && losses < maxRetries}
-		id, err := c.admit(ctx, p, method)
-		if err != nil {
-			return nil, err
-		}
-		q := request{id: id, timeout: timeoutOf(ctx)}
-		if err := c.sendRequest(p, &q, typeRequest, method, data); err != nil {
-			if !c.removeCall(id) {
-				<-p.done // A disconnect completed the call first.
-			}
-			return nil, asError(err)
-		}
-		if canceled := p.wait(ctx); canceled && c.removeCall(id) {
-			c.sendCancel(id)
-			return nil, &Error{Code: CodeOf(ctx.Err()), Message: method}
-		} else if canceled {
-			<-p.done // The response came at the same time.
-		}
-		switch {
-		case p.retry:
-			continue
-		case p.err != nil:
-			return nil, p.err
-		}
-		return p.response, nil
-	}
-}
-
-// maxRetries is the number of times an idempotent call is sent again. It is limited because the
-// call itself may cause the disconnect.
-const maxRetries = 3
-
-// notConnected returns the error of a call that could not be sent: ctx has ended, or err.
-func notConnected(ctx context.Context, err error, method string) error {
-	if err := ctx.Err(); err != nil {
-		return &Error{Code: CodeOf(err), Message: method + ": not connected"}
-	}
-	return asError(err)
-}
-
-// wait waits for the response. It reports whether ctx ended first.
-func (p *pendingCall) wait(ctx context.Context) (canceled bool) {
-	done := ctx.Done()
-	if done == nil {
-		<-p.done // It takes half the time of a select.
-		return false
-	}
-	select {
-	case <-p.done:
-		return false
-	case <-done:
-		return true
-	}
-}
-
-// timeoutOf returns the time until the deadline of ctx, or 0 without a deadline.
-func timeoutOf(ctx context.Context) time.Duration {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return 0
-	}
-	return max(time.Until(deadline), time.Microsecond)
-}
-
-// Notify sends a request without a response. The server handles a client's notifications in order,
-// and reads nothing else from it meanwhile: keep handlers short.
-func (c *Client) Notify(method string, data []byte) error {
-	c.mu.Lock()
-	switch {
-	case c.stopping:
-		c.mu.Unlock()
-		return &Error{Code: CodeStopped, Message: method}
-	case c.goodbye != nil:
-		defer c.mu.Unlock()
-		return c.holdNotificationLocked(method, data)
-	}
-	c.enqueueing++
-	c.mu.Unlock()
-	err := sendWith(c.send, typeNotify, func(b []byte) []byte { return appendNotification(b, method, data) })
-	c.mu.Lock()
-	c.doneEnqueueingLocked()
-	c.mu.Unlock()
-	if err != nil {
-		return asError(err)
-	}
-	return nil
-}
 
 // Stop rejects new calls, waits for calls in flight, and closes the connection. When ctx ends
 // first, they fail with CodeStopped, and Stop returns at once with an error that has their number.
