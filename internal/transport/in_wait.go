@@ -58,10 +58,7 @@ func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 	w.timeoutErr = nil
 	until := func(end time.Time, reason func(readState) error) {
 		if deadline.IsZero() || end.Before(deadline) {
-			deadline = end
-			if w.timeoutErr = nil; reason != nil {
-				w.timeoutErr = reason(at)
-			}
+			deadline, w.timeoutErr = end, reason(at)
 		}
 	}
 	if w.waitStart.IsZero() {
@@ -72,9 +69,9 @@ func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 	}
 	switch {
 	case w.idleTimeout > 0 && w.heartbeatTimeout > 0:
-		until(w.lastMessageAt.Add(w.idleTimeout), nil) // Heartbeats do not count.
+		until(w.lastMessageAt.Add(w.idleTimeout), inactivity) // Heartbeats do not count.
 	case w.idleTimeout > 0:
-		until(w.waitStart.Add(w.idleTimeout), nil)
+		until(w.waitStart.Add(w.idleTimeout), inactivity)
 	}
 	if w.heartbeatTimeout > 0 {
 		until(w.waitStart.Add(w.heartbeatTimeout), w.heartbeatTimeoutErr)
@@ -110,6 +107,9 @@ func (w *waits) memoryHoldDeadline(now time.Time, at readState) time.Time {
 	}
 	return now.Add(maxMemoryHold)
 }
+
+// inactivity is no error of its own: the read returns its timeout.
+func inactivity(readState) error { return nil }
 
 func (w *waits) heartbeatTimeoutErr(readState) error {
 	return fmt.Errorf("%w: nothing came for %v (WithHeartbeatTimeout)", errdefs.ErrHeartbeatTimeout, w.heartbeatTimeout)
