@@ -125,6 +125,7 @@ func (in *In) Bytes() []byte                    { return in.input.buf.B[:cap(in.
 func (o *Out) MaxUnread() int64 { return o.read.maxUnread }
 
 func (o *Out) Probe(at time.Time) { o.probe(at) }
+func (o *Out) ReportsSlow() bool  { return o.stall.timer != nil }
 func (o *Out) IsResumable() bool  { return o.resumable() }
 func (o *Out) IsTLS() bool        { return o.isTLS() }
 

@@ -166,6 +166,9 @@ func TestOut_MarkProgress_CountsAsUse(t *testing.T) {
 			t.Errorf("%d with progress at once", got)
 		}
 		o.OnSlowWrite(func() { t.Error("a write with a deadline is reported") })
+		if o.ReportsSlow() {
+			t.Error("writes with a deadline have a second one")
+		}
 		time.Sleep(time.Hour)
 		if got := o.FailuresAfter(3); got != 0 {
 			t.Errorf("%d with progress after an hour", got)
