@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"image/color"
 	"os"
 	"slices"
@@ -18,9 +19,9 @@ import (
 
 // The size of a figure and of the legend at its right.
 const (
-	figureWidth  = 11 * vg.Inch
+	figureWidth  = 12 * vg.Inch
 	figureHeight = 5 * vg.Inch
-	legendWidth  = 2.4 * vg.Inch
+	legendWidth  = 3.2 * vg.Inch
 )
 
 // palette has a colour for each contender; the library has the first one.
@@ -62,6 +63,8 @@ func (c *comparison) drawLatency(name string) error {
 	}
 	return save(name, []*plot.Plot{median, tail}, legend)
 }
+
+func init() { plot.DefaultFont.Variant = "Sans" }
 
 func newPlot(title, unit string) *plot.Plot {
 	p := plot.New()
@@ -125,13 +128,11 @@ func save(name string, plots []*plot.Plot, legend plot.Legend) error {
 	legend.Top, legend.Left = true, true
 	legend.Padding = vg.Points(3)
 	legend.Draw(draw.Crop(all, figureWidth-legendWidth, 0, 0, -vg.Points(30)))
-	file, err := os.Create(name)
-	if err != nil {
+	var svg bytes.Buffer
+	if _, err := canvas.WriteTo(&svg); err != nil {
 		return err
 	}
-	if _, err := canvas.WriteTo(file); err != nil {
-		file.Close()
-		return err
-	}
-	return file.Close()
+	family := []byte("font-family:Liberation Sans") // A browser need not have it.
+	text := bytes.ReplaceAll(svg.Bytes(), family, append(family, ",Arial,Helvetica,sans-serif"...))
+	return os.WriteFile(name, text, 0o644)
 }

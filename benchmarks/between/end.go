@@ -65,7 +65,7 @@ func runJob(argument string) error {
 	if !ok {
 		return fmt.Errorf("no contender %q", j.Contender)
 	}
-	stopped := followParent()
+	stopped := followParent(j.Dir)
 	var err error
 	if j.Sends {
 		err = runSender(j, c, stopped)
@@ -80,12 +80,13 @@ func runJob(argument string) error {
 
 // followParent ends the process as soon as the standard input ends, which it does when the parent
 // closes it or dies. The channel gets a value for each line before.
-func followParent() <-chan struct{} {
+func followParent(dir string) <-chan struct{} {
 	lines := make(chan struct{}, 1)
 	go func() { // Ends with the process.
 		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
 			lines <- struct{}{}
 		}
+		os.RemoveAll(dir) // A parent that was killed could not do it.
 		os.Exit(0)
 	}()
 	return lines
