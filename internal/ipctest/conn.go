@@ -35,7 +35,7 @@ func Converse(tb testing.TB, l *udsipc.Listener, address string,
 	opts ...udsipc.WriterOption) (dialled, accepted *udsipc.Conn) {
 	tb.Helper()
 	patient := []udsipc.WriterOption{
-		udsipc.WithDialTimeout(30 * time.Second), udsipc.WithHandshakeTimeout(30 * time.Second),
+		udsipc.WithDialTimeout(patience), udsipc.WithHandshakeTimeout(patience),
 	}
 	dialled, err := udsipc.Dial(tb.Context(), address, append(patient, opts...)...)
 	if err != nil {

@@ -49,7 +49,7 @@ func ReadToEnd(tb testing.TB, conn net.Conn) {
 	tb.Helper()
 	b := make([]byte, 100)
 	for {
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := conn.Read(b)
 		if half, ok := conn.(interface{ CloseWrite() error }); ok && bytes.Contains(b[:n], []byte{0}) {
 			_ = half.CloseWrite() // A Unix socket may have ended already.

@@ -28,7 +28,7 @@ func SocketPath(tb testing.TB) string {
 // process that another test is starting: from fork to exec, that process has all descriptors.
 func whileInUse(tb testing.TB, listen func() error) {
 	tb.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	err := listen()
 	for errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)

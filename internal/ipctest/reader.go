@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -45,7 +44,7 @@ func StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address 
 // Stop stops s, within 30 s.
 func Stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Stop(ctx); err != nil {
 		tb.Errorf("Stop: %v", err)

@@ -15,7 +15,7 @@ import (
 // AwaitAck reads acknowledgements until that of message.
 func AwaitAck(tb testing.TB, conn net.Conn, message byte) {
 	tb.Helper()
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	for b := make([]byte, 1); b[0] != message; {
 		if _, err := conn.Read(b); err != nil {
 			tb.Fatalf("waiting for the acknowledgement of message %d: %v", message, err)
@@ -28,7 +28,7 @@ func AwaitWelcome(tb testing.TB, conn net.Conn) wire.Welcome {
 	tb.Helper()
 	b := make([]byte, 0, 200)
 	for {
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := conn.Read(b[len(b) : len(b)+1])
 		b = b[:len(b)+n]
 		if slices.Equal(b, []byte{0x80, 0x00}) {

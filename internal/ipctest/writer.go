@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -82,7 +81,7 @@ func CheckInvariant(tb testing.TB, m udsipc.WriterMetrics) {
 // there are any.
 func StopAndTell(tb testing.TB, w *udsipc.Writer) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := w.Stop(ctx)
 	m := w.Metrics()

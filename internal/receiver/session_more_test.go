@@ -101,7 +101,7 @@ func TestSession_ReaderVanishes_TimesOut(t *testing.T) {
 	address := ipctest.TcpAddress(t)
 	writerErrs := ipctest.Collect()
 	got := make(chan string, 100)
-	timeout := udsipc.WithHeartbeatTimeout(300 * time.Millisecond)
+	timeout := udsipc.WithHeartbeatTimeout(time.Second)
 	r := ipctest.StartReader(t, func(data []byte) error { got <- string(data); return nil }, address,
 		timeout, udsipc.WithInactivityTimeout(0))
 	hole := newBlackHole(t, strings.TrimPrefix(address, "tcp://"))
@@ -131,10 +131,10 @@ func TestSession_WriterVanishes_TimesOut(t *testing.T) {
 	address := ipctest.TcpAddress(t)
 	errs := ipctest.Collect()
 	r := ipctest.StartReader(t, ipctest.Ignore, address,
-		udsipc.WithHeartbeatTimeout(200*time.Millisecond),
+		udsipc.WithHeartbeatTimeout(time.Second),
 		udsipc.WithReaderErrorCallback(errs.Callback), udsipc.WithInactivityTimeout(0))
 	conn, w := ipctest.OpenSession(t, address, wire.Hello{Epoch: 1, FirstSeq: 1}, "the last word")
-	if w.HeartbeatTimeout != 200*time.Millisecond {
+	if w.HeartbeatTimeout != time.Second {
 		t.Errorf("the welcome wants a word every %v", w.HeartbeatTimeout)
 	}
 	ipctest.AwaitAck(t, conn, 1)

@@ -104,7 +104,7 @@ func TestAuthorizer_Rejects_NothingIsExchanged(t *testing.T) {
 					w := ipctest.StartedWriter(t, address, mode...)
 					ipctest.MustWriteMessage(t, w, "no")
 					err := errs.Want(t, udsipc.ErrUnauthorized)
-					if !strings.Contains(err.Error(), "connection 1") {
+					if !strings.Contains(err.Error(), ", connection ") {
 						t.Errorf("%v does not name the peer", err)
 					}
 					if m := r.Metrics(); m.Unauthorized == 0 || m.Received > 0 || m.ReceivedBytes > 0 {

@@ -338,11 +338,6 @@ func closeSlowPeer(t *testing.T, stall time.Duration) bool {
 		t.Fatal(err)
 	}
 	conn := ipctest.Accept(t, l)
-	for range messages {
-		if err := conn.WriteMessage(make([]byte, size)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	var got int64
 	pace := newPacedPeer(stall)
 	ended := make(chan struct{})
@@ -357,7 +352,12 @@ func closeSlowPeer(t *testing.T, stall time.Duration) bool {
 			pace.took()
 		}
 	}()
-	err = conn.Close()
+	for range messages {
+		if writeErr := conn.WriteMessage(make([]byte, size)); writeErr != nil {
+			err = writeErr
+		}
+	}
+	err = errors.Join(err, conn.Close())
 	if ipctest.Await(t, "the end", ended); err == nil && got >= messages*size {
 		return true
 	}
