@@ -121,8 +121,9 @@ func TestWriter_LargeMessageStuckReader_Returns(t *testing.T) {
 				ipctest.Stop(t, w)
 			}
 			ipctest.Stop(t, r)
-			if sum := handled.Load() + undelivered.Load(); sum > messages || !forced && handled.Load() != messages {
-				t.Errorf("forced %v: %d handled, %d undelivered, want %d", forced, handled.Load(), undelivered.Load(), messages)
+			// A forced Stop does not wait long for the batch that is being written: what it returns of it may arrive.
+			if n := handled.Load(); n+undelivered.Load() < messages && on.Bare() && !on.Tcp() || n > messages || !forced && n != messages {
+				t.Errorf("forced %v: %d handled, %d undelivered, want %d", forced, n, undelivered.Load(), messages)
 			}
 		}
 	})
