@@ -63,7 +63,7 @@ func TestAccept_Failures_PauseLonger(t *testing.T) {
 			t.Errorf("the pauses are %d, want %d", pauses, want)
 		}
 		s.counted(Counts{Accepted: 1, Open: 1, AcceptErrors: 10})
-		if s.Failure() != nil || s.IsStopping() {
+		if s.Failure() != nil || s.IsStopping() || s.inCallback.Load() {
 			t.Error("it has given up")
 		}
 		s.noted(slices.Repeat([]string{"accept x: no"}, 10)...)

@@ -94,7 +94,7 @@ func TestAccept_StopWithBacklog_ServesIt(t *testing.T) {
 			t.Error(err)
 		}
 		s.AwaitListened()
-		if took := time.Since(began); took < maxBacklogWait || took > maxBacklogWait+2*backlogWait {
+		if took := time.Since(began); took < time.Second || took > maxBacklogWait+2*backlogWait {
 			t.Errorf("it is emptied for %v, want %v", took, maxBacklogWait)
 		}
 		<-done
@@ -106,6 +106,40 @@ func TestAccept_StopWithBacklog_ServesIt(t *testing.T) {
 		}
 		<-s.Finished()
 	})
+}
+
+// TestBacklogNotEmpty_Conditions_AllCount.
+func TestBacklogNotEmpty_Conditions_AllCount(t *testing.T) {
+	timeout := fmt.Errorf("accept: %w", os.ErrDeadlineExceeded)
+	later := time.Now().Add(time.Hour)
+	for name, test := range map[string]struct {
+		serves, halfClosed, filtered bool
+
+		err      error
+		admitted int
+		latest   time.Time
+		failing  error
+		want     bool
+	}{
+		"more may come":   {true, false, false, timeout, 1, later, nil, true},
+		"for the next":    {false, false, false, timeout, 1, later, nil, false},
+		"half-closed":     {true, true, false, timeout, 1, later, nil, false},
+		"filtered":        {true, false, true, timeout, 1, later, nil, false},
+		"another error":   {true, false, false, errAccept, 1, later, nil, false},
+		"none came":       {true, false, false, timeout, 0, later, nil, false},
+		"too late":        {true, false, false, timeout, 1, time.Now(), nil, false},
+		"deadline failed": {true, false, false, timeout, 1, later, errAccept, false},
+	} {
+		l := &deadlineListener{err: test.failing}
+		a := acceptor{server: New(Config{}), listener: l, servesBacklog: test.serves, halfClosed: test.halfClosed,
+			filtered: test.filtered}
+		if got := a.backlogNotEmpty(test.err, test.admitted, test.latest); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		if test.want && (len(l.deadlines) != 1 || time.Until(l.deadlines[0]) > backlogWait) {
+			t.Errorf("%s: the deadlines are %v", name, l.deadlines)
+		}
+	}
 }
 
 // TestAccept_StopIdle_EndsAfterOneLook: an empty backlog ends the loop at once.
@@ -152,11 +186,11 @@ func TestAccept_StopWithoutDeadline_WaitsForBacklog(t *testing.T) {
 			if err := s.Shutdown(); err != nil {
 				t.Error(err)
 			}
-			want := backlogWait
+			want := 5 * time.Millisecond // It is backlogWait.
 			if late > 0 {
 				time.Sleep(late)
 				s.dial().Close() // Accept begins again.
-				want = 2 * backlogWait
+				want *= 2
 			}
 			s.AwaitListened()
 			if took := time.Since(began); took != want {

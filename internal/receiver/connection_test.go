@@ -51,8 +51,12 @@ func TestAuthenticate_Authorizer_Decides(t *testing.T) {
 			return nil
 		}}, accepts)
 		conn := s.dial()
+		began := time.Now()
 		s.hearsReport(conn, wire.CloseReport{Reason: wire.CloseUnauthorized, FirstUnread: 1, Limit: 100})
 		s.hearsEnd(conn)
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it is closed after %v", took)
+		}
 		s.noted("authorize connection 1: udsipc: peer is not authorized: no")
 		s.sends(s.dial(), "a")
 		s.noted("1 a false")
@@ -178,9 +182,13 @@ func TestAdmit_DuringStop_EndsAtOnce(t *testing.T) {
 		s.hearsEnd(far)
 		s.forced = true
 		near, far = newTwoWayPipe()
+		began := time.Now()
 		s.admit(near, nil)
 		s.hearsReport(far, wire.CloseReport{FirstUnread: 1, Limit: 100})
 		s.hearsEnd(far)
+		if took := time.Since(began); took != 0 {
+			t.Errorf("after a forced stop it ends after %v", took)
+		}
 		s.counted(Counts{Accepted: 2})
 	})
 }

@@ -5,8 +5,10 @@ package receiver
 // What a handler gets, and what becomes of a message whose handler fails.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -121,7 +123,7 @@ func TestDeliver_PerhapsHandled_IsRedelivered(t *testing.T) {
 
 // TestDeliver_Failure_IsNotAcknowledged until the message is handled, or given up, whatever its size.
 func TestDeliver_Failure_IsNotAcknowledged(t *testing.T) {
-	const large = 300 << 10
+	const large = 2 << 20
 	for name, fail := range map[string]func() error{
 		"errors": func() error { return errors.New("no") },
 		"panics": func() error { panic("oh") },
@@ -150,6 +152,60 @@ func TestDeliver_Failure_IsNotAcknowledged(t *testing.T) {
 				s.hears(conn, "\x01")
 				if took := time.Since(began); took != time.Minute+50*time.Millisecond {
 					t.Errorf("it is acknowledged after %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestDeliver_ExitAfterError_IsRedelivered: the goroutine that continues knows which message is not handled.
+func TestDeliver_ExitAfterError_IsRedelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		s := serverOf(t, Config{MaxRedeliveries: 5}, func(string, bool) error {
+			switch calls++; calls {
+			case 1:
+				return errors.New("no")
+			case 2:
+				runtime.Goexit()
+			}
+			return nil
+		})
+		conn := s.dial()
+		s.opens(conn, firstHello, wire.Welcome{Limit: 100})
+		s.sends(conn, "a")
+		s.hears(conn, "\x01")
+		s.noted("1 a false", handlerFailed+"no", "1 a true", handlerFailed+"it ended its goroutine", "1 a true")
+	})
+}
+
+// TestDeliver_ManyMessages_AreAcknowledgedBetween: the writer of many messages that are there at once need not wait for
+// the last one.
+func TestDeliver_ManyMessages_AreAcknowledgedBetween(t *testing.T) {
+	const many, most = 20_000, 2048 // transport.AckSender acknowledges after so many.
+	for name, cfg := range map[string]Config{
+		"message": {Message: func([]byte) error { return nil }},
+		"sink": {Open: func(*transport.Peer) Sink {
+			return Sink{Message: func(context.Context, []byte, uint64, bool) error { return nil }}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg.In.ReadSize = 16 << 10
+				s := newServerOf(t, cfg, nil)
+				if err := s.Start(); err != nil {
+					t.Fatal(err)
+				}
+				conn := s.dial()
+				s.opens(conn, firstHello, wire.Welcome{Limit: 100})
+				go conn.Write(bytes.Repeat([]byte("\x01a"), many)) // Ends with its steps.
+				acks := bufio.NewReader(conn)
+				for last := uint64(0); last < many; {
+					next, err := binary.ReadUvarint(acks)
+					if err != nil || next > last+most {
+						t.Fatalf("behind message %d, %d is acknowledged: %v", last, next, err)
+					}
+					last = next
 				}
 			})
 		})

@@ -158,8 +158,9 @@ func TestHandshake_StopWhileWaiting_EndsGracefully(t *testing.T) {
 			next := s.dial()
 			hello := firstHello
 			hello.Epoch = 2
-			s.writes(next, hello.Append(nil))
+			s.writes(next, append(hello.Append(nil), "\x01b"...)) // The message is on its way before the goodbye is heard.
 			synctest.Wait()
+			began := time.Now()
 			go io.Copy(io.Discard, conn) // Ends with the connection.
 			limit := time.Hour
 			if forced {
@@ -168,7 +169,9 @@ func TestHandshake_StopWhileWaiting_EndsGracefully(t *testing.T) {
 			stopped := s.stopsWithin(limit)
 			if !forced {
 				s.hears(next, string(wire.Welcome{Handled: 1, Limit: 100}.Append(nil))+"\x00")
-				s.sends(next, "b") // On its way before the goodbye was heard.
+				if took := time.Since(began); took != 5*time.Second {
+					t.Errorf("the goodbye comes after %v", took)
+				}
 				s.hears(next, "\x02")
 			}
 			s.hearsEnd(next)

@@ -107,7 +107,9 @@ func newServerOf(t *testing.T, cfg Config, handle func(text string, redelivered 
 	if cfg.In.MaxMessageSize == 0 {
 		cfg.In.MaxMessageSize = 100
 	}
-	cfg.In.ReadSize = 4096
+	if cfg.In.ReadSize == 0 {
+		cfg.In.ReadSize = 4096
+	}
 	cfg.Report = func(op, addr string, err error) {
 		text, _, _ := strings.Cut(err.Error(), "\n") // Without a stack.
 		s.note(op + " " + strings.TrimSuffix(strings.TrimPrefix(addr, "x, "), " from pipe") + ": " + text)

@@ -162,6 +162,28 @@ func TestWriterStates_TooManyOrOld_AreEvicted(t *testing.T) {
 	})
 }
 
+// TestWriterStates_Acquire_EvictsBeforeAndAfter: the writer's own state may be too old, and the new one may be
+// too many.
+func TestWriterStates_Acquire_EvictsBeforeAndAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newWriterStates(1, time.Hour)
+		acquired(t, m, 1, 9, 1, 0, nil).release(5, 0)
+		time.Sleep(time.Hour)
+		old := acquired(t, m, 1, 1, 1, 0, nil) // As if nothing had been known.
+		old.goesOn(t, 0, 0, 0)
+		old.release(3, 0)
+		again := acquired(t, m, 1, 2, 1, 0, nil)
+		if len(m.export(time.Now())) != 0 || m.idle.Len() != 0 {
+			t.Error("an owned state counts as idle")
+		}
+		again.release(3, 0)
+		acquired(t, m, 2, 1, 1, 0, nil)
+		if len(m.states) != 1 {
+			t.Errorf("%d states are kept, the limit is 1", len(m.states))
+		}
+	})
+}
+
 func TestWriterStates_Inherited_GoesOn(t *testing.T) {
 	key := wire.WriterKey{Identity: "uid 0", Writer: wire.WriterID{1}}
 	left := wire.WriterSnapshot{Key: key, Epoch: 3, Handled: 5, MaybeHandledThrough: 8, Failures: 2}
