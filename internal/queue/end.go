@@ -122,7 +122,7 @@ func (q *Queue) TakeUndelivered() (left uint64, rest Undelivered) {
 	left = q.queuedLocked()
 	q.counts.Undelivered += left
 	q.front, q.waiting, q.open, q.tail, q.discarded = segmentList{}, segmentList{}, false, nil, true
-	q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0
+	q.next, q.taken, q.sentBytes, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0, 0
 	if q.expiryTimer != nil {
 		q.expiryTimer.Stop()
 	}

@@ -129,6 +129,13 @@ func (q *Queue) Check() error {
 			return fmt.Errorf("the list has %d frames of %d bytes, says %d of %d", count, bytes, list.count, list.bytes)
 		}
 	}
+	sent := 0
+	for _, seg := range q.front.segs[:min(q.next, len(q.front.segs))] {
+		sent += seg.to - seg.from
+	}
+	if sent != q.sentBytes {
+		return fmt.Errorf("%d bytes are written, says %d", sent, q.sentBytes)
+	}
 	for chunk, n := range refs {
 		if chunk.Refs != n {
 			return fmt.Errorf("%d segments lie in a chunk that says %d", n, chunk.Refs)

@@ -39,8 +39,9 @@ type lender struct {
 	inWrite   []*loan // Loans that have left the queue, and may be in a write that has not returned.
 }
 
-// maxSpareLoans is how many loans a queue keeps to use them again.
-const maxSpareLoans = 8
+// maxSpareLoans is how many loans a queue keeps for reuse: as many as it has while producers are
+// paced.
+const maxSpareLoans = pacedBytes / ChunkSize
 
 // A loan that lasts longer than that keeps its producer from work that it could do while a copy
 // waits. The next messages are copied.
@@ -153,7 +154,11 @@ func (q *Queue) isSlow(l *loan) bool {
 	defer q.mu.Unlock()
 	seen := l.seen
 	l.seen = q.pacing.progress
-	return l.seen == seen
+	if l.seen != seen {
+		return false
+	}
+	q.stopPacingLocked() // Nothing more is lent until the connection is fast again.
+	return true
 }
 
 // recall has a copy put in the place of the memory that is lent, as soon as no write uses it.
@@ -205,6 +210,17 @@ func (q *Queue) settleLocked(seg *segment) {
 	l.copied = nil
 	q.loans.recalls--
 	q.returnLoanLocked(l)
+}
+
+// copyLoanLocked puts a copy in the place of a loan that is not in a write.
+func (q *Queue) copyLoanLocked(seg *segment) {
+	l := seg.loan
+	if l.copied == nil {
+		l.copied = buffers.Get(seg.to)
+		wire.AppendFrame(l.copied.B[:0], l.data)
+		q.loans.recalls++
+	}
+	q.settleLocked(seg)
 }
 
 // returnLoanLocked ends a loan that no write uses.

@@ -15,6 +15,10 @@ const (
 	pacedBytes = 4 << 20
 	// resumeBytes is where producers that wait are served again: one wake-up for many messages.
 	resumeBytes = pacedBytes / 4 * 3
+	// unsentBytes is the most that is not written yet while producers are paced because messages
+	// are not acknowledged. The reader may acknowledge late, and the connection must not be idle.
+	unsentBytes       = pacedBytes / 4
+	resumeUnsentBytes = unsentBytes / 4 * 3
 	// slowAfter is the time in which a connection takes some bytes, unless it is slow.
 	slowAfter = 5 * time.Millisecond
 )
@@ -38,19 +42,32 @@ func (q *Queue) noteProgressLocked(n int) {
 	if n > 0 {
 		q.pacing.progress++
 	}
-	q.pacing.active = n > 0 && !q.dropOldest && time.Since(q.startTime)-q.pacing.takenAt < slowAfter
+	if n == 0 || q.dropOldest || time.Since(q.startTime)-q.pacing.takenAt >= slowAfter {
+		q.stopPacingLocked()
+		return
+	}
+	q.pacing.active = true
+	q.watchPaceLocked() // Producers may have waited for room before.
 }
+
+// unsentLocked returns the held bytes without those of the segments that are written whole.
+func (q *Queue) unsentLocked() uint64 { return q.heldBytesLocked() - uint64(q.sentBytes) }
+
+// isPacingLocked reports whether producers are paced. They are not while a caller of NotifySpace
+// waits for room behind them.
+func (q *Queue) isPacingLocked() bool { return q.pacing.active && !q.closed && q.spaceFreed == nil }
 
 // pacesLocked reports whether a producer that may wait must do so before it adds size bytes,
 // although the limits of the queue would let it go on.
 func (q *Queue) pacesLocked(size int) bool {
 	held := q.heldBytesLocked()
-	return q.pacing.active && !q.closed && held > 0 && held+uint64(size) > pacedBytes
+	return q.isPacingLocked() && held > 0 && held+uint64(size) > pacedBytes &&
+		q.unsentLocked()+uint64(size) > unsentBytes
 }
 
 // pausesLocked reports whether producers that wait are not served yet, because of pacing.
 func (q *Queue) pausesLocked() bool {
-	return q.pacing.active && !q.closed && q.heldBytesLocked() > resumeBytes
+	return q.isPacingLocked() && q.heldBytesLocked() > resumeBytes && q.unsentLocked() > resumeUnsentBytes
 }
 
 // stopPacingLocked is called when the connection is slow, or has ended.

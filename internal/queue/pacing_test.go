@@ -168,7 +168,7 @@ func TestQueue_Pacing_IsForThoseWhoWait(t *testing.T) {
 
 func TestQueue_PacedProducer_ErrorsAreThoseOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := paced(t, queue.Limits{Bytes: 64 << 20})
+		q := paced(t, queue.Limits{Bytes: 64 << 20, Messages: 5000})
 		const most = 4 << 20 / pieceSize
 		if n := q.produces(1000); n != most {
 			t.Errorf("%d messages", n)
@@ -177,12 +177,17 @@ func TestQueue_PacedProducer_ErrorsAreThoseOfTheQueue(t *testing.T) {
 			t.Errorf("too large: %v", err)
 		}
 		q.cancel()
+		if n := q.settled(); n != 1000-most {
+			t.Errorf("%d messages more when the context has ended", n)
+		}
+		q.produces(64<<20/pieceSize - 1000 + 1)
+		q.cancel()
 		synctest.Wait()
+		for len(q.results) > 1 {
+			<-q.results
+		}
 		if err := <-q.results; !errors.Is(err, errdefs.ErrBufferFull) || !errors.Is(err, context.Canceled) {
 			t.Errorf("context: %v", err)
-		}
-		for range 1000 - most - 1 {
-			<-q.results
 		}
 		q.produces(1)
 		q.Close()

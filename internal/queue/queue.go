@@ -57,6 +57,7 @@ type Queue struct {
 	taken                  int
 	writtenBytes           int
 	writtenFrames          int
+	sentBytes              int    // The bytes of front[:next].
 	releasedInFirst        int    // Messages of front[0] that have left the queue; their memory has not.
 	earlyAck               uint64 // An acknowledgement for messages that are being written.
 	seq                    sequence

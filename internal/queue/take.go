@@ -35,6 +35,9 @@ func (q *Queue) NextBatch(bufs [][]byte, limit int) [][]byte {
 		if to == list.segs[i].from+part {
 			break
 		}
+		if list.segs[i].loan != nil && q.loans.interrupt == nil { // It is lent to an earlier connection.
+			q.copyLoanLocked(&list.segs[i])
+		}
 		if list.segs[i].loan != nil && len(bufs)+2 > cap(bufs) { // It may be two slices.
 			break
 		}
@@ -161,6 +164,7 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 		messages += seg.count - q.writtenFrames
 		q.writtenFrames = 0
 		q.writtenBytes -= size
+		q.sentBytes += size
 		q.next++
 	}
 	q.taken = 0
@@ -171,7 +175,9 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 	case !q.acks:
 		q.releaseLocked(q.seq.sent)
 		q.trimLocked() // Writes that stop inside a segment are rare.
-	case q.earlyAck > 0:
+	case q.earlyAck == 0:
+		q.serveWaitersLocked() // They may be paced by what is not written.
+	default:
 		early := q.earlyAck
 		q.earlyAck = 0
 		err = q.acknowledgeLocked(early)
@@ -198,6 +204,9 @@ func (q *Queue) releaseLocked(number uint64) {
 		left -= count
 		if q.releasedInFirst += int(count); q.releasedInFirst == seg.count {
 			q.releasedInFirst = 0
+			if done < q.next {
+				q.sentBytes -= seg.to - seg.from
+			}
 			done++
 		}
 	}
@@ -214,7 +223,9 @@ func (q *Queue) trimLocked() {
 	}
 	seg := &q.front.segs[0]
 	size := wire.FramesSize(seg.chunk.B[seg.from:seg.to], q.releasedInFirst)
-	if q.next == 0 && q.writtenBytes > 0 {
+	if q.next > 0 {
+		q.sentBytes -= size
+	} else if q.writtenBytes > 0 {
 		q.writtenBytes -= size
 		q.writtenFrames -= q.releasedInFirst
 	}
@@ -241,7 +252,7 @@ func (q *Queue) rewindLocked() (partial, size uint64) {
 		data, _ := q.front.message(q.next)
 		size = uint64(len(data))
 	}
-	q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0
+	q.next, q.taken, q.sentBytes, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0, 0
 	q.seq.sent = q.seq.Acked
 	return partial, size
 }

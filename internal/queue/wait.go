@@ -88,6 +88,7 @@ func (q *Queue) recycleProducer(p *fifoElement[producer]) {
 func (q *Queue) removeProducer(p *fifoElement[producer]) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.stopPacingLocked() // A message that fits is not refused because of pacing.
 	if len(p.value.done) > 0 {
 		return false
 	}
@@ -102,6 +103,9 @@ func (q *Queue) removeProducer(p *fifoElement[producer]) bool {
 func (q *Queue) NotifySpace() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.producers.first != nil {
+		q.stopPacingLocked() // Their messages come first, and must not be late because of pacing.
+	}
 	if q.hasSpaceLocked() || q.addSharedWaiterLocked(1) && q.hasSpaceLocked() {
 		q.removeSharedWaiterLocked()
 		return nil

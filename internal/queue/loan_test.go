@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue_test
+
+// Messages in the memory of their producers: how long a producer waits, and what becomes of the
+// message when the connection is stuck or ends, when its context ends, and when it is given up.
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// loanSize is the size of a message that is lent.
+const loanSize = 100_000
+
+// A lentMessage is the write of one message. Its producer destroys it as soon as it may.
+type lentMessage struct {
+	data   []byte
+	err    error
+	after  time.Duration
+	done   chan struct{}
+	cancel context.CancelFunc
+}
+
+// writes has a producer write a message of size bytes.
+func (q testQueue) writes(size int, fill byte) *lentMessage {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &lentMessage{data: bytes.Repeat([]byte{fill}, size), done: make(chan struct{}), cancel: cancel}
+	began := time.Now()
+	go func() { // Ends when the queue does not need the memory.
+		defer close(m.done)
+		m.err = q.EnqueueWaitAndWake(ctx, m.data)
+		m.after = time.Since(began)
+		clear(m.data)
+	}()
+	synctest.Wait()
+	return m
+}
+
+func (m *lentMessage) returned() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// lends returns a queue whose connection is fast, and which lends.
+func lends(t *testing.T, interrupt func()) testQueue {
+	q := paced(t, queue.Limits{}).testQueue
+	q.StartLoans(interrupt)
+	return q
+}
+
+// isFrame wants b to be the frame of a message of loanSize bytes.
+func isFrame(t *testing.T, b []byte, fill byte) {
+	t.Helper()
+	if want := frame(string(bytes.Repeat([]byte{fill}, loanSize))); string(b) != want {
+		t.Errorf("%d bytes are not the frame of %q: %.10q", len(b), fill, b)
+	}
+}
+
+// TestQueue_Loan_LastsUntilWritten in one write or in several, and the message is not copied.
+func TestQueue_Loan_LastsUntilWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := lends(t, func() {})
+		m := q.writes(loanSize, 'a')
+		bufs := q.take(10_000, 64)
+		if len(bufs) != 2 || len(bufs[0]) != 3 || &bufs[1][0] != &m.data[0] || len(bufs[1]) != 10_000 {
+			t.Fatalf("%d slices, the last of %d bytes", len(bufs), len(bufs[1]))
+		}
+		taken := bytes.Join(bufs, nil)
+		q.written(10_003, 0)
+		bufs = q.take(1<<20, 64)
+		taken = append(taken, bytes.Join(bufs, nil)...)
+		if m.returned() {
+			t.Error("the producer is back before its message is written")
+		}
+		q.written(loanSize-10_000, 1)
+		<-m.done
+		isFrame(t, taken, 'a')
+		if m.err != nil || m.after != 0 {
+			t.Errorf("%v after %v", m.err, m.after)
+		}
+		q.tallies(tally(2, 0, 2, 0, 0, 0, 0, 0, 0))
+	})
+}
+
+// TestQueue_LoanSizes: what shares a chunk is copied.
+func TestQueue_LoanSizes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for size, lent := range map[int]bool{queue.ChunkSize: false, queue.ChunkSize + 1: true} {
+			q := lends(t, func() {})
+			m := q.writes(size-3, 'a')
+			if m.returned() == lent {
+				t.Errorf("a frame of %d bytes is lent: %v", size, !lent)
+			}
+			q.sends(1)
+			<-m.done
+		}
+	})
+}
+
+// TestQueue_StuckConnection_RecallsLoan: the write is interrupted, the copy takes the place of the
+// memory, and the next large messages wait for nothing.
+func TestQueue_StuckConnection_RecallsLoan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		interrupted := 0
+		q := lends(t, func() { interrupted++ })
+		m := q.writes(loanSize, 'a')
+		bufs := q.take(1<<20, 64)
+		time.Sleep(5*time.Millisecond - 1)
+		synctest.Wait()
+		if interrupted != 0 {
+			t.Error("interrupted while the connection may be fast")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if interrupted != 1 || m.returned() {
+			t.Errorf("interrupted %d times; returned %v", interrupted, m.returned())
+		}
+		time.Sleep(5 * time.Millisecond)
+		synctest.Wait()
+		if interrupted != 2 || m.returned() {
+			t.Errorf("interrupted %d times; returned %v", interrupted, m.returned())
+		}
+		taken := append([]byte(nil), bytes.Join(bufs, nil)[:1000]...)
+		q.written(1000, 0)
+		<-m.done
+		bufs = q.take(1<<20, 64)
+		isFrame(t, append(taken, bytes.Join(bufs, nil)...), 'a')
+
+		began := time.Now()
+		for range 100 {
+			q.writes(loanSize, 'b')
+		}
+		time.Sleep(time.Minute)
+		q.written(loanSize+3-1000, 1)
+		q.StopLoans()
+		if n := q.ReadCounts().Queued; n != 100 || time.Since(began) != time.Minute {
+			t.Errorf("%d are queued after %v", n, time.Since(began))
+		}
+	})
+}
+
+// TestQueue_RepeatedLoans_StopAtStall: a producer finds out once that the connection is stuck.
+func TestQueue_RepeatedLoans_StopAtStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := lends(t, func() {})
+		began := time.Now()
+		for range 100 {
+			if err := q.EnqueueWaitAndWake(t.Context(), make([]byte, loanSize)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took != 5*time.Millisecond {
+			t.Errorf("100 messages to a stuck connection took %v", took)
+		}
+	})
+}
+
+// TestQueue_ContextEnds_RecallsLoan at once; the message stays.
+func TestQueue_ContextEnds_RecallsLoan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		interrupted := make(chan struct{}, 1)
+		q := lends(t, func() { interrupted <- struct{}{} })
+		m := q.writes(loanSize, 'a')
+		m.cancel()
+		<-m.done // It is not in a write.
+		if m.err != nil || m.after != 0 {
+			t.Errorf("%v after %v", m.err, m.after)
+		}
+		m = q.writes(loanSize, 'b')
+		bufs := q.take(1<<20, 64)
+		m.cancel()
+		<-interrupted
+		isFrame(t, bytes.Join(bufs[:len(bufs)/2], nil), 'a')
+		q.written(0, 0)
+		<-m.done
+		q.StopLoans()
+		if data, ok := q.RemoveHead(2); !ok || string(data) != string(bytes.Repeat([]byte{'a'}, loanSize)) {
+			t.Error("the head is not the first message", ok)
+		}
+		isFrame(t, bytes.Join(q.take(1<<20, 64), nil), 'b')
+	})
+}
+
+// TestQueue_GivenUpLoan_Returns: the message is given up as it was written, and the producer goes on.
+func TestQueue_GivenUpLoan_Returns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, recalled := range []bool{false, true} {
+			q := lends(t, func() {})
+			m := q.writes(loanSize, 'a')
+			q.take(1<<20, 64)
+			if recalled {
+				m.cancel()
+				synctest.Wait()
+			}
+			q.written(50, 0)
+			q.StopLoans()
+			q.rewinds(2, loanSize)
+			if data, ok := q.RemoveHead(2); !ok || string(data) != string(bytes.Repeat([]byte{'a'}, loanSize)) {
+				t.Error("the message was not given up", ok)
+			}
+			<-m.done
+			if m.err != nil || m.after != 0 {
+				t.Errorf("%v after %v", m.err, m.after)
+			}
+			q.tallies(tally(2, 0, 1, 0, 0, 1, 0, 0, 0))
+		}
+	})
+}
+
+// TestQueue_NextConnectionTakesNoLoans_GetsCopy: its write cannot be interrupted.
+func TestQueue_NextConnectionTakesNoLoans_GetsCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, recalled := range []bool{false, true} {
+			q := lends(t, func() {})
+			m := q.writes(loanSize, 'a')
+			q.take(1000, 64)
+			if recalled {
+				m.cancel()
+				synctest.Wait()
+			}
+			q.written(1000, 0)
+			q.StopLoans()
+			q.rewinds(2, loanSize)
+			bufs := q.take(1<<20, 64)
+			<-m.done
+			if m.after != 0 {
+				t.Errorf("the producer waited for %v", m.after)
+			}
+			isFrame(t, bytes.Join(bufs, nil), 'a')
+			q.written(loanSize+3, 1)
+		}
+	})
+}
+
+// TestQueue_LoansAtEnd_ReturnAsWritten: those in a write are returned after it.
+func TestQueue_LoansAtEnd_ReturnAsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, recalled := range []bool{false, true} {
+			q := lends(t, func() {})
+			writing := q.writes(loanSize, 'a')
+			q.take(1000, 64)
+			waiting := q.writes(loanSize, 'b')
+			if recalled {
+				writing.cancel()
+				synctest.Wait()
+			}
+			left, rest := q.TakeUndelivered()
+			<-waiting.done
+			time.Sleep(time.Minute)
+			if synctest.Wait(); writing.returned() {
+				t.Error("a write uses the memory")
+			}
+			q.written(1000, 0)
+			<-writing.done
+			got := ""
+			rest.Visit(func(data []byte) { got += string(data[0]) + string(data[loanSize-1]) })
+			if left != 2 || got != "aabb" {
+				t.Errorf("%d are left: %q", left, got)
+			}
+			q.tallies(tally(3, 0, 1, 0, 0, 2, 0, 0, 0))
+		}
+	})
+}

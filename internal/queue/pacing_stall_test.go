@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue_test
+
+// Producers that are paced, and a connection that stalls, a reader that acknowledges late, a
+// context that ends, and callers that do not wait: pacing alone never keeps a message out.
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// TestQueue_StallAfterFullQueue_PacesNoLonger: producers wait at the limit, a connection takes a
+// part quickly, and then nothing. They use the room soon.
+func TestQueue_StallAfterFullQueue_PacesNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit, taken = 10 << 20, 2 << 20
+		q := queueOf(t, queue.Limits{Bytes: limit})
+		p := &pacedQueue{testQueue: q, results: make(chan error, 10_000)}
+		defer q.Close()
+		if n := p.produces(1000); n != limit/pieceSize {
+			t.Fatalf("%d messages before a connection", n)
+		}
+		q.take(taken, 64)
+		q.written(taken, taken/pieceSize)
+		q.take(1, 64) // Stuck.
+		time.Sleep(5 * time.Millisecond)
+		if n := p.settled(); n != taken/pieceSize {
+			t.Errorf("%d messages were accepted behind the stall, want %d", n, taken/pieceSize)
+		}
+		p.cancel()
+	})
+}
+
+// TestQueue_SlowWriteInSession_ServesProducers although no acknowledgement comes.
+func TestQueue_SlowWriteInSession_ServesProducers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{Acks: true, Messages: 2000})
+		defer q.Close()
+		n := q.produces(1000)
+		q.take(1, 64)
+		time.Sleep(time.Millisecond)
+		q.written(1, 0)
+		q.take(1, 64)
+		time.Sleep(6 * time.Millisecond)
+		q.written(1, 0)
+		if n += q.settled(); n != 1000 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+// TestQueue_LateAcknowledgements_PaceNobody: the connection has taken everything, so a producer
+// that waits would leave it idle.
+func TestQueue_LateAcknowledgements_PaceNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{Acks: true, Messages: 2000})
+		defer q.Close()
+		began := time.Now()
+		total := q.produces(1000)
+		for written := 0; written < 1000; {
+			n := 0
+			for _, b := range q.take(1<<20, 64) {
+				n += len(b)
+			}
+			if n == 0 {
+				t.Fatalf("%d messages are written, %d accepted; a producer waits", written, total)
+			}
+			q.written(n, n/pieceSize)
+			written += n / pieceSize
+			total += q.settled()
+			if left := q.ReadCounts().QueuedBytes - uint64(written*pieceSize); left > 5<<20 {
+				t.Fatalf("%d bytes are not written", left)
+			}
+		}
+		if took := time.Since(began); total != 1000 || took > 0 {
+			t.Errorf("%d messages in %v", total, took)
+		}
+	})
+}
+
+// TestQueue_ContextEndsWhilePaced_Accepts: the queue is not full.
+func TestQueue_ContextEndsWhilePaced_Accepts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, size := range []int{pieceSize, queue.ChunkSize + 1} {
+			q := paced(t, queue.Limits{})
+			defer q.Close()
+			q.produces(4<<20/pieceSize + 1)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			began := time.Now()
+			if err := q.EnqueueWaitAndWake(ctx, []byte(sized(size))); err != nil || time.Since(began) != time.Millisecond {
+				t.Errorf("%d bytes: %v after %v", size, err, time.Since(began))
+			}
+			cancel()
+			if q.settled() != 1 {
+				t.Error("the producer before it still waits")
+			}
+			if counts := q.ReadCounts(); counts.Refused != 0 {
+				t.Errorf("counted are %+v", counts)
+			}
+		}
+	})
+}
+
+// TestQueue_NotifySpace_IsNotPaced: who does not wait itself has room up to the limits.
+func TestQueue_NotifySpace_IsNotPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{})
+		defer q.Close()
+		q.produces(4<<20/pieceSize + 1)
+		if q.NotifySpace() != nil {
+			t.Error("there is no room behind a producer that is paced")
+		}
+		full := paced(t, queue.Limits{Bytes: 5 << 20})
+		defer full.Close()
+		full.Rewind()
+		full.produces(5<<20/pieceSize + 1)
+		room := full.NotifySpace()
+		full.take(1, 64)
+		full.written(2*pieceSize, 2)
+		full.settled()
+		select {
+		case <-room:
+		default:
+			t.Error("nobody is told of the room that there is")
+		}
+	})
+}
