@@ -31,6 +31,8 @@ type Link struct {
 
 	life *sender.Lifecycle
 
+	readConn *Conn // Owned by the goroutine that reads.
+
 	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
 	onTooLarge   func(e *seam.TooLarge) // Set by a linkSeam; nil for nobody.
 

@@ -106,6 +106,7 @@ func (l *Link) runConn(conn *Conn) {
 
 // read hands over what comes, and returns why nothing comes any more.
 func (l *Link) read(conn *Conn) (received int, err error) {
+	l.readConn = conn
 	for {
 		data, err := conn.ReadMessage()
 		if err == io.EOF {

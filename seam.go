@@ -5,9 +5,14 @@ package udsipc
 // This file is what package duplex needs of a Link, a Listener and a Conn, and users do not:
 // the methods of package seam, which stay out of the public ones.
 
-import "github.com/udsipc/udsipc/internal/seam"
+import (
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/seam"
+)
 
 func init() {
+	seam.NewBuffer = func(size int) seam.Buffer { return queue.NewBuffer(size) }
 	seam.OfLink = func(link any) seam.Link { return linkSeam{link.(*Link)} }
 	seam.OfListener = func(listener any) seam.Listener { return listenerSeam{listener.(*Listener)} }
 	seam.OfConn = func(conn any) seam.Conn { return connSeam{conn.(*Conn)} }
@@ -18,6 +23,16 @@ type linkSeam struct{ *Link }
 
 func (l linkSeam) Send(data []byte) (seq uint64, err error) { return l.send(data) }
 
+func (l linkSeam) EnqueueBuffer(b seam.Buffer, from, to int) (idle bool, err error) {
+	if size := uint64(to - from); size > l.cfg.maxMessageSize {
+		return false, errdefs.OverLimit(size, l.cfg.maxMessageSize)
+	}
+	_, idle, err = l.queue.EnqueueBuffer(b.(*queue.Buffer), from, to)
+	return idle, err
+}
+
+func (l linkSeam) WriteQueued() { l.writeQueued() }
+
 func (l linkSeam) SendControl(data []byte) (seq uint64, err error) {
 	return l.sendUnbounded(data, l.queue.EnqueueControl)
 }
@@ -25,6 +40,8 @@ func (l linkSeam) SendControl(data []byte) (seq uint64, err error) {
 func (l linkSeam) SendUnbounded(data []byte) (seq uint64, err error) {
 	return l.sendUnbounded(data, l.queue.EnqueueUnbounded)
 }
+
+func (l linkSeam) KeepMessage() seam.Buffer { return l.readConn.keepMessage() }
 
 func (l linkSeam) SentSeq() uint64 { return l.queue.RemovedThrough() }
 
@@ -53,6 +70,30 @@ func (l listenerSeam) Report(op, peer string, err error) {
 type connSeam struct{ *Conn }
 
 func (c connSeam) WriteControl(data []byte) error { return c.writeNow(data, c.queue.EnqueueControl) }
+
+func (c connSeam) EnqueueBuffer(b seam.Buffer, from, to int) (idle bool, err error) {
+	if size := uint64(to - from); size > c.limit {
+		return false, asOpError(OpWrite, c.where, errdefs.OverLimit(size, c.limit))
+	}
+	_, idle, err = c.queue.EnqueueBuffer(b.(*queue.Buffer), from, to)
+	if err == nil || err == errdefs.ErrBufferFull {
+		return idle, err
+	}
+	return idle, c.writeError(err)
+}
+
+func (c connSeam) WriteQueued() { c.out.Send() }
+
+func (c connSeam) KeepMessage() seam.Buffer { return c.keepMessage() }
+
+func (c *Conn) keepMessage() seam.Buffer {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if buf := c.in.Keep(); buf != nil {
+		return buf
+	}
+	return nil // Close has taken it away.
+}
 
 func (c connSeam) Room() <-chan struct{} { return c.queue.NotifySpace() }
 

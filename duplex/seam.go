@@ -41,6 +41,14 @@ func (s sessionSeam) TrySendEncoded(message []byte) error { return s.conn.TryWri
 
 func (s sessionSeam) SendControl(message []byte) error { return s.seam.WriteControl(message) }
 
+func (s sessionSeam) EnqueueBuffer(b seam.Buffer, from, to int) (idle bool, err error) {
+	return s.seam.EnqueueBuffer(b, from, to)
+}
+
+func (s sessionSeam) WriteQueued() { s.seam.WriteQueued() }
+
+func (s sessionSeam) KeepMessage() seam.Buffer { return s.seam.KeepMessage() }
+
 func (s sessionSeam) Room() <-chan struct{} { return s.seam.Room() }
 
 func (s sessionSeam) MaxMessageSize() uint64 { return s.seam.MaxMessageSize() }

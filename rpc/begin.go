@@ -41,7 +41,7 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 		if c.stream == nil {
 			return fmt.Errorf("%w: type %d for a call that is no stream", errMalformed, m.Type)
 		}
-		cause, err := c.stream.onMessage(m.Type, rest)
+		cause, err := c.stream.onMessage(m.Type, rest, state.keepMessage)
 		if cause != nil {
 			state.failCall(id, cause)
 		}
@@ -84,7 +84,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	}
 	if m.Type == typeOpen {
 		r := fieldReader{rest: q.data}
-		c.stream = newStream(c.id, c, output{state.send, state.send, state.seam.SendControl},
+		c.stream = newStream(c.id, c, state.output,
 			state.limit, int(min(r.number(), maxWindow)))
 		c.stream.onFail = func(error) { c.endContext(context.Canceled) }
 		c.stream.connState = state

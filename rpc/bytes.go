@@ -26,28 +26,6 @@ func putBytes(b *[]byte) {
 	}
 }
 
-// boxes are the pointers that pooled slices need; pooling them too avoids an allocation.
-var boxes = sync.Pool{New: func() any { return new([]byte) }}
-
-// takeBytes returns an empty slice, pooled or new.
-func takeBytes() []byte {
-	box := pool.Get().(*[]byte)
-	b := (*box)[:0]
-	*box = nil
-	boxes.Put(box)
-	return b
-}
-
-// keepBytes returns b to the pool. The caller must not use it afterwards.
-func keepBytes(b []byte) {
-	if cap(b) == 0 || cap(b) > maxKept {
-		return
-	}
-	box := boxes.Get().(*[]byte)
-	*box = b
-	pool.Put(box)
-}
-
 // sendWith sends a message of a kind; fill appends its fields.
 func sendWith(send func(body []byte) error, kind uint32, fill func([]byte) []byte) error {
 	b := pool.Get().(*[]byte)

@@ -23,6 +23,9 @@ type Client struct {
 	duplex *duplex.Client
 	link   seam.Link // Of duplex.
 
+	keepMessage func() seam.Buffer // Of link, bound once.
+	output      output             // Of streams.
+
 	mu          sync.Mutex // Guards the fields below.
 	lastID      uint64
 	calls       map[uint64]*pendingCall
@@ -60,6 +63,8 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 		return nil, err
 	}
 	c.link = seam.OfClient(c.duplex)
+	c.keepMessage = c.link.KeepMessage
+	c.output = output{c.link.EnqueueBuffer, c.link.WriteQueued, c.send, c.sendControl, c.sendControl}
 	if udsipc.OverflowPolicy(c.link.Overflow()) == udsipc.OverflowDropOldest {
 		return nil, errDropOldest
 	}
@@ -167,7 +172,6 @@ func (c *Client) signalIdleLocked() {
 		}
 	}
 }
-
 func (c *Client) send(body []byte) error {
 	_, err := c.link.Send(body)
 	return err

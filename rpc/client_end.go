@@ -137,7 +137,7 @@ func (c *Client) handle(m duplex.Message) {
 		}
 		c.mu.Unlock()
 		// If it failed, the end of its context sends a cancel to the server.
-		if _, err := stream.onMessage(m.Type, rest); err != nil {
+		if _, err := stream.onMessage(m.Type, rest, c.keepMessage); err != nil {
 			c.link.Report(udsipc.OpRead, err)
 		}
 		return

@@ -31,10 +31,10 @@ func CheckParsers(b []byte) string {
 	}
 	if cost, ok := windowCost(b, window); ok && cost < window/2 {
 		s := newStream(1, nil, output{}, 1<<20, 0)
-		if _, err := s.onMessage(typeData, b); err != nil {
+		if _, err := s.onMessage(typeData, b, nil); err != nil {
 			return err.Error()
 		}
-		s.onMessage(typeEnd, nil)
+		s.onMessage(typeEnd, nil, nil)
 		n := 0
 		for {
 			data, err := s.Receive()

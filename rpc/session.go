@@ -20,10 +20,12 @@ import (
 type connState struct {
 	server          *Server
 	conn            *duplex.ServerConn
-	seam            seam.Session // Of conn.
-	limit           uint64       // Of a message, in bytes.
-	usedBytes       atomic.Int64 // Part of the server's memory, in bytes.
-	responseDropped atomic.Bool  // A response was dropped since reading was last paused.
+	seam            seam.Session       // Of conn.
+	keepMessage     func() seam.Buffer // Of seam, bound once.
+	output          output             // Of streams.
+	limit           uint64             // Of a message, in bytes.
+	usedBytes       atomic.Int64       // Part of the server's memory, in bytes.
+	responseDropped atomic.Bool        // A response was dropped since reading was last paused.
 
 	mu           sync.Mutex // Guards the fields below.
 	calls        map[uint64]*call
@@ -40,7 +42,8 @@ func (s *Server) connStateOf(from *duplex.ServerConn) *connState {
 		return known.(*connState)
 	}
 	fresh := &connState{server: s, conn: from, seam: seam.OfSession(from), calls: make(map[uint64]*call)}
-	fresh.limit = fresh.seam.MaxMessageSize()
+	fresh.limit, fresh.keepMessage = fresh.seam.MaxMessageSize(), fresh.seam.KeepMessage
+	fresh.output = output{fresh.seam.EnqueueBuffer, fresh.seam.WriteQueued, fresh.send, fresh.send, fresh.seam.SendControl}
 	if known, ok := s.connStates.LoadOrStore(from, fresh); ok {
 		return known.(*connState) // Stop has created it at the same time.
 	}

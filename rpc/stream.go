@@ -6,6 +6,8 @@ import (
 	"context"
 	"math"
 	"sync"
+
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 const (
@@ -15,6 +17,7 @@ const (
 	messageCost = 16       // What a message uses of the window, beside its bytes.
 	maxBatch    = 32 << 10 // Bytes that are sent at once, if not a single message.
 	maxOverhead = 32       // The largest encoding overhead of a message of a stream.
+	batchHead   = 32       // The space for the frame prefix, the type and the number of a batch.
 )
 
 // A StreamHandler serves a stream until it returns. Returning nil ends the stream in order, after
@@ -49,21 +52,21 @@ type Stream struct {
 
 	// Sending.
 	credit int // Bytes that may still be sent.
-	// Encoded typeData message with the queued stream messages, each with its length; empty without
-	// one.
-	outgoing     []byte
-	spare        []byte
+	// The messages to send, each with its length, after batchHead bytes for the head of a typeData
+	// message: outgoing.Bytes()[batchHead:outgoingEnd]. nil without one.
+	outgoing     seam.Buffer
+	outgoingEnd  int
 	flushing     bool   // The flush goroutine runs.
+	waiting      bool   // The flush goroutine waits for space in the queue, with a batch.
 	localClosed  bool   // CloseSend was called, or the handler returned.
 	closeSent    bool   // The end was sent to the peer.
 	sendErr      *Error // Why sending has ended before localClosed.
 	noMoreCredit bool   // No more credit comes.
 
 	// Receiving.
-	receiveWindow int    // Bytes that the peer may still send.
-	incoming      []byte // Received messages, each with its length.
-	receiveBuf    []byte // The buffer of unread.
-	// Part of receiveBuf that Receive has not returned. Owned by the receiving goroutine.
+	receiveWindow int // Bytes that the peer may still send.
+	incoming      receiveQueue
+	// Part of incoming.current that Receive has not returned. Owned by the receiving goroutine.
 	unread []byte
 	// Bytes received, but not yet returned as credit. Owned by the receiving goroutine.
 	unreturnedCredit int
@@ -78,7 +81,11 @@ type Stream struct {
 
 // An output sends the messages of a stream.
 type output struct {
-	data   func(body []byte) error
+	// enqueue and write are EnqueueBuffer and WriteQueued of package seam. Both are nil in tests.
+	enqueue func(b seam.Buffer, from, to int) (idle bool, err error)
+	write   func()
+
+	data   func(body []byte) error // Waits for space in the queue.
 	end    func(body []byte) error // Never refused.
 	credit func(body []byte) error // Never refused, and never waits.
 }
@@ -100,8 +107,7 @@ func (s *Stream) finish(failed *Error) (ended bool, cause *Error) {
 	defer s.mu.Unlock()
 	s.endSendingLocked()
 	s.handlerDone = true
-	s.freeBufferLocked(&s.incoming)
-	s.freeBufferLocked(&s.receiveBuf)
+	s.freeIncomingLocked()
 	switch {
 	case s.failureSent:
 		return true, nil

@@ -20,7 +20,7 @@ import (
 func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
-	s.Stream = newStream(0, own, output{c.send, c.sendControl, c.sendControl}, c.link.MaxMessageSize(), window)
+	s.Stream = newStream(0, own, c.output, c.link.MaxMessageSize(), window)
 	s.onFail = func(cause error) { cancel(cause) }
 	p := &pendingCall{done: make(chan struct{}, 1), stream: s.Stream}
 	id, err := c.admit(ctx, p, method)

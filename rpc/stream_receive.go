@@ -8,13 +8,15 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // Receive returns the next message; data is valid until the next call. io.EOF means that the peer
 // has sent everything, and that all of it was received; any other error is an *Error.
 func (s *Stream) Receive() (data []byte, err error) {
 	if len(s.unread) == 0 {
-		if err := s.waitIncoming(); err != nil {
+		if err := s.nextRun(); err != nil {
 			return nil, err
 		}
 	}
@@ -28,21 +30,21 @@ func (s *Stream) Receive() (data []byte, err error) {
 	return data, nil
 }
 
-// waitIncoming waits for messages and moves all that have arrived to unread.
-func (s *Stream) waitIncoming() error {
+// nextRun makes the next run of messages the current one, and waits for it if necessary.
+func (s *Stream) nextRun() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.incoming) == 0 && s.connState != nil && s.connState.server.memory.isScarce() {
-		s.freeBufferLocked(&s.receiveBuf) // Unused buffers count as used memory.
-		s.freeBufferLocked(&s.incoming)
+	s.releaseCurrentLocked()
+	if s.incoming.empty() && s.connState != nil && s.connState.server.memory.isScarce() {
+		s.freeSpareLocked() // Unused buffers count as used memory.
 	}
-	for len(s.incoming) == 0 && !s.remoteClosed && s.inputErr == nil && s.err == nil {
+	for s.incoming.empty() && !s.remoteClosed && s.inputErr == nil && s.err == nil {
 		s.receivable.Wait()
 	}
 	switch {
-	case len(s.incoming) > 0:
-		s.incoming, s.receiveBuf = s.receiveBuf[:0], s.incoming
-		s.unread = s.receiveBuf
+	case !s.incoming.empty():
+		s.incoming.current = s.incoming.pop()
+		s.unread = s.incoming.current.data
 		return nil
 	case s.err != nil && (s.failureSent || !s.remoteClosed):
 		return s.err
@@ -65,14 +67,14 @@ func (s *Stream) returnCredit(n int) {
 		func(b []byte) []byte { return binary.AppendUvarint(appendID(b, s.id), uint64(n)) })
 }
 
-// onMessage handles a message of the stream. cause is set if the stream fails by it; the caller sends
-// it to the peer.
-func (s *Stream) onMessage(kind uint32, data []byte) (cause *Error, err error) {
+// onMessage handles a message of the stream. keep is KeepMessage for data. cause is set if the stream
+// fails by it; the caller sends it to the peer.
+func (s *Stream) onMessage(kind uint32, data []byte, keep func() seam.Buffer) (cause *Error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch kind {
 	case typeData:
-		if cause, err = s.onDataLocked(data); cause != nil {
+		if cause, err = s.onDataLocked(data, keep); cause != nil {
 			s.failLocked(cause)
 			s.failureSent = true
 			return cause, err
@@ -107,7 +109,7 @@ func endsStream(kind uint32, data []byte) bool {
 	return kind == typeError || kind == typeEnd && len(data) > 0 && data[0] == endOfHandler
 }
 
-func (s *Stream) onDataLocked(data []byte) (cause *Error, err error) {
+func (s *Stream) onDataLocked(data []byte, keep func() seam.Buffer) (cause *Error, err error) {
 	if s.remoteClosed || s.err != nil || s.handlerDone {
 		return nil, nil
 	}
@@ -116,27 +118,13 @@ func (s *Stream) onDataLocked(data []byte) (cause *Error, err error) {
 		cause = &Error{Code: CodeUnknown, Message: "flow-control violation or malformed stream data"}
 		return cause, fmt.Errorf("%w: the data of a stream", errMalformed)
 	}
-	arrived := append(s.incoming, data...)
-	if more := cap(arrived) - cap(s.incoming); s.connState != nil && more > 0 {
-		memory := &s.connState.server.memory
-		if !memory.tryReserve(&s.connState.usedBytes, &memory.streams, more) {
-			return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
-				"%d bytes more for a stream: the server holds as much as it may for this client (SetMaxMemory)",
-				len(data))}, nil
-		}
+	if len(data) > 0 && !s.enqueueLocked(data, keep) {
+		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
+			"%d bytes more for a stream: the server holds as much as it may for this client (SetMaxMemory)",
+			len(data))}, nil
 	}
-	s.incoming = arrived
 	s.receiveWindow -= cost
 	return nil, nil
-}
-
-// freeBufferLocked frees incoming or receiveBuf.
-func (s *Stream) freeBufferLocked(b *[]byte) {
-	if n := cap(*b); s.connState != nil && n > 0 {
-		memory := &s.connState.server.memory
-		memory.release(&s.connState.usedBytes, &memory.streams, n)
-	}
-	*b = nil
 }
 
 // windowCost returns the part of the window that the encoded messages in b use. ok is false if b is

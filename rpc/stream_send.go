@@ -7,6 +7,9 @@ package rpc
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // Send sends a message; the caller may reuse data. It blocks while the peer has the window unread.
@@ -20,8 +23,10 @@ func (s *Stream) Send(data []byte) error {
 		}
 	}
 	s.mu.Lock()
-	for s.sendErrorLocked() == nil &&
-		(s.credit <= 0 || len(s.outgoing) > 0 && len(s.outgoing)+size > min(maxBatch, s.limit)) {
+	for s.sendErrorLocked() == nil && (s.credit <= 0 || !s.fitsBatchLocked(size)) {
+		if s.credit > 0 && !s.waiting && s.enqueueBatch() == nil {
+			continue
+		}
 		s.sendable.Wait()
 	}
 	if err := s.sendErrorLocked(); err != nil {
@@ -29,18 +34,61 @@ func (s *Stream) Send(data []byte) error {
 		return err
 	}
 	s.credit -= len(data) + messageCost
-	if len(s.outgoing) == 0 {
-		if cap(s.outgoing) == 0 {
-			s.outgoing = takeBytes()
-		}
-		s.outgoing = appendID(appendType(s.outgoing, typeData), s.id)
-	}
-	s.outgoing = append(binary.AppendUvarint(s.outgoing, uint64(len(data))), data...)
+	s.appendMessageLocked(data)
 	flush := !s.flushing
 	s.flushing = true
 	s.mu.Unlock()
 	if flush {
 		go s.flush() // Ends when nothing is queued.
+	}
+	return nil
+}
+
+// fitsBatchLocked reports whether a message of size bytes, the overhead included, can be added to the batch.
+func (s *Stream) fitsBatchLocked(size int) bool {
+	return s.outgoing == nil || s.outgoingEnd+size <= min(maxBatch, s.limit)
+}
+
+// appendMessageLocked adds a message that fits to the batch.
+func (s *Stream) appendMessageLocked(data []byte) {
+	if s.outgoing == nil {
+		s.outgoing, s.outgoingEnd = seam.NewBuffer(max(maxBatch, batchHead+len(data)+maxOverhead)), batchHead
+	}
+	b := binary.AppendUvarint(s.outgoing.Bytes()[:s.outgoingEnd], uint64(len(data)))
+	s.outgoingEnd = len(append(b, data...))
+}
+
+// takeBatchLocked returns the batch as an encoded typeData message: memory.Bytes()[from:to].
+func (s *Stream) takeBatchLocked() (memory seam.Buffer, from, to int) {
+	var head [batchHead]byte
+	b := appendID(appendType(head[:0], typeData), s.id)
+	memory, from, to = s.outgoing, batchHead-len(b), s.outgoingEnd
+	copy(memory.Bytes()[from:], b)
+	s.outgoing = nil
+	return memory, from, to
+}
+
+// enqueueBatch queues the batch if the queue has space. It is called with mu held, and releases it
+// while it writes. The error is udsipc.ErrBufferFull; the stream fails with any other.
+func (s *Stream) enqueueBatch() error {
+	if s.out.enqueue == nil {
+		return udsipc.ErrBufferFull
+	}
+	memory, from, to := s.takeBatchLocked()
+	idle, err := s.out.enqueue(memory, from, to)
+	switch {
+	case err == udsipc.ErrBufferFull:
+		s.outgoing = memory
+		return err
+	case err != nil:
+		memory.Release()
+		s.failLocked(asError(err))
+		return nil
+	}
+	if idle {
+		s.mu.Unlock()
+		s.out.write()
+		s.mu.Lock()
 	}
 	return nil
 }
@@ -62,31 +110,30 @@ func (s *Stream) sendErrorLocked() error {
 	return nil
 }
 
-// flush sends the queued messages in batches until none is left.
+// flush queues batches until there is none. It waits while the queue is full.
 func (s *Stream) flush() {
-	for {
-		s.mu.Lock()
-		batch := s.outgoing
-		more := len(batch) > 0 && s.err == nil
-		if s.flushing = more; more {
-			s.outgoing, s.spare = s.spare[:0], nil
-		} else { // An idle stream holds no buffer.
-			keepBytes(s.outgoing)
-			keepBytes(s.spare)
-			s.outgoing, s.spare = nil, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.sendable.Broadcast()
+	for s.outgoing != nil && s.err == nil {
+		if s.enqueueBatch() == nil {
+			continue
 		}
+		memory, from, to := s.takeBatchLocked()
+		s.waiting = true
 		s.sendable.Broadcast()
 		s.mu.Unlock()
-		if !more {
-			return
-		}
-		err := s.out.data(batch)
+		err := s.out.data(memory.Bytes()[from:to])
+		memory.Release()
 		s.mu.Lock()
-		s.spare = batch
+		s.waiting = false
 		if err != nil {
 			s.failLocked(asError(err))
 		}
-		s.mu.Unlock()
+	}
+	if s.flushing = false; s.outgoing != nil {
+		s.outgoing.Release()
+		s.outgoing = nil
 	}
 }
 

@@ -8,6 +8,7 @@ package buffers
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -25,8 +26,9 @@ const classSteps = 8
 // A Buffer is a piece of pooled memory. The goroutine that got it owns it until Put. The length of
 // B is the size of its class.
 type Buffer struct {
-	B    []byte
-	Refs int // Number of queue segments in B. Used by the owner; 0 in the pool.
+	B       []byte
+	Refs    int          // Number of queue segments in B. Used by the owner; 0 in the pool.
+	holders atomic.Int32 // Number of holders of a shared buffer; 0 for one owner, and in the pool.
 }
 
 // bufferPools has one pool for each class, so that a request never gets a buffer much larger than
@@ -66,6 +68,32 @@ func Get(size int) *Buffer {
 	}
 	return &Buffer{B: make([]byte, length)}
 }
+
+// Share makes the owner of an unshared buffer its only holder. A shared buffer is not passed to Put, but
+// released by each holder.
+func (b *Buffer) Share() { b.holders.Store(1) }
+
+// Hold adds a holder to a shared buffer. Only a holder may call it.
+func (b *Buffer) Hold() { b.holders.Add(1) }
+
+// Unshare ends the sharing if the caller, a holder, is the only one: it owns the buffer again.
+func (b *Buffer) Unshare() bool {
+	if b.holders.Load() != 1 {
+		return false
+	}
+	b.holders.Store(0)
+	return true
+}
+
+// Release removes a holder of a shared buffer. The last one returns the buffer to its pool.
+func (b *Buffer) Release() {
+	if b.holders.Add(-1) == 0 {
+		Put(b)
+	}
+}
+
+// Bytes returns the memory of the buffer.
+func (b *Buffer) Bytes() []byte { return b.B }
 
 // Put returns a buffer to its pool. Its bytes must not be used afterwards. A nil buffer is ignored.
 func Put(buf *Buffer) {

@@ -24,3 +24,27 @@ func TestBuffers_Sizes_FitWithinAnEighth(t *testing.T) {
 		}
 	}
 }
+
+// TestBuffer_LastHolder_Releases: the owner has the buffer back once it is the only holder, and the last
+// holder returns it.
+func TestBuffer_LastHolder_Releases(t *testing.T) {
+	b := buffers.Get(1 << 10)
+	b.Share()
+	b.Hold()
+	b.Hold()
+	if b.Unshare() {
+		t.Error("unshared with two other holders")
+	}
+	b.Release()
+	b.Release()
+	if !b.Unshare() {
+		t.Error("not unshared by the only holder")
+	}
+	if b.Unshare() {
+		t.Error("unshared twice")
+	}
+	b.Share()
+	b.Hold()
+	b.Release()
+	b.Release() // To the pool.
+}

@@ -183,9 +183,14 @@ func (q *Queue) appendLocked(data []byte, size int, own *buffers.Buffer, now tim
 			}
 		}
 	}
+	q.appendChunkLocked(chunk, from, size, now)
+	q.open = own == nil
+}
+
+// appendChunkLocked appends a segment for the frame of the message that was accepted last.
+func (q *Queue) appendChunkLocked(chunk *buffers.Buffer, from, size int, now time.Duration) {
 	chunk.Refs++
 	q.waiting.add(segment{chunk: chunk, from: from, to: from + size, count: 1, first: q.counts.Accepted, queuedAt: now})
-	q.open = own == nil
 	q.setExpiryTimerLocked(now)
 }
 

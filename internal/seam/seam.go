@@ -17,6 +17,8 @@ var (
 	OfLink     func(link any) Link         // Of a *udsipc.Link.
 	OfListener func(listener any) Listener // Of a *udsipc.Listener.
 	OfConn     func(conn any) Conn         // Of a *udsipc.Conn.
+
+	NewBuffer func(size int) Buffer // Returns a Buffer of at least size bytes, with one holder.
 )
 
 // Set by package duplex. Each panics for a value of another type.
@@ -31,6 +33,14 @@ type Link interface {
 	// Send is WriteMessage; it also returns the sequence number of the message.
 	Send(data []byte) (seq uint64, err error)
 
+	// EnqueueBuffer is Send for the message b.Bytes()[from:to], but never waits, and does not
+	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
+	// error; udsipc.ErrBufferFull is one. If idle is true, the caller must call WriteQueued.
+	EnqueueBuffer(b Buffer, from, to int) (idle bool, err error)
+
+	// WriteQueued writes the queued messages while the kernel accepts them at once.
+	WriteQueued()
+
 	// SendControl is Send for a message that ends or releases something at the peer of the current
 	// connection. The limits of the queue do not apply: it never waits, and is not refused before
 	// Stop. The caller limits the number of such messages. If the connection is lost and nothing
@@ -40,6 +50,11 @@ type Link interface {
 	// SendUnbounded is Send for a message to which the limits of the queue do not apply. The caller
 	// limits the number of such messages.
 	SendUnbounded(data []byte) (seq uint64, err error)
+
+	// KeepMessage returns the memory of the message that is being handled, and makes the caller one of
+	// its holders: the message stays valid until the caller releases it. It returns nil if that is not
+	// possible. Only the handler of received messages may call it, before it returns.
+	KeepMessage() Buffer
 
 	// SentSeq returns the sequence number up to which every message was dropped or written to a
 	// connection to the last byte. It does not change between the end of a connection and the
@@ -64,6 +79,15 @@ type Link interface {
 	Report(op string, err error)
 }
 
+// A Buffer is pooled memory with one or more holders, a *buffers.Buffer.
+type Buffer interface {
+	// Bytes returns the whole memory.
+	Bytes() []byte
+
+	// Release removes a holder. The last one returns the memory to its pool.
+	Release()
+}
+
 // A Listener is a udsipc.Listener.
 type Listener interface {
 	// Shutdown stops listening and removes the socket file; the address is then free. Accept
@@ -80,10 +104,24 @@ type Listener interface {
 
 // A Conn is a udsipc.Conn.
 type Conn interface {
+	// EnqueueBuffer is WriteMessage for the message b.Bytes()[from:to], but never waits, and does not
+	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
+	// error; udsipc.ErrBufferFull is one. If idle is true, the caller must call WriteQueued.
+	EnqueueBuffer(b Buffer, from, to int) (idle bool, err error)
+
+	// WriteQueued writes the queued messages while the kernel accepts them at once.
+	WriteQueued()
+
 	// WriteControl is WriteMessage for a message that ends or releases something at the peer. The
 	// limits of the queue do not apply: it never waits, and is not refused before the end of the
 	// connection. The caller limits the number of such messages.
 	WriteControl(data []byte) error
+
+	// KeepMessage returns the memory of the last message of ReadMessage, and makes the caller one of
+	// its holders: the message stays valid until the caller releases it. It returns nil if that is not
+	// possible. It must be called before the next ReadMessage. The memory does not count for
+	// WithMaxReadMemory once the connection reads into another buffer.
+	KeepMessage() Buffer
 
 	// Room returns nil if the queue is below its limits. Otherwise it returns a channel that is
 	// closed when there is room, or the connection has ended.
@@ -134,9 +172,20 @@ type Session interface {
 	// full.
 	TrySendEncoded(message []byte) error
 
+	// EnqueueBuffer is SendEncoded for the message b.Bytes()[from:to], but never waits, and does not
+	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
+	// error; udsipc.ErrBufferFull is one. If idle is true, the caller must call WriteQueued.
+	EnqueueBuffer(b Buffer, from, to int) (idle bool, err error)
+
+	// WriteQueued writes the queued messages while the kernel accepts them at once.
+	WriteQueued()
+
 	// SendControl is SendEncoded for a message that ends or releases something at the client
 	// (Conn.WriteControl).
 	SendControl(message []byte) error
+
+	// KeepMessage calls KeepMessage of the Conn. Only handlers may call it, before they return.
+	KeepMessage() Buffer
 
 	// Room calls Room of the Conn.
 	Room() <-chan struct{}

@@ -269,3 +269,46 @@ func TestIn_AnyEndRequested_IsEnding(t *testing.T) {
 		}
 	}
 }
+
+// TestBuffer_Kept_IsNotReused: the memory of a message that is kept is not written again, until it is
+// released.
+func TestBuffer_Kept_IsNotReused(t *testing.T) {
+	in := bufferOf(t, 16*kib, 1<<20)
+	in.has(true)
+	in.Arrive(6 * kib)
+	in.Take(6 * kib)
+	kept := in.Keep()
+	in.has(true)
+	in.looks(16*kib, 6*kib, 6*kib, 0, 0) // There is space behind it.
+	in.Arrive(4 * kib)
+	in.Take(4 * kib)
+	in.has(true)
+	in.looks(16*kib, 0, 0, 0, 0) // Another buffer: more than half was used.
+	if again := in.Keep(); again == kept {
+		t.Error("the buffer is the same")
+	} else {
+		again.Release()
+	}
+	in.Arrive(12 * kib)
+	in.Take(12 * kib)
+	in.has(true)
+	in.looks(16*kib, 0, 0, 0, 0) // Nobody keeps this one.
+	in.Arrive(16 * kib)
+	in.Take(10 * kib)
+	other := in.Keep()
+	in.has(true)
+	in.looks(16*kib, 0, 6*kib, 0, 0) // The rest is moved.
+	in.Take(6 * kib)
+	if kept.Bytes()[0], other.Bytes()[0] = 1, 2; in.Buffered().Size == 0 {
+		t.Error("no buffer")
+	}
+	last := in.Keep()
+	in.ReleaseBuffer()
+	in.looks(0, 0, 0, 0, 0)
+	for _, b := range []interface{ Release() }{kept, other, last} {
+		b.Release()
+	}
+	if in.Keep() != nil {
+		t.Error("a buffer without one")
+	}
+}

@@ -115,6 +115,11 @@ func (in *In) CloseNow() { CloseNow(in.conn) }
 // LastMessage returns the message that was handed over last. It is valid until the next read.
 func (in *In) LastMessage() []byte { return in.input.lastMessage() }
 
+// Keep returns the buffer of the message that was handed over last, and makes the caller one of its
+// holders: the message stays valid until the caller releases the buffer. The memory does not count
+// to the connection any more once it reads into another buffer. Keep returns nil without a buffer.
+func (in *In) Keep() *buffers.Buffer { return in.input.keep() }
+
 // PartialBytes returns the number of buffered bytes that were not handed over.
 func (in *In) PartialBytes() int { return in.input.size() }
 

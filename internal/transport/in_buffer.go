@@ -24,6 +24,7 @@ const _ = uint64(moveOnWait - uncountedSize)
 // waits for bytes, buf is nil or as small as what it holds.
 type readBuffer struct {
 	buf            *buffers.Buffer
+	kept           bool // buf is shared: others hold messages in buf.B[:r].
 	r, w           int
 	readSize       int // Of a read.
 	wantBytes      int // Size of the frame at r, as far as it is known; more than w-r bytes.
@@ -56,6 +57,9 @@ func (b *readBuffer) isHalfEmpty() bool {
 // full and the memory limit is reached. message is the number of the message that is read.
 func (b *readBuffer) ensureBuffer(message uint64) bool {
 	b.yieldMemory(message)
+	if b.kept && b.buf.Unshare() {
+		b.kept = false
+	}
 	size := max(b.readSize, b.largeFrameSize)
 	if b.lastRead < uncountedSize && b.largeFrameSize == 0 {
 		size = min(size, uncountedSize)
@@ -69,14 +73,18 @@ func (b *readBuffer) ensureBuffer(message uint64) bool {
 		b.buf, b.r, b.w = buffers.Get(size), 0, 0
 	case len(b.buf.B) < size && b.memory.TryReserve(&b.reserved, size):
 		b.move(size)
-	case have == 0:
+	case have == 0 && !b.kept:
 		b.r, b.w = 0, 0
+	case have == 0 && b.w > len(b.buf.B)/2:
+		b.move(len(b.buf.B)) // The rest is too small for a read.
 	case have == len(b.buf.B):
 		size = b.nextBufferSize()
 		if !b.memory.TryReserve(&b.reserved, size) {
 			return false
 		}
 		b.move(size)
+	case b.r > 0 && (b.w == len(b.buf.B) || b.r+b.wantBytes > len(b.buf.B)) && b.kept:
+		b.move(len(b.buf.B))
 	case b.r > 0 && (b.w == len(b.buf.B) || b.r+b.wantBytes > len(b.buf.B)):
 		copy(b.buf.B, b.buf.B[b.r:b.w])
 		b.r, b.w = 0, have
@@ -116,8 +124,32 @@ func (b *readBuffer) frameEnd() int {
 func (b *readBuffer) move(size int) {
 	next := buffers.Get(size)
 	have := copy(next.B, b.buf.B[b.r:b.w])
-	buffers.Put(b.buf)
+	b.put()
 	b.buf, b.r, b.w = next, 0, have
+}
+
+// put returns buf to the pool, or leaves it to those who hold messages in it.
+func (b *readBuffer) put() {
+	if b.kept {
+		b.kept = false
+		b.buf.Release()
+		return
+	}
+	buffers.Put(b.buf)
+}
+
+// keep makes the caller a holder of the buffer: the messages that were handed over stay valid until
+// the caller releases it. It returns nil if there is no buffer.
+func (b *readBuffer) keep() *buffers.Buffer {
+	if b.buf == nil {
+		return nil
+	}
+	if !b.kept {
+		b.kept = true
+		b.buf.Share()
+	}
+	b.buf.Hold()
+	return b.buf
 }
 
 // shrinkForWait shrinks the buffer to its bytes.
@@ -149,7 +181,7 @@ func (b *readBuffer) releaseForPause() {
 
 // release returns the buffer to the pool.
 func (b *readBuffer) release() {
-	buffers.Put(b.buf)
+	b.put()
 	b.buf, b.r, b.w = nil, 0, 0
 	b.memory.Release(&b.reserved, b.reserved.Bytes)
 }
@@ -157,7 +189,7 @@ func (b *readBuffer) release() {
 // abandon is release while a goroutine may still use the last message: the garbage collector frees
 // the buffer.
 func (b *readBuffer) abandon() {
-	b.buf, b.r, b.w = nil, 0, 0
+	b.buf, b.kept, b.r, b.w = nil, false, 0, 0
 	b.memory.Release(&b.reserved, b.reserved.Bytes)
 }
 
