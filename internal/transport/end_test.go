@@ -6,6 +6,7 @@ package transport_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -236,5 +237,18 @@ func TestIn_ReportUnread_TimesOut(t *testing.T) {
 		if took := time.Since(began); took != 100*time.Millisecond {
 			t.Errorf("it waits for %v", took)
 		}
+	})
+}
+
+// TestIn_OversizedFirstMessage_IsWaitedForAsAny: the time for the first message bounds it, too.
+func TestIn_OversizedFirstMessage_IsWaitedForAsAny(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := inOf(t, transport.Limits{MaxMessageSize: 5, FirstMessageTimeout: 2 * time.Second, IdleTimeout: time.Minute})
+		in.comes("\x06a")
+		if _, ok, err := in.Next(); ok || !errors.Is(err, udsipc.ErrMessageTooLarge) {
+			t.Errorf("%v, %v", ok, err)
+		}
+		in.gives()
+		in.wantEnd(2*time.Second, udsipc.ErrTooSlow)
 	})
 }

@@ -218,3 +218,30 @@ func TestIn_FilledBuffer_WaitsWithLittle(t *testing.T) {
 		in.looks(512, 0, 4, 0, 6)
 	})
 }
+
+// TestIn_SmallFrame_EndsLargeBuffers: only after a large frame the next buffer is as large at once.
+func TestIn_SmallFrame_EndsLargeBuffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, small := range []bool{false, true} {
+			in := inOf(t, transport.Limits{})
+			in.sends(framed(strings.Repeat("x", 100_000)))
+			for in.Received() == 0 {
+				if err := in.Fill(); err != nil {
+					t.Fatal(err)
+				}
+				in.Next()
+			}
+			want := 104 << 10 // The class of the frame.
+			if small {
+				in.comes(framed("a"))
+				in.gives("a")
+				want = 16 << 10
+			}
+			in.ReleaseBuffer()
+			in.EnsureBuffer(9)
+			if got := in.Buffered().Size; got != want {
+				t.Errorf("after a small frame %v: a buffer of %d bytes, want %d", small, got, want)
+			}
+		}
+	})
+}
