@@ -273,3 +273,21 @@ func isTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
+
+// TestLoop_AcknowledgementOfUnwritten_EndsSession: a write that is interrupted for it has not written
+// the message.
+func TestLoop_AcknowledgementOfUnwritten_EndsSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ackedOf(t).started()
+		l.push("a", "bc")
+		p := l.peer()
+		p.greets(1, 1, 0, wire.Welcome{Limit: 9})
+		p.reads("\x01")
+		time.Sleep(20 * time.Millisecond)
+		p.says(1) // The write of both is under way.
+		time.Sleep(20 * time.Millisecond)
+		malformed := "udsipc: invalid session: malformed acknowledgement: message 1, want one of 1 to 0"
+		l.noted("connecting", "connected", "open session: "+malformed,
+			"disconnected: udsipc: connection closed: "+malformed, "connecting")
+	})
+}
