@@ -8,6 +8,7 @@ package queue_test
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,24 +112,24 @@ func TestQueue_LoanSizes(t *testing.T) {
 // memory, and the next large messages wait for nothing.
 func TestQueue_StuckConnection_RecallsLoan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		interrupted := 0
-		q := lends(t, func() { interrupted++ })
+		var interrupted atomic.Int32
+		q := lends(t, func() { interrupted.Add(1) })
 		m := q.writes(loanSize, 'a')
 		bufs := q.take(1<<20, 64)
 		time.Sleep(5*time.Millisecond - 1)
 		synctest.Wait()
-		if interrupted != 0 {
+		if interrupted.Load() != 0 {
 			t.Error("interrupted while the connection may be fast")
 		}
 		time.Sleep(1)
 		synctest.Wait()
-		if interrupted != 1 || m.returned() {
-			t.Errorf("interrupted %d times; returned %v", interrupted, m.returned())
+		if interrupted.Load() != 1 || m.returned() {
+			t.Errorf("interrupted %d times; returned %v", interrupted.Load(), m.returned())
 		}
 		time.Sleep(5 * time.Millisecond)
 		synctest.Wait()
-		if interrupted != 2 || m.returned() {
-			t.Errorf("interrupted %d times; returned %v", interrupted, m.returned())
+		if interrupted.Load() != 2 || m.returned() {
+			t.Errorf("interrupted %d times; returned %v", interrupted.Load(), m.returned())
 		}
 		taken := append([]byte(nil), bytes.Join(bufs, nil)[:1000]...)
 		q.written(1000, 0)
