@@ -39,6 +39,9 @@ func (q *Queue) Segments() (n int, chunk bool) {
 // Spare is how many places in line are kept to be used again.
 func (q *Queue) Spare() int { return len(q.spareWaiters) }
 
+// SpareLoans is how many loans are kept to be used again.
+func (q *Queue) SpareLoans() int { return len(q.loans.spare) }
+
 // HasTimer says whether time alone may drop messages.
 func (q *Queue) HasTimer() bool { return q.expiryTimer != nil }
 

@@ -32,6 +32,7 @@ func (o *Out) setDeadline(now time.Time) error {
 		return ErrGracefulEnd
 	}
 	o.deadlineSetAt = now
+	o.interrupted.Store(false) // It was meant for an earlier write.
 	if o.isTLS() {
 		// A TLS connection is corrupt after a timeout: no deadline.
 		return o.conn.SetWriteDeadline(time.Time{})
