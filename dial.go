@@ -39,7 +39,10 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 // dial connects, within WithDialTimeout.
 func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	if cfg.dialer == nil {
-		conn, err = cfg.address.Dial(ctx, cfg.dialTimeout, cfg.sendBuffer())
+		conn, err = cfg.address.Dial(ctx, cfg.dialTimeout, int(cfg.writeBufferSize))
+		if err == nil && cfg.acknowledgements && cfg.writeBufferSize == 0 && cfg.address.IsUnix() {
+			transport.GrowSendBuffer(conn, sessionSendBuffer)
+		}
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, cfg.dialTimeout)
 		defer cancel()
@@ -55,16 +58,8 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 
 // sessionSendBuffer is the send buffer of a session over a Unix socket, unless the program sets
 // one. It is faster between processes than the default of Linux, 208 KiB. Nothing in it can be
-// lost, and the kernel limits it to net.core.wmem_max.
+// lost, and the kernel limits it to net.core.wmem_max. TCP sizes its buffer by itself.
 const sessionSendBuffer = 1 << 20
-
-// sendBuffer returns the size of the kernel's send buffer; 0 leaves it as it is. TCP sizes it by itself.
-func (cfg *writerConfig) sendBuffer() int {
-	if cfg.writeBufferSize == 0 && cfg.acknowledgements && cfg.address.IsUnix() {
-		return sessionSendBuffer
-	}
-	return int(cfg.writeBufferSize)
-}
 
 // authenticate makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
 // connection.

@@ -111,38 +111,9 @@ func (q *Queue) Waiting() (producers, flushes int) {
 func (q *Queue) Check() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	refs := map[*buffers.Buffer]int{}
-	next := uint64(0)
-	for _, list := range []*segmentList{&q.front, &q.waiting} {
-		count, bytes := 0, 0
-		for i, seg := range list.segs {
-			frames, end := wire.WholeFrames(seg.chunk.B[seg.from:seg.to])
-			if frames != seg.count || end != seg.to-seg.from || frames == 0 {
-				return fmt.Errorf("segment %d has %d frames of %d bytes, says %d of %d", i, frames, end, seg.count, seg.to-seg.from)
-			}
-			if seg.first <= next {
-				return fmt.Errorf("segment %d begins with message %d after %d", i, seg.first, next)
-			}
-			next = seg.first + uint64(seg.count) - 1
-			count += frames
-			bytes += end
-			refs[seg.chunk]++
-		}
-		if count != list.count || bytes != list.bytes {
-			return fmt.Errorf("the list has %d frames of %d bytes, says %d of %d", count, bytes, list.count, list.bytes)
-		}
-	}
-	sent := 0
-	for _, seg := range q.front.segs[:min(q.next, len(q.front.segs))] {
-		sent += seg.to - seg.from
-	}
-	if sent != q.sentBytes {
-		return fmt.Errorf("%d bytes are written, says %d", sent, q.sentBytes)
-	}
-	for chunk, n := range refs {
-		if chunk.Refs != n {
-			return fmt.Errorf("%d segments lie in a chunk that says %d", n, chunk.Refs)
-		}
+	next, err := q.checkSegmentsLocked()
+	if err != nil {
+		return err
 	}
 	switch s := q.seq; {
 	case next > q.counts.Accepted:
@@ -172,4 +143,58 @@ func (q *Queue) Check() error {
 		return fmt.Errorf("a producer waits for room for %d bytes, which there is", p.value.size)
 	}
 	return nil
+}
+
+// checkSegmentsLocked compares the segments with what is counted of them. It returns the number of
+// the last message.
+func (q *Queue) checkSegmentsLocked() (next uint64, err error) {
+	refs, recalls := map[*buffers.Buffer]int{}, 0
+	for _, list := range []*segmentList{&q.front, &q.waiting} {
+		count, bytes := 0, 0
+		for i, seg := range list.segs {
+			frames, end := 1, 0
+			if l := seg.loan; l != nil {
+				end = len(l.prefix) + len(l.data)
+				if l.copied != nil {
+					recalls++
+				}
+			} else {
+				frames, end = wire.WholeFrames(seg.chunk.B[seg.from:seg.to])
+				refs[seg.chunk]++
+			}
+			if frames != seg.count || end != seg.to-seg.from || frames == 0 {
+				return 0, fmt.Errorf("segment %d has %d frames of %d bytes, says %d of %d", i, frames, end, seg.count, seg.to-seg.from)
+			}
+			if seg.first <= next {
+				return 0, fmt.Errorf("segment %d begins with message %d after %d", i, seg.first, next)
+			}
+			next = seg.first + uint64(seg.count) - 1
+			count += frames
+			bytes += end
+		}
+		if count != list.count || bytes != list.bytes {
+			return 0, fmt.Errorf("the list has %d frames of %d bytes, says %d of %d", count, bytes, list.count, list.bytes)
+		}
+	}
+	for _, l := range q.loans.inWrite {
+		if l.copied != nil {
+			recalls++
+		}
+	}
+	if recalls != q.loans.recalls {
+		return 0, fmt.Errorf("%d loans are recalled, says %d", recalls, q.loans.recalls)
+	}
+	sent := 0
+	for _, seg := range q.front.segs[:min(q.next, len(q.front.segs))] {
+		sent += seg.to - seg.from
+	}
+	if sent != q.sentBytes {
+		return 0, fmt.Errorf("%d bytes are written, says %d", sent, q.sentBytes)
+	}
+	for chunk, n := range refs {
+		if chunk.Refs != n {
+			return 0, fmt.Errorf("%d segments lie in a chunk that says %d", n, chunk.Refs)
+		}
+	}
+	return next, nil
 }

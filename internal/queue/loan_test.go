@@ -43,6 +43,14 @@ func (q testQueue) writes(size int, fill byte) *lentMessage {
 	return m
 }
 
+// sound wants the queue to be in order.
+func (q testQueue) sound() {
+	q.Helper()
+	if err := q.Check(); err != nil {
+		q.Error(err)
+	}
+}
+
 func (m *lentMessage) returned() bool {
 	select {
 	case <-m.done:
@@ -132,8 +140,10 @@ func TestQueue_StuckConnection_RecallsLoan(t *testing.T) {
 			t.Errorf("interrupted %d times; returned %v", interrupted.Load(), m.returned())
 		}
 		taken := append([]byte(nil), bytes.Join(bufs, nil)[:1000]...)
+		q.sound()
 		q.written(1000, 0)
 		<-m.done
+		q.sound()
 		bufs = q.take(1<<20, 64)
 		isFrame(t, append(taken, bytes.Join(bufs, nil)...), 'a')
 
@@ -213,6 +223,7 @@ func TestQueue_GivenUpLoan_Returns(t *testing.T) {
 			if m.err != nil || m.after != 0 {
 				t.Errorf("%v after %v", m.err, m.after)
 			}
+			q.sound()
 			q.tallies(tally(2, 0, 1, 0, 0, 1, 0, 0, 0))
 		}
 	})
@@ -238,6 +249,7 @@ func TestQueue_NextConnectionTakesNoLoans_GetsCopy(t *testing.T) {
 				t.Errorf("the producer waited for %v", m.after)
 			}
 			isFrame(t, bytes.Join(bufs, nil), 'a')
+			q.sound()
 			q.written(loanSize+3, 1)
 		}
 	})
@@ -261,8 +273,10 @@ func TestQueue_LoansAtEnd_ReturnAsWritten(t *testing.T) {
 			if synctest.Wait(); writing.returned() {
 				t.Error("a write uses the memory")
 			}
+			q.sound()
 			q.written(1000, 0)
 			<-writing.done
+			q.sound()
 			got := ""
 			rest.Visit(func(data []byte) { got += string(data[0]) + string(data[loanSize-1]) })
 			if left != 2 || got != "aabb" {

@@ -33,6 +33,28 @@ func TestOut_UnixSocket_KnowsItsBuffer(t *testing.T) {
 	}
 }
 
+// TestGrowSendBuffer_NeverShrinks what the system or the program has chosen.
+func TestGrowSendBuffer_NeverShrinks(t *testing.T) {
+	near, _ := ipctest.SocketPair(t)
+	for _, step := range []struct{ set, grow, want int64 }{
+		{20 << 10, 30 << 10, 40 << 10}, // It has 40 KiB, doubled.
+		{20 << 10, 60 << 10, 120 << 10},
+		{90 << 10, 60 << 10, 180 << 10},
+	} {
+		if err := near.SetWriteBuffer(int(step.set)); err != nil {
+			t.Fatal(err)
+		}
+		transport.GrowSendBuffer(near, int(step.grow))
+		if got := transport.NewOut(near, time.Second).MaxUnread() / 3 * 2; got != step.want {
+			t.Errorf("%+v: %d bytes", step, got)
+		}
+	}
+	pipe, _ := net.Pipe()
+	transport.GrowSendBuffer(pipe, 1<<20)
+	client, _ := tcpPair(t)
+	transport.GrowSendBuffer(client, 1<<20)
+}
+
 // TestOut_Session_IsNotAskedWhatIsRead: its acknowledgements tell more.
 func TestOut_Session_IsNotAskedWhatIsRead(t *testing.T) {
 	near, far := ipctest.SocketPair(t)

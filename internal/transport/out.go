@@ -67,6 +67,18 @@ func NewOut(conn net.Conn, timeout time.Duration) *Out {
 	return o
 }
 
+// GrowSendBuffer asks for a send buffer of so many bytes on a Unix socket that has a smaller one.
+// If the kernel refuses, the buffer stays as it is.
+func GrowSendBuffer(conn net.Conn, bytes int) {
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	if _, raw := kindOf(conn); raw != nil && sendBufferSize(raw) < bytes {
+		_ = socket.SetWriteBuffer(bytes)
+	}
+}
+
 // isTLS reports whether the connection uses TLS.
 func (o *Out) isTLS() bool { return isTLS(o.conn) }
 
