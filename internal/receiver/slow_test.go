@@ -36,7 +36,7 @@ func overSlowHandlers(t *testing.T, test func(s *slowScene)) {
 		if testing.Short() && i < len(slownesses)-1 {
 			continue
 		}
-		for _, size := range []int{100, 3000} {
+		for _, size := range []int{3000, 100}[:ipctest.InShort(2, 1)] {
 			t.Run(fmt.Sprintf("%v, %d bytes", takes, size), func(t *testing.T) {
 				ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) { startSlowScene(t, on, takes, size, test) })
 			})
