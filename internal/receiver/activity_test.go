@@ -170,7 +170,6 @@ func TestHungConns_Redeliveries_AreProgress(t *testing.T) {
 	})
 }
 
-// TestHungConns_RedeliveryPause_IsNotBusy.
 func TestHungConns_RedeliveryPause_IsNotBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serverOf(t, Config{MaxRedeliveries: 100}, refuses)

@@ -108,7 +108,6 @@ func TestAccept_StopWithBacklog_ServesIt(t *testing.T) {
 	})
 }
 
-// TestBacklogNotEmpty_Conditions_AllCount.
 func TestBacklogNotEmpty_Conditions_AllCount(t *testing.T) {
 	timeout := fmt.Errorf("accept: %w", os.ErrDeadlineExceeded)
 	later := time.Now().Add(time.Hour)
@@ -162,7 +161,6 @@ func TestAccept_StopIdle_EndsAfterOneLook(t *testing.T) {
 	})
 }
 
-// TestAccept_StopDeadlineFails_IsReturned.
 func TestAccept_StopDeadlineFails_IsReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWakingListener(0)

@@ -111,3 +111,20 @@ func TestRedelivery_ForcedStop_IsInterrupted(t *testing.T) {
 		s.counted(Counts{Accepted: 1, Received: 1, HandlerErrors: 1, Redelivered: 1, Sessions: 1, WriterStates: 1})
 	})
 }
+
+// TestDeadLetter_NoCallback_IsOnlyReported: the message counts as handled.
+func TestDeadLetter_NoCallback_IsOnlyReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServerOf(t, Config{Message: func([]byte) error { return errors.New("no") }}, nil)
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		conn := s.dial()
+		s.opens(conn, firstHello, wire.Welcome{Limit: 100})
+		s.sends(conn, "a")
+		s.hears(conn, "\x01")
+		s.noted(handlerFailed+"no", deadLetter+"0 redeliveries")
+		s.counted(Counts{Accepted: 1, Received: 1, HandlerErrors: 1, DeadLetters: 1, Acknowledged: 1, Sessions: 1, Open: 1,
+			WriterStates: 1})
+	})
+}

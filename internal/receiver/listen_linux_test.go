@@ -6,6 +6,7 @@ package receiver
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,7 +19,6 @@ import (
 	"github.com/udsipc/udsipc/internal/systemd"
 )
 
-// TestListen_Errors_NameTheStep.
 func TestListen_Errors_NameTheStep(t *testing.T) {
 	dir := shortDir(t)
 	file := filepath.Join(dir, "file")
@@ -155,7 +155,7 @@ func TestStop_Backlog_IsServed(t *testing.T) {
 func readByte(conn net.Conn, b []byte) error {
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := conn.Read(b)
-	if err != nil && err.Error() == "EOF" {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err

@@ -51,7 +51,6 @@ func TestStop_Unstarted_EndsAtOnce(t *testing.T) {
 	}
 }
 
-// TestStart_Twice_StartsOnce.
 func TestStart_Twice_StartsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &scriptListener{pipeListener: newPipeListener()}
