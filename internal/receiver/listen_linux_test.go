@@ -17,6 +17,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/socket"
 	"github.com/udsipc/udsipc/internal/systemd"
+	"github.com/udsipc/udsipc/internal/transport"
 )
 
 func TestListen_Errors_NameTheStep(t *testing.T) {
@@ -159,4 +160,50 @@ func readByte(conn net.Conn, b []byte) error {
 		return nil
 	}
 	return err
+}
+
+// TestNotify_StartAndStop_AreSaidOnce, and why a server ends by itself.
+func TestNotify_StartAndStop_AreSaidOnce(t *testing.T) {
+	m := newManager(t)
+	s := socketServer(t, filepath.Join(shortDir(t), "s"), Config{}, accepts)
+	for range 2 {
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.hears("READY=1")
+	for range 2 {
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		m.hears("READY=1", "STOPPING=1")
+	}
+	l := newPipeListener()
+	failing := newServerOf(t, Config{Listener: l}, accepts)
+	if err := failing.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	<-failing.Finished()
+	if err := failing.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	m.hears("READY=1", "STOPPING=1", "READY=1",
+		"STATUS=giving up after 1 errors in a row: use of closed network connection", "STOPPING=1")
+}
+
+// TestAdmit_CredentialsUnreadable_IsUnauthorized: an authorizer is not asked about a peer that cannot be identified.
+func TestAdmit_CredentialsUnreadable_IsUnauthorized(t *testing.T) {
+	s := newServerOf(t, Config{Authorizer: func(*transport.Peer) error { t.Error("it is asked"); return nil }}, accepts)
+	near, _ := connected(t)
+	conn, err := net.FileConn(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	s.admit(conn, nil)
+	s.wg.Wait()
+	if got := s.Snapshot(); got.Unauthorized != 1 || got.Accepted != 1 {
+		t.Errorf("%+v", got)
+	}
 }

@@ -28,7 +28,8 @@ type manager struct {
 
 	mu     sync.Mutex // Guards what follows.
 	stored []systemd.Stored
-	most   int // How many it keeps.
+	most   int      // How many it keeps.
+	states []string // The first lines of all other messages.
 }
 
 // newManager has the process send its notifications to a manager.
@@ -92,6 +93,8 @@ func (m *manager) receive() error {
 	case order == "FDSTORE=1" && len(m.stored) < m.most:
 		m.stored = append(m.stored, storedOf(name, files[0]))
 		files = nil
+	case order == "READY=1", order == "STOPPING=1", strings.HasPrefix(order, "STATUS="):
+		m.states = append(m.states, order)
 	case order == "FDSTOREREMOVE=1":
 		m.stored = slices.DeleteFunc(m.stored, func(s systemd.Stored) bool {
 			if s.Name == name {
@@ -133,6 +136,23 @@ func (m *manager) keepsAtMost(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.most = n
+}
+
+// hears waits until the servers have sent these states, and no other.
+func (m *manager) hears(want ...string) {
+	m.Helper()
+	var got []string
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Microsecond) {
+		m.mu.Lock()
+		got = slices.Clone(m.states)
+		m.mu.Unlock()
+		if slices.Equal(got, want) || len(got) > len(want) || time.Now().After(end) {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		m.Errorf("the states are %q, want %q", got, want)
+	}
 }
 
 // kinds returns the kinds of what is stored, in order.
