@@ -3,11 +3,14 @@
 package transport_test
 
 import (
+	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"os"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/transport"
 	"github.com/udsipc/udsipc/internal/wire"
@@ -43,4 +46,20 @@ func TestIn_ReportLate_IsSentAnyway(t *testing.T) {
 			t.Errorf("it says % x, want % x", got, want)
 		}
 	})
+}
+
+// TestIn_TLSAlertLate_MayBePlain: a handshake that ends before its alert is sent leaves a peer that
+// may be a plain writer, and has been told nothing.
+func TestIn_TLSAlertLate_MayBePlain(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	in := transport.NewIn(transport.NewTLSServer(&lateConn{here, 100}, &tls.Config{}), transport.Limits{}, new(testMemory))
+	defer in.CloseNow()
+	go there.Write([]byte("\x16\x03\x01\xff\xff and more")) // A record that is too large. Ends with the connection.
+	if err := in.TLSHandshake(t.Context(), time.Minute, new(transport.Peer)); err == nil {
+		t.Error("the handshake has succeeded")
+	}
+	if !in.MayBePlain(context.DeadlineExceeded) { // As if it had taken too long.
+		t.Error("it takes the peer for one that speaks TLS")
+	}
 }

@@ -59,8 +59,11 @@ func (b *underTLS) Close() error {
 }
 
 func (b *underTLS) Write(p []byte) (int, error) {
-	b.wrote.Store(true)
-	return b.Conn.Write(p)
+	n, err := b.Conn.Write(p)
+	if n > 0 { // Not an alert that came too late: a plain writer is still to be told.
+		b.wrote.Store(true)
+	}
+	return n, err
 }
 
 // wroteTLS reports whether this end of conn has written TLS, as far as that is known.
