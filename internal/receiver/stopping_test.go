@@ -96,7 +96,7 @@ func TestStop_IdleConnections_AreClosedGracefully(t *testing.T) {
 func TestStop_HungHandler_ReturnsWithContext(t *testing.T) {
 	for _, session := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := serverOf(t, Config{}, func(string, bool) error { time.Sleep(time.Hour); return nil })
+			s := serverOf(t, Config{}, func(string, bool) error { time.Sleep(2 * time.Minute); return nil })
 			conn := s.dial()
 			if session {
 				s.opens(conn, firstHello, wire.Welcome{Limit: 100})
@@ -123,7 +123,7 @@ func TestStop_HungHandler_ReturnsWithContext(t *testing.T) {
 			if err := <-again; err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
 			}
-			time.Sleep(time.Hour) // The handler returns, and there is no other message.
+			time.Sleep(2 * time.Minute) // The handler returns, and there is no other message.
 			s.noted("1 a false")
 		})
 	}
