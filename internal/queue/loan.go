@@ -242,7 +242,7 @@ func (q *Queue) takeLoansLocked() {
 			if l == nil {
 				continue
 			}
-			seg.loan, seg.chunk = nil, &buffers.Buffer{B: wire.AppendFrame(nil, l.data), Refs: 1}
+			seg.loan, seg.chunk = nil, &buffers.Buffer{B: wire.AppendFrame(nil, l.data)}
 			if list == &q.front && i >= q.next && i < q.taken {
 				q.loans.inWrite = append(q.loans.inWrite, l)
 			} else {

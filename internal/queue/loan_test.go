@@ -3,7 +3,7 @@
 package queue_test
 
 // Messages in the memory of their producers: how long a producer waits, and what becomes of the
-// message when the connection is stuck or ends, when its context ends, and when it is given up.
+// message when the connection is stuck, and when its context ends.
 
 import (
 	"bytes"
@@ -160,6 +160,31 @@ func TestQueue_StuckConnection_RecallsLoan(t *testing.T) {
 	})
 }
 
+// TestQueue_LongLoan_CopiesNext: a producer that waits for long could do something else meanwhile.
+// A large message may take longer.
+func TestQueue_LongLoan_CopiesNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = time.Millisecond + loanSize*time.Second>>30
+		for lasts, copies := range map[time.Duration]int{0: 0, most: 0, most + 1: 16} {
+			q := lends(t, func() {})
+			m := q.writes(loanSize, 'a')
+			time.Sleep(lasts - 10*time.Microsecond)
+			bufs := q.take(1<<20, 64)
+			time.Sleep(min(lasts, 10*time.Microsecond))
+			q.written(len(bytes.Join(bufs, nil)), 1)
+			<-m.done
+			for n := range copies + 1 {
+				m := q.writes(loanSize, 'a')
+				if lent := !m.returned(); lent != (n == copies) {
+					t.Errorf("message %d after a loan of %v is lent: %v", n, lasts, lent)
+				}
+				q.sends(1)
+				<-m.done
+			}
+		}
+	})
+}
+
 // TestQueue_RepeatedLoans_StopAtStall: a producer finds out once that the connection is stuck.
 func TestQueue_RepeatedLoans_StopAtStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -199,90 +224,5 @@ func TestQueue_ContextEnds_RecallsLoan(t *testing.T) {
 			t.Error("the head is not the first message", ok)
 		}
 		isFrame(t, bytes.Join(q.take(1<<20, 64), nil), 'b')
-	})
-}
-
-// TestQueue_GivenUpLoan_Returns: the message is given up as it was written, and the producer goes on.
-func TestQueue_GivenUpLoan_Returns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, recalled := range []bool{false, true} {
-			q := lends(t, func() {})
-			m := q.writes(loanSize, 'a')
-			q.take(1<<20, 64)
-			if recalled {
-				m.cancel()
-				synctest.Wait()
-			}
-			q.written(50, 0)
-			q.StopLoans()
-			q.rewinds(2, loanSize)
-			if data, ok := q.RemoveHead(2); !ok || string(data) != string(bytes.Repeat([]byte{'a'}, loanSize)) {
-				t.Error("the message was not given up", ok)
-			}
-			<-m.done
-			if m.err != nil || m.after != 0 {
-				t.Errorf("%v after %v", m.err, m.after)
-			}
-			q.sound()
-			q.tallies(tally(2, 0, 1, 0, 0, 1, 0, 0, 0))
-		}
-	})
-}
-
-// TestQueue_NextConnectionTakesNoLoans_GetsCopy: its write cannot be interrupted.
-func TestQueue_NextConnectionTakesNoLoans_GetsCopy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, recalled := range []bool{false, true} {
-			q := lends(t, func() {})
-			m := q.writes(loanSize, 'a')
-			q.take(1000, 64)
-			if recalled {
-				m.cancel()
-				synctest.Wait()
-			}
-			q.written(1000, 0)
-			q.StopLoans()
-			q.rewinds(2, loanSize)
-			bufs := q.take(1<<20, 64)
-			<-m.done
-			if m.after != 0 {
-				t.Errorf("the producer waited for %v", m.after)
-			}
-			isFrame(t, bytes.Join(bufs, nil), 'a')
-			q.sound()
-			q.written(loanSize+3, 1)
-		}
-	})
-}
-
-// TestQueue_LoansAtEnd_ReturnAsWritten: those in a write are returned after it.
-func TestQueue_LoansAtEnd_ReturnAsWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, recalled := range []bool{false, true} {
-			q := lends(t, func() {})
-			writing := q.writes(loanSize, 'a')
-			q.take(1000, 64)
-			waiting := q.writes(loanSize, 'b')
-			if recalled {
-				writing.cancel()
-				synctest.Wait()
-			}
-			left, rest := q.TakeUndelivered()
-			<-waiting.done
-			time.Sleep(time.Minute)
-			if synctest.Wait(); writing.returned() {
-				t.Error("a write uses the memory")
-			}
-			q.sound()
-			q.written(1000, 0)
-			<-writing.done
-			q.sound()
-			got := ""
-			rest.Visit(func(data []byte) { got += string(data[0]) + string(data[loanSize-1]) })
-			if left != 2 || got != "aabb" {
-				t.Errorf("%d are left: %q", left, got)
-			}
-			q.tallies(tally(3, 0, 1, 0, 0, 2, 0, 0, 0))
-		}
 	})
 }

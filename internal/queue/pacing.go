@@ -60,9 +60,9 @@ func (q *Queue) isPacingLocked() bool { return q.pacing.active && !q.closed && q
 // pacesLocked reports whether a producer that may wait must do so before it adds size bytes,
 // although the limits of the queue would let it go on.
 func (q *Queue) pacesLocked(size int) bool {
-	held := q.heldBytesLocked()
-	return q.isPacingLocked() && held > 0 && held+uint64(size) > pacedBytes &&
-		q.unsentLocked()+uint64(size) > unsentBytes
+	unsent := q.unsentLocked()
+	return q.isPacingLocked() && unsent > 0 && unsent+uint64(size) > unsentBytes &&
+		q.heldBytesLocked()+uint64(size) > pacedBytes
 }
 
 // pausesLocked reports whether producers that wait are not served yet, because of pacing.

@@ -83,6 +83,38 @@ func TestQueue_LateAcknowledgements_PaceNobody(t *testing.T) {
 	})
 }
 
+// TestQueue_LargeMessagesInSession_ArePacedByWhatIsUnsent: each one is larger than the pace allows.
+func TestQueue_LargeMessagesInSession_ArePacedByWhatIsUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{Acks: true})
+		began := time.Now()
+		for n := range 4 {
+			if err := q.EnqueueWaitAndWake(t.Context(), make([]byte, 5<<20)); err != nil || time.Since(began) > 0 {
+				t.Errorf("message %d: %v after %v", n, err, time.Since(began))
+			}
+			q.sends(1)
+		}
+	})
+}
+
+// TestQueue_ManyProducersAtStall_WaitNoLonger than one: those that come later do not put off the
+// look at the connection.
+func TestQueue_ManyProducersAtStall_WaitNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{})
+		defer q.Close()
+		q.produces(4<<20/pieceSize + 1)
+		for range 5 {
+			time.Sleep(time.Millisecond)
+			go func() { _ = q.EnqueueWaitAndWake(t.Context(), []byte(sized(pieceSize))) }() // Ends when served.
+		}
+		synctest.Wait()
+		if n := q.ReadCounts().Queued; n < 4<<20/pieceSize+6 {
+			t.Errorf("%d messages are queued after the stall", n)
+		}
+	})
+}
+
 // TestQueue_ContextEndsWhilePaced_Accepts: the queue is not full.
 func TestQueue_ContextEndsWhilePaced_Accepts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
