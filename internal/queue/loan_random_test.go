@@ -40,6 +40,10 @@ func TestQueue_RandomLoans_KeepEveryMessage(t *testing.T) {
 
 const loanProducers = 3
 
+// maxOverrun is how much later than its context a producer returns at most: an interruption may come
+// just before the write that uses its memory, and is repeated when two looks have seen no progress.
+const maxOverrun = 10 * time.Millisecond
+
 // A loanHistory is one run: producers, and the test as the connection.
 type loanHistory struct {
 	t    *testing.T
@@ -109,9 +113,13 @@ func (h *loanHistory) produce(p int) {
 		}
 		binary.LittleEndian.PutUint64(data, number)
 		data[8] = byte(p)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(40))*time.Millisecond)
+		limit, began := time.Duration(rng.IntN(40))*time.Millisecond, time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		err := h.q.EnqueueWaitAndWake(ctx, data)
 		cancel()
+		if took := time.Since(began); took > limit+maxOverrun {
+			h.t.Errorf("seed %d: %d bytes took %v, the context %v", h.seed, len(data), took, limit)
+		}
 		clear(data)
 		if err == nil {
 			h.accepted[p] = number

@@ -209,8 +209,8 @@ func TestQueue_ContextEnds_RecallsLoan(t *testing.T) {
 		m := q.writes(loanSize, 'a')
 		m.cancel()
 		<-m.done // It is not in a write.
-		if m.err != nil || m.after != 0 {
-			t.Errorf("%v after %v", m.err, m.after)
+		if m.err != nil || m.after != 0 || len(interrupted) > 0 {
+			t.Errorf("%v after %v, interrupted %d times", m.err, m.after, len(interrupted))
 		}
 		m = q.writes(loanSize, 'b')
 		bufs := q.take(1<<20, 64)
