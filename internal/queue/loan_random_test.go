@@ -160,7 +160,7 @@ func (h *loanHistory) send() {
 			h.q.StopLoans()
 			h.q.Rewind()
 			stream = nil
-			time.Sleep(time.Duration(h.rng.IntN(30)) * time.Millisecond)
+			time.Sleep(time.Duration(max(0, h.rng.IntN(60)-30)) * time.Millisecond)
 			if h.rng.IntN(2) == 0 {
 				h.q.StartLoans(h.interruptWrite)
 			}

@@ -116,6 +116,24 @@ func TestQueue_LoanSizes(t *testing.T) {
 	})
 }
 
+// TestQueue_MessagesNeededLater_AreCopied: they may be sent again, dropped, or lie in a queue whose
+// memory others share.
+func TestQueue_MessagesNeededLater_AreCopied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for what, limits := range map[string]queue.Limits{
+			"acknowledged": {Acks: true}, "drops": {DropOldest: true}, "ages": {MaxAge: time.Hour},
+			"shares": {Shared: newShared(1 << 30)},
+		} {
+			q := paced(t, limits).testQueue
+			q.StartLoans(func() {})
+			if m := q.writes(loanSize, 'a'); !m.returned() {
+				t.Errorf("%s: a message is lent", what)
+			}
+			q.TakeUndelivered()
+		}
+	})
+}
+
 // TestQueue_StuckConnection_RecallsLoan: the write is interrupted, the copy takes the place of the
 // memory, and the next large messages wait for nothing.
 func TestQueue_StuckConnection_RecallsLoan(t *testing.T) {

@@ -83,6 +83,39 @@ func TestQueue_LateAcknowledgements_PaceNobody(t *testing.T) {
 	})
 }
 
+// TestQueue_UnsentInSession_IsBounded: producers go on up to a megabyte that is not written.
+func TestQueue_UnsentInSession_IsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{Acks: true})
+		defer q.Close()
+		n := q.produces(500) // One less than 4 MiB: the first message is not acknowledged.
+		q.sends(n)
+		if more := q.settled(); n != 4<<20/pieceSize-1 || more != 1<<20/pieceSize {
+			t.Errorf("%d messages, then %d", n, more)
+		}
+		for _, step := range []struct{ write, want int }{{2, 0}, {4, 0}, {2, 8}} {
+			q.take(step.write*pieceSize, 64)
+			q.written(step.write*pieceSize, step.write)
+			if more := q.settled(); more != step.want {
+				t.Errorf("%d messages after %d were written, want %d", more, step.write, step.want)
+			}
+		}
+	})
+}
+
+// TestQueue_WriteTakesNothing_StopsPacing however soon it returns.
+func TestQueue_WriteTakesNothing_StopsPacing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{})
+		n := q.produces(900)
+		q.take(1, 64)
+		q.written(0, 0)
+		if n += q.settled(); n != 900 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
 // TestQueue_LargeMessagesInSession_ArePacedByWhatIsUnsent: each one is larger than the pace allows.
 func TestQueue_LargeMessagesInSession_ArePacedByWhatIsUnsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
