@@ -36,7 +36,8 @@ type Conn struct {
 	where string
 	limit uint64
 
-	reading sync.Mutex // Held while a message is read; guards in.
+	reading   sync.Mutex // Held while a message is read; guards in and sinceFill.
+	sinceFill int        // Messages that were returned since bytes were last read.
 
 	// What is sent.
 	queue         *queue.Queue
@@ -144,6 +145,7 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 		data, ok, err := c.in.Next()
 		switch {
 		case ok:
+			c.sinceFill++
 			return data, nil
 		case err == transport.ErrSessionPreface:
 			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
@@ -151,7 +153,10 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 		if err != nil {
 			return nil, asOpError(OpRead, c.where, err)
 		}
-		runtime.Gosched() // Who got the last messages may go first.
+		if c.sinceFill > 1 {
+			runtime.Gosched() // Those who got the last messages may go first.
+		}
+		c.sinceFill = 0
 		if err := c.in.Fill(); err != nil {
 			return nil, c.readError(err)
 		}

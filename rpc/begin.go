@@ -77,7 +77,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		return err
 	}
 	state := s.connStateOf(from)
-	c := &call{server: s, conn: from, id: q.id, connState: state, method: s.methods[string(q.method)]}
+	c := &call{id: q.id, connState: state, method: s.methods[string(q.method)]}
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		state.failCall(c.id, unknownMethod(q.method))
 		return nil
@@ -141,7 +141,7 @@ func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 	if m == nil || m.call == nil {
 		return unknownMethod(name)
 	}
-	c := &call{server: s, conn: from, method: m}
+	c := &call{connState: s.connStateOf(from), method: m}
 	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
 	defer stop()
 	defer c.cancel(context.Canceled)

@@ -18,8 +18,6 @@ import (
 
 // A call is a call in flight, and the context of its handler.
 type call struct {
-	server    *Server
-	conn      *duplex.ServerConn
 	connState *connState
 	id        uint64
 	method    *method
@@ -27,7 +25,7 @@ type call struct {
 	request   *[]byte
 	size      int // Of the request, in bytes.
 
-	deadline time.Time // Zero without a deadline.
+	deadline time.Duration // Since Server.startTime; 0 without a deadline.
 	timer    *time.Timer
 
 	mu    sync.Mutex // Guards the fields below.
@@ -50,20 +48,20 @@ func (c *call) register() (pause <-chan struct{}, full *Error) {
 		}
 	case s.calls[c.id] != nil:
 		return nil, &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
-	case own >= c.server.maxConnCalls:
+	case own >= c.connState.server.maxConnCalls:
 		return nil, &Error{
 			Code:    CodeResourceExhausted,
 			Message: fmt.Sprintf("%d are under way on this connection (SetMaxConcurrentCalls)", own),
 		}
-	case !c.server.admit(own):
+	case !c.connState.server.admit(own):
 		return nil, &Error{
 			Code:    CodeResourceExhausted,
-			Message: fmt.Sprintf("%d are under way (SetMaxConcurrentCalls)", c.server.maxCalls),
+			Message: fmt.Sprintf("%d are under way (SetMaxConcurrentCalls)", c.connState.server.maxCalls),
 		}
 	}
-	memory := &c.server.memory
+	memory := &c.connState.server.memory
 	if !memory.tryReserve(&s.usedBytes, &memory.requests, c.size) {
-		c.server.active.Add(-1)
+		c.connState.server.active.Add(-1)
 		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
 			"the server holds %d bytes for its clients, %d of them for this connection (SetMaxMemory)",
 			memory.used.Load(), s.usedBytes.Load())}
@@ -123,8 +121,8 @@ func (c *call) unregister() {
 	s.mu.Lock()
 	delete(s.calls, c.id)
 	s.mu.Unlock()
-	c.server.active.Add(-1)
-	c.server.memory.release(&s.usedBytes, &c.server.memory.requests, c.size)
+	c.connState.server.active.Add(-1)
+	c.connState.server.memory.release(&s.usedBytes, &c.connState.server.memory.requests, c.size)
 	if c.request != nil {
 		putBytes(c.request)
 		c.request = nil
@@ -134,7 +132,7 @@ func (c *call) unregister() {
 func (c *call) invoke() (response []byte, failed *Error) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.server.seam.Report(udsipc.OpHandle, c.conn.Peer().String(), fmt.Errorf(
+			c.connState.server.seam.Report(udsipc.OpHandle, c.connState.conn.Peer().String(), fmt.Errorf(
 				"%w: %s: panic: %v\n%s", udsipc.ErrHandlerFailed, c.method.name, value,
 				debug.Stack()))
 			failed = &Error{Code: CodePanic, Message: fmt.Sprint(value)}
@@ -158,7 +156,7 @@ func (c *call) invoke() (response []byte, failed *Error) {
 
 // setTimeout sets the deadline of the call.
 func (c *call) setTimeout(timeout time.Duration) {
-	c.deadline = time.Now().Add(timeout)
+	c.deadline = time.Since(c.connState.server.startTime) + timeout
 	c.timer = time.AfterFunc(timeout, func() { c.cancel(context.DeadlineExceeded) })
 }
 
@@ -183,7 +181,12 @@ func (c *call) endContext(cause error) {
 }
 
 // Deadline returns the deadline of the caller's context.
-func (c *call) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+func (c *call) Deadline() (deadline time.Time, ok bool) {
+	if c.deadline == 0 {
+		return time.Time{}, false
+	}
+	return c.connState.server.startTime.Add(c.deadline), true
+}
 
 // Done returns a channel that is closed when the call ends. The first call creates it.
 func (c *call) Done() <-chan struct{} {
@@ -213,7 +216,7 @@ func (c *call) Value(key any) any {
 	if key == (callKey{}) {
 		return c
 	}
-	return c.conn.Context().Value(key)
+	return c.connState.conn.Context().Value(key)
 }
 
 // A CallInfo describes a call to its handler.
@@ -229,7 +232,7 @@ func CallFromContext(ctx context.Context) (CallInfo, bool) {
 	if !ok {
 		return CallInfo{}, false
 	}
-	return CallInfo{Method: c.method.name, ID: c.id, Conn: c.conn}, true
+	return CallInfo{Method: c.method.name, ID: c.id, Conn: c.connState.conn}, true
 }
 
 // PeerFromContext returns the identity of the caller from a handler's context, and false for any
@@ -239,5 +242,5 @@ func PeerFromContext(ctx context.Context) (udsipc.Peer, bool) {
 	if !ok {
 		return udsipc.Peer{}, false
 	}
-	return c.conn.Peer(), true
+	return c.connState.conn.Peer(), true
 }

@@ -32,6 +32,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
@@ -71,6 +72,7 @@ type Server struct {
 	maxConnCalls       int
 	maxCalls           int64
 	active             atomic.Int64
+	startTime          time.Time
 	connStates         sync.Map // *duplex.ServerConn to *connState.
 	work               chan *call
 	idle               atomic.Int64
@@ -89,7 +91,7 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
 		maxConnCalls: defaultConnCalls, maxCalls: defaultCalls,
-		work: make(chan *call),
+		work: make(chan *call), startTime: time.Now(),
 	}
 	s.memory.limit = defaultMemory
 	var err error

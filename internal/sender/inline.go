@@ -22,6 +22,10 @@ import (
 // another one.
 const maxInlineBatches = 4
 
+// loneSends is how many sends do not yield after a yield that brought no message of another goroutine.
+// A goroutine that sends alone would only pay for it: the scheduler wakes another thread each time.
+const loneSends = 15
+
 // stallPiece is how many bytes the peer must accept within StallTimeout if partial writes are not
 // visible: over TLS, or over a connection of the program's own type.
 const stallPiece = 16 << 10
@@ -49,6 +53,8 @@ type Inline struct {
 	try   *transport.TryWriter // nil if the connection has only blocking writes.
 	bufs  [][]byte
 	err   atomic.Pointer[error] // The first failure; nothing more can be sent after it.
+
+	withoutYield int // The next sends that do not yield first. Owned by the goroutine that owns the queue.
 }
 
 // NewInline returns an Inline for a queue that is idle or owned by the caller.
@@ -66,14 +72,22 @@ func (s *Inline) Send() {
 		go s.sendWaiting() // Ends with the queue or the connection.
 		return
 	}
-	runtime.Gosched() // Other goroutines can add their messages to the batch.
+	yields := s.withoutYield == 0
+	if yields {
+		runtime.Gosched() // Other goroutines can add their messages to the batch.
+		s.withoutYield = loneSends
+	} else {
+		s.withoutYield--
+	}
 	for range maxInlineBatches {
 		bufs := s.queue.NextBatch(s.bufs[:0], transport.BatchSize)
 		if len(bufs) == 0 {
 			return
 		}
 		n, full, err := s.try.Write(bufs)
-		_, _ = s.queue.MarkWritten(n)
+		if messages, _ := s.queue.MarkWritten(n); yields && messages > 1 {
+			s.withoutYield = 0
+		}
 		switch {
 		case full:
 			go s.sendWaiting() // Ends with the queue or the connection.
