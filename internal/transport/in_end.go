@@ -7,6 +7,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ const (
 	maxGraceBytes       = 16 << 20
 	goodbyeWriteTimeout = 100 * time.Millisecond // Timeout of writing the goodbye.
 	goodbyeAttempts     = 20                     // Writes in that time.
+	goodbyeTLSTimeout   = time.Second            // The same for TLS, which has one attempt.
 )
 
 // The bytes that a Writer has written before it receives the goodbye are within maxGraceBytes. No
@@ -188,9 +190,7 @@ func (in *In) ReplyToEnd() {
 	}
 }
 
-// writeGoodbye writes to a plain writer. Errors are ignored. But a deadline that passed before the
-// write could begin, because this process did not run, is none: without a report, the end of a TCP
-// connection looks to its writer as if everything had been read.
+// writeGoodbye writes to a plain writer. Errors are ignored.
 func (in *In) writeGoodbye(words []byte) {
 	conn := in.conn
 	in.deadlineMu.Lock()
@@ -198,12 +198,21 @@ func (in *In) writeGoodbye(words []byte) {
 		conn = underlyingConn(conn)
 	}
 	in.deadlineMu.Unlock()
-	attempts := goodbyeAttempts
-	if _, ok := conn.(*tls.Conn); ok {
-		attempts = 1 // It is corrupt after a timeout, and its end never means that all was read.
+	writeBrief(conn, words)
+}
+
+// writeBrief writes words, which a connection takes at once unless its buffer is full. A deadline that
+// passed before the write could begin, because this process did not run, is no reason to give up:
+// without a report, the end of a TCP connection looks to its writer as if everything had been read.
+func writeBrief(conn net.Conn, words []byte) {
+	if _, ok := conn.(*tls.Conn); ok { // It is corrupt after a timeout.
+		_ = conn.SetWriteDeadline(time.Now().Add(goodbyeTLSTimeout))
+		_, _ = conn.Write(words)
+		return
 	}
+	const attempts = goodbyeAttempts
 	for range attempts {
-		_ = conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout / time.Duration(attempts)))
+		_ = conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout / attempts))
 		n, err := conn.Write(words)
 		if words = words[n:]; !IsTimeout(err) {
 			return

@@ -41,10 +41,7 @@ func (in *In) SendHeartbeat() { in.sendBrief(wire.Heartbeat) }
 
 // sendBrief writes b with a short timeout. Errors are ignored: reading reports the end of the
 // connection.
-func (in *In) sendBrief(b []byte) {
-	_ = in.conn.SetWriteDeadline(time.Now().Add(goodbyeWriteTimeout))
-	_, _ = in.conn.Write(b)
-}
+func (in *In) sendBrief(b []byte) { writeBrief(in.conn, b) }
 
 // BeginSession starts acknowledging. handled is the last message that was handled before. An
 // earlier reader may have handled messages up to mayRepeat. This side sends a heartbeat every
