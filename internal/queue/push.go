@@ -19,7 +19,7 @@ import (
 func (q *Queue) EnqueueAndWake(data []byte) error {
 	_, idle, err := q.Enqueue(data)
 	if idle {
-		q.Signal()
+		q.wakeSender()
 	}
 	return err
 }
@@ -74,7 +74,7 @@ func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err err
 func (q *Queue) EnqueueWaitAndWake(ctx context.Context, data []byte) error {
 	_, idle, err := q.EnqueueWait(ctx, data)
 	if idle {
-		q.Signal()
+		q.wakeSender()
 	}
 	return err
 }

@@ -87,6 +87,7 @@ type Queue struct {
 	expiryTimer   *time.Timer   // Drops expired messages; with maxAge only.
 	timerSet      bool
 	pacing        pacing
+	onIdle        func()
 	loans         lender
 }
 
@@ -128,6 +129,17 @@ func New(limits Limits) *Queue {
 
 // Ready returns the channel that wakes the send loop. It has one slot.
 func (q *Queue) Ready() <-chan struct{} { return q.wake }
+
+// OnIdle sets a function that EnqueueAndWake calls in place of Signal. It is called before the first message.
+func (q *Queue) OnIdle(wake func()) { q.onIdle = wake }
+
+func (q *Queue) wakeSender() {
+	if q.onIdle != nil {
+		q.onIdle()
+	} else {
+		q.Signal()
+	}
+}
 
 // Signal wakes the send loop. If the loop does not wait now, its next wait ends at once.
 func (q *Queue) Signal() {

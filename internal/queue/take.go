@@ -115,6 +115,21 @@ func (q *Queue) markIdleLocked() {
 	}
 }
 
+// PutBack undoes NextBatch: nothing was written.
+func (q *Queue) PutBack() {
+	q.mu.Lock()
+	q.taken = q.next
+	q.mu.Unlock()
+}
+
+// MarkIdle makes the next message wake the send loop, if there is nothing to write. It reports whether that is so.
+func (q *Queue) MarkIdle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.markIdleLocked()
+	return q.senderIdle
+}
+
 // WaitIdle waits until the goroutine that sends has found nothing more, or until failed is closed.
 // After that no call asks a goroutine to send, until NextBatch finds nothing again.
 func (q *Queue) WaitIdle(failed <-chan struct{}) {

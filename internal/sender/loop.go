@@ -53,6 +53,7 @@ type Loop struct {
 	queue  *queue.Queue
 	life   *Lifecycle
 	counts loopCounters
+	lone   loneWriter
 	limit  atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
 
 	// Used by the goroutine only.
@@ -96,7 +97,9 @@ func New(cfg Config, events Events) *Loop {
 		life:   NewLifecycle(cfg.MaxBackoff, events.State),
 		bufs:   make([][]byte, 0, transport.MaxVector),
 	}
+	l.lone.began = time.Now()
 	l.limit.Store(cfg.MessageLimit)
+	cfg.Queue.OnIdle(l.wake)
 	return l
 }
 

@@ -74,6 +74,12 @@ func (l *Loop) runConn(o *transport.Out) {
 // send writes the queued messages to o. It returns errFinished when all are delivered and the loop
 // is stopping, nil when the peer closed the connection, and otherwise the error of a write.
 func (l *Loop) send(o *transport.Out) error {
+	l.lone.turn.Lock()
+	l.lone.admit(o)
+	defer func() {
+		l.lone.conn = nil
+		l.lone.turn.Unlock()
+	}()
 	for !o.IsWriteStopped() {
 		bufs := l.queue.NextBatch(l.bufs[:0], transport.BatchSize)
 		if len(bufs) == 0 {
@@ -84,13 +90,9 @@ func (l *Loop) send(o *transport.Out) error {
 			continue
 		}
 		n, err := o.Write(bufs)
-		messages, invalid := l.queue.MarkWritten(n)
-		if invalid != nil {
+		if invalid := l.noteWritten(o, n); invalid != nil {
 			return invalid
 		}
-		o.Completed(messages)
-		l.counts.writes.Add(1)
-		l.counts.writtenBytes.Add(uint64(n))
 		l.reportDropped()
 		if err == nil {
 			continue
@@ -116,6 +118,18 @@ func (l *Loop) send(o *transport.Out) error {
 	return nil
 }
 
+// noteWritten records that the connection has taken n bytes. The error is about an acknowledgement.
+func (l *Loop) noteWritten(o *transport.Out, n int) error {
+	messages, invalid := l.queue.MarkWritten(n)
+	if invalid != nil {
+		return invalid
+	}
+	o.Completed(messages)
+	l.counts.writes.Add(1)
+	l.counts.writtenBytes.Add(uint64(n))
+	return nil
+}
+
 // reportSlowWrite reports a TLS write that waits. It is called while the goroutine is in that
 // write.
 func (l *Loop) reportSlowWrite() {
@@ -133,6 +147,8 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 	if l.life.IsStopping() {
 		return true, l.waitUntilRead(o)
 	}
+	l.lone.turn.Unlock()
+	defer l.lone.turn.Lock()
 	<-l.queue.Ready() // Set by a message, ReadLoop and Stop.
 	return false, nil
 }

@@ -25,6 +25,8 @@ type Out struct {
 	raw        syscall.RawConn // nil for otherConn.
 	underlying syscall.RawConn // Of the socket beneath TLS; nil without one.
 	timeout    time.Duration   // Of one write.
+	try        *TryWriter      // nil before CanTryWrite, and if a write may wait.
+	tryBuf     [1][]byte       // For try; a field, so that it is not allocated.
 	vector     net.Buffers     // Consumed by WriteTo; a field, so that it is not allocated.
 	startedAt  time.Time
 	back       *backChannel // nil without a session.

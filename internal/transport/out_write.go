@@ -59,7 +59,9 @@ func (o *Out) Write(bufs [][]byte) (int, error) {
 		o.stall.timer.Stop()
 	}
 	o.bytes.Add(n)
-	o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
+	if n > 0 || err == nil { // Otherwise an earlier TryWrite may have been cut short.
+		o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
+	}
 	return int(n), err
 }
 
@@ -86,6 +88,30 @@ func (o *Out) OnSlowWrite(tell func()) {
 		o.stall.timer.Reset(o.timeout)
 	})
 	o.stall.timer.Stop()
+}
+
+// CanTryWrite reports whether TryWrite may be called.
+func (o *Out) CanTryWrite() bool {
+	if o.kind != otherConn && o.try == nil {
+		o.try = NewTryWriter(o.conn)
+	}
+	return o.try != nil
+}
+
+// TryWrite is Write without waiting: it returns EAGAIN with a part of b or nothing if the
+// connection takes no more now. An error of the connection comes again with the next Write.
+func (o *Out) TryWrite(b []byte) (n int, err error) {
+	now := time.Now()
+	o.probe(now)
+	if err := o.setDeadline(now); err != nil {
+		return 0, err
+	}
+	o.tryBuf[0] = b
+	n, _, err = o.try.Write(o.tryBuf[:])
+	o.tryBuf[0] = nil
+	o.bytes.Add(int64(n))
+	o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
+	return n, err
 }
 
 // WriteInterrupter returns a function that interrupts a write that has waited for a while, or nil
