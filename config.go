@@ -33,6 +33,7 @@ type sharedConfig struct {
 	// Of what is sent.
 	maxBufferedWrites uint64
 	maxBufferedBytes  uint64
+	maxWritesSet      bool // maxBufferedWrites is the program's.
 	writeTimeout      time.Duration
 	stallTimeout      time.Duration // 0: never.
 	overflow          OverflowPolicy

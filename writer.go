@@ -78,6 +78,7 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	}
 	limits := cfg.queueLimits()
 	limits.Bytes, limits.Acks, limits.MaxAge = cfg.maxBufferedBytes, cfg.acknowledgements, cfg.maxAge
+	limits.BytesAlone = !cfg.maxWritesSet
 	w := &Writer{
 		cfg:   cfg,
 		queue: queue.New(limits),

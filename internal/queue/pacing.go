@@ -25,6 +25,8 @@ const (
 
 // A pacing is what a queue knows about the speed of its connection.
 type pacing struct {
+	bytesAlone bool // The number of messages does not limit producers that are paced.
+
 	active   bool          // The connection has taken its last batch within slowAfter.
 	takenAt  time.Duration // When the last batch was taken from the queue, since startTime.
 	progress uint64        // Batches of which the connection has taken a part.
@@ -63,6 +65,12 @@ func (q *Queue) pacesLocked(size int) bool {
 	unsent := q.unsentLocked()
 	return q.isPacingLocked() && unsent > 0 && unsent+uint64(size) > unsentBytes &&
 		q.heldBytesLocked()+uint64(size) > pacedBytes
+}
+
+// fitsPacedLocked reports whether a producer that may wait can add size bytes, although the queue
+// has all the messages that its limit allows.
+func (q *Queue) fitsPacedLocked(size int) bool {
+	return q.pacing.bytesAlone && q.pacing.active && q.heldBytesLocked()+uint64(size) <= min(pacedBytes, q.maxBytes)
 }
 
 // pausesLocked reports whether producers that wait are not served yet, because of pacing.

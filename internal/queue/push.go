@@ -142,7 +142,7 @@ func (q *Queue) admitLocked(size int, canWait bool) (now time.Duration, err erro
 		return 0, errdefs.ErrBufferFull
 	}
 	now = q.ageLocked()
-	if q.fitsLocked(size) {
+	if q.fitsLocked(size) || canWait && q.fitsPacedLocked(size) {
 		return now, nil
 	}
 	ok := q.makeSpaceLocked(size, now)

@@ -107,6 +107,7 @@ type Limits struct {
 	MaxAge          time.Duration // Older messages are dropped; 0: no limit.
 	DropOldest      bool          // A full queue drops old messages to make room for a new one.
 	Acks            bool          // Messages stay until they are acknowledged.
+	BytesAlone      bool          // Producers that are paced are not limited by Messages.
 	Undrained       bool          // There is no send loop: the first Enqueue finds the queue idle.
 	Shared          *SharedLimit  // A limit that several queues share; may be nil.
 }
@@ -124,6 +125,7 @@ func New(limits Limits) *Queue {
 		spareWaiters: make(chan *fifoElement[producer], maxSpareWaiters),
 		senderIdle:   limits.Undrained,
 		shared:       limits.Shared,
+		pacing:       pacing{bytesAlone: limits.BytesAlone},
 	}
 }
 

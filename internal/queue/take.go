@@ -118,8 +118,10 @@ func (q *Queue) markIdleLocked() {
 // PutBack undoes NextBatch: nothing was written.
 func (q *Queue) PutBack() {
 	q.mu.Lock()
-	q.taken = q.next
-	q.mu.Unlock()
+	defer q.mu.Unlock()
+	q.taken = 0
+	q.returnWrittenLoansLocked()
+	q.settleLoansLocked()
 }
 
 // MarkIdle makes the next message wake the send loop, if there is nothing to write. It reports whether that is so.

@@ -93,7 +93,9 @@ func TestWriter_StopContextEnds_ReportsUnread(t *testing.T) {
 				// The first returns at once, even if it has not heard yet what the connection says; the second waits for that.
 				err := errors.Join(w.Stop(ctx), w.Stop(t.Context()))
 				close(gate)
-				if err == nil || !strings.Contains(err.Error(), "not read by the peer yet: ") {
+				// On a busy machine the connection may have ended before the context.
+				text := fmt.Sprint(err)
+				if !strings.Contains(text, "not read by the peer yet: ") && !strings.Contains(text, "more may be lost") {
 					t.Errorf("Stop: %v, want it to tell of unread messages", err)
 				}
 			})
