@@ -197,3 +197,26 @@ func TestQueue_PacedProducer_ErrorsAreThoseOfTheQueue(t *testing.T) {
 		}
 	})
 }
+
+// TestQueue_BytesAlone_LimitsPacedProducersByBytes: more messages than the limit, as long as the
+// connection is fast. One that does not wait meets the limit.
+func TestQueue_BytesAlone_LimitsPacedProducersByBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := paced(t, queue.Limits{Messages: 10, BytesAlone: true})
+		defer q.Close()
+		if n := q.produces(1000); n != 4<<20/pieceSize {
+			t.Errorf("%d messages are queued", n)
+		}
+		q.refused("does not wait", errdefs.ErrBufferFull)
+		for q.ReadCounts().Queued > 0 { // The producer's others as well.
+			q.written(2*pieceSize, len(q.take(1, 64))*2)
+			synctest.Wait()
+		}
+		q.settled()
+		q.Rewind()
+		if n := q.produces(100); n != 10 {
+			t.Errorf("%d messages are queued without a connection", n)
+		}
+		q.cancel()
+	})
+}

@@ -2,8 +2,9 @@
 
 package sender
 
-// This file saves a lone message the way through the loop's goroutine: a producer that finds the loop idle writes its
-// message itself, if the socket takes it at once. In a burst the loop writes, many messages with one system call.
+// This file saves a lone message the way through the loop's goroutine: a producer that finds the
+// loop idle writes its message itself, if the socket takes it at once. In a burst the loop writes,
+// many messages with one system call.
 
 import (
 	"sync"
@@ -14,7 +15,8 @@ import (
 )
 
 const (
-	// loneInterval is the least time between two messages that find the loop idle, for the second one to be lone.
+	// loneInterval is the least time between two messages that find the loop idle, for the second
+	// one to be lone.
 	loneInterval = 50 * time.Microsecond
 	// maxLone is the largest frame of a lone message.
 	maxLone = 16 << 10
@@ -36,13 +38,15 @@ func (w *loneWriter) admit(o *transport.Out) {
 	}
 }
 
-// isLone reports whether the message that has just found the loop idle is the first one for a while.
+// isLone reports whether the message that has just found the loop idle is the first one for a
+// while.
 func (w *loneWriter) isLone() bool {
 	now := int64(time.Since(w.began))
 	return now-w.idleSeen.Swap(now) >= int64(loneInterval)
 }
 
-// wake has what is queued written, by the caller or by the loop's goroutine. A message has found the loop idle.
+// wake has what is queued written, by the caller or by the loop's goroutine. A message has found
+// the loop idle.
 func (l *Loop) wake() {
 	if !l.lone.isLone() || !l.lone.turn.TryLock() {
 		l.queue.Signal()
@@ -55,8 +59,8 @@ func (l *Loop) wake() {
 	}
 }
 
-// writeLone writes what is queued, unless that could wait. It reports whether nothing is left for the loop. The caller
-// has the turn.
+// writeLone writes what is queued, unless that could wait. It reports whether nothing is left for
+// the loop. The caller has the turn.
 func (l *Loop) writeLone() (done bool) {
 	o := l.lone.conn
 	if o == nil {
