@@ -86,19 +86,15 @@ func TestServer_StopSlowClient_ReportsUnsent(t *testing.T) {
 	sessionsAre(t, s, 1)
 	for range 50 {
 		if _, err := s.Broadcast(duplex.Message{Type: 1, Data: make([]byte, 100_000)}); err != nil {
-			t.Fatal(err)
+			break // On a busy machine the client is left before Stop.
 		}
 	}
 	ipctest.Stop(t, s)
-	select {
-	case err := <-reports:
-		op := (*udsipc.OpError)(nil)
-		early := errors.As(err, &op) && op.Op == udsipc.OpRead // On a busy machine it is left before Stop.
-		if !errors.Is(err, udsipc.ErrBackpressure) || !early && !strings.Contains(err.Error(), "messages were not sent") {
-			t.Errorf("reported: %v", err)
-		}
-	default:
-		t.Error("nothing was reported")
+	err = ipctest.Await(t, "a report", reports)
+	op := (*udsipc.OpError)(nil)
+	early := errors.As(err, &op) && op.Op == udsipc.OpRead
+	if !errors.Is(err, udsipc.ErrBackpressure) || !early && !strings.Contains(err.Error(), "messages were not sent") {
+		t.Errorf("reported: %v", err)
 	}
 }
 
