@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"runtime"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func writeAll(tb testing.TB, conn net.Conn, frames func(n int) []byte) (taken in
 		if b == nil {
 			return taken
 		}
-		if err := conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 			tb.Fatal(err)
 		}
 		if _, err := conn.Write(b); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -59,15 +60,19 @@ func TestServer_ClientReadsNothing_BlocksNobody(t *testing.T) {
 		s := serve(t, address, func(s *ours.Server) { s.SetMaxMemory(limit) },
 			udsipc.WithMaxBufferedBytes(1<<20), udsipc.WithMaxMessageSize(1<<20))
 		honest := dial(t, address)
+		var writing sync.WaitGroup
 		for range silent {
 			conn := rawDial(t, address)
-			writeAll(t, conn, func(n int) []byte {
-				if n == 100 {
-					return nil
-				}
-				return rawCall(uint64(n+1), "echo", make([]byte, 100_000))
+			writing.Go(func() {
+				writeAll(t, conn, func(n int) []byte {
+					if n == 100 {
+						return nil
+					}
+					return rawCall(uint64(n+1), "echo", make([]byte, 100_000))
+				})
 			})
 		}
+		writing.Wait()
 		for _, size := range []int{0, 100, 100_000} {
 			callWithin(t, honest, 5*time.Second, "echo", make([]byte, size))
 		}
