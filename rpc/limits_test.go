@@ -11,9 +11,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
