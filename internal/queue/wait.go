@@ -157,7 +157,8 @@ func (q *Queue) serveProducersLocked() {
 			w.result.err = errdefs.ErrStopped
 		case q.pacesLocked(w.size):
 			return
-		case !q.fitsPacedLocked(w.size) && !q.makeSpaceLocked(w.size, now) && !(q.addSharedWaiterLocked(w.size) && q.makeSpaceLocked(w.size, now)):
+		case !q.fitsPacedLocked(w.size) && !q.makeSpaceLocked(w.size, now) &&
+			!(q.addSharedWaiterLocked(w.size) && q.makeSpaceLocked(w.size, now)):
 			return
 		case w.size > ChunkSize:
 			q.reserveLocked(w.size)
