@@ -163,7 +163,8 @@ func (q *Queue) checkSegmentsLocked() (next uint64, err error) {
 				refs[seg.chunk]++
 			}
 			if frames != seg.count || end != seg.to-seg.from || frames == 0 {
-				return 0, fmt.Errorf("segment %d has %d frames of %d bytes, says %d of %d", i, frames, end, seg.count, seg.to-seg.from)
+				return 0, fmt.Errorf("segment %d has %d frames of %d bytes, says %d of %d",
+					i, frames, end, seg.count, seg.to-seg.from)
 			}
 			if seg.first <= next {
 				return 0, fmt.Errorf("segment %d begins with message %d after %d", i, seg.first, next)
