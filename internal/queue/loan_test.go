@@ -147,7 +147,7 @@ func TestQueue_StuckConnection_RecallsLoan(t *testing.T) {
 		if interrupted.Load() != 0 {
 			t.Error("interrupted while the connection may be fast")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if interrupted.Load() != 1 || m.returned() {
 			t.Errorf("interrupted %d times; returned %v", interrupted.Load(), m.returned())

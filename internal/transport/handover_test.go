@@ -175,7 +175,7 @@ func TestIn_Pause_WaitForMemory_IsBounded(t *testing.T) {
 		if in.IsClosing() || in.HandOverError() != nil {
 			t.Errorf("closing %v, %v", in.IsClosing(), in.HandOverError())
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if err := in.HandOverError(); !errors.Is(err, udsipc.ErrTooSlow) || !in.IsClosing() {
 			t.Errorf("closing %v after %v, %v", in.IsClosing(), time.Since(began), err)

@@ -240,7 +240,7 @@ func TestOut_EarlyTimeout_IsError(t *testing.T) {
 				!strings.HasSuffix(err.Error(), "a write fails by a timeout before its time: i/o timeout") {
 				t.Errorf("%v, %v", waited, err)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if waited, err := o.AfterTimeout(0, os.ErrDeadlineExceeded); !waited || err != nil {
 				t.Errorf("after %v: %v, %v", least, waited, err)
 			}
