@@ -22,9 +22,10 @@ import (
 // another one.
 const maxInlineBatches = 4
 
-// loneSends is how many sends do not yield after a yield that brought no message of another goroutine.
-// A goroutine that sends alone would only pay for it: the scheduler wakes another thread each time.
-const loneSends = 15
+// loneSends is how many sends in a row have a single message until the next ones do not yield. A
+// goroutine that sends alone would only pay for it: the scheduler wakes another thread each time. One
+// send in loneSends yields nevertheless, to find out.
+const loneSends = 16
 
 // stallPiece is how many bytes the peer must accept within StallTimeout if partial writes are not
 // visible: over TLS, or over a connection of the program's own type.
@@ -54,7 +55,7 @@ type Inline struct {
 	bufs  [][]byte
 	err   atomic.Pointer[error] // The first failure; nothing more can be sent after it.
 
-	withoutYield int // The next sends that do not yield first. Owned by the goroutine that owns the queue.
+	lone int // The last sends that had a single message. Owned by the goroutine that owns the queue.
 }
 
 // NewInline returns an Inline for a queue that is idle or owned by the caller.
@@ -72,21 +73,18 @@ func (s *Inline) Send() {
 		go s.sendWaiting() // Ends with the queue or the connection.
 		return
 	}
-	yields := s.withoutYield == 0
-	if yields {
+	if s.lone < loneSends || s.lone%loneSends == 0 {
 		runtime.Gosched() // Other goroutines can add their messages to the batch.
-		s.withoutYield = loneSends
-	} else {
-		s.withoutYield--
 	}
+	s.lone++
 	for range maxInlineBatches {
 		bufs := s.queue.NextBatch(s.bufs[:0], transport.BatchSize)
 		if len(bufs) == 0 {
 			return
 		}
 		n, full, err := s.try.Write(bufs)
-		if messages, _ := s.queue.MarkWritten(n); yields && messages > 1 {
-			s.withoutYield = 0
+		if messages, _ := s.queue.MarkWritten(n); messages > 1 {
+			s.lone = 0
 		}
 		switch {
 		case full:
