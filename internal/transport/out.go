@@ -46,6 +46,7 @@ type Out struct {
 // An outEnd is the state of the end of a connection.
 type outEnd struct {
 	cutShort          bool          // A write failed after the kernel took a part of it.
+	tryFailed         error         // Of a TryWrite, not because the socket was full or for a deadline.
 	goodbyeReceived   atomic.Bool   // The peer has sent the goodbye.
 	goodbye           goodbyeReader // What the peer sent, without a session. Written by ReadLoop alone.
 	bytesAtForcedStop atomic.Int64  // Bytes written, if all had arrived at a forced stop; else 0.

@@ -158,8 +158,12 @@ func (o *Out) halfClose() bool {
 // CanConfirmRead reports whether the kernel reports what the peer has read.
 func (o *Out) CanConfirmRead() bool { return o.kind == unixSocket && canTellUnread }
 
-// outcomeOf returns the outcome of an end with this cause.
+// outcomeOf returns the outcome of an end with this cause. The error of a TryWrite comes before it:
+// after that, reading may only return end of file.
 func (o *Out) outcomeOf(cause error) Outcome {
+	if failed := o.end.tryFailed; failed != nil && !errors.Is(failed, syscall.EPIPE) {
+		cause = failed
+	}
 	end := Outcome{Cause: cause, Reported: o.end.goodbye.complete}
 	report := o.end.goodbye.report // Zero without a report.
 	if o.end.goodbye.complete {

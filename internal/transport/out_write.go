@@ -43,6 +43,9 @@ func (o *Out) setDeadline(now time.Time) error {
 // Write writes bufs and returns the number of bytes that the kernel has taken, also with an error.
 // After a timeout the rest may be written to the same connection if resumable returns true.
 func (o *Out) Write(bufs [][]byte) (int, error) {
+	if o.end.tryFailed != nil {
+		return 0, o.end.tryFailed
+	}
 	now := time.Now()
 	o.probe(now)
 	if err := o.setDeadline(now); err != nil {
@@ -59,9 +62,7 @@ func (o *Out) Write(bufs [][]byte) (int, error) {
 		o.stall.timer.Stop()
 	}
 	o.bytes.Add(n)
-	if n > 0 || err == nil { // Otherwise an earlier TryWrite may have been cut short.
-		o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
-	}
+	o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
 	return int(n), err
 }
 
@@ -99,7 +100,8 @@ func (o *Out) CanTryWrite() bool {
 }
 
 // TryWrite is Write without waiting: it returns EAGAIN with a part of b or nothing if the
-// connection takes no more now. An error of the connection comes again with the next Write.
+// connection takes no more now. The kernel reports an error of the connection once; Write returns
+// it again.
 func (o *Out) TryWrite(b []byte) (n int, err error) {
 	now := time.Now()
 	o.probe(now)
@@ -107,10 +109,13 @@ func (o *Out) TryWrite(b []byte) (n int, err error) {
 		return 0, err
 	}
 	o.tryBuf[0] = b
-	n, _, err = o.try.Write(o.tryBuf[:])
+	n, full, err := o.try.Write(o.tryBuf[:])
 	o.tryBuf[0] = nil
 	o.bytes.Add(int64(n))
 	o.end.cutShort = n > 0 && errors.Is(err, syscall.EPIPE)
+	if !full && !IsTimeout(err) {
+		o.end.tryFailed = err
+	}
 	return n, err
 }
 

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// What the write of a lone message leaves to the loop: its error, reports, and bursts.
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// tcpLoop is a loop with a message, which its peer has in its kernel, over TCP.
+func tcpLoop(t *testing.T) (*testLoop, *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	near, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	l := loopOf(t, Config{}, queue.Limits{})
+	l.cfg.Dial = func(context.Context) (net.Conn, error) { return near, nil }
+	l.push("a")
+	l.started()
+	if err := l.Flush(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return l, far.(*net.TCPConn)
+}
+
+// TestLoop_LoneMessageReset_IsAccountedFor: the kernel reports an error once. Whoever gets it, the
+// producer or the loop, the message before is possibly lost.
+func TestLoop_LoneMessageReset_IsAccountedFor(t *testing.T) {
+	for range 5 { // The loop's reader may be faster than the producer.
+		l, far := tcpLoop(t)
+		l.idles()
+		far.Close() // With unread bytes: a reset.
+		if err := l.queue.EnqueueAndWake([]byte("b")); err != nil {
+			t.Fatal(err)
+		}
+		pollUntil(within(t, time.Minute), func() bool { return l.Snapshot().Connections > 1 })
+		if counts := l.Snapshot(); counts.PossiblyLost != 1 {
+			t.Errorf("%+v", counts)
+		}
+		_ = l.Stop(within(t, time.Millisecond))
+		if counts := l.queue.ReadCounts(); counts.Sent != 1 || counts.Undelivered != 1 {
+			t.Errorf("%+v", counts)
+		}
+	}
+}
+
+// TestLoop_LoneMessage_AllocatesNothing on its way into the socket.
+func TestLoop_LoneMessage_AllocatesNothing(t *testing.T) {
+	l, far := unixLoop(t)
+	go io.Copy(io.Discard, far) // Ends with the connection.
+	l.idles()
+	message := []byte("b")
+	allocated := testing.AllocsPerRun(200, func() {
+		time.Sleep(2 * loneInterval)
+		if err := l.queue.EnqueueAndWake(message); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocated > 0 {
+		t.Errorf("%v allocations", allocated)
+	}
+}
