@@ -74,5 +74,5 @@ func (l *Loop) writeLone() (done bool) {
 	}
 	n, err := o.TryWrite(bufs[0])
 	l.noteWritten(o, n)
-	return err == nil && l.queue.MarkIdle()
+	return err == nil && l.queue.MarkIdle() && !l.hasDropped()
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // tcpLoop is a loop with a message, which its peer has in its kernel, over TCP.
-func tcpLoop(t *testing.T) (*testLoop, *net.TCPConn) {
+func tcpLoop(t *testing.T, cfg Config, limits queue.Limits) (*testLoop, *net.TCPConn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,7 +31,7 @@ func tcpLoop(t *testing.T) (*testLoop, *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
-	l := loopOf(t, Config{}, queue.Limits{})
+	l := loopOf(t, cfg, limits)
 	l.cfg.Dial = func(context.Context) (net.Conn, error) { return near, nil }
 	l.push("a")
 	l.started()
@@ -45,7 +45,7 @@ func tcpLoop(t *testing.T) (*testLoop, *net.TCPConn) {
 // producer or the loop, the message before is possibly lost.
 func TestLoop_LoneMessageReset_IsAccountedFor(t *testing.T) {
 	for range 5 { // The loop's reader may be faster than the producer.
-		l, far := tcpLoop(t)
+		l, far := tcpLoop(t, Config{}, queue.Limits{})
 		l.idles()
 		far.Close() // With unread bytes: a reset.
 		if err := l.queue.EnqueueAndWake([]byte("b")); err != nil {
@@ -59,6 +59,34 @@ func TestLoop_LoneMessageReset_IsAccountedFor(t *testing.T) {
 		if counts := l.queue.ReadCounts(); counts.Sent != 1 || counts.Undelivered != 1 {
 			t.Errorf("%+v", counts)
 		}
+	}
+}
+
+// TestLoop_LoneMessageDropsAnother_IsReported: it has taken the place of one that another producer
+// was about to write.
+func TestLoop_LoneMessageDropsAnother_IsReported(t *testing.T) {
+	l, _ := tcpLoop(t, Config{DropOldest: true}, queue.Limits{Messages: 1, Bytes: 1 << 20})
+	l.idles()
+	l.mu.Lock()
+	l.events = nil
+	l.mu.Unlock()
+	if _, idle, err := l.queue.Enqueue([]byte("b")); !idle || err != nil {
+		t.Fatal(idle, err)
+	}
+	if err := l.queue.EnqueueAndWake([]byte("c")); err != nil {
+		t.Fatal(err)
+	}
+	l.wake() // For the first one.
+	reported := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.events) > 0
+	}
+	if counts := l.queue.ReadCounts(); counts.Dropped != 1 {
+		t.Fatalf("%+v", counts)
+	}
+	if !pollUntil(within(t, 10*time.Second), reported) {
+		t.Error("the drop is not reported")
 	}
 }
 

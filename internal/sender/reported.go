@@ -33,6 +33,13 @@ func (r *reported) drops(q *queue.Queue) (dropped, expired uint64) {
 	return dropped, expired
 }
 
+// hasDropped reports whether the queue has dropped messages since the last call of drops.
+func (r *reported) hasDropped(q *queue.Queue) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return q.ReadCounts().Dropped != r.dropped
+}
+
 // losses returns how many messages were not delivered and how many may be lost since the last call.
 func (r *reported) losses(q *queue.Queue, possiblyLost *atomic.Uint64) (undelivered, lost uint64) {
 	r.mu.Lock()
@@ -82,3 +89,7 @@ func (l *Loop) reportDropped() {
 			"%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge))
 	}
 }
+
+// hasDropped reports whether there is something for reportDropped. The queue wakes the goroutine itself
+// when messages expire.
+func (l *Loop) hasDropped() bool { return l.cfg.DropOldest && l.reported.hasDropped(l.queue) }
