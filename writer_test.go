@@ -378,5 +378,13 @@ func TestWriter_WriteMessage_DoesNotAllocate(t *testing.T) {
 		}); got > 0 && !ipctest.RaceEnabled {
 			t.Errorf("%v allocations for a message of %d bytes, both ends together", got, size)
 		}
+		if got := testing.AllocsPerRun(50, func() {
+			time.Sleep(200 * time.Microsecond) // It is a lone message then.
+			if err := w.WriteMessage(data); err != nil {
+				t.Fatal(err)
+			}
+		}); got > 0 && !ipctest.RaceEnabled {
+			t.Errorf("%v allocations for a lone message of %d bytes, both ends together", got, size)
+		}
 	}
 }

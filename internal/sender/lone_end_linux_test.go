@@ -2,11 +2,10 @@
 
 package sender
 
-// What the write of a lone message leaves to the loop: its error, reports, and bursts.
+// What the write of a lone message leaves to the loop: its error, and reports.
 
 import (
 	"context"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -87,22 +86,5 @@ func TestLoop_LoneMessageDropsAnother_IsReported(t *testing.T) {
 	}
 	if !pollUntil(within(t, 10*time.Second), reported) {
 		t.Error("the drop is not reported")
-	}
-}
-
-// TestLoop_LoneMessage_AllocatesNothing on its way into the socket.
-func TestLoop_LoneMessage_AllocatesNothing(t *testing.T) {
-	l, far := unixLoop(t)
-	go io.Copy(io.Discard, far) // Ends with the connection.
-	l.idles()
-	message := []byte("b")
-	allocated := testing.AllocsPerRun(200, func() {
-		time.Sleep(2 * loneInterval)
-		if err := l.queue.EnqueueAndWake(message); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if allocated > 0 {
-		t.Errorf("%v allocations", allocated)
 	}
 }

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+// Lone messages and bursts of several producers, over connections that end at random.
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/queue"
+)
+
+// A randomReader reads from the peers of a loop, and ends its connections at random. Each message is
+// its producer and its number.
+type randomReader struct {
+	t     *testing.T
+	tcp   net.Listener // nil: Unix sockets.
+	calm  atomic.Bool  // No connection ends any more.
+	conns sync.WaitGroup
+
+	mu   sync.Mutex
+	read map[[2]uint32]int // How often each message has come.
+}
+
+func (r *randomReader) dial(context.Context) (near net.Conn, err error) {
+	var far net.Conn
+	if r.tcp != nil {
+		if near, err = net.Dial("tcp", r.tcp.Addr().String()); err == nil {
+			far, err = r.tcp.Accept()
+		}
+	} else {
+		var fds [2]int
+		fds, err = syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		for i, end := range [...]*net.Conn{&near, &far} {
+			if err == nil {
+				file := os.NewFile(uintptr(fds[i]), "pair")
+				*end, err = net.FileConn(file)
+				file.Close()
+			}
+		}
+	}
+	if err != nil {
+		r.t.Error(err)
+		return nil, err
+	}
+	r.conns.Go(func() { r.serve(far) }) // Ends with the connection.
+	return near, nil
+}
+
+// serve reads one connection, and closes it after some messages: read to the end, or not.
+func (r *randomReader) serve(far net.Conn) {
+	defer far.Close()
+	last := map[uint32]uint32{}
+	in := bufio.NewReaderSize(far, 64<<rand.N(8))
+	for left := rand.N(200); left > 0 || r.calm.Load(); left-- {
+		size, err := binary.ReadUvarint(in)
+		message := make([]byte, size)
+		if err == nil {
+			_, err = io.ReadFull(in, message)
+		}
+		if err != nil {
+			return
+		}
+		producer, number := binary.BigEndian.Uint32(message), binary.BigEndian.Uint32(message[4:])
+		if number <= last[producer] {
+			r.t.Errorf("message %d of producer %d after %d", number, producer, last[producer])
+		}
+		last[producer] = number
+		r.mu.Lock()
+		r.read[[2]uint32{producer, number}]++
+		r.mu.Unlock()
+	}
+}
+
+// TestLoop_LoneMessagesAtRandom_AreAccountedFor: what is neither read nor counted as possibly lost
+// does not exist.
+func TestLoop_LoneMessagesAtRandom_AreAccountedFor(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) { lonelyAtRandom(t, network == "tcp") })
+	}
+}
+
+func lonelyAtRandom(t *testing.T, tcp bool) {
+	const producers, messages = 3, 400
+	r := &randomReader{t: t, read: map[[2]uint32]int{}}
+	if tcp {
+		var err error
+		if r.tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		defer r.tcp.Close()
+	}
+	l := loopOf(t, Config{MaxBackoff: time.Millisecond, MessageLimit: 1 << 20},
+		queue.Limits{Messages: 50, Bytes: 1 << 20})
+	l.cfg.Dial = r.dial
+	l.started()
+	var writing sync.WaitGroup
+	for producer := range uint32(producers) {
+		writing.Go(func() {
+			for number := uint32(1); number <= messages; number++ {
+				if rand.N(3) == 0 {
+					time.Sleep(rand.N(4 * loneInterval))
+				}
+				message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, producer), number)
+				message = append(message, make([]byte, rand.N(1<<rand.N(15)))...)
+				if err := l.queue.EnqueueWaitAndWake(t.Context(), message); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writing.Wait()
+	r.calm.Store(true)
+	err := l.Stop(within(t, time.Minute))
+	r.conns.Wait()
+	counts, queued := l.Snapshot(), l.queue.ReadCounts()
+	missing := producers*messages - len(r.read)
+	if uint64(missing) > counts.PossiblyLost || queued.Sent != producers*messages ||
+		(err == nil) != (counts.PossiblyLost == 0) {
+		t.Errorf("%d are missing, %v: %+v, %+v", missing, err, counts, queued)
+	}
+}
