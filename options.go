@@ -97,7 +97,7 @@ func WithHandshakeTimeout(d time.Duration) Option {
 
 // WithMaxBufferedWrites sets the largest number of messages in the queue. The default is 10,000. 0
 // is an error. Without this option, a Writer's producers that wait when the queue is full
-// (OverflowBlock, WriteMessageContext) may queue more small messages, up to 4 MiB, as long as the
+// (OverflowBlock, WriteMessageContext) may queue more small messages, up to 1 MiB, as long as the
 // reader takes them at once.
 func WithMaxBufferedWrites(messages uint32) Option {
 	return sendOption("WithMaxBufferedWrites", func(c *sharedConfig) {

@@ -199,3 +199,6 @@ func (q *Queue) checkSegmentsLocked() (next uint64, err error) {
 	}
 	return next, nil
 }
+
+// PacedBytes is where producers that may wait are paced.
+const PacedBytes = pacedBytes

@@ -13,7 +13,7 @@ import (
 func TestQueue_ManyLoans_AreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := lends(t, func() {})
-		const most = 4<<20/(queue.ChunkSize+1) - 1
+		const most = queue.PacedBytes/(queue.ChunkSize+1) - 1
 		var lent []*lentMessage
 		for range most {
 			lent = append(lent, q.writes(queue.ChunkSize, 'a'))

@@ -10,14 +10,15 @@ package queue
 import "time"
 
 const (
-	// pacedBytes is the most that the queue holds while producers are paced. It is about what two
-	// processors have in their second-level caches.
-	pacedBytes = 4 << 20
+	// pacedBytes is the most that the queue holds while producers are paced. With the socket's buffer
+	// and the reader's it stays in a second-level cache of 2 MiB. With 4 MiB, 128 B took 1.1 times as
+	// long and 16 KiB 1.1 to 1.4 times; with 512 KiB, 128 B and 1 KiB 1.2 times: more wake-ups.
+	pacedBytes = 1 << 20
 	// resumeBytes is where producers that wait are served again: one wake-up for many messages.
 	resumeBytes = pacedBytes / 4 * 3
 	// unsentBytes is the most that is not written yet while producers are paced because messages
 	// are not acknowledged. The reader may acknowledge late, and the connection must not be idle.
-	unsentBytes       = pacedBytes / 4
+	unsentBytes       = pacedBytes
 	resumeUnsentBytes = unsentBytes / 4 * 3
 	// slowAfter is the time in which a connection takes some bytes, unless it is slow.
 	slowAfter = 5 * time.Millisecond

@@ -88,13 +88,13 @@ func TestQueue_UnsentInSession_IsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{Acks: true})
 		defer q.Close()
-		n := q.produces(500) // One less than 4 MiB: the first message is not acknowledged.
+		n := q.produces(500)
 		q.sends(n)
-		if more := q.settled(); n != 4<<20/pieceSize-1 || more != 1<<20/pieceSize {
+		if more := q.settled(); n != queue.PacedBytes/pieceSize || more != n {
 			t.Errorf("%d messages, then %d", n, more)
 		}
-		for _, step := range []struct{ write, want int }{{2, 0}, {4, 0}, {2, 8}} {
-			q.take(step.write*pieceSize, 64)
+		for _, step := range []struct{ write, want int }{{2, 0}, {4, 0}, {3, 9}} {
+			q.take(queue.PacedBytes, 64)
 			q.written(step.write*pieceSize, step.write)
 			if more := q.settled(); more != step.want {
 				t.Errorf("%d messages after %d were written, want %d", more, step.write, step.want)
@@ -136,13 +136,13 @@ func TestQueue_ManyProducersAtStall_WaitNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{})
 		defer q.Close()
-		q.produces(4<<20/pieceSize + 1)
+		q.produces(queue.PacedBytes/pieceSize + 1)
 		for range 5 {
 			time.Sleep(time.Millisecond)
 			go func() { _ = q.EnqueueWaitAndWake(t.Context(), []byte(sized(pieceSize))) }() // Ends when served.
 		}
 		synctest.Wait()
-		if n := q.ReadCounts().Queued; n < 4<<20/pieceSize+6 {
+		if n := q.ReadCounts().Queued; n < queue.PacedBytes/pieceSize+6 {
 			t.Errorf("%d messages are queued after the stall", n)
 		}
 	})
@@ -154,7 +154,7 @@ func TestQueue_ContextEndsWhilePaced_Accepts(t *testing.T) {
 		for _, size := range []int{pieceSize, queue.ChunkSize + 1} {
 			q := paced(t, queue.Limits{})
 			defer q.Close()
-			q.produces(4<<20/pieceSize + 1)
+			q.produces(queue.PacedBytes/pieceSize + 1)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			began := time.Now()
 			if err := q.EnqueueWaitAndWake(ctx, []byte(sized(size))); err != nil || time.Since(began) != time.Millisecond {
@@ -176,7 +176,7 @@ func TestQueue_NotifySpace_IsNotPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{})
 		defer q.Close()
-		q.produces(4<<20/pieceSize + 1)
+		q.produces(queue.PacedBytes/pieceSize + 1)
 		if q.NotifySpace() != nil {
 			t.Error("there is no room behind a producer that is paced")
 		}

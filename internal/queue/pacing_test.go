@@ -63,7 +63,7 @@ func TestQueue_FastConnection_PacesProducers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{})
 		defer q.Close()
-		const most = 4 << 20 / pieceSize
+		const most = queue.PacedBytes / pieceSize
 		if n := q.produces(10 * most); n != most {
 			t.Errorf("%d messages before the producer waits, want %d", n, most)
 		}
@@ -72,7 +72,7 @@ func TestQueue_FastConnection_PacesProducers(t *testing.T) {
 			q.written(2*pieceSize, len(q.take(1, 64))*2)
 			served = q.settled()
 			want := 0
-			if left <= 3<<20 {
+			if left <= queue.PacedBytes/4*3 {
 				want = most / 4
 			}
 			if served != want {
@@ -169,7 +169,7 @@ func TestQueue_Pacing_IsForThoseWhoWait(t *testing.T) {
 func TestQueue_PacedProducer_ErrorsAreThoseOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{Bytes: 64 << 20, Messages: 5000})
-		const most = 4 << 20 / pieceSize
+		const most = queue.PacedBytes / pieceSize
 		if n := q.produces(1000); n != most {
 			t.Errorf("%d messages", n)
 		}
@@ -204,7 +204,7 @@ func TestQueue_BytesAlone_LimitsPacedProducersByBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{Messages: 10, BytesAlone: true})
 		defer q.Close()
-		if n := q.produces(1000); n != 4<<20/pieceSize {
+		if n := q.produces(1000); n != queue.PacedBytes/pieceSize {
 			t.Errorf("%d messages are queued", n)
 		}
 		q.refused("does not wait", errdefs.ErrBufferFull)

@@ -37,7 +37,8 @@ func TestOut_UnixSocket_KnowsItsBuffer(t *testing.T) {
 func TestGrowSendBuffer_NeverShrinks(t *testing.T) {
 	near, _ := ipctest.SocketPair(t)
 	for _, step := range []struct{ set, grow, want int64 }{
-		{20 << 10, 30 << 10, 40 << 10}, // It has 40 KiB, doubled.
+		{20 << 10, 20 << 10, 40 << 10}, // It has 40 KiB, doubled.
+		{20 << 10, 30 << 10, 60 << 10},
 		{20 << 10, 60 << 10, 120 << 10},
 		{90 << 10, 60 << 10, 180 << 10},
 	} {

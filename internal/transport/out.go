@@ -70,14 +70,15 @@ func NewOut(conn net.Conn, timeout time.Duration) *Out {
 	return o
 }
 
-// GrowSendBuffer asks for a send buffer of so many bytes on a Unix socket that has a smaller one.
-// If the kernel refuses, the buffer stays as it is.
+// GrowSendBuffer asks for a send buffer of so many bytes on a Unix socket that has a smaller one. Linux
+// doubles what it is asked for, and reports the double (socket(7)). If the kernel refuses, the buffer
+// stays as it is.
 func GrowSendBuffer(conn net.Conn, bytes int) {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
 		return
 	}
-	if _, raw := kindOf(conn); raw != nil && sendBufferSize(raw) < bytes {
+	if _, raw := kindOf(conn); raw != nil && sendBufferSize(raw) < 2*bytes {
 		_ = socket.SetWriteBuffer(bytes)
 	}
 }
