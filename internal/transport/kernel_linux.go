@@ -32,6 +32,17 @@ func unread(raw syscall.RawConn) (bytes int, ok bool) {
 	return int(value), err == nil && errno == 0
 }
 
+// mayBlock reports whether system calls on a socket wait: a program has made it blocking, as with the
+// descriptor of a File of it.
+func mayBlock(raw syscall.RawConn) bool {
+	var flags uintptr
+	var errno syscall.Errno
+	err := raw.Control(func(fd uintptr) {
+		flags, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_GETFL, 0)
+	})
+	return err == nil && errno == 0 && flags&syscall.O_NONBLOCK == 0
+}
+
 // readableBytes returns the number of bytes that can be read from a socket (FIONREAD: tcp(7),
 // unix(7)).
 func readableBytes(raw syscall.RawConn) (bytes int) {

@@ -18,6 +18,7 @@ const (
 )
 
 func unread(syscall.RawConn) (bytes int, ok bool) { return 0, false }
+func mayBlock(syscall.RawConn) bool               { return false }
 func readableBytes(syscall.RawConn) (bytes int)   { return 0 }
 func hungUp(syscall.RawConn) bool                 { return false }
 func sendBufferSize(syscall.RawConn) (bytes int)  { return 0 }

@@ -24,7 +24,7 @@ type TryWriter struct {
 // NewTryWriter returns nil if a write to conn may wait.
 func NewTryWriter(conn net.Conn) *TryWriter {
 	_, raw := kindOf(conn)
-	if raw == nil || !canTryRead {
+	if raw == nil || !canTryRead || mayBlock(raw) {
 		return nil
 	}
 	w := &TryWriter{raw: raw}
