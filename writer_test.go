@@ -378,13 +378,17 @@ func TestWriter_WriteMessage_DoesNotAllocate(t *testing.T) {
 		}); got > 0 && !ipctest.RaceEnabled {
 			t.Errorf("%v allocations for a message of %d bytes, both ends together", got, size)
 		}
-		if got := testing.AllocsPerRun(50, func() {
-			time.Sleep(200 * time.Microsecond) // It is a lone message then.
-			if err := w.WriteMessage(data); err != nil {
-				t.Fatal(err)
-			}
-		}); got > 0 && !ipctest.RaceEnabled {
-			t.Errorf("%v allocations for a lone message of %d bytes, both ends together", got, size)
+		lone := 1.0
+		for tries := 0; lone > 0 && tries < 10; tries++ { // The runtime allocates now and then, too.
+			lone = testing.AllocsPerRun(50, func() {
+				time.Sleep(200 * time.Microsecond) // It is a lone message then.
+				if err := w.WriteMessage(data); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		if lone > 0 && !ipctest.RaceEnabled {
+			t.Errorf("%v allocations for a lone message of %d bytes, both ends together", lone, size)
 		}
 	}
 }
