@@ -37,13 +37,13 @@ var mutants = []mutant{
 		old: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))",
 		new: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled+1))"},
 	{name: "no replay", file: "internal/queue/take.go",
-		old: "q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0\n" +
+		old: "q.next, q.taken, q.sentBytes, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0, 0\n" +
 			"\tq.seq.sent = q.seq.Acked\n\treturn",
 		new: "q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0\n\treturn"},
 	{name: "a partial frame is resumed", file: "internal/queue/take.go",
-		old: "q.next, q.taken, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0\n" +
+		old: "q.next, q.taken, q.sentBytes, q.writtenBytes, q.writtenFrames, q.earlyAck = 0, 0, 0, 0, 0, 0\n" +
 			"\tq.seq.sent = q.seq.Acked\n\treturn",
-		new: "q.next, q.taken, q.earlyAck = 0, 0, 0\n\tq.seq.sent = q.seq.Acked\n\treturn"},
+		new: "q.next, q.taken, q.sentBytes, q.earlyAck = 0, 0, 0, 0\n\tq.seq.sent = q.seq.Acked\n\treturn"},
 	{name: "no fencing", file: "internal/receiver/writer_states.go",
 		old: "previous: w.owner,", new: "previous: nil,"},
 	{name: "the older connection's buffer is handled", file: "internal/transport/in_decode.go",
@@ -104,6 +104,13 @@ var mutants = []mutant{
 	{name: "a flush that is given up stays in line", file: "internal/queue/flush.go",
 		test: "TestQueue_RandomHistories_KeepInvariants",
 		old:  "\tif f.value.waiters--; f.value.waiters == 0 {\n\t\tq.flushers.remove(f)\n\t}\n", new: ""},
+}
+
+// TestMutants_Apply: each mutant changes the code as it is now.
+func TestMutants_Apply(t *testing.T) {
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) { m.apply(t) })
+	}
 }
 
 // TestMutants runs the model on broken code, which it must find out.
