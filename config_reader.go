@@ -56,8 +56,9 @@ type readerConfig struct {
 	onError               ErrorCallback
 }
 
-func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
-	c := readerConfig{
+// readerDefaults are those of a Reader without options.
+func readerDefaults(text string) readerConfig {
+	return readerConfig{
 		sharedConfig:        sharedDefaults(text),
 		inactivityTimeout:   10 * time.Second,
 		readBufferSize:      defaultReadBuffer,
@@ -74,6 +75,10 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 		socketUID:           -1,
 		socketGID:           -1,
 	}
+}
+
+func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
+	c := readerDefaults(text)
 	for _, opt := range opts {
 		if opt != nil {
 			opt.applyReader(&c)

@@ -124,8 +124,9 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 // returns ErrStopped.
 func (w *Writer) Start() error { return w.loop.Start() }
 
-// WriteMessage copies data into the queue; the caller may reuse it at once. An empty message is a
-// message. A nil error means that the message will be delivered, or counted as not delivered.
+// WriteMessage copies data into the queue; the caller may reuse it once the call returns. An empty
+// message is a message. With OverflowBlock, a message over 64 KiB may be written from data instead: the
+// call then waits for the reader, for some milliseconds at most. A nil error means that the message will be delivered, or counted as not delivered.
 //
 // It returns ErrMessageTooLarge for a message over WithMaxMessageSize, and ErrStopped after Stop.
 // If the queue is full, WithOverflow applies: the default is ErrBufferFull.
@@ -180,7 +181,8 @@ func (w *Writer) tooLargeErr(data []byte) error {
 //
 // ctx limits only Stop: use a new context, because the one that ended the program has already
 // ended. When ctx ends first, Stop gives up the messages that are left, returns each to the
-// WithUndelivered callback, and returns at once with an error that has their number. Stop may be
+// WithUndelivered callback, and returns at once with an error that has their number. A message of the
+// write that was under way then may be returned although it arrives. Stop may be
 // called before Start, again, and concurrently. The first context that ends applies to all calls,
 // and one call reports the messages that are left. Within a callback of the Writer, Stop returns
 // only when ctx ends.

@@ -30,7 +30,7 @@ type loan struct {
 	copied *buffers.Buffer // The whole frame, to take the place of prefix and data; nil before recall, and when it has.
 }
 
-// A lender is what a queue knows about loans.
+// A lender is the state of all loans of a queue.
 type lender struct {
 	interrupt func() // Interrupts a write that waits. nil: no loans.
 	spare     chan *loan

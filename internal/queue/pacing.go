@@ -24,7 +24,7 @@ const (
 	slowAfter = 5 * time.Millisecond
 )
 
-// A pacing is what a queue knows about the speed of its connection.
+// A pacing is the state of the pace of a queue.
 type pacing struct {
 	bytesAlone bool // The number of messages does not limit producers that are paced.
 

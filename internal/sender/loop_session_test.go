@@ -5,7 +5,6 @@ package sender
 // A loop in acknowledged mode, step by step.
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/transport"
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
@@ -202,7 +202,7 @@ func TestLoop_Heartbeats_AreSentWhenIdle(t *testing.T) {
 		l.push("a")
 		p.reads("\x01a")
 		_ = p.SetReadDeadline(time.Now().Add(time.Minute))
-		if n, err := p.Read(make([]byte, 1)); n != 0 || !isTimeout(err) {
+		if n, err := p.Read(make([]byte, 1)); n != 0 || !transport.IsTimeout(err) {
 			t.Error("it sends a heartbeat although a message is not acknowledged")
 		}
 		p.says(1)
@@ -267,11 +267,6 @@ func TestLoop_EarlyAcknowledgement_EndsWrite(t *testing.T) {
 		p.says(2)
 		l.stops(t.Context(), 0, "<nil>")
 	})
-}
-
-func isTimeout(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // TestLoop_AcknowledgementOfUnwritten_EndsSession: a write that is interrupted for it has not written
