@@ -42,7 +42,8 @@ const (
 	StateStopped                   // The end.
 )
 
-// A State is converted from the state of a loop by its number. These lines are errors of the compiler if they differ.
+// A State is converted from the state of a loop by its number. These lines are errors of the
+// compiler if they differ.
 var (
 	_ = [1]int{}[StateConnecting-State(sender.StateConnecting)]
 	_ = [1]int{}[StateConnected-State(sender.StateConnected)]
@@ -125,8 +126,9 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 func (w *Writer) Start() error { return w.loop.Start() }
 
 // WriteMessage copies data into the queue; the caller may reuse it once the call returns. An empty
-// message is a message. With OverflowBlock, a message over 64 KiB may be written from data instead: the
-// call then waits for the reader, for some milliseconds at most. A nil error means that the message will be delivered, or counted as not delivered.
+// message is a message. With OverflowBlock, a message over 64 KiB may be written from data instead:
+// the call then waits for the reader, for some milliseconds at most. A nil error means that the
+// message will be delivered, or counted as not delivered.
 //
 // It returns ErrMessageTooLarge for a message over WithMaxMessageSize, and ErrStopped after Stop.
 // If the queue is full, WithOverflow applies: the default is ErrBufferFull.
@@ -181,11 +183,11 @@ func (w *Writer) tooLargeErr(data []byte) error {
 //
 // ctx limits only Stop: use a new context, because the one that ended the program has already
 // ended. When ctx ends first, Stop gives up the messages that are left, returns each to the
-// WithUndelivered callback, and returns at once with an error that has their number. A message of the
-// write that was under way then may be returned although it arrives. Stop may be
-// called before Start, again, and concurrently. The first context that ends applies to all calls,
-// and one call reports the messages that are left. Within a callback of the Writer, Stop returns
-// only when ctx ends.
+// WithUndelivered callback, and returns at once with an error that has their number. A message of
+// the write that was under way then may be returned although it arrives. Stop may be called before
+// Start, again, and concurrently. The first context that ends applies to all calls, and one call
+// reports the messages that are left. Within a callback of the Writer, Stop returns only when ctx
+// ends.
 func (w *Writer) Stop(ctx context.Context) error {
 	return asOpError(OpStop, w.cfg.addrText, w.loop.Stop(ctx))
 }
