@@ -18,10 +18,15 @@ type service struct {
 	errs  bytes.Buffer
 }
 
-// Says waits until the process prints a line.
+// Says waits until the process prints a line. It fails the test at once if the process exits without that.
 func (s *service) Says(want string) {
 	s.tb.Helper()
-	if line := Await(s.tb, want, s.Lines); line != want {
+	line, open := AwaitOpen(s.tb, want, s.Lines)
+	if !open {
+		s.Ends()
+		s.tb.Fatalf("the service exited before it said %q", want)
+	}
+	if line != want {
 		s.tb.Fatalf("the service says %q, want %q", line, want)
 	}
 }
@@ -62,6 +67,7 @@ func StartService(tb testing.TB, cmd *exec.Cmd) *service {
 		for scanner.Scan() {
 			s.Lines <- scanner.Text()
 		}
+		close(s.Lines)
 		s.ended <- cmd.Wait()
 	}()
 	tb.Cleanup(func() {

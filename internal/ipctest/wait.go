@@ -13,9 +13,16 @@ const patience = 90 * time.Second
 // Await returns the next event. It fails the test if none comes in time.
 func Await[T any](tb testing.TB, what string, events <-chan T) T {
 	tb.Helper()
+	event, _ := AwaitOpen(tb, what, events)
+	return event
+}
+
+// AwaitOpen is Await for a channel that may be closed instead.
+func AwaitOpen[T any](tb testing.TB, what string, events <-chan T) (event T, open bool) {
+	tb.Helper()
 	select {
-	case event := <-events:
-		return event
+	case event, open = <-events:
+		return event, open
 	case <-time.After(patience):
 		tb.Fatalf("waited %v for %s", patience, what)
 		panic("not reached")

@@ -59,7 +59,7 @@ func init() {
 		const rounds = 10
 		soonest := time.Hour
 		for round := range rounds {
-			took, err := exhaust(r, dir+"/s", got)
+			took, err := exhaustOnce(r, dir+"/s", got)
 			if err != nil {
 				return fmt.Errorf("round %d: %w", round, err)
 			}
@@ -161,14 +161,10 @@ func startWith(left int, path string) error {
 			files = append(files, file)
 		}
 	}
-	for _, file := range files[:left] {
-		file.Close()
-	}
+	closeAll(files[:left])
 	started := r.Start()
 	_, found := os.Lstat(path)
-	for _, file := range files[left:] {
-		file.Close()
-	}
+	closeAll(files[left:])
 	switch {
 	case started == nil:
 	case !errors.Is(started, syscall.EMFILE) || errors.Is(started, udsipc.ErrSocketInUse):
@@ -184,6 +180,20 @@ func startWith(left int, path string) error {
 	return r.Stop(ctx)
 }
 
+// errSpared means that the reader had a descriptor after all: accept(2) takes one for a moment, also when it finds no
+// connection, which is then missing or left over in the count of the test.
+var errSpared = errors.New("the reader had a descriptor after all")
+
+// exhaustOnce repeats exhaust until the reader has none.
+func exhaustOnce(r *udsipc.Reader, path string, got <-chan string) (took time.Duration, err error) {
+	for range 100 {
+		if took, err = exhaust(r, path, got); !errors.Is(err, errSpared) {
+			break
+		}
+	}
+	return took, err
+}
+
 // exhaust takes all descriptors but one, with which a client connects, so that the reader has none to
 // accept it with; and gives them back. The reader has ended the connection of the round before it by then.
 func exhaust(r *udsipc.Reader, path string, got <-chan string) (took time.Duration, err error) {
@@ -192,11 +202,7 @@ func exhaust(r *udsipc.Reader, path string, got <-chan string) (took time.Durati
 	}
 	before := r.Metrics().AcceptErrors
 	var files []*os.File
-	defer func() {
-		for _, file := range files {
-			file.Close()
-		}
-	}()
+	defer func() { closeAll(files) }()
 	for {
 		file, err := os.Open(os.DevNull)
 		if err != nil {
@@ -210,6 +216,9 @@ func exhaust(r *udsipc.Reader, path string, got <-chan string) (took time.Durati
 	files[0].Close()
 	files = files[1:]
 	conn, err := net.Dial("unix", path)
+	if errors.Is(err, syscall.EMFILE) {
+		return 0, errSpared
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -217,27 +226,37 @@ func exhaust(r *udsipc.Reader, path string, got <-chan string) (took time.Durati
 	if _, err := conn.Write(ipctest.Frames("waits in the backlog")); err != nil {
 		return 0, err
 	}
-	for deadline := time.Now().Add(10 * time.Second); r.Metrics().AcceptErrors == before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); r.Metrics().AcceptErrors == before; time.Sleep(time.Millisecond) {
+		select {
+		case <-got:
+			return 0, errSpared
+		default:
+		}
 		if time.Now().After(deadline) {
-			return 0, errors.New("accept did not fail")
+			return 0, errors.New("accept neither failed nor took the connection in a minute")
 		}
 	}
-	for _, file := range files {
-		file.Close()
-	}
+	closeAll(files)
 	files = nil
 	began := time.Now()
 	select {
 	case <-got:
 		return time.Since(began), nil
-	case <-time.After(10 * time.Second):
-		return 0, errors.New("nothing came within 10 seconds")
+	case <-time.After(time.Minute):
+		return 0, errors.New("nothing came within a minute")
+	}
+}
+
+// closeAll gives descriptors back.
+func closeAll(files []*os.File) {
+	for _, file := range files {
+		file.Close()
 	}
 }
 
 // untilAlone waits until a reader has no connection left, and so has given back their descriptors.
 func untilAlone(r *udsipc.Reader) error {
-	for deadline := time.Now().Add(10 * time.Second); r.Metrics().Connections > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); r.Metrics().Connections > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			return errors.New("a connection that its client has closed is still open")
 		}
