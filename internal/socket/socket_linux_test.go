@@ -98,22 +98,33 @@ func init() {
 	}
 }
 
-// swap puts a link to victim in the place of each socket at directory/s, and leaves it there until it is removed.
+// swap puts a link to victim in the place of each socket at directory/s, and leaves it there until it is removed, or end
+// is closed.
 func swap(dir, victim string, end <-chan struct{}) {
 	link, socket, old := filepath.Join(dir, "l"), filepath.Join(dir, "s"), filepath.Join(dir, "o")
-	for {
-		_ = os.Symlink(victim, link) // What may not be done here fails, and is tried again.
-		for syscall.Rename(socket, old) != nil {
+	until := func(done func() bool) bool {
+		for !done() {
 			select {
 			case <-end:
-				return
+				return false
 			default:
 			}
 		}
+		return true
+	}
+	moved := func() bool { return syscall.Rename(socket, old) == nil }
+	gone := func() bool {
+		_, err := os.Lstat(socket)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	for {
+		_ = os.Symlink(victim, link) // What may not be done here fails, and is tried again.
+		if !until(moved) {
+			return
+		}
 		_ = syscall.Rename(link, socket)
-		for gone := false; !gone; {
-			_, err := os.Lstat(socket)
-			gone = errors.Is(err, fs.ErrNotExist)
+		if !until(gone) {
+			return
 		}
 	}
 }
