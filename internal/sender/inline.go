@@ -24,8 +24,11 @@ const maxInlineBatches = 4
 
 // loneSends is how many sends in a row have a single message until the next ones do not yield. A
 // goroutine that sends alone would only pay for it: the scheduler wakes another thread each time. One
-// send in loneSends yields nevertheless, to find out.
-const loneSends = 16
+// send in loneProbe yields nevertheless, to find out.
+const (
+	loneSends = 16
+	loneProbe = 256
+)
 
 // stallPiece is how many bytes the peer must accept within StallTimeout if partial writes are not
 // visible: over TLS, or over a connection of the program's own type.
@@ -73,7 +76,7 @@ func (s *Inline) Send() {
 		go s.sendWaiting() // Ends with the queue or the connection.
 		return
 	}
-	if s.lone < loneSends || s.lone%loneSends == 0 {
+	if s.lone < loneSends || s.lone%loneProbe == 0 {
 		runtime.Gosched() // Other goroutines can add their messages to the batch.
 	}
 	s.lone++

@@ -38,8 +38,34 @@ func (in *In) setWaitDeadline() error {
 			deadline = soonest
 		}
 		deadline = earliest(deadline, in.wait.userDeadline)
+		if in.wait.isArmed && isSoonEnough(in.wait.armed, deadline, now) {
+			return nil
+		}
+		in.wait.armed, in.wait.isArmed = deadline, true
+		return in.conn.SetReadDeadline(deadline)
 	}
+	return in.setReadDeadlineLocked(deadline)
+}
+
+// setReadDeadlineLocked sets a deadline that is not that of an ordinary wait. The next wait sets its
+// own.
+func (in *In) setReadDeadlineLocked(deadline time.Time) error {
+	in.wait.isArmed = false
 	return in.conn.SetReadDeadline(deadline)
+}
+
+// isSoonEnough reports whether a wait until deadline may begin with an earlier one, armed. When that
+// has passed, the wait goes on. Most waits are short, so that this saves the setting of a timer for
+// each. A deadline that passes before the wait would cost another attempt, so half of the time must
+// be left.
+func isSoonEnough(armed, deadline, now time.Time) bool {
+	switch {
+	case deadline.IsZero() || armed.IsZero():
+		return deadline.IsZero() && armed.IsZero()
+	case armed.After(deadline):
+		return false
+	}
+	return armed.Sub(now) >= deadline.Sub(now)/2
 }
 
 // state returns the progress of the connection.
@@ -62,7 +88,7 @@ func (in *In) SetUserDeadline(deadline time.Time) error {
 		return nil
 	}
 	// The deadline of a past wait does no harm: the next wait sets its own.
-	return in.conn.SetReadDeadline(earliest(in.wait.lastWaitDeadline, deadline))
+	return in.setReadDeadlineLocked(earliest(in.wait.lastWaitDeadline, deadline))
 }
 
 // inUse reports whether an expired wait may continue: this side is busy for the peer, or no

@@ -87,7 +87,7 @@ func (in *In) Halt() {
 	defer in.deadlineMu.Unlock()
 	in.end.halted.Store(true)
 	in.CancelWait()
-	_ = in.conn.SetReadDeadline(PastDeadline)
+	_ = in.setReadDeadlineLocked(PastDeadline)
 }
 
 // isEnding reports whether the end of the connection, or of its use by this process, was requested.
@@ -109,12 +109,12 @@ func (in *In) RequestClose(reason wire.CloseReason) {
 	if in.end.tlsPending {
 		// The peer may have finished the handshake and be sending: it receives the goodbye after
 		// that.
-		_ = in.conn.SetReadDeadline(time.Now().Add(CloseGrace))
+		_ = in.setReadDeadlineLocked(time.Now().Add(CloseGrace))
 		return
 	}
 	in.end.readClosed = CloseRead(in.conn)
 	if !in.end.readClosed {
-		_ = in.conn.SetReadDeadline(PastDeadline) // Wakes the reading goroutine, which sends the goodbye.
+		_ = in.setReadDeadlineLocked(PastDeadline) // Wakes the reading goroutine, which sends the goodbye.
 	}
 }
 

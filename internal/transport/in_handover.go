@@ -44,8 +44,8 @@ func (in *In) pause() {
 		return
 	}
 	in.handOver.requested.Store(true)
-	_ = in.conn.SetReadDeadline(PastDeadline) // Wakes the reading goroutine,
-	in.wait.signalRecheck()                   // also if it waits for memory.
+	_ = in.setReadDeadlineLocked(PastDeadline) // Wakes the reading goroutine,
+	in.wait.signalRecheck()                    // also if it waits for memory.
 }
 
 // beginHandOver sets the deadline for an incomplete message.

@@ -34,7 +34,7 @@ func (in *In) TLSHandshake(ctx context.Context, timeout time.Duration, peer *Pee
 	}
 	in.deadlineMu.Lock()
 	defer in.deadlineMu.Unlock()
-	in.end.tlsPending = false
+	in.end.tlsPending, in.wait.isArmed = false, false
 	return nil
 }
 

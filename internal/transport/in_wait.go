@@ -39,7 +39,11 @@ type waits struct {
 	userDeadline time.Time
 	// Deadline of the last wait, without userDeadline; zero for none. Guarded by deadlineMu.
 	lastWaitDeadline time.Time
-	recheck          chan struct{} // One slot: userDeadline was set, or a hand-over was requested.
+	// The read deadline of the connection, if isArmed; not later than that of the wait. Guarded by
+	// deadlineMu.
+	armed   time.Time
+	isArmed bool
+	recheck chan struct{} // One slot: userDeadline was set, or a hand-over was requested.
 }
 
 // A readState is the progress of a connection when it waits.

@@ -6,6 +6,7 @@ package transport_test
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -137,5 +138,62 @@ func TestWaits_HeldMemory_IsReleasedForOthers(t *testing.T) {
 		wantWait(t, bounded, at, 2, transport.ErrHoldsMemory, "")
 		at.Holding = false
 		wantWait(t, bounded, at, 3600-60, udsipc.ErrTooSlow, "")
+	})
+}
+
+// A deadlineConn counts how often its read deadline is set.
+type deadlineConn struct {
+	net.Conn
+	set int
+}
+
+func (c *deadlineConn) SetReadDeadline(deadline time.Time) error {
+	c.set++
+	return c.Conn.SetReadDeadline(deadline)
+}
+
+// TestIn_ManyWaits_SetFewDeadlines: a connection whose messages come in time sets a deadline rarely, and
+// still waits as long as it should for the next one.
+func TestIn_ManyWaits_SetFewDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle, messages = 10 * time.Second, 100
+		near, far := net.Pipe()
+		defer near.Close()
+		defer far.Close()
+		conn := &deadlineConn{Conn: near}
+		in := transport.NewIn(conn, transport.Limits{MaxMessageSize: 100, ReadSize: 4 << 10, IdleTimeout: idle},
+			&testMemory{Left: 1 << 30})
+		go func() { // Ends with the last message.
+			for range messages {
+				time.Sleep(100 * time.Millisecond)
+				_, _ = far.Write([]byte(framed("message")))
+			}
+		}()
+		for i := range messages {
+			if err := in.Fill(); err != nil {
+				t.Fatal(i, err)
+			}
+			if _, ok, err := in.Next(); !ok || err != nil {
+				t.Fatal(i, ok, err)
+			}
+		}
+		if conn.set > messages/10 {
+			t.Errorf("%d deadlines for %d messages", conn.set, messages)
+		}
+		began := time.Now()
+		if err := in.Fill(); !isTimeoutError(err) || time.Since(began) != idle {
+			t.Errorf("%v after %v, want a timeout after %v", err, time.Since(began), idle)
+		}
+		// A deadline that is sooner counts at once, and one that is taken back does not.
+		if err := in.SetUserDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.SetUserDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+		if err := in.Fill(); !isTimeoutError(err) || time.Since(began) != idle {
+			t.Errorf("%v after %v, want a timeout after %v", err, time.Since(began), idle)
+		}
 	})
 }
