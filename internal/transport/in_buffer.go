@@ -4,6 +4,7 @@ package transport
 
 import (
 	"github.com/udsipc/udsipc/internal/buffers"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // This file is the buffer of a receiving connection. It grows with the received bytes, and shrinks
@@ -14,6 +15,9 @@ const (
 	moveOnWait    = 64 << 10
 	growthFactor  = 4  // Factor by which a full buffer grows.
 	maxSpareRatio = 16 // Largest ratio of a waiting buffer's size to its bytes.
+
+	// Size of the smallest frame whose copy is worth a shorter read.
+	minAlignedFrame = 4 << 10
 )
 
 // Bytes that are moved for a wait fit in an uncounted buffer, or are many. The compiler rejects a
@@ -104,14 +108,25 @@ func (b *readBuffer) nextBufferSize() int {
 	return max(size, len(b.buf.B)+1)
 }
 
-// readEnd returns the index up to which the buffer may be filled. A frame larger than a read is
-// read to its end and no further: the next frame then begins at the start of the buffer and needs
-// no copy.
+// readEnd returns the index up to which the buffer may be filled: the last frame boundary in it, if
+// the next frames are as large as the last one. What is behind that stays in the socket, and its beginning
+// needs no copy to the start of the buffer. A frame larger than a read is read to its end and no further.
 func (b *readBuffer) readEnd() int {
 	if b.wantBytes > b.readSize {
 		return min(len(b.buf.B), b.r+b.wantBytes)
 	}
-	return len(b.buf.B)
+	frame := wire.FrameSize(b.lastLength)
+	if frame < minAlignedFrame {
+		return len(b.buf.B)
+	}
+	end := b.r + b.wantBytes
+	if b.wantBytes == 0 {
+		end += frame
+	}
+	if end <= b.w || end > len(b.buf.B) {
+		return len(b.buf.B)
+	}
+	return end + (len(b.buf.B)-end)/frame*frame
 }
 
 // frameEnd is readEnd for a connection that is handed over: the next process gets all bytes behind

@@ -140,9 +140,10 @@ func (in *In) readAny() error {
 	}
 	in.input.justGranted = false
 	var err error
-	in.attempt.n, err = in.conn.Read(in.input.buf.B[in.input.w:in.readEnd()])
+	end := in.readEnd()
+	in.attempt.n, err = in.conn.Read(in.input.buf.B[in.input.w:end])
 	in.counts.reads.Add(1)
-	in.attempt.bufferFilled = in.input.w+in.attempt.n == len(in.input.buf.B)
+	in.attempt.bufferFilled = in.input.w+in.attempt.n == end
 	in.input.w += in.attempt.n
 	if in.attempt.n > 0 {
 		return nil // The next read returns the error.
