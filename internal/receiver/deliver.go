@@ -58,9 +58,13 @@ func (c *stream) panicked(value any) error {
 	return err
 }
 
-func (c *stream) handleMessage(data []byte) {
-	if err := c.server.cfg.Message(data); err != nil {
-		c.onHandlerError(err)
+// messageHandler returns the function for each message of a plain connection.
+func (c *stream) messageHandler() func(data []byte) {
+	message := c.server.cfg.Message // Once, instead of for each message.
+	return func(data []byte) {
+		if err := message(data); err != nil {
+			c.onHandlerError(err)
+		}
 	}
 }
 

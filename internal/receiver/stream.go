@@ -21,7 +21,7 @@ import (
 type stream struct {
 	*connection
 	sink        Sink
-	handle      func(data []byte)     // One of the handle methods, bound once.
+	handle      func(data []byte)     // One of the methods of deliver.go, bound once.
 	writer      wire.WriterID         // Of a session.
 	seq         uint64                // Of the message at hand, or the one before.
 	redelivered bool                  // It may have been handled before.
@@ -63,7 +63,7 @@ func (c *stream) open() {
 	if open := c.server.cfg.Open; open != nil {
 		c.sink = open(&c.peer)
 	}
-	if c.handle = c.handleMessage; c.sink.Message != nil {
+	if c.handle = c.messageHandler(); c.sink.Message != nil {
 		c.handle = c.handleDelivery
 	}
 }

@@ -130,6 +130,35 @@ func TestBuffer_Full_GrowsUpToFrame(t *testing.T) {
 	}
 }
 
+// TestBuffer_ReadEnd_IsFrameBoundary, if the next frames are as large as the last one; of small ones it is not.
+func TestBuffer_ReadEnd_IsFrameBoundary(t *testing.T) {
+	for _, test := range []struct{ last, from, to, need, want int }{
+		{4*kib - 3, 0, 0, 0, 64 * kib}, {4*kib - 2, 0, 0, 0, 64 * kib}, {4*kib - 1, 0, 0, 0, 15 * (4*kib + 1)},
+		{20 * kib, 0, 0, 0, 3 * (20*kib + 3)},       // At a boundary.
+		{20 * kib, 100, 101, 0, 100 + 3*(20*kib+3)}, // Of the next frame, a part of the prefix is there.
+		{20 * kib, 100, 200, 1000, 1100 + 3*(20*kib+3)},
+		{20 * kib, 100, 200, 64*kib - 100, 64 * kib},     // It ends with the buffer,
+		{20 * kib, 100, 200, 64*kib - 99, 64 * kib},      // or does not fit.
+		{64*kib - 3, 0, 0, 0, 64 * kib},                  // The last one filled the buffer,
+		{64*kib - 2, 0, 0, 0, 64 * kib},                  // or did not fit.
+		{64 * kib, 10, 20, 1000, 1010},                   // Another one of its size does not fit.
+		{4 * kib, 1, 5*kib + 1, 0, 64 * kib},             // No prefix is as long.
+		{4*kib - 1, 0, 60 * kib, 60*kib + 1, 60*kib + 1}, // One byte is missing.
+	} {
+		in := bufferOf(t, 64*kib, 1<<20)
+		in.Arrive(64 * kib)
+		in.Take(64 * kib)
+		in.has(true)
+		in.Arrive(test.to)
+		in.Take(test.from)
+		in.WantBytes(test.need)
+		in.SetLastLength(test.last)
+		if got := in.ReadEnd(); got != test.want {
+			t.Errorf("%+v: up to %d", test, got)
+		}
+	}
+}
+
 // TestBuffer_ReadEnd_FollowsFrame: a frame larger than a read is read to its end; for a hand-over each is.
 func TestBuffer_ReadEnd_FollowsFrame(t *testing.T) {
 	in := bufferOf(t, 1000, 1<<20)

@@ -113,6 +113,7 @@ func (in *In) EnsureBuffer(message uint64) bool { return in.input.ensureBuffer(m
 func (in *In) Arrive(n int)                     { in.input.w, in.input.lastRead = in.input.w+n, n }
 func (in *In) Take(n int)                       { in.input.r += n }
 func (in *In) WantBytes(n int)                  { in.input.wantBytes = n }
+func (in *In) SetLastLength(n int)              { in.input.lastLength = n }
 func (in *In) SetLargeFrameSize(n int)          { in.input.largeFrameSize = n }
 func (in *In) ShrinkForWait()                   { in.input.shrinkForWait() }
 func (in *In) ReadEnd() int                     { return in.input.readEnd() }

@@ -15,6 +15,9 @@ import (
 // tooLargeHead is the number of bytes of a message over the limit that a TooLarge includes.
 const tooLargeHead = 32
 
+// smallPrefix is the length of a prefix that deliverSmall decodes: messages of less than 16 KiB.
+const smallPrefix = 2
+
 // The smallest buffer has room for it. No constant of type uint64 is negative.
 const _ = uint64(buffers.MinSize - tooLargeHead - wire.MaxPrefixSize)
 
@@ -31,12 +34,44 @@ type oversize struct {
 // called again after a panic. The errors are those of Next.
 func (in *In) Deliver(handle func(data []byte)) error {
 	for {
+		in.deliverSmall(handle)
 		data, ok, err := in.Next()
 		if !ok {
 			return err
 		}
 		handle(data)
 	}
+}
+
+// deliverSmall is Deliver for the messages at the front of the buffer whose prefixes have one or two
+// bytes. It stops at the first one for which Next has anything else to decide.
+func (in *In) deliverSmall(handle func(data []byte)) {
+	input := &in.input
+	limit := min(in.limit, uint64(input.readSize-smallPrefix)) // A larger frame sets largeFrameSize.
+	for input.size() >= smallPrefix && in.oversize.skipBytes == 0 && !in.end.halted.Load() {
+		b := input.buf.B[input.r:input.w]
+		length, header := uint64(b[0]), 1
+		if b[0] >= 0x80 {
+			if b[1] >= 0x80 {
+				return
+			}
+			length, header = uint64(b[0]&0x7f)|uint64(b[1])<<7, smallPrefix
+		}
+		end := header + int(length)
+		if length == 0 || length > limit || end > len(b) {
+			return
+		}
+		input.largeFrameSize = 0
+		in.handOverMessage(end, int(length))
+		handle(b[header:end:end])
+	}
+}
+
+// handOverMessage accounts for the frame at r, of size bytes, before its message is handed over.
+func (in *In) handOverMessage(size, length int) {
+	in.input.r += size
+	in.input.lastLength = length
+	in.counts.received.Add(1)
 }
 
 // Next returns the next whole message that is buffered, without a copy: data is valid until
@@ -87,9 +122,7 @@ func (in *In) Next() (data []byte, ok bool, err error) {
 		if in.input.largeFrameSize = 0; end > in.input.readSize && end <= buffers.MaxSize { // A larger buffer is not pooled.
 			in.input.largeFrameSize = end
 		}
-		in.input.r += end
-		in.input.lastLength = int(length)
-		in.counts.received.Add(1)
+		in.handOverMessage(end, int(length))
 		return b[header:end:end], true, nil
 	}
 	in.input.wantBytes = 0
