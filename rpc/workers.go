@@ -37,6 +37,9 @@ type callQueue struct {
 	waking bool
 }
 
+// maxKeptCalls is the largest capacity of an empty queue.
+const maxKeptCalls = 1 << 10
+
 func (q *callQueue) size() int { return len(q.calls) - q.first }
 
 // wakes reports whether the caller must wake a goroutine for the queue, now that calls wait.
@@ -46,8 +49,9 @@ func (q *callQueue) wakes() bool {
 	return wakes
 }
 
+// push adds a call. If the slice is full and half of it is free, the calls move to its start.
 func (q *callQueue) push(c *call) {
-	if q.first > 0 && len(q.calls) == cap(q.calls) {
+	if len(q.calls) == cap(q.calls) && q.first > len(q.calls)/2 {
 		n := copy(q.calls, q.calls[q.first:])
 		clear(q.calls[n:])
 		q.calls, q.first = q.calls[:n], 0
@@ -63,6 +67,9 @@ func (q *callQueue) pop() (c *call) {
 	c, q.calls[q.first] = q.calls[q.first], nil
 	if q.first++; q.size() == 0 {
 		q.calls, q.first = q.calls[:0], 0
+		if cap(q.calls) > maxKeptCalls {
+			q.calls = nil
+		}
 	}
 	return c
 }
