@@ -40,7 +40,7 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	if cfg.dialer == nil {
 		conn, err = cfg.address.Dial(ctx, cfg.dialTimeout, int(cfg.writeBufferSize))
-		if err == nil && cfg.acknowledgements && cfg.writeBufferSize == 0 && cfg.address.IsUnix() {
+		if err == nil && cfg.writeBufferSize == 0 && cfg.address.IsUnix() {
 			transport.GrowSendBuffer(conn, sessionSendBuffer)
 		}
 	} else {

@@ -26,7 +26,7 @@ func (q *Queue) ReserveRoom(size int) {
 }
 
 func (q *Queue) EnqueueReserved(data []byte) (number uint64, idle bool, err error) {
-	return q.enqueueReserved(data, wire.FrameSize(len(data)))
+	return q.enqueueReserved(data, wire.FrameSize(len(data)), nil)
 }
 
 // Segments is how many pieces of memory the messages lie in, and whether a chunk is kept to be filled.

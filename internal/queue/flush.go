@@ -69,6 +69,9 @@ func (q *Queue) addFlusherLocked() *fifoElement[flusher] {
 		q.flushers.pushBack(f)
 	}
 	f.value.waiters++
+	if q.turns.offered {
+		q.Signal() // The rest is less than a producer writes.
+	}
 	return f
 }
 

@@ -9,6 +9,7 @@ package queue
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/buffers"
@@ -34,9 +35,11 @@ type loan struct {
 type lender struct {
 	interrupt func() // Interrupts a write that waits. nil: no loans.
 	spare     chan *loan
-	skip      int     // Large messages that are copied next, because a loan took long.
-	recalls   int     // Loans with a copy that has not taken their place.
-	inWrite   []*loan // Loans that have left the queue, and may be in a write that has not returned.
+	lent      int          // Loans that have not ended.
+	long      atomic.Int32 // Loans in a row that were long.
+	skip      int          // Large messages that are copied next, because a loan took long.
+	recalls   int          // Loans with a copy that has not taken their place.
+	inWrite   []*loan      // Loans that have left the queue, and may be in a write that has not returned.
 }
 
 // maxSpareLoans is how many loans a queue keeps for reuse: as many as it has while producers are
@@ -48,6 +51,7 @@ const maxSpareLoans = pacedBytes / ChunkSize
 const (
 	longLoan     = time.Millisecond
 	longLoanRate = 1 << 30 // Bytes a second, which a loan may take beyond longLoan.
+	longLoans    = 2       // In a row; one may be the scheduler's fault.
 	copiesAfter  = 16
 )
 
@@ -96,6 +100,7 @@ func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (numbe
 		l = &loan{back: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	}
 	l.data, l.prefix, l.lent, l.seen = data, wire.AppendPrefix(l.header[:0], len(data)), true, q.pacing.progress
+	q.loans.lent++
 	q.counts.Accepted++
 	number = q.counts.Accepted
 	q.largest = max(q.largest, uint64(len(data)))
@@ -103,7 +108,16 @@ func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (numbe
 	q.open = false
 	idle := q.senderIdle
 	q.senderIdle = false
+	turn := q.takesTurnLocked(1)
+	if turn {
+		q.turns.own = l
+	} else if time.Since(q.startTime)-q.pacing.takenAt < turnGap {
+		q.turns.wanted = true
+	}
 	q.mu.Unlock()
+	if turn {
+		q.turns.write(ctx)
+	}
 	if idle {
 		q.Signal()
 	}
@@ -113,21 +127,28 @@ func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (numbe
 
 // awaitLoan waits for the end of l. That is soon.
 func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
+	select {
+	case <-l.back: // This producer has written it.
+	default:
+		q.awaitOthers(ctx, l)
+	}
+	buffers.Put(l.copied) // Not nil if it was not needed after all.
+	l.data, l.copied, l.recalled = nil, nil, false
+	select {
+	case q.loans.spare <- l:
+	default:
+	}
+}
+
+// awaitOthers waits until another goroutine has written l, or does not need it any more.
+func (q *Queue) awaitOthers(ctx context.Context, l *loan) {
 	began := time.Now()
 	l.timer.Reset(slowAfter)
 	for done := ctx.Done(); ; {
 		select {
 		case <-l.back:
 			l.timer.Stop()
-			if time.Since(began) > longLoan+time.Duration(len(l.data))*time.Second/longLoanRate {
-				q.skipLoans()
-			}
-			buffers.Put(l.copied) // It was not needed after all.
-			l.data, l.copied, l.recalled = nil, nil, false
-			select {
-			case q.loans.spare <- l:
-			default:
-			}
+			q.noteLoan(time.Since(began) > longLoan+time.Duration(len(l.data))*time.Second/longLoanRate)
 			return
 		case <-l.timer.C:
 			l.timer.Reset(slowAfter)
@@ -141,11 +162,15 @@ func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
 	}
 }
 
-// skipLoans has the next large messages copied.
-func (q *Queue) skipLoans() {
-	q.mu.Lock()
-	q.loans.skip = copiesAfter
-	q.mu.Unlock()
+// noteLoan has the next large messages copied after longLoans loans in a row were long.
+func (q *Queue) noteLoan(long bool) {
+	if !long {
+		q.loans.long.Store(0)
+	} else if q.loans.long.Add(1) >= longLoans {
+		q.mu.Lock()
+		q.loans.skip = copiesAfter
+		q.mu.Unlock()
+	}
 }
 
 // isSlow reports whether the connection has taken nothing since the last call.
@@ -229,6 +254,7 @@ func (q *Queue) returnLoanLocked(l *loan) {
 		q.loans.recalls--
 	}
 	l.lent = false
+	q.loans.lent--
 	l.back <- struct{}{}
 }
 

@@ -20,6 +20,10 @@ const (
 	// are not acknowledged. The reader may acknowledge late, and the connection must not be idle.
 	unsentBytes       = pacedBytes
 	resumeUnsentBytes = unsentBytes / 4 * 3
+	// unackedBytes is the most that is held while producers are paced because messages are not
+	// acknowledged, until the reader turns out to need more. Without it a producer on the same
+	// processor as the goroutine that reads acknowledgements fills all caches before that runs.
+	unackedBytes = 2 << 20
 	// slowAfter is the time in which a connection takes some bytes, unless it is slow.
 	slowAfter = 5 * time.Millisecond
 )
@@ -28,6 +32,7 @@ const (
 type pacing struct {
 	bytesAlone bool // The number of messages does not limit producers that are paced.
 
+	unacked  uint64        // unackedBytes, or more if the reader acknowledges later than that.
 	active   bool          // The connection has taken its last batch within slowAfter.
 	takenAt  time.Duration // When the last batch was taken from the queue, since startTime.
 	progress uint64        // Batches of which the connection has taken a part.
@@ -63,9 +68,14 @@ func (q *Queue) isPacingLocked() bool { return q.pacing.active && !q.closed && q
 // pacesLocked reports whether a producer that may wait must do so before it adds size bytes,
 // although the limits of the queue would let it go on.
 func (q *Queue) pacesLocked(size int) bool {
-	unsent := q.unsentLocked()
-	return q.isPacingLocked() && unsent > 0 && unsent+uint64(size) > unsentBytes &&
-		q.heldBytesLocked()+uint64(size) > pacedBytes
+	if !q.isPacingLocked() {
+		return false
+	}
+	held, unsent := q.heldBytesLocked(), q.unsentLocked()
+	if q.acks && held+uint64(size) > q.unackedLimitLocked(size) {
+		return true
+	}
+	return unsent > 0 && unsent+uint64(size) > unsentBytes && held+uint64(size) > pacedBytes
 }
 
 // fitsPacedLocked reports whether a producer that may wait can add size bytes, although the queue
@@ -76,8 +86,17 @@ func (q *Queue) fitsPacedLocked(size int) bool {
 
 // pausesLocked reports whether producers that wait are not served yet, because of pacing.
 func (q *Queue) pausesLocked() bool {
-	return q.isPacingLocked() && q.heldBytesLocked() > resumeBytes && q.unsentLocked() > resumeUnsentBytes
+	if !q.isPacingLocked() {
+		return false
+	}
+	held := q.heldBytesLocked()
+	return held > resumeBytes && q.unsentLocked() > resumeUnsentBytes ||
+		q.acks && q.producers.first != nil && held > q.unackedLimitLocked(q.producers.first.value.size)/4*3
 }
+
+// unackedLimitLocked returns the most that is held while producers with frames of size bytes are
+// paced. A few large messages are always in flight.
+func (q *Queue) unackedLimitLocked(size int) uint64 { return max(q.pacing.unacked, 8*uint64(size)) }
 
 // stopPacingLocked is called when the connection is slow, or has ended.
 func (q *Queue) stopPacingLocked() {
@@ -107,7 +126,12 @@ func (q *Queue) onPaceTimer() {
 	defer q.mu.Unlock()
 	q.pacing.timerSet = false
 	if q.pacing.progress == q.pacing.seen && q.producers.first != nil {
-		q.stopPacingLocked()
+		if q.acks && q.pacing.active && q.unsentLocked() == 0 { // The reader acknowledges later.
+			q.pacing.unacked = min(2*q.pacing.unacked, max(q.maxBytes, unackedBytes))
+			q.serveWaitersLocked()
+		} else {
+			q.stopPacingLocked()
+		}
 	}
 	q.watchPaceLocked()
 }

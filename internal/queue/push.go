@@ -37,7 +37,7 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 		q.mu.Unlock()
 		return 0, false, err
 	}
-	return q.enqueueAndUnlock(data, size, now)
+	return q.enqueueAndUnlock(data, size, now, nil)
 }
 
 // EnqueueControl is EnqueueUnbounded for a message that concerns the current connection only.
@@ -56,7 +56,7 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 		}
 		q.controlTo = next
 	}
-	return q.enqueueAndUnlock(data, size, q.ageLocked())
+	return q.enqueueAndUnlock(data, size, q.ageLocked(), nil)
 }
 
 // EnqueueUnbounded is Enqueue without the limits of the queue. It refuses a message only when the
@@ -67,7 +67,7 @@ func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err err
 		q.mu.Unlock()
 		return 0, false, errdefs.ErrStopped
 	}
-	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked())
+	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked(), nil)
 }
 
 // EnqueueWaitAndWake is EnqueueAndWake, but waits for room until ctx ends.
@@ -84,11 +84,17 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	size := wire.FrameSize(len(data))
 	q.lock()
 	now, err := q.admitLocked(size, true)
+	for err == errdefs.ErrBufferFull && ctx.Err() == nil && q.takesTurnLocked(1) {
+		q.mu.Unlock()
+		q.turns.write(ctx)
+		q.lock()
+		now, err = q.admitLocked(size, true)
+	}
 	switch {
 	case err == nil && q.takesLoanLocked(size):
 		return q.lendAndUnlock(ctx, data, size), false, nil
 	case err == nil:
-		return q.enqueueAndUnlock(data, size, now)
+		return q.enqueueAndUnlock(data, size, now, ctx)
 	}
 	if err != errdefs.ErrBufferFull {
 		q.mu.Unlock()
@@ -96,6 +102,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	}
 	p := q.addProducerLocked(data, size)
 	q.watchPaceLocked()
+	q.turns.wanted = true
 	if q.shared != nil {
 		q.serveWaitersLocked() // Also registers with the shared limit.
 	}
@@ -120,7 +127,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 			return q.lendAndUnlock(ctx, data, size), false, nil
 		}
 		q.mu.Unlock()
-		return q.enqueueReserved(data, size)
+		return q.enqueueReserved(data, size, ctx)
 	}
 	return result.number, result.idle, result.err
 }
@@ -154,21 +161,34 @@ func (q *Queue) admitLocked(size int, canWait bool) (now time.Duration, err erro
 }
 
 // enqueueAndUnlock appends an admitted message and unlocks the queue. For a message larger than a
-// chunk it reserves the room first, and copies the message outside the lock.
-func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration) (number uint64, idle bool, err error) {
+// chunk it reserves the room first, and copies the message outside the lock. waits is the context of
+// a producer that may wait, and so may take a turn; nil for others.
+func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration, waits context.Context) (
+	number uint64, idle bool, err error,
+) {
 	if size > ChunkSize {
 		q.reserveLocked(size)
 		q.mu.Unlock()
-		return q.enqueueReserved(data, size)
+		return q.enqueueReserved(data, size, waits)
 	}
 	q.appendLocked(data, size, nil, now)
 	if q.shared != nil {
 		q.chargeLocked()
 	}
+	number, idle = q.finishPushAndUnlock(waits)
+	return number, idle, nil
+}
+
+// finishPushAndUnlock is the end of a push. It unlocks the queue, and takes a turn if there is one.
+func (q *Queue) finishPushAndUnlock(waits context.Context) (number uint64, idle bool) {
 	number = q.counts.Accepted
 	idle, q.senderIdle = q.senderIdle, false
+	turn := waits != nil && q.takesTurnLocked(turnBytes)
 	q.mu.Unlock()
-	return number, idle, nil
+	if turn {
+		q.turns.write(waits)
+	}
+	return number, idle
 }
 
 // reserveLocked keeps room for a frame of size bytes until enqueueReserved.
@@ -179,7 +199,7 @@ func (q *Queue) reserveLocked(size int) {
 }
 
 // enqueueReserved appends a message for which reserveLocked has kept room.
-func (q *Queue) enqueueReserved(data []byte, size int) (number uint64, idle bool, err error) {
+func (q *Queue) enqueueReserved(data []byte, size int, waits context.Context) (number uint64, idle bool, err error) {
 	own := buffers.Get(size)
 	wire.AppendFrame(own.B[:0], data)
 	q.lock()
@@ -192,9 +212,7 @@ func (q *Queue) enqueueReserved(data []byte, size int) (number uint64, idle bool
 		return 0, false, errdefs.ErrStopped
 	}
 	q.appendLocked(data, size, own, q.ageLocked())
-	number = q.counts.Accepted
-	idle, q.senderIdle = q.senderIdle, false
-	q.mu.Unlock()
+	number, idle = q.finishPushAndUnlock(waits)
 	return number, idle, nil
 }
 

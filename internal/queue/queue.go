@@ -89,6 +89,7 @@ type Queue struct {
 	pacing        pacing
 	onIdle        func()
 	loans         lender
+	turns         turns
 }
 
 // queueCounts count what became of each message: accepted = sent + dropped + expired + undelivered
@@ -125,7 +126,7 @@ func New(limits Limits) *Queue {
 		spareWaiters: make(chan *fifoElement[producer], maxSpareWaiters),
 		senderIdle:   limits.Undrained,
 		shared:       limits.Shared,
-		pacing:       pacing{bytesAlone: limits.BytesAlone},
+		pacing:       pacing{bytesAlone: limits.BytesAlone, unacked: unackedBytes},
 	}
 }
 
@@ -211,10 +212,11 @@ func (q *Queue) appendChunkLocked(chunk *buffers.Buffer, from, size int, now tim
 // warmLocked brings the bytes after the end of the tail into the cache of this processor, one step
 // at a time: another processor read them last. Otherwise each message would wait for its own few
 // cache lines when the lock is released, and messages of 128 B would cost three times as much
-// (docs/PERFORMANCE.md). A run of plain stores waits for all of its lines at once.
+// (docs/PERFORMANCE.md). A run of plain stores waits for all of its lines at once. While producers
+// write, the tail is in the cache already.
 func (q *Queue) warmLocked(size int) {
 	end := q.filled + size
-	if end <= q.warm || size >= warmStep {
+	if end <= q.warm || size >= warmStep || q.turns.offered {
 		return
 	}
 	from := max(q.warm, q.filled)

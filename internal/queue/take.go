@@ -188,6 +188,8 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 	q.settleLoansLocked()
 	q.seq.sent += uint64(messages)
 	q.seq.HighestSent = max(q.seq.HighestSent, q.seq.sent)
+	q.turns.bytes += uint64(n)
+	q.turns.messages += uint64(messages)
 	switch {
 	case !q.acks:
 		q.releaseLocked(q.seq.sent)
@@ -258,6 +260,7 @@ func (q *Queue) Rewind() (partial, size uint64) {
 	defer q.mu.Unlock()
 	partial, size = q.rewindLocked()
 	q.stopPacingLocked()
+	q.pacing.unacked = unackedBytes
 	q.setExpiryTimerLocked(q.ageLocked()) // A message that was in flight may expire soon.
 	return partial, size
 }

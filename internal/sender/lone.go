@@ -7,11 +7,8 @@ package sender
 // many messages with one system call.
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/udsipc/udsipc/internal/transport"
 )
 
 const (
@@ -22,25 +19,15 @@ const (
 	maxLone = 16 << 10
 )
 
-// A loneWriter lets producers write to the connection of a loop while the loop waits for work.
-type loneWriter struct {
+// A loneClock tells lone messages from those of a burst.
+type loneClock struct {
 	began    time.Time
 	idleSeen atomic.Int64 // When a message last found the loop idle, in nanoseconds since began.
-
-	turn sync.Mutex     // Held by the goroutine that writes: the loop's, unless it waits for work.
-	conn *transport.Out // Guarded by turn; nil if producers must not write.
-}
-
-// admit lets producers write to o, as soon as the loop waits for work. The caller has the turn.
-func (w *loneWriter) admit(o *transport.Out) {
-	if !o.IsSession() && o.CanTryWrite() {
-		w.conn = o
-	}
 }
 
 // isLone reports whether the message that has just found the loop idle is the first one for a
 // while.
-func (w *loneWriter) isLone() bool {
+func (w *loneClock) isLone() bool {
 	now := int64(time.Since(w.began))
 	return now-w.idleSeen.Swap(now) >= int64(loneInterval)
 }
@@ -48,12 +35,12 @@ func (w *loneWriter) isLone() bool {
 // wake has what is queued written, by the caller or by the loop's goroutine. A message has found
 // the loop idle.
 func (l *Loop) wake() {
-	if !l.lone.isLone() || !l.lone.turn.TryLock() {
+	if !l.lone.isLone() || !l.turn.mu.TryLock() {
 		l.queue.Signal()
 		return
 	}
 	done := l.writeLone()
-	l.lone.turn.Unlock()
+	l.turn.mu.Unlock()
 	if !done {
 		l.queue.Signal()
 	}
@@ -62,8 +49,8 @@ func (l *Loop) wake() {
 // writeLone writes what is queued, unless that could wait. It reports whether nothing is left for
 // the loop. The caller has the turn.
 func (l *Loop) writeLone() (done bool) {
-	o := l.lone.conn
-	if o == nil {
+	o := l.turn.conn
+	if o == nil || o.IsSession() {
 		return false
 	}
 	var slot [1][]byte

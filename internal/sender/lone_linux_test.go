@@ -21,9 +21,9 @@ import (
 func (l *testLoop) idles() {
 	l.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		if l.lone.turn.TryLock() {
-			ready := l.lone.conn != nil
-			l.lone.turn.Unlock()
+		if l.turn.mu.TryLock() {
+			ready := l.turn.conn != nil
+			l.turn.mu.Unlock()
 			if ready && l.queue.MarkIdle() {
 				break
 			}
@@ -124,7 +124,7 @@ func TestLoop_LoneMessageLostPeer_IsAccountedFor(t *testing.T) {
 // TestLoop_Burst_IsNoLoneMessage: messages that follow one another closely are for the loop.
 func TestLoop_Burst_IsNoLoneMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := loneWriter{began: time.Now().Add(-time.Second)}
+		w := loneClock{began: time.Now().Add(-time.Second)}
 		for _, step := range []struct {
 			after time.Duration
 			want  bool

@@ -53,7 +53,8 @@ type Loop struct {
 	queue  *queue.Queue
 	life   *Lifecycle
 	counts loopCounters
-	lone   loneWriter
+	lone   loneClock
+	turn   turn
 	limit  atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
 
 	// Used by the goroutine only.
@@ -100,6 +101,7 @@ func New(cfg Config, events Events) *Loop {
 	l.lone.began = time.Now()
 	l.limit.Store(cfg.MessageLimit)
 	cfg.Queue.OnIdle(l.wake)
+	cfg.Queue.OnTurn(l.takeTurn)
 	return l
 }
 

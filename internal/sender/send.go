@@ -74,11 +74,11 @@ func (l *Loop) runConn(o *transport.Out) {
 // send writes the queued messages to o. It returns errFinished when all are delivered and the loop
 // is stopping, nil when the peer closed the connection, and otherwise the error of a write.
 func (l *Loop) send(o *transport.Out) error {
-	l.lone.turn.Lock()
-	l.lone.admit(o)
+	l.turn.mu.Lock()
+	l.turn.admit(o)
 	defer func() {
-		l.lone.conn = nil
-		l.lone.turn.Unlock()
+		l.turn.conn = nil
+		l.turn.mu.Unlock()
 	}()
 	for !o.IsWriteStopped() {
 		bufs := l.queue.NextBatch(l.bufs[:0], transport.BatchSize)
@@ -95,26 +95,34 @@ func (l *Loop) send(o *transport.Out) error {
 		}
 		l.reportDropped()
 		if err == nil {
-			continue
+			err = l.offerTurns()
+		} else {
+			err = l.afterWrite(o, n, err)
 		}
-		if l.life.Forced() {
-			return errFinished
-		}
-		waited, err := o.AfterTimeout(n, err)
 		if err != nil {
 			return err
 		}
-		if !waited {
-			continue
-		}
-		l.counts.backpressure.Add(1)
-		l.events.Report(errdefs.OpWrite, fmt.Errorf(
-			"%w: %d bytes were taken within %v, waiting with the rest", errdefs.ErrBackpressure, n,
-			l.cfg.WriteTimeout))
 	}
 	if l.life.Forced() {
 		return errFinished
 	}
+	return nil
+}
+
+// afterWrite handles a write that took n bytes and failed. It returns the error that ends the
+// connection, or nil if the connection can continue.
+func (l *Loop) afterWrite(o *transport.Out, n int, err error) error {
+	if l.life.Forced() {
+		return errFinished
+	}
+	waited, err := o.AfterTimeout(n, err)
+	if err != nil || !waited {
+		return err
+	}
+	l.counts.backpressure.Add(1)
+	l.events.Report(errdefs.OpWrite, fmt.Errorf(
+		"%w: %d bytes were taken within %v, waiting with the rest", errdefs.ErrBackpressure, n,
+		l.cfg.WriteTimeout))
 	return nil
 }
 
@@ -147,8 +155,8 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 	if l.life.IsStopping() {
 		return true, l.waitUntilRead(o)
 	}
-	l.lone.turn.Unlock()
-	defer l.lone.turn.Lock()
+	l.turn.mu.Unlock()
+	defer l.turn.mu.Lock()
 	<-l.queue.Ready() // Set by a message, ReadLoop and Stop.
 	return false, nil
 }

@@ -254,7 +254,7 @@ func (o *Out) interruptWrite() {
 
 // SendHeartbeat writes a heartbeat. The caller is at a frame boundary.
 func (o *Out) SendHeartbeat() error {
-	if err := o.setDeadline(time.Now()); err != nil {
+	if err := o.setDeadline(time.Now(), o.timeout); err != nil {
 		return err
 	}
 	_, err := o.conn.Write(wire.Heartbeat)

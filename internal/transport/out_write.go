@@ -24,8 +24,8 @@ type writeStall struct {
 	writing atomic.Bool
 }
 
-// setDeadline sets the deadline of one write, unless writeStopped is set.
-func (o *Out) setDeadline(now time.Time) error {
+// setDeadline sets the deadline of one write to now+timeout, unless writeStopped is set.
+func (o *Out) setDeadline(now time.Time, timeout time.Duration) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.writeStopped.Load() {
@@ -37,18 +37,22 @@ func (o *Out) setDeadline(now time.Time) error {
 		// A TLS connection is corrupt after a timeout: no deadline.
 		return o.conn.SetWriteDeadline(time.Time{})
 	}
-	return o.conn.SetWriteDeadline(now.Add(o.timeout))
+	return o.conn.SetWriteDeadline(now.Add(timeout))
 }
 
 // Write writes bufs and returns the number of bytes that the kernel has taken, also with an error.
 // After a timeout the rest may be written to the same connection if resumable returns true.
-func (o *Out) Write(bufs [][]byte) (int, error) {
+func (o *Out) Write(bufs [][]byte) (int, error) { return o.WriteWithin(bufs, o.timeout) }
+
+// WriteWithin is Write with a timeout of its own, if that is shorter than the one of o. AfterTimeout
+// would not expect that.
+func (o *Out) WriteWithin(bufs [][]byte, timeout time.Duration) (int, error) {
 	if o.end.tryFailed != nil {
 		return 0, o.end.tryFailed
 	}
 	now := time.Now()
 	o.probe(now)
-	if err := o.setDeadline(now); err != nil {
+	if err := o.setDeadline(now, min(timeout, o.timeout)); err != nil {
 		return 0, err
 	}
 	if o.stall.timer != nil {
@@ -105,7 +109,7 @@ func (o *Out) CanTryWrite() bool {
 func (o *Out) TryWrite(b []byte) (n int, err error) {
 	now := time.Now()
 	o.probe(now)
-	if err := o.setDeadline(now); err != nil {
+	if err := o.setDeadline(now, o.timeout); err != nil {
 		return 0, err
 	}
 	o.tryBuf[0] = b
@@ -128,13 +132,17 @@ func (o *Out) WriteInterrupter() func() {
 	return o.interruptWrite
 }
 
+// TakeInterrupt reports whether the last write was interrupted by the function of WriteInterrupter. It
+// returns true once.
+func (o *Out) TakeInterrupt() bool { return o.interrupted.Swap(false) }
+
 // AfterTimeout handles a write that took n bytes and failed with err. It returns an error if the
 // connection cannot continue. waited reports that the peer has blocked the write for the timeout.
 func (o *Out) AfterTimeout(n int, err error) (waited bool, _ error) {
 	switch {
 	case !IsTimeout(err) || !o.resumable():
 		return false, err
-	case o.interrupted.Swap(false):
+	case o.TakeInterrupt():
 		return false, nil
 	case n == 0 && time.Since(o.deadlineSetAt) < min(o.timeout, minWriteWait):
 		// All later writes fail too.
