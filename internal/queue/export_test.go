@@ -202,3 +202,9 @@ func (q *Queue) checkSegmentsLocked() (next uint64, err error) {
 
 // PacedBytes is where producers that may wait are paced.
 const PacedBytes = pacedBytes
+
+// TurnBytes and TurnFrameSize are what has to be queued for a turn: how much, and of which mean size.
+const (
+	TurnBytes     = turnBytes
+	TurnFrameSize = turnFrameSize
+)

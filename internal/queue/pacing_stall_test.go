@@ -90,12 +90,13 @@ func TestQueue_UnsentInSession_IsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := paced(t, queue.Limits{Acks: true})
 		defer q.Close()
+		q.acknowledges(1)
 		n := q.produces(500)
 		q.sends(n)
-		q.acknowledges(uint64(n))
 		if more := q.settled(); n != queue.PacedBytes/pieceSize || more != n {
 			t.Errorf("%d messages, then %d", n, more)
 		}
+		q.acknowledges(uint64(n + 1))
 		for _, step := range []struct{ write, want int }{{2, 0}, {4, 0}, {3, 9}} {
 			q.take(queue.PacedBytes, 64)
 			q.written(step.write*pieceSize, step.write)

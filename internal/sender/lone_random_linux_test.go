@@ -2,7 +2,7 @@
 
 package sender
 
-// Lone messages and bursts of several producers, over connections that end at random.
+// Lone messages, bursts and floods of several producers, over connections that end at random.
 
 import (
 	"bufio"
@@ -26,6 +26,7 @@ import (
 type randomReader struct {
 	t     *testing.T
 	tcp   net.Listener // nil: Unix sockets.
+	lives int          // How many messages a connection lives for, at most.
 	calm  atomic.Bool  // No connection ends any more.
 	conns sync.WaitGroup
 
@@ -63,7 +64,7 @@ func (r *randomReader) serve(far net.Conn) {
 	defer far.Close()
 	last := map[uint32]uint32{}
 	in := bufio.NewReaderSize(far, 64<<rand.N(8))
-	for left := rand.N(200); left > 0 || r.calm.Load(); left-- {
+	for left := rand.N(r.lives); left > 0 || r.calm.Load(); left-- {
 		size, err := binary.ReadUvarint(in)
 		message := make([]byte, size)
 		if err == nil {
@@ -83,17 +84,43 @@ func (r *randomReader) serve(far net.Conn) {
 	}
 }
 
-// TestLoop_LoneMessagesAtRandom_AreAccountedFor: what is neither read nor counted as possibly lost
-// does not exist.
-func TestLoop_LoneMessagesAtRandom_AreAccountedFor(t *testing.T) {
-	for _, network := range []string{"unix", "tcp"} {
-		t.Run(network, func(t *testing.T) { lonelyAtRandom(t, network == "tcp") })
+// A randomLoad is what producers write at random.
+type randomLoad struct {
+	messages uint32 // Of each producer, at least.
+	lives    int    // How many messages a connection lives for, at most.
+	limits   queue.Limits
+	pause    func()
+	size     func() int
+	turns    bool // Producers write themselves, at least once.
+}
+
+// TestLoop_MessagesAtRandom_AreAccountedFor: what is neither read nor counted as possibly lost does not exist.
+func TestLoop_MessagesAtRandom_AreAccountedFor(t *testing.T) {
+	for name, load := range map[string]randomLoad{
+		"lone": {
+			messages: 400, lives: 200, limits: queue.Limits{Messages: 50, Bytes: 1 << 20},
+			pause: func() {
+				if rand.N(3) == 0 {
+					time.Sleep(rand.N(4 * loneInterval))
+				}
+			},
+			size: func() int { return rand.N(1 << rand.N(15)) },
+		},
+		"flood": {
+			messages: 3000, lives: 3000, limits: queue.Limits{Messages: 10_000, Bytes: 8 << 20}, turns: true,
+			pause: func() {},
+			size:  func() int { return rand.N(1 << (10 + rand.N(8))) },
+		},
+	} {
+		for _, network := range []string{"unix", "tcp"} {
+			t.Run(name+"/"+network, func(t *testing.T) { load.run(t, network == "tcp") })
+		}
 	}
 }
 
-func lonelyAtRandom(t *testing.T, tcp bool) {
-	const producers, messages = 3, 400
-	r := &randomReader{t: t, read: map[[2]uint32]int{}}
+func (load randomLoad) run(t *testing.T, tcp bool) {
+	const producers = 3
+	r := &randomReader{t: t, lives: load.lives, read: map[[2]uint32]int{}}
 	if tcp {
 		var err error
 		if r.tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -101,19 +128,22 @@ func lonelyAtRandom(t *testing.T, tcp bool) {
 		}
 		defer r.tcp.Close()
 	}
-	l := loopOf(t, Config{MaxBackoff: time.Millisecond, MessageLimit: 1 << 20},
-		queue.Limits{Messages: 50, Bytes: 1 << 20})
+	l := loopOf(t, Config{MaxBackoff: time.Millisecond, MessageLimit: 1 << 20}, load.limits)
 	l.cfg.Dial = r.dial
+	turns := l.countTurns()
 	l.started()
 	var writing sync.WaitGroup
+	var written atomic.Int64
 	for producer := range uint32(producers) {
 		writing.Go(func() {
-			for number := uint32(1); number <= messages; number++ {
-				if rand.N(3) == 0 {
-					time.Sleep(rand.N(4 * loneInterval))
-				}
+			more := func(number uint32) bool { // A slow machine may take more of them until there is a turn.
+				return number <= load.messages || load.turns && turns.Load() == 0 && number <= 50*load.messages
+			}
+			for number := uint32(1); more(number); number++ {
+				written.Add(1)
+				load.pause()
 				message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, producer), number)
-				message = append(message, make([]byte, rand.N(1<<rand.N(15)))...)
+				message = append(message, make([]byte, load.size())...)
 				if err := l.queue.EnqueueWaitAndWake(t.Context(), message); err != nil {
 					t.Error(err)
 				}
@@ -125,9 +155,13 @@ func lonelyAtRandom(t *testing.T, tcp bool) {
 	err := l.Stop(within(t, time.Minute))
 	r.conns.Wait()
 	counts, queued := l.Snapshot(), l.queue.ReadCounts()
-	missing := producers*messages - len(r.read)
-	if uint64(missing) > counts.PossiblyLost || queued.Sent != producers*messages ||
+	missing := int(written.Load()) - len(r.read)
+	if uint64(missing) > counts.PossiblyLost || queued.Sent != uint64(written.Load()) ||
 		(err == nil) != (counts.PossiblyLost == 0) {
 		t.Errorf("%d are missing, %v: %+v, %+v", missing, err, counts, queued)
+	}
+	t.Logf("%d turns, %d connections", turns.Load(), counts.Connections)
+	if load.turns && turns.Load() == 0 {
+		t.Error("no producer has written")
 	}
 }

@@ -20,9 +20,12 @@ import (
 )
 
 // unixLoop is a loop with a message, which is written over a Unix socket.
-func unixLoop(t *testing.T) (*testLoop, net.Conn) {
+func unixLoop(t *testing.T) (*testLoop, net.Conn) { return unixLoopOf(t, queue.Limits{}) }
+
+// unixLoopOf is unixLoop with these limits.
+func unixLoopOf(t *testing.T, limits queue.Limits) (*testLoop, net.Conn) {
 	t.Helper()
-	l := loopOf(t, Config{}, queue.Limits{})
+	l := loopOf(t, Config{}, limits)
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
