@@ -50,9 +50,31 @@ type Queue struct {
 	wake                  chan struct{}               // One slot; wakes the send loop.
 	spareWaiters          chan *fifoElement[producer] // Elements of producers, for reuse.
 
-	mu                     sync.Mutex // Guards what follows.
+	gate sync.Mutex // Held while a producer waits for mu.
+
+	mu sync.Mutex // Guards what follows.
+
+	// What each message changes comes first: with several producers, these cache lines travel between
+	// the processors.
+	senderIdle bool // The send loop waits for wake. Without a send loop: no goroutine sends.
+	closed     bool // No more messages are accepted.
+	open       bool
+	filled     int
+	warm       int             // The end of the part of tail that was warmed.
+	tail       *buffers.Buffer // The chunk that is being filled: tail.b[:filled] is used.
+	waiting    segmentList
+	largest    uint64 // The largest message that was ever accepted.
+	counts     queueCounts
+
+	producers     fifo[producer]
+	reserved      uint64 // Messages with reserved room that are being copied outside the lock,
+	reservedBytes uint64 // and the bytes of their frames.
+	shared        *SharedLimit
+	spaceFreed    chan struct{} // Closed when there is room; nil when no goroutine waits for it.
+	turns         turns
+	pacing        pacing
+
 	front                  segmentList
-	waiting                segmentList
 	next                   int
 	taken                  int
 	writtenBytes           int
@@ -63,33 +85,18 @@ type Queue struct {
 	seq                    sequence
 	controlFrom, controlTo uint64 // The last run of messages of EnqueueControl.
 	readerLimit            uint64 // The largest message that the reader accepts; 0: not known.
-	largest                uint64 // The largest message that was ever accepted.
 	ackTimes               histogram
-	open                   bool
-	tail                   *buffers.Buffer // The chunk that is being filled: tail.b[:filled] is used.
-	filled                 int
-	warm                   int // The end of the part of tail that was warmed.
-	counts                 queueCounts
-	senderIdle             bool // The send loop waits for wake. Without a send loop: no goroutine sends.
 	notifyIdle             bool // A goroutine waits until none sends (WaitIdle).
-	closed                 bool // No more messages are accepted.
 	discarded              bool // The remaining messages were removed.
 
-	shared       *SharedLimit
 	charged      int64 // The part of shared.used that this queue holds.
 	inSharedList bool  // The queue is in shared.waiters.
 
-	reserved      uint64 // Messages with reserved room that are being copied outside the lock,
-	reservedBytes uint64 // and the bytes of their frames.
-	producers     fifo[producer]
-	spaceFreed    chan struct{} // Closed when there is room; nil when no goroutine waits for it.
-	flushers      fifo[flusher] // In the order of their targets.
-	expiryTimer   *time.Timer   // Drops expired messages; with maxAge only.
-	timerSet      bool
-	pacing        pacing
-	onIdle        func()
-	loans         lender
-	turns         turns
+	flushers    fifo[flusher] // In the order of their targets.
+	expiryTimer *time.Timer   // Drops expired messages; with maxAge only.
+	timerSet    bool
+	onIdle      func()
+	loans       lender
 }
 
 // queueCounts count what became of each message: accepted = sent + dropped + expired + undelivered
