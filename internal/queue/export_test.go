@@ -208,3 +208,6 @@ const (
 	TurnBytes     = turnBytes
 	TurnFrameSize = turnFrameSize
 )
+
+// MinKeptLoan is the size of a message that is not copied at once in a session.
+const MinKeptLoan = minKeptLoan

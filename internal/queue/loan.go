@@ -26,9 +26,10 @@ type loan struct {
 	recalled bool        // The producer's own: it has made copied.
 	timer    *time.Timer // The producer's own.
 
-	lent   bool            // Until the queue does not use data any more. Guarded by the queue's mutex, like the rest.
-	seen   uint64          // The progress of the connection at the last look.
-	copied *buffers.Buffer // The whole frame, to take the place of prefix and data; nil before recall, and when it has.
+	lent    bool            // Until the queue does not use data any more. Guarded by the queue's mutex, like the rest.
+	written bool            // The connection has taken the message; it may still be needed again.
+	seen    uint64          // The progress of the connection at the last look.
+	copied  *buffers.Buffer // The whole frame, to take the place of prefix and data; nil before recall, and when it has.
 }
 
 // A lender is the state of all loans of a queue.
@@ -46,6 +47,10 @@ type lender struct {
 // paced.
 const maxSpareLoans = pacedBytes / ChunkSize
 
+// minKeptLoan is the largest frame that is copied at once, and not lent, if it has to be kept until it is
+// acknowledged. Above that, to write from the producer's memory and to copy meanwhile saves a fifth.
+const minKeptLoan = 256 << 10
+
 // A loan that lasts longer than that keeps its producer from work that it could do while a copy
 // waits. The next messages are copied.
 const (
@@ -61,7 +66,7 @@ const (
 func (q *Queue) StartLoans(interrupt func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.acks || q.dropOldest || q.maxAge > 0 || q.shared != nil { // The message may be needed later, or must be movable.
+	if q.dropOldest || q.maxAge > 0 || q.shared != nil { // The message may be needed later, or must be movable.
 		return
 	}
 	if q.loans.spare == nil {
@@ -80,7 +85,7 @@ func (q *Queue) StopLoans() {
 // takesLoanLocked reports whether a frame of size bytes should be lent. A smaller one shares a
 // chunk with others.
 func (q *Queue) takesLoanLocked(size int) bool {
-	if size <= ChunkSize || !q.pacing.active || q.loans.interrupt == nil || q.closed {
+	if size <= ChunkSize || q.acks && size <= minKeptLoan || !q.pacing.active || q.loans.interrupt == nil || q.closed {
 		return false
 	}
 	if q.loans.skip > 0 {
@@ -100,6 +105,7 @@ func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (numbe
 		l = &loan{back: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	}
 	l.data, l.prefix, l.lent, l.seen = data, wire.AppendPrefix(l.header[:0], len(data)), true, q.pacing.progress
+	l.written = false
 	q.loans.lent++
 	q.counts.Accepted++
 	number = q.counts.Accepted
@@ -130,6 +136,9 @@ func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
 	select {
 	case <-l.back: // This producer has written it.
 	default:
+		if q.acks { // The message may be needed again: it is copied while the connection is busy with it.
+			q.recall(l, false)
+		}
 		q.awaitOthers(ctx, l)
 	}
 	buffers.Put(l.copied) // Not nil if it was not needed after all.
@@ -153,11 +162,11 @@ func (q *Queue) awaitOthers(ctx context.Context, l *loan) {
 		case <-l.timer.C:
 			l.timer.Reset(slowAfter)
 			if q.isSlow(l) {
-				q.recall(l)
+				q.recall(l, true)
 			}
 		case <-done:
 			done = nil
-			q.recall(l)
+			q.recall(l, true)
 		}
 	}
 }
@@ -186,8 +195,9 @@ func (q *Queue) isSlow(l *loan) bool {
 	return true
 }
 
-// recall has a copy put in the place of the memory that is lent, as soon as no write uses it.
-func (q *Queue) recall(l *loan) {
+// recall has a copy put in the place of the memory that is lent, as soon as no write uses it. urgent
+// interrupts a write that waits.
+func (q *Queue) recall(l *loan, urgent bool) {
 	var own *buffers.Buffer
 	if !l.recalled {
 		l.recalled = true
@@ -203,7 +213,7 @@ func (q *Queue) recall(l *loan) {
 	interrupt, pending := q.loans.interrupt, l.lent
 	q.mu.Unlock()
 	buffers.Put(own)
-	if pending && interrupt != nil {
+	if urgent && pending && interrupt != nil {
 		interrupt()
 	}
 }

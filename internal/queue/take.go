@@ -93,6 +93,12 @@ func (q *Queue) sendableEndLocked(seg *segment) int {
 		return seg.to
 	}
 	to := seg.from
+	if seg.loan != nil {
+		if uint64(len(seg.loan.data)) <= q.readerLimit {
+			to = seg.to
+		}
+		return to
+	}
 	for to < seg.to {
 		length, header, _ := wire.ParsePrefix(seg.chunk.B[to:seg.to])
 		if length > q.readerLimit {
@@ -182,6 +188,9 @@ func (q *Queue) MarkWritten(n int) (messages int, err error) {
 		q.writtenFrames = 0
 		q.writtenBytes -= size
 		q.sentBytes += size
+		if seg.loan != nil {
+			seg.loan.written = true
+		}
 		q.next++
 	}
 	q.taken = 0

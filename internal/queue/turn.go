@@ -99,7 +99,7 @@ func (q *Queue) EndBatch(failed bool) (again bool) {
 	defer q.mu.Unlock()
 	t := &q.turns
 	t.batches++
-	lends := t.own != nil && t.own.lent
+	lends := t.own != nil && t.own.lent && !t.own.written
 	if !failed && q.pacing.active && t.offered && !q.closed {
 		if lends || q.unsentLocked() >= turnBytes && t.batches < maxTurnBatches {
 			return true
