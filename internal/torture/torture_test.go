@@ -61,6 +61,14 @@ func tortureMessage(writer byte, n uint64, size int) []byte {
 	return data
 }
 
+// tortureSize is the size of a message: a few are written from their producer's memory.
+func tortureSize() int {
+	if rand.IntN(50) == 0 {
+		return rand.IntN(800 << 10)
+	}
+	return rand.IntN(4000)
+}
+
 // tortureReader writes what it handles to a file that survives it, before it says that it has.
 func tortureReader() error {
 	file, err := os.OpenFile(os.Getenv("RECORDS"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -188,7 +196,7 @@ func tortureWriter() error {
 	go func() {
 		var n uint64
 		defer func() { written <- n }()
-		for w.WriteMessageContext(ctx, tortureMessage(byte(number), n+1, rand.IntN(4000))) == nil {
+		for w.WriteMessageContext(ctx, tortureMessage(byte(number), n+1, tortureSize())) == nil {
 			n++
 		}
 	}()
