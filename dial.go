@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 
 	"github.com/udsipc/udsipc/internal/transport"
@@ -40,9 +41,6 @@ func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (ne
 func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	if cfg.dialer == nil {
 		conn, err = cfg.address.Dial(ctx, cfg.dialTimeout, int(cfg.writeBufferSize))
-		if err == nil && cfg.writeBufferSize == 0 && cfg.address.IsUnix() {
-			transport.GrowSendBuffer(conn, sessionSendBuffer)
-		}
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, cfg.dialTimeout)
 		defer cancel()
@@ -56,11 +54,22 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 	return conn, nil
 }
 
-// sessionSendBuffer is the send buffer that a session over a Unix socket asks for, unless the program
-// sets one: the largest that Linux gives without configuration (net.core.wmem_max), which it doubles.
-// Small messages are faster between processes than with the default, half of that. Nothing in it can
-// be lost. TCP sizes its buffer by itself.
-const sessionSendBuffer = 208 << 10
+// writerSendBuffer is the send buffer that a Writer asks for on a Unix socket: the largest that Linux
+// gives without configuration (net.core.wmem_max), which it doubles.
+const writerSendBuffer = 208 << 10
+
+// growSendBuffer asks for writerSendBuffer, unless the program has set a size or made the connection
+// itself. Two processes write and read at the same time then, where they would wait for each other
+// with the default, half of that. Within one process it is the other way round: what is written and
+// read in turn stays in the cache of one processor. TCP sizes its buffer by itself.
+func (cfg *writerConfig) growSendBuffer(conn net.Conn, peer Peer) {
+	if cfg.dialer != nil || cfg.writeBufferSize != 0 || !cfg.address.IsUnix() {
+		return
+	}
+	if peer.Credentials == nil || peer.Credentials.PID != os.Getpid() {
+		transport.GrowSendBuffer(conn, writerSendBuffer)
+	}
+}
 
 // authenticate makes the TLS handshake, asks the authorizer, and notes what is known of the peer. It always returns the
 // connection.

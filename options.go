@@ -147,9 +147,10 @@ func WithMaxBackoff(d time.Duration) WriterOption {
 }
 
 // WithWriteBufferSize sets the kernel's send buffer in bytes (SO_SNDBUF, socket(7)). By default,
-// and for 0, the system's size stays; a Writer with acknowledgements over a Unix socket asks for
-// 1 MiB instead, if it is smaller. Without acknowledgements the size also bounds what is lost when
-// a reader is killed. Change it only after a measurement. More than 1 GiB is an error.
+// and for 0, a Writer over a Unix socket to another process asks for 208 KiB, which Linux doubles
+// and counts with its own overhead; everywhere else the system's size stays. Without
+// acknowledgements the size also bounds what is lost when a reader is killed. Change it only after
+// a measurement. More than 1 GiB is an error.
 func WithWriteBufferSize(bytes uint32) WriterOption {
 	return writerOption(func(c *writerConfig) { c.writeBufferSize = bytes })
 }

@@ -109,7 +109,10 @@ func (w *Writer) loopConfig() sender.Config {
 
 // dial connects and makes sure who listens. It is called by the loop.
 func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
-	conn, _, err := w.cfg.connect(ctx, &w.lastPeerID)
+	conn, peer, err := w.cfg.connect(ctx, &w.lastPeerID)
+	if err == nil {
+		w.cfg.growSendBuffer(conn, peer)
+	}
 	if failed, ok := err.(*OpError); ok { // Not by what it wraps, which may be an authorizer's.
 		switch failed.Op {
 		case OpHandshake:
