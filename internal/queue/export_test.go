@@ -18,6 +18,9 @@ type (
 	LatencySummary = latencySummary
 )
 
+// TurnWaits is how often producers wait before they get turns.
+const TurnWaits = turnWaits
+
 // ReserveRoom keeps room for a frame of so many bytes, until EnqueueReserved copies a message into it.
 func (q *Queue) ReserveRoom(size int) {
 	q.mu.Lock()
@@ -26,7 +29,7 @@ func (q *Queue) ReserveRoom(size int) {
 }
 
 func (q *Queue) EnqueueReserved(data []byte) (number uint64, idle bool, err error) {
-	return q.enqueueReserved(data, wire.FrameSize(len(data)), nil)
+	return q.enqueueReserved(data, wire.FrameSize(len(data)), wait{})
 }
 
 // Segments is how many pieces of memory the messages lie in, and whether a chunk is kept to be filled.
@@ -41,6 +44,13 @@ func (q *Queue) Spare() int { return len(q.spareWaiters) }
 
 // SpareLoans is how many loans are kept to be used again.
 func (q *Queue) SpareLoans() int { return len(q.loans.spare) }
+
+// WatchesPace says whether a timer looks at the pace of the connection.
+func (q *Queue) WatchesPace() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.pacing.timerSet
+}
 
 // HasTimer says whether time alone may drop messages.
 func (q *Queue) HasTimer() bool { return q.expiryTimer != nil }

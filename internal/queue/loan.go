@@ -8,7 +8,6 @@ package queue
 // memory and goes on.
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -97,7 +96,7 @@ func (q *Queue) takesLoanLocked(size int) bool {
 
 // lendAndUnlock puts a message, which fits, at the end of the queue without copying it, unlocks the
 // queue, and waits until it does not use data any more. It returns the number of the message.
-func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (number uint64) {
+func (q *Queue) lendAndUnlock(waits wait, data []byte, size int) (number uint64) {
 	var l *loan
 	select {
 	case l = <-q.loans.spare:
@@ -118,28 +117,28 @@ func (q *Queue) lendAndUnlock(ctx context.Context, data []byte, size int) (numbe
 	if turn {
 		q.turns.own = l
 	} else if time.Since(q.startTime)-q.pacing.takenAt < turnGap {
-		q.turns.wanted = true
+		q.turns.wanted = turnWaits
 	}
 	q.mu.Unlock()
 	if turn {
-		q.turns.write(ctx)
+		q.turns.write(waits.done)
 	}
 	if idle {
 		q.Signal()
 	}
-	q.awaitLoan(ctx, l)
+	q.awaitLoan(waits.done, l)
 	return number
 }
 
 // awaitLoan waits for the end of l. That is soon.
-func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
+func (q *Queue) awaitLoan(done <-chan struct{}, l *loan) {
 	select {
 	case <-l.back: // This producer has written it.
 	default:
 		if q.acks { // The message may be needed again: it is copied while the connection is busy with it.
 			q.recall(l, false)
 		}
-		q.awaitOthers(ctx, l)
+		q.awaitOthers(done, l)
 	}
 	buffers.Put(l.copied) // Not nil if it was not needed after all.
 	l.data, l.copied, l.recalled = nil, nil, false
@@ -150,10 +149,10 @@ func (q *Queue) awaitLoan(ctx context.Context, l *loan) {
 }
 
 // awaitOthers waits until another goroutine has written l, or does not need it any more.
-func (q *Queue) awaitOthers(ctx context.Context, l *loan) {
+func (q *Queue) awaitOthers(done <-chan struct{}, l *loan) {
 	began := time.Now()
 	l.timer.Reset(slowAfter)
-	for done := ctx.Done(); ; {
+	for {
 		select {
 		case <-l.back:
 			l.timer.Stop()

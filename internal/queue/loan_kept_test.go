@@ -66,7 +66,7 @@ func TestQueue_KeptLoanInWrite_LastsUntilWritten(t *testing.T) {
 			var taken [][]byte
 			done := make(chan struct{})
 			data := bytes.Repeat([]byte{'a'}, keptSize)
-			q.OnTurn(func(context.Context) { // The first batch of this producer is still in a write when it makes its copy.
+			q.OnTurn(func(<-chan struct{}) { // The first batch of this producer is still in a write when it makes its copy.
 				taken = q.take(1<<20, 64)
 				q.EndBatch(true)
 			})
@@ -119,7 +119,7 @@ func (q testQueue) wantsTurn() {
 func TestQueue_KeptLoanAcknowledged_IsNotCopied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := lendsKept(t)
-		q.OnTurn(func(context.Context) {
+		q.OnTurn(func(<-chan struct{}) {
 			n := len(bytes.Join(q.take(1<<20, 64), nil))
 			q.written(n, 1)
 			q.acknowledges(q.ReadCounts().Accepted)

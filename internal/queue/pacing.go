@@ -126,8 +126,8 @@ func (q *Queue) onPaceTimer() {
 	defer q.mu.Unlock()
 	q.pacing.timerSet = false
 	if q.pacing.progress == q.pacing.seen && q.producers.first != nil {
-		if q.acks && q.pacing.active && q.unsentLocked() == 0 { // The reader acknowledges later.
-			q.pacing.unacked = min(2*q.pacing.unacked, max(q.maxBytes, unackedBytes))
+		if q.acks && q.pacing.active && q.unsentLocked() == 0 && q.pacing.unacked < q.maxBytes {
+			q.pacing.unacked *= 2 // The reader acknowledges later.
 			q.serveWaitersLocked()
 		} else {
 			q.stopPacingLocked()

@@ -6,6 +6,7 @@ package queue_test
 // context that ends, and callers that do not wait: pacing alone never keeps a message out.
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"testing/synctest"
@@ -197,5 +198,27 @@ func TestQueue_NotifySpace_IsNotPaced(t *testing.T) {
 		default:
 			t.Error("nobody is told of the room that there is")
 		}
+	})
+}
+
+// TestQueue_NothingAcknowledged_Rests: producers use the whole queue of a session whose reader
+// acknowledges nothing. Then no timer looks at them any more.
+func TestQueue_NothingAcknowledged_Rests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 10 << 20
+		q := paced(t, queue.Limits{Acks: true, Bytes: limit})
+		defer q.Close()
+		q.produces(limit/pieceSize + 1)
+		for range 100 {
+			if n := len(bytes.Join(q.take(1<<20, 64), nil)); n > 0 {
+				_, _ = q.MarkWritten(n)
+			}
+			time.Sleep(time.Millisecond)
+			q.settled()
+		}
+		if held := q.HeldBytes(); held+pieceSize <= limit || q.WatchesPace() {
+			t.Errorf("%d bytes are held, a timer runs: %v", held, q.WatchesPace())
+		}
+		q.cancel()
 	})
 }

@@ -33,11 +33,12 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	if err != nil {
 		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
+			q.endOfferLocked()
 		}
 		q.mu.Unlock()
 		return 0, false, err
 	}
-	return q.enqueueAndUnlock(data, size, now, nil)
+	return q.enqueueAndUnlock(data, size, now, wait{})
 }
 
 // EnqueueControl is EnqueueUnbounded for a message that concerns the current connection only.
@@ -56,7 +57,7 @@ func (q *Queue) EnqueueControl(data []byte) (number uint64, idle bool, err error
 		}
 		q.controlTo = next
 	}
-	return q.enqueueAndUnlock(data, size, q.ageLocked(), nil)
+	return q.enqueueAndUnlock(data, size, q.ageLocked(), wait{})
 }
 
 // EnqueueUnbounded is Enqueue without the limits of the queue. It refuses a message only when the
@@ -67,7 +68,7 @@ func (q *Queue) EnqueueUnbounded(data []byte) (number uint64, idle bool, err err
 		q.mu.Unlock()
 		return 0, false, errdefs.ErrStopped
 	}
-	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked(), nil)
+	return q.enqueueAndUnlock(data, wire.FrameSize(len(data)), q.ageLocked(), wait{})
 }
 
 // EnqueueWaitAndWake is EnqueueAndWake, but waits for room until ctx ends.
@@ -82,19 +83,14 @@ func (q *Queue) EnqueueWaitAndWake(ctx context.Context, data []byte) error {
 // EnqueueWait is Enqueue, but waits for room until ctx ends.
 func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
+	waits := waitOf(ctx)
 	q.lock()
 	now, err := q.admitLocked(size, true)
-	for err == errdefs.ErrBufferFull && ctx.Err() == nil && q.takesTurnLocked(1) {
-		q.mu.Unlock()
-		q.turns.write(ctx)
-		q.lock()
-		now, err = q.admitLocked(size, true)
-	}
 	switch {
 	case err == nil && q.takesLoanLocked(size):
-		return q.lendAndUnlock(ctx, data, size), false, nil
+		return q.lendAndUnlock(waits, data, size), false, nil
 	case err == nil:
-		return q.enqueueAndUnlock(data, size, now, ctx)
+		return q.enqueueAndUnlock(data, size, now, waits)
 	}
 	if err != errdefs.ErrBufferFull {
 		q.mu.Unlock()
@@ -102,15 +98,14 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	}
 	p := q.addProducerLocked(data, size)
 	q.watchPaceLocked()
-	q.turns.wanted = true
 	if q.shared != nil {
 		q.serveWaitersLocked() // Also registers with the shared limit.
 	}
-	q.mu.Unlock()
+	q.writeInLineAndUnlock(waits, p)
 
 	select {
 	case <-p.value.done:
-	case <-ctx.Done():
+	case <-waits.done:
 		if q.removeProducer(p) {
 			q.recycleProducer(p)
 			return 0, false, fmt.Errorf("%w: %w", errdefs.ErrBufferFull, context.Cause(ctx))
@@ -124,10 +119,10 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 		if q.takesLoanLocked(size) {
 			q.reserved--
 			q.reservedBytes -= uint64(size)
-			return q.lendAndUnlock(ctx, data, size), false, nil
+			return q.lendAndUnlock(waits, data, size), false, nil
 		}
 		q.mu.Unlock()
-		return q.enqueueReserved(data, size, ctx)
+		return q.enqueueReserved(data, size, waits)
 	}
 	return result.number, result.idle, result.err
 }
@@ -161,9 +156,9 @@ func (q *Queue) admitLocked(size int, canWait bool) (now time.Duration, err erro
 }
 
 // enqueueAndUnlock appends an admitted message and unlocks the queue. For a message larger than a
-// chunk it reserves the room first, and copies the message outside the lock. waits is the context of
-// a producer that may wait, and so may take a turn; nil for others.
-func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration, waits context.Context) (
+// chunk it reserves the room first, and copies the message outside the lock. A producer that may
+// wait may take a turn.
+func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration, waits wait) (
 	number uint64, idle bool, err error,
 ) {
 	if size > ChunkSize {
@@ -180,13 +175,16 @@ func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration, waits
 }
 
 // finishPushAndUnlock is the end of a push. It unlocks the queue, and takes a turn if there is one.
-func (q *Queue) finishPushAndUnlock(waits context.Context) (number uint64, idle bool) {
+func (q *Queue) finishPushAndUnlock(waits wait) (number uint64, idle bool) {
 	number = q.counts.Accepted
 	idle, q.senderIdle = q.senderIdle, false
-	turn := waits != nil && q.takesTurnLocked(turnBytes)
+	turn := waits.may && q.takesTurnLocked(turnBytes)
+	if !waits.may {
+		q.endOfferLocked()
+	}
 	q.mu.Unlock()
 	if turn {
-		q.turns.write(waits)
+		q.turns.write(waits.done)
 	}
 	return number, idle
 }
@@ -199,7 +197,7 @@ func (q *Queue) reserveLocked(size int) {
 }
 
 // enqueueReserved appends a message for which reserveLocked has kept room.
-func (q *Queue) enqueueReserved(data []byte, size int, waits context.Context) (number uint64, idle bool, err error) {
+func (q *Queue) enqueueReserved(data []byte, size int, waits wait) (number uint64, idle bool, err error) {
 	own := buffers.Get(size)
 	wire.AppendFrame(own.B[:0], data)
 	q.lock()

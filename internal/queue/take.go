@@ -113,6 +113,9 @@ func (q *Queue) sendableEndLocked(seg *segment) int {
 // loop.
 func (q *Queue) markIdleLocked() {
 	q.senderIdle = q.next == len(q.front.segs) && len(q.waiting.segs) == 0
+	if q.senderIdle {
+		q.turns.wanted = 0
+	}
 	if q.senderIdle && q.notifyIdle {
 		q.Signal()
 	}

@@ -25,13 +25,16 @@ const (
 	// maxTurnBatches is how many batches a producer writes before another one has to. One that lends
 	// its message writes until it is written.
 	maxTurnBatches = 4
+	// turnWaits is how often producers have to wait before turns are offered: the end of a burst waits
+	// for the loop, so the burst must be long in comparison.
+	turnWaits = 3
 )
 
 // A turns is the state of the turns of a queue.
 type turns struct {
-	write func(ctx context.Context) // Writes what is queued, and calls EndBatch after each batch. nil: no turns.
+	write func(done <-chan struct{}) // Writes what is queued, and calls EndBatch after each batch. nil: no turns.
 
-	wanted  bool  // A producer has waited for the connection since the last offer.
+	wanted  int   // How often producers have waited since the last offer, or since the queue was empty.
 	offered bool  // Producers write, and not the send loop.
 	taken   bool  // One of them does.
 	own     *loan // The message of that one, if it is lent.
@@ -40,33 +43,49 @@ type turns struct {
 	bytes, messages uint64 // Written since the last look of the send loop.
 }
 
-// OnTurn sets the function that writes in the goroutine of a producer, until its context ends. It is
-// called before the first message.
-func (q *Queue) OnTurn(write func(ctx context.Context)) { q.turns.write = write }
+// A wait tells whether a producer may wait, and until when.
+type wait struct {
+	may  bool
+	done <-chan struct{}
+}
 
-// OfferTurns has producers write, if that is of use and none of them waits: one that waits takes no
-// turn. If it returns true, the send loop must not write until KeepOffer returns false, or it has
-// called WithdrawOffer.
+// waitOf returns the wait of a producer with this context. The methods of a context may be the
+// program's, so none is called with a lock held.
+func waitOf(ctx context.Context) wait {
+	if ctx == context.Background() {
+		return wait{may: true}
+	}
+	return wait{may: true, done: ctx.Done()}
+}
+
+// OnTurn sets the function that writes in the goroutine of a producer, until done is closed. It is
+// called before the first message.
+func (q *Queue) OnTurn(write func(done <-chan struct{})) { q.turns.write = write }
+
+// OfferTurns has producers write, if that is of use and none of them waits: one that waits for room
+// or in Flush takes no turn. If it returns true, the send loop must not write until KeepOffer returns
+// false, or it has called WithdrawOffer.
 func (q *Queue) OfferTurns() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := &q.turns
-	if !t.wanted || t.write == nil || !q.pacing.active || q.closed || q.shared != nil ||
-		q.producers.first != nil || q.loans.lent > 0 ||
+	if t.wanted < turnWaits || t.write == nil || !q.pacing.active || q.closed || q.shared != nil ||
+		q.producers.first != nil || q.flushers.first != nil || q.loans.lent > 0 ||
 		q.queuedBytesLocked() < turnFrameSize*q.queuedLocked() {
 		return false
 	}
-	t.wanted, t.offered, t.bytes, t.messages = false, true, 0, 0
+	t.wanted, t.offered, t.bytes, t.messages = 0, true, 0, 0
 	return true
 }
 
 // KeepOffer reports whether producers have written since the last call, or do so now. Otherwise it
-// withdraws the offer.
+// withdraws the offer. It also does if they have been silent for a while: the call may come late.
 func (q *Queue) KeepOffer() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := &q.turns
-	if !t.taken && t.bytes == 0 || t.bytes < turnFrameSize*t.messages {
+	silent := t.bytes == 0 || time.Since(q.startTime)-q.pacing.takenAt >= 2*turnGap
+	if !t.taken && silent || t.bytes < turnFrameSize*t.messages {
 		t.offered = false
 	}
 	t.bytes, t.messages = 0, 0
@@ -80,15 +99,41 @@ func (q *Queue) WithdrawOffer() {
 	q.mu.Unlock()
 }
 
+// endOfferLocked has the send loop write again, for a producer that does not wait: it writes nothing
+// itself, and must not be refused because nobody does.
+func (q *Queue) endOfferLocked() {
+	if q.turns.offered {
+		q.Signal() // The loop withdraws the offer.
+	}
+}
+
 // takesTurnLocked reports whether the calling producer must write as soon as it has unlocked the
 // queue. least is how much has to be queued for that.
 func (q *Queue) takesTurnLocked(least uint64) bool {
 	t := &q.turns
-	if !t.offered || t.taken || q.unsentLocked() < least || q.closed {
+	if !t.offered || t.taken || q.writableLocked() < least || q.closed {
 		return false
 	}
 	t.taken, t.own, t.batches = true, nil, 0
 	return true
+}
+
+// writableLocked is unsentLocked without reserved room.
+func (q *Queue) writableLocked() uint64 { return q.queuedBytesLocked() - uint64(q.sentBytes) }
+
+// writeInLineAndUnlock unlocks the queue, and takes turns while the producer p waits in line. It
+// keeps its place meanwhile: otherwise it would write for the others as long as they fill the line.
+func (q *Queue) writeInLineAndUnlock(waits wait, p *fifoElement[producer]) {
+	for q.takesTurnLocked(1) {
+		q.mu.Unlock()
+		q.turns.write(waits.done)
+		if len(p.value.done) > 0 {
+			return
+		}
+		q.mu.Lock()
+	}
+	q.turns.wanted++
+	q.mu.Unlock()
 }
 
 // EndBatch is called when a producer has written a batch, or cannot. It reports whether it goes on
@@ -101,7 +146,7 @@ func (q *Queue) EndBatch(failed bool) (again bool) {
 	t.batches++
 	lends := t.own != nil && t.own.lent && !t.own.written
 	if !failed && q.pacing.active && t.offered && !q.closed {
-		if lends || q.unsentLocked() >= turnBytes && t.batches < maxTurnBatches {
+		if lends || q.writableLocked() >= turnBytes && t.batches < maxTurnBatches {
 			return true
 		}
 		lends = false

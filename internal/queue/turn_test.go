@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
@@ -18,6 +19,7 @@ import (
 const (
 	turnFrame  = 16 << 10
 	turnFrames = queue.TurnBytes / turnFrame
+	turnWaits  = queue.TurnWaits // How many are queued when turns are offered: their producers have waited.
 )
 
 // A turnQueue is a queue whose producers write at once and whole, unless fail is set.
@@ -29,14 +31,14 @@ type turnQueue struct {
 	pause   time.Duration // How long a batch takes.
 }
 
-// offers returns a queue that has offered turns, with one message. It must be called in a bubble.
+// offers returns a queue that has offered turns, with turnWaits messages. It must be called in a bubble.
 func offers(t *testing.T, limits queue.Limits) *turnQueue {
 	t.Helper()
 	q := &turnQueue{testQueue: queueOf(t, limits)}
-	q.OnTurn(q.write)
+	q.OnTurn(func(<-chan struct{}) { q.write() })
 	q.push(sized(10))
 	q.sends(1)
-	q.fillsUp()
+	q.fillsUp(turnFrame)
 	q.sends(queue.PacedBytes / turnFrame)
 	synctest.Wait()
 	if !q.OfferTurns() {
@@ -45,18 +47,19 @@ func offers(t *testing.T, limits queue.Limits) *turnQueue {
 	return q
 }
 
-// fillsUp has a producer wait for the connection.
-func (q *turnQueue) fillsUp() {
-	go func() { // Ends with the room for its last message.
-		for range queue.PacedBytes/turnFrame + 1 {
-			_ = q.EnqueueWaitAndWake(context.Background(), []byte(sized(turnFrame)))
-		}
-	}()
+// fillsUp has producers of frames of size bytes wait for the connection.
+func (q *turnQueue) fillsUp(size int) {
+	for range queue.PacedBytes / turnFrame {
+		q.push(sized(turnFrame))
+	}
+	for range turnWaits {
+		go func() { _ = q.EnqueueWaitAndWake(context.Background(), []byte(sized(size))) }() // Ends when there is room.
+	}
 	synctest.Wait()
 }
 
 // write is what producers call.
-func (q *turnQueue) write(context.Context) {
+func (q *turnQueue) write() {
 	q.turns++
 	for again := true; again; again = q.EndBatch(q.fail) {
 		if q.fail {
@@ -97,7 +100,7 @@ func (q *turnQueue) wantTurns(turns, batches int) {
 func TestQueue_Turn_BeginsWithFullBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := offers(t, queue.Limits{})
-		q.produce(turnFrames-2, turnFrame) // One is there already.
+		q.produce(turnFrames-turnWaits-1, turnFrame)
 		q.wantTurns(0, 0)
 		q.produce(1, turnFrame)
 		q.wantTurns(1, 1)
@@ -114,7 +117,7 @@ func TestQueue_TurnLentMessage_IsWrittenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := offers(t, queue.Limits{})
 		q.StartLoans(func() {})
-		q.sends(1)
+		q.sends(turnWaits)
 		const size = 10 * queue.TurnBytes
 		q.produce(1, size)
 		q.wantTurns(1, 10)
@@ -152,17 +155,16 @@ func TestQueue_TurnOfferNotOfUse_IsNotMade(t *testing.T) {
 			{queue.TurnFrameSize, true, false, false, true},
 		} {
 			q := &turnQueue{testQueue: queueOf(t, queue.Limits{Messages: 10_000})}
-			q.OnTurn(q.write)
+			q.OnTurn(func(<-chan struct{}) { q.write() })
 			q.push(sized(10))
 			q.sends(1)
 			if row.waits {
-				q.fillsUp()
+				q.fillsUp(row.frame)
 				q.sends(queue.PacedBytes / turnFrame)
 				synctest.Wait()
-				q.sends(1)
 			}
 			if row.stays {
-				q.fillsUp()
+				q.fillsUp(row.frame)
 			}
 			for range 10 {
 				if !row.stays {
@@ -236,7 +238,7 @@ func TestQueue_TurnFails_WakesLoop(t *testing.T) {
 		}
 		q = offers(t, queue.Limits{Bytes: queue.PacedBytes + turnFrame})
 		q.fail = true
-		for range queue.PacedBytes/turnFrame - 1 {
+		for range queue.PacedBytes/turnFrame - turnWaits {
 			q.push(sized(turnFrame))
 		}
 		go q.produce(2, turnFrame) // Ends when there is room.
@@ -249,20 +251,8 @@ func TestQueue_TurnFails_WakesLoop(t *testing.T) {
 	})
 }
 
-// TestQueue_FullQueue_IsWrittenInTurn by the producer that would have to wait, unless its context has ended.
+// TestQueue_FullQueue_IsWrittenInTurn by the producer that would have to wait.
 func TestQueue_FullQueue_IsWrittenInTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := offers(t, queue.Limits{Bytes: queue.PacedBytes + turnFrame/2})
-		for range queue.PacedBytes/turnFrame - 1 {
-			q.push(sized(turnFrame))
-		}
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := q.EnqueueWaitAndWake(ended, []byte(sized(turnFrame))); err == nil {
-			t.Error("a message is accepted in a full queue after the end of its context")
-		}
-		q.wantTurns(0, 0)
-	})
 	synctest.Test(t, func(t *testing.T) {
 		q := offers(t, queue.Limits{})
 		for range queue.PacedBytes / turnFrame {
@@ -282,7 +272,24 @@ func TestQueue_FlushWithTurns_WakesLoop(t *testing.T) {
 			t.Error("the send loop was not woken")
 		}
 		q.WithdrawOffer()
-		q.sends(1)
+		q.sends(turnWaits)
 		<-flushed
+	})
+}
+
+// TestQueue_RefusedDuringOffer_WakesLoop: nobody writes for a producer that does not wait.
+func TestQueue_RefusedDuringOffer_WakesLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := offers(t, queue.Limits{Messages: queue.PacedBytes/turnFrame + 1})
+		for q.ReadCounts().Queued <= queue.PacedBytes/turnFrame {
+			q.push(sized(10))
+		}
+		if !q.wakes() {
+			t.Error("a message that was accepted has not woken the send loop")
+		}
+		q.refused(sized(10), errdefs.ErrBufferFull)
+		if !q.wakes() {
+			t.Error("a message that was refused has not woken the send loop")
+		}
 	})
 }

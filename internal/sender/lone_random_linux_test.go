@@ -6,6 +6,7 @@ package sender
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
@@ -74,6 +75,9 @@ func (r *randomReader) serve(far net.Conn) {
 			return
 		}
 		producer, number := binary.BigEndian.Uint32(message), binary.BigEndian.Uint32(message[4:])
+		if bytes.Count(message[8:], []byte{byte(number)}) != len(message)-8 {
+			r.t.Errorf("message %d of producer %d is not what was written", number, producer)
+		}
 		if number <= last[producer] {
 			r.t.Errorf("message %d of producer %d after %d", number, producer, last[producer])
 		}
@@ -82,6 +86,15 @@ func (r *randomReader) serve(far net.Conn) {
 		r.read[[2]uint32{producer, number}]++
 		r.mu.Unlock()
 	}
+}
+
+// randomMessage makes a message in the memory of buf.
+func randomMessage(buf []byte, producer, number uint32, size int) []byte {
+	buf = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(buf[:0], producer), number)
+	for range size {
+		buf = append(buf, byte(number))
+	}
+	return buf
 }
 
 // A randomLoad is what producers write at random.
@@ -142,8 +155,7 @@ func (load randomLoad) run(t *testing.T, tcp bool) {
 			for number := uint32(1); more(number); number++ {
 				written.Add(1)
 				load.pause()
-				message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, producer), number)
-				message = append(message, make([]byte, load.size())...)
+				message := randomMessage(nil, producer, number, load.size())
 				if err := l.queue.EnqueueWaitAndWake(t.Context(), message); err != nil {
 					t.Error(err)
 				}

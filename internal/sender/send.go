@@ -156,9 +156,10 @@ func (l *Loop) waitForWork(o *transport.Out) (ended bool, err error) {
 		return true, l.waitUntilRead(o)
 	}
 	l.turn.mu.Unlock()
-	defer l.turn.mu.Lock()
-	<-l.queue.Ready() // Set by a message, ReadLoop and Stop.
-	return false, nil
+	<-l.queue.Ready() // Set by a message, ReadLoop, Stop, and a turn that has failed.
+	l.turn.mu.Lock()
+	err = l.turnFailure() // Of a producer that has got its turn late.
+	return err != nil, err
 }
 
 // waitUntilRead waits at a stop until the peer has read everything, if the kernel reports that. It

@@ -22,9 +22,9 @@ import (
 // countTurns returns the number of turns that producers take. It is called before the first message.
 func (l *testLoop) countTurns() *atomic.Int64 {
 	n := new(atomic.Int64)
-	l.queue.OnTurn(func(ctx context.Context) {
+	l.queue.OnTurn(func(done <-chan struct{}) {
 		n.Add(1)
-		l.takeTurn(ctx)
+		l.takeTurn(done)
 	})
 	return n
 }
@@ -206,5 +206,27 @@ func TestLoop_EndOfFlood_IsWritten(t *testing.T) {
 	}
 	if err := l.Stop(within(t, time.Minute)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLoop_LateTurnReset_IsAccountedFor: a producer gets its turn so late that the loop waits for work
+// again. The kernel reports an error once, to the producer: the message before is possibly lost.
+func TestLoop_LateTurnReset_IsAccountedFor(t *testing.T) {
+	for range 5 { // The loop's reader may be faster than the producer.
+		l, far := tcpLoop(t, Config{}, queue.Limits{})
+		l.idles()
+		if _, idle, err := l.queue.Enqueue([]byte("b")); !idle || err != nil {
+			t.Fatal(idle, err)
+		}
+		far.Close() // With unread bytes: a reset.
+		l.takeTurn(nil)
+		pollUntil(within(t, time.Minute), func() bool { return l.Snapshot().Connections > 1 })
+		if counts := l.Snapshot(); counts.PossiblyLost != 1 {
+			t.Errorf("%+v", counts)
+		}
+		_ = l.Stop(within(t, time.Millisecond))
+		if counts := l.queue.ReadCounts(); counts.Sent != 1 || counts.Undelivered != 1 {
+			t.Errorf("%+v", counts)
+		}
 	}
 }
