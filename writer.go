@@ -20,8 +20,9 @@ import (
 // A Writer streams messages to the Reader at an address. NewWriter creates it; it accepts messages
 // at once, connects after Start, and ends with Stop. All methods are safe for concurrent use.
 //
-// The Writer never blocks its program on I/O: messages wait in a bounded queue while the reader is
-// slow or disconnected. WithOverflow sets what happens when the queue is full.
+// Messages wait in a bounded queue while the reader is slow or disconnected. WithOverflow sets what
+// happens when the queue is full. A call that does not wait for space never waits for I/O; one that
+// may wait (OverflowBlock, WriteMessageContext) may write to the connection itself.
 type Writer struct {
 	cfg        writerConfig
 	queue      *queue.Queue
@@ -129,9 +130,10 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 func (w *Writer) Start() error { return w.loop.Start() }
 
 // WriteMessage copies data into the queue; the caller may reuse it once the call returns. An empty
-// message is a message. With OverflowBlock, a message over 64 KiB may be written from data instead:
-// the call then waits for the reader, for some milliseconds at most. A nil error means that the
-// message will be delivered, or counted as not delivered.
+// message is a message. With OverflowBlock, the call may write to the connection itself, a message over
+// 64 KiB from data: while the reader keeps up, it waits for the reader although the queue has space.
+// That ends when a write takes 5 ms. A nil error means that the message will be delivered, or
+// counted as not delivered.
 //
 // It returns ErrMessageTooLarge for a message over WithMaxMessageSize, and ErrStopped after Stop.
 // If the queue is full, WithOverflow applies: the default is ErrBufferFull.
@@ -146,9 +148,10 @@ func (w *Writer) WriteMessage(data []byte) error {
 }
 
 // WriteMessageContext is WriteMessage, but if the queue is full it waits for space until ctx ends,
-// whatever WithOverflow is. Then the error matches ErrBufferFull and the error of ctx. Waiting
-// producers are served in order; while any waits, the queue is full for all other producers. With
-// OverflowDropOldest there is nearly always space.
+// whatever WithOverflow is. Then the error matches ErrBufferFull and the error of ctx. A write of
+// the call itself may end some milliseconds after ctx. Waiting producers are served in order; while
+// any waits, the queue is full for all other producers. With OverflowDropOldest there is nearly
+// always space.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 	if uint64(len(data)) > w.loop.MessageLimit() {
 		return w.tooLargeErr(data)

@@ -71,8 +71,8 @@ func NewOut(conn net.Conn, timeout time.Duration) *Out {
 }
 
 // GrowSendBuffer asks for a send buffer of so many bytes on a Unix socket that has a smaller one. Linux
-// doubles what it is asked for, and reports the double (socket(7)). If the kernel refuses, the buffer
-// stays as it is.
+// doubles what it is asked for, and reports the double (socket(7)). If it allows less
+// (net.core.wmem_max), the buffer gets that.
 func GrowSendBuffer(conn net.Conn, bytes int) {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
