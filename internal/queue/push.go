@@ -178,9 +178,11 @@ func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration, waits
 func (q *Queue) finishPushAndUnlock(waits wait) (number uint64, idle bool) {
 	number = q.counts.Accepted
 	idle, q.senderIdle = q.senderIdle, false
-	turn := waits.may && q.takesTurnLocked(turnBytes)
-	if !waits.may {
-		q.endOfferLocked()
+	turn := false
+	if q.turns.offered {
+		if turn = waits.may && q.takesTurnLocked(turnBytes); !waits.may {
+			q.endOfferLocked()
+		}
 	}
 	q.mu.Unlock()
 	if turn {
