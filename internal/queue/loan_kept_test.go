@@ -26,8 +26,8 @@ func lendsKept(t *testing.T) testQueue {
 	return q
 }
 
-// TestQueue_KeptLoan_EndsWithCopy, whether the message was written before or is written later; it is sent again from the
-// copy, and leaves with its acknowledgement.
+// TestQueue_KeptLoan_EndsWithCopy, whether the message was written before or is written later; it is sent again from
+// the copy, and leaves with its acknowledgement.
 func TestQueue_KeptLoan_EndsWithCopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		want := frame(strings.Repeat("a", keptSize))

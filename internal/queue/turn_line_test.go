@@ -81,7 +81,9 @@ func TestQueue_EmptyQueue_OffersNothing(t *testing.T) {
 // come late.
 func TestQueue_SilentProducers_LoseOffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for silence, want := range map[time.Duration]bool{0: true, 399 * time.Microsecond: true, 400 * time.Microsecond: false} {
+		for silence, want := range map[time.Duration]bool{
+			0: true, 399 * time.Microsecond: true, 400 * time.Microsecond: false,
+		} {
 			q := offersInLine(t, func() {})
 			q.writes(1)
 			time.Sleep(silence)

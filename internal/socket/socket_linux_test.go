@@ -98,8 +98,8 @@ func init() {
 	}
 }
 
-// swap puts a link to victim in the place of each socket at directory/s, and leaves it there until it is removed, or end
-// is closed.
+// swap puts a link to victim in the place of each socket at directory/s, and leaves it there until it is removed, or
+// end is closed.
 func swap(dir, victim string, end <-chan struct{}) {
 	link, socket, old := filepath.Join(dir, "l"), filepath.Join(dir, "s"), filepath.Join(dir, "o")
 	until := func(done func() bool) bool {

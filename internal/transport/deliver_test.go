@@ -15,7 +15,9 @@ import (
 )
 
 // delivered reads a stream, which arrives in pieces, to its end, and returns what happens.
-func delivered(t *testing.T, stream string, piece int, session bool, take func(in testIn, note func(string)) error) (events []string) {
+func delivered(t *testing.T, stream string, piece int, session bool, take func(in testIn, note func(string)) error) (
+	events []string,
+) {
 	synctest.Test(t, func(t *testing.T) {
 		in := inOf(t, transport.Limits{MaxMessageSize: 20000, ReadSize: 16 << 10})
 		if session {
@@ -32,7 +34,8 @@ func delivered(t *testing.T, stream string, piece int, session bool, take func(i
 			_ = in.peer.Close()
 		}()
 		note := func(event string) {
-			events = append(events, fmt.Sprintf("%.300s; %d, last %d, buffered %+v", event, in.Received(), len(in.LastMessage()), in.Buffered()))
+			events = append(events, fmt.Sprintf("%.300s; %d, last %d, buffered %+v",
+				event, in.Received(), len(in.LastMessage()), in.Buffered()))
 		}
 		go func() { _, _ = io.Copy(io.Discard, in.peer) }() // The acknowledgements; ends with the stream.
 		for in.Fill() == nil {
@@ -55,7 +58,9 @@ func delivered(t *testing.T, stream string, piece int, session bool, take func(i
 func TestIn_Deliver_EqualsNext(t *testing.T) {
 	long := func(n int) string { return framed(strings.Repeat("x", n)) }
 	var b strings.Builder
-	for _, n := range []int{0, 1, 2, 127, 128, 129, 1000, 16<<10 - 3, 16<<10 - 2, 16<<10 - 1, 16 << 10, 5, 20000, 20001, 3, 30000, 0, 7} {
+	for _, n := range []int{
+		0, 1, 2, 127, 128, 129, 1000, 16<<10 - 3, 16<<10 - 2, 16<<10 - 1, 16 << 10, 5, 20000, 20001, 3, 30000, 0, 7,
+	} {
 		b.WriteString(long(n) + "\x81\x00a" + "\x80\x00" + "\xff\x00" + strings.Repeat("y", 127) + "\x82\x80\x00bc")
 	}
 	b.WriteString("\x01c" + strings.Repeat("\xff", 11))
