@@ -86,6 +86,7 @@ func (s *Inline) Send() {
 			return
 		}
 		n, full, err := s.try.Write(bufs)
+		clear(bufs) // Otherwise s.bufs would keep the memory from the garbage collector.
 		if messages, _ := s.queue.MarkWritten(n); messages > 1 {
 			s.lone = 0
 		}
@@ -109,6 +110,7 @@ func (s *Inline) sendWaiting() {
 			return
 		}
 		n, err := s.writeWaiting(vector)
+		clear(vector)
 		_, _ = s.queue.MarkWritten(int(n))
 		if err != nil {
 			s.onSendFailed(err)

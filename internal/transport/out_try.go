@@ -41,11 +41,13 @@ func (w *TryWriter) Write(bufs [][]byte) (n int, full bool, err error) {
 			err = w.raw.Write(w.tryFunc)
 			n += w.n
 			if err = errdefs.First(w.err, err); err != nil {
+				w.pending = nil
 				return n, errors.Is(err, syscall.EAGAIN), err
 			}
 			w.pending = w.pending[w.n:]
 		}
 	}
+	w.pending = nil // Otherwise it would keep the memory from the garbage collector.
 	return n, false, nil
 }
 

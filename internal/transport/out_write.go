@@ -61,6 +61,8 @@ func (o *Out) WriteWithin(bufs [][]byte, timeout time.Duration) (int, error) {
 	}
 	o.vector = bufs
 	n, err := o.vector.WriteTo(o.conn)
+	clear(o.vector) // What is left of bufs would keep its memory from the garbage collector.
+	o.vector = nil
 	if o.stall.timer != nil {
 		o.stall.writing.Store(false)
 		o.stall.timer.Stop()
