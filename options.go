@@ -117,9 +117,14 @@ func WithMaxBufferedBytes(bytes uint64) Option {
 
 // WithWriteTimeout sets how long one write may wait before ErrBackpressure is reported. The default
 // is 1 s. The write then continues: nothing is lost, and the connection stays. For a Conn, it sets
-// how long Close waits for queued messages. 0 or less is an error.
+// how long Close waits for queued messages. 0 or less is an error; less than 1 ms counts as 1 ms.
 func WithWriteTimeout(d time.Duration) Option {
-	return sendOption("WithWriteTimeout", func(c *sharedConfig) { c.writeTimeout = d })
+	return sendOption("WithWriteTimeout", func(c *sharedConfig) {
+		if d > 0 { // A deadline that has passed before the write begins would let no byte through.
+			d = max(d, time.Millisecond)
+		}
+		c.writeTimeout = d
+	})
 }
 
 // WithStallTimeout sets how long the peer of a Conn or a Link may read nothing of its queue before

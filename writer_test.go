@@ -392,3 +392,24 @@ func TestWriter_WriteMessage_DoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// TestWriter_ShortestWriteTimeout_Delivers: a deadline must not pass before the write begins.
+func TestWriter_ShortestWriteTimeout_Delivers(t *testing.T) {
+	t.Parallel()
+	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
+		const messages = 100
+		received := ipctest.NewSequence(t, messages)
+		r := on.StartReader(t, received.Handle)
+		w := on.StartWriter(t, udsipc.WithWriteTimeout(1), udsipc.WithOverflow(udsipc.OverflowBlock))
+		for n := range uint64(messages) {
+			if err := w.WriteMessage(ipctest.Number(n, 20_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ipctest.StopAndTell(t, w)
+		ipctest.Stop(t, r)
+		if m := w.Metrics(); m.Sent != messages || m.PossiblyLost != 0 || m.LostConnections != 0 {
+			t.Errorf("%+v", m)
+		}
+	})
+}
