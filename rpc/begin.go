@@ -7,6 +7,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/udsipc/udsipc/duplex"
 	"github.com/udsipc/udsipc/internal/seam"
@@ -113,9 +114,21 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		c.stream.endInput(true)
 	}
 	state.seam.Hold()
-	state.enqueue(c)
+	select {
+	case s.work <- c:
+	default:
+		go s.serve(c) // Ends when too many workers are idle, or in stopWorkers.
+		if s.active.Load() > yieldThreshold {
+			runtime.Gosched()
+		}
+	}
 	return nil
 }
+
+// yieldThreshold is the number of active calls above which the reading goroutine yields before the
+// next one. A client may send requests by the thousand and leave large responses unread. This is
+// noticed only if some handlers run before all requests are read.
+const yieldThreshold = 64
 
 // notify runs the handler of a notification, in the reading goroutine: notifications are handled in
 // order.

@@ -49,34 +49,3 @@ func CheckParsers(b []byte) string {
 	}
 	return ""
 }
-
-// CheckCallQueue does what ops say with a queue: it adds a call for an even number, and else takes one.
-// It returns what differs from a slice, and how often a goroutine was to be woken while none was.
-func CheckCallQueue(ops []int) (differs string, wakes int) {
-	var q callQueue
-	var want []*call
-	for i, op := range ops {
-		if op%2 == 0 {
-			c := &call{id: uint64(i)}
-			q.push(c)
-			want = append(want, c)
-		} else if c := q.pop(); len(want) > 0 {
-			if c != want[0] {
-				return fmt.Sprintf("step %d: call %v, want %v", i, c, want[0]), wakes
-			}
-			want = want[1:]
-		} else if c != nil {
-			return fmt.Sprintf("step %d: call %v of an empty queue", i, c), wakes
-		}
-		if q.size() != len(want) {
-			return fmt.Sprintf("step %d: size %d, want %d", i, q.size(), len(want)), wakes
-		}
-		if q.wakes() {
-			wakes++
-		}
-		if q.size() > 0 && !q.waking {
-			return fmt.Sprintf("step %d: nobody is woken for %d calls", i, q.size()), wakes
-		}
-	}
-	return "", wakes
-}

@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,9 @@ const (
 	defaultCalls     = 64 << 10
 )
 
+// maxIdleWorkers is the largest number of goroutines that wait for the next call.
+const maxIdleWorkers = 256
+
 // A Server handles calls. NewServer creates it; register the handlers before Start; it ends with
 // Stop.
 type Server struct {
@@ -70,7 +74,9 @@ type Server struct {
 	active             atomic.Int64
 	startTime          time.Time
 	connStates         sync.Map // *duplex.ServerConn to *connState.
-	workers            workers
+	work               chan *call
+	idle               atomic.Int64
+	stopped            atomic.Bool // Set at the end of Stop: the workers end.
 	started            atomic.Bool
 }
 
@@ -85,7 +91,7 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s := &Server{
 		methods:      make(map[string]*method),
 		maxConnCalls: defaultConnCalls, maxCalls: defaultCalls,
-		workers: workers{woken: make(chan *connState)}, startTime: time.Now(),
+		work: make(chan *call), startTime: time.Now(),
 	}
 	s.memory.limit = defaultMemory
 	var err error
@@ -245,6 +251,33 @@ func (s *Server) Metrics() ServerMetrics {
 // returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.duplex.Stop(ctx)
-	s.workers.stop()
+	s.stopWorkers()
 	return err
+}
+
+// serve runs a call, then others as a worker.
+func (s *Server) serve(c *call) {
+	for {
+		c.run()
+		if s.idle.Add(1) > maxIdleWorkers || s.stopped.Load() {
+			s.idle.Add(-1)
+			return
+		}
+		c = <-s.work
+		if s.idle.Add(-1); c == nil {
+			return
+		}
+	}
+}
+
+// stopWorkers ends the idle workers.
+func (s *Server) stopWorkers() {
+	s.stopped.Store(true)
+	for s.idle.Load() > 0 { // Each worker is about to wait, or sees that the Server has stopped.
+		select {
+		case s.work <- nil:
+		default:
+			runtime.Gosched()
+		}
+	}
 }

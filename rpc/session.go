@@ -29,7 +29,6 @@ type connState struct {
 
 	mu           sync.Mutex // Guards the fields below.
 	calls        map[uint64]*call
-	waiting      callQueue
 	waitingSends int // Final messages that wait for space in the queue. Their calls still count.
 	// Closed when fewer messages wait, or at the end; nil while reading is not paused.
 	readResume   chan struct{}
