@@ -34,7 +34,7 @@ var benchSizes = []struct {
 	bytes int
 }{
 	{"16B", 16}, {"128B", 128}, {"1KiB", 1 << 10}, {"4KiB", 4 << 10}, {"16KiB", 16 << 10},
-	{"64KiB", 64 << 10}, {"1MiB", 1 << 20},
+	{"64KiB", 64 << 10}, {"256KiB", 256 << 10}, {"1MiB", 1 << 20},
 }
 
 // arrivals counts messages and says when all of them are there.

@@ -2,7 +2,7 @@
 
 package queue
 
-// This file saves the copy of a large message. A producer that may wait lends its memory to the
+// This file saves the copy of a large message, or makes it while the connection is busy. A producer that may wait lends its memory to the
 // queue until the connection has taken the message. It does not wait long: when the connection ends
 // or is slow, or the context of the producer ends, the producer puts a copy in the place of its
 // memory and goes on.
@@ -65,7 +65,7 @@ const (
 func (q *Queue) StartLoans(interrupt func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.dropOldest || q.maxAge > 0 || q.shared != nil { // The message may be needed later, or must be movable.
+	if q.dropOldest || q.maxAge > 0 || q.shared != nil { // The message must be movable.
 		return
 	}
 	if q.loans.spare == nil {

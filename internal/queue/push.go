@@ -217,9 +217,9 @@ func (q *Queue) enqueueReserved(data []byte, size int, waits wait) (number uint6
 }
 
 // lock locks the queue for a producer. The lock is held only while a message is copied. With
-// several producers, a few attempts therefore cost less than a sleep. One producer at a time makes
-// more of them; the others sleep meanwhile. If many slept on the queue's lock itself, it would be
-// handed from one to the next for each message (sync.Mutex, starvation mode).
+// several producers, a few attempts therefore cost less than a sleep. After that, one producer at a
+// time waits for the lock, and the others wait for that one. If many slept on the queue's lock itself,
+// it would be handed from one to the next for each message (sync.Mutex, starvation mode).
 func (q *Queue) lock() {
 	for range 30 {
 		if q.mu.TryLock() {

@@ -43,13 +43,22 @@ func tcpLoop(t *testing.T, cfg Config, limits queue.Limits) (*testLoop, *net.TCP
 // TestLoop_LoneMessageReset_IsAccountedFor: the kernel reports an error once. Whoever gets it, the
 // producer or the loop, the message before is possibly lost.
 func TestLoop_LoneMessageReset_IsAccountedFor(t *testing.T) {
-	for range 5 { // The loop's reader may be faster than the producer.
-		l, far := tcpLoop(t, Config{}, queue.Limits{})
-		l.idles()
+	losesToReset(t, func(l *testLoop, far net.Conn) {
 		far.Close() // With unread bytes: a reset.
 		if err := l.queue.EnqueueAndWake([]byte("b")); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// losesToReset wants the first message to be possibly lost, and the second one to be kept: write has a producer write
+// that one after the peer has reset the connection of an idle loop.
+func losesToReset(t *testing.T, write func(l *testLoop, far net.Conn)) {
+	t.Helper()
+	for range 5 { // The loop's reader may be faster than the producer.
+		l, far := tcpLoop(t, Config{}, queue.Limits{})
+		l.idles()
+		write(l, far)
 		pollUntil(within(t, time.Minute), func() bool { return l.Snapshot().Connections > 1 })
 		if counts := l.Snapshot(); counts.PossiblyLost != 1 {
 			t.Errorf("%+v", counts)

@@ -223,21 +223,11 @@ func TestLoop_EndOfFlood_IsWritten(t *testing.T) {
 // TestLoop_LateTurnReset_IsAccountedFor: a producer gets its turn so late that the loop waits for work
 // again. The kernel reports an error once, to the producer: the message before is possibly lost.
 func TestLoop_LateTurnReset_IsAccountedFor(t *testing.T) {
-	for range 5 { // The loop's reader may be faster than the producer.
-		l, far := tcpLoop(t, Config{}, queue.Limits{})
-		l.idles()
+	losesToReset(t, func(l *testLoop, far net.Conn) {
 		if _, idle, err := l.queue.Enqueue([]byte("b")); !idle || err != nil {
 			t.Fatal(idle, err)
 		}
 		far.Close() // With unread bytes: a reset.
 		l.takeTurn(nil)
-		pollUntil(within(t, time.Minute), func() bool { return l.Snapshot().Connections > 1 })
-		if counts := l.Snapshot(); counts.PossiblyLost != 1 {
-			t.Errorf("%+v", counts)
-		}
-		_ = l.Stop(within(t, time.Millisecond))
-		if counts := l.queue.ReadCounts(); counts.Sent != 1 || counts.Undelivered != 1 {
-			t.Errorf("%+v", counts)
-		}
-	}
+	})
 }
