@@ -2,10 +2,10 @@
 
 package queue
 
-// This file saves the copy of a large message, or makes it while the connection is busy. A producer that may wait lends its memory to the
-// queue until the connection has taken the message. It does not wait long: when the connection ends
-// or is slow, or the context of the producer ends, the producer puts a copy in the place of its
-// memory and goes on.
+// This file saves the copy of a large message, or makes it while the connection is busy. A producer
+// that may wait lends its memory to the queue until the connection has taken the message. It does
+// not wait long: when the connection ends or is slow, or the context of the producer ends, the
+// producer puts a copy in the place of its memory and goes on.
 
 import (
 	"sync/atomic"
