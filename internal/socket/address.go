@@ -39,8 +39,8 @@ func (a Address) String() string {
 	switch {
 	case a.network == networkTCP:
 		return "tcp://" + a.name
-	case strings.HasPrefix(a.name, "unix:"):
-		return "unix:" + a.name // The path would parse as another kind of address.
+	case strings.HasPrefix(a.name, "unix:") || meantTCP(a.name) != "":
+		return "unix:" + a.name // The path alone would be another kind of address, or none.
 	}
 	return a.name
 }
@@ -96,6 +96,10 @@ func Parse(text string) (Address, error) {
 		return parseTCP(text, rest)
 	}
 	path, prefixed := strings.CutPrefix(text, "unix:")
+	if meant := meantTCP(path); meant != "" && !prefixed {
+		return Address{}, invalidAddress(text,
+			"it has no scheme; did you mean "+meant+"? For a file of that name write ./"+path)
+	}
 	if rest, ok := strings.CutPrefix(path, "//"); ok && prefixed {
 		path = rest // unix:///run/app.sock, as other tools write it.
 	}
@@ -120,6 +124,9 @@ func Parse(text string) (Address, error) {
 			fmt.Sprintf("the path has %d bytes, the limit is %d", len(path), maxSocketPath()))
 	case strings.HasSuffix(path, "/"):
 		return Address{}, invalidAddress(text, "it names a directory; append the socket's name")
+	case inHome(path):
+		return Address{}, invalidAddress(text,
+			"only a shell expands ~; give the whole path, os.UserHomeDir returns that of the directory")
 	}
 	return Address{network: networkUnix, name: path}, nil
 }

@@ -26,6 +26,26 @@ func TestAddress_Parse_AcceptsAllForms(t *testing.T) {
 		{"//run/app.sock", "unix", "//run/app.sock"},
 		{"/odd/tcp://name", "unix", "/odd/tcp://name"},
 		{longest, "unix", longest},
+		// Names with a colon or a tilde that are no mistake.
+		{"a:b", "unix", "a:b"},
+		{"app:", "unix", "app:"},
+		{"app:v1.7000", "unix", "app:v1.7000"},
+		{"app:65536", "unix", "app:65536"},
+		{"app:-1", "unix", "app:-1"},
+		{"a:b:7000", "unix", "a:b:7000"},
+		{"./localhost:7000", "unix", "./localhost:7000"},
+		{"unix:localhost:7000", "unix", "localhost:7000"},
+		{"unix://localhost:7000", "unix", "localhost:7000"},
+		{"unix:7000", "unix", "7000"},
+		{"unix:tcp:x", "unix", "tcp:x"},
+		{"run/app:7000", "unix", "run/app:7000"},
+		{"tcp:/app.sock/x", "unix", "tcp:/app.sock/x"},
+		{`C:\app\collector.sock`, "unix", `C:\app\collector.sock`},
+		{"C:/app/collector.sock", "unix", "C:/app/collector.sock"},
+		{"~", "unix", "~"},
+		{"app.sock~", "unix", "app.sock~"},
+		{"run/~/app.sock", "unix", "run/~/app.sock"},
+		{"./~/app.sock", "unix", "./~/app.sock"},
 		{"tcp://127.0.0.1:4000", "tcp", "127.0.0.1:4000"},
 		{"tcp://localhost:0", "tcp", "localhost:0"},
 		{"tcp://[::1]:4000", "tcp", "[::1]:4000"},
@@ -87,6 +107,19 @@ func TestAddress_Invalid_IsRejected(t *testing.T) {
 		{"nothing behind tcp", "tcp://", []string{"port"}},
 		{"bare IPv6", "tcp://::1:4000", []string{"colons"}},
 		{"path behind port", "tcp://host:1/x", []string{"1/x"}},
+		{"host and port", "localhost:7000", []string{"did you mean tcp://localhost:7000?", "./localhost:7000"}},
+		{"IPv4 and port", "127.0.0.1:80", []string{"did you mean tcp://127.0.0.1:80?"}},
+		{"port alone", ":7000", []string{"did you mean tcp://localhost:7000?"}},
+		{"IPv6 and port", "[::1]:7000", []string{"did you mean tcp://[::1]:7000?"}},
+		{"IPv6 without brackets", "::1:7000", []string{"did you mean tcp://[::1]:7000?"}},
+		{"IPv6 with zone", "fe80::1%lo:7000", []string{"did you mean tcp://[fe80::1%lo]:7000?"}},
+		{"scheme without slashes", "tcp:localhost:7000", []string{"did you mean tcp://localhost:7000?"}},
+		{"scheme with one slash", "tcp:/localhost:7000", []string{"did you mean tcp://localhost:7000?"}},
+		{"scheme and port", "tcp:7000", []string{"did you mean tcp://"}},
+		{"scheme alone", "tcp:", []string{"did you mean tcp://HOST:PORT?"}},
+		{"home directory", "~/app.sock", []string{"only a shell expands ~", "os.UserHomeDir"}},
+		{"home directory after prefix", "unix:~/app.sock", []string{"only a shell expands ~"}},
+		{"home directory of a user", "~app/app.sock", []string{"only a shell expands ~"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, readerErr := udsipc.NewReader(func([]byte) error { return nil }, test.text)
@@ -128,6 +161,14 @@ func FuzzParseAddress(f *testing.F) {
 	f.Add("unix:////x")
 	f.Add("unix://@tcp://x:1")
 	f.Add("tcp://unix:1")
+	// What is hardly meant as a path.
+	f.Add("localhost:7000")
+	f.Add("unix:localhost:7000")
+	f.Add("tcp:[::1]:7000")
+	f.Add("::1:7000")
+	f.Add(`C:\app:7000`)
+	f.Add("unix:~/x:1")
+	f.Add("~u/")
 	// Nearly nothing.
 	f.Add("")
 	f.Add("@")
