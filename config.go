@@ -29,6 +29,7 @@ type sharedConfig struct {
 	tlsSet           bool
 	plaintext        bool
 	handshakeTimeout time.Duration
+	logging          logConfig
 
 	// Of what is sent.
 	maxBufferedWrites uint64
@@ -129,6 +130,8 @@ func (c *sharedConfig) check(text string) error {
 		return fmt.Errorf("udsipc: WithAuthorizer(nil): want a function")
 	case c.tlsSet && c.tls == nil:
 		return fmt.Errorf("udsipc: WithTLS(nil): want a configuration")
+	case c.logging.set && c.logging.logger == nil:
+		return fmt.Errorf("udsipc: WithLogger(nil): want a logger; slog.New(slog.DiscardHandler) is silent")
 	case c.tlsSet && c.plaintext:
 		return fmt.Errorf("udsipc: WithTLS and WithPlaintext contradict each other")
 	case c.handshakeTimeout <= 0:

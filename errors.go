@@ -22,6 +22,11 @@ var (
 	// ErrNotConnected is returned when a context ended before there was a connection.
 	ErrNotConnected = errdefs.ErrNotConnected
 
+	// ErrNotStarted is matched by errors of what was never started. WaitConnected, Flush and a call of
+	// package rpc wait for a Start until their context ends: the error of the context is matched as well.
+	// Stop returns it at once if messages are left.
+	ErrNotStarted = errdefs.ErrNotStarted
+
 	// ErrStopped is returned by what was called after Stop.
 	ErrStopped = errdefs.ErrStopped
 

@@ -17,6 +17,7 @@ var (
 	ErrBackpressure        = errors.New("udsipc: peer does not read")
 	ErrNoConsumer          = errors.New("udsipc: nobody listens")
 	ErrNotConnected        = errors.New("udsipc: not connected")
+	ErrNotStarted          = errors.New("udsipc: not started: call Start")
 	ErrStopped             = errors.New("udsipc: stopped")
 	ErrMessageTooLarge     = errors.New("udsipc: message too large")
 	ErrInvalidLengthPrefix = errors.New("udsipc: invalid length prefix")

@@ -8,13 +8,22 @@ package ipctest
 import (
 	"flag"
 	"fmt"
+	"log"
+	"log/slog"
 	"os"
 	"testing"
 )
 
 // Main is the TestMain of a package. It runs a role if this process was started for one. It fails
-// if goroutines of the library are left after the tests.
+// if goroutines of the library are left after the tests. slog.Default() discards what it gets, unless
+// UDSIPC_TEST_LOG is set.
 func Main(m *testing.M) {
+	if os.Getenv("UDSIPC_TEST_LOG") == "" {
+		flags := log.Flags()
+		slog.SetDefault(slog.New(slog.DiscardHandler))
+		log.SetOutput(os.Stderr) // SetDefault has changed both.
+		log.SetFlags(flags)
+	}
 	if role, ok := os.LookupEnv(RoleVariable); ok {
 		os.Exit(Play(role))
 	}
