@@ -1,3 +1,3 @@
 module github.com/udsipc/udsipc
 
-go 1.26
+go 1.25

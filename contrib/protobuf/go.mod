@@ -1,6 +1,6 @@
 module github.com/udsipc/udsipc/contrib/protobuf
 
-go 1.26
+go 1.25
 
 require (
 	github.com/udsipc/udsipc v0.0.0

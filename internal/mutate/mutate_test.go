@@ -237,7 +237,7 @@ func victim(t *testing.T, text, test string) *pkg {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"go.mod": "module victim\n\ngo 1.26\n", "victim.go": text, "victim_test.go": test,
+		"go.mod": "module victim\n\ngo 1.25\n", "victim.go": text, "victim_test.go": test,
 	} {
 		if text == "" {
 			continue
