@@ -87,11 +87,14 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	if err := c.check(text); err != nil {
 		return c, err
 	}
+	if c.readBufferSize == 0 {
+		c.readBufferSize = defaultReadBuffer
+	}
 	switch {
 	case c.inactivityTimeout < 0:
 		return c, invalidTimeout("WithInactivityTimeout", c.inactivityTimeout, "0, which is never, or more")
-	case c.readBufferSize == 0 || c.readBufferSize > maxMessageLimit:
-		return c, invalidSize("WithReadBufferSize", uint64(c.readBufferSize), "1 byte to 1 GiB")
+	case c.readBufferSize > maxMessageLimit:
+		return c, invalidSize("WithReadBufferSize", uint64(c.readBufferSize), "at most 1 GiB")
 	case c.maxAcceptErrors < 0:
 		return c, fmt.Errorf("udsipc: WithMaxAcceptErrors(%d): want 0 or more", c.maxAcceptErrors)
 	case c.maxConnections < 1:

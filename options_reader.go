@@ -19,9 +19,9 @@ func WithInactivityTimeout(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.inactivityTimeout = d })
 }
 
-// WithReadBufferSize sets the size of a read. The default is 256 KiB, rounded up to a power of two.
-// A connection holds a pooled buffer of that size only while it has bytes to handle. 0, and more
-// than 1 GiB, are errors.
+// WithReadBufferSize sets the size of a read in bytes, rounded up to a power of two. The default,
+// also for 0, is 256 KiB. A connection holds a pooled buffer of that size only while it has bytes to
+// handle. More than 1 GiB is an error.
 func WithReadBufferSize(bytes uint32) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.readBufferSize = bytes })
 }
