@@ -205,11 +205,14 @@ func publicError(err error) error {
 	return err
 }
 
-// A PossibleLossError reports that a connection broke while bytes in the kernel may have been
-// unread. Messages that count as sent may not have been handled.
+// A PossibleLossError reports that messages that count as sent may not have been handled: the
+// connection ended while bytes in the kernel may have been unread, the reader said so, or the peer
+// has ended several connections in a row, right after they began, without the goodbye of a Reader.
+// One error sums up such connections: the first is reported at once, the others after one second,
+// and then in growing intervals.
 type PossibleLossError struct {
-	Messages uint64 // Upper bound: no more than so many are lost.
-	Err      error  // Why the connection broke. ErrConnectionClosed is matched as well.
+	Messages uint64 // Upper bound: no more than so many are lost, and not in an earlier report.
+	Err      error  // Why the connection ended, and what to do about it. ErrConnectionClosed is matched as well.
 }
 
 func (e *PossibleLossError) Error() string { return (*errdefs.PossibleLoss)(e).Error() }

@@ -97,7 +97,7 @@ type PossibleLoss struct {
 }
 
 func (e *PossibleLoss) Error() string {
-	return fmt.Sprintf("possible loss of up to %d messages that the peer had not read: %v", e.Messages, e.Err)
+	return fmt.Sprintf("possible loss of up to %d messages: %v", e.Messages, e.Err)
 }
 
 // Unwrap returns ErrConnectionClosed and the cause.

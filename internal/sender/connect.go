@@ -83,6 +83,7 @@ func (l *Loop) pauseOver() bool {
 		return true
 	}
 	l.reportDropped()
+	l.reportBriefEnds(false)
 	return false
 }
 
@@ -92,6 +93,7 @@ func (l *Loop) waitUntilNeeded(first bool) error {
 		stopping := l.life.IsStopping() // Before the queue is checked: messages accepted before Stop are sent.
 		empty := l.queue.Empty()        // From here on a message wakes this goroutine.
 		l.reportDropped()
+		l.reportBriefEnds(false)
 		switch {
 		case l.life.Forced() || empty && stopping:
 			return errdefs.ErrStopped

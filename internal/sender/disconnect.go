@@ -8,6 +8,7 @@ package sender
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/transport"
@@ -19,7 +20,7 @@ func (l *Loop) closeConn(o *transport.Out) {
 	if !o.IsSession() {
 		end := o.CloseGracefully(l.life.Context().Done())
 		l.noteUnread(end)
-		l.reportEnd(o, end)
+		l.noteEnd(end, true)
 	}
 	o.Close()
 	l.queue.Rewind()
@@ -38,10 +39,19 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	end := o.CloseAndAccount(writeErr, l.life.Context().Done())
 	l.counts.lostConnections.Add(1)
 	l.noteUnread(end)
-	l.reportEnd(o, end)
-	// An idle connection says nothing about the reader.
-	if !errors.Is(end.Cause, transport.ErrRestartSequence) && (o.WroteMessages() || !l.queue.Empty()) {
-		l.life.failures = o.FailuresAfter(l.life.failures)
+	if o.IsSession() && (errors.Is(end.Cause, errdefs.ErrInvalidSession) ||
+		errors.Is(end.Cause, errdefs.ErrHeartbeatTimeout)) {
+		l.events.Report(errdefs.OpOpenSession, end.Cause)
+	}
+	idle := !o.WroteMessages() && l.queue.Empty() // Such a connection says nothing about the reader.
+	end.Silent = end.Silent && !idle
+	l.noteEnd(end, false)
+	if !idle && !errors.Is(end.Cause, transport.ErrRestartSequence) {
+		failures := o.FailuresAfter(l.life.failures)
+		if l.brief.isSuspicious() { // That it reads proves nothing.
+			failures = max(failures, min(l.life.failures+1, maxBriefFailures))
+		}
+		l.life.failures = failures
 	}
 	partial, size := l.queue.Rewind()
 	if !o.IsSession() {
@@ -52,17 +62,35 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	l.life.SetState(StateDisconnected, fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, end.Cause))
 }
 
-// reportEnd reports the errors with which a connection ended.
-func (l *Loop) reportEnd(o *transport.Out, end transport.Outcome) {
-	if end.Lost > 0 {
-		l.counts.possiblyLost.Add(end.Lost)
-		l.events.Report(errdefs.OpWrite, &errdefs.PossibleLoss{Messages: end.Lost, Err: end.Cause})
-	} else if end.Reason.RejectsPeer() {
-		l.events.Report(errdefs.OpDial, end.Cause)
+// noteEnd counts the messages that may be lost with a connection, and reports its end: at once, or
+// in a summary with others like it. own is true if this side has ended it.
+func (l *Loop) noteEnd(end transport.Outcome, own bool) {
+	if own && end.Lost == 0 && !l.brief.isSuspicious() {
+		end.Silent = false // A reader need not say goodbye to a writer that has ended the connection.
 	}
-	if o.IsSession() && (errors.Is(end.Cause, errdefs.ErrInvalidSession) ||
-		errors.Is(end.Cause, errdefs.ErrHeartbeatTimeout)) {
-		l.events.Report(errdefs.OpOpenSession, end.Cause)
+	if !l.brief.continues(end) {
+		l.reportBriefEnds(true)
+		l.brief = briefEnds{}
+	}
+	l.counts.possiblyLost.Add(l.brief.add(end))
+	if l.reportBriefEnds(own); end.Lived >= briefLife {
+		l.brief = briefEnds{}
+	}
+}
+
+// reportBriefEnds reports the ends of connections if a report is due, or if there is anything to
+// report at all (force). Otherwise it has the loop wake up when a report is due.
+func (l *Loop) reportBriefEnds(force bool) {
+	if !l.brief.isPending() {
+		return
+	}
+	now := time.Now()
+	switch wait := l.brief.lastReport.Add(l.brief.interval).Sub(now); {
+	case force || wait <= 0:
+		l.events.Report(l.brief.take(now))
+	case !l.brief.wakeSet:
+		l.brief.wakeSet = true
+		time.AfterFunc(wait, l.queue.Signal)
 	}
 }
 

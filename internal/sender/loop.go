@@ -60,6 +60,7 @@ type Loop struct {
 	// Used by the goroutine only.
 	bufs      [][]byte
 	headRetry retryCounter // Counts failures with the first message.
+	brief     briefEnds    // Connections that ended right after they began.
 	epoch     uint64       // Of the last session.
 
 	connectRequested atomic.Bool // Connect also without a message.

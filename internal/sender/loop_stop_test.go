@@ -85,7 +85,8 @@ func TestLoop_StopSlowReader_WaitsForReport(t *testing.T) {
 		}()
 		l.stops(t.Context(), 450*time.Millisecond, "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost")
 		l.noted("connecting", "connected",
-			"write: possible loss of up to 1 messages that the peer had not read: EOF", "stopped")
+			"write: possible loss of up to 1 messages: "+
+				"the reader closed the connection and has not handled them: EOF", "stopped")
 		l.counted(loopCounts{Connections: 1, Writes: 1, WrittenBytes: 4, PossiblyLost: 1})
 	})
 }

@@ -92,7 +92,8 @@ func TestLoop_PeerCloses_ReportsLoss(t *testing.T) {
 		}
 		lose(2, nil)
 		l.noted("connecting", "connected",
-			"write: possible loss of up to 2 messages that the peer had not read: EOF",
+			"write: possible loss of up to 2 messages: the peer ended the connection 0s after it began, without a goodbye; "+
+				"2 messages had been sent on it: EOF",
 			"disconnected: udsipc: connection closed: EOF")
 		if err := l.Flush(t.Context()); !errors.Is(err, errdefs.ErrConnectionClosed) ||
 			err.Error() != "udsipc: connection closed: 0 messages were not delivered, up to 2 more may be lost" {
@@ -103,16 +104,16 @@ func TestLoop_PeerCloses_ReportsLoss(t *testing.T) {
 		}
 		lose(3, &wire.CloseReport{FirstUnread: 3, Limit: 9})
 		l.noted("connecting", "connected",
-			"write: possible loss of up to 1 messages that the peer had not read: EOF",
+			"write: possible loss of up to 1 messages: the reader closed the connection and has not handled them: EOF",
 			"disconnected: udsipc: connection closed: EOF")
 		if got := l.Snapshot(); got.PossiblyLost != 3 || got.LostConnections != 2 {
 			t.Errorf("%+v", got)
 		}
 		lose(1, &wire.CloseReport{Reason: wire.CloseUnauthorized, FirstUnread: 2, Limit: 9})
 		l.noted("connecting", "connected",
-			"dial: udsipc: peer is not authorized: the reader's authorizer rejects this process",
+			"dial: udsipc: peer is not authorized: the reader's authorizer rejects this process (its WithAuthorizer)",
 			"disconnected: udsipc: connection closed: udsipc: peer is not authorized: the "+
-				"reader's authorizer rejects this process")
+				"reader's authorizer rejects this process (its WithAuthorizer)")
 		l.stops(t.Context(), 0, "udsipc: stopped: 0 messages were not delivered, up to 1 more may be lost")
 		if err := l.Flush(t.Context()); err != nil {
 			t.Error(err)

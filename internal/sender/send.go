@@ -30,6 +30,7 @@ func (l *Loop) run() {
 		o, err := l.connect()
 		if err != nil {
 			l.reportDropped()
+			l.reportBriefEnds(true)
 			return
 		}
 		l.runConn(o)
@@ -84,6 +85,7 @@ func (l *Loop) send(o *transport.Out) error {
 		bufs := l.queue.NextBatch(l.bufs[:0], transport.BatchSize)
 		if len(bufs) == 0 {
 			l.reportDropped()
+			l.reportBriefEnds(false)
 			if ended, err := l.waitForWork(o); ended {
 				return err
 			}

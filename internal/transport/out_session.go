@@ -143,7 +143,7 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 	if bytes.HasPrefix(rest, wire.Goodbye) {
 		report, size, err := wire.ParseCloseReport(rest[len(wire.Goodbye):])
 		if err == nil && size > 0 {
-			err = fmt.Errorf("before the welcome: %w", endError(report.Reason))
+			err = fmt.Errorf("before the welcome: %w", endError(report))
 		}
 		return w, 0, err
 	}
@@ -163,7 +163,7 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 func (b *backChannel) noWelcomeErr(err error) error {
 	switch {
 	case bytes.HasPrefix(b.buf[b.r:b.w], wire.Goodbye):
-		return fmt.Errorf("before the welcome: %w", endError(wire.CloseOrderly))
+		return fmt.Errorf("before the welcome: %w", endError(wire.CloseReport{}))
 	case isConnectionEnd(err):
 		return fmt.Errorf(
 			"%w: no welcome: the reader does not support acknowledgements, or was killed: %w",

@@ -114,7 +114,11 @@ func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 			if !errors.Is(got.Cause, test.match) {
 				t.Errorf("%s: %v, want %v", test.what, got.Cause, test.match)
 			}
-			got.Cause, test.want.Unread = nil, got.Unread
+			silent := test.what == "nothing" || strings.HasPrefix(test.what, "foreign")
+			if got.Silent != silent || got.Messages != 5 {
+				t.Errorf("%s: silent %v, %d messages", test.what, got.Silent, got.Messages)
+			}
+			got.Cause, got.Silent, got.Messages, test.want.Unread = nil, false, 0, got.Unread
 			if got != test.want {
 				t.Errorf("%s: %+v, want %+v", test.what, got, test.want)
 			}

@@ -75,6 +75,10 @@ type Outcome struct {
 	Reason      wire.CloseReason // The peer's reason.
 	Reported    bool             // The peer has sent a report.
 	ReaderLimit uint64           // Largest message that the peer accepts, if it reported that; else 0.
+
+	Silent   bool          // It ended without a goodbye of the peer. A session has the welcome.
+	Messages uint64        // Messages written completely.
+	Lived    time.Duration // How long the connection lasted.
 }
 
 // CloseAndAccount closes the connection after a write failed with writeErr, or after the peer
@@ -164,13 +168,16 @@ func (o *Out) outcomeOf(cause error) Outcome {
 	if failed := o.end.tryFailed; failed != nil && !errors.Is(failed, syscall.EPIPE) {
 		cause = failed
 	}
-	end := Outcome{Cause: cause, Reported: o.end.goodbye.complete}
+	end := Outcome{
+		Cause: cause, Reported: o.end.goodbye.complete, Messages: o.messages, Lived: time.Since(o.startedAt),
+		Silent: o.back == nil && (!o.end.goodbyeReceived.Load() || o.end.goodbye.notProtocol),
+	}
 	report := o.end.goodbye.report // Zero without a report.
 	if o.end.goodbye.complete {
 		end.Reason, end.ReaderLimit = report.Reason, report.Limit
 	}
 	if end.Reason != wire.CloseOrderly {
-		end.Cause = endError(end.Reason)
+		end.Cause = endError(report)
 	}
 	switch {
 	case o.back != nil: // In a session nothing is lost: the rest is retransmitted.
@@ -217,25 +224,29 @@ func (o *Out) waitTCPAcked() bool {
 	}
 }
 
-// endError returns the error for the peer's reason.
-func endError(reason wire.CloseReason) error {
-	switch reason {
+// endError returns the error for the peer's reason. It names the remedy.
+func endError(report wire.CloseReport) error {
+	switch report.Reason {
 	case wire.CloseFull:
 		return fmt.Errorf(
 			"%w: the reader has no room for one more (its WithMaxConnections or WithMaxConnectionsPerUser)",
 			errdefs.ErrTooManyConnections)
 	case wire.CloseUnauthorized:
-		return fmt.Errorf("%w: the reader's authorizer rejects this process", errdefs.ErrUnauthorized)
+		return fmt.Errorf("%w: the reader's authorizer rejects this process (its WithAuthorizer)", errdefs.ErrUnauthorized)
 	case wire.CloseTooLarge:
-		return fmt.Errorf("%w for the reader (its WithMaxMessageSize)", errdefs.ErrMessageTooLarge)
+		return fmt.Errorf("%w for the reader: its limit is %d bytes (its WithMaxMessageSize)",
+			errdefs.ErrMessageTooLarge, report.Limit)
 	case wire.CloseMalformed:
 		return fmt.Errorf("%w, says the reader", errdefs.ErrInvalidLengthPrefix)
 	case wire.CloseTooSlow:
-		return fmt.Errorf("%w: a message did not reach the reader in time", errdefs.ErrTooSlow)
+		return fmt.Errorf("%w: a message did not reach the reader in time (its WithMessageTimeout)", errdefs.ErrTooSlow)
 	case wire.CloseNotTLS:
-		return fmt.Errorf("%w: the reader speaks TLS, this side does not (WithTLS)", errdefs.ErrHandshake)
+		return fmt.Errorf("%w: the reader speaks TLS, this side does not: use WithTLS", errdefs.ErrHandshake)
+	case wire.CloseNotReader:
+		return fmt.Errorf("%w: the peer is no Reader but a server of package duplex or rpc: use their clients",
+			errdefs.ErrConnectionClosed)
 	case wire.CloseOrderly:
 		return fmt.Errorf("%w by the reader", errdefs.ErrConnectionClosed)
 	}
-	return fmt.Errorf("%w by the reader for reason %d", errdefs.ErrConnectionClosed, uint64(reason))
+	return fmt.Errorf("%w by the reader for reason %d", errdefs.ErrConnectionClosed, uint64(report.Reason))
 }

@@ -27,11 +27,12 @@ const (
 	CloseMalformed                       // A length prefix is over 64 bits.
 	CloseTooSlow                         // A message did not arrive in time.
 	CloseNotTLS                          // The Reader speaks TLS, the peer does not.
+	CloseNotReader                       // This side is no Reader: it speaks another protocol over frames.
 )
 
 // RejectsPeer reports whether the Reader rejected the peer, not a message.
 func (r CloseReason) RejectsPeer() bool {
-	return r == CloseFull || r == CloseUnauthorized || r == CloseNotTLS
+	return r == CloseFull || r == CloseUnauthorized || r == CloseNotTLS || r == CloseNotReader
 }
 
 // A CloseReport describes what a Reader has read of a connection.

@@ -316,7 +316,7 @@ func TestCloseReport_Lost_CountsMessages(t *testing.T) {
 			t.Errorf("%+v: %d lost", test, got)
 		}
 	}
-	for reason, want := range []bool{false, true, true, false, false, false, true, false} {
+	for reason, want := range []bool{false, true, true, false, false, false, true, true, false} {
 		if got := wire.CloseReason(reason).RejectsPeer(); got != want {
 			t.Errorf("reason %d rejects the peer: %v", reason, got)
 		}

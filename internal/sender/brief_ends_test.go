@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// TestBriefEnds_Sequence_CountsAndReports the ends of connections: each step is one end, or a pause.
+func TestBriefEnds_Sequence_CountsAndReports(t *testing.T) {
+	const ms = time.Millisecond
+	read := func(messages uint64) transport.Outcome {
+		return transport.Outcome{Silent: true, Messages: messages, Lived: 3 * ms, Cause: io.EOF}
+	}
+	lost := func(messages uint64) transport.Outcome {
+		end := read(messages)
+		end.Lost = messages
+		return end
+	}
+	rejected := transport.Outcome{Reason: wire.CloseUnauthorized, Messages: 1, Lived: ms, Cause: errdefs.ErrUnauthorized}
+	healthy := transport.Outcome{Messages: 5, Lived: ms}
+	long := read(7)
+	long.Lived = 2 * time.Second
+	type step struct {
+		end   transport.Outcome
+		pause time.Duration
+		own   bool
+		lost  uint64 // Sum so far.
+		says  string // Of the report, "" for none.
+	}
+	for name, steps := range map[string][]step{
+		"read twice": {
+			{end: read(2)},
+			{end: read(3), lost: 5, says: "write: possible loss of up to 5 messages: the peer ended 2 connections in a row " +
+				"without a goodbye, the last one 3ms after it began; 5 messages had been sent on them; is it a Reader? EOF"},
+			{end: read(1), lost: 6},
+			{end: read(1), lost: 7},
+			{pause: time.Second, lost: 7, says: "up to 2 messages: the peer ended 4 connections"},
+			{end: read(0), lost: 7},
+			{pause: 4 * time.Second, lost: 7, says: "dial: the peer ended 5 connections"},
+			{end: read(9), own: true, lost: 16, says: "up to 9 messages: the peer ended 6 connections"},
+		},
+		"read once":                {{end: read(2)}, {pause: time.Hour}},
+		"read once, then stopped":  {{end: read(2)}, {end: read(3), own: true}},
+		"read before a good one":   {{end: read(2)}, {end: healthy}, {end: read(2)}},
+		"read in two long ones":    {{end: long}, {end: long}, {end: long}},
+		"read, a long one between": {{end: read(2)}, {end: long}, {end: read(2)}},
+		"nothing was sent":         {{end: read(0)}, {end: read(0), says: "dial: the peer ended 2 connections"}},
+		"lost": {{
+			end: lost(2), lost: 2, says: "the peer ended the connection 3ms after it began, without a goodbye; 2 messages",
+		}},
+		"lost again and again": {
+			{end: lost(2), lost: 2, says: "up to 2 messages"}, {end: lost(1), lost: 3}, {end: lost(1), lost: 4},
+			{end: healthy, lost: 4, says: "up to 2 messages: the peer ended 3 connections"},
+		},
+		"rejected": {
+			{end: rejected, says: "dial: udsipc: peer is not authorized"}, {end: rejected}, {end: rejected},
+			{pause: time.Second, says: "authorized; 3 connections in a row, the last one for 1ms; 3 messages"},
+			{end: lost(1), lost: 1, says: "the peer ended the connection"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := loopOf(t, Config{}, queue.Limits{})
+				for i, s := range steps {
+					if s.pause > 0 {
+						time.Sleep(s.pause)
+						l.reportBriefEnds(false)
+					} else {
+						l.noteEnd(s.end, s.own)
+					}
+					if got := l.Snapshot().PossiblyLost; got != s.lost {
+						t.Errorf("step %d: %d messages are possibly lost, want %d", i, got, s.lost)
+					}
+					l.reportsOnce(fmt.Sprintf("step %d", i), s.says)
+				}
+			})
+		})
+	}
+}
+
+// reportsOnce checks that text was reported since the last call, or nothing for an empty text.
+func (l *testLoop) reportsOnce(where, text string) {
+	l.Helper()
+	got := l.takeNotes()
+	if text == "" && len(got) > 0 || text != "" && (len(got) != 1 || !strings.Contains(got[0], text)) {
+		l.Errorf("%s: reported %q, want %q", where, got, text)
+	}
+}
+
+// takeNotes returns what was noted since the last call.
+func (l *testLoop) takeNotes() (notes []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	notes, l.events = l.events, nil
+	return notes
+}
+
+// TestLoop_SilentPeer_IsReportedInTime: a summary that is not due yet comes while the loop waits.
+func TestLoop_SilentPeer_IsReportedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loopOf(t, Config{}, queue.Limits{}).started()
+		for range 5 {
+			l.push("a")
+			p := l.peer()
+			p.reads("\x01a")
+			p.Conn.Close()
+			synctest.Wait()
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		var reports []string
+		for _, note := range l.takeNotes() {
+			if strings.HasPrefix(note, "write: ") {
+				reports = append(reports, note)
+			}
+		}
+		want := "possible loss of up to 4 messages: the peer ended 5 connections"
+		if len(reports) != 2 || !strings.Contains(reports[1], want) {
+			t.Errorf("%q", reports)
+		}
+		if err := l.Flush(t.Context()); !errors.Is(err, errdefs.ErrConnectionClosed) ||
+			!strings.Contains(err.Error(), "up to 5 more may be lost") {
+			t.Error(err)
+		}
+	})
+}
