@@ -37,6 +37,8 @@ type Server struct {
 	forceCtx  context.Context // Ended when the context of Stop has ended.
 	forceStop context.CancelFunc
 
+	onConnect func(*ServerConn) // Set before Start; may be nil.
+
 	// Set by a serverSeam; may be nil.
 	onTooLarge func(*ServerConn, *seam.TooLarge)
 	onStop     func(*ServerConn) // nil: Stop refuses further input at once.
@@ -46,7 +48,7 @@ type Server struct {
 	mu       sync.Mutex // Guards the fields below.
 	started  bool
 	stopping bool
-	connSet  map[*ServerConn]struct{}
+	connSet  map[*ServerConn]bool // The value is false until the function of OnConnect has returned.
 	// All goroutines. Add is called only before stopping is set, or by one of them.
 	wg sync.WaitGroup
 }
@@ -69,10 +71,36 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 	}
 	s := &Server{
 		handler: handler, listener: listener, seam: seam.OfListener(listener),
-		connSet: make(map[*ServerConn]struct{}), acceptLoopDone: make(chan struct{}),
+		connSet: make(map[*ServerConn]bool), acceptLoopDone: make(chan struct{}),
 	}
 	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s, nil
+}
+
+// OnConnect sets a function that is called once for each client that has connected, after TLS and
+// WithAuthorizer, and before its first message is handled. A message that f sends is the first that
+// the client receives: Conns and Broadcast leave the connection out until f returns. f may keep c,
+// and may call c.Close to turn the client away. To learn of the end of the connection, use
+// context.AfterFunc with c.Context.
+//
+// f runs on the goroutine of the connection, concurrently with those of other connections. While it
+// runs, messages of this client wait in the kernel, its disconnect is not noticed, and Stop waits.
+// If f panics, the panic is reported (udsipc.ErrHandlerFailed), and the connection is closed without
+// handling a message.
+//
+// OnConnect panics after Start, if f is nil, and if it was called before.
+func (s *Server) OnConnect(f func(c *ServerConn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.started || s.stopping:
+		panic("udsipc/duplex: OnConnect after Start")
+	case f == nil:
+		panic("udsipc/duplex: OnConnect(nil)")
+	case s.onConnect != nil:
+		panic("udsipc/duplex: a second OnConnect")
+	}
+	s.onConnect = f
 }
 
 // Start listens and returns. Another call has no effect. After Stop it returns udsipc.ErrStopped.
@@ -102,20 +130,21 @@ func (s *Server) accept() {
 		}
 		session := newServerConn(s, conn)
 		s.mu.Lock()
-		s.connSet[session] = struct{}{}
+		s.connSet[session] = s.onConnect == nil
 		s.mu.Unlock()
 		// Stop may have closed the connections before this one was added.
 		if s.forceCtx.Err() != nil {
 			_ = conn.Close()
 		}
-		s.wg.Go(session.run) // Ends with the connection; Stop waits for it.
+		s.wg.Go(session.begin) // Ends with the connection; Stop waits for it.
 	}
 }
 
-// Conns returns an iterator over the connections that are open at the time of the call.
+// Conns returns an iterator over the connections that are open at the time of the call, and for
+// which the function of OnConnect has returned.
 func (s *Server) Conns() iter.Seq[*ServerConn] {
 	return func(yield func(*ServerConn) bool) {
-		for _, session := range s.snapshot() {
+		for _, session := range s.announced() {
 			if !yield(session) {
 				return
 			}
@@ -123,6 +152,27 @@ func (s *Server) Conns() iter.Seq[*ServerConn] {
 	}
 }
 
+// announced returns the connections for which OnConnect's function has returned.
+func (s *Server) announced() []*ServerConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*ServerConn, 0, len(s.connSet))
+	for session, announced := range s.connSet {
+		if announced {
+			list = append(list, session)
+		}
+	}
+	return list
+}
+
+// announce includes a connection in announced.
+func (s *Server) announce(session *ServerConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connSet[session] = true
+}
+
+// snapshot returns all connections.
 func (s *Server) snapshot() []*ServerConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,13 +183,13 @@ func (s *Server) snapshot() []*ServerConn {
 	return list
 }
 
-// Broadcast sends m to every connection. It never blocks, also with OverflowBlock: a connection
+// Broadcast sends m to every connection of Conns. It never blocks, also with OverflowBlock: a connection
 // with a full queue does not get m. It returns the number of connections that got m, and an error
 // that joins the errors of the others.
 func (s *Server) Broadcast(m Message) (reached int, err error) {
 	var errs []error
 	err = m.send(func(body []byte) error {
-		for _, session := range s.snapshot() {
+		for _, session := range s.announced() {
 			if err := session.conn.TryWriteMessage(body); err != nil {
 				errs = append(errs, fmt.Errorf("%v: %w", session.Peer(), err))
 			} else {

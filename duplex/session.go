@@ -66,12 +66,40 @@ func (s *ServerConn) reportError(op string, err error) {
 	s.server.seam.Report(op, s.Peer().String(), err)
 }
 
+// begin calls the function of OnConnect, then handles messages until the connection ends.
+func (s *ServerConn) begin() {
+	if s.server.onConnect == nil {
+		s.run()
+		return
+	}
+	err := errGoexit
+	defer func() { // Runs after runtime.Goexit, too.
+		if err != nil {
+			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: OnConnect: %w", udsipc.ErrHandlerFailed, err))
+			_ = s.Close() // What it reports is a loss to a client that is turned away.
+		}
+		s.server.announce(s)
+		s.run()
+	}()
+	err = s.callOnConnect()
+}
+
+// errGoexit is the error of a function that ended its goroutine.
+var errGoexit = errors.New("it called runtime.Goexit")
+
+// callOnConnect calls the function of OnConnect. A panic is returned as an error.
+func (s *ServerConn) callOnConnect() (err error) {
+	defer recovered(&err)
+	s.server.onConnect(s)
+	return nil
+}
+
 // run handles messages until the connection ends.
 func (s *ServerConn) run() {
 	returned := false
 	defer func() {
 		if !returned { // The handler ended the goroutine: only its message is lost.
-			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: it called runtime.Goexit", udsipc.ErrHandlerFailed))
+			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: %w", udsipc.ErrHandlerFailed, errGoexit))
 			s.server.wg.Go(s.run)
 		}
 	}()
@@ -147,10 +175,13 @@ func (s *ServerConn) report(err error) {
 
 // handle calls the handler. A panic is returned as an error.
 func (s *ServerConn) handle(m Message) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = fmt.Errorf("panic: %v\n%s", value, debug.Stack())
-		}
-	}()
+	defer recovered(&err)
 	return s.server.handler(s.ctx, s, m)
+}
+
+// recovered is deferred. It stores a panic, with its stack, as an error.
+func recovered(err *error) {
+	if value := recover(); value != nil {
+		*err = fmt.Errorf("panic: %v\n%s", value, debug.Stack())
+	}
 }

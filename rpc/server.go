@@ -188,6 +188,18 @@ func (s *Server) SetMaxMemory(bytes int64) {
 	s.memory.limit = bytes
 }
 
+// OnConnect sets a function that is called once for each client that has connected, before its first
+// call (duplex.Server.OnConnect). f may keep c, look at c.Peer, and call c.Close to turn the client
+// away. It must not call c.Send: the client knows no messages but those of calls. For the end of the
+// connection, use context.AfterFunc with c.Context. OnConnect panics after Start, if f is nil, and if
+// it was called before.
+func (s *Server) OnConnect(f func(c *duplex.ServerConn)) {
+	if s.started.Load() {
+		panic("udsipc/rpc: OnConnect after Start")
+	}
+	s.duplex.OnConnect(f)
+}
+
 // admit counts a new call of a connection that has own calls, and reports whether it may start.
 // Beyond the limit, each connection may use its share, up to twice the limit, and always one call.
 func (s *Server) admit(own int) bool {
