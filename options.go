@@ -77,7 +77,8 @@ func WithAuthorizer(authorize func(Peer) error) Option {
 //
 // The constructor copies the configuration. Its callbacks (GetCertificate, GetClientCertificate,
 // GetConfigForClient) are called for each connection, so certificates can be renewed. If ServerName
-// is empty, a Writer uses the host of a TCP address.
+// is empty, a Writer uses the host of a TCP address. examples/tls has a recipe without a
+// certification authority.
 func WithTLS(config *tls.Config) Option {
 	return bothOption(func(c *sharedConfig) { c.tls, c.tlsSet = config, true })
 }
