@@ -5,8 +5,8 @@
 //
 //	go run ./examples/quickstart [FILE or DIRECTORY]
 //
-// Without an argument it takes the source tree of the Go toolchain. It ends with a table, and with a
-// status other than 0 if anything is wrong.
+// Without an argument it takes the source tree of the Go toolchain. It ends with a table and "every line
+// arrived once, in order", or says what is wrong and has a status other than 0.
 package main
 
 import (
@@ -41,7 +41,7 @@ func main() {
 	case roleWriter:
 		err = write(ctx, flag.Args(), os.Stdin, os.Stdout)
 	default:
-		err = conduct(ctx, flag.Arg(0), os.Stdout)
+		err = conduct(ctx, flag.Arg(0), os.Stdout, newDisplay(os.Stderr))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)

@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMain lets the test binary take the roles that the program gives itself.
@@ -37,8 +39,8 @@ func TestConduct_EveryLine_Arrives(t *testing.T) {
 		}
 	}
 	for _, source := range []string{dir, filepath.Join(dir, "6")} {
-		var out bytes.Buffer
-		if err := conduct(context.Background(), source, &out); err != nil {
+		var out, shown bytes.Buffer
+		if err := conduct(context.Background(), source, &out, &display{out: &shown}); err != nil {
 			t.Fatalf("%v\n%s", err, &out)
 		}
 		want := lines
@@ -46,11 +48,19 @@ func TestConduct_EveryLine_Arrives(t *testing.T) {
 			want = 3000 * 6
 		}
 		for _, row := range []string{
-			fmt.Sprintf(`lines +%d\n`, want), `restarts +[1-9]`, `agrees at both ends`,
-			`dropped +0\n`,
+			fmt.Sprintf(`lines +%d\n`, want), `restarts of the collector +[1-9]`, `the same at both ends`,
+			`dropped +0\n`, `\nEvery line arrived once, in order\.\n$`,
 		} {
 			if !regexp.MustCompile(row).MatchString(out.String()) {
 				t.Errorf("the table has no %q:\n%s", row, &out)
+			}
+		}
+		for _, row := range []string{
+			`socket +\S+collector\.sock\n`, `writers +pids \d+, \d+, \d+\n`, `collector +pid \d+\n`,
+			`collector +pid \d+ stopped after \d+ lines; restart 1: pid \d+ goes on\n`,
+		} {
+			if !regexp.MustCompile(row).MatchString(shown.String()) {
+				t.Errorf("what was shown has no %q:\n%s", row, &shown)
 			}
 		}
 	}
@@ -80,14 +90,44 @@ func TestCompare_Differences_AreErrors(t *testing.T) {
 		"stranger":   func(_ *written, got *collected) { got.take(appendLine(nil, 99, 0, nil)) },
 	} {
 		w, g := want, got
-		if spoil(&w, &g); compare(w, g) == nil {
-			t.Errorf("%s: nothing is wrong", name)
+		spoil(&w, &g)
+		var out bytes.Buffer
+		if err := new(run).report(&out, w, g); err == nil || strings.Contains(out.String(), "arrived once") {
+			t.Errorf("%s: got %v and\n%s", name, err, &out)
 		}
 	}
 }
 
 func TestConduct_EmptyFolder_IsError(t *testing.T) {
-	if err := conduct(context.Background(), t.TempDir(), &bytes.Buffer{}); err == nil {
+	if err := conduct(context.Background(), t.TempDir(), io.Discard, &display{out: io.Discard}); err == nil {
 		t.Error("an empty directory is streamed")
+	}
+}
+
+// TestDisplay_Terminal_RedrawsBar: on a terminal the bar is one line that is drawn again; a sentence takes its place.
+func TestDisplay_Terminal_RedrawsBar(t *testing.T) {
+	var out bytes.Buffer
+	show := &display{out: &out, terminal: true}
+	show.progress(1, 4, 1234)
+	show.progress(2, 4, 2000) // Too early.
+	show.say("restart")
+	show.shownAt = show.shownAt.Add(-time.Hour)
+	show.progress(4, 4, 5000)
+	show.end()
+	quarter := "[##########..............................]  25 %  1234 lines"
+	whole := "[########################################] 100 %  5000 lines"
+	blank := "\r" + strings.Repeat(" ", len(quarter)) + "\r"
+	if want := "\r" + quarter + blank + "restart\n" + "\r" + whole + blank; out.String() != want {
+		t.Errorf("got  %q\nwant %q", out.String(), want)
+	}
+}
+
+func TestDisplay_File_GetsLines(t *testing.T) {
+	var out bytes.Buffer
+	show := &display{out: &out}
+	show.progress(0, 0, 0)
+	show.end()
+	if want := "  0 %  0 lines\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
