@@ -7,6 +7,8 @@
 //	writer := codec.NewWriter(w, events)
 //	err = writer.Write(Event{Name: "start"})
 //
+// NewReader and Messages read the values of a udsipc.Conn.
+//
 // JSON, Gob (for trusted peers) and Raw are ready-made. Of makes a codec from two functions:
 // protobuf (contrib/protobuf) and others need no more. A codec has no state and is safe for
 // concurrent use.
@@ -18,8 +20,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"iter"
 	"sync"
 
 	"github.com/udsipc/udsipc"
@@ -135,29 +135,5 @@ const maxKept = 64 << 10
 func put(b *[]byte) {
 	if cap(*b) <= maxKept {
 		buffers.Put(b)
-	}
-}
-
-// Messages returns an iterator over the values of conn's messages, until the peer closes the
-// connection. For a message that cannot be decoded it yields an error that matches ErrInvalid, and
-// continues. Any other error is the last.
-func Messages[T any](conn *udsipc.Conn, c Codec[T]) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		for {
-			var v T
-			data, err := conn.ReadMessage()
-			if err == io.EOF {
-				return
-			}
-			last := err != nil
-			if !last {
-				if v, err = c.Decode(data); err != nil {
-					err = invalid(data, err)
-				}
-			}
-			if !yield(v, err) || last {
-				return
-			}
-		}
 	}
 }

@@ -6,8 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,3 +151,63 @@ func TestCodec_DoesNotAllocate(t *testing.T) {
 type discard struct{}
 
 func (discard) WriteMessage([]byte) error { return nil }
+
+// TestReader_ReadsOn after a message that cannot be decoded, a deadline in the middle of a message, and a message over
+// the limit. Any other error is final.
+func TestReader_ReadsOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := udsipc.Listen(path, udsipc.WithMaxMessageSize(100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	raw, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	r := codec.NewReader(accepted, codec.JSON[[]int]())
+	var large *udsipc.TooLargeError
+	for _, test := range []struct {
+		bytes    string
+		want     []int
+		deadline bool
+		ok       func(err error) bool
+	}{
+		{bytes: "\x03[1]", want: []int{1}},
+		{bytes: "\x07[1,\"x\"]", ok: func(err error) bool { return errors.Is(err, codec.ErrInvalid) }},
+		{bytes: "\x03[2", deadline: true, ok: func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
+		{bytes: "", deadline: true, ok: func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
+		{bytes: "]", want: []int{2}},
+		{bytes: "\x65" + strings.Repeat("7", 101), ok: func(err error) bool { return errors.As(err, &large) }},
+		{bytes: "\x00", ok: func(err error) bool { return errors.Is(err, codec.ErrInvalid) }},
+		{bytes: "\x03[3]", want: []int{3}},
+	} {
+		if _, err := raw.Write([]byte(test.bytes)); err != nil {
+			t.Fatal(err)
+		}
+		if test.deadline {
+			if err := accepted.SetReadDeadline(time.Unix(1, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v, err := r.Read()
+		if test.ok == nil && (err != nil || !reflect.DeepEqual(v, test.want)) ||
+			test.ok != nil && (!test.ok(err) || v != nil) {
+			t.Errorf("% x: %v, %v", test.bytes, v, err)
+		}
+		if err := accepted.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw.Close()
+	for range 2 {
+		if _, err := r.Read(); err != io.EOF {
+			t.Error(err)
+		}
+	}
+}
