@@ -30,6 +30,7 @@ type sharedConfig struct {
 	plaintext        bool
 	handshakeTimeout time.Duration
 	logging          logConfig
+	closeTimeout     time.Duration
 
 	// Of what is sent.
 	maxBufferedWrites uint64
@@ -40,6 +41,12 @@ type sharedConfig struct {
 	overflow          OverflowPolicy
 	overflowSet       bool
 	sendOnlyOption    string // The last option of these that was set.
+}
+
+// closeContext returns the context of a Stop that Close calls. Its cause names the option.
+func (c *sharedConfig) closeContext() (context.Context, context.CancelFunc) {
+	cause := fmt.Errorf("WithCloseTimeout(%v): %w", c.closeTimeout, context.DeadlineExceeded)
+	return context.WithTimeoutCause(context.Background(), c.closeTimeout, cause)
 }
 
 // queueBytes is the bound of a conversation's queue: the largest message always fits.
@@ -58,6 +65,7 @@ func (c *sharedConfig) queueLimits() queue.Limits {
 func sharedDefaults(text string) sharedConfig {
 	return sharedConfig{
 		addrText: text, maxMessageSize: 10 << 20, heartbeatTimeout: 10 * time.Second, handshakeTimeout: 5 * time.Second,
+		closeTimeout:      5 * time.Second,
 		maxBufferedWrites: 10_000, maxBufferedBytes: 64 << 20, writeTimeout: time.Second,
 	}
 }
@@ -136,6 +144,8 @@ func (c *sharedConfig) check(text string) error {
 		return fmt.Errorf("udsipc: WithTLS and WithPlaintext contradict each other")
 	case c.handshakeTimeout <= 0:
 		return invalidTimeout("WithHandshakeTimeout", c.handshakeTimeout, "more than 0")
+	case c.closeTimeout < 0:
+		return invalidTimeout("WithCloseTimeout", c.closeTimeout, "0, which does not wait, or more")
 	}
 	if c.tlsSet {
 		c.tls = withMinTLS(c.tls)

@@ -196,3 +196,11 @@ func (l *Link) Stop(ctx context.Context) error {
 	}
 	return asOpError(OpStop, l.cfg.addrText, fmt.Errorf("%d messages were not sent: %w", left, cause))
 }
+
+// Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of
+// Stop. Close may be called again. It implements io.Closer.
+func (l *Link) Close() error {
+	ctx, cancel := l.cfg.closeContext()
+	defer cancel()
+	return l.Stop(ctx)
+}

@@ -96,6 +96,13 @@ func WithHandshakeTimeout(d time.Duration) Option {
 	return bothOption(func(c *sharedConfig) { c.handshakeTimeout = d })
 }
 
+// WithCloseTimeout sets how long Close may wait: it is a Stop whose context ends after d. It bounds
+// the end of Run as well. The default is 5 s. 0 ends at once: what is not delivered yet is given up. A
+// negative duration is an error. It has no effect on a Conn and a Listener.
+func WithCloseTimeout(d time.Duration) Option {
+	return bothOption(func(c *sharedConfig) { c.closeTimeout = d })
+}
+
 // WithMaxBufferedWrites sets the largest number of messages in the queue. The default is 10,000. 0
 // is an error. Without this option, a Writer's producers that wait when the queue is full
 // (OverflowBlock, WriteMessageContext) may queue more small messages, up to 1 MiB, as long as the

@@ -6,6 +6,7 @@ package udsipc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -18,7 +19,8 @@ import (
 // again. All methods are safe for concurrent use.
 type Reader struct {
 	server     *receiver.Server
-	readMemory *readMemory // Of all read buffers together.
+	readMemory *readMemory   // Of all read buffers together.
+	shared     *sharedConfig // For Close.
 }
 
 // NewReader returns a Reader that passes the messages sent to address to handler. address is a
@@ -58,7 +60,7 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 			return newDeliverer(publicPeer(from), deliver, cfg.deadLetter)
 		}
 	}
-	return &Reader{server: receiver.New(config), readMemory: memory}, nil
+	return &Reader{server: receiver.New(config), readMemory: memory, shared: &cfg.sharedConfig}, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Stop it returns
@@ -78,6 +80,39 @@ func (r *Reader) Start() error { return publicError(r.server.Start()) }
 // and reported, and the writer gets a report, unless a hung handler prevents it. Stop may be called
 // before Start, again, and concurrently. Within a handler it returns only when ctx ends.
 func (r *Reader) Stop(ctx context.Context) error { return publicError(r.server.Stop(ctx)) }
+
+// Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of
+// Stop; it matches context.DeadlineExceeded if the time was not enough. Close may be called again. It
+// implements io.Closer.
+func (r *Reader) Close() error {
+	ctx, cancel := r.shared.closeContext()
+	defer cancel()
+	return r.Stop(ctx)
+}
+
+// Run starts the Reader, waits until ctx ends or the Reader has ended, and closes it. It returns the
+// error of Start; else it joins that of Err, and that of Close, which may wait for WithCloseTimeout. The
+// end of ctx is no error: after it, nil means that everything was handled that was sent.
+//
+// A Reader that was started before goes on; after Stop, Run returns ErrStopped. Another call of Stop ends
+// Run. Run suits a context of signal.NotifyContext. Use Start and HandOver if a next process takes over.
+func (r *Reader) Run(ctx context.Context) error {
+	if err := r.Start(); err != nil {
+		if failure := r.Err(); failure != nil {
+			return failure // It was started before, and could accept no more.
+		}
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-r.Done():
+	}
+	closeErr := r.Close()
+	if err := r.Err(); err != nil {
+		return errors.Join(err, closeErr)
+	}
+	return closeErr
+}
 
 // HandOver stops the Reader and stores its listener and connections in systemd's descriptor store
 // (FileDescriptorStoreMax=). The next process's Reader with the same name (WithSystemdName, else

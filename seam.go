@@ -6,6 +6,8 @@ package udsipc
 // the methods of package seam, which stay out of the public ones.
 
 import (
+	"context"
+
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/seam"
@@ -49,6 +51,8 @@ func (l linkSeam) MaxMessageSize() uint64 { return l.cfg.maxMessageSize }
 
 func (l linkSeam) Overflow() int { return int(l.cfg.overflow) }
 
+func (l linkSeam) CloseContext() (context.Context, context.CancelFunc) { return l.cfg.closeContext() }
+
 func (l linkSeam) OnDisconnect(callback func()) { l.onDisconnect = callback }
 
 func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = callback }
@@ -61,6 +65,10 @@ type listenerSeam struct{ *Listener }
 func (l listenerSeam) Shutdown() error { return publicError(l.server.Shutdown()) }
 
 func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
+
+func (l listenerSeam) CloseContext() (context.Context, context.CancelFunc) {
+	return l.cfg.closeContext()
+}
 
 func (l listenerSeam) Report(op, peer string, err error) {
 	l.server.Report(op, l.cfg.addrText+", "+peer, err)

@@ -198,6 +198,15 @@ func (w *Writer) Stop(ctx context.Context) error {
 	return asOpError(OpStop, w.cfg.addrText, w.loop.Stop(ctx))
 }
 
+// Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of
+// Stop; it matches context.DeadlineExceeded if the time was not enough. Close may be called again. It
+// implements io.Closer.
+func (w *Writer) Close() error {
+	ctx, cancel := w.cfg.closeContext()
+	defer cancel()
+	return w.Stop(ctx)
+}
+
 // Flush blocks until every earlier message is delivered, or ctx ends. Delivered means: in
 // acknowledged mode, handled; on Linux, read by the peer (Unix socket) or acknowledged by its
 // kernel (TCP); otherwise, and with TLS, accepted by the local kernel. The error counts messages

@@ -135,3 +135,11 @@ func (c *Client) Stop(ctx context.Context) error {
 	c.once.Do(func() { close(c.stopped) })
 	return c.link.Stop(ctx)
 }
+
+// Close is Stop with a context that ends after udsipc.WithCloseTimeout, 5 s by default. It may be called
+// again. It implements io.Closer.
+func (c *Client) Close() error {
+	ctx, cancel := c.seam.CloseContext()
+	defer cancel()
+	return c.Stop(ctx)
+}

@@ -44,6 +44,9 @@ type Server struct {
 	onStop     func(*ServerConn) // nil: Stop refuses further input at once.
 
 	acceptLoopDone chan struct{} // Closed after the last connection is added.
+	failed         chan error    // Receives the permanent error of accepting.
+	stopped        chan struct{} // Closed when a Stop returns.
+	stopOnce       sync.Once     // Closes stopped.
 
 	mu       sync.Mutex // Guards the fields below.
 	started  bool
@@ -72,6 +75,7 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 	s := &Server{
 		handler: handler, listener: listener, seam: seam.OfListener(listener),
 		connSet: make(map[*ServerConn]bool), acceptLoopDone: make(chan struct{}),
+		failed: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s, nil
@@ -126,7 +130,10 @@ func (s *Server) accept() {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
-			return // The listener has reported it, or was closed.
+			if !s.isStopping() { // Also if the program has closed the listener that it passed.
+				s.failed <- err // There is room for it. The listener has reported it.
+			}
+			return
 		}
 		session := newServerConn(s, conn)
 		s.mu.Lock()
@@ -215,6 +222,7 @@ func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 // returns the error of ctx at once. Stop may be called before Start and again. Within a handler it
 // returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
+	defer s.stopOnce.Do(func() { close(s.stopped) })
 	s.mu.Lock()
 	first, accepted := !s.stopping, s.acceptLoopDone
 	if s.stopping = true; !s.started {
@@ -251,6 +259,37 @@ func (s *Server) Stop(ctx context.Context) error {
 		go session.conn.Close() // Close may wait for the peer; Stop does not.
 	}
 	return fmt.Errorf("udsipc/duplex: %d connections were still busy: %w", len(s.snapshot()), context.Cause(ctx))
+}
+
+// Close is Stop with a context that ends after udsipc.WithCloseTimeout, 5 s by default. It may be called
+// again. It implements io.Closer.
+func (s *Server) Close() error {
+	ctx, cancel := s.seam.CloseContext()
+	defer cancel()
+	return s.Stop(ctx)
+}
+
+// Run starts the Server, waits until ctx ends or the Server can accept no more, and closes it. It
+// returns the error of Start; else it joins the permanent error of accepting, and that of Close. The end
+// of ctx is no error. Run returns udsipc.ErrStopped after Stop, and nil when another call of Stop ends.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Start(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return s.Close()
+	case <-s.stopped:
+		return nil // The caller of Stop has the error.
+	case err := <-s.failed:
+		return errors.Join(err, s.Close())
+	}
+}
+
+func (s *Server) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
 }
 
 // remove removes a connection that has ended from connSet.

@@ -112,6 +112,14 @@ func (c *Client) Stop(ctx context.Context) error {
 	return err
 }
 
+// Close is Stop with a context that ends after udsipc.WithCloseTimeout, 5 s by default. It may be called
+// again. It implements io.Closer.
+func (c *Client) Close() error {
+	ctx, cancel := c.link.CloseContext()
+	defer cancel()
+	return c.Stop(ctx)
+}
+
 // admit waits for a connection, then registers a call.
 func (c *Client) admit(ctx context.Context, p *pendingCall, method string) (id uint64, err error) {
 	for {

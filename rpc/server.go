@@ -29,7 +29,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -213,6 +212,12 @@ func (s *Server) admit(own int) bool {
 
 // Start listens and returns. Another call has no effect. After Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
+	s.wrapHandlers()
+	return s.duplex.Start()
+}
+
+// wrapHandlers applies the interceptors, once; from then on nothing may be registered.
+func (s *Server) wrapHandlers() {
 	s.wrap.Do(func() {
 		s.started.Store(true)
 		for _, m := range s.methods {
@@ -224,7 +229,6 @@ func (s *Server) Start() error {
 			}
 		}
 	})
-	return s.duplex.Start()
 }
 
 // Addr returns the address that the Server listens on, or nil before Start.
@@ -254,42 +258,5 @@ func (s *Server) Metrics() ServerMetrics {
 		RequestBytes:  s.memory.requests.Load(),
 		ResponseBytes: s.memory.responses.Load(),
 		StreamBytes:   s.memory.streams.Load(),
-	}
-}
-
-// Stop rejects new connections, completes the calls in flight, sends their responses, and closes
-// the connections. When ctx ends first, the contexts of the handlers end, the connections are
-// closed, and Stop returns at once. It may be called before Start and again. Within a handler it
-// returns only when ctx ends.
-func (s *Server) Stop(ctx context.Context) error {
-	err := s.duplex.Stop(ctx)
-	s.stopWorkers()
-	return err
-}
-
-// serve runs a call, then others as a worker.
-func (s *Server) serve(c *call) {
-	for {
-		c.run()
-		if s.idle.Add(1) > maxIdleWorkers || s.stopped.Load() {
-			s.idle.Add(-1)
-			return
-		}
-		c = <-s.work
-		if s.idle.Add(-1); c == nil {
-			return
-		}
-	}
-}
-
-// stopWorkers ends the idle workers.
-func (s *Server) stopWorkers() {
-	s.stopped.Store(true)
-	for s.idle.Load() > 0 { // Each worker is about to wait, or sees that the Server has stopped.
-		select {
-		case s.work <- nil:
-		default:
-			runtime.Gosched()
-		}
 	}
 }

@@ -67,6 +67,9 @@ type Link interface {
 	// Overflow returns the udsipc.OverflowPolicy of the queue.
 	Overflow() int
 
+	// CloseContext returns a context that ends after WithCloseTimeout, for a Close that calls Stop.
+	CloseContext() (context.Context, context.CancelFunc)
+
 	// OnDisconnect sets a function that is called after a connection has ended, before the callback
 	// of WithStateCallback. It must be called before Start.
 	OnDisconnect(callback func())
@@ -97,6 +100,9 @@ type Listener interface {
 
 	// Overflow returns the udsipc.OverflowPolicy of the queue of each Conn.
 	Overflow() int
+
+	// CloseContext returns a context that ends after WithCloseTimeout, for a Close that calls Stop.
+	CloseContext() (context.Context, context.CancelFunc)
 
 	// Report passes an error about a peer (Peer.String) to the callback of WithReaderErrorCallback.
 	Report(op, peer string, err error)
