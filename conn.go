@@ -52,6 +52,7 @@ type Conn struct {
 	// idle no more.
 	sendFailed chan struct{}
 
+	refused      atomic.Bool // refuse was called.
 	keepOpenFunc func() bool // Set by a connSeam; nil for nobody.
 	lastAccepted uint64      // Messages that were accepted when inUse last looked.
 
@@ -148,6 +149,7 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 			c.sinceFill++
 			return data, nil
 		case err == transport.ErrSessionPreface:
+			c.refuse()
 			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
 		}
 		if err != nil {

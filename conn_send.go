@@ -13,6 +13,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/sender"
 	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // WriteMessage copies data and returns; the caller may reuse it at once. On an idle socket, the
@@ -57,6 +58,20 @@ func (c *Conn) writeNow(data []byte, enqueue func([]byte) (uint64, bool, error))
 		return err
 	}
 	return c.writeError(err)
+}
+
+// refuse tells the peer that this side does not understand what it sends. A plain Writer takes it as
+// the goodbye and the report of a Reader.
+func (c *Conn) refuse() {
+	if c.refused.Swap(true) {
+		return
+	}
+	report := wire.CloseReport{Reason: wire.CloseNotReader, FirstUnread: 1, Limit: c.limit}
+	for _, message := range [][]byte{nil, report.Body()} {
+		if _, idle, err := c.queue.EnqueueControl(message); err == nil && idle {
+			c.out.Send()
+		}
+	}
 }
 
 // writeError says why a message was not taken.

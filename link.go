@@ -36,6 +36,8 @@ type Link struct {
 	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
 	onTooLarge   func(e *seam.TooLarge) // Set by a linkSeam; nil for nobody.
 
+	noEmptyMessages bool // Set by a linkSeam: an empty message is a goodbye.
+
 	mu          sync.Mutex // Guards what follows.
 	conn        *Conn      // While connected.
 	refuseConns bool       // Stop has looked for the connection to end.

@@ -118,9 +118,22 @@ func (l *Link) read(conn *Conn) (received int, err error) {
 			}
 			return received, err
 		}
+		if len(data) == 0 && l.noEmptyMessages {
+			return received, l.readRefusal(conn)
+		}
 		received++
 		l.handle(data)
 	}
+}
+
+// readRefusal reads what a server says after its goodbye, and reports it.
+func (l *Link) readRefusal(conn *Conn) error {
+	report, err := conn.ReadMessage()
+	if err == nil {
+		err = opError(OpRead, l.cfg.addrText, transport.RefusalError(report))
+	}
+	l.cfg.onError.report(OpRead, l.cfg.addrText, err)
+	return err
 }
 
 // skipTooLarge says whether reading goes on after err: behind a message that was too large.

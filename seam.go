@@ -57,6 +57,8 @@ func (l linkSeam) OnDisconnect(callback func()) { l.onDisconnect = callback }
 
 func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = callback }
 
+func (l linkSeam) NoEmptyMessages() { l.noEmptyMessages = true }
+
 func (l linkSeam) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.addrText, err) }
 
 // A listenerSeam is a Listener with the methods of seam.Listener.
@@ -106,6 +108,8 @@ func (c *Conn) keepMessage() seam.Buffer {
 func (c connSeam) Room() <-chan struct{} { return c.queue.NotifySpace() }
 
 func (c connSeam) MaxMessageSize() uint64 { return c.limit }
+
+func (c connSeam) Refuse() { c.refuse() }
 
 func (c connSeam) KeepOpen(busy func() bool) { c.keepOpenFunc = busy }
 

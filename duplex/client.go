@@ -73,6 +73,7 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 		return nil, err
 	}
 	c.seam = seam.OfLink(c.link)
+	c.seam.NoEmptyMessages()
 	return c, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"runtime"
 	"strings"
@@ -179,8 +180,36 @@ func TestServer_HandlerFails_CostsOneMessage(t *testing.T) {
 	if err := <-errs; !errors.Is(err, duplex.ErrInvalidMessage) {
 		t.Error(err)
 	}
-	if _, err := conn.ReadMessage(); err == nil {
-		t.Error("the connection goes on")
+	for _, want := range []string{"", "\x07\x01\x00\x80\x80\x80\x05"} { // The goodbye and the report of a Reader.
+		if data, err := conn.ReadMessage(); err != nil || string(data) != want {
+			t.Errorf("%q, %v, want %q", data, err, want)
+		}
+	}
+	if _, err := conn.ReadMessage(); err != io.EOF {
+		t.Errorf("the connection goes on: %v", err)
+	}
+}
+
+// TestServer_HandlerRefuses_ClientIsTold: a handler that does not understand a client ends the connection. The client
+// hears why, and its handler gets no message of that.
+func TestServer_HandlerRefuses_ClientIsTold(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serve(t, address, func(_ context.Context, s *duplex.ServerConn, m duplex.Message) error {
+		return fmt.Errorf("%w: %q", duplex.ErrInvalidMessage, m.Data)
+	})
+	errs := ipctest.Collect()
+	c, err := duplex.NewHandlerClient(address, func(m duplex.Message) { t.Errorf("received %+v", m) },
+		udsipc.WithWriterErrorCallback(errs.Callback))
+	if err == nil {
+		err = errors.Join(c.Start(), c.Send(duplex.Message{Type: 1}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ipctest.Stop(t, c) })
+	if err := errs.Want(t, udsipc.ErrConnectionClosed); !strings.Contains(err.Error(), "the server does not understand") {
+		t.Error(err)
 	}
 }
 

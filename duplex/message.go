@@ -18,8 +18,8 @@ type Message struct {
 	Data []byte
 }
 
-// ErrInvalidMessage is reported when a peer sends a frame that does not begin with a type. The
-// connection is closed.
+// ErrInvalidMessage is reported when a peer sends a frame that does not begin with a type. A Handler
+// may return it for a message that no Client of its protocol sends. The connection is closed.
 var ErrInvalidMessage = errors.New("udsipc/duplex: invalid message")
 
 // appendTo appends the encoded message to dst.

@@ -25,7 +25,8 @@ const stallTimeout = 30 * time.Second
 // A Handler handles a message. The messages of one connection are handled in order, those of
 // different connections concurrently. m.Data is valid until the Handler returns. ctx ends with the
 // connection. An error or a panic is reported (udsipc.WithReaderErrorCallback), and the connection
-// stays open.
+// stays open. But an error that matches ErrInvalidMessage closes it: the client speaks another protocol. The
+// client, and also a udsipc.Writer that has connected by mistake, is told that.
 type Handler = func(ctx context.Context, s *ServerConn, m Message) error
 
 // A Server accepts connections of Clients. NewServer creates it; it listens after Start and ends

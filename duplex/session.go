@@ -136,15 +136,23 @@ func (s *ServerConn) read() error {
 				continue
 			}
 			s.report(err)
+			if errors.Is(err, udsipc.ErrInvalidLengthPrefix) {
+				s.seam.Refuse()
+			}
 			return err
 		}
 		m, err := parse(data)
 		if err != nil {
 			s.reportError(udsipc.OpRead, err)
+			s.seam.Refuse()
 			return err
 		}
 		if err := s.handle(m); err != nil {
 			s.reportError(udsipc.OpHandle, fmt.Errorf("%w: %w", udsipc.ErrHandlerFailed, err))
+			if errors.Is(err, ErrInvalidMessage) {
+				s.seam.Refuse()
+				return err
+			}
 		}
 	}
 }

@@ -6,21 +6,35 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
+	"unicode/utf8"
 
 	"github.com/udsipc/udsipc/duplex"
 	"github.com/udsipc/udsipc/internal/seam"
 )
 
-// handle handles one message of a connection.
+// handle handles one message of a connection. A malformed one ends the connection if no message
+// before it had meaning: the peer is no Client.
 func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Message) error {
+	err := s.handleMessage(from, m)
+	if err != nil && errors.Is(err, errMalformed) && !s.connStateOf(from).isClient {
+		return fmt.Errorf("%w: the peer is no client of package rpc: %w", duplex.ErrInvalidMessage, err)
+	}
+	return err
+}
+
+func (s *Server) handleMessage(from *duplex.ServerConn, m duplex.Message) error {
 	switch m.Type {
 	case typeRequest, typeOpen:
 		return s.startCall(from, m)
 	case typeNotify:
 		return s.notify(from, m.Data)
 	case typeGoodbye:
+		if len(m.Data) > maxToken {
+			return fmt.Errorf("%w: a goodbye of %d bytes", errMalformed, len(m.Data))
+		}
 		s.connStateOf(from).onGoodbye(m.Data)
 		return nil
 	}
@@ -30,8 +44,11 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 	}
 	state := s.connStateOf(from)
 	c := state.find(id)
-	if c == nil {
-		return nil // It has ended; the client did not know that yet.
+	if c == nil { // It has ended; the client did not know that yet.
+		if !state.isClient && !isAboutCall(m.Type, rest) {
+			return fmt.Errorf("%w: type %d", errMalformed, m.Type)
+		}
+		return nil
 	}
 	switch m.Type {
 	case typeCancel:
@@ -48,6 +65,30 @@ func (s *Server) handle(_ context.Context, from *duplex.ServerConn, m duplex.Mes
 		return err
 	}
 	return fmt.Errorf("%w: type %d", errMalformed, m.Type)
+}
+
+// isAboutCall reports whether a message of a client about an earlier call may have this type and,
+// after the number of the call, these bytes.
+func isAboutCall(kind uint32, rest []byte) bool {
+	r := fieldReader{rest: rest}
+	switch kind {
+	case typeCancel:
+		return len(rest) == 0
+	case typeCredit, typeEnd:
+		if len(rest) > 0 || kind == typeCredit {
+			r.number()
+		}
+		return !r.bad && len(r.rest) == 0
+	case typeError:
+		r.number()
+		return !r.bad && utf8.Valid(r.rest)
+	case typeData:
+		for len(r.rest) > 0 && !r.bad {
+			r.text()
+		}
+		return !r.bad
+	}
+	return false
 }
 
 // onTooLarge fails the call whose request is over the limit.
@@ -77,6 +118,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		return err
 	}
 	state := s.connStateOf(from)
+	state.isClient = true
 	c := &call{id: q.id, connState: state, method: s.methods[string(q.method)]}
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		state.failCall(c.id, unknownMethod(q.method))
@@ -142,6 +184,7 @@ func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 		return unknownMethod(name)
 	}
 	c := &call{connState: s.connStateOf(from), method: m}
+	c.connState.isClient = true
 	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
 	defer stop()
 	defer c.cancel(context.Canceled)

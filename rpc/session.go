@@ -25,6 +25,7 @@ type connState struct {
 	output          output             // Of streams.
 	limit           uint64             // Of a message, in bytes.
 	usedBytes       atomic.Int64       // Part of the server's memory, in bytes.
+	isClient        bool               // A request was received. Owned by the reading goroutine.
 	responseDropped atomic.Bool        // A response was dropped since reading was last paused.
 
 	mu           sync.Mutex // Guards the fields below.

@@ -80,6 +80,11 @@ type Link interface {
 
 	// Report passes an error to the callback of WithWriterErrorCallback.
 	Report(op string, err error)
+
+	// NoEmptyMessages tells that no message of the peer is empty. An empty one is the goodbye of a
+	// server that refuses this side (Conn.Refuse), and ends the connection. NoEmptyMessages must be
+	// called before Start.
+	NoEmptyMessages()
 }
 
 // A Buffer is pooled memory with one or more holders, a *buffers.Buffer.
@@ -141,6 +146,10 @@ type Conn interface {
 	// on if a message is queued, or was queued since the last call. KeepOpen must be called before
 	// the first ReadMessage.
 	KeepOpen(busy func() bool)
+
+	// Refuse tells the peer that this side does not understand what it sends, in the words of a Reader:
+	// a Writer counts its messages as possibly lost. The caller closes the connection next.
+	Refuse()
 
 	// ReturnReadMemory releases the read memory of the connection (WithMaxReadMemory), for a caller
 	// that pauses reading. It returns the number of bytes that were read but not returned as

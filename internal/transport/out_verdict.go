@@ -224,6 +224,20 @@ func (o *Out) waitTCPAcked() bool {
 	}
 }
 
+// RefusalError returns the error for the report of a server that refuses what this side sends
+// (wire.CloseNotReader). body is the message after the goodbye.
+func RefusalError(body []byte) error {
+	report, size, err := wire.ParseCloseReport(wire.AppendFrame(nil, body))
+	if err != nil || size == 0 {
+		report = wire.CloseReport{Reason: wire.CloseNotReader}
+	}
+	if report.Reason == wire.CloseNotReader {
+		return fmt.Errorf("%w: the server does not understand what this side sends: is it one of the same package?",
+			errdefs.ErrConnectionClosed)
+	}
+	return endError(report)
+}
+
 // endError returns the error for the peer's reason. It names the remedy.
 func endError(report wire.CloseReport) error {
 	switch report.Reason {

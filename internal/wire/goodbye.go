@@ -46,12 +46,15 @@ type CloseReport struct {
 }
 
 // Append appends the report to dst, as a frame.
-func (r CloseReport) Append(dst []byte) []byte {
+func (r CloseReport) Append(dst []byte) []byte { return AppendFrame(dst, r.Body()) }
+
+// Body returns the report, as the message of a frame.
+func (r CloseReport) Body() []byte {
 	body := make([]byte, 0, MaxHandshakeBody)
 	for _, n := range []uint64{uint64(r.Reason), r.FirstUnread, r.Skipped, r.Limit} {
 		body = binary.AppendUvarint(body, n)
 	}
-	return AppendFrame(dst, body)
+	return body
 }
 
 // ParseCloseReport parses a report at the start of b. It returns its size, or 0 if it is
