@@ -11,6 +11,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/receiver"
 	"github.com/udsipc/udsipc/internal/socket"
 	"github.com/udsipc/udsipc/internal/systemd"
@@ -37,6 +38,7 @@ type readerConfig struct {
 	maxReadMemory         uint64
 	maxSendMemory         uint64
 	maxSendMemorySet      bool
+	batch                 batchConfig
 	maxRedeliveries       int
 	deadLetter            func(d *Delivery, err error)
 	maxWriterStates       int
@@ -67,6 +69,7 @@ func readerDefaults(text string) readerConfig {
 		firstMessageTimeout: 10 * time.Second,
 		messageTimeout:      defaultMessageTimeout,
 		maxReadMemory:       defaultReadMemory,
+		batch:               batchConfig{max: defaultMaxBatch},
 		maxRedeliveries:     3,
 		maxWriterStates:     4096,
 		writerRetention:     time.Hour,
@@ -114,7 +117,7 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	case c.withoutSystemd && c.systemdName != "":
 		return c, fmt.Errorf("udsipc: WithSystemdName(%q) and WithoutSystemd contradict each other", c.systemdName)
 	}
-	if err := c.checkLimits(); err != nil {
+	if err := errdefs.First(c.checkLimits(), c.batch.check()); err != nil {
 		return c, err
 	}
 	if c.maxConnectionsPerUser == 0 {

@@ -58,6 +58,7 @@ func newDeliverer(peer Peer, handler DeliveryHandler, deadLetter func(d *Deliver
 	if deadLetter != nil {
 		s.DeadLetter = d.toDeadLetter
 	}
+	s.Add = d.addTo
 	return s
 }
 

@@ -53,6 +53,9 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 	if cfg.deadLetter != nil {
 		return nil, fmt.Errorf("udsipc: WithDeadLetter is for a Reader")
 	}
+	if cfg.batch.option != "" {
+		return nil, fmt.Errorf("udsipc: %s is for a Reader of NewBatchReader", cfg.batch.option)
+	}
 	if cfg.hungTimeout != 0 {
 		return nil, fmt.Errorf("udsipc: WithHungTimeout(%v) is for a Reader: who converses on a "+
 			"Conn has no handler that could be looked at", cfg.hungTimeout)

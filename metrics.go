@@ -105,7 +105,8 @@ func (w *Writer) GetMetrics() (sent, dropped, failed uint64, queueDepth int) {
 type ReaderMetrics struct {
 	Received      uint64 `json:"received"` // Messages handed to the handler.
 	ReceivedBytes uint64 `json:"received_bytes"`
-	HandlerErrors uint64 `json:"handler_errors"` // Messages that failed at their first delivery.
+	Batches       uint64 `json:"batches"`        // Calls of a BatchHandler.
+	HandlerErrors uint64 `json:"handler_errors"` // Messages that failed at their first delivery, in a batch all of it.
 	Panics        uint64 `json:"panics"`         // Messages at whose first delivery the handler panicked or called Goexit.
 	TooSlow       uint64 `json:"too_slow"`       // Connections closed by WithMessageTimeout or WithFirstMessageTimeout.
 	Stalled       uint64 `json:"stalled"`        // Conns closed by WithStallTimeout.
@@ -160,6 +161,7 @@ func readerMetrics(n receiver.Counts) ReaderMetrics {
 	return ReaderMetrics{
 		Received:      n.Received,
 		ReceivedBytes: n.ReceivedBytes,
+		Batches:       n.Batches,
 		HandlerErrors: n.HandlerErrors,
 		Panics:        n.Panics,
 		TooSlow:       n.TooSlow,

@@ -14,8 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
-// A Reader accepts connections and passes their messages to a handler. NewReader or
-// NewDeliveryReader creates it; it listens after Start, and ends with Stop. It cannot be started
+// A Reader accepts connections and passes their messages to a handler. NewReader, NewDeliveryReader
+// or NewBatchReader creates it; it listens after Start, and ends with Stop. It cannot be started
 // again. All methods are safe for concurrent use.
 type Reader struct {
 	server     *receiver.Server
@@ -31,7 +31,7 @@ func NewReader(handler MessageHandler, address string, opts ...ReaderOption) (*R
 	if handler == nil {
 		return nil, ErrHandlerNil
 	}
-	return newReader(handler, nil, address, opts)
+	return newReader(handlers{message: handler}, address, opts)
 }
 
 // NewDeliveryReader is NewReader for a handler that also receives the origin of each message.
@@ -39,10 +39,17 @@ func NewDeliveryReader(handler DeliveryHandler, address string, opts ...ReaderOp
 	if handler == nil {
 		return nil, ErrHandlerNil
 	}
-	return newReader(nil, handler, address, opts)
+	return newReader(handlers{delivery: handler}, address, opts)
 }
 
-func newReader(message MessageHandler, deliver DeliveryHandler, address string, opts []ReaderOption) (*Reader, error) {
+// handlers has the handler of a Reader; the others are nil.
+type handlers struct {
+	message  MessageHandler
+	delivery DeliveryHandler
+	batch    BatchHandler
+}
+
+func newReader(h handlers, address string, opts []ReaderOption) (*Reader, error) {
 	cfg, err := newReaderConfig(address, opts)
 	if err != nil {
 		return nil, err
@@ -50,14 +57,20 @@ func newReader(message MessageHandler, deliver DeliveryHandler, address string, 
 	if cfg.sendOnlyOption != "" {
 		return nil, fmt.Errorf("udsipc: %s is for whoever sends: a Writer or a Listener", cfg.sendOnlyOption)
 	}
+	if h.batch == nil && cfg.batch.option != "" {
+		return nil, fmt.Errorf("udsipc: %s is for NewBatchReader: this Reader's handler gets one message", cfg.batch.option)
+	}
 	memory := cfg.newMemory()
 	config := cfg.server(memory)
-	if message != nil {
-		config.Message = message
+	if h.message != nil {
+		config.Message = h.message
 	}
-	if deliver != nil || cfg.deadLetter != nil {
+	if h.batch != nil {
+		config.Batches = cfg.batch.receiver(h.batch)
+	}
+	if h.message == nil || cfg.deadLetter != nil {
 		config.Open = func(from *transport.Peer) receiver.Sink {
-			return newDeliverer(publicPeer(from), deliver, cfg.deadLetter)
+			return newDeliverer(publicPeer(from), h.delivery, cfg.deadLetter)
 		}
 	}
 	return &Reader{server: receiver.New(config), readMemory: memory, shared: &cfg.sharedConfig}, nil

@@ -41,6 +41,19 @@ func StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandler, address 
 	return r
 }
 
+// StartBatchReader is StartReader for a BatchHandler.
+func StartBatchReader(tb testing.TB, handler udsipc.BatchHandler, address string,
+	opts ...udsipc.ReaderOption) *udsipc.Reader {
+	tb.Helper()
+	r, err := udsipc.NewBatchReader(handler, address, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	MustListenAt(tb, r)
+	tb.Cleanup(func() { Stop(tb, r) })
+	return r
+}
+
 // Stop stops s, within 30 s.
 func Stop(tb testing.TB, s interface{ Stop(context.Context) error }) {
 	tb.Helper()

@@ -80,6 +80,13 @@ func (on *Route) StartDeliveryReader(tb testing.TB, handler udsipc.DeliveryHandl
 	return StartDeliveryReader(tb, handler, on.Address, on.ReaderOptions(tb, opts...)...)
 }
 
+// StartBatchReader is StartReader for a BatchHandler.
+func (on *Route) StartBatchReader(tb testing.TB, handler udsipc.BatchHandler,
+	opts ...udsipc.ReaderOption) *udsipc.Reader {
+	tb.Helper()
+	return StartBatchReader(tb, handler, on.Address, on.ReaderOptions(tb, opts...)...)
+}
+
 // StartWriter returns a started Writer. At the end of the test it must stop gracefully.
 func (on *Route) StartWriter(tb testing.TB, opts ...udsipc.WriterOption) *udsipc.Writer {
 	tb.Helper()

@@ -99,6 +99,9 @@ type schedule struct {
 // A plan is how a schedule's handlers behave.
 type plan struct {
 	slow, failing, poisonous, panicking int // One message in so many; 0 for none.
+
+	batches bool // Handlers get batches.
+	options []udsipc.ReaderOption
 }
 
 // A life is one reader process.
@@ -123,6 +126,7 @@ func runSchedule(t *testing.T, seed uint64) {
 	s := &schedule{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), net: new(ipctest.SimNet)}
 	odds := []int{0, 0, 3, 10, 40}
 	s.plan = plan{slow: s.pick(odds), failing: s.pick(odds), poisonous: s.pick(odds), panicking: s.pick(odds)}
+	s.planBatches()
 	s.startReader(true)
 	for i := range 1 + s.rng.IntN(2) {
 		s.startWriter(byte(i))
@@ -167,12 +171,11 @@ func (s *schedule) startReader(clean bool) {
 	}
 	life := &life{number: number, clean: clean}
 	s.life = life
-	handler := func(ctx context.Context, d *udsipc.Delivery) error { return s.handle(ctx, life, d) }
-	r, err := udsipc.NewDeliveryReader(handler, "memory", udsipc.WithListener(s.net.Listen()),
+	r, err := s.newReader(life, append(s.plan.options, udsipc.WithListener(s.net.Listen()),
 		udsipc.WithHeartbeatTimeout(modelTimeout),
 		udsipc.WithInactivityTimeout(time.Duration(s.rng.IntN(2))*time.Second),
 		udsipc.WithReadBufferSize(uint32(512<<s.rng.IntN(5))),
-		udsipc.WithMaxRedeliveries(2), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) { s.done(life, d) }))
+		udsipc.WithMaxRedeliveries(2), udsipc.WithDeadLetter(func(d *udsipc.Delivery, err error) { s.done(life, d) }))...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -193,8 +196,17 @@ func (s *schedule) message(w *modelWriter) []byte {
 
 var errModel = errors.New("the handler fails")
 
-// handle is the handler of a reader's life. What it does to a message depends on the message alone.
+// handle is the handler of a reader's life.
 func (s *schedule) handle(ctx context.Context, life *life, d *udsipc.Delivery) error {
+	err := s.try(ctx, d)
+	if err == nil {
+		s.done(life, d)
+	}
+	return err
+}
+
+// try decides whether the handler fails. What it does to a message depends on the message alone.
+func (s *schedule) try(ctx context.Context, d *udsipc.Delivery) error {
 	number := binary.BigEndian.Uint64(d.Data[1:])
 	fate := rand.New(rand.NewPCG(s.seed, number<<8|uint64(d.Data[0])))
 	oneIn := func(n int) bool { return fate.IntN(max(n, 1)) == 0 && n > 0 }
@@ -220,7 +232,6 @@ func (s *schedule) handle(ctx context.Context, life *life, d *udsipc.Delivery) e
 	case failing && try%3 != 0:
 		return errModel
 	}
-	s.done(life, d)
 	return nil
 }
 

@@ -31,7 +31,7 @@ var mutants = []mutant{
 	{name: "acknowledge on receipt", file: "internal/transport/acks.go",
 		old: "s.acknowledgeLocked(s.handledBefore + received - 1)", new: "s.acknowledgeLocked(s.handledBefore + received)"},
 	{name: "acknowledge one too many", file: "internal/transport/acks.go",
-		old: "return s.handledBefore + s.in.counts.received.Load() - s.lastFailed",
+		old: "return s.handledBefore + s.in.counts.received.Load() - s.unhandled",
 		new: "return s.handledBefore + s.in.counts.received.Load()"},
 	{name: "off by one on the wire", file: "internal/transport/acks.go",
 		old: "s.sendLocked(binary.AppendUvarint(s.scratch[:0], handled))",

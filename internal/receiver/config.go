@@ -48,6 +48,7 @@ type Config struct {
 	// Handling messages.
 	Message func(data []byte) error         // Handles each message; not used where a sink has its own.
 	Open    func(from *transport.Peer) Sink // Called once for each accepted connection; may be nil.
+	Batches *Batches                        // The sinks of Open add to batches; nil: they have functions for each message.
 
 	Report func(op, addr string, err error) // Called for each error that no caller receives.
 
@@ -59,9 +60,10 @@ type Config struct {
 func (c *Config) offersConns() bool { return c.Message == nil && c.Open == nil }
 
 // A Sink handles the messages of one connection. One goroutine at a time calls its functions; each
-// may be nil.
+// may be nil, but Add must be there for batches.
 type Sink struct {
 	Session func(writer wire.WriterID) // The following messages come from this writer.
+	Add     func(batch Batch, data []byte, seq uint64, redelivered bool)
 	Message func(ctx context.Context, data []byte, seq uint64, redelivered bool) error
 	// The message was given up after the redeliveries.
 	DeadLetter func(data []byte, seq uint64, err error)

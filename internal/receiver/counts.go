@@ -19,7 +19,7 @@ type counters struct {
 	truncated, malformed, discarded atomic.Uint64
 	accepted, refused, idleClosed   atomic.Uint64
 	acceptErrors, errors            atomic.Uint64
-	sessions, redelivered           atomic.Uint64
+	sessions, redelivered, batches  atomic.Uint64
 	duplicates, deadLetters         atomic.Uint64
 	unauthorized, handshakeErrors   atomic.Uint64
 	handedOver, takenOver           atomic.Uint64
@@ -32,7 +32,7 @@ type Counts struct {
 	Truncated, Malformed, Discarded              uint64
 	Accepted, Refused, IdleClosed                uint64
 	AcceptErrors, Errors                         uint64
-	Sessions, Redelivered                        uint64
+	Sessions, Redelivered, Batches               uint64
 	Duplicates, DeadLetters                      uint64
 	Unauthorized, HandshakeErrors                uint64
 	HandedOver, Inherited                        uint64
@@ -52,7 +52,7 @@ func (s *Server) Snapshot() Counts {
 	n.Truncated, n.Malformed, n.Discarded = c.truncated.Load(), c.malformed.Load(), c.discarded.Load()
 	n.Accepted, n.Refused, n.IdleClosed = c.accepted.Load(), c.refused.Load(), c.idleClosed.Load()
 	n.AcceptErrors, n.Errors = c.acceptErrors.Load(), c.errors.Load()
-	n.Sessions, n.Redelivered = c.sessions.Load(), c.redelivered.Load()
+	n.Sessions, n.Redelivered, n.Batches = c.sessions.Load(), c.redelivered.Load(), c.batches.Load()
 	n.Duplicates, n.DeadLetters = c.duplicates.Load(), c.deadLetters.Load()
 	n.Unauthorized, n.HandshakeErrors = c.unauthorized.Load(), c.handshakeErrors.Load()
 	n.HandedOver, n.Inherited = c.handedOver.Load(), c.takenOver.Load()

@@ -46,9 +46,8 @@ func (c *stream) deliverUntilPanic() (done bool, err error) {
 // panicked reports a panic of the handler, or that it ended the goroutine (nil value). The message
 // is not handled yet.
 func (c *stream) panicked(value any) error {
-	err := fmt.Errorf("%w: panic: %v\n%s", errdefs.ErrHandlerFailed, value, debug.Stack())
+	err := panicError(value)
 	if value == nil {
-		err = fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errdefs.ErrHandlerFailed, debug.Stack())
 		c.goexited, c.handlerErr = true, err
 	}
 	if c.acks != nil {
@@ -56,6 +55,14 @@ func (c *stream) panicked(value any) error {
 	}
 	c.server.Report(errdefs.OpHandle, c.addrText(), err)
 	return err
+}
+
+// panicError is the error for a panic of a handler, or for the end of its goroutine (nil value).
+func panicError(value any) error {
+	if value == nil {
+		return fmt.Errorf("%w: it ended its goroutine (runtime.Goexit)\n%s", errdefs.ErrHandlerFailed, debug.Stack())
+	}
+	return fmt.Errorf("%w: panic: %v\n%s", errdefs.ErrHandlerFailed, value, debug.Stack())
 }
 
 // messageHandler returns the function for each message of a plain connection.

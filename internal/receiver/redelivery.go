@@ -73,6 +73,11 @@ func redeliveryPause(failures int) time.Duration {
 func (c *stream) pause(d time.Duration) bool {
 	c.inHandler.Store(false)
 	defer c.inHandler.Store(true)
+	return c.sleep(d)
+}
+
+// sleep is pause outside of deliver.
+func (c *stream) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -107,10 +112,7 @@ func (c *stream) redeliverOnce(data []byte) (err error) {
 // toDeadLetter gives up a message. It then counts as handled.
 func (c *stream) toDeadLetter(data []byte, err error) {
 	c.acks.MarkHandled()
-	c.server.counts.deadLetters.Add(1)
-	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf(
-		"message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
-		c.seq, c.writer, c.server.cfg.MaxRedeliveries, errdefs.ErrHandlerFailed, err))
+	c.onDeadLetter(c.seq, err)
 	if c.sink.DeadLetter == nil {
 		return
 	}
@@ -124,4 +126,12 @@ func (c *stream) toDeadLetter(data []byte, err error) {
 	}()
 	c.sink.DeadLetter(data, c.seq, err)
 	returned = true
+}
+
+// onDeadLetter counts and reports a dead letter.
+func (c *stream) onDeadLetter(seq uint64, err error) {
+	c.server.counts.deadLetters.Add(1)
+	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf(
+		"message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
+		seq, c.writer, c.server.cfg.MaxRedeliveries, errdefs.ErrHandlerFailed, err))
 }

@@ -30,6 +30,7 @@ type Server struct {
 	notifier     *systemd.Registration
 	store        handOverStore
 	offers       *acceptQueue // nil: messages go to a handler.
+	batcher      *batcher     // Of all connections together; nil without one.
 
 	// Stopping.
 	forceCtx       context.Context // Ended by a forced stop.
@@ -66,6 +67,9 @@ func New(cfg Config) *Server {
 	s.notifier = systemd.NewRegistration(s, cfg.Notify)
 	if cfg.offersConns() {
 		s.offers = newAcceptQueue()
+	}
+	if cfg.Batches != nil && cfg.Batches.Shared {
+		s.batcher = newBatcher(s)
 	}
 	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s

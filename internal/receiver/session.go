@@ -86,6 +86,9 @@ func (c *stream) welcome(h wire.Hello) error {
 func (c *stream) beginSession(handled, repeats uint64, heartbeatInterval, heartbeatTimeout time.Duration) {
 	c.acks = c.in.BeginSession(handled, repeats, heartbeatInterval, heartbeatTimeout)
 	c.seq = handled
+	if c.batch.batcher != nil {
+		c.acks.BeginBatches()
+	}
 	if c.sink.Session != nil {
 		c.sink.Session(c.writer)
 	}
@@ -107,13 +110,14 @@ func (c *stream) closeSession() {
 	if c.inherited != nil {
 		handled = c.inherited.Writer.Handled
 	}
+	offered := handled
 	if c.acks != nil {
-		handled = c.acks.Handled()
+		handled, offered = c.acks.Handled(), c.acks.Seq()
 		if err := c.acks.Close(); errors.Is(err, errdefs.ErrBackpressure) {
 			c.server.Report(errdefs.OpOpenSession, c.addrText(), err)
 		}
 	}
 	if c.ownership != nil {
-		c.ownership.release(handled, c.attempts.countFor(handled+1))
+		c.ownership.release(handled, offered, c.attempts.countFor(handled+1))
 	}
 }

@@ -26,7 +26,9 @@ type stream struct {
 	seq         uint64                // Of the message at hand, or the one before.
 	redelivered bool                  // It may have been handled before.
 	handlerErr  error                 // Error of the handler; nil once it is dealt with.
-	goexited    bool                  // The handler ended the goroutine; another continues.
+	goexited    bool                  // The handler ended the goroutine; another continues,
+	resumed     bool                  // and begins with the rest of a batch.
+	batch       batchTurn             // For batches.
 	attempts    attempts              // Of the message at hand, or the one before.
 	acks        *transport.AckSender  // Of a session; nil without one.
 	ownership   *ownership            // Of a session; nil without one.
@@ -37,7 +39,7 @@ type stream struct {
 
 // newStream returns the stream of a connection, which an earlier process may have handed over.
 func newStream(c *connection, from *inheritedConn) *stream {
-	m := &stream{connection: c}
+	m := &stream{connection: c, batch: c.server.newBatchTurn()}
 	if from != nil && from.session != nil {
 		m.claimInherited(from.session)
 	}
@@ -120,7 +122,7 @@ func (c *stream) discardUnhandled() {
 func (c *stream) serveMessages() {
 	for {
 		var goesOn bool
-		switch err := c.deliver(); {
+		switch err := c.deliverBuffered(); {
 		case err == transport.ErrSessionPreface:
 			goesOn = c.openSession()
 		case err != nil:
@@ -134,9 +136,21 @@ func (c *stream) serveMessages() {
 	}
 }
 
+// deliverBuffered handles the buffered messages.
+func (c *stream) deliverBuffered() error {
+	if c.batch.batcher != nil {
+		return c.deliverBatches()
+	}
+	return c.deliver()
+}
+
 // read waits for bytes. It returns false at the end of the connection.
 func (c *stream) read() (goesOn bool) {
-	switch err := c.in.Fill(); err {
+	err := c.batch.readErr
+	if c.batch.readErr = nil; err == nil {
+		err = c.in.Fill()
+	}
+	switch err {
 	case nil:
 		return true
 	case transport.ErrHandOver:

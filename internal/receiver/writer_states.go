@@ -213,16 +213,19 @@ func (c *ownership) snapshot(handled uint64, failures int) wire.WriterSnapshot {
 	}
 }
 
-// release gives up the ownership, and stores the last message that its connection handled and how often the handler has
-// failed for the next one.
-func (c *ownership) release(handled uint64, failures int) {
+// release gives up the ownership, and stores the last message that its connection handled, the last
+// one that it offered to the handler, and how often the handler has failed for the one after handled.
+func (c *ownership) release(handled, offered uint64, failures int) {
 	m, w := c.states, c.state
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.active {
 		w.handled, w.failures = handled, failures
 		if failures > 0 {
-			w.maybeHandledThrough = max(w.maybeHandledThrough, handled+1)
+			offered = max(offered, handled+1)
+		}
+		if offered > handled {
+			w.maybeHandledThrough = max(w.maybeHandledThrough, offered)
 		}
 	}
 	if w.owner == c {

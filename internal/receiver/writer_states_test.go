@@ -25,7 +25,7 @@ func TestHandOver_WriterReconnected_RejectsInherited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.release(9, 0)
+	c.release(9, 9, 0)
 	if _, err := m.acquireInherited(key, left, func() {}); !errors.Is(err, errdefs.ErrInvalidSession) {
 		t.Error(err)
 	}
@@ -58,7 +58,7 @@ func TestWriterStates_NextConnection_GoesOn(t *testing.T) {
 	m := newWriterStates(10, time.Hour)
 	c := acquired(t, m, 1, 5, 3, 7, never)
 	c.goesOn(t, 2, 7, 0) // The first that is heard of it.
-	c.release(9, 0)
+	c.release(9, 9, 0)
 	for _, epoch := range []uint64{4, 5} {
 		hello := wire.Hello{Writer: wire.WriterID{1}, Epoch: epoch}
 		if _, err := m.acquire("uid 0", hello, never); !errors.Is(err, errOldEpoch) {
@@ -67,14 +67,14 @@ func TestWriterStates_NextConnection_GoesOn(t *testing.T) {
 	}
 	c = acquired(t, m, 1, 6, 8, 12, never)
 	c.goesOn(t, 9, 7, 0)
-	c.release(9, 2) // Message 10 was tried.
+	c.release(9, 9, 2) // Message 10 was tried.
 	c = acquired(t, m, 1, 7, 10, 12, never)
 	c.goesOn(t, 9, 10, 2)
 	want := wire.WriterSnapshot{Key: c.state.key, Epoch: 7, Handled: 11, MaybeHandledThrough: 10, Failures: 1}
 	if got := c.snapshot(11, 1); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	c.release(9, 2)
+	c.release(9, 9, 2)
 	c = acquired(t, m, 1, 8, 11, 12, never)
 	c.goesOn(t, 10, 10, 0) // The writer has given up message 10.
 	if m.count() != 1 {
@@ -100,7 +100,7 @@ func TestWriterStates_NewerConnection_FencesOlder(t *testing.T) {
 		}
 		alive := 0
 		began := time.Now()
-		time.AfterFunc(3500*time.Millisecond, func() { old.release(4, 0) })
+		time.AfterFunc(3500*time.Millisecond, func() { old.release(4, 4, 0) })
 		_, _, _, err := middle.waitForPrevious(t.Context(), time.Second, func() { alive++ })
 		if !errors.Is(err, errOldEpoch) || alive != 3 || time.Since(began) != 3500*time.Millisecond {
 			t.Errorf("%v after %v, alive %d times", err, time.Since(began), alive)
@@ -110,7 +110,7 @@ func TestWriterStates_NewerConnection_FencesOlder(t *testing.T) {
 		if _, _, _, err := next.waitForPrevious(ctx, 0, nil); err != transport.ErrGracefulEnd {
 			t.Error(err)
 		}
-		middle.release(99, 9) // It never owned the state.
+		middle.release(99, 99, 9) // It never owned the state.
 		next.goesOn(t, 4, 0, 0)
 		if next.previous != nil {
 			t.Error("the older one is kept")
@@ -118,7 +118,7 @@ func TestWriterStates_NewerConnection_FencesOlder(t *testing.T) {
 		if len(m.export(time.Now())) != 0 {
 			t.Error("an owned state is exported")
 		}
-		next.release(6, 0)
+		next.release(6, 6, 0)
 		time.Sleep(time.Minute)
 		list := m.export(time.Now())
 		want := wire.WriterSnapshot{Key: next.state.key, Epoch: 3, Handled: 6, Idle: time.Minute}
@@ -142,7 +142,7 @@ func TestWriterStates_TooManyOrOld_AreEvicted(t *testing.T) {
 		for writer := byte(2); writer < 5; writer++ {
 			c := acquired(t, m, writer, 1, 1, 0, nil)
 			c.goesOn(t, 0, 0, 0)
-			c.release(uint64(writer), 0)
+			c.release(uint64(writer), uint64(writer), 0)
 			time.Sleep(time.Minute)
 		}
 		if list := m.export(time.Now()); len(list) != 1 || list[0].Handled != 4 || m.count() != 2 {
@@ -155,7 +155,7 @@ func TestWriterStates_TooManyOrOld_AreEvicted(t *testing.T) {
 		if time.Sleep(time.Nanosecond); m.count() != 1 {
 			t.Error("an old state is kept")
 		}
-		owned.release(0, 0)
+		owned.release(0, 0, 0)
 		if len(m.export(time.Now())) != 0 {
 			t.Error("a writer that was never welcome is exported")
 		}
@@ -167,16 +167,16 @@ func TestWriterStates_TooManyOrOld_AreEvicted(t *testing.T) {
 func TestWriterStates_Acquire_EvictsBeforeAndAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newWriterStates(1, time.Hour)
-		acquired(t, m, 1, 9, 1, 0, nil).release(5, 0)
+		acquired(t, m, 1, 9, 1, 0, nil).release(5, 5, 0)
 		time.Sleep(time.Hour)
 		old := acquired(t, m, 1, 1, 1, 0, nil) // As if nothing had been known.
 		old.goesOn(t, 0, 0, 0)
-		old.release(3, 0)
+		old.release(3, 3, 0)
 		again := acquired(t, m, 1, 2, 1, 0, nil)
 		if len(m.export(time.Now())) != 0 || m.idle.Len() != 0 {
 			t.Error("an owned state counts as idle")
 		}
-		again.release(3, 0)
+		again.release(3, 3, 0)
 		acquired(t, m, 2, 1, 1, 0, nil)
 		if len(m.states) != 1 {
 			t.Errorf("%d states are kept, the limit is 1", len(m.states))
@@ -206,7 +206,7 @@ func TestWriterStates_Inherited_GoesOn(t *testing.T) {
 		if _, err := m.acquireInherited(key, left, nil); !errors.Is(err, errOldEpoch) {
 			t.Errorf("an owned state is inherited: %v", err)
 		}
-		c.release(7, 0)
+		c.release(7, 7, 0)
 		next := acquired(t, m, 1, 4, 1, 0, nil)
 		next.goesOn(t, 7, 8, 0)
 	}

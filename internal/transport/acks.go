@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
@@ -31,11 +32,15 @@ type AckSender struct {
 	maybeHandledThrough uint64
 	heartbeatInterval   time.Duration // Interval of the heartbeats to the writer; 0 for none.
 
-	lastFailed      uint64 // 1 if the last received message is not handled.
+	unhandled       uint64 // Number of the last received messages that are not handled: 1 after a failure, or a batch.
 	ackedBytes      uint64 // Bytes read at the last acknowledgement by the reading goroutine.
 	unackedMessages int    // Messages since then.
 
+	// With batches: the last handled message. ackOnTimer uses it instead of the number of received ones.
+	batchHandled atomic.Uint64
+
 	mu             sync.Mutex // Guards what follows, and writing.
+	inBatches      bool       // Messages are handled in batches.
 	acked          uint64
 	handling       bool // Messages are being handled.
 	ackTimerSet    bool // ackTimer will fire.
@@ -64,7 +69,7 @@ func newAckSender(in *In, handled, repeat uint64, heartbeatInterval time.Duratio
 
 // Handled returns the last handled message. Only the reading goroutine may call it.
 func (s *AckSender) Handled() uint64 {
-	return s.handledBefore + s.in.counts.received.Load() - s.lastFailed
+	return s.handledBefore + s.in.counts.received.Load() - s.unhandled
 }
 
 // SendWelcome sends the welcome. If that fails, the next read returns the error.
@@ -83,10 +88,10 @@ func (s *AckSender) Negotiated() (limit uint64, heartbeatTimeout, heartbeatInter
 func (s *AckSender) Seq() uint64 { return s.handledBefore + s.in.counts.received.Load() }
 
 // MarkFailed records that the last message is not handled, MarkHandled that it is.
-func (s *AckSender) MarkFailed() { s.lastFailed = 1 }
+func (s *AckSender) MarkFailed() { s.unhandled = 1 }
 
 // MarkHandled notes that the last message is handled after all.
-func (s *AckSender) MarkHandled() { s.lastFailed = 0 }
+func (s *AckSender) MarkHandled() { s.unhandled = 0 }
 
 // MayRepeat reports whether an earlier reader may have handled this message or a later one.
 func (s *AckSender) MayRepeat() bool { return s.maybeHandledThrough != 0 }
@@ -126,8 +131,8 @@ func (s *AckSender) AfterBatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handling = false
-	if bytes := s.in.counts.receivedBytes.Load(); bytes-s.ackedBytes >= ackBytes {
-		s.ackedBytes = bytes
+	if bytes := s.in.counts.receivedBytes.Load(); bytes-s.ackedBytes >= ackBytes || s.unackedMessages >= ackMessages {
+		s.ackedBytes, s.unackedMessages = bytes, 0
 		s.acknowledgeLocked(s.Handled())
 	}
 }
@@ -141,8 +146,8 @@ func (s *AckSender) acknowledge() {
 }
 
 // ackOnTimer acknowledges while a handler runs. All received messages but the last are handled,
-// because the next one is handed over only then. Like sendHeartbeat, it does nothing while another
-// goroutine writes.
+// because the next one is handed over only then. With batches, batchHandled has the number. Like
+// sendHeartbeat, it does nothing while another goroutine writes.
 func (s *AckSender) ackOnTimer() {
 	if !s.mu.TryLock() {
 		s.ackTimer.Reset(ackInterval)
@@ -150,7 +155,9 @@ func (s *AckSender) ackOnTimer() {
 	}
 	defer s.mu.Unlock()
 	s.ackTimerSet = s.handling && !s.closed
-	if received := s.in.counts.received.Load(); s.ackTimerSet && received > 0 {
+	if received := s.in.counts.received.Load(); s.ackTimerSet && s.inBatches {
+		s.acknowledgeLocked(s.batchHandled.Load())
+	} else if s.ackTimerSet && received > 0 {
 		s.acknowledgeLocked(s.handledBefore + received - 1)
 	}
 	if s.ackTimerSet {

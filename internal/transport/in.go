@@ -35,6 +35,7 @@ type In struct {
 	counts          connCounts
 	input           readBuffer
 	oversize        oversize
+	gathered        gathered
 	attempt         attempt
 	wait            waits
 	end             inEnd

@@ -72,8 +72,8 @@ func isSoonEnough(armed, deadline, now time.Time) bool {
 func (in *In) state() readState {
 	holding := in.input.reserved.Bytes > 0
 	return readState{
-		received: in.counts.received.Load(), skippedFrames: in.oversize.skippedFrames,
-		skipBytes: in.oversize.skipBytes, partial: in.PartialBytes(),
+		received: in.counts.received.Load() + uint64(in.gathered.messages), skippedFrames: in.oversize.skippedFrames,
+		skipBytes: in.oversize.skipBytes, partial: in.PartialBytes() - in.gathered.bytes,
 		isNewPlain: in.session == nil && !in.inherited, holding: holding, contested: holding && in.input.memory.Contested(),
 	}
 }

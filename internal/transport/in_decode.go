@@ -80,11 +80,7 @@ func (in *In) handOverMessage(size, length int) {
 func (in *In) Next() (data []byte, ok bool, err error) {
 	for in.input.r < in.input.w && !in.end.halted.Load() {
 		if in.oversize.skipBytes > 0 {
-			n := min(in.oversize.skipBytes, uint64(in.input.w-in.input.r))
-			in.input.r += int(n)
-			if in.oversize.skipBytes -= n; in.oversize.skipBytes == 0 {
-				in.oversize.skippedMessages++
-			}
+			in.skipOversize()
 			continue
 		}
 		b := in.input.buf.B[in.input.r:in.input.w]
@@ -127,6 +123,15 @@ func (in *In) Next() (data []byte, ok bool, err error) {
 	}
 	in.input.wantBytes = 0
 	return nil, false, nil
+}
+
+// skipOversize skips buffered bytes of a message over the limit.
+func (in *In) skipOversize() {
+	n := min(in.oversize.skipBytes, uint64(in.input.size()))
+	in.input.r += int(n)
+	if in.oversize.skipBytes -= n; in.oversize.skipBytes == 0 {
+		in.oversize.skippedMessages++
+	}
 }
 
 // startSkip has Next continue behind the frame at r.

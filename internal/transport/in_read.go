@@ -29,10 +29,17 @@ type attempt struct {
 // inactivity; HeartbeatTimeout without a heartbeat; TooSlow for an incomplete message.
 // ErrGracefulEnd means that this side has closed the connection, or that the grace period is over.
 // ErrHandOver means that the connection is paused at a frame boundary for the next process.
+// ErrGathered means that gathered messages (in_batch.go) must be taken now.
 func (in *In) Fill() error {
 	in.wait.waitStart, in.attempt.attemptMissed = time.Time{}, false
 	for {
-		if in.end.halted.Load() || in.end.closing.Load() && in.gracePeriodOver() {
+		if in.end.halted.Load() {
+			return ErrGracefulEnd
+		}
+		if in.gathered.messages > 0 && in.isEnding() {
+			return ErrGathered
+		}
+		if in.end.closing.Load() && in.gracePeriodOver() {
 			return ErrGracefulEnd
 		}
 		if in.handOver.requested.Load() && !in.end.closing.Load() {
@@ -57,7 +64,7 @@ func (in *In) Fill() error {
 			return ErrGracefulEnd
 		case err == io.EOF:
 			in.end.sawEOF = true
-			if in.end.closing.Load() {
+			if in.end.closing.Load() && in.gathered.messages == 0 { // Those are handled before the report.
 				// Otherwise a Writer whose write was cut short cannot know what was read.
 				in.SendReport()
 			}

@@ -16,6 +16,10 @@ var (
 	// ErrHandOver means that the connection is paused for a hand-over.
 	ErrHandOver = errors.New("udsipc: connection can be handed over")
 
+	// ErrGathered means that gathered messages must be taken, because this side ends the connection or
+	// hands it over.
+	ErrGathered = errors.New("udsipc: gathered messages must be taken")
+
 	// errNoMemory means that the read memory is used up.
 	errNoMemory = errors.New("udsipc: no memory left")
 
