@@ -76,6 +76,20 @@ func (raw) Append(dst, v []byte) ([]byte, error) { return append(dst, v...), nil
 
 func (raw) Decode(data []byte) ([]byte, error) { return data, nil }
 
+// None is the codec of no value, for what has none to carry. It encodes as no bytes.
+var None Codec[struct{}] = none{}
+
+type none struct{}
+
+func (none) Append(dst []byte, _ struct{}) ([]byte, error) { return dst, nil }
+
+func (none) Decode(data []byte) (v struct{}, err error) {
+	if len(data) > 0 {
+		err = errors.New("udsipc/codec: there are bytes, where no value is expected")
+	}
+	return v, err
+}
+
 // Handler returns a MessageHandler that decodes each message and calls handle with the value. For a
 // message that cannot be decoded it returns an error that matches ErrInvalid.
 func Handler[T any](c Codec[T], handle func(v T) error) udsipc.MessageHandler {

@@ -124,12 +124,14 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		state.failCall(c.id, unknownMethod(q.method))
 		return nil
 	}
+	request := q.data
 	if m.Type == typeOpen {
 		r := fieldReader{rest: q.data}
 		c.stream = newStream(c.id, c, state.output,
 			state.limit, int(min(r.number(), maxWindow)))
 		c.stream.onFail = func(error) { c.endContext(context.Canceled) }
 		c.stream.connState = state
+		request = r.rest
 	}
 	c.size = len(q.data)
 	pause, full := c.register() // From here on the call can be cancelled.
@@ -146,8 +148,8 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 	if q.timeout > 0 {
 		c.setTimeout(q.timeout)
 	}
-	if m.Type == typeRequest {
-		c.request = getBytes(q.data)
+	if c.request = getBytes(request); c.stream != nil {
+		c.stream.request = *c.request
 	}
 	if from.Context().Err() != nil {
 		c.cancel(context.Canceled) // The connection ended before the call was registered.

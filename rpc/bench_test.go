@@ -142,7 +142,7 @@ func BenchmarkStream(b *testing.B) {
 				})
 			})
 			c := dial(b, address)
-			s, err := c.OpenStream(context.Background(), "sink")
+			s, err := c.OpenStream(context.Background(), "sink", nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -50,20 +50,23 @@ func (c *call) register() (pause <-chan struct{}, full *Error) {
 		return nil, &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf("call %d is under way already", c.id)}
 	case own >= c.connState.server.maxConnCalls:
 		return nil, &Error{
-			Code:    CodeResourceExhausted,
-			Message: fmt.Sprintf("%d are under way on this connection (SetMaxConcurrentCalls)", own),
+			Code: CodeResourceExhausted,
+			Message: fmt.Sprintf("%d calls of this connection are in flight, its limit: "+
+				"call again after one has ended, or raise the limit (Server.SetMaxConcurrentCalls)", own),
 		}
 	case !c.connState.server.admit(own):
 		return nil, &Error{
-			Code:    CodeResourceExhausted,
-			Message: fmt.Sprintf("%d are under way (SetMaxConcurrentCalls)", c.connState.server.maxCalls),
+			Code: CodeResourceExhausted,
+			Message: fmt.Sprintf("%d calls of all clients are in flight, the server's limit: "+
+				"call again later, or raise the limit (Server.SetMaxConcurrentCalls)", c.connState.server.maxCalls),
 		}
 	}
 	memory := &c.connState.server.memory
 	if !memory.tryReserve(&s.usedBytes, &memory.requests, c.size) {
 		c.connState.server.active.Add(-1)
 		return nil, &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
-			"the server holds %d bytes for its clients, %d of them for this connection (SetMaxMemory)",
+			"the server holds %d bytes for its clients, %d of them for this connection: "+
+				"call again after one has ended, or raise the limit (Server.SetMaxMemory)",
 			memory.used.Load(), s.usedBytes.Load())}
 	}
 	s.calls[c.id] = c

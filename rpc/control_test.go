@@ -59,12 +59,12 @@ func TestClient_FullQueue_SendsCreditsAndCancels(t *testing.T) {
 			})
 		})
 		c := p.dial(t, udsipc.WithMaxBufferedWrites(20))
-		feed, err := c.OpenStream(t.Context(), "feed")
+		feed, err := c.OpenStream(t.Context(), "feed", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer feed.Close()
-		waits, err := c.OpenStream(t.Context(), "wait")
+		waits, err := c.OpenStream(t.Context(), "wait", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestStream_OversizedMessage_FailsAtBothEnds(t *testing.T) {
 				})
 				s.HandleStream("waits", func(ctx context.Context, _ *ours.Stream) error { <-ctx.Done(); close(over); return nil })
 			}, test.server...)
-			stream, err := dial(t, address, test.client...).OpenStream(t.Context(), test.method)
+			stream, err := dial(t, address, test.client...).OpenStream(t.Context(), test.method, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func TestStream_OversizedForClient_DoesNotEndInOrder(t *testing.T) {
 	})
 	c := dial(t, address, udsipc.WithMaxMessageSize(limit))
 	for range 200 { // The end may come before the failure is known to all.
-		stream, err := c.OpenStream(t.Context(), "sends")
+		stream, err := c.OpenStream(t.Context(), "sends", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,7 +30,7 @@ const (
 	CodeUnknownMethod                      // The server has no handler for the method.
 	CodePanic                              // The handler panicked; the server reports the stack.
 	CodeTooLarge                           // The request or the response is larger than udsipc.WithMaxMessageSize.
-	CodeResourceExhausted                  // A limit of the server, or the queue of the client is full.
+	CodeResourceExhausted                  // A limit of the server (see Message), or the queue of the client is full.
 	CodeConnectionLost                     // The connection was lost; the outcome of the call is unknown.
 	CodeStopped                            // The client was stopped.
 )
@@ -69,10 +69,26 @@ func (c Code) String() string {
 }
 
 // An Error is the reason why a call failed. Call always returns one; a handler returns one to set
-// the code.
+// the code. Only the code and the message reach the other process.
 type Error struct {
 	Code    Code
 	Message string
+
+	cause error // Of Errorf; may be nil.
+}
+
+// Errorf returns an *Error with a code and a message that is formatted as by fmt.Errorf. In this
+// process the error matches what %w wraps; the peer receives its text alone.
+func Errorf(code Code, format string, args ...any) error { return errorf(code, format, args...) }
+
+func errorf(code Code, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	e := &Error{Code: code, Message: err.Error()}
+	switch err.(type) {
+	case interface{ Unwrap() error }, interface{ Unwrap() []error }:
+		e.cause = err
+	}
+	return e
 }
 
 // Error returns the code and the message.
@@ -85,53 +101,69 @@ func (e *Error) Is(target error) bool {
 	return ok && other.Code == e.Code && (other.Message == "" || other.Message == e.Message)
 }
 
-// Unwrap returns the matching error of another package, or nil: context.Canceled,
-// context.DeadlineExceeded, os.ErrPermission, os.ErrNotExist, os.ErrExist,
-// udsipc.ErrMessageTooLarge, udsipc.ErrConnectionClosed or udsipc.ErrStopped.
-func (e *Error) Unwrap() error {
-	switch e.Code {
-	case CodeCanceled:
-		return context.Canceled
-	case CodeDeadlineExceeded:
-		return context.DeadlineExceeded
-	case CodePermissionDenied:
-		return os.ErrPermission
-	case CodeNotFound:
-		return os.ErrNotExist
-	case CodeAlreadyExists:
-		return os.ErrExist
-	case CodeTooLarge:
-		return udsipc.ErrMessageTooLarge
-	case CodeConnectionLost:
-		return udsipc.ErrConnectionClosed
-	case CodeStopped:
-		return udsipc.ErrStopped
+// Unwrap returns what the error matches besides: the error of another package that stands for its
+// code (CodeOf), and what Errorf has wrapped.
+func (e *Error) Unwrap() []error {
+	var all []error
+	for _, p := range codeErrors {
+		if p.code == e.Code && p.both {
+			all = append(all, p.err)
+			break
+		}
 	}
-	return nil
+	if e.cause != nil {
+		all = append(all, e.cause)
+	}
+	return all
 }
 
-// CodeOf returns the code of an error: that of an Error in its chain, or the code that stands for
-// an error of packages context and udsipc. It returns CodeUnknown for any other error, and 0 for
-// nil.
+// codeErrors are the errors of other packages that stand for a code, in the order of CodeOf. If
+// both is set, an Error of the code matches err; of several the first.
+var codeErrors = []struct {
+	err  error
+	code Code
+	both bool
+}{
+	{context.Canceled, CodeCanceled, true},
+	{context.DeadlineExceeded, CodeDeadlineExceeded, true},
+	{udsipc.ErrMessageTooLarge, CodeTooLarge, true},
+	{udsipc.ErrBufferFull, CodeResourceExhausted, false},
+	{udsipc.ErrStopped, CodeStopped, true},
+	{udsipc.ErrConnectionClosed, CodeConnectionLost, true},
+	{udsipc.ErrNotConnected, CodeUnavailable, false},
+	{os.ErrNotExist, CodeNotFound, true},
+	{os.ErrPermission, CodePermissionDenied, true},
+	{os.ErrExist, CodeAlreadyExists, true},
+}
+
+// CodeOf returns the code of an error: that of an Error in its chain, else that of the first row that
+// it matches (errors.Is), else CodeUnknown; 0 for nil. A handler's error gets its code the same way,
+// and the Error that the caller receives matches the error of the row again, but for the rows with *:
+//
+//	context.Canceled             CodeCanceled
+//	context.DeadlineExceeded     CodeDeadlineExceeded
+//	udsipc.ErrMessageTooLarge    CodeTooLarge
+//	udsipc.ErrBufferFull *       CodeResourceExhausted
+//	udsipc.ErrStopped            CodeStopped
+//	udsipc.ErrConnectionClosed   CodeConnectionLost
+//	udsipc.ErrNotConnected *     CodeUnavailable
+//	os.ErrNotExist               CodeNotFound
+//	os.ErrPermission             CodePermissionDenied
+//	os.ErrExist                  CodeAlreadyExists
+//
+// The message is the text of the handler's error, whatever the code: a handler whose errors hold
+// what callers must not see (paths, addresses) has to return another one, with Errorf.
 func CodeOf(err error) Code {
-	var e *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &e) && e != nil:
+	}
+	if e := (*Error)(nil); errors.As(err, &e) && e != nil {
 		return e.Code
-	case errors.Is(err, context.Canceled):
-		return CodeCanceled
-	case errors.Is(err, context.DeadlineExceeded):
-		return CodeDeadlineExceeded
-	case errors.Is(err, udsipc.ErrMessageTooLarge):
-		return CodeTooLarge
-	case errors.Is(err, udsipc.ErrBufferFull):
-		return CodeResourceExhausted
-	case errors.Is(err, udsipc.ErrStopped):
-		return CodeStopped
-	case errors.Is(err, udsipc.ErrConnectionClosed):
-		return CodeConnectionLost
+	}
+	for _, p := range codeErrors {
+		if errors.Is(err, p.err) {
+			return p.code
+		}
 	}
 	return CodeUnknown
 }
@@ -144,5 +176,5 @@ func asError(err error) *Error {
 		}
 		return e
 	}
-	return &Error{Code: CodeOf(err), Message: err.Error()}
+	return &Error{Code: CodeOf(err), Message: err.Error(), cause: err}
 }

@@ -86,7 +86,7 @@ func TestClient_OpenStreamDuringEnd_DoesNotDeadlock(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() {
 			for range 20 {
-				if s, err := c.OpenStream(t.Context(), "nobody"); err == nil {
+				if s, err := c.OpenStream(t.Context(), "nobody", nil); err == nil {
 					s.Close()
 				}
 			}
@@ -135,7 +135,7 @@ func TestClient_UnknownCallID_IsIgnored(t *testing.T) {
 		}
 	}()
 	for range 200 {
-		if s, err := c.OpenStream(t.Context(), "x"); err == nil {
+		if s, err := c.OpenStream(t.Context(), "x", nil); err == nil {
 			s.Close()
 		}
 	}
@@ -197,7 +197,7 @@ func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 			t.Errorf("a call beside it: %v", err)
 		}
 	}
-	s, err := wide.OpenStream(t.Context(), "one")
+	s, err := wide.OpenStream(t.Context(), "one", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestCall_Oversized_FailsWithTooLarge(t *testing.T) {
 	if _, err := s.Receive(); ours.CodeOf(err) != ours.CodeTooLarge {
 		t.Errorf("a message of a stream: %v", err)
 	}
-	many, err := narrow.OpenStream(t.Context(), "many")
+	many, err := narrow.OpenStream(t.Context(), "many", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-(<-contexts).Done()
-	busy, err := c.OpenStream(t.Context(), "busy")
+	busy, err := c.OpenStream(t.Context(), "busy", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func TestServer_Contexts_EndWithTheirCall(t *testing.T) {
 	}
 	busy.Close()
 	<-(<-contexts).Done()
-	fails, err := c.OpenStream(t.Context(), "fails")
+	fails, err := c.OpenStream(t.Context(), "fails", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestServer_StreamInterceptors_WrapHandlers(t *testing.T) {
 		})
 	}
 	starts.Wait()
-	stream, err := c.OpenStream(t.Context(), "open")
+	stream, err := c.OpenStream(t.Context(), "open", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,7 +161,7 @@ func TestServer_MaxMemory_BoundsStreams(t *testing.T) {
 	callWithin(t, other, 5*time.Second, "echo", nil) // The memory is shared between two.
 	var streams []*ours.ClientStream
 	for range 20 {
-		stream, err := c.OpenStream(t.Context(), "events")
+		stream, err := c.OpenStream(t.Context(), "events", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +258,7 @@ func TestServer_LongCall_IsNotIdle(t *testing.T) {
 	}, udsipc.WithInactivityTimeout(idle))
 	c := dial(t, address)
 	callWithin(t, c, 5*time.Second, "slow", nil)
-	stream, err := c.OpenStream(t.Context(), "one way")
+	stream, err := c.OpenStream(t.Context(), "one way", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func (w *streamWorld) converse(t *testing.T, c *ours.Client, random *rand.Rand, 
 	if p.canceled {
 		defer time.AfterFunc(time.Duration(random.IntN(3000))*time.Microsecond, cancel).Stop()
 	}
-	s, err := c.OpenStream(ctx, "plan")
+	s, err := c.OpenStream(ctx, "plan", nil)
 	if err != nil {
 		w.check(t, "OpenStream", p, err)
 		return

@@ -184,6 +184,7 @@ func (s *connState) send(body []byte) error {
 
 // errClientNotReading is the error of a call whose response, or stream message, is dropped.
 var errClientNotReading = &Error{
-	Code:    CodeResourceExhausted,
-	Message: "the handler has run, but the client leaves more unread than the server holds for it (SetMaxMemory)",
+	Code: CodeResourceExhausted,
+	Message: "the handler has run, but the client leaves more unread than the server holds for it: " +
+		"read responses and streams, or raise the limit (Server.SetMaxMemory)",
 }

@@ -113,7 +113,7 @@ func TestStream_ServerStops_DeliversEverything(t *testing.T) {
 				return nil
 			})
 		})
-		stream, err := p.dial(t).OpenStream(t.Context(), "report")
+		stream, err := p.dial(t).OpenStream(t.Context(), "report", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestStream_EndedInOrder_ReadsEOF(t *testing.T) {
 				lost <- struct{}{}
 			}
 		}))
-		stream, err := c.OpenStream(t.Context(), "few")
+		stream, err := c.OpenStream(t.Context(), "few", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func TestStream_Error_FollowsMessages(t *testing.T) {
 		})
 		c := p.dial(t)
 		for range 5 {
-			stream, err := c.OpenStream(t.Context(), "fails")
+			stream, err := c.OpenStream(t.Context(), "fails", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

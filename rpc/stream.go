@@ -45,6 +45,7 @@ type Stream struct {
 	limit     int               // Of an encoded message, in bytes.
 	onFail    func(cause error) // Called with mu held when the stream fails; may be nil.
 	connState *connState        // At a server, for memory accounting; nil at a client.
+	request   []byte            // At a server.
 
 	mu         sync.Mutex // Guards the fields below.
 	sendable   sync.Cond  // Waits for credit, or the end.
@@ -98,6 +99,10 @@ func newStream(id uint64, ctx context.Context, out output, limit uint64, credit 
 
 // Context returns a context that ends with the stream.
 func (s *Stream) Context() context.Context { return s.ctx }
+
+// Request returns what the client has passed to OpenStream. It is valid until the handler returns.
+// At the client it is nil.
+func (s *Stream) Request() []byte { return s.request }
 
 // finish ends the server's side after its handler returned. It sends the queued messages, then
 // nothing more. It returns the error to send to the client, nil for a graceful end. ended reports

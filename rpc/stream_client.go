@@ -10,14 +10,19 @@ import (
 	"errors"
 )
 
-// OpenStream opens a stream of a method. ctx applies to the whole stream: when it ends, both ends
-// of the stream end. The caller must call Close. Receive and Send return errors of the peer, such
-// as an unknown method.
+// OpenStream opens a stream of a method. The handler gets request (Stream.Request), which may be nil;
+// the caller may reuse it. ctx applies to the whole stream: when it ends, both ends of the stream
+// end. The caller must call Close. Receive and Send return errors of the peer, such as an unknown
+// method.
 //
 // A stream ends with its connection: Receive returns the received messages, then an error with
 // CodeConnectionLost, or io.EOF if the peer had already ended it. When the server stops, Send fails
 // with CodeConnectionLost, and Receive continues to the end.
-func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, error) {
+func (c *Client) OpenStream(ctx context.Context, method string, request []byte) (*ClientStream, error) {
+	return c.openStream(ctx, method, request)
+}
+
+func (c *Client) openStream(ctx context.Context, method string, data []byte) (*ClientStream, error) {
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
 	s.Stream = newStream(0, own, c.output, c.link.MaxMessageSize(), window)
@@ -29,7 +34,10 @@ func (c *Client) OpenStream(ctx context.Context, method string) (*ClientStream, 
 		return nil, err
 	}
 	q := request{id: id, timeout: timeoutOf(ctx)}
-	if err := c.sendRequest(p, &q, typeOpen, method, binary.AppendUvarint(nil, window)); err != nil {
+	b := getBytes(nil)
+	defer putBytes(b)
+	*b = append(binary.AppendUvarint(*b, window), data...)
+	if err := c.sendRequest(p, &q, typeOpen, method, *b); err != nil {
 		c.removeCall(id)
 		cancel(err)
 		return nil, asError(err)

@@ -46,7 +46,7 @@ func TestStream_ReceivedData_StaysValid(t *testing.T) {
 	c := dial(t, address)
 	var all sync.WaitGroup
 	for i := range streams {
-		stream, err := c.OpenStream(t.Context(), "echoes")
+		stream, err := c.OpenStream(t.Context(), "echoes", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -120,8 +120,8 @@ func (s *Stream) onDataLocked(data []byte, keep func() seam.Buffer) (cause *Erro
 	}
 	if len(data) > 0 && !s.enqueueLocked(data, keep) {
 		return &Error{Code: CodeResourceExhausted, Message: fmt.Sprintf(
-			"%d bytes more for a stream: the server holds as much as it may for this client (SetMaxMemory)",
-			len(data))}, nil
+			"%d bytes more for a stream: the server holds as much as it may for this client: "+
+				"send less at once, or raise the limit (Server.SetMaxMemory)", len(data))}, nil
 	}
 	s.receiveWindow -= cost
 	return nil, nil

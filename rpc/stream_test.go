@@ -49,7 +49,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 	c := dial(t, address)
 	t.Run("both ways", func(t *testing.T) {
 		const messages = 5000
-		s, err := c.OpenStream(t.Context(), "echo stream")
+		s, err := c.OpenStream(t.Context(), "echo stream", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		s.Close()
 	})
 	t.Run("unknown", func(t *testing.T) {
-		s, err := c.OpenStream(t.Context(), "nobody")
+		s, err := c.OpenStream(t.Context(), "nobody", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		}
 	})
 	t.Run("an error", func(t *testing.T) {
-		s, err := c.OpenStream(t.Context(), "fails")
+		s, err := c.OpenStream(t.Context(), "fails", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 		}
 	})
 	t.Run("nobody reads", func(t *testing.T) {
-		s, err := c.OpenStream(t.Context(), "unread")
+		s, err := c.OpenStream(t.Context(), "unread", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +143,7 @@ func TestStream_CarriesBothDirections(t *testing.T) {
 	t.Run("its context", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		s, err := c.OpenStream(ctx, "unread")
+		s, err := c.OpenStream(ctx, "unread", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -172,7 +172,7 @@ func (v *victim) echo(n uint64) error {
 func (v *victim) stream(until context.Context) error {
 	ctx, cancel := context.WithTimeout(context.Background(), *hostileTime+patience)
 	defer cancel()
-	s, err := v.streams.OpenStream(ctx, "stream")
+	s, err := v.streams.OpenStream(ctx, "stream", nil)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const (
 	typeError    = 3 // Code, text. It ends a call or a stream.
 	typeCancel   = 4 // No fields.
 	typeNotify   = 5 // Length of the method, method, data.
-	typeOpen     = 6 // As typeRequest; the first window in bytes takes the place of the request.
+	typeOpen     = 6 // As typeRequest, with the first window in bytes before the request.
 	typeData     = 7 // Messages of a stream, each with its length.
 	typeCredit   = 8 // Bytes that the peer may send in addition on a stream.
 	// The sender sends nothing more on a stream. From the server, a 1 follows after its handler has
