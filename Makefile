@@ -2,7 +2,7 @@
 #
 # Shortcuts. What the gate checks, and with which versions, is in .ci/run alone.
 
-.PHONY: all fmt lint test short race bench compare fuzz soak mutate
+.PHONY: all fmt lint test short race bench compare fuzz soak mutate release
 
 all:
 	bash .ci/run
@@ -50,3 +50,7 @@ compare:
 	cd benchmarks && go run . $(ARGS)
 	cd benchmarks && go run . -calls $(ARGS)
 	cd benchmarks && go run $(ZMQ) ./between -json $(abspath $(RESULTS))/between.json -charts $(abspath $(RESULTS)) $(ARGS)
+
+# Shows what a release of VERSION would be; with ARGS=--tag, commits and tags it.
+release:
+	bash scripts/release $(ARGS) $(VERSION)
