@@ -3,7 +3,9 @@
 package receiver_test
 
 import (
+	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,9 +19,30 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// TestSession_PlainReader_ReportsAcksUnsupported: a reader that knows only frames fails at the eleventh byte, and the
-// Writer says so, keeps its messages, and delivers them when a reader comes that can answer.
+// TestSession_PlainReader_ReportsAcksUnsupported: a reader that knows only frames fails at the eleventh byte. From the
+// second time in a row on, the Writer says so. It keeps its messages, and delivers them when a reader comes that can
+// answer. A reader that leaves bytes unread, as a killed one does, is not accused.
 func TestSession_PlainReader_ReportsAcksUnsupported(t *testing.T) {
+	t.Run("reads all", func(t *testing.T) {
+		errs := meetPlainReader(t, bufio.MaxScanTokenSize)
+		for _, err := range errs {
+			if !errors.Is(err, udsipc.ErrAcksUnsupported) || !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("leaves bytes unread", func(t *testing.T) {
+		for _, err := range meetPlainReader(t, 11) {
+			if errors.Is(err, udsipc.ErrAcksUnsupported) || !errors.Is(err, udsipc.ErrConnectionClosed) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// meetPlainReader has a Writer meet a reader that knows only frames, and reads up to so many bytes. It returns what is
+// reported from the second connection on.
+func meetPlainReader(t *testing.T, most int) (later []error) {
 	path := ipctest.SocketPath(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -32,10 +55,10 @@ func TestSession_PlainReader_ReportsAcksUnsupported(t *testing.T) {
 			if err != nil {
 				return
 			}
-			head := make([]byte, 11)
-			_, err = io.ReadFull(conn, head)
-			if _, size := binary.Uvarint(head); err == nil && size >= 0 {
-				err = fmt.Errorf("% x can be a length", head)
+			head := make([]byte, most)
+			n, err := io.ReadAtLeast(conn, head, 11)
+			if _, size := binary.Uvarint(head[:n]); err == nil && size >= 0 {
+				err = fmt.Errorf("% x can be a length", head[:n])
 			}
 			refused <- err
 			conn.Close()
@@ -45,11 +68,16 @@ func TestSession_PlainReader_ReportsAcksUnsupported(t *testing.T) {
 	w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements(),
 		udsipc.WithWriterErrorCallback(errs.Callback), udsipc.WithMaxBackoff(20*time.Millisecond))
 	ipctest.MustWriteMessage(t, w, "kept")
-	for range 3 { // It goes on trying.
+	for i := range 4 { // It goes on trying.
 		if err := ipctest.Await(t, "a connection", refused); err != nil {
 			t.Error(err)
 		}
-		errs.Want(t, udsipc.ErrAcksUnsupported)
+		err := ipctest.Await(t, "a report", errs.Events)
+		if i == 0 && (errors.Is(err, udsipc.ErrAcksUnsupported) || !errors.Is(err, udsipc.ErrConnectionClosed)) {
+			t.Error(err)
+		} else if i > 0 {
+			later = append(later, err)
+		}
 	}
 	if m := w.Metrics(); m.Queued != 1 || m.Sent != 0 || m.Connected {
 		t.Errorf("%+v, want the message queued", m)
@@ -60,6 +88,7 @@ func TestSession_PlainReader_ReportsAcksUnsupported(t *testing.T) {
 	if data := ipctest.Await(t, "the message", got); data != "kept" {
 		t.Errorf("got %q", data)
 	}
+	return later
 }
 
 // readerThatSays answers the hellos of a Writer with these bytes, one after the other, and then with the

@@ -46,6 +46,7 @@ func (l *Loop) connect() (*transport.Out, error) {
 func (l *Loop) open() (o *transport.Out, op string, err error) {
 	conn, err := l.cfg.Dial(l.life.Context())
 	if err != nil {
+		l.noWelcomes = 0
 		return nil, errdefs.OpDial, err
 	}
 	established := false

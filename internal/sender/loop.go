@@ -62,6 +62,8 @@ type Loop struct {
 	headRetry retryCounter // Counts failures with the first message.
 	brief     briefEnds    // Connections that ended right after they began.
 	epoch     uint64       // Of the last session.
+	// Connections in a row that the peer has ended cleanly without a welcome.
+	noWelcomes int
 
 	connectRequested atomic.Bool // Connect also without a message.
 

@@ -107,7 +107,7 @@ func TestLoop_BadAnswers_AreReported(t *testing.T) {
 			"udsipc: invalid session: the reader has handled message 7, but only 0 were sent"},
 		{wire.Welcome{Status: wire.StatusOldEpoch}.Append(nil),
 			"udsipc: connection closed: the reader refuses the session: " + wire.StatusOldEpoch.String()},
-		{nil, "no welcome: the reader does not support acknowledgements, or was killed: EOF"},
+		{nil, "udsipc: connection closed: the peer has not answered the hello: EOF"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := ackedOf(t).started()
@@ -284,5 +284,49 @@ func TestLoop_AcknowledgementOfUnwritten_EndsSession(t *testing.T) {
 		malformed := "udsipc: invalid session: malformed acknowledgement: message 1, want one of 1 to 0"
 		l.noted("connecting", "connected", "open session: "+malformed,
 			"disconnected: udsipc: connection closed: "+malformed, "connecting")
+	})
+}
+
+// TestLoop_NoWelcome_AccusesFromSecondInARow: a reader that was killed looks once like one without acknowledgements.
+func TestLoop_NoWelcome_AccusesFromSecondInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ackedOf(t).started()
+		hangUp := func(answer ...byte) {
+			p := l.peer()
+			_, _ = p.Read(make([]byte, 1000))
+			if len(answer) > 0 {
+				p.says(answer...)
+			}
+			p.Conn.Close()
+			synctest.Wait()
+		}
+		accused := func(when string, want bool) {
+			t.Helper()
+			notes := strings.Join(l.takeNotes(), "\n")
+			if got := strings.Contains(notes, "reader does not acknowledge: it has ended"); got != want {
+				t.Errorf("%s: %q", when, notes)
+			}
+		}
+		hangUp()
+		accused("first", false)
+		hangUp()
+		accused("second", true)
+		hangUp()
+		accused("third", true)
+		hangUp(wire.Goodbye...)
+		accused("a goodbye", false)
+		hangUp()
+		accused("first after a goodbye", false)
+		setRefused := func(err error) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.refused = err
+		}
+		setRefused(errdefs.ErrNoConsumer)
+		time.Sleep(time.Second)
+		setRefused(nil)
+		hangUp()
+		accused("first after nobody listened", false)
+		l.peer().greets(7, 1, 0, wire.Welcome{Limit: 9})
 	})
 }

@@ -7,7 +7,9 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
@@ -30,8 +32,9 @@ func (l *Loop) openSession(o *transport.Out) error {
 		SlowAfter: l.cfg.WriteTimeout, OnSlow: l.reportSlowWelcome, Cancelled: l.finished,
 	})
 	if err != nil {
-		return err
+		return l.countNoWelcome(err)
 	}
+	l.noWelcomes = 0
 	released, err := l.queue.ApplyWelcome(answer.Handled, answer.Limit)
 	if err != nil {
 		return err
@@ -41,6 +44,23 @@ func (l *Loop) openSession(o *transport.Out) error {
 		o.MarkProgress()
 	}
 	return nil
+}
+
+// noWelcomesOfPlain is the number of connections in a row that a peer must end cleanly without a welcome
+// before it counts as a reader without acknowledgements. A reader that is killed looks like that once.
+const noWelcomesOfPlain = 2
+
+// countNoWelcome counts the error of a session handshake. It returns ErrAcksUnsupported if that is certain.
+func (l *Loop) countNoWelcome(err error) error {
+	if !errors.Is(err, transport.ErrNoWelcome) {
+		l.noWelcomes = 0
+		return err
+	}
+	if l.noWelcomes++; l.noWelcomes < noWelcomesOfPlain {
+		return err
+	}
+	return fmt.Errorf("%w: it has ended %d connections in a row without an answer to the hello: %w",
+		errdefs.ErrAcksUnsupported, l.noWelcomes, io.EOF)
 }
 
 // setHandshaking publishes the connection that is in its session handshake, so that Stop can

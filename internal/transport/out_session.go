@@ -158,16 +158,21 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 	return w, size, err
 }
 
+// ErrNoWelcome matches the error of a connection that the peer has ended cleanly, but without a
+// welcome or a goodbye.
+var ErrNoWelcome = errors.New("the peer has not answered the hello")
+
 // noWelcomeErr returns the error of a connection that ended without a welcome. A reader that is
-// killed at that moment looks like one that does not support acknowledgements.
+// killed at that moment looks like one that does not support acknowledgements. But it does so once, and
+// it mostly leaves the hello unread, so that the end is not clean.
 func (b *backChannel) noWelcomeErr(err error) error {
 	switch {
 	case bytes.HasPrefix(b.buf[b.r:b.w], wire.Goodbye):
 		return fmt.Errorf("before the welcome: %w", endError(wire.CloseReport{}))
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: %w: %w", errdefs.ErrConnectionClosed, ErrNoWelcome, err)
 	case isConnectionEnd(err):
-		return fmt.Errorf(
-			"%w: no welcome: the reader does not support acknowledgements, or was killed: %w",
-			errdefs.ErrAcksUnsupported, err)
+		return fmt.Errorf("%w before the welcome: %w", errdefs.ErrConnectionClosed, err)
 	}
 	return err
 }

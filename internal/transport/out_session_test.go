@@ -88,8 +88,8 @@ func TestOut_Rejected_ReportsReason(t *testing.T) {
 		match  error
 		text   string
 	}{
-		{"", udsipc.ErrAcksUnsupported, "no welcome: the reader does not support acknowledgements, or was killed"},
-		{"\x80\x00", udsipc.ErrAcksUnsupported, "no welcome"},
+		{"", transport.ErrNoWelcome, "udsipc: connection closed: the peer has not answered the hello: EOF"},
+		{"\x80\x00", transport.ErrNoWelcome, "not answered"},
 		{"\x00", udsipc.ErrConnectionClosed, "before the welcome: "},
 	} {
 		synctest.Test(t, func(t *testing.T) {

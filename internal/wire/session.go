@@ -152,6 +152,9 @@ func ParseHello(b []byte) (h Hello, size int, err error) {
 // ParseWelcome parses a welcome at the start of b. It returns its size, or 0 if it is incomplete.
 func ParseWelcome(b []byte) (w Welcome, size int, err error) {
 	body, size, err := parseHandshakeFrame(b)
+	if err == nil && size == 0 && len(b) > 1 && b[1] != sessionVersion {
+		return w, 0, fmt.Errorf("%w: it begins with % x", ErrVersion, b[:2]) // The rest may never come.
+	}
 	if err != nil || size == 0 {
 		return w, 0, err
 	}
