@@ -16,7 +16,7 @@ import (
 )
 
 func TestCodec_RoundTrips(t *testing.T) {
-	c := protobuf.Codec[durationpb.Duration]()
+	c := protobuf.Codec[*durationpb.Duration]()
 	want := &durationpb.Duration{Seconds: 3, Nanos: 4}
 	b, err := c.Append([]byte("before"), want)
 	if err != nil || string(b[:6]) != "before" {
@@ -28,11 +28,20 @@ func TestCodec_RoundTrips(t *testing.T) {
 	if _, err := c.Decode([]byte{0xff}); err == nil {
 		t.Error("nonsense was decoded")
 	}
+	if b, err := c.Append(nil, nil); err != nil || len(b) != 0 {
+		t.Errorf("nil is % x, %v", b, err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("an interface is the type of a message")
+		}
+	}()
+	protobuf.Codec[proto.Message]()
 }
 
 func TestCall_ReturnsResponse(t *testing.T) {
 	address := filepath.Join(t.TempDir(), "s")
-	requests, responses := protobuf.Codec[wrapperspb.StringValue](), protobuf.Codec[wrapperspb.Int64Value]()
+	requests, responses := protobuf.Codec[*wrapperspb.StringValue](), protobuf.Codec[*wrapperspb.Int64Value]()
 	s, err := rpc.NewServer(address)
 	if err != nil {
 		t.Fatal(err)
