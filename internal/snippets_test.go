@@ -153,7 +153,7 @@ func TestSnippets_Documentation_TypeChecks(t *testing.T) {
 		}
 		_, _ = config.Check("p", set, []*ast.File{file}, nil) // Error gets all errors.
 	}
-	if len(list) < 5 {
+	if len(list) < 8 {
 		t.Errorf("there are %d blocks of Go", len(list))
 	}
 }
