@@ -30,7 +30,7 @@ func (c *Conn) WriteMessage(data []byte) error {
 		return asOpError(OpWrite, c.where, errdefs.OverLimit(uint64(len(data)), c.limit))
 	}
 	_, idle, err := c.queue.Enqueue(data)
-	for c.blockWhenFull && (err == errdefs.ErrBufferFull || errors.Is(err, sender.ErrDeadlineChanged)) {
+	for c.blockWhenFull && (errdefs.IsBufferFull(err) || errors.Is(err, sender.ErrDeadlineChanged)) {
 		_, idle, err = c.queue.EnqueueWait(c.writeDeadline.Context(), data)
 	}
 	if idle {
@@ -54,7 +54,7 @@ func (c *Conn) writeNow(data []byte, enqueue func([]byte) (uint64, bool, error))
 	if idle {
 		c.out.Send()
 	}
-	if err == nil || err == errdefs.ErrBufferFull {
+	if err == nil || errdefs.IsBufferFull(err) {
 		return err
 	}
 	return c.writeError(err)

@@ -8,8 +8,10 @@ package udsipc
 import "github.com/udsipc/udsipc/internal/errdefs"
 
 var (
-	// ErrBufferFull is returned by WriteMessage when the queue is at one of its bounds, and reported
-	// when OverflowDropOldest dropped messages to make room.
+	// ErrBufferFull is matched by the error of WriteMessage when the queue is at one of its bounds, and
+	// reported when OverflowDropOldest dropped messages to make room. The text has the bound that was
+	// met: WithMaxBufferedWrites, WithMaxBufferedBytes or, for all connections of a Listener,
+	// WithMaxSendMemory.
 	ErrBufferFull = errdefs.ErrBufferFull
 
 	// ErrBackpressure is reported when a write has waited for WithWriteTimeout because the peer does

@@ -80,7 +80,7 @@ func ExampleWriter_Metrics() {
 	fmt.Println(published.Accepted, "accepted,", published.Queued, "queued,", published.Refused, "refused")
 	// Output:
 	// <nil>
-	// udsipc: queue is full
+	// udsipc: queue is full: 1 messages (WithMaxBufferedWrites)
 	// 1 accepted, 1 queued, 1 refused
 }
 

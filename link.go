@@ -94,7 +94,7 @@ func (l *Link) send(data []byte) (number uint64, err error) {
 		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := l.queue.Enqueue(data)
-	for l.blockWhenFull && err == ErrBufferFull {
+	for l.blockWhenFull && errdefs.IsBufferFull(err) {
 		number, idle, err = l.queue.EnqueueWait(l.life.Context(), data)
 	}
 	if idle {

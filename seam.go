@@ -86,7 +86,7 @@ func (c connSeam) EnqueueBuffer(b seam.Buffer, from, to int) (idle bool, err err
 		return false, asOpError(OpWrite, c.where, errdefs.OverLimit(size, c.limit))
 	}
 	_, idle, err = c.queue.EnqueueBuffer(b.(*queue.Buffer), from, to)
-	if err == nil || err == errdefs.ErrBufferFull {
+	if err == nil || errdefs.IsBufferFull(err) {
 		return idle, err
 	}
 	return idle, c.writeError(err)

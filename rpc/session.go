@@ -8,6 +8,7 @@ package rpc
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -161,7 +162,7 @@ func (s *connState) resumeLocked() {
 // space, within the client's share of the memory.
 func (s *connState) send(body []byte) error {
 	err := s.seam.TrySendEncoded(body)
-	if err != udsipc.ErrBufferFull {
+	if err == nil || !errors.Is(err, udsipc.ErrBufferFull) {
 		return err
 	}
 	memory := &s.server.memory

@@ -6,6 +6,7 @@ package rpc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/udsipc/udsipc"
@@ -77,7 +78,7 @@ func (s *Stream) enqueueBatch() error {
 	memory, from, to := s.takeBatchLocked()
 	idle, err := s.out.enqueue(memory, from, to)
 	switch {
-	case err == udsipc.ErrBufferFull:
+	case errors.Is(err, udsipc.ErrBufferFull):
 		s.outgoing = memory
 		return err
 	case err != nil:

@@ -114,6 +114,23 @@ func (e *TooLarge) Error() string { return OverLimit(e.Size, e.Limit).Error() }
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLarge) Unwrap() error { return ErrMessageTooLarge }
 
+// A BufferFull reports a full queue, with the limit that was met.
+type BufferFull struct {
+	Limit uint64
+	Unit  string // Of the limit, and the option that sets it.
+}
+
+func (e *BufferFull) Error() string { return fmt.Sprintf("%v: %d %s", ErrBufferFull, e.Limit, e.Unit) }
+
+// Unwrap returns ErrBufferFull.
+func (e *BufferFull) Unwrap() error { return ErrBufferFull }
+
+// IsBufferFull reports whether err is ErrBufferFull or a BufferFull, and no error that wraps one.
+func IsBufferFull(err error) bool {
+	_, ok := err.(*BufferFull)
+	return ok || err == ErrBufferFull
+}
+
 // OverLimit returns the error for a message of size bytes over a WithMaxMessageSize of limit.
 func OverLimit(size, limit uint64) error {
 	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, size, limit)

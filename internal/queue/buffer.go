@@ -39,6 +39,7 @@ func (q *Queue) EnqueueBuffer(b *Buffer, from, to int) (number uint64, idle bool
 	if err != nil {
 		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
+			err = q.fullErrLocked(size)
 		}
 		q.mu.Unlock()
 		return 0, false, err

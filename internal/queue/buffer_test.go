@@ -62,7 +62,7 @@ func TestQueue_EnqueueBufferRefused_LeavesItToCaller(t *testing.T) {
 	large := strings.Repeat("l", 30_000)
 	q.enqueueBuffer(32<<10, large, 1, false)
 	b, from, to := bufferWith(32<<10, large)
-	if _, _, err := q.EnqueueBuffer(b, from, to); err != errdefs.ErrBufferFull {
+	if _, _, err := q.EnqueueBuffer(b, from, to); !errors.Is(err, errdefs.ErrBufferFull) {
 		t.Errorf("a full queue: %v", err)
 	}
 	q.sends(1)

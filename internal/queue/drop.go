@@ -22,6 +22,7 @@ func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
 	if !q.dropOldest || !q.canDropLocked(size) {
 		return q.fitsLocked(size)
 	}
+	q.dropErr = q.fullErrLocked(size)
 	for first := q.firstDroppableLocked(); !q.fitsLocked(size); q.counts.Dropped++ {
 		switch {
 		case first < len(q.front.segs):

@@ -14,8 +14,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// EnqueueAndWake copies data into the queue and wakes the send loop. The error is ErrBufferFull, ErrMessageTooLarge or
-// ErrStopped.
+// EnqueueAndWake copies data into the queue and wakes the send loop. The error matches ErrBufferFull,
+// ErrMessageTooLarge or ErrStopped.
 func (q *Queue) EnqueueAndWake(data []byte) error {
 	_, idle, err := q.Enqueue(data)
 	if idle {
@@ -34,6 +34,7 @@ func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
 			q.endOfferLocked()
+			err = q.fullErrLocked(size)
 		}
 		q.mu.Unlock()
 		return 0, false, err
@@ -106,9 +107,9 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	select {
 	case <-p.value.done:
 	case <-waits.done:
-		if q.removeProducer(p) {
+		if full := q.removeProducer(p); full != nil {
 			q.recycleProducer(p)
-			return 0, false, fmt.Errorf("%w: %w", errdefs.ErrBufferFull, context.Cause(ctx))
+			return 0, false, fmt.Errorf("%w: %w", full, context.Cause(ctx))
 		}
 		<-p.value.done
 	}

@@ -86,8 +86,10 @@ type Queue struct {
 	controlFrom, controlTo uint64 // The last run of messages of EnqueueControl.
 	readerLimit            uint64 // The largest message that the reader accepts; 0: not known.
 	ackTimes               histogram
-	notifyIdle             bool // A goroutine waits until none sends (WaitIdle).
-	discarded              bool // The remaining messages were removed.
+	fullErrs               fullErrs
+	dropErr                error // The limit that OverflowDropOldest has met last; nil before.
+	notifyIdle             bool  // A goroutine waits until none sends (WaitIdle).
+	discarded              bool  // The remaining messages were removed.
 
 	charged      int64 // The part of shared.used that this queue holds.
 	inSharedList bool  // The queue is in shared.waiters.

@@ -83,19 +83,20 @@ func (q *Queue) recycleProducer(p *fifoElement[producer]) {
 	}
 }
 
-// removeProducer removes a producer that stops waiting. It returns false if the producer was served
-// meanwhile.
-func (q *Queue) removeProducer(p *fifoElement[producer]) bool {
+// removeProducer removes a producer that stops waiting, and returns what it has waited for. It
+// returns nil if the producer was served meanwhile.
+func (q *Queue) removeProducer(p *fifoElement[producer]) (full error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stopPacingLocked() // A message that fits is not refused because of pacing.
 	if len(p.value.done) > 0 {
-		return false
+		return nil
 	}
+	full = q.fullErrLocked(p.value.size)
 	q.producers.remove(p)
 	q.counts.Refused++
 	q.serveWaitersLocked() // The next one may need less room.
-	return true
+	return full
 }
 
 // NotifySpace returns nil if the queue is below its limits. Otherwise it returns a channel that is

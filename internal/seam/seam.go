@@ -35,7 +35,8 @@ type Link interface {
 
 	// EnqueueBuffer is Send for the message b.Bytes()[from:to], but never waits, and does not
 	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
-	// error; udsipc.ErrBufferFull is one. If idle is true, the caller must call WriteQueued.
+	// error; that of a full queue matches udsipc.ErrBufferFull. If idle is true, the caller must
+	// call WriteQueued.
 	EnqueueBuffer(b Buffer, from, to int) (idle bool, err error)
 
 	// WriteQueued writes the queued messages while the kernel accepts them at once.
@@ -117,7 +118,8 @@ type Listener interface {
 type Conn interface {
 	// EnqueueBuffer is WriteMessage for the message b.Bytes()[from:to], but never waits, and does not
 	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
-	// error; udsipc.ErrBufferFull is one. If idle is true, the caller must call WriteQueued.
+	// error; that of a full queue matches udsipc.ErrBufferFull. If idle is true, the caller must
+	// call WriteQueued.
 	EnqueueBuffer(b Buffer, from, to int) (idle bool, err error)
 
 	// WriteQueued writes the queued messages while the kernel accepts them at once.
@@ -189,7 +191,8 @@ type Session interface {
 
 	// EnqueueBuffer is SendEncoded for the message b.Bytes()[from:to], but never waits, and does not
 	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
-	// error; udsipc.ErrBufferFull is one. If idle is true, the caller must call WriteQueued.
+	// error; that of a full queue matches udsipc.ErrBufferFull. If idle is true, the caller must
+	// call WriteQueued.
 	EnqueueBuffer(b Buffer, from, to int) (idle bool, err error)
 
 	// WriteQueued writes the queued messages while the kernel accepts them at once.

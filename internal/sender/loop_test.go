@@ -215,7 +215,8 @@ func TestLoop_Overflow_ReportsDropped(t *testing.T) {
 		l.push("a", "b", "c", "d", "e")
 		l.started()
 		dropped := func(n int) string {
-			return fmt.Sprintf("queue: udsipc: queue is full: the oldest %d messages were dropped", n)
+			return fmt.Sprintf("queue: udsipc: queue is full: 2 messages (WithMaxBufferedWrites): "+
+				"the oldest %d messages were dropped", n)
 		}
 		l.noted(dropped(3), "connecting", "dial: no")
 		l.push("f")

@@ -82,7 +82,7 @@ func (l *Loop) reportDropped() {
 	dropped, expired := l.reported.drops(l.queue)
 	if dropped > 0 {
 		l.events.Report(errdefs.OpQueue,
-			fmt.Errorf("%w: the oldest %d messages were dropped", errdefs.ErrBufferFull, dropped))
+			fmt.Errorf("%w: the oldest %d messages were dropped", l.queue.DropErr(), dropped))
 	}
 	if expired > 0 {
 		l.events.Report(errdefs.OpQueue, fmt.Errorf(

@@ -31,7 +31,7 @@ func dialWithoutReading(t *testing.T, l *udsipc.Listener) (*udsipc.Conn, net.Con
 func fill(t *testing.T, conn *udsipc.Conn, size int) {
 	t.Helper()
 	for range 1 << 12 {
-		if err := conn.TryWriteMessage(make([]byte, size)); err == udsipc.ErrBufferFull {
+		if err := conn.TryWriteMessage(make([]byte, size)); errors.Is(err, udsipc.ErrBufferFull) {
 			return
 		} else if err != nil {
 			t.Fatal(err)
