@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/udsipc/udsipc"
@@ -104,6 +106,27 @@ func ExampleWriter_Stop() {
 	// Output:
 	// undelivered: to nobody
 	// stop /nonexistent/collector.sock: 1 messages were not delivered: context deadline exceeded
+}
+
+// A daemon: it handles messages until it is told to end, and then what was sent.
+func ExampleReader_Run() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	reader, err := udsipc.NewReader(func(data []byte) error {
+		_, err := fmt.Printf("%s\n", data)
+		return err
+	}, filepath.Join(dir, "collector.sock"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	time.AfterFunc(10*time.Millisecond, stop) // For this example; a daemon has defer stop().
+	fmt.Println(reader.Run(ctx))
+	// Output: <nil>
 }
 
 // A daemon ends when it is told to, or when its Reader cannot go on.
