@@ -66,6 +66,8 @@ type listenerSeam struct{ *Listener }
 
 func (l listenerSeam) Shutdown() error { return publicError(l.server.Shutdown()) }
 
+func (l listenerSeam) TellRejected() { l.server.TellRejected() }
+
 func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
 
 func (l listenerSeam) CloseContext() (context.Context, context.CancelFunc) {

@@ -213,6 +213,56 @@ func TestServer_HandlerRefuses_ClientIsTold(t *testing.T) {
 	}
 }
 
+// TestServer_Rejects_ClientIsTold why, and so is a Writer that has connected by mistake.
+func TestServer_Rejects_ClientIsTold(t *testing.T) {
+	t.Parallel()
+	config, _ := ipctest.NewAuthority(t).Configs(t)
+	for name, test := range map[string]struct {
+		opt  udsipc.ReaderOption
+		want error
+		says string
+	}{
+		"TLS":  {udsipc.WithTLS(config), udsipc.ErrHandshake, "use WithTLS"},
+		"full": {udsipc.WithMaxConnections(1), udsipc.ErrTooManyConnections, "its WithMaxConnections"},
+		"authorizer": {udsipc.WithAuthorizer(func(udsipc.Peer) error { return ipctest.ErrNotAllowed }),
+			udsipc.ErrUnauthorized, "its WithAuthorizer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := ipctest.SocketPath(t)
+			serve(t, address, echo, test.opt)
+			if name == "full" {
+				first := dial(t, address)
+				if err := first.Send(duplex.Message{Type: 1}); err != nil {
+					t.Fatal(err)
+				}
+				receive(t, first)
+			}
+			errs := ipctest.Collect()
+			c, err := duplex.NewHandlerClient(address, func(m duplex.Message) { t.Errorf("received %+v", m) },
+				udsipc.WithWriterErrorCallback(errs.Callback))
+			if err == nil {
+				err = errors.Join(c.Start(), c.Send(duplex.Message{Type: 1}))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				_ = c.Stop(ctx) // Its message is never delivered.
+			})
+			writerErrs := ipctest.Collect()
+			w := ipctest.StartedWriter(t, address, udsipc.WithWriterErrorCallback(writerErrs.Callback))
+			ipctest.MustWriteMessage(t, w, "hello")
+			for _, errs := range []*ipctest.Reported{errs, writerErrs} {
+				if err := errs.Want(t, test.want); !strings.Contains(err.Error(), test.says) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
 func TestNew_BadArguments_AreErrors(t *testing.T) {
 	t.Parallel()
 	if _, err := duplex.NewServer("x", nil); !errors.Is(err, udsipc.ErrHandlerNil) {

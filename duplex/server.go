@@ -78,6 +78,7 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 		connSet: make(map[*ServerConn]bool), acceptLoopDone: make(chan struct{}),
 		failed: make(chan error, 1), stopped: make(chan struct{}),
 	}
+	s.seam.TellRejected()
 	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s, nil
 }

@@ -18,6 +18,8 @@ type acceptQueue struct {
 	closeOnce sync.Once
 	closed    chan struct{} // Closed when the program accepts no more connections.
 	finished  chan struct{} // Closed after the last offer.
+	// A connection that is not offered gets the reason: no message of its peers is empty.
+	tellRejected bool
 }
 
 func newAcceptQueue() *acceptQueue {
@@ -40,6 +42,10 @@ func (s *Server) Accept() *Offer {
 		return nil
 	}
 }
+
+// TellRejected has connections that are not offered get the goodbye and the report of a Reader, with the
+// reason. It must be called before Start.
+func (s *Server) TellRejected() { s.offers.tellRejected = true }
 
 // Abandon closes the connections that nobody has accepted, and those to come.
 func (s *Server) Abandon() { s.offers.close() }
@@ -88,7 +94,11 @@ func (c *offeredConn) serve() {
 // waitAccepted offers the connection. It returns nil if the connection was not accepted.
 func (c *offeredConn) waitAccepted() *Offer {
 	defer c.queue.waiting.Done()
-	if c.rejected || !c.authenticate() {
+	if c.rejected {
+		c.reject(wire.CloseFull)
+		return nil
+	}
+	if !c.authenticate() {
 		return nil
 	}
 	o := &Offer{In: c.in, Peer: c.peer, ended: make(chan struct{})}
@@ -104,8 +114,13 @@ func (c *offeredConn) waitAccepted() *Offer {
 // requestEnd does nothing: the program decides when the connection ends.
 func (c *offeredConn) requestEnd() {}
 
-// reject does nothing: the peer of a conversation expects messages, not reports.
-func (c *offeredConn) reject(wire.CloseReason) {}
+// reject reports the reason if the peers expect that (TellRejected). The peer of another conversation
+// would take the goodbye for a message.
+func (c *offeredConn) reject(why wire.CloseReason) {
+	if c.queue.tellRejected {
+		c.in.Reject(why)
+	}
+}
 
 // release does nothing: the program that accepted the connection releases it.
 func (c *offeredConn) release() {}

@@ -104,6 +104,10 @@ type Listener interface {
 	// Shutdown does not wait, so a callback may call it.
 	Shutdown() error
 
+	// TellRejected tells that no message of a client is empty. The listener then tells clients that it
+	// rejects why (Link.NoEmptyMessages). TellRejected must be called before Start.
+	TellRejected()
+
 	// Overflow returns the udsipc.OverflowPolicy of the queue of each Conn.
 	Overflow() int
 

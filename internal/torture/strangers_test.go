@@ -68,14 +68,18 @@ var strangers = []stranger{
 			on.StartReader(t, count(handled), udsipc.WithAuthorizer(func(udsipc.Peer) error { return errNoEntry }))
 		}},
 	{name: "an rpc server", says: "rpc", start: func(t *testing.T, on *ipctest.Route, _ *counter) {
-		s, err := rpc.NewServer(on.Address, on.ReaderOptions(t)...)
-		if err == nil {
-			err = s.Start()
+		startRPC(t, on)
+	}},
+	{name: "an rpc server that speaks TLS", says: "use ", start: func(t *testing.T, on *ipctest.Route, _ *counter) {
+		var opts []udsipc.ReaderOption
+		if !on.Secure {
+			config, _ := ipctest.NewAuthority(t).Configs(t)
+			opts = append(opts, udsipc.WithTLS(config))
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { ipctest.Stop(t, s) })
+		startRPC(t, on, opts...)
+	}},
+	{name: "an rpc server that refuses", says: "WithAuthorizer", start: func(t *testing.T, on *ipctest.Route, _ *counter) {
+		startRPC(t, on, udsipc.WithAuthorizer(func(udsipc.Peer) error { return errNoEntry }))
 	}},
 	{name: "a duplex server with a codec", says: "duplex", start: func(t *testing.T, on *ipctest.Route, handled *counter) {
 		numbers := codec.JSON[int]()
@@ -107,6 +111,17 @@ var strangers = []stranger{
 		_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
 		_, _ = io.Copy(io.Discard, conn)
 	}),
+}
+
+func startRPC(t *testing.T, on *ipctest.Route, opts ...udsipc.ReaderOption) {
+	s, err := rpc.NewServer(on.Address, on.ReaderOptions(t, opts...)...)
+	if err == nil {
+		err = s.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ipctest.Stop(t, s) })
 }
 
 // foreign returns a stranger that serves each connection with serve, and closes it.
