@@ -10,9 +10,20 @@
 //	client, err := rpc.NewClient("/run/app.sock")
 //	response, err := client.Call(ctx, "greet", []byte("world"))
 //
-// Requests and responses are bytes; package codec encodes values. Every error of a call is an
-// *Error with a Code. Cancellation and deadlines reach the handler's context. PeerFromContext
-// returns the identity of the caller, as the kernel reports it.
+// Requests and responses are bytes. NewMethod declares a method of values once, for both programs,
+// and NewStreamMethod a stream of values; package codec has their encodings:
+//
+//	var Stat = rpc.NewMethod("stat", codec.JSON[StatRequest](), codec.JSON[StatResponse]())
+//
+//	Stat.Handle(server, func(ctx context.Context, q StatRequest) (StatResponse, error) { … })
+//	response, err := Stat.Call(ctx, client, StatRequest{Path: "/etc"})
+//
+// Every error of a call is an *Error with a Code; CodeOf has the table of the errors of other packages
+// that stand for one. Cancellation and deadlines reach the handler's context. PeerFromContext returns
+// the identity of the caller, as the kernel reports it.
+//
+// A server does not call its clients. A client that can be called opens a stream and serves what comes
+// on it (the last example of StreamMethod).
 //
 // A call waits while the client is disconnected, until its context ends. After a disconnect, calls
 // that were not sent wait for the next connection. The others fail with CodeConnectionLost, because
