@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -225,51 +226,53 @@ func TestCompat_CallbackStrings(t *testing.T) {
 	}
 }
 
-// TestCompat_WriterCallbackStrings is the same for a Writer, and for an accept loop that ends.
+// TestCompat_WriterCallbackStrings is the same for a Writer.
 func TestCompat_WriterCallbackStrings(t *testing.T) {
-	events := make(chan told, 100)
-	callback := func(err error, op string) {
-		select {
-		case events <- told{err, op}:
-		default: // One of each kind is enough.
-		}
+	first := map[error]chan told{ // The first that a callback got of each.
+		udsipc.ErrNoConsumer: make(chan told, 1), udsipc.ErrBackpressure: make(chan told, 1),
+		udsipc.ErrConnectionClosed: make(chan told, 1),
 	}
 	path := ipctest.SocketPath(t)
-	w, err := udsipc.NewWriter(path, udsipc.WithWriterErrorCallback(callback), udsipc.WithWriteTimeout(time.Millisecond))
+	w, err := udsipc.NewWriter(path, udsipc.WithWriteTimeout(time.Millisecond), udsipc.WithCloseTimeout(0),
+		udsipc.WithWriterErrorCallback(func(err error, op string) {
+			for target, events := range first {
+				if errors.Is(err, target) {
+					select {
+					case events <- told{err, op}:
+					default:
+					}
+				}
+			}
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		ended, end := context.WithCancel(context.Background())
-		end()
-		w.Stop(ended)
-	}()
-	if err := w.WriteMessage(make([]byte, 8<<20)); err != nil {
+	defer w.Close()
+	if err := errors.Join(w.WriteMessage([]byte("small")), w.WriteMessage(make([]byte, 8<<20))); err != nil {
 		t.Fatal(err)
 	}
-	checkTold(t, ipctest.Await(t, "a failure to connect", events),
-		udsipc.OpDial, "failed to connect", udsipc.ErrNoConsumer)
+	expect := func(op, words string, target error) {
+		checkTold(t, ipctest.Await(t, words, first[target]), op, words, target)
+	}
+	expect(udsipc.OpDial, "failed to connect", udsipc.ErrNoConsumer)
 
 	listener := ipctest.MustListen(t, path)
-	accepted := make(chan error, 1)
-	go func() { // Ends with the connection, which it does not read.
-		conn, err := listener.Accept()
-		accepted <- err
-		if err == nil {
-			t.Cleanup(func() { conn.Close() })
+	accepted := make(chan net.Conn, 1)
+	go func() { // Ends with the connection, or with the listener.
+		if conn, err := listener.Accept(); err == nil {
+			accepted <- conn
 		}
 	}()
-	if err := ipctest.Await(t, "a connection", accepted); err != nil {
-		t.Fatal(err)
+	conn := ipctest.Await(t, "a connection", accepted)
+	expect(udsipc.OpWrite, "failed to write", udsipc.ErrBackpressure)
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
 	}
-	event := ipctest.Await(t, "a write that waits", events)
-	for errors.Is(event.err, udsipc.ErrNoConsumer) {
-		event = ipctest.Await(t, "a write that waits", events)
-	}
-	checkTold(t, event, udsipc.OpWrite, "failed to write", udsipc.ErrBackpressure)
+	conn.Close() // The rest of the small message is possibly lost; the other one is sent again.
+	expect(udsipc.OpWrite, "failed to write", udsipc.ErrConnectionClosed)
 }
 
 // checkTold checks what a callback got.
