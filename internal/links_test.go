@@ -76,7 +76,7 @@ func hasHeading(t *testing.T, page, anchor string) bool {
 // pages returns the names of all pages of documentation, from this directory.
 func pages(t *testing.T) (names []string) {
 	t.Helper()
-	for _, pattern := range []string{"*.md", "docs/*.md", "*/README.md", "*/*/README.md", ".github/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "*/README.md", "*/*/README.md", ".github/*.md"} {
 		found, err := filepath.Glob(filepath.Join("..", pattern))
 		if err != nil {
 			t.Fatal(err)
