@@ -91,7 +91,7 @@ var mutants = []mutant{
 		}},
 	{name: "a message that failed is forgotten with its connection",
 		file: "internal/receiver/writer_states.go", scenarios: 1,
-		old: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled+1)",
+		old: "w.maybeHandledThrough = max(w.maybeHandledThrough, offered)",
 		new: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled)"},
 	{name: "messages are dropped although that makes no room", file: "internal/queue/drop.go", scenarios: 455,
 		old: "\treturn messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && " +
