@@ -232,7 +232,7 @@ func TestLines_DoNotAllocate(t *testing.T) {
 				t.Error(err)
 			}
 		}
-	}); n > 0.5 { // The queue takes a chunk now and then.
+	}); n > 0.5 && !ipctest.RaceEnabled { // The queue takes a chunk now and then.
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -158,7 +158,7 @@ func TestHandler_AllocatesNoMore(t *testing.T) {
 					slog.Int("n", 1000), slog.String("s", "text"))
 			})
 		}
-		if allocations[1] > allocations[0] {
+		if allocations[1] > allocations[0] && !ipctest.RaceEnabled { // With it, pools drop what they are given.
 			t.Errorf("%s: %v allocations a record, package slog %v", name, allocations[1], allocations[0])
 		}
 	}
