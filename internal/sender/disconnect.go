@@ -65,7 +65,7 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 // noteEnd counts the messages that may be lost with a connection, and reports its end: at once, or
 // in a summary with others like it. own is true if this side has ended it.
 func (l *Loop) noteEnd(end transport.Outcome, own bool) {
-	if own && end.Lost == 0 && !l.brief.isSuspicious() {
+	if own && end.Lost == 0 && !l.brief.silent {
 		end.Silent = false // A reader need not say goodbye to a writer that has ended the connection.
 	}
 	if !l.brief.continues(end) {

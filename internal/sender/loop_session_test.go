@@ -297,6 +297,7 @@ func TestLoop_NoWelcome_AccusesFromSecondInARow(t *testing.T) {
 			if len(answer) > 0 {
 				p.says(answer...)
 			}
+			synctest.Wait() // The loop waits for the welcome: only then is the end a clean one.
 			p.Conn.Close()
 			synctest.Wait()
 		}
