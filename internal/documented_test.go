@@ -195,13 +195,14 @@ func TestDocumentedFiles(t *testing.T) {
 	for _, file := range sources(t) {
 		paths = append(paths, filepath.ToSlash(strings.TrimPrefix(file.name, "..")))
 	}
-	tests, err := filepath.Glob("*/*_test.go")
-	own, ownErr := filepath.Glob("*_test.go")
-	if err != nil || ownErr != nil {
-		t.Fatal(err, ownErr)
-	}
-	for _, path := range append(tests, own...) {
-		paths = append(paths, "/internal/"+filepath.ToSlash(path))
+	for _, pattern := range []string{"../*_test.go", "../*/*_test.go", "../*/*/*_test.go"} {
+		tests, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range tests {
+			paths = append(paths, strings.TrimPrefix(filepath.ToSlash(path), ".."))
+		}
 	}
 	fileName := regexp.MustCompile(`\b[a-z][a-z_/]*\.go\b`)
 	check := func(where, text string) {

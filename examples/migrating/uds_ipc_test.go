@@ -76,25 +76,22 @@ func Example_options() {
 	// Output: 1048576
 }
 
-// Stop with a limit, deferred as in uds-ipc's README. There, Stop without a reader drops what is queued and
-// returns nil; here it waits, so it needs a context that ends, and the messages come back.
+// The deferred Stop(context.Background()) of uds-ipc's README is Close here. There, Stop without a reader drops
+// what is queued and returns nil; here Stop waits as long as its context allows, Close for 5 s by default, and
+// the messages come back.
 func Example_stop() {
-	_, path, remove := place()
+	ctx, path, remove := place()
 	defer remove()
 
-	writer, err := udsipc.NewWriter(path, udsipc.WithUndelivered(func(data []byte) {
-		fmt.Printf("undelivered: %s\n", data)
-	}))
+	writer, err := udsipc.NewWriter(path, udsipc.WithCloseTimeout(10*time.Millisecond),
+		udsipc.WithUndelivered(func(data []byte) { fmt.Printf("undelivered: %s\n", data) }))
 	must(err)
-	must(writer.Start())
-	must(writer.Start()) // Has no effect.
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-		defer cancel()
-		err := writer.Stop(ctx)
-		fmt.Println("out of time:", errors.Is(err, context.DeadlineExceeded))
+		fmt.Println("out of time:", errors.Is(writer.Close(), context.DeadlineExceeded))
 		fmt.Println("again:", writer.Stop(ctx))
 	}()
+	must(writer.Start())
+	must(writer.Start()) // Has no effect.
 	must(writer.WriteMessage([]byte("nobody listens")))
 	// Output:
 	// undelivered: nobody listens
