@@ -78,7 +78,7 @@ func (c *stream) deliverBatches() error {
 	b := c.batch.batcher
 	if c.resumed {
 		c.resumed = false
-		b.handOver(c)
+		b.resume(c)
 	}
 	for {
 		messages, final := c.in.Gather(b.cfg.Max)
@@ -173,10 +173,7 @@ func (b *batcher) submit(c *stream) {
 	}
 	b.mu.Lock()
 	b.stopGatheringLocked(c)
-	b.due = true
-	for other := range b.gathering {
-		_ = other.in.SetUserDeadline(transport.PastDeadline) // Wakes it: it submits its messages, too.
-	}
+	b.endGatheringLocked()
 	b.ready = append(b.ready, c)
 	leads := b.leader == nil
 	if leads {
@@ -184,8 +181,41 @@ func (b *batcher) submit(c *stream) {
 	}
 	b.mu.Unlock()
 	if leads || b.awaitTurn(c) {
-		b.handOver(c)
+		b.lead(c)
 	}
+}
+
+// endGatheringLocked wakes the streams that wait for more messages: they submit what they have, too. When
+// the batch is due, they are awake already, and no other one waits.
+func (b *batcher) endGatheringLocked() {
+	if b.due {
+		return
+	}
+	b.due = true
+	for other := range b.gathering {
+		_ = other.in.SetUserDeadline(transport.PastDeadline)
+	}
+}
+
+// lead calls handOver. If the handler or another callback ends the goroutine, another one resumes.
+func (b *batcher) lead(c *stream) {
+	returned := false
+	defer func() {
+		if !returned {
+			c.goexited, c.resumed = true, true
+		}
+	}()
+	b.handOver(c)
+	returned = true
+}
+
+// resume continues to lead in another goroutine.
+func (b *batcher) resume(c *stream) {
+	if c.acks != nil {
+		c.acks.BeforeBatch()
+		defer c.acks.AfterBatch()
+	}
+	b.lead(c)
 }
 
 // awaitTurn waits until the messages of a stream are handled, or until it leads. It returns whether

@@ -133,8 +133,7 @@ func (r *batchRun) addTo(p *batchPart, messages int) (again uint64) {
 	return again
 }
 
-// callHandler calls the handler. If that ends the goroutine, another one continues with err of the
-// batchRun.
+// callHandler calls the handler. If that ends the goroutine, err of the batchRun has the error.
 func (b *batcher) callHandler(leader *stream) (err error, panicked bool) {
 	leader.inHandler.Store(true)
 	returned := false
@@ -146,7 +145,6 @@ func (b *batcher) callHandler(leader *stream) (err error, panicked bool) {
 		value := recover()
 		if err, panicked = panicError(value), true; value == nil {
 			b.run.err = err
-			leader.goexited, leader.resumed = true, true
 		}
 	}()
 	err = b.run.b.Handle(b.server.forceCtx)
@@ -185,10 +183,15 @@ func (r *batchRun) first() *batchPart {
 	return &r.parts[i]
 }
 
-// onFailure decides what is offered next, after the handler has failed.
+// onFailure reports an error of the handler, and prepares the next call.
 func (b *batcher) onFailure(leader *stream, err error, panicked bool) {
-	r := &b.run
+	defer b.prepareRetry(leader, err, panicked) // Also if the error callback ends the goroutine.
 	b.reportFailure(err, panicked)
+}
+
+// prepareRetry decides what is offered next, after the handler has failed.
+func (b *batcher) prepareRetry(leader *stream, err error, panicked bool) {
+	r := &b.run
 	offered, first := r.span, !r.failed
 	if first {
 		r.failed = true
@@ -254,14 +257,13 @@ func (b *batcher) redeliverOne(leader *stream, err error) {
 	seq := p.seq
 	b.run.markHandled(1)
 	b.run.span = min(2, b.run.left)
-	c.onDeadLetter(seq, err)
 	if c.sink.DeadLetter != nil {
-		b.callDeadLetter(leader, c, data, seq, err)
+		defer b.callDeadLetter(leader, c, data, seq, err) // Also if the error callback ends the goroutine.
 	}
+	c.onDeadLetter(seq, err)
 }
 
-// callDeadLetter calls the callback for a dead letter. If that ends the goroutine, another one
-// continues with the rest of the batch.
+// callDeadLetter calls the callback for a dead letter.
 func (b *batcher) callDeadLetter(leader, c *stream, data []byte, seq uint64, err error) {
 	leader.inHandler.Store(true)
 	returned := false
@@ -270,9 +272,7 @@ func (b *batcher) callDeadLetter(leader, c *stream, data []byte, seq uint64, err
 		if returned {
 			return
 		}
-		value := recover()
-		leader.goexited, leader.resumed = value == nil, value == nil
-		b.server.Report(errdefs.OpHandle, c.addrText(), panicError(value))
+		b.server.Report(errdefs.OpHandle, c.addrText(), panicError(recover()))
 	}()
 	c.sink.DeadLetter(data, seq, err)
 	returned = true

@@ -97,6 +97,8 @@ func (in *In) TakeBatch(limit int) (messages int, frames []byte) {
 	}
 	g := in.gathered
 	in.gathered = gathered{}
+	// The time of the handler does not count for the message behind them, nor as inactivity.
+	in.wait.frameStart, in.wait.lastMessageAt = time.Time{}, time.Time{}
 	b := &in.input
 	frames = b.buf.B[b.r : b.r+g.bytes : b.r+g.bytes]
 	if b.largeFrameSize = 0; g.lastFrame > b.readSize && g.lastFrame <= buffers.MaxSize {
