@@ -118,7 +118,9 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		return err
 	}
 	state := s.connStateOf(from)
-	state.isClient = true
+	if !state.isClient { // It is written once: other goroutines use the fields beside it.
+		state.isClient = true
+	}
 	c := &call{id: q.id, connState: state, method: s.methods[string(q.method)]}
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		state.failCall(c.id, unknownMethod(q.method))
@@ -186,7 +188,9 @@ func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 		return unknownMethod(name)
 	}
 	c := &call{connState: s.connStateOf(from), method: m}
-	c.connState.isClient = true
+	if !c.connState.isClient {
+		c.connState.isClient = true
+	}
 	stop := context.AfterFunc(from.Context(), func() { c.cancel(context.Canceled) })
 	defer stop()
 	defer c.cancel(context.Canceled)
