@@ -31,6 +31,7 @@ type sharedConfig struct {
 	handshakeTimeout time.Duration
 	logging          logConfig
 	closeTimeout     time.Duration
+	events           *eventLog // Made of logging and the error callback.
 
 	// Of what is sent.
 	maxBufferedWrites uint64
@@ -104,6 +105,7 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 	if err := c.check(text); err != nil {
 		return c, err
 	}
+	c.events = newEventLog(text, c.onError, c.logging)
 	switch {
 	case c.writeBufferSize > math.MaxInt32/2:
 		return c, invalidSize("WithWriteBufferSize", uint64(c.writeBufferSize), "at most 1 GiB")

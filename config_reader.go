@@ -90,6 +90,7 @@ func newReaderConfig(text string, opts []ReaderOption) (readerConfig, error) {
 	if err := c.check(text); err != nil {
 		return c, err
 	}
+	c.events = newEventLog(text, c.onError, c.logging)
 	if c.readBufferSize == 0 {
 		c.readBufferSize = defaultReadBuffer
 	}
@@ -143,7 +144,7 @@ func (c *readerConfig) server(memory *readMemory) receiver.Config {
 
 		In: c.inLimits(), ReadMemory: memory, TLS: c.tls, Authorizer: authorizePeer(c.authorizer),
 
-		Report: c.onError.report,
+		Report: c.events.report,
 
 		Notify: systemd.NotifyConfig{
 			AddrText: c.addrText, Disabled: c.withoutSystemd || c.withoutNotifications, WithoutReady: c.withoutReady,

@@ -103,16 +103,16 @@ func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, err
 	}
 	in, peer, err := dialIn(ctx, &cfg)
 	if err != nil {
-		return nil, err
+		return nil, publicError(err)
 	}
 	return newConn(in, peer, &cfg.sharedConfig, nil), nil
 }
 
-// dialIn connects to a Listener, and returns what reads from the connection.
+// dialIn connects to a Listener, and returns what reads from the connection. An error is an errdefs.Error.
 func dialIn(ctx context.Context, cfg *writerConfig) (*transport.In, Peer, error) {
 	conn, peer, err := cfg.connect(ctx, &lastDialID)
 	if err != nil {
-		return nil, Peer{}, asOpError(OpDial, cfg.addrText, err)
+		return nil, Peer{}, errdefs.WithOp(OpDial, cfg.addrText, err)
 	}
 	limits := transport.Limits{
 		MaxMessageSize: cfg.maxMessageSize, ReadSize: defaultReadBuffer,

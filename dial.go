@@ -13,11 +13,12 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/transport"
 )
 
 // connect returns a connection that messages may be sent on, and who is at its other end. number counts connections.
-// Errors of what follows the dialing are OpErrors already.
+// Errors of what follows the dialing have their operation already (errdefs.Error).
 func (cfg *writerConfig) connect(ctx context.Context, number *atomic.Uint64) (net.Conn, Peer, error) {
 	conn, err := cfg.dial(ctx)
 	if err != nil {
@@ -76,17 +77,17 @@ func (cfg *writerConfig) growSendBuffer(conn net.Conn, peer Peer) {
 func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *transport.Peer) (net.Conn, error) {
 	var err error
 	if peer.Credentials, err = transport.ReadCredentials(conn); err != nil && cfg.authorizer != nil {
-		return conn, asOpError(OpAuthorize, cfg.addrText,
+		return conn, errdefs.WithOp(OpAuthorize, cfg.addrText,
 			fmt.Errorf("%w: the listener cannot be identified: %w", ErrUnauthorized, err))
 	}
 	if cfg.tls != nil {
 		conn = transport.NewTLSClient(conn, cfg.clientTLS())
 	}
 	if err := transport.TLSHandshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
-		return conn, asOpError(OpHandshake, cfg.addrText, err)
+		return conn, errdefs.WithOp(OpHandshake, cfg.addrText, err)
 	}
 	if err := transport.Authorize(authorizePeer(cfg.authorizer), peer); err != nil {
-		return conn, asOpError(OpAuthorize, cfg.addrText+", "+peer.String(), err)
+		return conn, errdefs.WithOp(OpAuthorize, cfg.addrText+", "+peer.String(), err)
 	}
 	return conn, nil
 }

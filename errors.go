@@ -5,7 +5,14 @@ package udsipc
 // This file holds what goes wrong: the sentinels that errors.Is matches, and the one type in which
 // every error reaches a callback. Package errdefs has the errors themselves.
 
-import "github.com/udsipc/udsipc/internal/errdefs"
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
 
 var (
 	// ErrBufferFull is matched by the error of WriteMessage when the queue is at one of its bounds, and
@@ -164,7 +171,24 @@ var opWords = map[string]string{
 	OpHandOver:      "failed to hand over to the next process",
 }
 
-func (e *OpError) Error() string { return (*errdefs.Error)(e).Error() }
+// Error returns the operation, the address and the cause; each is said once.
+func (e *OpError) Error() string {
+	text := e.Err.Error()
+	var failed *net.OpError
+	if errors.As(e.Err, &failed) && failed.Err != nil &&
+		(failed.Addr == nil || strings.Contains(e.Addr, failed.Addr.String())) {
+		text = strings.Replace(text, failed.Error(), withoutCall(e.Op, failed.Err), 1)
+	}
+	return (*errdefs.Error)(e).TextWith(text)
+}
+
+// withoutCall returns the text of an error of the system, without the name of a call that is op.
+func withoutCall(op string, err error) string {
+	if call, ok := err.(*os.SyscallError); ok && strings.HasPrefix(call.Syscall, op) {
+		err = call.Err
+	}
+	return err.Error()
+}
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
@@ -209,6 +233,14 @@ func publicError(err error) error {
 	return err
 }
 
+// internalError returns err with the type that the mechanism has for an OpError.
+func internalError(err error) error {
+	if e, ok := err.(*OpError); ok {
+		return (*errdefs.Error)(e)
+	}
+	return err
+}
+
 // A PossibleLossError reports that messages that count as sent may not have been handled: the
 // connection ended while bytes in the kernel may have been unread, the reader said so, or the peer
 // has ended several connections in a row, right after they began, without the goodbye of a Reader.
@@ -228,12 +260,3 @@ func (e *PossibleLossError) Unwrap() []error { return (*errdefs.PossibleLoss)(e)
 // describes its Op. It runs on the goroutine that met the error: return quickly. It may call Stop
 // with a deadline.
 type ErrorCallback func(err error, op string)
-
-// report calls the callback, if there is one, with an OpError.
-func (report ErrorCallback) report(op, addr string, err error) {
-	if report == nil || err == nil {
-		return
-	}
-	e := asOpError(op, addr, err).(*OpError)
-	report(e, opWords[e.Op])
-}

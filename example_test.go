@@ -5,12 +5,14 @@ package udsipc_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"expvar"
 	"fmt"
 	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -102,10 +104,14 @@ func ExampleWriter_Stop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	fmt.Println(writer.Stop(ctx))
+	err = writer.Stop(ctx)
+	_, why, _ := strings.Cut(err.Error(), ": ")
+	fmt.Println(why)
+	fmt.Println(errors.Is(err, udsipc.ErrNoConsumer), errors.Is(err, context.DeadlineExceeded))
 	// Output:
 	// undelivered: to nobody
-	// stop /nonexistent/collector.sock: 1 messages were not delivered: context deadline exceeded
+	// 1 messages were not delivered: nobody listens: connect: no such file or directory; context deadline exceeded
+	// true true
 }
 
 // A daemon: it handles messages until it is told to end, and then what was sent.

@@ -65,15 +65,22 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 		blockWhenFull: cfg.overflow == OverflowBlock,
 	}
 	l.life = sender.NewLifecycle(cfg.maxBackoff, l.onState)
+	cfg.events.waiting = l.queued
 	return l, nil
 }
+
+// queued returns the number of messages that wait.
+func (l *Link) queued() uint64 { return l.queue.ReadCounts().Queued }
 
 // onState calls the callbacks of a state. It is called by the goroutine of the Link.
 func (l *Link) onState(state sender.State, cause error) {
 	if state == sender.StateDisconnected && l.onDisconnect != nil {
 		l.onDisconnect()
 	}
-	l.cfg.tellState(State(state), cause)
+	if state == sender.StateConnected {
+		l.cfg.events.connected(l.life.EndedOutage())
+	}
+	l.cfg.tellState(State(state), publicError(cause))
 }
 
 // Start begins to connect and returns at once. It may be called again; after Stop it returns
@@ -161,7 +168,7 @@ func (l *Link) Peer() (Peer, bool) {
 // Flush blocks until connections have taken all earlier messages, or ctx ends.
 func (l *Link) Flush(ctx context.Context) error {
 	if err := l.queue.Flush(ctx); err != nil {
-		return opError(OpFlush, l.cfg.addrText, err)
+		return opError(OpFlush, l.cfg.addrText, l.life.WaitingErr(l.queue, err))
 	}
 	return asOpError(OpFlush, l.cfg.addrText, l.queue.UndeliveredErr())
 }
@@ -172,7 +179,12 @@ func (l *Link) Flush(ctx context.Context) error {
 // handler has not returned. Stop may be called before Start, again, and concurrently. Within the
 // handler or a callback it returns only when ctx ends.
 func (l *Link) Stop(ctx context.Context) error {
+	return l.cfg.events.stopped(ctx, asOpError(OpStop, l.cfg.addrText, l.stop(ctx)))
+}
+
+func (l *Link) stop(ctx context.Context) error {
 	l.queue.Close()
+	defer l.life.WatchStop(ctx, l.queue, func(err error) { l.cfg.events.report(OpStop, l.cfg.addrText, err) })()
 	if l.life.Stop() {
 		select {
 		case <-l.queue.Flushed():
@@ -190,13 +202,11 @@ func (l *Link) Stop(ctx context.Context) error {
 	}
 	left := l.queue.DiscardAll(nil)
 	if left == 0 {
-		return asOpError(OpStop, l.cfg.addrText, gentle)
+		return gentle
 	}
-	cause := context.Cause(ctx)
-	if cause == nil {
-		cause = fmt.Errorf("%w before Start, or by another call whose context ended", ErrStopped)
+	return &errdefs.Note{
+		Kind: errdefs.NoteLeft, Messages: left, Err: fmt.Errorf("%d messages were not sent: %w", left, l.life.StopCause(ctx)),
 	}
-	return asOpError(OpStop, l.cfg.addrText, fmt.Errorf("%d messages were not sent: %w", left, cause))
 }
 
 // Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of

@@ -67,8 +67,9 @@ func (l *Link) run() {
 			if l.life.Forced() {
 				return
 			}
-			l.life.AttemptFailed()
-			l.cfg.onError.report(OpDial, l.cfg.addrText, err)
+			if report := l.life.AttemptFailed(err); report != nil {
+				l.cfg.events.report(OpDial, l.cfg.addrText, report)
+			}
 			continue
 		}
 		l.runConn(conn)
@@ -90,7 +91,7 @@ func (l *Link) runConn(conn *Conn) {
 	conn.out.Send() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
 	if why := conn.sendErr.Load(); why != nil && errors.Is(why, ErrBackpressure) {
-		l.cfg.onError.report(OpWrite, l.cfg.addrText, why) // Of WithStallTimeout.
+		l.cfg.events.report(OpWrite, l.cfg.addrText, why) // Of WithStallTimeout.
 	}
 	conn.forceClose()
 	l.queue.WaitIdle(conn.sendFailed) // Nobody writes any more.
@@ -100,7 +101,7 @@ func (l *Link) runConn(conn *Conn) {
 	conn.releaseRead()
 	if !l.life.Forced() {
 		l.publish(nil)
-		l.life.SetState(sender.StateDisconnected, err)
+		l.life.SetState(sender.StateDisconnected, internalError(err))
 	}
 }
 
@@ -132,7 +133,7 @@ func (l *Link) readRefusal(conn *Conn) error {
 	if err == nil {
 		err = opError(OpRead, l.cfg.addrText, transport.RefusalError(report))
 	}
-	l.cfg.onError.report(OpRead, l.cfg.addrText, err)
+	l.cfg.events.report(OpRead, l.cfg.addrText, err)
 	return err
 }
 
@@ -142,7 +143,7 @@ func (l *Link) skipTooLarge(err error) bool {
 	if !errors.As(err, &large) {
 		return false
 	}
-	l.cfg.onError.report(OpRead, l.cfg.addrText, err)
+	l.cfg.events.report(OpRead, l.cfg.addrText, err)
 	if l.onTooLarge != nil {
 		l.onTooLarge((*seam.TooLarge)(large))
 	}

@@ -6,6 +6,7 @@ package udsipc
 // socket and its file, activation, limits, TLS, the authorizer.
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
@@ -116,6 +117,7 @@ func (l *Listener) Close() error {
 	l.server.Abandon()
 	err := publicError(l.server.Shutdown())
 	l.server.AwaitListened()
+	l.cfg.events.flush(context.Background())
 	return err
 }
 

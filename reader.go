@@ -92,7 +92,9 @@ func (r *Reader) Start() error { return publicError(r.server.Start()) }
 // were read and not handled are sent again in a session. In plain mode they are counted (Discarded)
 // and reported, and the writer gets a report, unless a hung handler prevents it. Stop may be called
 // before Start, again, and concurrently. Within a handler it returns only when ctx ends.
-func (r *Reader) Stop(ctx context.Context) error { return publicError(r.server.Stop(ctx)) }
+func (r *Reader) Stop(ctx context.Context) error {
+	return r.shared.events.stopped(ctx, publicError(r.server.Stop(ctx)))
+}
 
 // Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of
 // Stop; it matches context.DeadlineExceeded if the time was not enough. Close may be called again. It
@@ -139,7 +141,9 @@ func (r *Reader) Run(ctx context.Context) error {
 // report a possible loss. RestartKillSignal= (systemd.kill(5)) tells a restart from a stop. If the
 // name changes between two versions, PassedDescriptors lists the stored connections.
 // FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
-func (r *Reader) HandOver(ctx context.Context) error { return publicError(r.server.HandOver(ctx)) }
+func (r *Reader) HandOver(ctx context.Context) error {
+	return r.shared.events.stopped(ctx, publicError(r.server.HandOver(ctx)))
+}
 
 // Addr returns the address that the Reader listens on, or nil before Start. For tcp://HOST:0 it has
 // the port that the system chose.

@@ -59,7 +59,7 @@ func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = c
 
 func (l linkSeam) NoEmptyMessages() { l.noEmptyMessages = true }
 
-func (l linkSeam) Report(op string, err error) { l.cfg.onError.report(op, l.cfg.addrText, err) }
+func (l linkSeam) Report(op string, err error) { l.cfg.events.report(op, l.cfg.addrText, err) }
 
 // A listenerSeam is a Listener with the methods of seam.Listener.
 type listenerSeam struct{ *Listener }

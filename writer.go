@@ -85,6 +85,7 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 		cfg:   cfg,
 		queue: queue.New(limits),
 	}
+	cfg.events.waiting = func() uint64 { return w.queue.ReadCounts().Queued }
 	w.loop = sender.New(w.loopConfig(), sender.Events{State: w.onState, Report: w.report, Undelivered: cfg.undelivered})
 	return w, nil
 }
@@ -114,7 +115,7 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 	if err == nil {
 		w.cfg.growSendBuffer(conn, peer)
 	}
-	if failed, ok := err.(*OpError); ok { // Not by what it wraps, which may be an authorizer's.
+	if failed, ok := err.(*errdefs.Error); ok { // Not by what it wraps, which may be an authorizer's.
 		switch failed.Op {
 		case OpHandshake:
 			w.counts.handshakeErrors.Add(1)
@@ -195,7 +196,7 @@ func (w *Writer) tooLargeErr(data []byte) error {
 // reports the messages that are left. Within a callback of the Writer, Stop returns only when ctx
 // ends.
 func (w *Writer) Stop(ctx context.Context) error {
-	return asOpError(OpStop, w.cfg.addrText, w.loop.Stop(ctx))
+	return w.cfg.events.stopped(ctx, asOpError(OpStop, w.cfg.addrText, w.loop.Stop(ctx)))
 }
 
 // Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of
@@ -228,7 +229,12 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 }
 
 // onState calls the callbacks of a state. It is called by the loop.
-func (w *Writer) onState(state sender.State, cause error) { w.cfg.tellState(State(state), cause) }
+func (w *Writer) onState(state sender.State, cause error) {
+	if state == sender.StateConnected {
+		w.cfg.events.connected(w.loop.EndedOutage())
+	}
+	w.cfg.tellState(State(state), cause)
+}
 
 // report counts an error, and calls the error callback.
 func (w *Writer) report(op string, err error) {
@@ -236,5 +242,5 @@ func (w *Writer) report(op string, err error) {
 	if op != OpDial { // That of connect has an operation of its own.
 		err = opError(op, w.cfg.addrText, err)
 	}
-	w.cfg.onError.report(op, w.cfg.addrText, err)
+	w.cfg.events.report(op, w.cfg.addrText, err)
 }

@@ -252,6 +252,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	select {
 	case <-done:
 		s.forceStop()
+		_ = s.listener.Close() // It is closed already; its log is written to the end.
 		return err
 	case <-ctx.Done():
 	}

@@ -9,6 +9,7 @@ package errdefs
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The sentinels. errors.go of the root documents when each is returned.
@@ -67,12 +68,24 @@ type Error struct {
 	Err  error
 }
 
-func (e *Error) Error() string {
+// Error returns the operation, the address and the cause. The name of the package, with which the
+// sentinels begin, is left out.
+func (e *Error) Error() string { return e.TextWith(e.Err.Error()) }
+
+// TextWith is Error with this text of the cause.
+func (e *Error) TextWith(cause string) string {
+	cause = inner.Replace(strings.TrimPrefix(cause, prefix))
 	if e.Addr == "" {
-		return e.Op + ": " + e.Err.Error()
+		return e.Op + ": " + cause
 	}
-	return e.Op + " " + e.Addr + ": " + e.Err.Error()
+	return e.Op + " " + e.Addr + ": " + cause
 }
+
+// prefix begins the text of each sentinel.
+const prefix = "udsipc: "
+
+// inner drops prefix within a text, where other text precedes it.
+var inner = strings.NewReplacer(": "+prefix, ": ", "; "+prefix, "; ", "("+prefix, "(")
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

@@ -6,6 +6,7 @@ package receiver
 // redelivery.go continues from there.
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -120,5 +121,13 @@ func (c *stream) onHandlerError(err error) {
 
 // reportHandlerError reports a handler's error.
 func (c *stream) reportHandlerError(err error) {
-	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf("%w: %w", errdefs.ErrHandlerFailed, err))
+	c.server.Report(errdefs.OpHandle, c.addrText(), asHandlerError(err))
+}
+
+// asHandlerError returns err as the error of a handler, which it may be already.
+func asHandlerError(err error) error {
+	if errors.Is(err, errdefs.ErrHandlerFailed) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errdefs.ErrHandlerFailed, err)
 }

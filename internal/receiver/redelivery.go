@@ -131,7 +131,9 @@ func (c *stream) toDeadLetter(data []byte, err error) {
 // onDeadLetter counts and reports a dead letter.
 func (c *stream) onDeadLetter(seq uint64, err error) {
 	c.server.counts.deadLetters.Add(1)
-	c.server.Report(errdefs.OpHandle, c.addrText(), fmt.Errorf(
-		"message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w: %w",
-		seq, c.writer, c.server.cfg.MaxRedeliveries, errdefs.ErrHandlerFailed, err))
+	c.server.Report(errdefs.OpHandle, c.addrText(), &errdefs.Note{
+		Kind: errdefs.NoteDeadLetter, Messages: 1,
+		Err: fmt.Errorf("message %d of writer %v is a dead letter after %d redeliveries (WithMaxRedeliveries): %w",
+			seq, c.writer, c.server.cfg.MaxRedeliveries, asHandlerError(err)),
+	})
 }

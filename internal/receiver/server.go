@@ -142,7 +142,7 @@ func (s *Server) run() {
 		s.mu.Lock()
 		s.err = errdefs.WithOp(errdefs.OpAccept, s.cfg.AddrText, err)
 		s.mu.Unlock()
-		s.reportAccept(s.cfg.AddrText, err)
+		s.reportAccept(s.cfg.AddrText, &errdefs.Note{Kind: errdefs.NoteEnded, Err: err})
 		s.notifier.Failed(err)
 		_ = s.stopListening() // The first error is the one that counts.
 	}

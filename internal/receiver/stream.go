@@ -113,8 +113,10 @@ func (c *stream) discardUnhandled() {
 	c.in.SendReport()
 	if messages := c.in.WholeMessages(); messages > 0 {
 		c.server.counts.discarded.Add(messages)
-		c.server.Report(errdefs.OpStop, c.addrText(),
-			fmt.Errorf("%w: %d messages were read and are not handled", errdefs.ErrStopped, messages))
+		c.server.Report(errdefs.OpStop, c.addrText(), &errdefs.Note{
+			Kind: errdefs.NoteDiscarded, Messages: messages,
+			Err: fmt.Errorf("%w: %d messages were read and are not handled", errdefs.ErrStopped, messages),
+		})
 	}
 }
 

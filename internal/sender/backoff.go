@@ -37,8 +37,8 @@ func (b *backoff) delay() time.Duration {
 	return rand.N(limit)
 }
 
-// AttemptFailed counts an attempt to connect that failed.
-func (b *backoff) AttemptFailed() { b.failures++ }
+// attemptFailed counts an attempt to connect that failed.
+func (b *backoff) attemptFailed() { b.failures++ }
 
 // ConnectionEnded counts a connection that lasted for lived. It was useful if it brought a message.
 func (b *backoff) ConnectionEnded(useful bool, lived time.Duration) {

@@ -35,9 +35,10 @@ func (l *Loop) connect() (*transport.Out, error) {
 		if l.life.Forced() || errors.Is(err, errdefs.ErrStopped) && l.finished() {
 			return nil, errdefs.ErrStopped
 		}
-		l.life.AttemptFailed()
 		l.counts.dialErrors.Add(1)
-		l.events.Report(op, err)
+		if report := l.life.AttemptFailed(err); report != nil {
+			l.events.Report(op, report)
+		}
 		l.reportDropped()
 	}
 }

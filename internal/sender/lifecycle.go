@@ -32,8 +32,10 @@ const forcedStopGrace = 20 * time.Millisecond
 
 // A Lifecycle is started once and stopped once, in any order. In between it runs one goroutine.
 type Lifecycle struct {
-	onState func(state State, cause error)
-	backoff // The goroutine's own.
+	onState     func(state State, cause error)
+	backoff     // The goroutine's own, as the next two.
+	outage      outage
+	endedOutage Outage
 
 	forceCtx  context.Context // Ends with a forced stop.
 	forceStop context.CancelFunc
@@ -44,6 +46,9 @@ type Lifecycle struct {
 	started bool
 	current State
 	changed chan struct{} // Closed and replaced whenever current changes.
+
+	lastErr     error // Of the last attempt that failed, or of the last connection.
+	connectedAt time.Time
 }
 
 // NewLifecycle returns a lifecycle that calls onState whenever its state changes. The calls do not
@@ -137,12 +142,13 @@ func (l *Lifecycle) SetState(state State, cause error) {
 	l.current = state
 	close(l.changed)
 	l.changed = make(chan struct{})
+	l.noteStateLocked(state, cause)
 	l.mu.Unlock()
 	l.onState(state, cause)
 }
 
 // WaitConnected waits until there is a connection. It calls request before each wait; request may
-// be nil. The error is ErrStopped after Stop, and matches ErrNotConnected if ctx ends first.
+// be nil. The error is ErrStopped after Stop. If ctx ends first, it matches ErrNotConnected, and what Why returns.
 func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 	for {
 		l.mu.Lock()
@@ -160,7 +166,7 @@ func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, context.Cause(ctx))
+			return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, l.Explain(ctx))
 		}
 	}
 }

@@ -113,7 +113,7 @@ func TestLifecycle_Pause_EndsWithStop(t *testing.T) {
 			t.Error("the first attempt waits")
 		}
 		for range 40 {
-			l.AttemptFailed()
+			_ = l.AttemptFailed(errdefs.ErrNoConsumer)
 		}
 		if began := time.Now(); l.Pause(nil, never) != nil || time.Since(began) == 0 || time.Since(began) > time.Hour {
 			t.Errorf("waited for %v", time.Since(began))

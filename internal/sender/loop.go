@@ -128,6 +128,9 @@ func (l *Loop) WaitConnected(ctx context.Context) error {
 	})
 }
 
+// EndedOutage is that of the Lifecycle.
+func (l *Loop) EndedOutage() (ended Outage, reported bool) { return l.life.EndedOutage() }
+
 // Snapshot returns the counters.
 func (l *Loop) Snapshot() loopCounts {
 	return loopCounts{

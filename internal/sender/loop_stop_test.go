@@ -22,7 +22,8 @@ func TestLoop_StopForced_ReturnsMessages(t *testing.T) {
 		l.push("a", "b")
 		l.started()
 		l.noted("connecting", "dial: no")
-		l.stops(within(t, 2*time.Millisecond), 2*time.Millisecond, "2 messages were not delivered: context deadline exceeded")
+		l.stops(within(t, 2*time.Millisecond), 2*time.Millisecond,
+			"2 messages were not delivered: no; context deadline exceeded")
 		l.stops(t.Context(), 0, "<nil>")
 		synctest.Wait()
 		got := l.seen()
@@ -43,8 +44,7 @@ func TestLoop_StopBeforeStart_ReturnsMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := loopOf(t, Config{}, queue.Limits{})
 		l.push("a")
-		l.stops(t.Context(), 0, "1 messages were not delivered: udsipc: stopped before Start, or "+
-			"by another call whose context ended")
+		l.stops(t.Context(), 0, "1 messages were not delivered: udsipc: not started: call Start")
 		l.noted("stopped", `undelivered "a"`)
 	})
 }

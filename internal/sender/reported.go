@@ -68,7 +68,7 @@ func (r *reported) takeRemaining(q *queue.Queue, possiblyLost *atomic.Uint64) (
 
 // returnUndelivered reports why a message is given up, and returns the message to the program.
 func (l *Loop) returnUndelivered(data []byte, cause error) {
-	l.events.Report(errdefs.OpWrite, cause)
+	l.events.Report(errdefs.OpWrite, &errdefs.Note{Kind: errdefs.NoteSetAside, Messages: 1, Err: cause})
 	if l.events.Undelivered != nil {
 		l.events.Undelivered(data)
 	}
@@ -81,12 +81,16 @@ func (l *Loop) reportDropped() {
 	}
 	dropped, expired := l.reported.drops(l.queue)
 	if dropped > 0 {
-		l.events.Report(errdefs.OpQueue,
-			fmt.Errorf("%w: the oldest %d messages were dropped", l.queue.DropErr(), dropped))
+		l.events.Report(errdefs.OpQueue, &errdefs.Note{
+			Kind: errdefs.NoteDropped, Messages: dropped,
+			Err: fmt.Errorf("%w: the oldest %d messages were dropped", l.queue.DropErr(), dropped),
+		})
 	}
 	if expired > 0 {
-		l.events.Report(errdefs.OpQueue, fmt.Errorf(
-			"%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge))
+		l.events.Report(errdefs.OpQueue, &errdefs.Note{
+			Kind: errdefs.NoteExpired, Messages: expired,
+			Err: fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge),
+		})
 	}
 }
 

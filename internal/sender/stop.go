@@ -17,7 +17,7 @@ import (
 // messages that were not delivered, unless an earlier Flush has reported them.
 func (l *Loop) Flush(ctx context.Context) error {
 	if err := l.queue.Flush(ctx); err != nil {
-		return err
+		return l.life.WaitingErr(l.queue, err)
 	}
 	l.mu.Lock()
 	conn := l.current
@@ -72,6 +72,7 @@ func (l *Loop) Stop(ctx context.Context) error {
 	l.life.Stop()
 	l.queue.Signal()
 	l.interruptHandshake()
+	defer l.life.WatchStop(ctx, l.queue, func(err error) { l.events.Report(errdefs.OpStop, err) })()
 	select {
 	case <-l.life.Done():
 	case <-ctx.Done():
@@ -88,10 +89,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	rest.Visit(l.events.Undelivered)
 	l.reportDropped()
 	unread, known := l.takeUnread()
-	cause := context.Cause(ctx)
-	if cause == nil {
-		cause = fmt.Errorf("%w before Start, or by another call whose context ended", errdefs.ErrStopped)
-	}
+	cause := l.life.StopCause(ctx)
 	var err error
 	add := func(another error) {
 		if err != nil {
@@ -100,7 +98,10 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 		err = another
 	}
 	if left > 0 {
-		add(fmt.Errorf("%d messages were not delivered: %w", left, cause))
+		add(&errdefs.Note{
+			Kind: errdefs.NoteLeft, Messages: left,
+			Err: fmt.Errorf("%d messages were not delivered: %w", left, cause),
+		})
 	}
 	if unread > 0 {
 		add(fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause))

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package errdefs
+
+// This file has errors that also say what happened to how many messages, for those who add them up.
+
+// A NoteKind is what happened.
+type NoteKind int
+
+// The kinds of a Note. Each but NoteEnded counts messages.
+const (
+	NoteDropped    NoteKind = iota + 1 // By OverflowDropOldest.
+	NoteExpired                        // By WithMaxAge.
+	NoteSetAside                       // Their reader refuses them.
+	NoteLeft                           // Not delivered when a Stop ended.
+	NoteDeadLetter                     // Their handler fails again and again.
+	NoteDiscarded                      // Read, and not handled because of a forced stop.
+	NoteEnded                          // A server no longer accepts. It counts nothing.
+)
+
+// A Note is an error with its kind. It adds nothing to the text.
+type Note struct {
+	Kind     NoteKind
+	Messages uint64
+	Err      error
+}
+
+func (n *Note) Error() string { return n.Err.Error() }
+
+// Unwrap returns the error.
+func (n *Note) Unwrap() error { return n.Err }

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc
+
+// This file has the kinds of lines, and which errors they sum up.
+
+import (
+	"errors"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/sender"
+)
+
+// An eventKind is a kind of lines. Events of one kind share a line.
+type eventKind int
+
+const (
+	eventNone eventKind = iota
+	eventAway
+	eventBack
+	eventRejected
+	eventLoss
+	eventDropped
+	eventExpired
+	eventSetAside
+	eventLeft
+	eventStopWaits
+	eventUnauthorized
+	eventHandshake
+	eventTooMany
+	eventSession
+	eventInput
+	eventStalled
+	eventHandler
+	eventDeadLetter
+	eventAccept
+	eventEnded
+	eventSystemd
+	eventOther
+	eventKinds
+)
+
+// An eventLine is how a kind is logged.
+type eventLine struct {
+	text    string
+	counts  string // The name of the sum; empty: it is not said.
+	isError bool
+	waiting bool // How many messages wait is said.
+}
+
+var eventLines = [eventKinds]eventLine{
+	eventAway:         {text: "cannot connect", waiting: true},
+	eventBack:         {text: "connected again", waiting: true},
+	eventRejected:     {text: "the reader ends the connections", counts: "times", waiting: true},
+	eventLoss:         {text: "messages may be lost", counts: "messages"},
+	eventDropped:      {text: "the queue is full: the oldest messages were dropped", counts: "messages"},
+	eventExpired:      {text: "messages have expired", counts: "messages"},
+	eventSetAside:     {text: "gave up messages that the reader refuses", counts: "messages", isError: true},
+	eventLeft:         {text: "stopped before everything was delivered", counts: "messages", isError: true},
+	eventStopWaits:    {text: "Stop waits, and its context has no deadline", waiting: true},
+	eventUnauthorized: {text: "refused peers that are not authorized", counts: "times"},
+	eventHandshake:    {text: "refused peers: TLS handshake failed", counts: "times"},
+	eventTooMany:      {text: "refused peers: too many connections", counts: "times"},
+	eventSession:      {text: "refused an acknowledged session", counts: "times"},
+	eventInput:        {text: "refused input", counts: "times"},
+	eventStalled:      {text: "closed connections whose peer does not read", counts: "times"},
+	eventHandler:      {text: "handler failed", counts: "times"},
+	eventDeadLetter:   {text: "gave up messages whose handler fails: dead letters", counts: "messages"},
+	eventAccept:       {text: "failed to accept connections", counts: "times"},
+	eventEnded:        {text: "accepts no more connections: gave up", isError: true},
+	eventSystemd:      {text: "systemd", counts: "times"},
+	eventOther:        {text: "failed", counts: "times"},
+}
+
+// noteEvents are the kinds of the notes.
+var noteEvents = map[errdefs.NoteKind]eventKind{
+	errdefs.NoteDropped: eventDropped, errdefs.NoteExpired: eventExpired, errdefs.NoteSetAside: eventSetAside,
+	errdefs.NoteLeft: eventLeft, errdefs.NoteDeadLetter: eventDeadLetter, errdefs.NoteDiscarded: eventLoss,
+	errdefs.NoteEnded: eventEnded,
+}
+
+// eventOf returns the kind of an error, or eventNone, and what it adds to the sum.
+func eventOf(e *OpError) (kind eventKind, count uint64) {
+	var note *errdefs.Note
+	var loss *PossibleLossError
+	var outage *sender.Outage
+	var waits *sender.StopWaits
+	is := func(sentinel error) bool { return errors.Is(e.Err, sentinel) }
+	switch {
+	case errors.As(e.Err, &note):
+		return noteEvents[note.Kind], note.Messages
+	case errors.As(e.Err, &loss):
+		return eventLoss, loss.Messages
+	case errors.As(e.Err, &outage):
+		if outage.Away == 0 {
+			return eventNone, 0 // The first attempts. A peer that restarts is no event.
+		}
+		return eventAway, 1
+	case errors.As(e.Err, &waits):
+		return eventStopWaits, 1
+	case is(ErrBackpressure) && (e.Op == OpWrite || e.Op == OpOpenSession):
+		return eventNone, 0 // Slow is not gone.
+	case is(ErrBackpressure):
+		return eventStalled, 1
+	case is(ErrHandlerFailed):
+		return eventHandler, 1
+	}
+	return eventOfOp(e.Op, is), 1
+}
+
+// eventOfOp is eventOf for an error without a type of its own.
+func eventOfOp(op string, is func(sentinel error) bool) eventKind {
+	switch op {
+	case OpDial:
+		return eventRejected
+	case OpAuthorize:
+		return eventUnauthorized
+	case OpHandshake:
+		return eventHandshake
+	case OpOpenSession:
+		return eventSession
+	case OpRead:
+		if is(ErrConnectionClosed) || is(ErrHeartbeatTimeout) {
+			return eventNone // Connections end.
+		}
+		return eventInput
+	case OpAccept:
+		if is(ErrTooManyConnections) {
+			return eventTooMany
+		}
+		return eventAccept
+	case OpHandle:
+		return eventHandler
+	case OpNotify, OpWatchdog, OpHandOver, OpActivate:
+		return eventSystemd
+	}
+	return eventOther
+}
+
+// An eventSum adds up the events of a kind until their line is due.
+type eventSum struct {
+	events int // Since the last line.
+	count  uint64
+	last   *OpError // Of the last event.
+	due    time.Time
+
+	lines int       // In a row: each delays the next one longer.
+	until time.Time // How long the last one delays the next.
+}
+
+// quietTime is how long there must be no event before lines follow each other quickly again.
+const quietTime = 15 * time.Minute
+
+// add adds an event.
+func (s *eventSum) add(count uint64, e *OpError, now time.Time) {
+	if s.events == 0 {
+		if now.Sub(s.until) >= quietTime {
+			s.lines = 0
+		}
+		s.due = now
+		if s.lines > 0 && s.until.After(now) {
+			s.due = s.until
+		}
+	}
+	s.events++
+	s.count += count
+	s.last = e
+}
+
+// take empties the sum for a line that is written now, and returns what it was.
+func (s *eventSum) take(now time.Time) eventSum {
+	taken := *s
+	s.until = now.Add(sender.ReportStep(s.lines))
+	*s = eventSum{lines: s.lines + 1, until: s.until}
+	return taken
+}
