@@ -5,6 +5,7 @@
 package migrating_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -159,9 +160,9 @@ func Example_readTimeout() {
 func Example_chunks() {
 	ctx, path, remove := place()
 	defer remove()
-	listener := listen(path, func(conn *udsipc.Conn) { // An echo.
+	listener := listen(path, func(conn *udsipc.Conn) {
 		for data, err := range conn.Messages() {
-			if err != nil || conn.WriteMessage(data) != nil {
+			if err != nil || conn.WriteMessage(bytes.Repeat(data, 3)) != nil {
 				return
 			}
 		}
@@ -170,17 +171,24 @@ func Example_chunks() {
 
 	conn, err := udsipc.Dial(ctx, path, udsipc.WithMaxMessageSize(16)) // There: chunk.MaxSize.
 	must(err)
-	must(conn.WriteMessage([]byte("a chunk")))
-	must(conn.WriteMessage(nil)) // Arrives; there it is not sent.
-	for range 2 {
-		data, err := conn.ReadMessage() // Valid until the next call; there is nothing to recycle.
-		fmt.Printf("%q %v\n", data, err)
+	fmt.Println(errors.Is(conn.WriteMessage(make([]byte, 17)), udsipc.ErrMessageTooLarge))
+	for _, chunk := range []string{"abc", "too large", "", "def"} { // There, an empty chunk is not sent.
+		must(conn.WriteMessage([]byte(chunk)))
 	}
-	err = conn.WriteMessage(make([]byte, 17))
-	fmt.Println(errors.Is(err, udsipc.ErrMessageTooLarge))
+	for range 4 {
+		data, err := conn.ReadMessage() // Valid until the next call; there is nothing to recycle.
+		if tooLarge := (*udsipc.TooLargeError)(nil); errors.As(err, &tooLarge) {
+			fmt.Println("skipped")
+			continue // There, the connection is closed.
+		}
+		must(err)
+		fmt.Printf("%q\n", data)
+	}
 	must(conn.Close())
 	// Output:
-	// "a chunk" <nil>
-	// "" <nil>
 	// true
+	// "abcabcabc"
+	// skipped
+	// ""
+	// "defdefdef"
 }

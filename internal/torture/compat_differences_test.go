@@ -44,6 +44,9 @@ func TestCompat_StopWithoutReader_ReportsMessages(t *testing.T) {
 	if err := w.Stop(t.Context()); err != nil {
 		t.Errorf("a second Stop returned %v", err)
 	}
+	if err := w.WriteMessage([]byte("late")); !errors.Is(err, udsipc.ErrStopped) {
+		t.Errorf("WriteMessage after Stop returned %v", err)
+	}
 }
 
 // The predecessor waits for a running handler and returns nil.
