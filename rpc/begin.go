@@ -35,7 +35,9 @@ func (s *Server) handleMessage(from *duplex.ServerConn, m duplex.Message) error 
 		if len(m.Data) > maxToken {
 			return fmt.Errorf("%w: a goodbye of %d bytes", errMalformed, len(m.Data))
 		}
-		s.connStateOf(from).onGoodbye(m.Data)
+		if !s.connStateOf(from).onGoodbye(m.Data) {
+			return fmt.Errorf("%w: another goodbye that this server has not asked for", errMalformed)
+		}
 		return nil
 	}
 	id, rest, err := parseID(m.Data)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
@@ -76,5 +77,31 @@ func TestServer_FirstMessage_TellsClients(t *testing.T) {
 			}
 		}
 		conn.Close()
+	}
+}
+
+// TestServer_SmallStrings_AreRefused: those of Protocol Buffers look like goodbyes. One may be the reply of a client
+// to the goodbye of an earlier connection.
+func TestServer_SmallStrings_AreRefused(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serve(t, address, nil)
+	conn, err := udsipc.Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 2 {
+		if err := conn.WriteMessage([]byte("\x0a\x05hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"", "\x07\x01\x00"} {
+		if data, err := conn.ReadMessage(); err != nil || !strings.HasPrefix(string(data), want) || len(data) > 0 == (want == "") {
+			t.Errorf("%q, %v, want the goodbye and the report", data, err)
+		}
 	}
 }

@@ -27,6 +27,7 @@ type connState struct {
 	limit           uint64             // Of a message, in bytes.
 	usedBytes       atomic.Int64       // Part of the server's memory, in bytes.
 	isClient        bool               // A request was received. Owned by the reading goroutine.
+	strayGoodbye    bool               // A goodbye for another connection was received. Owned likewise.
 	responseDropped atomic.Bool        // A response was dropped since reading was last paused.
 
 	mu           sync.Mutex // Guards the fields below.
@@ -102,17 +103,22 @@ func (s *Server) sendGoodbye(from *duplex.ServerConn) {
 	_ = sendWith(state.seam.SendControl, typeGoodbye, func(b []byte) []byte { return append(b, token...) })
 }
 
-// onGoodbye handles the client's reply: it starts nothing new, and sends no more stream messages.
-func (s *connState) onGoodbye(token []byte) {
+// onGoodbye handles the client's reply: it starts nothing new, and sends no more stream messages. The reply
+// may belong to an earlier connection, once: small messages of another protocol begin like goodbyes, too,
+// such as a string of Protocol Buffers. ok is false for the second one.
+func (s *connState) onGoodbye(token []byte) (ok bool) {
 	s.mu.Lock()
 	asked := s.goodbyeToken != "" && s.goodbyeToken == string(token)
 	s.clientDone = s.clientDone || asked
+	ok = asked || s.isClient || !s.strayGoodbye || s.goodbyeToken != ""
 	s.mu.Unlock()
 	if !asked {
-		return // The reply belongs to an earlier connection.
+		s.strayGoodbye = true
+		return ok
 	}
 	s.endStreams(false)
 	s.seam.Finish()
+	return true
 }
 
 // failCall completes a call with an error, in the reading goroutine. It never blocks: if the

@@ -185,6 +185,9 @@ func (s stranger) meet(t *testing.T, on *ipctest.Route) {
 		if flushed == nil && stopped == nil {
 			t.Error("Flush and Stop return nil")
 		}
+		if flushed == nil && !on.Acknowledged && strings.HasSuffix(s.name, "stays") {
+			t.Error("Flush returns nil: nobody is told before Stop")
+		}
 		if !strings.Contains(said.String(), s.says) &&
 			!(on.Acknowledged && strings.Contains(said.String(), "does not acknowledge")) {
 			t.Errorf("the callback was not told of %q", s.says)

@@ -4,6 +4,11 @@ package transport
 
 // This file reads the input of a sending connection.
 
+import "errors"
+
+// errNotProtocol ends a connection whose peer has sent something else than a goodbye and a report.
+var errNotProtocol = errors.New("the peer does not speak this protocol")
+
 // ReadLoop reads until the connection ends, then calls wake. The sender starts it, and waits for it
 // with WaitReadLoop.
 func (o *Out) ReadLoop(wake func()) {
@@ -19,6 +24,9 @@ func (o *Out) ReadLoop(wake func()) {
 		n, o.end.cause = o.conn.Read(o.end.goodbye.free())
 		if o.end.goodbye.add(n) {
 			o.onGoodbye(wake)
+		}
+		if o.end.goodbye.notProtocol && o.end.cause == nil {
+			o.end.cause = errNotProtocol // It may read everything and stay: nobody would be told.
 		}
 	}
 }
