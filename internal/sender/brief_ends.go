@@ -42,7 +42,7 @@ type briefEnds struct {
 
 	lastReport time.Time     // Zero before the first report.
 	interval   time.Duration // From one report to the next.
-	wakeSet    bool          // A timer wakes the loop for the next report.
+	timer      *time.Timer   // Wakes the loop for the next report; nil if there is none.
 }
 
 // continues reports whether end is one more of the same kind.
@@ -75,7 +75,17 @@ func (b *briefEnds) isSuspicious() bool { return b.silent && b.count >= suspicio
 
 // isPending reports whether there is something to report.
 func (b *briefEnds) isPending() bool {
-	return b.untold && (b.lost > 0 || b.isSuspicious() || !b.silent && b.reason.RejectsPeer())
+	return b.untold && (b.lost > 0 || b.isSuspicious() || !b.silent && b.isRejected())
+}
+
+// isRejected reports whether the reader has rejected this side, or has ended several brief connections
+// in a row for a reason that nothing else reports. One of a later version is such a reason.
+func (b *briefEnds) isRejected() bool {
+	switch b.reason {
+	case wire.CloseOrderly, wire.CloseTooLarge:
+		return false
+	}
+	return b.reason.RejectsPeer() || b.count >= suspiciousEnds
 }
 
 // take returns what to report, and sets the interval to the next report.
@@ -84,7 +94,11 @@ func (b *briefEnds) take(now time.Time) (op string, err error) {
 	if b.lost > 0 {
 		op, err = errdefs.OpWrite, &errdefs.PossibleLoss{Messages: b.lost, Err: err}
 	}
-	b.lost, b.untold, b.wakeSet = 0, false, false
+	b.lost, b.untold = 0, false
+	if b.timer != nil {
+		b.timer.Stop() // Else it would keep the queue in memory after Stop.
+		b.timer = nil
+	}
 	if b.interval = min(b.interval*reportIntervalFactor, lastReportInterval); b.lastReport.IsZero() {
 		b.interval = firstReportInterval
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,8 @@ func TestBriefEnds_Sequence_CountsAndReports(t *testing.T) {
 		return end
 	}
 	rejected := transport.Outcome{Reason: wire.CloseUnauthorized, Messages: 1, Lived: ms, Cause: errdefs.ErrUnauthorized}
+	later := transport.Outcome{Reason: 99, Lived: ms, Cause: io.EOF}
+	large := transport.Outcome{Reason: wire.CloseTooLarge, Lived: ms}
 	healthy := transport.Outcome{Messages: 5, Lived: ms}
 	long := read(7)
 	long.Lived = 2 * time.Second
@@ -55,13 +58,15 @@ func TestBriefEnds_Sequence_CountsAndReports(t *testing.T) {
 		"read once, then stopped": {
 			{end: read(2)}, {end: read(3), own: true, lost: 5, says: "up to 5 messages: the peer ended 2 connections"},
 		},
-		"stopped":                  {{end: read(3), own: true}},
-		"good, then stopped":       {{end: healthy}, {end: read(3), own: true}},
-		"long, then stopped":       {{end: long}, {end: read(3), own: true}},
-		"read before a good one":   {{end: read(2)}, {end: healthy}, {end: read(2)}},
-		"read in two long ones":    {{end: long}, {end: long}, {end: long}},
-		"read, a long one between": {{end: read(2)}, {end: long}, {end: read(2)}},
-		"nothing was sent":         {{end: read(0)}, {end: read(0), says: "dial: the peer ended 2 connections"}},
+		"stopped":                     {{end: read(3), own: true}},
+		"good, then stopped":          {{end: healthy}, {end: read(3), own: true}},
+		"long, then stopped":          {{end: long}, {end: read(3), own: true}},
+		"read before a good one":      {{end: read(2)}, {end: healthy}, {end: read(2)}},
+		"read in two long ones":       {{end: long}, {end: long}, {end: long}},
+		"read, a long one between":    {{end: read(2)}, {end: long}, {end: read(2)}},
+		"nothing was sent":            {{end: read(0)}, {end: read(0), says: "dial: the peer ended 2 connections"}},
+		"a reason of a later version": {{end: later}, {end: later, says: "dial: EOF; 2 connections in a row"}, {end: later}},
+		"a message after the other":   {{end: large}, {end: large}, {end: large}}, // Each is reported by itself.
 		"lost": {{
 			end: lost(2), lost: 2, says: "the peer ended the connection 3ms after it began, without a goodbye; 2 messages",
 		}},
@@ -138,6 +143,69 @@ func TestLoop_SilentPeer_IsReportedInTime(t *testing.T) {
 		if err := l.Flush(t.Context()); !errors.Is(err, errdefs.ErrConnectionClosed) ||
 			!strings.Contains(err.Error(), "up to 5 more may be lost") {
 			t.Error(err)
+		}
+	})
+}
+
+// TestLoop_CallbackGoexit_LosesNoCount: the report of earlier ends may be the last that the goroutine does.
+func TestLoop_CallbackGoexit_LosesNoCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loopOf(t, Config{}, queue.Limits{})
+		silent := transport.Outcome{Silent: true, Messages: 2, Lost: 2, Cause: io.EOF}
+		l.noteEnd(silent, false)
+		l.noteEnd(silent, false)
+		l.Loop.events.Report = func(string, error) { runtime.Goexit() }
+		done := make(chan struct{})
+		go func() { // Ends within noteEnd.
+			defer close(done)
+			l.noteEnd(transport.Outcome{Reason: wire.CloseUnauthorized, Messages: 3, Lost: 3, Cause: io.EOF}, false)
+		}()
+		<-done
+		if got := l.Snapshot().PossiblyLost; got != 7 {
+			t.Errorf("%d messages are possibly lost, want 7", got)
+		}
+	})
+}
+
+// TestLoop_BusyQueue_ReportsInTime: a summary comes also while the queue is never empty.
+func TestLoop_BusyQueue_ReportsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loopOf(t, Config{}, queue.Limits{}).started()
+		for range 3 {
+			l.push("a")
+			p := l.peer()
+			p.reads("\x01a")
+			p.Conn.Close()
+			synctest.Wait()
+		}
+		l.takeNotes()
+		l.push("b")
+		p := l.peer()
+		for range 20 {
+			l.push("b")
+			time.Sleep(100 * time.Millisecond)
+			p.reads("\x01b")
+		}
+		if notes := l.takeNotes(); !strings.Contains(strings.Join(notes, "\n"), "possible loss of up to 2 messages") {
+			t.Errorf("%q", notes)
+		}
+	})
+}
+
+// TestBriefEnds_Taken_StopsTimer: a timer of ten minutes would keep the queue of a stopped loop in memory.
+func TestBriefEnds_Taken_StopsTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loopOf(t, Config{}, queue.Limits{})
+		for range 3 {
+			l.noteEnd(transport.Outcome{Silent: true, Lost: 1, Cause: io.EOF}, false)
+		}
+		timer := l.brief.timer
+		if timer == nil {
+			t.Fatal("no timer is set")
+		}
+		l.reportBriefEnds(true)
+		if timer.Stop() || l.brief.timer != nil {
+			t.Error("the timer runs on")
 		}
 	})
 }

@@ -68,11 +68,12 @@ func (l *Loop) noteEnd(end transport.Outcome, own bool) {
 	if own && end.Lost == 0 && !l.brief.silent {
 		end.Silent = false // A reader need not say goodbye to a writer that has ended the connection.
 	}
+	var earlier briefEnds
 	if !l.brief.continues(end) {
-		l.reportBriefEnds(true)
-		l.brief = briefEnds{}
+		earlier, l.brief = l.brief, earlier
 	}
-	l.counts.possiblyLost.Add(l.brief.add(end))
+	l.counts.possiblyLost.Add(l.brief.add(end)) // Before a callback, which may call Goexit.
+	l.reportBrief(&earlier, true)
 	if l.reportBriefEnds(own); end.Lived >= briefLife {
 		l.brief = briefEnds{}
 	}
@@ -80,17 +81,18 @@ func (l *Loop) noteEnd(end transport.Outcome, own bool) {
 
 // reportBriefEnds reports the ends of connections if a report is due, or if there is anything to
 // report at all (force). Otherwise it has the loop wake up when a report is due.
-func (l *Loop) reportBriefEnds(force bool) {
-	if !l.brief.isPending() {
+func (l *Loop) reportBriefEnds(force bool) { l.reportBrief(&l.brief, force) }
+
+func (l *Loop) reportBrief(b *briefEnds, force bool) {
+	if !b.isPending() {
 		return
 	}
 	now := time.Now()
-	switch wait := l.brief.lastReport.Add(l.brief.interval).Sub(now); {
+	switch wait := b.lastReport.Add(b.interval).Sub(now); {
 	case force || wait <= 0:
-		l.events.Report(l.brief.take(now))
-	case !l.brief.wakeSet:
-		l.brief.wakeSet = true
-		time.AfterFunc(wait, l.queue.Signal)
+		l.events.Report(b.take(now))
+	case b.timer == nil:
+		b.timer = time.AfterFunc(wait, l.queue.Signal)
 	}
 }
 

@@ -96,6 +96,7 @@ func (l *Loop) send(o *transport.Out) error {
 			return invalid
 		}
 		l.reportDropped()
+		l.reportBriefEnds(false)
 		if err == nil {
 			err = l.offerTurns()
 		} else {

@@ -109,6 +109,9 @@ func (o *Out) SessionHandshake(h wire.Hello, g HandshakeHooks) (wire.Welcome, er
 		case err == nil:
 			heard = now
 		case !IsTimeout(err):
+			if unsent != nil { // The peer has not read the hello, so its end is no answer.
+				err = unsent
+			}
 			return w, o.back.noWelcomeErr(err)
 		case unsent != nil:
 			return w, o.back.noWelcomeErr(unsent) // The peer has closed without a reason.

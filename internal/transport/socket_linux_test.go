@@ -92,6 +92,18 @@ func TestOut_RejectedBeforeHello_ReportsReason(t *testing.T) {
 	}
 }
 
+// TestOut_ClosedBeforeHello_IsNoAnswer: a peer that has not read the hello cannot have answered it.
+func TestOut_ClosedBeforeHello_IsNoAnswer(t *testing.T) {
+	near, far := ipctest.SocketPair(t)
+	far.Close()
+	o := transport.NewOut(near, time.Second)
+	hooks := transport.HandshakeHooks{SlowAfter: time.Hour, Cancelled: func() bool { return false }}
+	_, err := o.SessionHandshake(someHello, hooks)
+	if !errors.Is(err, udsipc.ErrConnectionClosed) || errors.Is(err, transport.ErrNoWelcome) {
+		t.Error(err)
+	}
+}
+
 // TestOut_TCPReset_ReportsLoss of a TCP peer that has not read everything.
 func TestOut_TCPReset_ReportsLoss(t *testing.T) {
 	client, server := tcpPair(t)
