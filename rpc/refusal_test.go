@@ -100,7 +100,8 @@ func TestServer_SmallStrings_AreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"", "\x07\x01\x00"} {
-		if data, err := conn.ReadMessage(); err != nil || !strings.HasPrefix(string(data), want) || len(data) > 0 == (want == "") {
+		data, err := conn.ReadMessage()
+		if err != nil || !strings.HasPrefix(string(data), want) || len(data) > 0 == (want == "") {
 			t.Errorf("%q, %v, want the goodbye and the report", data, err)
 		}
 	}
