@@ -13,6 +13,9 @@
 //	writer, err := udsipc.NewWriter("/run/app/collector.sock")
 //	reader, err := udsipc.NewReader(func(data []byte) error { … }, "/run/app/collector.sock")
 //
+// [Reader.Run] starts a Reader, waits, and ends it gracefully; [Writer.Close] sends what is queued. Both are
+// bounded by [WithCloseTimeout]. [NewBatchReader] passes messages in batches, for a database.
+//
 // An address is a path, unix:PATH, @name (an abstract Linux socket) or tcp://HOST:PORT.
 //
 // # Guarantees
@@ -44,6 +47,12 @@
 //
 // A Reader keeps the states of 4,096 writers ([WithMaxWriterStates]), each for an hour after its last connection
 // ([WithWriterRetention]). A writer without state retransmits its unacknowledged messages, with Redelivered set.
+//
+// # Errors
+//
+// Errors that no caller receives are logged with log/slog: that nobody listens, that messages may be lost, that
+// a handler failed ([WithLogger]). An error callback takes them instead ([WithWriterErrorCallback],
+// [WithReaderErrorCallback]); each is an [*OpError]. [Writer.Metrics] and [Reader.Metrics] count every message.
 //
 // # Trust
 //
