@@ -53,6 +53,14 @@ func (l linkSeam) Overflow() int { return int(l.cfg.overflow) }
 
 func (l linkSeam) CloseContext() (context.Context, context.CancelFunc) { return l.cfg.closeContext() }
 
+func (l linkSeam) WaitAttempt(ctx context.Context) error {
+	err := l.life.WaitAttempt(ctx)
+	if err == ErrStopped {
+		return err
+	}
+	return asOpError(OpWaitConnected, l.cfg.addrText, err)
+}
+
 func (l linkSeam) OnDisconnect(callback func()) { l.onDisconnect = callback }
 
 func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = callback }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/duplex"
@@ -25,6 +26,7 @@ type Client struct {
 
 	keepMessage func() seam.Buffer // Of link, bound once.
 	output      output             // Of streams.
+	failFast    atomic.Bool        // Of all calls.
 
 	mu          sync.Mutex // Guards the fields below.
 	lastID      uint64
@@ -45,9 +47,10 @@ type pendingCall struct {
 	retry    bool // The call is to be sent again.
 
 	idempotent  bool
-	disconnects uint64  // Client.disconnects at the time of sending.
-	seq         uint64  // Of its message; 0 while not known.
-	stream      *Stream // nil for a call.
+	ctx         context.Context // Of the caller.
+	disconnects uint64          // Client.disconnects at the time of sending.
+	seq         uint64          // Of its message; 0 while not known.
+	stream      *Stream         // nil for a call.
 }
 
 var pendingPool = sync.Pool{New: func() any { return &pendingCall{done: make(chan struct{}, 1)} }}
@@ -78,7 +81,7 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 func (c *Client) Start() error { return c.duplex.Start() }
 
 // WaitConnected blocks until the Client is connected, or ctx ends. It is not needed before a call:
-// calls wait too.
+// calls wait too, unless they fail fast (SetFailFast).
 func (c *Client) WaitConnected(ctx context.Context) error { return c.duplex.WaitConnected(ctx) }
 
 // Peer returns the identity of the server. It returns false while the Client is disconnected.
@@ -118,24 +121,6 @@ func (c *Client) Close() error {
 	ctx, cancel := c.link.CloseContext()
 	defer cancel()
 	return c.Stop(ctx)
-}
-
-// admit waits for a connection, then registers a call.
-func (c *Client) admit(ctx context.Context, p *pendingCall, method string) (id uint64, err error) {
-	for {
-		if err := c.duplex.WaitConnected(ctx); err != nil {
-			return 0, notConnected(ctx, err, method)
-		}
-		id, next, err := c.register(p)
-		if next == nil {
-			return id, err
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return 0, notConnected(ctx, nil, method)
-		}
-	}
 }
 
 // register gives a call its number. After the server's goodbye it returns a channel to wait for

@@ -10,8 +10,9 @@ import (
 )
 
 // Call calls a method and returns its response, which belongs to the caller; then request may be
-// reused. ctx limits the call; its cancellation and its deadline reach the handler. The error is
-// always an *Error.
+// reused. ctx limits the call; its cancellation and its deadline reach the handler. While the client
+// is disconnected, the call waits (SetFailFast); if ctx ends meanwhile, the error matches
+// udsipc.ErrNotConnected and the reason as well. The error is always an *Error.
 func (c *Client) Call(ctx context.Context, method string, request []byte) (response []byte, err error) {
 	return c.call(ctx, method, request, false)
 }
@@ -27,10 +28,13 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 		return nil, asError(err)
 	}
 	p := pendingPool.Get().(*pendingCall)
-	defer pendingPool.Put(p)
+	defer func() {
+		p.ctx = nil // The pool must not keep it.
+		pendingPool.Put(p)
+	}()
 	for losses := 0; ; losses++ {
-		*p = pendingCall{done: p.done, idempotent: idempotent && losses < maxRetries}
-		id, err := c.admit(ctx, p, method)
+		*p = pendingCall{done: p.done, ctx: ctx, idempotent: idempotent && losses < maxRetries}
+		id, err := c.admit(p, method)
 		if err != nil {
 			return nil, err
 		}
@@ -60,14 +64,6 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 // maxRetries is the number of times an idempotent call is sent again. It is limited because the
 // call itself may cause the disconnect.
 const maxRetries = 3
-
-// notConnected returns the error of a call that could not be sent: ctx has ended, or err.
-func notConnected(ctx context.Context, err error, method string) error {
-	if err := ctx.Err(); err != nil {
-		return &Error{Code: CodeOf(err), Message: method + ": not connected"}
-	}
-	return asError(err)
-}
 
 // wait waits for the response. It reports whether ctx ended first.
 func (p *pendingCall) wait(ctx context.Context) (canceled bool) {

@@ -30,7 +30,7 @@ func (c *Client) recordSeq(p *pendingCall, id, number uint64, err error) {
 }
 
 // onDisconnect runs when a connection has ended. The calls that were sent on it fail. The others
-// were certainly not handled: they wait for the next connection.
+// were certainly not handled: they wait for the next connection, unless they fail fast.
 func (c *Client) onDisconnect() {
 	sent := c.link.SentSeq()
 	c.mu.Lock()
@@ -40,7 +40,7 @@ func (c *Client) onDisconnect() {
 	c.sendHeldLocked()
 	c.endGoodbyeLocked()
 	for id, p := range c.calls {
-		if p.seq > 0 && p.seq <= sent {
+		if p.seq > 0 && p.seq <= sent || c.failsFast(p.ctx) {
 			c.failLostLocked(id, p)
 		}
 	}
@@ -51,6 +51,9 @@ func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 	delete(c.calls, id)
 	c.signalIdleLocked()
 	lost := &Error{Code: CodeConnectionLost, Message: "the request was sent, and whether it was handled is not known"}
+	if p.seq == 0 || p.seq > c.sentAtLoss { // It fails fast.
+		lost.Message = "the request was queued, and may be sent on the next connection"
+	}
 	switch {
 	case p.stream != nil:
 		p.stream.fail(lost)

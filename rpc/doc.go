@@ -25,9 +25,10 @@
 // A server does not call its clients. A client that can be called opens a stream and serves what comes
 // on it (the last example of StreamMethod).
 //
-// A call waits while the client is disconnected, until its context ends. After a disconnect, calls
-// that were not sent wait for the next connection. The others fail with CodeConnectionLost, because
-// their outcome is unknown; those of CallIdempotent are sent again.
+// A call waits while the client is disconnected, until its context ends; SetFailFast and WithFailFast
+// have it fail instead. After a disconnect, calls that were not sent wait for the next connection. The
+// others fail with CodeConnectionLost, because their outcome is unknown; those of CallIdempotent are
+// sent again.
 //
 // A stopping server sends its clients a goodbye. It completes the calls that were sent to it, over
 // every transport, and new calls wait for the next connection. A client that does not support the

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/codec"
 	"github.com/udsipc/udsipc/duplex"
 	"github.com/udsipc/udsipc/rpc"
@@ -288,6 +289,17 @@ func ExampleServer_OnConnect() {
 	// client 1 is there
 	// called, <nil>
 	// it is gone
+}
+
+// Without WithFailFast, the call would wait for a server until its context ends.
+func ExampleWithFailFast() {
+	client, err := rpc.NewClient("/nonexistent/app.sock")
+	must(err)
+	must(client.Start())
+	_, err = client.Call(rpc.WithFailFast(context.Background()), "ping", nil)
+	fmt.Println(rpc.CodeOf(err), errors.Is(err, udsipc.ErrNotConnected), errors.Is(err, udsipc.ErrNoConsumer))
+	must(client.Stop(context.Background()))
+	// Output: unavailable true true
 }
 
 func ExampleErrorf() {

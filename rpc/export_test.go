@@ -49,3 +49,10 @@ func CheckParsers(b []byte) string {
 	}
 	return ""
 }
+
+// PendingCalls returns the number of calls and streams in flight.
+func PendingCalls(c *Client) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.calls)
+}

@@ -27,8 +27,8 @@ func (c *Client) openStream(ctx context.Context, method string, data []byte) (*C
 	s := &ClientStream{client: c, cancel: cancel}
 	s.Stream = newStream(0, own, c.output, c.link.MaxMessageSize(), window)
 	s.onFail = func(cause error) { cancel(cause) }
-	p := &pendingCall{done: make(chan struct{}, 1), stream: s.Stream}
-	id, err := c.admit(ctx, p, method)
+	p := &pendingCall{done: make(chan struct{}, 1), ctx: ctx, stream: s.Stream}
+	id, err := c.admit(p, method)
 	if err != nil {
 		cancel(err)
 		return nil, err

@@ -71,6 +71,11 @@ type Link interface {
 	// CloseContext returns a context that ends after WithCloseTimeout, for a Close that calls Stop.
 	CloseContext() (context.Context, context.CancelFunc)
 
+	// WaitAttempt is WaitConnected that returns an error as soon as an attempt to connect has failed
+	// since the last connection, or if the Link is not started. It matches udsipc.ErrNotConnected and
+	// the error of that attempt, or udsipc.ErrNotStarted.
+	WaitAttempt(ctx context.Context) error
+
 	// OnDisconnect sets a function that is called after a connection has ended, before the callback
 	// of WithStateCallback. It must be called before Start.
 	OnDisconnect(callback func())

@@ -48,6 +48,7 @@ type Lifecycle struct {
 	changed chan struct{} // Closed and replaced whenever current changes.
 
 	lastErr     error // Of the last attempt that failed, or of the last connection.
+	failed      bool  // An attempt has failed since the last connection.
 	connectedAt time.Time
 }
 
@@ -162,6 +163,32 @@ func (l *Lifecycle) WaitConnected(ctx context.Context, request func()) error {
 		}
 		if request != nil {
 			request()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, l.Explain(ctx))
+		}
+	}
+}
+
+// WaitAttempt is WaitConnected that gives up when an attempt has failed since the last connection. The
+// error then matches ErrNotConnected and the error of the last attempt; before Start it matches
+// ErrNotConnected and ErrNotStarted.
+func (l *Lifecycle) WaitAttempt(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		current, changed, started, failed, lastErr := l.current, l.changed, l.started, l.failed, l.lastErr
+		l.mu.Unlock()
+		switch {
+		case current == StateConnected:
+			return nil
+		case current == StateStopped:
+			return errdefs.ErrStopped
+		case !started:
+			return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, errdefs.ErrNotStarted)
+		case failed:
+			return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, lastErr)
 		}
 		select {
 		case <-changed:

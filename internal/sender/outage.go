@@ -101,6 +101,11 @@ func (l *Lifecycle) AttemptFailed(err error) (report error) {
 	}
 	l.mu.Lock()
 	l.lastErr = err
+	if !l.failed {
+		l.failed = true
+		close(l.changed) // For WaitAttempt.
+		l.changed = make(chan struct{})
+	}
 	l.mu.Unlock()
 	switch outage := l.outage.fail(err, time.Now()); {
 	case outage == nil:
@@ -127,7 +132,7 @@ func (l *Lifecycle) noteStateLocked(state State, cause error) {
 			l.endedOutage = Outage{Attempts: o.attempts, Away: time.Since(o.since), Err: l.lastErr}
 		}
 		l.outage = outage{}
-		l.connectedAt = time.Now()
+		l.connectedAt, l.failed = time.Now(), false
 	case StateDisconnected:
 		if e, ok := cause.(*errdefs.Error); ok {
 			cause = e.Err
