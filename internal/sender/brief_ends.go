@@ -35,7 +35,7 @@ type briefEnds struct {
 	messages uint64        // Messages that were sent on them.
 	lived    time.Duration // How long the last one lasted.
 
-	uncounted uint64 // Messages of silent ends that do not count as possibly lost, because they were read.
+	uncounted uint64 // Recent messages of silent ends that do not count as possibly lost, because they were read.
 	lost      uint64 // Possibly lost messages that were not reported yet.
 	cause     error  // Of the last end.
 	untold    bool   // There was an end since the last report.
@@ -58,7 +58,7 @@ func (b *briefEnds) add(end transport.Outcome) (lost uint64) {
 	b.count++
 	b.messages += end.Messages
 	if b.silent {
-		b.uncounted += end.Messages - min(end.Messages, end.Lost)
+		b.uncounted += end.Recent - min(end.Recent, end.Lost)
 		if b.isSuspicious() {
 			lost += b.uncounted
 			b.uncounted = 0
@@ -115,7 +115,8 @@ func (b *briefEnds) err() error {
 			"%d messages had been sent on it: %w", lived, b.messages, b.cause)
 	case b.silent:
 		return fmt.Errorf("the peer ended %d connections in a row without a goodbye, the last one %v after it began; "+
-			"%d messages had been sent on them; is it a Reader? %w", b.count, lived, b.messages, b.cause)
+			"%d messages had been sent on them; is it no Reader, or killed again and again? %w",
+			b.count, lived, b.messages, b.cause)
 	case b.reason == wire.CloseOrderly:
 		return fmt.Errorf("the reader closed the connection and has not handled them: %w", b.cause)
 	case b.count == 1:

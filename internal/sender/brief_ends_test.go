@@ -22,7 +22,7 @@ import (
 func TestBriefEnds_Sequence_CountsAndReports(t *testing.T) {
 	const ms = time.Millisecond
 	read := func(messages uint64) transport.Outcome {
-		return transport.Outcome{Silent: true, Messages: messages, Lived: 3 * ms, Cause: io.EOF}
+		return transport.Outcome{Silent: true, Messages: messages + 100, Recent: messages, Lived: 3 * ms, Cause: io.EOF}
 	}
 	lost := func(messages uint64) transport.Outcome {
 		end := read(messages)
@@ -46,7 +46,8 @@ func TestBriefEnds_Sequence_CountsAndReports(t *testing.T) {
 		"read twice": {
 			{end: read(2)},
 			{end: read(3), lost: 5, says: "write: possible loss of up to 5 messages: the peer ended 2 connections in a row " +
-				"without a goodbye, the last one 3ms after it began; 5 messages had been sent on them; is it a Reader? EOF"},
+				"without a goodbye, the last one 3ms after it began; 205 messages had been sent on them; " +
+				"is it no Reader, or killed again and again? EOF"},
 			{end: read(1), lost: 6},
 			{end: read(1), lost: 7},
 			{pause: time.Second, lost: 7, says: "up to 2 messages: the peer ended 4 connections"},
@@ -68,7 +69,7 @@ func TestBriefEnds_Sequence_CountsAndReports(t *testing.T) {
 		"a reason of a later version": {{end: later}, {end: later, says: "dial: EOF; 2 connections in a row"}, {end: later}},
 		"a message after the other":   {{end: large}, {end: large}, {end: large}}, // Each is reported by itself.
 		"lost": {{
-			end: lost(2), lost: 2, says: "the peer ended the connection 3ms after it began, without a goodbye; 2 messages",
+			end: lost(2), lost: 2, says: "the peer ended the connection 3ms after it began, without a goodbye; 102 messages",
 		}},
 		"lost again and again": {
 			{end: lost(2), lost: 2, says: "up to 2 messages"}, {end: lost(1), lost: 3}, {end: lost(1), lost: 4},

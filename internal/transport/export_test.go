@@ -70,13 +70,14 @@ func (o *Out) ConfirmAllRead() bool { return o.confirmAllRead() }
 func (o *Out) AllArrived() bool     { return o.allArrived() }
 
 // ReadMarks says what is confirmed after each of these writes, of bytes and messages in all.
-func ReadMarks(window int64, writes ...[2]int64) (confirmed []uint64) {
+// recent is where the recent messages begin in the end.
+func ReadMarks(window int64, writes ...[2]int64) (confirmed []uint64, recent uint64) {
 	r := readMarks{maxUnread: window}
 	for _, w := range writes {
 		r.advance(w[0], uint64(w[1]))
 		confirmed = append(confirmed, r.confirmed)
 	}
-	return confirmed
+	return confirmed, r.prevCheckpoint.messages
 }
 
 // LastWords is what a Writer makes of b, which its reader sent in pieces of size bytes.

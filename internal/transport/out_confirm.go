@@ -9,12 +9,16 @@ import "time"
 // probeInterval is the interval in which a busy connection asks the kernel.
 const probeInterval = 10 * time.Millisecond
 
+// recentBytes are the bytes of recent messages where the kernel does not bound the unread ones. A Reader
+// that is killed has read no more than about that without handling it.
+const recentBytes = 512 << 10
+
 // readMarks are the messages that the peer has read for certain. Unread bytes are within the last
 // maxUnread bytes. So all before the older of two checkpoints with that distance was read.
 type readMarks struct {
-	confirmed                      uint64 // Messages.
-	maxUnread                      int64  // 0: not known.
-	prevCheckpoint, lastCheckpoint checkpoint
+	confirmed                      uint64     // Messages.
+	maxUnread                      int64      // 0: not known.
+	prevCheckpoint, lastCheckpoint checkpoint // Recent messages are those behind prevCheckpoint.
 	lastProbe                      time.Time
 }
 
@@ -26,8 +30,15 @@ type checkpoint struct {
 
 // advance records that bytes and messages were written.
 func (r *readMarks) advance(bytes int64, messages uint64) {
-	if r.maxUnread > 0 && bytes-r.lastCheckpoint.bytes > r.maxUnread {
-		r.prevCheckpoint, r.lastCheckpoint = r.lastCheckpoint, checkpoint{bytes: bytes, messages: messages}
+	distance := r.maxUnread
+	if distance == 0 {
+		distance = recentBytes
+	}
+	if bytes-r.lastCheckpoint.bytes <= distance {
+		return
+	}
+	r.prevCheckpoint, r.lastCheckpoint = r.lastCheckpoint, checkpoint{bytes: bytes, messages: messages}
+	if r.maxUnread > 0 {
 		r.confirmed = max(r.confirmed, r.prevCheckpoint.messages)
 	}
 }

@@ -118,10 +118,10 @@ func TestOut_PlainReaderEnds_InfersRead(t *testing.T) {
 				t.Errorf("%s: %v, want %v", test.what, got.Cause, test.match)
 			}
 			silent := test.what == "nothing" || strings.HasPrefix(test.what, "foreign")
-			if got.Silent != silent || got.Messages != 5 {
+			if got.Silent != silent || got.Messages != 5 || got.Recent != 5 {
 				t.Errorf("%s: silent %v, %d messages", test.what, got.Silent, got.Messages)
 			}
-			got.Cause, got.Silent, got.Messages, test.want.Unread = nil, false, 0, got.Unread
+			got.Cause, got.Silent, got.Messages, got.Recent, test.want.Unread = nil, false, 0, 0, got.Unread
 			if got != test.want {
 				t.Errorf("%s: %+v, want %+v", test.what, got, test.want)
 			}
@@ -276,13 +276,18 @@ func TestOut_Stopped_IsNotAsked(t *testing.T) {
 
 // TestReadMarks_WindowBehindTwoMarks_IsRead: what lies a window behind two marks was read.
 func TestReadMarks_WindowBehindTwoMarks_IsRead(t *testing.T) {
-	if got, want := transport.ReadMarks(100, [2]int64{50, 1}, [2]int64{
-		100, 2,
-	}, [2]int64{101, 3}, [2]int64{201, 4}, [2]int64{202, 5}, [2]int64{303, 6}, [2]int64{500, 7}),
-		[]uint64{0, 0, 0, 0, 3, 5, 6}; !slices.Equal(got, want) {
-		t.Errorf("settled are %d, want %d", got, want)
+	got, recent := transport.ReadMarks(100, [2]int64{50, 1}, [2]int64{100, 2}, [2]int64{101, 3}, [2]int64{201, 4},
+		[2]int64{202, 5}, [2]int64{303, 6}, [2]int64{500, 7})
+	if want := []uint64{0, 0, 0, 0, 3, 5, 6}; !slices.Equal(got, want) || recent != 6 {
+		t.Errorf("settled are %d, want %d; recent ones begin at %d", got, want, recent)
 	}
-	if got := transport.ReadMarks(0, [2]int64{50, 1}, [2]int64{1 << 40, 2}, [2]int64{1 << 50, 3}); got[2] != 0 {
-		t.Errorf("settled are %d without a window", got)
+	// Without a window nothing is settled. Recent is what may be in a reader's buffer.
+	got, recent = transport.ReadMarks(0, [2]int64{50, 1}, [2]int64{1 << 19, 2}, [2]int64{1<<19 + 1, 3},
+		[2]int64{1 << 20, 4})
+	if got[3] != 0 || recent != 0 {
+		t.Errorf("settled are %d without a window, recent ones begin at %d", got, recent)
+	}
+	if _, recent = transport.ReadMarks(0, [2]int64{1 << 20, 2}, [2]int64{2 << 20, 3}); recent != 2 {
+		t.Errorf("recent ones begin at %d", recent)
 	}
 }

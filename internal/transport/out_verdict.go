@@ -78,6 +78,7 @@ type Outcome struct {
 
 	Silent   bool          // It ended without a goodbye of the peer. A session has the welcome.
 	Messages uint64        // Messages written completely.
+	Recent   uint64        // The last ones of them: a Reader that is killed may have read those, and not handled them.
 	Lived    time.Duration // How long the connection lasted.
 }
 
@@ -169,7 +170,9 @@ func (o *Out) outcomeOf(cause error) Outcome {
 		cause = failed
 	}
 	end := Outcome{
-		Cause: cause, Reported: o.end.goodbye.complete, Messages: o.messages, Lived: time.Since(o.startedAt),
+		Cause: cause, Reported: o.end.goodbye.complete,
+		Lived:    time.Since(o.startedAt),
+		Messages: o.messages, Recent: o.messages - o.read.prevCheckpoint.messages,
 		Silent: o.back == nil && (!o.end.goodbyeReceived.Load() || o.end.goodbye.notProtocol),
 	}
 	report := o.end.goodbye.report // Zero without a report.
