@@ -237,3 +237,28 @@ func TestBatchReader_Message_DoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// TestBatchReader_LargeBatches_AreReused: their memory is not allocated for each of them.
+func TestBatchReader_LargeBatches_AreReused(t *testing.T) {
+	path := ipctest.SocketPath(t)
+	const batch, batches = 12_000, 30
+	r := ipctest.StartBatchReader(t, ignoreBatch, path, udsipc.WithMaxBatch(batch), udsipc.WithMaxBatchWait(time.Minute))
+	w := ipctest.StartWriter(t, path, udsipc.WithOverflow(udsipc.OverflowBlock))
+	write := func(batches int) (allocated uint64) {
+		before := ipctest.MemoryAllocated()
+		for range batches * batch {
+			if err := w.WriteMessage([]byte("0123456789abcdef")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return ipctest.MemoryAllocated() - before
+	}
+	write(2)
+	// The race detector makes pools forget on purpose.
+	if got := write(batches) / (batches * batch); got > 250 && !ipctest.RaceEnabled {
+		t.Errorf("%d bytes were allocated for each message in %d batches", got, r.Metrics().Batches)
+	}
+}
