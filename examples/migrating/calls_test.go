@@ -73,6 +73,21 @@ func Example_chunkCalls() {
 	// deadline exceeded true
 }
 
+// Without a server: there, the constructor fails; here, calls wait for one, or fail at once.
+func Example_nobodyListens() {
+	ctx, path, remove := place()
+	defer remove()
+
+	client, err := rpc.NewClient(path)
+	must(err)
+	client.SetFailFast()
+	must(client.Start())
+	_, err = client.Call(ctx, "reverse", []byte("abc"))
+	fmt.Println(rpc.CodeOf(err), errors.Is(err, udsipc.ErrNoConsumer))
+	must(client.Stop(ctx))
+	// Output: unavailable true
+}
+
 type sumRequest struct{ Ints []int }
 
 type sumResponse struct{ Sum int }
