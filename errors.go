@@ -72,10 +72,10 @@ var (
 	ErrSocketInUse = errdefs.ErrSocketInUse
 
 	// ErrAcksUnsupported is reported by a Writer with WithAcknowledgements whose reader speaks another
-	// version, or has ended two or more connections in a row, each at its end and without an answer, as one
-	// does that knows only plain frames. A connection that ends otherwise before the session begins is
-	// ErrConnectionClosed: a reader that is killed resets the connections that it has not accepted. The
-	// Writer keeps its messages and goes on trying.
+	// version, takes the session preface for a malformed length, or has ended two or more connections in a
+	// row, each at its end and without an answer, as one does that knows only plain frames. A connection
+	// that ends otherwise before the session begins is ErrConnectionClosed: a reader that is killed resets
+	// the connections that it has not accepted. The Writer keeps its messages and goes on trying.
 	ErrAcksUnsupported = errdefs.ErrAcksUnsupported
 
 	// ErrInvalidSession is reported when a peer of an acknowledged connection sends what cannot be: a

@@ -148,6 +148,32 @@ func TestLoop_SilentPeer_IsReportedInTime(t *testing.T) {
 	})
 }
 
+// TestLoop_IdleConnections_ProveNothing: those that WaitConnected makes are no reason to trust a peer, or to accuse it.
+func TestLoop_IdleConnections_ProveNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loopOf(t, Config{}, queue.Limits{}).started()
+		hangUp := func(messages string) {
+			p := l.peer()
+			p.reads(messages)
+			p.Conn.Close()
+			synctest.Wait()
+		}
+		l.push("a")
+		hangUp("\x01a")
+		if err := l.WaitConnected(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		hangUp("")
+		l.takeNotes()
+		l.push("b")
+		hangUp("\x01b")
+		time.Sleep(firstReportInterval)
+		if notes := strings.Join(l.takeNotes(), "\n"); !strings.Contains(notes, "the peer ended 2 connections in a row") {
+			t.Errorf("%q", notes)
+		}
+	})
+}
+
 // TestLoop_CallbackGoexit_LosesNoCount: the report of earlier ends may be the last that the goroutine does.
 func TestLoop_CallbackGoexit_LosesNoCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

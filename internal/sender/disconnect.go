@@ -20,7 +20,9 @@ func (l *Loop) closeConn(o *transport.Out) {
 	if !o.IsSession() {
 		end := o.CloseGracefully(l.life.Context().Done())
 		l.noteUnread(end)
-		l.noteEnd(end, true)
+		if o.WroteMessages() || !end.Silent {
+			l.noteEnd(end, true)
+		}
 	}
 	o.Close()
 	l.queue.Rewind()
@@ -44,8 +46,9 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 		l.events.Report(errdefs.OpOpenSession, end.Cause)
 	}
 	idle := !o.WroteMessages() && l.queue.Empty() // Such a connection says nothing about the reader.
-	end.Silent = end.Silent && !idle
-	l.noteEnd(end, false)
+	if !idle || !end.Silent {
+		l.noteEnd(end, false)
+	}
 	if !idle && !errors.Is(end.Cause, transport.ErrRestartSequence) {
 		failures := o.FailuresAfter(l.life.failures)
 		if l.brief.isSuspicious() { // That it reads proves nothing.

@@ -148,6 +148,9 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 		if err == nil && size > 0 {
 			err = fmt.Errorf("before the welcome: %w", endError(report))
 		}
+		if report.Reason == wire.CloseMalformed { // It takes the preface for a length.
+			err = fmt.Errorf("%w: %w", errdefs.ErrAcksUnsupported, err)
+		}
 		return w, 0, err
 	}
 	w, size, err = wire.ParseWelcome(rest)

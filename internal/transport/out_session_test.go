@@ -73,6 +73,8 @@ func TestOut_Rejected_ReportsReason(t *testing.T) {
 		{"the same behind a heartbeat",
 			append([]byte("\x80\x00\x00"), wire.CloseReport{Reason: 2}.Append(nil)...),
 			udsipc.ErrUnauthorized, "before the welcome: "},
+		{"a reader of frames alone", append([]byte{0}, wire.CloseReport{Reason: 4, FirstUnread: 1}.Append(nil)...),
+			udsipc.ErrAcksUnsupported, "before the welcome: "},
 		{"nonsense", []byte("\xff\x7fnonsense"), udsipc.ErrInvalidSession, ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
