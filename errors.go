@@ -172,14 +172,17 @@ var opWords = map[string]string{
 }
 
 // Error returns the operation, the address and the cause; each is said once.
-func (e *OpError) Error() string {
+func (e *OpError) Error() string { return (*errdefs.Error)(e).TextWith(e.causeText()) }
+
+// causeText returns the text of the cause, without what the operation and the address say already.
+func (e *OpError) causeText() string {
 	text := e.Err.Error()
 	var failed *net.OpError
 	if errors.As(e.Err, &failed) && failed.Err != nil &&
 		(failed.Addr == nil || strings.Contains(e.Addr, failed.Addr.String())) {
 		text = strings.Replace(text, failed.Error(), withoutCall(e.Op, failed.Err), 1)
 	}
-	return (*errdefs.Error)(e).TextWith(text)
+	return errdefs.WithoutPrefix(text)
 }
 
 // withoutCall returns the text of an error of the system, without the name of a call that is op.

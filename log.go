@@ -231,10 +231,17 @@ func (l *eventLog) writeLine(kind eventKind, s *eventSum) {
 	}
 	attrs = append(attrs, l.counts(line, s)...)
 	if kind != eventBack {
-		attrs = append(attrs, slog.Any("err", s.last.Err))
+		attrs = append(attrs, slog.Any("err", lineError{s.last}))
 	}
 	logger.LogAttrs(ctx, level, "udsipc: "+line.text, attrs...)
 }
+
+// A lineError is the cause of an OpError, for a line that has the address.
+type lineError struct{ e *OpError }
+
+func (e lineError) Error() string { return e.e.causeText() }
+
+func (e lineError) Unwrap() error { return e.e.Err }
 
 // counts returns the numbers of a line.
 func (l *eventLog) counts(line *eventLine, s *eventSum) (attrs []slog.Attr) {

@@ -127,7 +127,7 @@ func TestLogger_NobodyListens_GrowingSteps(t *testing.T) {
 		if reports != 10 {
 			t.Errorf("%d reports, want the first and one for each line", reports)
 		}
-		if !lines.has("waiting=1 err=udsipc: nobody listens: nothing there") {
+		if !lines.has("waiting=1 err=nobody listens: nothing there") {
 			t.Error(lines.all())
 		}
 		back = true
@@ -208,7 +208,8 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // TestLogger_ThatBlocks_DelaysNothing: neither messages nor, by more than a second, Stop.
 func TestLogger_ThatBlocks_DelaysNothing(t *testing.T) {
 	for name, block := range map[string]func(<-chan struct{}){
-		"hangs": func(release <-chan struct{}) { <-release }, "ends its goroutine": func(<-chan struct{}) { runtime.Goexit() },
+		"hangs":              func(release <-chan struct{}) { <-release },
+		"ends its goroutine": func(<-chan struct{}) { runtime.Goexit() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			release, handled := make(chan struct{}), make(chan string, 10)

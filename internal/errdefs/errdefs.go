@@ -74,12 +74,15 @@ func (e *Error) Error() string { return e.TextWith(e.Err.Error()) }
 
 // TextWith is Error with this text of the cause.
 func (e *Error) TextWith(cause string) string {
-	cause = inner.Replace(strings.TrimPrefix(cause, prefix))
+	cause = WithoutPrefix(cause)
 	if e.Addr == "" {
 		return e.Op + ": " + cause
 	}
 	return e.Op + " " + e.Addr + ": " + cause
 }
+
+// WithoutPrefix returns the text of an error without the name of the package.
+func WithoutPrefix(text string) string { return inner.Replace(strings.TrimPrefix(text, prefix)) }
 
 // prefix begins the text of each sentinel.
 const prefix = "udsipc: "
