@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,12 +93,12 @@ func TestWithLogger_Nil_IsAnError(t *testing.T) {
 func TestLogger_NobodyListens_GrowingSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := newLineLog()
-		var back bool
-		reports := 0
+		var back atomic.Bool
+		var reports atomic.Int32
 		w, err := udsipc.NewWriter("nowhere", udsipc.WithLogger(slog.New(lines)), udsipc.WithMaxBackoff(time.Second),
-			udsipc.WithWriterErrorCallback(func(error, string) { reports++ }),
+			udsipc.WithWriterErrorCallback(func(error, string) { reports.Add(1) }),
 			udsipc.WithDialer(func(ctx context.Context) (net.Conn, error) {
-				if !back {
+				if !back.Load() {
 					return nowhere(ctx)
 				}
 				here, there := net.Pipe()
@@ -124,13 +125,13 @@ func TestLogger_NobodyListens_GrowingSteps(t *testing.T) {
 				t.Errorf("%d lines after %v, want %d:\n%s", got, step.at, step.lines, lines.all())
 			}
 		}
-		if reports != 10 {
-			t.Errorf("%d reports, want the first and one for each line", reports)
+		if got := reports.Load(); got != 10 {
+			t.Errorf("%d reports, want the first and one for each line", got)
 		}
 		if !lines.has("waiting=1 err=nobody listens: nothing there") {
 			t.Error(lines.all())
 		}
-		back = true
+		back.Store(true)
 		time.Sleep(30 * time.Minute)
 		synctest.Wait()
 		if got := strings.Count(lines.all(), "\n"); got != 9 || !lines.has("INFO udsipc: connected again attempts=") {
@@ -171,11 +172,11 @@ func TestLogger_WritesToItself(t *testing.T) {
 		t.Run(policy.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var w *udsipc.Writer
-				lines := 0
+				var lines atomic.Int32
 				w, err := udsipc.NewWriter("nowhere", udsipc.WithDialer(nowhere), udsipc.WithOverflow(policy),
 					udsipc.WithMaxBufferedWrites(1), udsipc.WithMaxBufferedBytes(1<<16),
 					udsipc.WithLogger(slog.New(slog.NewTextHandler(writerFunc(func(line []byte) (int, error) {
-						lines++
+						lines.Add(1)
 						return len(line), w.WriteMessage(line)
 					}), nil))))
 				if err != nil || w.WriteMessage([]byte("first")) != nil || w.Start() != nil {
@@ -183,8 +184,8 @@ func TestLogger_WritesToItself(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				if most := 20; lines < 1 || lines > most {
-					t.Errorf("%d lines, want 1 to %d", lines, most)
+				if got := lines.Load(); got < 1 || got > 20 {
+					t.Errorf("%d lines, want 1 to 20", got)
 				}
 				began := time.Now()
 				_ = w.Stop(ended(t))
@@ -192,8 +193,8 @@ func TestLogger_WritesToItself(t *testing.T) {
 					t.Errorf("Stop took %v", took)
 				}
 				time.Sleep(time.Hour) // Nothing goes on behind it.
-				if synctest.Wait(); lines > 20 {
-					t.Errorf("%d lines", lines)
+				if synctest.Wait(); lines.Load() > 20 {
+					t.Errorf("%d lines", lines.Load())
 				}
 			})
 		})

@@ -67,6 +67,13 @@ func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = c
 
 func (l linkSeam) NoEmptyMessages() { l.noEmptyMessages = true }
 
+func (l linkSeam) Why() error {
+	if l.State() == StateConnected {
+		return nil
+	}
+	return l.life.Why()
+}
+
 func (l linkSeam) Report(op string, err error) { l.cfg.events.report(op, l.cfg.addrText, err) }
 
 // A listenerSeam is a Listener with the methods of seam.Listener.

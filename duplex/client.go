@@ -114,6 +114,9 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 	case <-c.stopped:
 		return Message{}, udsipc.ErrStopped
 	case <-ctx.Done():
+		if why := c.seam.Why(); why != nil {
+			return Message{}, fmt.Errorf("%w; %w", why, context.Cause(ctx))
+		}
 		return Message{}, context.Cause(ctx)
 	}
 }

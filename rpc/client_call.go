@@ -47,7 +47,7 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 		}
 		if canceled := p.wait(ctx); canceled && c.removeCall(id) {
 			c.sendCancel(id)
-			return nil, &Error{Code: CodeOf(ctx.Err()), Message: method}
+			return nil, c.noResponse(ctx, method)
 		} else if canceled {
 			<-p.done // The response came at the same time.
 		}
@@ -64,6 +64,14 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 // maxRetries is the number of times an idempotent call is sent again. It is limited because the
 // call itself may cause the disconnect.
 const maxRetries = 3
+
+// noResponse returns the error of a call whose context has ended. Without a connection it says why.
+func (c *Client) noResponse(ctx context.Context, method string) error {
+	if why := c.link.Why(); why != nil {
+		return notConnected(ctx, why, method)
+	}
+	return &Error{Code: CodeOf(ctx.Err()), Message: method}
+}
 
 // wait waits for the response. It reports whether ctx ended first.
 func (p *pendingCall) wait(ctx context.Context) (canceled bool) {

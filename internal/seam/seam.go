@@ -87,6 +87,10 @@ type Link interface {
 	// Report passes an error to the callback of WithWriterErrorCallback.
 	Report(op string, err error)
 
+	// Why returns why there is no connection: udsipc.ErrNotStarted, or the last error. It returns nil if
+	// there is one.
+	Why() error
+
 	// NoEmptyMessages tells that no message of the peer is empty. An empty one is the goodbye of a
 	// server that refuses this side (Conn.Refuse), and ends the connection. NoEmptyMessages must be
 	// called before Start.

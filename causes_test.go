@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+// This file has the errors of waits that their context has ended: each says why there was no connection.
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/duplex"
+	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/rpc"
+)
+
+// connecting is what connects.
+type connecting interface {
+	Start() error
+	WaitConnected(ctx context.Context) error
+	Stop(ctx context.Context) error
+}
+
+// waits makes what connects, with one message, and returns a call that waits for a connection.
+var waits = map[string]func(string, []udsipc.WriterOption) (connecting, func(context.Context) error, error){
+	"Writer.Flush": func(address string, opts []udsipc.WriterOption) (connecting, func(context.Context) error, error) {
+		w, err := udsipc.NewWriter(address, opts...)
+		return w, w.Flush, errors.Join(err, w.WriteMessage([]byte("x")))
+	},
+	"Writer.Stop": func(address string, opts []udsipc.WriterOption) (connecting, func(context.Context) error, error) {
+		w, err := udsipc.NewWriter(address, opts...)
+		return w, w.Stop, errors.Join(err, w.WriteMessage([]byte("x")))
+	},
+	"Link.Flush": func(address string, opts []udsipc.WriterOption) (connecting, func(context.Context) error, error) {
+		l, err := udsipc.NewLink(address, func([]byte) {}, opts...)
+		return l, l.Flush, errors.Join(err, l.WriteMessage([]byte("x")))
+	},
+	"Link.Stop": func(address string, opts []udsipc.WriterOption) (connecting, func(context.Context) error, error) {
+		l, err := udsipc.NewLink(address, func([]byte) {}, opts...)
+		return l, l.Stop, errors.Join(err, l.WriteMessage([]byte("x")))
+	},
+	"duplex.Receive": func(address string, opts []udsipc.WriterOption) (connecting, func(context.Context) error, error) {
+		c, err := duplex.NewClient(address, opts...)
+		return c, func(ctx context.Context) error { _, err := c.Receive(ctx); return err }, err
+	},
+	"rpc.Call": func(address string, opts []udsipc.WriterOption) (connecting, func(context.Context) error, error) {
+		c, err := rpc.NewClient(address, opts...)
+		return c, func(ctx context.Context) error { _, err := c.Call(ctx, "x", nil); return err }, err
+	},
+}
+
+// TestWaits_ContextEnds_SayWhy: the error matches the cause and the error of the context, and says how many wait.
+func TestWaits_ContextEnds_SayWhy(t *testing.T) {
+	address := ipctest.SocketPath(t)
+	ipctest.StartReader(t, ipctest.Ignore, address)
+	for _, cause := range []struct {
+		name, address string
+		want          error
+		opt           udsipc.WriterOption
+	}{
+		{name: "not started", want: udsipc.ErrNotStarted, address: address},
+		{name: "nobody listens", want: udsipc.ErrNoConsumer, address: ipctest.SocketPath(t)},
+		{name: "unauthorized", want: udsipc.ErrUnauthorized, address: address,
+			opt: udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not you") })},
+		{name: "no TLS", want: udsipc.ErrHandshake, address: address,
+			opt: udsipc.WithTLS(&tls.Config{ServerName: "reader"})},
+	} {
+		for name, make := range waits {
+			t.Run(cause.name+"/"+name, func(t *testing.T) {
+				c, wait, err := make(cause.address, []udsipc.WriterOption{
+					udsipc.WithHandshakeTimeout(20 * time.Millisecond), cause.opt,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = c.Stop(ended(t)) }()
+				if cause.want != udsipc.ErrNotStarted {
+					if err := c.Start(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ipctest.Until(t, "the cause is known", func() bool { return errors.Is(c.WaitConnected(ended(t)), cause.want) })
+				err = c.WaitConnected(ended(t))
+				if !errors.Is(err, udsipc.ErrNotConnected) || !errors.Is(err, context.Canceled) {
+					t.Errorf("WaitConnected: %v", err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				defer cancel()
+				err = wait(ctx)
+				atOnce := cause.want == udsipc.ErrNotStarted && strings.HasSuffix(name, "Stop")
+				if !errors.Is(err, cause.want) || errors.Is(err, context.DeadlineExceeded) == atOnce {
+					t.Errorf("%s: %v", name, err)
+				}
+				says := err.Error()
+				if strings.Count(says, cause.address) > 1 || strings.Contains(says, ": udsipc: ") ||
+					!strings.Contains(name, "Receive") && !strings.Contains(name, "Call") && !strings.Contains(says, "1 messages") {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+	}
+}
