@@ -139,3 +139,21 @@ func TestClient_Stop_WaitsForCalls(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCall_AllocatesTwice twice: the call at the server, and the response at the client.
+func TestCall_AllocatesTwice(t *testing.T) {
+	if ipctest.RaceEnabled {
+		t.Skip("the race detector allocates, and empties pools")
+	}
+	address := ipctest.SocketPath(t)
+	serve(t, address, nil)
+	c := dial(t, address)
+	request := make([]byte, 128)
+	if n := testing.AllocsPerRun(2000, func() {
+		if _, err := c.Call(context.Background(), "echo", request); err != nil {
+			t.Error(err)
+		}
+	}); n > 2.5 { // A pool may be emptied.
+		t.Errorf("%v allocations a call, want 2", n)
+	}
+}

@@ -93,15 +93,3 @@ func invalid(what string, data []byte, err error) *Error {
 
 // unencodable is the error for a value that cannot be encoded.
 func unencodable(err error) *Error { return errorf(CodeInvalidArgument, "the value: %w", err) }
-
-// Handle sets the handler of a method that is used only here: it is Method.Handle.
-func Handle[Req, Resp any](s *Server, name string, requests codec.Codec[Req],
-	responses codec.Codec[Resp], handler func(ctx context.Context, request Req) (Resp, error)) {
-	NewMethod(name, requests, responses).Handle(s, handler)
-}
-
-// Call calls a method that is used only here: it is Method.Call.
-func Call[Req, Resp any](ctx context.Context, c *Client, name string, requests codec.Codec[Req],
-	responses codec.Codec[Resp], request Req) (response Resp, err error) {
-	return NewMethod(name, requests, responses).Call(ctx, c, request)
-}

@@ -14,6 +14,8 @@ import (
 	ours "github.com/udsipc/udsipc/rpc"
 )
 
+type sum struct{ A, B int }
+
 var (
 	add    = ours.NewMethod("add", codec.JSON[sum](), codec.JSON[int]())
 	ping   = ours.NewMethod("ping", codec.None, codec.None)

@@ -41,15 +41,14 @@ func TestCodec_RoundTrips(t *testing.T) {
 
 func TestCall_ReturnsResponse(t *testing.T) {
 	address := filepath.Join(t.TempDir(), "s")
-	requests, responses := protobuf.Codec[*wrapperspb.StringValue](), protobuf.Codec[*wrapperspb.Int64Value]()
+	length := rpc.NewMethod("length", protobuf.Codec[*wrapperspb.StringValue](), protobuf.Codec[*wrapperspb.Int64Value]())
 	s, err := rpc.NewServer(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rpc.Handle(s, "length", requests, responses,
-		func(_ context.Context, q *wrapperspb.StringValue) (*wrapperspb.Int64Value, error) {
-			return wrapperspb.Int64(int64(len(q.Value))), nil
-		})
+	length.Handle(s, func(_ context.Context, q *wrapperspb.StringValue) (*wrapperspb.Int64Value, error) {
+		return wrapperspb.Int64(int64(len(q.Value))), nil
+	})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +59,7 @@ func TestCall_ReturnsResponse(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	n, err := rpc.Call(t.Context(), c, "length", requests, responses, wrapperspb.String("hello"))
+	n, err := length.Call(t.Context(), c, wrapperspb.String("hello"))
 	if err != nil || n.Value != 5 {
 		t.Errorf("%v, %v", n, err)
 	}
