@@ -89,6 +89,11 @@ func TestFailFast_Disconnected_ReturnsCause(t *testing.T) {
 				return err == nil
 			})
 			ipctest.Stop(t, s)
+			ipctest.Until(t, "the client knows that the server has gone", func() bool {
+				_, err := c.Call(ctx, "echo", nil)
+				wantUnavailable(t, "Call", err, udsipc.ErrNotConnected)
+				return errors.Is(err, udsipc.ErrNoConsumer)
+			})
 			each(ctx, c, func(what string, err error) { wantUnavailable(t, what, err, udsipc.ErrNoConsumer) })
 			ipctest.Stop(t, c)
 			each(ctx, c, func(what string, err error) {
@@ -212,20 +217,18 @@ func TestCall_NotConnected_NamesReason(t *testing.T) {
 		cause error
 		says  string
 	}{{udsipc.ErrNotStarted, "not connected: "}, {udsipc.ErrNoConsumer, "no such file"}} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		each(ctx, c, func(what string, err error) {
-			if ctx.Err() == nil || what != "Call" { // The others begin with a context that has ended.
-				return
-			}
-			if ours.CodeOf(err) != ours.CodeDeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) ||
-				!errors.Is(err, udsipc.ErrNotConnected) || !errors.Is(err, test.cause) || errors.Is(err, os.ErrNotExist) ||
-				!strings.Contains(err.Error(), test.says) {
-				t.Errorf("%v, want %v, %q", err, test.cause, test.says)
-			}
-		})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := c.Call(ctx, "echo", nil)
+		if ours.CodeOf(err) != ours.CodeDeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) ||
+			!errors.Is(err, udsipc.ErrNotConnected) || !errors.Is(err, test.cause) || errors.Is(err, os.ErrNotExist) ||
+			!strings.Contains(err.Error(), test.says) {
+			t.Errorf("%v, want %v, %q", err, test.cause, test.says)
+		}
 		cancel()
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
+		_, err = c.Call(ours.WithFailFast(t.Context()), "echo", nil) // Awaits the first attempt.
+		wantUnavailable(t, "Call", err, udsipc.ErrNoConsumer)
 	}
 }
