@@ -6,15 +6,13 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"github.com/udsipc/udsipc"
@@ -31,18 +29,16 @@ func main() {
 
 // run collects until a signal comes. The address is for a start by hand; systemd passes its own socket.
 func run(signals <-chan os.Signal, address string, out io.Writer) error {
-	var mu sync.Mutex // Handlers of different connections run at once.
-	lines := bufio.NewWriter(out)
-	r, err := udsipc.NewReader(func(data []byte) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if _, err := fmt.Fprintf(lines, "%s\n", data); err != nil {
-			return err
+	var lines bytes.Buffer
+	r, err := udsipc.NewBatchReader(func(_ context.Context, batch []udsipc.Delivery) error {
+		lines.Reset()
+		for i := range batch {
+			lines.Write(batch[i].Data)
+			lines.WriteByte('\n')
 		}
-		return lines.Flush()
-	}, address, udsipc.WithSystemdName("collector"), udsipc.WithReaderErrorCallback(func(err error, op string) {
-		log.Printf("%s: %v", op, err)
-	}))
+		_, err := out.Write(lines.Bytes()) // One call for all of them.
+		return err
+	}, address, udsipc.WithSharedBatches(), udsipc.WithSystemdName("collector"))
 	if err != nil {
 		return err
 	}

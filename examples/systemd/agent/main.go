@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	interval = time.Second
-	stopTime = 10 * time.Second // For what is queued to be delivered: less than TimeoutStopSec=.
+	interval     = time.Second
+	closeTimeout = 10 * time.Second // For what is queued to be delivered: less than TimeoutStopSec=.
 )
 
 func main() {
@@ -32,10 +32,7 @@ func main() {
 
 // run sends until ctx ends.
 func run(ctx context.Context, address string, interval time.Duration) error {
-	w, err := udsipc.NewWriter(address, udsipc.WithAcknowledgements(),
-		udsipc.WithWriterErrorCallback(func(err error, op string) {
-			log.Printf("%s: %v", op, err)
-		}))
+	w, err := udsipc.NewWriter(address, udsipc.WithAcknowledgements(), udsipc.WithCloseTimeout(closeTimeout))
 	if err != nil {
 		return err
 	}
@@ -53,9 +50,7 @@ func run(ctx context.Context, address string, interval time.Duration) error {
 		case <-ctx.Done():
 		}
 	}
-	stop, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
-	err = w.Stop(stop)
+	err = w.Close()
 	m := w.Metrics()
 	log.Printf("%d messages were handled, %d were not", m.Acknowledged, m.Undelivered)
 	return err
