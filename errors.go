@@ -22,7 +22,8 @@ var (
 	ErrBufferFull = errdefs.ErrBufferFull
 
 	// ErrBackpressure is reported when a write has waited for WithWriteTimeout because the peer does
-	// not read. Nothing is lost by it: on a socket the Writer goes on waiting.
+	// not read, or when a reader that ends the connection has not closed it for as long (1 s at least).
+	// Nothing is lost by it: on a socket the Writer goes on waiting.
 	ErrBackpressure = errdefs.ErrBackpressure
 
 	// ErrNoConsumer is reported when nobody accepts connections at the address.

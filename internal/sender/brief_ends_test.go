@@ -236,3 +236,22 @@ func TestBriefEnds_Taken_StopsTimer(t *testing.T) {
 		}
 	})
 }
+
+// TestLoop_EndingPeerStays_IsReported: nothing is sent until the peer has closed, which may take for ever.
+func TestLoop_EndingPeerStays_IsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loopOf(t, Config{}, queue.Limits{})
+		l.half = true
+		l.started()
+		l.push("a")
+		p := l.peer()
+		p.reads("\x01a")
+		p.says(0)
+		time.Sleep(time.Hour)
+		l.noted("connecting", "connected", "write: "+errdefs.ErrBackpressure.Error()+
+			": it ends the connection, and has not closed it for 1s, waiting")
+		p.Conn.Close()
+		l.push("b")
+		l.peer().reads("\x01b")
+	})
+}

@@ -38,7 +38,7 @@ func (l *Loop) noteUnread(end transport.Outcome) {
 
 // onDisconnect accounts for a connection that failed, or that the peer closed.
 func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
-	end := o.CloseAndAccount(writeErr, l.life.Context().Done())
+	end := l.closeAndAccount(o, writeErr)
 	l.counts.lostConnections.Add(1)
 	l.noteUnread(end)
 	if o.IsSession() && (errors.Is(end.Cause, errdefs.ErrInvalidSession) ||
@@ -63,6 +63,26 @@ func (l *Loop) onDisconnect(o *transport.Out, writeErr error) {
 	l.limit.Store(l.cfg.MessageLimit) // The next reader may accept more than this one.
 	l.clearCurrent()
 	l.life.SetState(StateDisconnected, fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, end.Cause))
+}
+
+// minEndWait is the shortest wait for the end of a connection that is reported. The kernel may need less.
+const minEndWait = time.Second
+
+// closeAndAccount is Out.CloseAndAccount, which waits for the peer. It reports once that it waits for long.
+func (l *Loop) closeAndAccount(o *transport.Out, writeErr error) transport.Outcome {
+	told := make(chan struct{})
+	wait := max(l.cfg.WriteTimeout, minEndWait)
+	timer := time.AfterFunc(wait, func() {
+		defer close(told) // Also if the callback calls Goexit.
+		l.counts.backpressure.Add(1)
+		l.events.Report(errdefs.OpWrite, fmt.Errorf("%w: it ends the connection, and has not closed it for %v, waiting",
+			errdefs.ErrBackpressure, wait))
+	})
+	end := o.CloseAndAccount(writeErr, l.life.Context().Done())
+	if !timer.Stop() {
+		<-told // Callbacks do not overlap.
+	}
+	return end
 }
 
 // noteEnd counts the messages that may be lost with a connection, and reports its end: at once, or
