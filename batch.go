@@ -57,10 +57,12 @@ func WithMaxBatch(n int) ReaderOption {
 }
 
 // WithMaxBatchWait sets how long the first message of a batch may wait for more. The default is 0: a
-// batch has what is there. The handler is called earlier when the batch is full, when a connection
-// with a part of it ends, and when the Reader stops; and after 2 s if the batch of a connection has
-// more than 16 KiB. A wait makes batches larger, and adds to the latency of each message, only while
-// the handler is idle. A negative duration is an error. It is for NewBatchReader.
+// batch has what is there. The handler is called earlier when the batch is full, when a connection with
+// a part of it ends (WithInactivityTimeout), and when the Reader stops; and after 2 s without a message
+// if the batch of a connection has more than 16 KiB. A wait makes batches larger, and adds to the
+// latency of each message, only while the handler is idle. An acknowledged Writer keeps its messages
+// meanwhile: a queue (WithMaxBufferedWrites) of less than WithMaxBatch messages stays full until the
+// wait is over. A negative duration is an error. It is for NewBatchReader.
 func WithMaxBatchWait(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.batch.wait, c.batch.option = d, fmt.Sprintf("WithMaxBatchWait(%v)", d) })
 }
@@ -69,9 +71,10 @@ func WithMaxBatchWait(d time.Duration) ReaderOption {
 // call run at a time. The messages of each connection stay in order. Set it for a handler that holds
 // a lock anyway, such as a database with one writer: a transaction then serves all connections.
 //
-// A failed batch delays all of its connections until the message that fails is found, and a hung
-// handler stops them all. The plain messages of a failed batch are not delivered again, whichever
-// message it failed for. It is for NewBatchReader.
+// A failed batch delays all connections until each message that fails is found and given up: 0.2 s for
+// each with the default of WithMaxRedeliveries, and 7 s with 10 redeliveries. A hung handler stops them
+// all. The plain messages of a failed batch are not delivered again, whichever message it failed for.
+// It is for NewBatchReader.
 func WithSharedBatches() ReaderOption {
 	return readerOption(func(c *readerConfig) { c.batch.shared, c.batch.option = true, "WithSharedBatches" })
 }

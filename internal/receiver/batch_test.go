@@ -60,6 +60,28 @@ func TestBatch_HandlerTime_IsNotThePeers(t *testing.T) {
 	}
 }
 
+// TestBatch_LongWait_NeedsNoHeartbeat: a writer whose messages wait for a batch sends none.
+func TestBatch_LongWait_NeedsNoHeartbeat(t *testing.T) {
+	for name, opts := range batchOptions(time.Minute) {
+		t.Run(name, func(t *testing.T) {
+			ipctest.OverMemory(t, func(t *testing.T, on *ipctest.Route) {
+				r := on.StartBatchReader(t, func(context.Context, []udsipc.Delivery) error { return nil },
+					append(opts, udsipc.WithHeartbeatTimeout(2*time.Second), udsipc.WithInactivityTimeout(0))...)
+				w := on.StartWriter(t, udsipc.WithHeartbeatTimeout(2*time.Second))
+				for range 3 {
+					ipctest.MustWriteMessage(t, w, "x")
+					time.Sleep(15 * time.Second)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if m := r.Metrics(); m.Received != 3 || m.Batches != 1 || m.Accepted != 1 || m.Errors > 0 {
+					t.Errorf("%+v", m)
+				}
+			})
+		})
+	}
+}
+
 // A deadlineListener counts the deadlines that are set for its connections.
 type deadlineListener struct {
 	net.Listener

@@ -75,6 +75,7 @@ func (in *In) state() readState {
 		received: in.counts.received.Load() + uint64(in.gathered.messages), skippedFrames: in.oversize.skippedFrames,
 		skipBytes: in.oversize.skipBytes, partial: in.PartialBytes() - in.gathered.bytes,
 		isNewPlain: in.session == nil && !in.inherited, holding: holding, contested: holding && in.input.memory.Contested(),
+		gathered: in.gathered.messages > 0,
 	}
 }
 

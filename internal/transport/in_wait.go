@@ -55,6 +55,7 @@ type readState struct {
 	isNewPlain    bool   // It has no session, and no earlier process has read from it.
 	holding       bool   // The incomplete message holds read memory,
 	contested     bool   // for which others wait.
+	gathered      bool   // Complete messages wait for a batch.
 }
 
 // waitDeadline returns the deadline of a wait that begins or continues now, and sets timeoutErr.
@@ -77,7 +78,7 @@ func (w *waits) waitDeadline(now time.Time, at readState) (deadline time.Time) {
 	case w.idleTimeout > 0:
 		until(w.waitStart.Add(w.idleTimeout), inactivity)
 	}
-	if w.heartbeatTimeout > 0 {
+	if w.heartbeatTimeout > 0 && !at.gathered { // A writer with unacknowledged messages sends no heartbeats.
 		until(w.waitStart.Add(w.heartbeatTimeout), w.heartbeatTimeoutErr)
 	}
 	frames := at.received + at.skippedFrames // Received, or begun to be skipped.
