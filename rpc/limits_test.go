@@ -242,12 +242,12 @@ func TestServer_StallTimeout_EndsClient(t *testing.T) {
 // TestServer_LongCall_IsNotIdle, however long it takes, nor is a stream that flows one way.
 func TestServer_LongCall_IsNotIdle(t *testing.T) {
 	t.Parallel()
-	const idle = 50 * time.Millisecond
+	const idle = 150 * time.Millisecond
 	address := ipctest.SocketPath(t)
 	s := serve(t, address, func(s *ours.Server) {
-		s.Handle("slow", func(ctx context.Context, b []byte) ([]byte, error) { time.Sleep(5 * idle); return b, nil })
+		s.Handle("slow", func(ctx context.Context, b []byte) ([]byte, error) { time.Sleep(2 * idle); return b, nil })
 		s.HandleStream("one way", func(_ context.Context, s *ours.Stream) error {
-			for range 5 {
+			for range 2 {
 				time.Sleep(idle)
 				if err := s.Send(nil); err != nil {
 					return err
