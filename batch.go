@@ -24,10 +24,10 @@ import (
 // reported once:
 //
 //   - Acknowledged messages are offered again after 10 ms, with Redelivered set. What fails again is
-//     halved until the message that fails is alone. That message is redelivered as by any Reader
-//     (WithMaxRedeliveries), and becomes a dead letter in the end (WithDeadLetter). The messages before
-//     it are handled then, and those behind it follow, in batches that grow again. A handler must
-//     therefore leave nothing behind when it fails: roll back the transaction.
+//     halved until the message that fails is alone. The messages before it are handled then. That
+//     message is redelivered as by any Reader (WithMaxRedeliveries), and becomes a dead letter in the
+//     end (WithDeadLetter). Those behind it on its connection wait. A handler must therefore leave
+//     nothing behind when it fails: roll back the transaction.
 //   - Plain messages are delivered once, as by any Reader.
 type BatchHandler func(ctx context.Context, batch []Delivery) error
 
@@ -64,17 +64,18 @@ func WithMaxBatch(n int) ReaderOption {
 // meanwhile: a queue (WithMaxBufferedWrites) of less than WithMaxBatch messages stays full until the
 // wait is over. A negative duration is an error. It is for NewBatchReader.
 func WithMaxBatchWait(d time.Duration) ReaderOption {
-	return readerOption(func(c *readerConfig) { c.batch.wait, c.batch.option = d, fmt.Sprintf("WithMaxBatchWait(%v)", d) })
+	return readerOption(func(c *readerConfig) {
+		c.batch.wait, c.batch.option = d, fmt.Sprintf("WithMaxBatchWait(%v)", d)
+	})
 }
 
 // WithSharedBatches gathers the messages of all connections into common batches, and has one handler
 // call run at a time. The messages of each connection stay in order. Set it for a handler that holds
 // a lock anyway, such as a database with one writer: a transaction then serves all connections.
 //
-// A failed batch delays all connections until each message that fails is found and given up: 0.2 s for
-// each with the default of WithMaxRedeliveries, and 7 s with 10 redeliveries. A hung handler stops them
-// all. The plain messages of a failed batch are not delivered again, whichever message it failed for.
-// It is for NewBatchReader.
+// A failed batch delays all of its connections until the message that fails is found, but not while it
+// is redelivered. A hung handler stops them all. The plain messages of a failed batch are not delivered
+// again, whichever message it failed for. It is for NewBatchReader.
 func WithSharedBatches() ReaderOption {
 	return readerOption(func(c *readerConfig) { c.batch.shared, c.batch.option = true, "WithSharedBatches" })
 }

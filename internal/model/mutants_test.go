@@ -101,6 +101,17 @@ var mutants = []mutant{
 		old: "\tif q.maxAge == 0 || q.timerSet {\n", new: "\tif true {\n"},
 	{name: "a flush does not hear of what is dropped", file: "internal/queue/wait.go", scenarios: 1,
 		old: "\tpassed := q.removedThroughLocked()\n", new: "\tpassed := q.counts.Sent\n"},
+	{name: "a batch is acknowledged before it is handled", file: "internal/transport/in_batch.go",
+		old:  "\t\tin.session.unhandled = uint64(g.messages)\n",
+		new:  "\t\tin.session.batchHandled.Store(in.session.Handled())\n",
+		more: []string{"s.unhandled -= uint64(messages)", "_ = messages"}},
+	{name: "what is behind a failing message of a batch is lost", file: "internal/receiver/batch_run.go",
+		old: "\t\tc.batch.rest = *p\n", new: "\t\tc.batch.rest = *p\n\t\tc.acks.MarkBatchHandled(p.left)\n"},
+	{name: "a batch is offered again from its second message on", file: "internal/receiver/batch_run.go",
+		old: "\tfor seq := p.seq; seq",
+		new: "\tif r.failed && messages > 1 {\n" +
+			"\t\t_, frames = c.in.FirstMessage(frames)\n\t\tp.seq++\n\t\tmessages--\n\t}\n" +
+			"\tfor seq := p.seq; seq"},
 	{name: "a flush that is given up stays in line", file: "internal/queue/flush.go",
 		test: "TestQueue_RandomHistories_KeepInvariants",
 		old:  "\tif f.value.waiters--; f.value.waiters == 0 {\n\t\tq.flushers.remove(f)\n\t}\n", new: ""},

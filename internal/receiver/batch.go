@@ -53,6 +53,7 @@ type batchTurn struct {
 	batcher  *batcher  // nil: the messages are handed over one by one.
 	turn     chan bool // One slot: true has the stream lead; false ends its wait.
 	gathered int       // Messages that count in the batcher. Guarded by its mu.
+	rest     batchPart // Messages of an earlier batch. The handler has failed for the first one alone.
 	readErr  error     // Error of a read whose messages are handed over first.
 }
 
@@ -81,6 +82,15 @@ func (c *stream) deliverBatches() error {
 		b.resume(c)
 	}
 	for {
+		if c.batch.rest.left > 0 {
+			c.in.SendAck()
+			if !c.sleep(redeliveryPause(c.attempts.count)) || c.in.IsHalted() {
+				c.in.Halt()
+				return nil
+			}
+			b.submit(c)
+			continue
+		}
 		messages, final := c.in.Gather(b.cfg.Max)
 		switch {
 		case c.in.IsHalted() && messages > 0:
@@ -247,8 +257,11 @@ func (b *batcher) takeReady() {
 		b.allReady.Wait() // Their waits were ended by submit.
 	}
 	taken := 0
-	for taken < len(b.ready) && b.run.left < b.cfg.Max {
+	for taken < len(b.ready) && b.run.left < b.cfg.Max && !b.run.failed {
 		c := b.ready[taken]
+		if c.batch.rest.left > 0 && taken > 0 {
+			break // It comes alone.
+		}
 		b.run.add(c, b.cfg.Max)
 		b.gathered -= c.batch.gathered
 		c.batch.gathered = 0

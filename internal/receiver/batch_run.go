@@ -18,6 +18,7 @@ type batchRun struct {
 	parts  []batchPart // What is not handled yet, in order.
 	left   int         // Messages of parts.
 	span   int         // The next call has the first span messages.
+	bad    int         // The handler has failed for so many of the first messages together, twice; 0 for none.
 	failed bool        // The handler has failed for all of them.
 	err    error       // Of the handler that has ended its goroutine.
 }
@@ -30,12 +31,20 @@ type batchPart struct {
 	left   int    // Messages.
 }
 
-// add adds the gathered messages of a stream, so that the batch has limit messages at most.
+// add adds the gathered messages of a stream, so that the batch has limit messages at most. A message
+// that is to be redelivered is handed over alone.
 func (r *batchRun) add(c *stream, limit int) {
+	if rest := c.batch.rest; rest.left > 0 && !c.in.IsHalted() {
+		c.batch.rest = batchPart{}
+		r.parts = append(r.parts, rest)
+		r.left, r.span, r.bad, r.failed = rest.left, 1, 1, true
+		return
+	}
 	messages, frames := c.in.TakeBatch(limit - r.left)
 	r.parts = append(r.parts, batchPart{stream: c, frames: frames, seq: c.seq + 1, left: messages})
 	c.seq += uint64(messages)
 	r.left += messages
+	r.span = r.left
 }
 
 // handOver hands over a batch, or what is left of it, while c leads.
@@ -44,7 +53,6 @@ func (b *batcher) handOver(c *stream) {
 	if r.b == nil {
 		r.b = b.cfg.New()
 		b.takeReady()
-		r.span = r.left
 		if r.left > 0 {
 			b.call(c)
 		}
@@ -78,7 +86,9 @@ func (b *batcher) releaseDone(leader *stream) {
 			kept = append(kept, p)
 			continue
 		}
-		r.left -= p.left
+		if r.left -= p.left; p.left > 0 {
+			r.bad, r.span = 0, r.left // What is left may be good.
+		}
 		if p.stream != leader {
 			p.stream.batch.turn <- false
 		}
@@ -110,7 +120,16 @@ func (b *batcher) call(leader *stream) {
 		return
 	}
 	r.markHandled(r.span)
-	r.span = min(2*r.span, r.left)
+	r.offerNext(max(0, r.bad-r.span))
+}
+
+// offerNext decides what the next call has, if a message fails among the first bad ones: half of them,
+// to find it. Otherwise it has all that is left.
+func (r *batchRun) offerNext(bad int) {
+	r.bad = bad
+	if r.span = (bad + 1) / 2; bad == 0 {
+		r.span = r.left
+	}
 }
 
 // addTo adds the first messages of a part to the Batch. It returns how many of them may have been
@@ -186,7 +205,7 @@ func (r *batchRun) first() *batchPart {
 // onFailure reports an error of the handler, and prepares the next call.
 func (b *batcher) onFailure(leader *stream, err error, panicked bool) {
 	defer b.prepareRetry(leader, err, panicked) // Also if the error callback ends the goroutine.
-	b.reportFailure(err, panicked)
+	b.reportFailure(err)
 }
 
 // prepareRetry decides what is offered next, after the handler has failed.
@@ -208,22 +227,20 @@ func (b *batcher) prepareRetry(leader *stream, err error, panicked bool) {
 		b.redeliverOne(leader, err)
 	case first:
 		r.first().stream.sleep(minRedeliveryPause) // If it ends early, releaseDone finds the reason.
-		r.span = r.left
+		r.offerNext(0)
 	default:
-		r.span = (offered + 1) / 2
+		r.offerNext(offered)
 	}
 }
 
 // reportFailure reports an error of the handler.
-func (b *batcher) reportFailure(err error, panicked bool) {
+func (b *batcher) reportFailure(err error) {
 	first, messages := b.run.first(), b.run.span
 	where := first.stream.addrText()
 	if messages > first.left { // Of several connections.
 		where = b.server.cfg.AddrText
 	}
-	if !panicked {
-		err = fmt.Errorf("%w: %w", errdefs.ErrHandlerFailed, err)
-	}
+	err = asHandlerError(err)
 	if messages > 1 {
 		err = fmt.Errorf("batch of %d messages: %w", messages, err)
 	}
@@ -240,23 +257,24 @@ func (r *batchRun) dropPlain() {
 	}
 }
 
-// redeliverOne prepares the next call for the first message, for which the handler has failed alone:
-// after a pause. After the last failure it makes it a dead letter instead.
+// redeliverOne has the first message, for which the handler has failed alone, redelivered: its stream
+// waits, and submits it again with those behind it. Other streams go on meanwhile. After the last
+// failure the message becomes a dead letter instead.
 func (b *batcher) redeliverOne(leader *stream, err error) {
 	p := b.run.first()
 	c := p.stream
 	c.attempts = attempts{seq: p.seq, count: c.attempts.countFor(p.seq) + 1}
-	b.run.span = 1
 	if c.attempts.count <= b.server.cfg.MaxRedeliveries {
-		if !c.sleep(redeliveryPause(c.attempts.count)) {
-			c.in.Halt()
-		}
+		c.batch.rest = *p
+		b.run.left -= p.left
+		p.left = 0
+		b.run.offerNext(0)
 		return
 	}
 	data, _ := c.in.FirstMessage(p.frames)
 	seq := p.seq
 	b.run.markHandled(1)
-	b.run.span = min(2, b.run.left)
+	b.run.offerNext(0)
 	if c.sink.DeadLetter != nil {
 		defer b.callDeadLetter(leader, c, data, seq, err) // Also if the error callback ends the goroutine.
 	}

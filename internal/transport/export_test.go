@@ -30,6 +30,9 @@ func (in *In) Buffered() Buffered {
 	return s
 }
 
+// Session returns the acknowledgements of a session.
+func (in *In) Session() *AckSender { return in.session }
+
 // A ReadState is how far a connection is when it waits, and Waits are what it may wait for.
 type (
 	ReadState struct {
