@@ -169,7 +169,8 @@ func WithWriteBufferSize(bytes uint32) WriterOption {
 }
 
 // WithWriterErrorCallback sets the function that is called for errors that no caller receives. By
-// default there is none.
+// default there is none, and they are logged (WithLogger). While nobody listens, it gets each new cause
+// once, and then a report after 1 s, 10 s, 1 min, 5 min and every 15 min.
 func WithWriterErrorCallback(callback ErrorCallback) WriterOption {
 	return writerOption(func(c *writerConfig) { c.onError = callback })
 }

@@ -27,7 +27,8 @@ func WithReadBufferSize(bytes uint32) ReaderOption {
 }
 
 // WithReaderErrorCallback sets the function that is called for errors that no caller receives. By
-// default there is none. It runs on the goroutines of the connections; calls are concurrent.
+// default there is none, and they are logged (WithLogger). It runs on the goroutines of the
+// connections; calls are concurrent.
 func WithReaderErrorCallback(callback ErrorCallback) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.onError = callback })
 }
