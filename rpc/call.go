@@ -107,7 +107,7 @@ func (c *call) finish(response []byte, err *Error) {
 		*last = append(appendID(appendType(*last, typeResponse), c.id), response...)
 		if uint64(len(*last)) > limit {
 			*last = appendFailure(*last, c.id, &Error{
-				Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes", len(response)),
+				Code: CodeTooLarge, Message: fmt.Sprintf("a response of %d bytes (udsipc.WithMaxMessageSize)", len(response)),
 			}, limit)
 		}
 	}

@@ -27,16 +27,16 @@ type Client struct {
 	keepMessage func() seam.Buffer // Of link, bound once.
 	output      output             // Of streams.
 	failFast    atomic.Bool        // Of all calls.
+	disconnects atomic.Uint64      // Number of disconnects. It changes with mu held.
 
-	mu          sync.Mutex // Guards the fields below.
-	lastID      uint64
-	calls       map[uint64]*pendingCall
-	stopping    bool
-	idle        chan struct{} // Closed when there are no calls; nil until Stop.
-	enqueueing  int           // Calls and notifications that are being queued.
-	goodbye     *goodbyeState // Set after the server's goodbye on this connection, else nil.
-	disconnects uint64        // Number of disconnects.
-	sentAtLoss  uint64        // SentSeq at the last disconnect.
+	mu         sync.Mutex // Guards the fields below.
+	lastID     uint64
+	calls      map[uint64]*pendingCall
+	stopping   bool
+	idle       chan struct{} // Closed when there are no calls; nil until Stop.
+	enqueueing int           // Calls and notifications that are being queued.
+	goodbye    *goodbyeState // Set after the server's goodbye on this connection, else nil.
+	sentAtLoss uint64        // SentSeq at the last disconnect.
 }
 
 // A pendingCall is a call without a response yet.
@@ -48,8 +48,9 @@ type pendingCall struct {
 
 	idempotent  bool
 	ctx         context.Context // Of the caller.
-	disconnects uint64          // Client.disconnects at the time of sending.
+	disconnects uint64          // Client.disconnects when it was registered.
 	seq         uint64          // Of its message; 0 while not known.
+	abandoned   bool            // It failed before its message was queued: cancel it then.
 	stream      *Stream         // nil for a call.
 }
 
@@ -124,7 +125,7 @@ func (c *Client) Close() error {
 }
 
 // register gives a call its number. After the server's goodbye it returns a channel to wait for
-// instead: the next connection.
+// instead: the next connection. The error may be errDisconnected.
 func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,9 +135,11 @@ func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err 
 	if c.goodbye != nil {
 		return 0, c.goodbye.ended, nil
 	}
+	if p.disconnects != c.disconnects.Load() {
+		return 0, nil, errDisconnected
+	}
 	c.enqueueing++
-	c.lastID++
-	if p.disconnects = c.disconnects; p.stream != nil {
+	if c.lastID++; p.stream != nil {
 		p.stream.id = c.lastID
 	}
 	c.calls[c.lastID] = p

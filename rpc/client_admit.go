@@ -40,11 +40,15 @@ func (c *Client) failsFast(ctx context.Context) bool {
 // admit waits for a connection, then registers a call.
 func (c *Client) admit(p *pendingCall, method string) (id uint64, err error) {
 	for {
+		p.disconnects = c.disconnects.Load() // First: what comes after it, register notices.
 		if err := c.waitConnected(p.ctx); err != nil {
 			return 0, notConnected(p.ctx, err, method)
 		}
 		id, next, err := c.register(p)
-		if next == nil {
+		switch {
+		case err == errDisconnected:
+			continue
+		case next == nil:
 			return id, err
 		}
 		if c.failsFast(p.ctx) {
@@ -57,6 +61,9 @@ func (c *Client) admit(p *pendingCall, method string) (id uint64, err error) {
 		}
 	}
 }
+
+// errDisconnected is the result of register if the connection was lost since admit has looked for one.
+var errDisconnected = errors.New("disconnected")
 
 var errServerStops = fmt.Errorf("%w: the server stops", udsipc.ErrNotConnected)
 
@@ -89,8 +96,11 @@ type unreachable struct{ err error }
 
 func (u unreachable) Error() string { return u.err.Error() }
 
-// Is reports whether the error matches target.
+// Is reports whether the error matches target. The cause of a context may be an Error of another call.
 func (u unreachable) Is(target error) bool {
+	if _, coded := target.(*Error); coded {
+		return false
+	}
 	for _, p := range codeErrors {
 		if p.both && target == p.err {
 			return false

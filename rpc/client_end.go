@@ -18,14 +18,17 @@ import (
 // connection that was lost meanwhile, onDisconnect did not know it, and the call fails here.
 func (c *Client) recordSeq(p *pendingCall, id, number uint64, err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.doneEnqueueingLocked()
-	if err != nil || c.calls[id] != p {
-		return
+	abandoned := err == nil && p.abandoned
+	if err == nil && c.calls[id] == p {
+		p.seq = number
+		if p.disconnects != c.disconnects.Load() && number <= c.sentAtLoss {
+			c.failLostLocked(id, p)
+		}
 	}
-	p.seq = number
-	if p.disconnects != c.disconnects && number <= c.sentAtLoss {
-		c.failLostLocked(id, p)
+	c.mu.Unlock()
+	if abandoned {
+		c.sendCancel(id)
 	}
 }
 
@@ -35,7 +38,7 @@ func (c *Client) onDisconnect() {
 	sent := c.link.SentSeq()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.disconnects++
+	c.disconnects.Add(1)
 	c.sentAtLoss = sent
 	c.sendHeldLocked()
 	c.endGoodbyeLocked()
@@ -53,6 +56,10 @@ func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 	lost := &Error{Code: CodeConnectionLost, Message: "the request was sent, and whether it was handled is not known"}
 	if p.seq == 0 || p.seq > c.sentAtLoss { // It fails fast.
 		lost.Message = "the request was queued, and may be sent on the next connection"
+		// There its handler must not wait for a client that does not know the call any more.
+		if p.abandoned = p.seq == 0; !p.abandoned {
+			c.sendCancel(id)
+		}
 	}
 	switch {
 	case p.stream != nil:

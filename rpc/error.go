@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/udsipc/udsipc"
 )
@@ -92,18 +93,30 @@ func errorf(code Code, format string, args ...any) *Error {
 }
 
 // Error returns the code and the message.
-func (e *Error) Error() string { return "udsipc/rpc: " + e.Code.String() + ": " + e.Message }
+func (e *Error) Error() string {
+	if e == nil {
+		return "udsipc/rpc: " + nilMessage
+	}
+	return "udsipc/rpc: " + e.Code.String() + ": " + e.Message
+}
+
+// nilMessage is the message of an *Error that is nil. A handler returns it by mistake: as an error, it is not nil.
+const nilMessage = "an *Error that is nil"
 
 // Is reports whether target is an Error of the same code, with the same message or none.
 // errors.Is(err, &Error{Code: CodeNotFound}) tests for a code.
 func (e *Error) Is(target error) bool {
 	other, ok := target.(*Error)
-	return ok && other.Code == e.Code && (other.Message == "" || other.Message == e.Message)
+	return ok && e != nil && other != nil && other.Code == e.Code &&
+		(other.Message == "" || other.Message == e.Message)
 }
 
 // Unwrap returns what the error matches besides: the error of another package that stands for its
 // code (CodeOf), and what Errorf has wrapped.
 func (e *Error) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
 	var all []error
 	for _, p := range codeErrors {
 		if p.code == e.Code && p.both {
@@ -151,6 +164,9 @@ var codeErrors = []struct {
 //	os.ErrPermission             CodePermissionDenied
 //	os.ErrExist                  CodeAlreadyExists
 //
+// So an error that matches context.Canceled may be the handler's: whether the caller has cancelled, tells
+// the caller's own context.
+//
 // The message is the text of the handler's error, whatever the code: a handler whose errors hold
 // what callers must not see (paths, addresses) has to return another one, with Errorf.
 func CodeOf(err error) Code {
@@ -168,13 +184,18 @@ func CodeOf(err error) Code {
 	return CodeUnknown
 }
 
-// asError returns err as an Error.
+// asError returns err as an Error, with the text of err. Of an Error in its chain, that is the message
+// alone: the code is not said twice.
 func asError(err error) *Error {
-	if e := (*Error)(nil); errors.As(err, &e) {
-		if e == nil {
-			return &Error{Code: CodeUnknown, Message: "an *Error that is nil"}
-		}
+	e := (*Error)(nil)
+	if !errors.As(err, &e) {
+		return &Error{Code: CodeOf(err), Message: err.Error(), cause: err}
+	}
+	if e == nil {
+		return &Error{Code: CodeUnknown, Message: nilMessage}
+	}
+	if err == error(e) {
 		return e
 	}
-	return &Error{Code: CodeOf(err), Message: err.Error(), cause: err}
+	return &Error{Code: e.Code, Message: strings.Replace(err.Error(), e.Error(), e.Message, 1), cause: err}
 }

@@ -10,8 +10,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/codec"
 	"github.com/udsipc/udsipc/internal/ipctest"
 	ours "github.com/udsipc/udsipc/rpc"
 )
@@ -97,6 +99,88 @@ func TestErrorf_KeepsCauseHere(t *testing.T) {
 		}
 	}
 	if err := ours.Errorf(ours.CodeFirstUser, "100%%"); errors.Is(err, cause) || !strings.HasSuffix(err.Error(), "100%") {
+		t.Error(err)
+	}
+}
+
+// TestError_WrappedByHandler_KeepsText: the caller gets the code of the Error, and the text of the handler's error.
+func TestError_WrappedByHandler_KeepsText(t *testing.T) {
+	t.Parallel()
+	missing := ours.Errorf(ours.CodeNotFound, "no item")
+	address := ipctest.SocketPath(t)
+	rows := map[string]error{
+		"reading: no item":         fmt.Errorf("reading: %w", missing),
+		"reading: no item (again)": fmt.Errorf("reading: %w (again)", missing),
+		"no item\ntoo late":        errors.Join(missing, errors.New("too late")),
+		"no item":                  missing,
+	}
+	serve(t, address, func(s *ours.Server) {
+		for text, err := range rows {
+			s.Handle(text, func(context.Context, []byte) ([]byte, error) { return nil, err })
+		}
+	})
+	c := dial(t, address)
+	for text := range rows {
+		_, err := c.Call(t.Context(), text, nil)
+		if want := "udsipc/rpc: not found: " + text; err == nil || err.Error() != want || !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestError_Nil_IsHarmless(t *testing.T) {
+	t.Parallel()
+	none := (*ours.Error)(nil)
+	for _, err := range []error{none, fmt.Errorf("wrapped: %w", none), errors.Join(errors.New("other"), none)} {
+		if ours.CodeOf(err) != ours.CodeUnknown || errors.Is(err, os.ErrNotExist) || err.Error() == "" {
+			t.Errorf("%v has code %v", err, ours.CodeOf(err))
+		}
+	}
+	if errors.Is(ours.Errorf(ours.CodeNotFound, "text"), none) {
+		t.Error("an Error matches nil")
+	}
+}
+
+// TestStream_ContextCause_IsNoErrorOfHandler: a caller that cancels with a cause, as an errgroup does with the error of
+// another call, has cancelled, and an iterator ends.
+func TestStream_ContextCause_IsNoErrorOfHandler(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serve(t, address, func(s *ours.Server) {
+		s.HandleStream("wait", func(ctx context.Context, s *ours.Stream) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	})
+	wait := ours.NewStreamMethod("wait", codec.None, codec.None, codec.JSON[int]())
+	c := dial(t, address)
+	for _, cause := range []error{
+		errors.New("mine"), os.ErrNotExist, ours.Errorf(ours.CodeNotFound, "of another call"), codec.ErrInvalid,
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		stream, err := wait.Open(ctx, c, struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel(cause)
+		var errs []error
+		for _, err := range stream.Messages() {
+			if errs = append(errs, err); len(errs) > 1 {
+				break
+			}
+		}
+		if len(errs) != 1 || ours.CodeOf(errs[0]) != ours.CodeCanceled || !errors.Is(errs[0], context.Canceled) ||
+			errors.Is(errs[0], cause) || !strings.Contains(errs[0].Error(), cause.Error()) {
+			t.Errorf("%v became %v", cause, errs)
+		}
+		_ = stream.Close()
+	}
+	// The same while there is no connection.
+	unstarted := client(t, ipctest.SocketPath(t))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(time.Millisecond, func() { cancel(ours.Errorf(ours.CodeNotFound, "of another call")) })
+	_, err := unstarted.Call(ctx, "wait", nil)
+	if ours.CodeOf(err) != ours.CodeCanceled || errors.Is(err, &ours.Error{Code: ours.CodeNotFound}) {
 		t.Error(err)
 	}
 }

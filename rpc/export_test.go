@@ -56,3 +56,18 @@ func PendingCalls(c *Client) int {
 	defer c.mu.Unlock()
 	return len(c.calls)
 }
+
+// IsAdmitted reports whether a call is registered that has seen a connection before between is called.
+func IsAdmitted(c *Client, between func()) bool {
+	p := &pendingCall{disconnects: c.disconnects.Load()}
+	between()
+	id, next, err := c.register(p)
+	if next != nil || err != nil {
+		return false
+	}
+	c.removeCall(id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doneEnqueueingLocked()
+	return true
+}

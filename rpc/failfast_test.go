@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,6 +208,92 @@ func TestFailFast_ConnectionLost_FailsQueuedCalls(t *testing.T) {
 		}
 	}
 	cancel()
+}
+
+// TestFailFast_QueuedCalls_AreCancelledLater: a call that has failed is sent with what is in the queue, and its handler
+// does not wait for ever, nor does Stop of the server.
+func TestFailFast_QueuedCalls_AreCancelledLater(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	l, err := net.Listen("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, address)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept() // It reads nothing.
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		if err := c.Notify("echo", make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := ours.WithFailFast(context.Background())
+	called := make(chan error, 2)
+	go func() { // Ends with the connection.
+		_, err := c.Call(ctx, "wait", nil)
+		called <- err
+	}()
+	stream, err := c.OpenStream(ctx, "stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	ipctest.Until(t, "both are in flight", func() bool { return ours.PendingCalls(c) == 2 })
+	_, _ = l.Close(), conn.Close()
+	_, err = stream.Receive()
+	called <- err
+	for range 2 {
+		if err := ipctest.Await(t, "they fail", called); ours.CodeOf(err) != ours.CodeConnectionLost {
+			t.Error(err)
+		}
+	}
+	entered := make(chan struct{}, 2)
+	s := serve(t, address, func(s *ours.Server) {
+		s.Handle("wait", func(ctx context.Context, _ []byte) ([]byte, error) {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		s.HandleStream("stream", func(ctx context.Context, _ *ours.Stream) error {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	})
+	for range 2 {
+		ipctest.Await(t, "the next connection takes them", entered)
+	}
+	ipctest.Until(t, "the handlers have returned", func() bool { return s.ActiveCalls() == 0 })
+}
+
+// TestFailFast_LostWhileAdmitted_IsNoticed: a call that has seen the connection does not wait for the next one.
+func TestFailFast_LostWhileAdmitted_IsNoticed(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	var disconnected atomic.Bool
+	s := serve(t, address, nil)
+	c := dial(t, address, udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+		if state == udsipc.StateDisconnected {
+			disconnected.Store(true)
+		}
+	}))
+	if _, err := c.Call(t.Context(), "echo", nil); err != nil {
+		t.Fatal(err)
+	}
+	if ours.IsAdmitted(c, func() {}) != true {
+		t.Error("not registered with a connection")
+	}
+	if ours.IsAdmitted(c, func() {
+		ipctest.Stop(t, s)
+		ipctest.Until(t, "the client knows", disconnected.Load)
+	}) {
+		t.Error("registered without a connection")
+	}
 }
 
 // TestCall_NotConnected_NamesReason: a call that waits until its deadline says why there was no connection.

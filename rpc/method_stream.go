@@ -75,7 +75,7 @@ type TypedStream[S, R any] struct {
 	receives codec.Codec[R]
 }
 
-// Context returns a context that ends with the stream.
+// Context returns a context that ends with the stream, as Stream.Context does.
 func (s *TypedStream[S, R]) Context() context.Context { return s.stream.Context() }
 
 // Send sends a value, as Stream.Send does. A value that cannot be encoded fails with
@@ -107,7 +107,8 @@ func (s *TypedStream[S, R]) Receive() (v R, err error) {
 
 // Messages returns an iterator over the values of Receive. It ends when the peer has sent everything
 // (io.EOF), and after any other error, which it yields with the zero value; after a message that
-// cannot be decoded it goes on.
+// cannot be decoded it goes on. To break out of the loop does not end the stream: another loop goes on
+// with the next value.
 func (s *TypedStream[S, R]) Messages() iter.Seq2[R, error] {
 	return received(s.Receive, func(err error) bool { return !errors.Is(err, codec.ErrInvalid) })
 }
@@ -125,7 +126,8 @@ type TypedClientStream[S, R any] struct {
 func (s *TypedClientStream[S, R]) Close() error { return s.end.Close() }
 
 // Messages returns an iterator over the messages of Receive; data is valid until the next one. It
-// ends when the peer has sent everything (io.EOF), and after any other error, which it yields.
+// ends when the peer has sent everything (io.EOF), and after any other error, which it yields. To break
+// out of the loop does not end the stream.
 func (s *Stream) Messages() iter.Seq2[[]byte, error] {
 	return received(s.Receive, func(error) bool { return true })
 }

@@ -21,8 +21,7 @@ import (
 // A Handler handles a call. request is valid until it returns. The response may be a part of
 // request; it is copied. ctx ends with the call, when the caller's context or the connection ends.
 // ctx carries the values of CallFromContext and PeerFromContext. Handlers run concurrently. The
-// caller receives an error as an *Error: with its Code if it is one, else as CodeUnknown with its
-// text.
+// caller receives an error as an *Error, with the text of the error and the code of CodeOf.
 type Handler func(ctx context.Context, request []byte) (response []byte, err error)
 
 // An Interceptor wraps handlers, for logging, metrics or authorization. It returns a Handler that

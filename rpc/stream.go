@@ -97,7 +97,9 @@ func newStream(id uint64, ctx context.Context, out output, limit uint64, credit 
 	return s
 }
 
-// Context returns a context that ends with the stream.
+// Context returns a context that ends with the stream. At the client, that is when the stream fails, the
+// context of OpenStream ends, or Close is called: after a handler that returns nil, there may be messages
+// to receive.
 func (s *Stream) Context() context.Context { return s.ctx }
 
 // Request returns what the client has passed to OpenStream. It is valid until the handler returns.

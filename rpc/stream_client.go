@@ -7,7 +7,6 @@ package rpc
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 )
 
 // OpenStream opens a stream of a method. The handler gets request (Stream.Request), which may be nil;
@@ -51,12 +50,15 @@ func (c *Client) openStream(ctx context.Context, method string, data []byte) (*C
 	return s, nil
 }
 
-// contextError returns the reason why the context of a stream has ended.
+// contextError returns the error of a stream that ends with its context, or by Close. The caller's cause
+// is only text: with its code, the error would look like one of the handler.
 func contextError(ctx context.Context) error {
-	if e := (*Error)(nil); errors.As(context.Cause(ctx), &e) {
-		return e
+	err, cause := ctx.Err(), context.Cause(ctx)
+	e := &Error{Code: CodeOf(err), Message: "the stream's context has ended"}
+	if cause != err {
+		e.Message += ": " + cause.Error()
 	}
-	return &Error{Code: CodeOf(context.Cause(ctx)), Message: "the stream's context has ended"}
+	return e
 }
 
 // A ClientStream is the client's end of a Stream.
