@@ -8,8 +8,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/udsipc/udsipc"
@@ -103,4 +106,55 @@ func TestWaits_ContextEnds_SayWhy(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestWaits_CauseOfAContext_MatchesItsErrorToo: a context that was cancelled with a cause matches both.
+func TestWaits_CauseOfAContext_MatchesItsErrorToo(t *testing.T) {
+	why := errors.New("the program's own")
+	for name, make := range waits {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(why)
+		c, wait, err := make(ipctest.SocketPath(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{c.WaitConnected(ctx), wait(ctx)} {
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, why) && !strings.Contains(name, "Call") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_ = c.Stop(ctx)
+	}
+}
+
+// TestWaits_OldCause_IsForgotten: what an attempt failed with is no reason once another has succeeded.
+func TestWaits_OldCause_IsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := errors.New("old")
+		var up atomic.Bool
+		w, err := udsipc.NewWriter("nowhere", udsipc.WithMaxBackoff(10*time.Millisecond),
+			udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+				here, there := net.Pipe() // Nobody reads.
+				if !up.Load() {
+					return nil, errors.Join(old, there.Close(), here.Close())
+				}
+				return here, nil
+			}))
+		if err != nil || w.Start() != nil || w.WriteMessage([]byte("x")) != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err := w.Flush(ended(t)); !errors.Is(err, old) {
+			t.Error(err)
+		}
+		up.Store(true)
+		if err := w.WaitConnected(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, err := range []error{w.Flush(ended(t)), w.Stop(ended(t))} {
+			if errors.Is(err, old) || !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+	})
 }

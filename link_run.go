@@ -11,6 +11,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/seam"
 	"github.com/udsipc/udsipc/internal/sender"
 	"github.com/udsipc/udsipc/internal/transport"
@@ -35,7 +36,7 @@ func (l *Link) halfClose(ctx context.Context) error {
 	case <-l.life.Done():
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", context.Cause(ctx))
+		return fmt.Errorf("the peer has not ended its side, and may not have read everything: %w", errdefs.EndOf(ctx))
 	}
 }
 
@@ -44,7 +45,7 @@ func (l *Link) busyErr(ctx context.Context) error {
 	if l.life.AwaitForced() {
 		return nil
 	}
-	return fmt.Errorf("the handler or a callback has not returned: %w", context.Cause(ctx))
+	return fmt.Errorf("the handler or a callback has not returned: %w", errdefs.EndOf(ctx))
 }
 
 // finished reports whether Stop waits for nothing but the end of the connection.
@@ -91,7 +92,7 @@ func (l *Link) runConn(conn *Conn) {
 	conn.out.Send() // What has waited. From here on, whoever writes does.
 	received, err := l.read(conn)
 	if why := conn.sendErr.Load(); why != nil && errors.Is(why, ErrBackpressure) {
-		l.cfg.events.report(OpWrite, l.cfg.addrText, why) // Of WithStallTimeout.
+		l.noteReport(OpWrite, errdefs.NoteStalled, why) // Of WithStallTimeout.
 	}
 	conn.forceClose()
 	l.queue.WaitIdle(conn.sendFailed) // Nobody writes any more.
@@ -133,8 +134,16 @@ func (l *Link) readRefusal(conn *Conn) error {
 	if err == nil {
 		err = opError(OpRead, l.cfg.addrText, transport.RefusalError(report))
 	}
-	l.cfg.events.report(OpRead, l.cfg.addrText, err)
+	l.noteReport(OpRead, errdefs.NoteRejected, err)
 	return err
+}
+
+// noteReport reports an error of this kind.
+func (l *Link) noteReport(op string, kind errdefs.NoteKind, err error) {
+	if e, ok := err.(*OpError); ok {
+		err = e.Err
+	}
+	l.cfg.events.report(op, l.cfg.addrText, &errdefs.Note{Kind: kind, Messages: 1, Err: err})
 }
 
 // skipTooLarge says whether reading goes on after err: behind a message that was too large.

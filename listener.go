@@ -113,11 +113,13 @@ func (l *Listener) Addr() net.Addr { return l.server.Addr() }
 // Close stops listening, removes the socket file, and closes the connections that were not
 // accepted. Accepted connections stay open. When Close returns, the address is free; if an error
 // callback calls Close, or runs meanwhile, soon afterwards. It may be called again.
-func (l *Listener) Close() error {
+func (l *Listener) Close() error { return l.close(context.Background()) }
+
+func (l *Listener) close(ctx context.Context) error {
 	l.server.Abandon()
 	err := publicError(l.server.Shutdown())
 	l.server.AwaitListened()
-	l.cfg.events.flush(context.Background())
+	l.cfg.events.flush(ctx)
 	return err
 }
 

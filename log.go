@@ -6,7 +6,6 @@ package udsipc
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -24,12 +23,13 @@ import (
 // It is a warning if a peer is away for a second or more, messages may be lost, are dropped or expire,
 // a peer or its input is refused, a handler fails, a message is a dead letter, or Stop waits without a
 // deadline; an error if messages are given up or a Reader no longer accepts; an information if the
-// peer is back. The attributes are address, peer, err, and counts. A line of one kind is written at
-// once; the next follow after 1 s, 10 s, 1 min, 5 min, and then 15 min each, with the sum of what
-// happened in between.
+// peer is back. An idle Writer needs no peer, and does not look for it. The attributes are address,
+// peer, err, and counts. A line of one kind is written at once; the next follow after 1 s, 10 s, 1 min,
+// 5 min, and then 15 min each, with the sum of what happened in between.
 //
 // The logger is called on a goroutine of its own, one call at a time: it delays no message, and may
-// write to the Writer that it logs for. Stop waits for the last lines, for a second at most.
+// write to the Writer that it logs for. It must not panic. Stop waits for the last lines, for a second
+// at most, and not once its context has ended.
 func WithLogger(logger *slog.Logger) Option {
 	return bothOption(func(c *sharedConfig) { c.logging = logConfig{logger, true} })
 }
@@ -94,11 +94,33 @@ func (l *eventLog) connected(ended sender.Outage, reported bool) {
 
 // stopped has it logged if the error of a Stop says that messages are left, and waits for the last lines.
 func (l *eventLog) stopped(ctx context.Context, err error) error {
-	if note := (*errdefs.Note)(nil); errors.As(err, &note) {
-		l.note(err.(*OpError))
+	if note := leftNote(err); note != nil {
+		l.add(eventLeft, note.Messages, err.(*OpError))
 	}
 	l.flush(ctx)
 	return err
+}
+
+// watchStop reports that a Stop waits without a deadline, until ended is called. what returns for what.
+func watchStop(ctx context.Context, report func(err error), what func() string) (ended func()) {
+	return sender.WatchStop(ctx, report, func() *sender.StopWaits { return &sender.StopWaits{What: what()} })
+}
+
+// leftNote returns the Note that the error of a Stop begins with, or nil. One behind it is of another
+// Stop, whose error is the cause of the context.
+func leftNote(err error) *errdefs.Note {
+	for {
+		switch e := err.(type) {
+		case *errdefs.Note:
+			return e
+		case *OpError:
+			err = e.Err
+		case interface{ Unwrap() []error }:
+			err = e.Unwrap()[0]
+		default:
+			return nil
+		}
+	}
 }
 
 // add has an event logged.
@@ -111,7 +133,10 @@ func (l *eventLog) add(kind eventKind, count uint64, e *OpError) {
 	if kind == eventAway {
 		l.sums[eventBack].events = 0 // It is away again.
 	}
-	l.sums[kind].add(count, e, time.Now())
+	s, away := &l.sums[kind], &l.sums[eventAway]
+	if s.add(count, e, time.Now()); kind == eventBack && away.events > 0 && s.due.Before(away.due) {
+		s.due = away.due // It follows the line that it ends.
+	}
 	l.armLocked()
 }
 
@@ -248,10 +273,16 @@ func (l *eventLog) counts(line *eventLine, s *eventSum) (attrs []slog.Attr) {
 	if line.counts != "" {
 		attrs = append(attrs, slog.Uint64(line.counts, s.count))
 	}
-	if outage, ok := s.last.Err.(*sender.Outage); ok {
-		attrs = append(attrs, slog.Int("attempts", outage.Attempts), slog.Duration("away", outage.Away))
-		s.last = &OpError{Op: s.last.Op, Addr: s.last.Addr, Err: outage.Err} // The numbers are said.
+	cause := s.last.Err
+	switch err := cause.(type) { // The numbers are said.
+	case *sender.Outage:
+		attrs = append(attrs, slog.Int("attempts", err.Attempts), slog.Duration("away", err.Away.Round(10*time.Millisecond)))
+		cause = err.Err
+	case *sender.StopWaits:
+		attrs = append(attrs, slog.Duration("waited", err.Waited.Round(10*time.Millisecond)))
+		cause = err.Reason()
 	}
+	s.last = &OpError{Op: s.last.Op, Addr: s.last.Addr, Err: cause}
 	if line.waiting && l.waiting != nil {
 		attrs = append(attrs, slog.Uint64("waiting", l.waiting()))
 	}

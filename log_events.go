@@ -32,6 +32,7 @@ const (
 	eventSession
 	eventInput
 	eventStalled
+	eventSilent
 	eventHandler
 	eventDeadLetter
 	eventAccept
@@ -52,7 +53,7 @@ type eventLine struct {
 var eventLines = [eventKinds]eventLine{
 	eventAway:         {text: "cannot connect", waiting: true},
 	eventBack:         {text: "connected again", waiting: true},
-	eventRejected:     {text: "the reader ends the connections", counts: "times", waiting: true},
+	eventRejected:     {text: "the peer ends the connections", counts: "times", waiting: true},
 	eventLoss:         {text: "messages may be lost", counts: "messages"},
 	eventDropped:      {text: "the queue is full: the oldest messages were dropped", counts: "messages"},
 	eventExpired:      {text: "messages have expired", counts: "messages"},
@@ -65,6 +66,7 @@ var eventLines = [eventKinds]eventLine{
 	eventSession:      {text: "refused an acknowledged session", counts: "times"},
 	eventInput:        {text: "refused input", counts: "times"},
 	eventStalled:      {text: "closed connections whose peer does not read", counts: "times"},
+	eventSilent:       {text: "closed connections whose peer is silent", counts: "times"},
 	eventHandler:      {text: "handler failed", counts: "times"},
 	eventDeadLetter:   {text: "gave up messages whose handler fails: dead letters", counts: "messages"},
 	eventAccept:       {text: "failed to accept connections", counts: "times"},
@@ -77,41 +79,32 @@ var eventLines = [eventKinds]eventLine{
 var noteEvents = map[errdefs.NoteKind]eventKind{
 	errdefs.NoteDropped: eventDropped, errdefs.NoteExpired: eventExpired, errdefs.NoteSetAside: eventSetAside,
 	errdefs.NoteLeft: eventLeft, errdefs.NoteDeadLetter: eventDeadLetter, errdefs.NoteDiscarded: eventLoss,
-	errdefs.NoteEnded: eventEnded,
+	errdefs.NoteEnded: eventEnded, errdefs.NoteRejected: eventRejected, errdefs.NoteStalled: eventStalled,
 }
 
 // eventOf returns the kind of an error, or eventNone, and what it adds to the sum.
 func eventOf(e *OpError) (kind eventKind, count uint64) {
-	var note *errdefs.Note
-	var loss *PossibleLossError
-	var outage *sender.Outage
-	var waits *sender.StopWaits
-	is := func(sentinel error) bool { return errors.Is(e.Err, sentinel) }
-	switch {
-	case errors.As(e.Err, &note):
-		return noteEvents[note.Kind], note.Messages
-	case errors.As(e.Err, &loss):
-		return eventLoss, loss.Messages
-	case errors.As(e.Err, &outage):
-		if outage.Away == 0 {
+	switch err := e.Err.(type) { // Not what it wraps: that may be an error of another Writer.
+	case *errdefs.Note:
+		return noteEvents[err.Kind], err.Messages
+	case *PossibleLossError:
+		return eventLoss, err.Messages
+	case *sender.Outage:
+		if err.Away == 0 {
 			return eventNone, 0 // The first attempts. A peer that restarts is no event.
 		}
 		return eventAway, 1
-	case errors.As(e.Err, &waits):
+	case *sender.StopWaits:
 		return eventStopWaits, 1
-	case is(ErrBackpressure) && (e.Op == OpWrite || e.Op == OpOpenSession):
-		return eventNone, 0 // Slow is not gone.
-	case is(ErrBackpressure):
-		return eventStalled, 1
-	case is(ErrHandlerFailed):
-		return eventHandler, 1
 	}
-	return eventOfOp(e.Op, is), 1
+	return eventOfOp(e.Op, func(sentinel error) bool { return errors.Is(e.Err, sentinel) }), 1
 }
 
 // eventOfOp is eventOf for an error without a type of its own.
 func eventOfOp(op string, is func(sentinel error) bool) eventKind {
 	switch op {
+	case OpHandle:
+		return eventHandler
 	case OpDial:
 		return eventRejected
 	case OpAuthorize:
@@ -119,8 +112,22 @@ func eventOfOp(op string, is func(sentinel error) bool) eventKind {
 	case OpHandshake:
 		return eventHandshake
 	case OpOpenSession:
+		if is(ErrHeartbeatTimeout) {
+			return eventSilent
+		}
 		return eventSession
+	case OpWrite:
+		if is(ErrBackpressure) {
+			return eventNone // Slow is not gone.
+		}
+	case OpStop:
+		if is(ErrBackpressure) {
+			return eventStalled
+		}
 	case OpRead:
+		if is(ErrBackpressure) {
+			return eventStalled
+		}
 		if is(ErrConnectionClosed) || is(ErrHeartbeatTimeout) {
 			return eventNone // Connections end.
 		}
@@ -130,8 +137,6 @@ func eventOfOp(op string, is func(sentinel error) bool) eventKind {
 			return eventTooMany
 		}
 		return eventAccept
-	case OpHandle:
-		return eventHandler
 	case OpNotify, OpWatchdog, OpHandOver, OpActivate:
 		return eventSystemd
 	}

@@ -72,7 +72,8 @@ var lineTests = []struct {
 			_ = w.Stop(context.Background())
 		}()
 		_ = w.Stop(ctx)
-	}, []string{"WARN udsipc: Stop waits, and its context has no deadline waiting=1 err=1 messages wait: nobody listens"}},
+	}, []string{"WARN udsipc: Stop waits, and its context has no deadline waited=1",
+		"s waiting=1 err=1 messages wait: nobody listens: connect: no such file or directory\n"}},
 	{"unauthorized", func(t *testing.T, path string) {
 		r := ipctest.StartReader(t, ipctest.Ignore, path,
 			udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not you") }))

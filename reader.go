@@ -93,7 +93,15 @@ func (r *Reader) Start() error { return publicError(r.server.Start()) }
 // and reported, and the writer gets a report, unless a hung handler prevents it. Stop may be called
 // before Start, again, and concurrently. Within a handler it returns only when ctx ends.
 func (r *Reader) Stop(ctx context.Context) error {
+	defer r.watchStop(ctx)()
 	return r.shared.events.stopped(ctx, publicError(r.server.Stop(ctx)))
+}
+
+// watchStop reports that a Stop waits for connections without a deadline, until ended is called.
+func (r *Reader) watchStop(ctx context.Context) (ended func()) {
+	return watchStop(ctx,
+		func(err error) { r.server.Report(OpStop, r.shared.addrText, err) },
+		func() string { return fmt.Sprintf("%d connections have not ended", r.server.Snapshot().Open) })
 }
 
 // Close is Stop with a context that ends after WithCloseTimeout, 5 s by default. Its error is that of
@@ -142,6 +150,7 @@ func (r *Reader) Run(ctx context.Context) error {
 // name changes between two versions, PassedDescriptors lists the stored connections.
 // FileDescriptorStoreMax= and LimitNOFILE= must have room for all connections and four more.
 func (r *Reader) HandOver(ctx context.Context) error {
+	defer r.watchStop(ctx)()
 	return r.shared.events.stopped(ctx, publicError(r.server.HandOver(ctx)))
 }
 

@@ -7,6 +7,7 @@ package udsipc
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/queue"
@@ -15,6 +16,7 @@ import (
 
 func init() {
 	seam.NewBuffer = func(size int) seam.Buffer { return queue.NewBuffer(size) }
+	seam.EndOf = errdefs.EndOf
 	seam.OfLink = func(link any) seam.Link { return linkSeam{link.(*Link)} }
 	seam.OfListener = func(listener any) seam.Listener { return listenerSeam{listener.(*Listener)} }
 	seam.OfConn = func(conn any) seam.Conn { return connSeam{conn.(*Conn)} }
@@ -71,7 +73,14 @@ func (l linkSeam) Why() error {
 	if l.State() == StateConnected {
 		return nil
 	}
-	return l.life.Why()
+	if why := l.life.Why(); why != nil {
+		return asOpError(OpWaitConnected, l.cfg.addrText, fmt.Errorf("%w: %w", ErrNotConnected, why))
+	}
+	return nil
+}
+
+func (l linkSeam) WatchStop(ctx context.Context, what func() string) (ended func()) {
+	return watchStop(ctx, func(err error) { l.Report(OpStop, err) }, what)
 }
 
 func (l linkSeam) Report(op string, err error) { l.cfg.events.report(op, l.cfg.addrText, err) }
@@ -88,6 +97,12 @@ func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
 func (l listenerSeam) CloseContext() (context.Context, context.CancelFunc) {
 	return l.cfg.closeContext()
 }
+
+func (l listenerSeam) WatchStop(ctx context.Context, what func() string) (ended func()) {
+	return watchStop(ctx, func(err error) { l.server.Report(OpStop, l.cfg.addrText, err) }, what)
+}
+
+func (l listenerSeam) End(ctx context.Context) { _ = l.close(ctx) }
 
 func (l listenerSeam) Report(op, peer string, err error) {
 	l.server.Report(op, l.cfg.addrText+", "+peer, err)

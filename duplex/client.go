@@ -115,7 +115,7 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 		return Message{}, udsipc.ErrStopped
 	case <-ctx.Done():
 		if why := c.seam.Why(); why != nil {
-			return Message{}, fmt.Errorf("%w; %w", why, context.Cause(ctx))
+			return Message{}, fmt.Errorf("%w; %w", why, seam.EndOf(ctx))
 		}
 		return Message{}, context.Cause(ctx)
 	}

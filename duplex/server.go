@@ -225,6 +225,7 @@ func (s *Server) Metrics() udsipc.ReaderMetrics { return s.listener.Metrics() }
 // returns only when ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	defer s.stopOnce.Do(func() { close(s.stopped) })
+	defer s.seam.WatchStop(ctx, func() string { return fmt.Sprintf("%d connections have not ended", len(s.snapshot())) })()
 	s.mu.Lock()
 	first, accepted := !s.stopping, s.acceptLoopDone
 	if s.stopping = true; !s.started {
@@ -252,16 +253,16 @@ func (s *Server) Stop(ctx context.Context) error {
 	select {
 	case <-done:
 		s.forceStop()
-		_ = s.listener.Close() // It is closed already; its log is written to the end.
+		s.seam.End(ctx) // It is closed already; its log is written to the end.
 		return err
 	case <-ctx.Done():
 	}
 	s.forceStop()
-	_ = s.listener.Close() // The listener is closed already.
+	s.seam.End(ctx)
 	for _, session := range s.snapshot() {
 		go session.conn.Close() // Close may wait for the peer; Stop does not.
 	}
-	return fmt.Errorf("udsipc/duplex: %d connections were still busy: %w", len(s.snapshot()), context.Cause(ctx))
+	return fmt.Errorf("udsipc/duplex: %d connections were still busy: %w", len(s.snapshot()), seam.EndOf(ctx))
 }
 
 // Close is Stop with a context that ends after udsipc.WithCloseTimeout, 5 s by default. It may be called

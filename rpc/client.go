@@ -101,17 +101,19 @@ func (c *Client) Stop(ctx context.Context) error {
 	idle := c.idle
 	kept := c.endGoodbyeLocked() // Calls that wait for the next connection fail.
 	c.mu.Unlock()
+	watched := c.link.WatchStop(ctx, func() string { return fmt.Sprintf("%d calls are under way", c.callCount()) })
 	select {
 	case <-idle:
 	case <-ctx.Done():
 	}
+	watched()
 	failed := c.failAll(&Error{Code: CodeStopped, Message: "the client was stopped"})
 	err := c.duplex.Stop(ctx)
 	if kept > 0 {
 		err = errors.Join(fmt.Errorf("udsipc/rpc: %d notifications were not sent: the server has stopped", kept), err)
 	}
 	if failed > 0 {
-		return errors.Join(fmt.Errorf("udsipc/rpc: %d calls were under way: %w", failed, context.Cause(ctx)), err)
+		return errors.Join(fmt.Errorf("udsipc/rpc: %d calls were under way: %w", failed, seam.EndOf(ctx)), err)
 	}
 	return err
 }
@@ -144,6 +146,13 @@ func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err 
 	}
 	c.calls[c.lastID] = p
 	return c.lastID, nil, nil
+}
+
+// callCount returns the number of calls in flight.
+func (c *Client) callCount() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.calls)
 }
 
 // removeCall removes a call, and reports whether it was still pending.

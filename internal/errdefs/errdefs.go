@@ -7,6 +7,7 @@ package errdefs
 // This file has the sentinels, the names of operations, and the errors with fields.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -151,6 +152,26 @@ func IsBufferFull(err error) bool {
 func OverLimit(size, limit uint64) error {
 	return fmt.Errorf("%w: %d bytes, the limit is %d (WithMaxMessageSize)", ErrMessageTooLarge, size, limit)
 }
+
+// EndOf returns why ctx has ended, or nil: its cause, which matches the error of ctx as well.
+func EndOf(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return &endOf{cause, err}
+}
+
+// An endOf is the cause of a context, and its error.
+type endOf struct{ cause, err error }
+
+func (e *endOf) Error() string { return e.cause.Error() }
+
+func (e *endOf) Unwrap() []error { return []error{e.cause, e.err} }
 
 // First returns the first error that is not nil. The second one is an error of cleaning up.
 func First(first, second error) error {

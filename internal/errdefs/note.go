@@ -7,7 +7,7 @@ package errdefs
 // A NoteKind is what happened.
 type NoteKind int
 
-// The kinds of a Note. Each but NoteEnded counts messages.
+// The kinds of a Note. Each but the last three counts messages.
 const (
 	NoteDropped    NoteKind = iota + 1 // By OverflowDropOldest.
 	NoteExpired                        // By WithMaxAge.
@@ -15,13 +15,15 @@ const (
 	NoteLeft                           // Not delivered when a Stop ended.
 	NoteDeadLetter                     // Their handler fails again and again.
 	NoteDiscarded                      // Read, and not handled because of a forced stop.
-	NoteEnded                          // A server no longer accepts. It counts nothing.
+	NoteEnded                          // A server no longer accepts.
+	NoteRejected                       // A server rejects this side.
+	NoteStalled                        // A connection is closed: its peer does not read.
 )
 
 // A Note is an error with its kind. It adds nothing to the text.
 type Note struct {
 	Kind     NoteKind
-	Messages uint64
+	Messages uint64 // Or 1.
 	Err      error
 }
 

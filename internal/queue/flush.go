@@ -4,7 +4,11 @@ package queue
 
 // This file has the goroutines that wait for messages to leave the queue.
 
-import "context"
+import (
+	"context"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+)
 
 // A flusher waits until no message up to target is queued. All goroutines with the same target
 // share it.
@@ -15,7 +19,7 @@ type flusher struct {
 }
 
 // Flush waits until every message accepted so far has left the queue. If ctx ends first, it returns
-// the cause of ctx.
+// the cause of ctx (errdefs.EndOf).
 func (q *Queue) Flush(ctx context.Context) error {
 	q.mu.Lock()
 	f := q.addFlusherLocked()
@@ -38,7 +42,7 @@ func (q *Queue) Flush(ctx context.Context) error {
 	if f.value.waiters--; f.value.waiters == 0 {
 		q.flushers.remove(f)
 	}
-	return context.Cause(ctx)
+	return errdefs.EndOf(ctx)
 }
 
 // Flushed returns a channel that is closed when every message accepted so far has left the queue. A caller that may

@@ -109,7 +109,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	case <-waits.done:
 		if full := q.removeProducer(p); full != nil {
 			q.recycleProducer(p)
-			return 0, false, fmt.Errorf("%w: %w", full, context.Cause(ctx))
+			return 0, false, fmt.Errorf("%w: %w", full, errdefs.EndOf(ctx))
 		}
 		<-p.value.done
 	}

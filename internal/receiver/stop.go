@@ -152,7 +152,7 @@ func (s *Server) forceClose(ctx context.Context) error {
 	if len(conns) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d connections were still busy and were closed: %w", len(conns), context.Cause(ctx))
+	return fmt.Errorf("%d connections were still busy and were closed: %w", len(conns), errdefs.EndOf(ctx))
 }
 
 // closeDone closes done, once.

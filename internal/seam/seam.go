@@ -18,6 +18,9 @@ var (
 	OfListener func(listener any) Listener // Of a *udsipc.Listener.
 	OfConn     func(conn any) Conn         // Of a *udsipc.Conn.
 
+	// EndOf returns why a context has ended: its cause, which matches its error as well.
+	EndOf func(ctx context.Context) error
+
 	NewBuffer func(size int) Buffer // Returns a Buffer of at least size bytes, with one holder.
 )
 
@@ -87,8 +90,11 @@ type Link interface {
 	// Report passes an error to the callback of WithWriterErrorCallback.
 	Report(op string, err error)
 
-	// Why returns why there is no connection: udsipc.ErrNotStarted, or the last error. It returns nil if
-	// there is one.
+	// WatchStop reports, until ended is called, that a stop waits without a deadline. what returns for what.
+	WatchStop(ctx context.Context, what func() string) (ended func())
+
+	// Why returns why there is no connection: an error that matches udsipc.ErrNotConnected, and
+	// udsipc.ErrNotStarted or the last error. It returns nil if there is one.
 	Why() error
 
 	// NoEmptyMessages tells that no message of the peer is empty. An empty one is the goodbye of a
@@ -109,7 +115,7 @@ type Buffer interface {
 // A Listener is a udsipc.Listener.
 type Listener interface {
 	// Shutdown stops listening and removes the socket file; the address is then free. Accept
-	// returns the connections that were made before, and then net.ErrClosed. Call Close after that.
+	// returns the connections that were made before, and then net.ErrClosed. Call End after that.
 	// Shutdown does not wait, so a callback may call it.
 	Shutdown() error
 
@@ -122,6 +128,12 @@ type Listener interface {
 
 	// CloseContext returns a context that ends after WithCloseTimeout, for a Close that calls Stop.
 	CloseContext() (context.Context, context.CancelFunc)
+
+	// WatchStop reports, until ended is called, that a stop waits without a deadline. what returns for what.
+	WatchStop(ctx context.Context, what func() string) (ended func())
+
+	// End is Close, but once ctx has ended it does not wait for a logger.
+	End(ctx context.Context)
 
 	// Report passes an error about a peer (Peer.String) to the callback of WithReaderErrorCallback.
 	Report(op, peer string, err error)

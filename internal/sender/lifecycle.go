@@ -140,10 +140,11 @@ func (l *Lifecycle) SetState(state State, cause error) {
 		l.mu.Unlock()
 		return
 	}
+	before := l.current
 	l.current = state
 	close(l.changed)
 	l.changed = make(chan struct{})
-	l.noteStateLocked(state, cause)
+	l.noteStateLocked(before, state, cause)
 	l.mu.Unlock()
 	l.onState(state, cause)
 }

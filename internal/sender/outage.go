@@ -7,7 +7,6 @@ package sender
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -123,13 +122,19 @@ func (l *Lifecycle) EndedOutage() (ended Outage, reported bool) {
 	return l.endedOutage, l.endedOutage.Attempts > 0
 }
 
-// noteStateLocked keeps what Why and EndedOutage return.
-func (l *Lifecycle) noteStateLocked(state State, cause error) {
+// noteStateLocked keeps what Why and EndedOutage return. before is the state until now.
+func (l *Lifecycle) noteStateLocked(before, state State, cause error) {
+	if before == StateConnected && l.isProvenLocked() {
+		l.lastErr = nil // It is older than the connection.
+	}
 	switch state {
 	case StateConnected:
 		l.endedOutage = Outage{}
 		if o := &l.outage; o.reports > 0 {
 			l.endedOutage = Outage{Attempts: o.attempts, Away: time.Since(o.since), Err: l.lastErr}
+		}
+		if l.failed {
+			l.lastErr = nil // An attempt has succeeded. That a peer ends connections is not refuted yet.
 		}
 		l.outage = outage{}
 		l.connectedAt, l.failed = time.Now(), false
@@ -149,15 +154,20 @@ func (l *Lifecycle) Why() error {
 	switch {
 	case !l.started:
 		return errdefs.ErrNotStarted
-	case l.current == StateConnected &&
-		(errors.Is(l.lastErr, errdefs.ErrNoConsumer) || time.Since(l.connectedAt) >= transport.ResetBackoffAfter):
+	case l.current == StateConnected && l.isProvenLocked():
 		return nil
 	}
 	return l.lastErr
 }
 
+// isProvenLocked reports whether the present connection has lasted long enough to prove that the peer
+// accepts this side.
+func (l *Lifecycle) isProvenLocked() bool {
+	return time.Since(l.connectedAt) >= transport.ResetBackoffAfter
+}
+
 // Explain returns the error of a wait that its context has ended: with Why, if that is known.
-func (l *Lifecycle) Explain(ctx context.Context) error { return l.explain(context.Cause(ctx)) }
+func (l *Lifecycle) Explain(ctx context.Context) error { return l.explain(errdefs.EndOf(ctx)) }
 
 func (l *Lifecycle) explain(cause error) error {
 	if why := l.Why(); why != nil {
@@ -175,7 +185,7 @@ func (l *Lifecycle) WaitingErr(q *queue.Queue, cause error) error {
 
 // StopCause returns why a stop leaves messages behind: its context, with Why, or ErrNotStarted.
 func (l *Lifecycle) StopCause(ctx context.Context) error {
-	cause := context.Cause(ctx)
+	cause := errdefs.EndOf(ctx)
 	if why := l.Why(); cause == nil && why == errdefs.ErrNotStarted {
 		return why
 	} else if cause == nil {

@@ -26,7 +26,7 @@ func (l *Loop) Flush(ctx context.Context) error {
 		target := conn.Written()
 		read := func() bool { return conn.PeerHasRead(target) || !l.isCurrent(conn) }
 		if !pollUntil(ctx, read) {
-			return fmt.Errorf("waiting for the peer to read: %w", context.Cause(ctx))
+			return fmt.Errorf("waiting for the peer to read: %w", errdefs.EndOf(ctx))
 		}
 	}
 	undelivered, lost := l.reported.losses(l.queue, &l.counts.possiblyLost)

@@ -6,6 +6,7 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,27 +18,43 @@ import (
 type StopWaits struct {
 	Messages uint64
 	Waited   time.Duration
-	Why      error // Why there is no connection; nil if there is one.
+	Why      error  // Why there is no connection; nil if there is one.
+	What     string // It waits for, if not for messages.
 }
 
 func (s *StopWaits) Error() string {
+	return fmt.Sprintf("%v; after %v it still waits, because its context has no deadline",
+		s.Reason(), s.Waited.Round(time.Second))
+}
+
+// Reason returns for what it waits, and why.
+func (s *StopWaits) Reason() error {
 	what := fmt.Sprintf("%d messages wait", s.Messages)
-	if s.Messages == 0 {
+	switch {
+	case s.What != "":
+		what = s.What
+	case s.Messages == 0:
 		what = "the peer has not read everything, or a callback has not returned"
 	}
 	if s.Why != nil {
-		what += ": " + s.Why.Error()
+		return fmt.Errorf("%s: %w", what, s.Why)
 	}
-	return fmt.Sprintf("%s; after %v it still waits, because its context has no deadline",
-		what, s.Waited.Round(time.Second))
+	return errors.New(what)
 }
 
 // Unwrap returns Why.
 func (s *StopWaits) Unwrap() error { return s.Why }
 
-// WatchStop reports in growing steps, on a goroutine of its own, that a stop waits for the messages of
-// q, until ended is called. It does nothing if ctx has a deadline.
+// WatchStop is the function WatchStop for a stop that waits for the messages of q.
 func (l *Lifecycle) WatchStop(ctx context.Context, q *queue.Queue, report func(err error)) (ended func()) {
+	return WatchStop(ctx, report, func() *StopWaits {
+		return &StopWaits{Messages: q.ReadCounts().Queued, Why: l.Why()}
+	})
+}
+
+// WatchStop reports in growing steps, on a goroutine of its own, that a stop waits, and for what,
+// until ended is called. It does nothing if ctx has a deadline.
+func WatchStop(ctx context.Context, report func(err error), what func() *StopWaits) (ended func()) {
 	if _, bounded := ctx.Deadline(); bounded {
 		return func() {}
 	}
@@ -51,7 +68,9 @@ func (l *Lifecycle) WatchStop(ctx context.Context, q *queue.Queue, report func(e
 		if late {
 			return
 		}
-		report(&StopWaits{Messages: q.ReadCounts().Queued, Waited: time.Since(began), Why: l.Why()})
+		waits := what()
+		waits.Waited = time.Since(began)
+		report(waits)
 		reports++
 		mu.Lock()
 		defer mu.Unlock()
