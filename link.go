@@ -97,12 +97,17 @@ func (l *Link) WriteMessage(data []byte) error {
 
 // send is WriteMessage; it also returns the sequence number of the message.
 func (l *Link) send(data []byte) (number uint64, err error) {
+	return l.sendContext(l.life.Context(), data)
+}
+
+// sendContext is send, but with OverflowBlock it waits for space only until ctx ends.
+func (l *Link) sendContext(ctx context.Context, data []byte) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
 		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := l.queue.Enqueue(data)
 	for l.blockWhenFull && errdefs.IsBufferFull(err) {
-		number, idle, err = l.queue.EnqueueWait(l.life.Context(), data)
+		number, idle, err = l.queue.EnqueueWait(ctx, data)
 	}
 	if idle {
 		l.writeQueued()

@@ -27,6 +27,10 @@ type linkSeam struct{ *Link }
 
 func (l linkSeam) Send(data []byte) (seq uint64, err error) { return l.send(data) }
 
+func (l linkSeam) SendContext(ctx context.Context, data []byte) (seq uint64, err error) {
+	return l.sendContext(ctx, data)
+}
+
 func (l linkSeam) EnqueueBuffer(b seam.Buffer, from, to int) (idle bool, err error) {
 	if size := uint64(to - from); size > l.cfg.maxMessageSize {
 		return false, errdefs.OverLimit(size, l.cfg.maxMessageSize)

@@ -196,7 +196,7 @@ func (c *Client) sendCancel(id uint64) {
 func (c *Client) sendRequest(p *pendingCall, q *request, kind uint32, method string, data []byte) error {
 	b := pool.Get().(*[]byte)
 	*b = q.append(appendType((*b)[:0], kind), method, data)
-	number, err := c.link.Send(*b)
+	number, err := c.link.SendContext(p.ctx, *b)
 	putBytes(b)
 	c.recordSeq(p, q.id, number, err)
 	return err

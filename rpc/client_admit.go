@@ -90,8 +90,17 @@ func notConnected(ctx context.Context, err error, method string) error {
 	return e
 }
 
-// unreachable is why there is no connection. It matches what its error does, but no error that stands
-// for a code: a socket that does not exist is no os.ErrNotExist of a handler.
+// unsent returns the error of a call whose request the queue has refused with err.
+func unsent(ctx context.Context, err error, method string) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, udsipc.ErrBufferFull) { // It has waited for space.
+		return &Error{Code: CodeOf(ended), Message: method + ": " + err.Error(), cause: unreachable{err}}
+	}
+	return asError(err)
+}
+
+// unreachable is why a request was not sent: there is no connection, or no space in the queue. It
+// matches what its error does, but no error that stands for a code: a socket that does not exist is no
+// os.ErrNotExist of a handler.
 type unreachable struct{ err error }
 
 func (u unreachable) Error() string { return u.err.Error() }

@@ -43,7 +43,7 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 			if !c.removeCall(id) {
 				<-p.done // A disconnect completed the call first.
 			}
-			return nil, asError(err)
+			return nil, unsent(ctx, err, method)
 		}
 		if canceled := p.wait(ctx); canceled && c.removeCall(id) {
 			c.sendCancel(id)

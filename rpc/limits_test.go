@@ -350,3 +350,65 @@ func TestServer_ClientReadsNothing_BoundsErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestClient_OverflowBlock_ContextEndsWait: a call that waits for space in the queue ends with its context, and one
+// whose context goes on ends with Stop.
+func TestClient_OverflowBlock_ContextEndsWait(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	l := ipctest.MustListen(t, address)
+	defer l.Close()
+	c := client(t, address, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBufferedWrites(2))
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept() // It reads nothing.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const calls = 10 // More than the kernel and the queue take.
+	ctx, cancel := context.WithCancelCause(t.Context())
+	patient, results := make(chan error, 1), make(chan error, 2*calls)
+	for range calls {
+		go func() { // Ends with ctx.
+			_, err := c.Call(ctx, "echo", make([]byte, 1<<20))
+			results <- err
+		}()
+		go func() { // Ends with ctx.
+			stream, err := c.OpenStream(ctx, "echo", make([]byte, 1<<20))
+			if err == nil {
+				_, err = stream.Receive()
+				stream.Close()
+			}
+			results <- err
+		}()
+	}
+	ipctest.Until(t, "all are in flight", func() bool { return ours.PendingCalls(c) == 2*calls })
+	cancel(ours.Errorf(ours.CodeNotFound, "of another call"))
+	waited := 0
+	for range 2 * calls {
+		err := ipctest.Await(t, "the call ends", results)
+		if ours.CodeOf(err) != ours.CodeCanceled || !errors.Is(err, context.Canceled) ||
+			errors.Is(err, &ours.Error{Code: ours.CodeNotFound}) {
+			t.Error(err)
+		}
+		if errors.Is(err, udsipc.ErrBufferFull) {
+			waited++
+		}
+	}
+	if waited == 0 {
+		t.Error("no call has waited for space")
+	}
+	go func() { // Ends with Stop.
+		_, err := c.Call(context.Background(), "echo", make([]byte, 1<<20))
+		patient <- err
+	}()
+	ipctest.Until(t, "it is in flight", func() bool { return ours.PendingCalls(c) == 1 })
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_ = c.Stop(ended) // Says what is left.
+	if err := ipctest.Await(t, "the call ends", patient); ours.CodeOf(err) != ours.CodeStopped {
+		t.Error(err)
+	}
+}

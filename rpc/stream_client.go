@@ -39,7 +39,7 @@ func (c *Client) openStream(ctx context.Context, method string, data []byte) (*C
 	if err := c.sendRequest(p, &q, typeOpen, method, *b); err != nil {
 		c.removeCall(id)
 		cancel(err)
-		return nil, asError(err)
+		return nil, unsent(ctx, err, method)
 	}
 	context.AfterFunc(own, func() {
 		s.fail(contextError(own))

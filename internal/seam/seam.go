@@ -36,6 +36,10 @@ type Link interface {
 	// Send is WriteMessage; it also returns the sequence number of the message.
 	Send(data []byte) (seq uint64, err error)
 
+	// SendContext is Send, but with udsipc.OverflowBlock it waits for space only until ctx ends. Then the
+	// error matches udsipc.ErrBufferFull.
+	SendContext(ctx context.Context, data []byte) (seq uint64, err error)
+
 	// EnqueueBuffer is Send for the message b.Bytes()[from:to], but never waits, and does not
 	// write. The 32 bytes before the message are not kept. b belongs to the queue unless there is an
 	// error; that of a full queue matches udsipc.ErrBufferFull. If idle is true, the caller must
