@@ -31,7 +31,8 @@ type Link struct {
 
 	life *sender.Lifecycle
 
-	readConn *Conn // Owned by the goroutine that reads.
+	readConn *Conn // Owned by the goroutine that reads, as the next.
+	refused  bool  // The peer of the connection has said why it ends it.
 
 	onDisconnect func()                 // Set by a linkSeam; nil for nobody.
 	onTooLarge   func(e *seam.TooLarge) // Set by a linkSeam; nil for nobody.

@@ -98,7 +98,7 @@ func (l *Link) runConn(conn *Conn) {
 	l.queue.WaitIdle(conn.sendFailed) // Nobody writes any more.
 	l.queue.Rewind()
 	l.queue.DropControl()
-	l.life.ConnectionEnded(received > 0, time.Since(began))
+	l.connectionEnded(received > 0, time.Since(began), err)
 	conn.releaseRead()
 	if !l.life.Forced() {
 		l.publish(nil)
@@ -134,16 +134,35 @@ func (l *Link) readRefusal(conn *Conn) error {
 	if err == nil {
 		err = opError(OpRead, l.cfg.addrText, transport.RefusalError(report))
 	}
+	l.refused = true
 	l.noteReport(OpRead, errdefs.NoteRejected, err)
 	return err
 }
 
+// connectionEnded sets when to reconnect, and reports a peer that ends connections again and again.
+func (l *Link) connectionEnded(useful bool, lived time.Duration, err error) {
+	l.life.ConnectionEnded(useful, lived)
+	if l.life.IsStopping() || l.refused {
+		l.refused = false // The peer has said why.
+		return
+	}
+	if report, count := l.life.BriefEnd(useful, lived, withoutOp(err)); report != nil {
+		l.cfg.events.report(OpRead, l.cfg.addrText,
+			&errdefs.Note{Kind: errdefs.NoteRejected, Messages: uint64(count), Err: report})
+	}
+}
+
 // noteReport reports an error of this kind.
 func (l *Link) noteReport(op string, kind errdefs.NoteKind, err error) {
+	l.cfg.events.report(op, l.cfg.addrText, &errdefs.Note{Kind: kind, Messages: 1, Err: withoutOp(err)})
+}
+
+// withoutOp returns the cause of an OpError, and any other error as it is.
+func withoutOp(err error) error {
 	if e, ok := err.(*OpError); ok {
-		err = e.Err
+		return e.Err
 	}
-	l.cfg.events.report(op, l.cfg.addrText, &errdefs.Note{Kind: kind, Messages: 1, Err: err})
+	return err
 }
 
 // skipTooLarge says whether reading goes on after err: behind a message that was too large.

@@ -217,3 +217,33 @@ func TestLogger_ForcedStopOfAServer_DoesNotWaitForTheLogger(t *testing.T) {
 		close(release)
 	})
 }
+
+// TestLogger_PeerEndsEachConnection_LinkSaysSo, but not if it says why, and not for one that restarts.
+func TestLogger_PeerEndsEachConnection_LinkSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLineLog()
+		link, err := udsipc.NewLink("nobody", func([]byte) {}, udsipc.WithLogger(slog.New(lines)),
+			udsipc.WithMaxBackoff(100*time.Millisecond), udsipc.WithDialer(func(context.Context) (net.Conn, error) {
+				here, there := net.Pipe()
+				return here, there.Close()
+			}))
+		if err != nil || link.Start() != nil {
+			t.Fatal(err)
+		}
+		const line = "WARN udsipc: the peer ends the connections times="
+		for _, step := range []struct {
+			at    time.Duration
+			lines int
+		}{{900 * time.Millisecond, 0}, {3 * time.Second, 1}, {12 * time.Second, 2}, {62 * time.Second, 3}} {
+			time.Sleep(step.at - time.Since(lines.began))
+			synctest.Wait()
+			if got := strings.Count(lines.all(), line); got != step.lines {
+				t.Errorf("%d lines after %v, want %d:\n%s", got, step.at, step.lines, lines.all())
+			}
+		}
+		if !lines.has("err=the peer has ended ", " connections in a row, the last one ") {
+			t.Error(lines.all())
+		}
+		_ = link.Stop(t.Context())
+	})
+}

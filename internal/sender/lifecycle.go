@@ -33,8 +33,9 @@ const forcedStopGrace = 20 * time.Millisecond
 // A Lifecycle is started once and stopped once, in any order. In between it runs one goroutine.
 type Lifecycle struct {
 	onState     func(state State, cause error)
-	backoff     // The goroutine's own, as the next two.
+	backoff     // The goroutine's own, as the next three.
 	outage      outage
+	brief       outage // Of a Link: connections that ended right after they began.
 	endedOutage Outage
 
 	forceCtx  context.Context // Ends with a forced stop.
