@@ -261,6 +261,7 @@ func (e *PossibleLossError) Error() string { return (*errdefs.PossibleLoss)(e).E
 func (e *PossibleLossError) Unwrap() []error { return (*errdefs.PossibleLoss)(e).Unwrap() }
 
 // An ErrorCallback is called for each error that no caller receives. err is an *OpError; op
-// describes its Op. It runs on the goroutine that met the error: return quickly. It may call Stop
-// with a deadline.
+// describes its Op. It runs on the goroutine that met the error, which sends nothing meanwhile: return
+// quickly, and with OverflowBlock neither write nor log to the same Writer, which would wait for itself
+// (what WithLogger logs may go there). It may call Stop with a deadline.
 type ErrorCallback func(err error, op string)

@@ -17,7 +17,8 @@ const maxKeptLine = 64 << 10
 // its end: each entry is a message, or several if it has newlines within.
 //
 // Write may be called concurrently if each call writes whole lines. Parts of lines from several
-// sources need a LineWriter each.
+// sources need a LineWriter each. With OverflowBlock, no callback of the Writer may write to one
+// (ErrorCallback).
 type LineWriter struct {
 	writer *Writer
 
@@ -88,7 +89,7 @@ func (l *LineWriter) keep(part []byte) {
 }
 
 // take removes the unfinished line. It belongs to the caller: nothing is sent with mu held, because
-// an error callback of WriteMessage may log.
+// WriteMessage may wait (OverflowBlock), or write.
 func (l *LineWriter) take() (line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -68,10 +68,10 @@ func ExampleServer_OnConnect() {
 	defer remove()
 	server, err := duplex.NewServer(path, func(context.Context, *duplex.ServerConn, duplex.Message) error { return nil })
 	must(err)
-	gone := make(chan struct{})
+	gone := make(chan uint64, 1)
 	server.OnConnect(func(c *duplex.ServerConn) {
 		_ = c.Send(duplex.Message{Type: Greeting, Data: []byte("welcome")}) // The client may have gone again.
-		context.AfterFunc(c.Context(), func() { close(gone) })
+		context.AfterFunc(c.Context(), func() { gone <- c.Peer().ID })
 	})
 	must(server.Start())
 
@@ -81,12 +81,11 @@ func ExampleServer_OnConnect() {
 	m, err := client.Receive(ctx)
 	fmt.Printf("%s %v\n", m.Data, err)
 	must(client.Stop(ctx))
-	<-gone
-	fmt.Println("the client has gone")
+	fmt.Println("client", <-gone, "has gone")
 	must(server.Stop(ctx))
 	// Output:
 	// welcome <nil>
-	// the client has gone
+	// client 1 has gone
 }
 
 // A message to all clients. This client has a handler instead of Receive.

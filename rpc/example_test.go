@@ -272,23 +272,22 @@ func ExampleServer_Use() {
 
 // OnConnect tells of each client, and the context of its connection of its end.
 func ExampleServer_OnConnect() {
-	gone := make(chan struct{})
+	gone := make(chan uint64, 1)
 	ctx, client, stop := start(func(s *rpc.Server) {
 		s.OnConnect(func(c *duplex.ServerConn) {
 			fmt.Println("client", c.Peer().ID, "is there")
-			context.AfterFunc(c.Context(), func() { close(gone) })
+			context.AfterFunc(c.Context(), func() { gone <- c.Peer().ID })
 		})
 		s.Handle("ping", func(context.Context, []byte) ([]byte, error) { return nil, nil })
 	})
 	_, err := client.Call(ctx, "ping", nil)
 	fmt.Println("called,", err)
 	stop()
-	<-gone
-	fmt.Println("it is gone")
+	fmt.Println("client", <-gone, "is gone")
 	// Output:
 	// client 1 is there
 	// called, <nil>
-	// it is gone
+	// client 1 is gone
 }
 
 // Without WithFailFast, the call would wait for a server until its context ends.

@@ -14,8 +14,9 @@ import (
 // or slog.TextHandler without the newline. NewJSON or NewText creates it. It is safe for concurrent
 // use, and allocates no more than the handler of package slog.
 //
-// It never waits for the collector, unless the Writer has udsipc.OverflowBlock. It may be the handler
-// of slog.Default, to which the Writer itself logs that its collector is away.
+// It never waits for the collector, unless the Writer has udsipc.OverflowBlock: then no callback of the
+// Writer may log to it (udsipc.ErrorCallback). It may be the handler of slog.Default, to which the Writer
+// itself logs that its collector is away.
 type Handler struct {
 	format  slog.Handler
 	dropped *atomic.Uint64 // Of all Handlers with the same origin.
