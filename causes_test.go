@@ -71,12 +71,16 @@ func TestWaits_ContextEnds_SayWhy(t *testing.T) {
 			opt: udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not you") })},
 		{name: "no TLS", want: udsipc.ErrHandshake, address: address,
 			opt: udsipc.WithTLS(&tls.Config{ServerName: "reader"})},
+		{name: "no answer in TLS", want: udsipc.ErrHandshake, address: silentPeer(t),
+			opt: udsipc.WithTLS(&tls.Config{ServerName: "reader"})},
+		{name: "no welcome", want: udsipc.ErrBackpressure, address: silentPeer(t), opt: udsipc.WithAcknowledgements()},
 	} {
 		for name, make := range waits {
+			if cause.name == "no welcome" && !strings.HasPrefix(name, "Writer") {
+				continue // Only a Writer takes the option.
+			}
 			t.Run(cause.name+"/"+name, func(t *testing.T) {
-				c, wait, err := make(cause.address, []udsipc.WriterOption{
-					udsipc.WithHandshakeTimeout(20 * time.Millisecond), cause.opt,
-				})
+				c, wait, err := make(cause.address, []udsipc.WriterOption{cause.opt})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -157,4 +161,15 @@ func TestWaits_OldCause_IsForgotten(t *testing.T) {
 			}
 		}
 	})
+}
+
+// silentPeer returns the address of a peer that accepts connections and says nothing.
+func silentPeer(t *testing.T) string {
+	address := ipctest.SocketPath(t)
+	listener, err := net.Listen("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return address // Connections wait in the backlog.
 }

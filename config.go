@@ -82,6 +82,7 @@ type writerConfig struct {
 	onState          func(state State, cause error)
 	undelivered      func(data []byte)
 	dialer           func(ctx context.Context) (net.Conn, error)
+	awaits           func(what error) (over func()) // Notes what an attempt waits for; nil for a Dial.
 }
 
 // tellState calls the callback of a state.

@@ -83,13 +83,24 @@ func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *
 	if cfg.tls != nil {
 		conn = transport.NewTLSClient(conn, cfg.clientTLS())
 	}
-	if err := transport.TLSHandshake(ctx, conn, cfg.handshakeTimeout, peer); err != nil {
+	if err := cfg.handshake(ctx, conn, peer); err != nil {
 		return conn, errdefs.WithOp(OpHandshake, cfg.addrText, err)
 	}
 	if err := transport.Authorize(authorizePeer(cfg.authorizer), peer); err != nil {
 		return conn, errdefs.WithOp(OpAuthorize, cfg.addrText+", "+peer.String(), err)
 	}
 	return conn, nil
+}
+
+// errHandshakeAwaited is the answer of WaitConnected and others while the peer says nothing.
+var errHandshakeAwaited = fmt.Errorf("%w: no answer from the peer yet", ErrHandshake)
+
+// handshake makes the TLS handshake, if there is one to make.
+func (cfg *writerConfig) handshake(ctx context.Context, conn net.Conn, peer *transport.Peer) error {
+	if cfg.tls != nil && cfg.awaits != nil {
+		defer cfg.awaits(errHandshakeAwaited)()
+	}
+	return transport.TLSHandshake(ctx, conn, cfg.handshakeTimeout, peer)
 }
 
 // clientTLS is the TLS configuration with the name of the host that is connected to.

@@ -89,7 +89,8 @@ var (
 	// ErrUnauthorized is reported when the authorizer refuses a peer.
 	ErrUnauthorized = errdefs.ErrUnauthorized
 
-	// ErrHandshake is reported when a TLS handshake failed or took too long.
+	// ErrHandshake is reported when a TLS handshake failed or took too long. WaitConnected, Flush and Stop
+	// return it also while the peer has not answered yet.
 	ErrHandshake = errdefs.ErrHandshake
 
 	// ErrPlaintext is returned by the constructors for a TCP address that is not loopback, without

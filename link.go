@@ -66,6 +66,7 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 		blockWhenFull: cfg.overflow == OverflowBlock,
 	}
 	l.life = sender.NewLifecycle(cfg.maxBackoff, l.onState)
+	l.cfg.awaits = l.life.Awaits
 	cfg.events.waiting = l.queued
 	return l, nil
 }

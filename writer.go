@@ -87,6 +87,7 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	}
 	cfg.events.waiting = func() uint64 { return w.queue.ReadCounts().Queued }
 	w.loop = sender.New(w.loopConfig(), sender.Events{State: w.onState, Report: w.report, Undelivered: cfg.undelivered})
+	w.cfg.awaits = w.loop.Awaits
 	return w, nil
 }
 

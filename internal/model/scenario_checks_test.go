@@ -73,7 +73,8 @@ func (s *scenario) undelivered(w *scenarioWriter, data []byte) {
 var (
 	toldDropped = regexp.MustCompile(`the oldest (\d+) messages were dropped`)
 	toldExpired = regexp.MustCompile(`(\d+) messages were older than`)
-	toldFlush   = regexp.MustCompile(`: (\d+) messages were not delivered, up to (\d+) more`)
+	toldGone    = regexp.MustCompile(`: (\d+) messages were not delivered`)
+	toldLost    = regexp.MustCompile(`up to (\d+) (?:more|messages) may be lost`)
 )
 
 func toNumber(text string) uint64 {
@@ -82,6 +83,17 @@ func toNumber(text string) uint64 {
 		panic(err)
 	}
 	return n
+}
+
+// told returns how many messages an error of Flush says were not delivered, and may be lost.
+func told(err error) (gone, lost uint64) {
+	if m := toldGone.FindStringSubmatch(err.Error()); m != nil {
+		gone = toNumber(m[1])
+	}
+	if m := toldLost.FindStringSubmatch(err.Error()); m != nil {
+		lost = toNumber(m[1])
+	}
+	return gone, lost
 }
 
 // reported is a writer's error callback.
@@ -133,8 +145,8 @@ func (s *scenario) flushOnce(w *scenarioWriter, patience time.Duration) {
 	if err == nil {
 		return
 	}
-	if m := toldFlush.FindStringSubmatch(err.Error()); m != nil {
-		s.tell(w, toNumber(m[1]), toNumber(m[2]), err)
+	if gone, lost := told(err); gone+lost > 0 {
+		s.tell(w, gone, lost, err)
 	} else if !errors.Is(err, context.DeadlineExceeded) {
 		s.errorf("Flush: %v", err)
 	}
@@ -331,9 +343,9 @@ func (s *scenario) await(what string, do func(ctx context.Context) error) {
 func (s *scenario) lastFlush(ctx context.Context, w *scenarioWriter) error {
 	err := w.w.Flush(ctx)
 	if err != nil {
-		if m := toldFlush.FindStringSubmatch(err.Error()); m != nil {
+		if gone, lost := told(err); gone+lost > 0 {
 			s.mu.Lock()
-			s.tell(w, toNumber(m[1]), toNumber(m[2]), err)
+			s.tell(w, gone, lost, err)
 			s.mu.Unlock()
 		}
 		return fmt.Errorf("%w; %+v", err, w.w.Metrics())

@@ -142,7 +142,7 @@ func TestLoop_SilentPeer_IsReportedInTime(t *testing.T) {
 			t.Errorf("%q", reports)
 		}
 		if err := l.Flush(t.Context()); !errors.Is(err, errdefs.ErrConnectionClosed) ||
-			!strings.Contains(err.Error(), "up to 5 more may be lost") {
+			!strings.Contains(err.Error(), "up to 5 messages may be lost") {
 			t.Error(err)
 		}
 	})

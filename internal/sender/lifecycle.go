@@ -51,6 +51,8 @@ type Lifecycle struct {
 	lastErr     error // Of the last attempt that failed, or of the last connection.
 	failed      bool  // An attempt has failed since the last connection.
 	connectedAt time.Time
+	awaits      error // What the present attempt waits for, and since when.
+	awaitsSince time.Time
 }
 
 // NewLifecycle returns a lifecycle that calls onState whenever its state changes. The calls do not

@@ -116,6 +116,9 @@ func (l *Loop) Start() error { return l.life.Start(l.run) }
 // accept.
 func (l *Loop) MessageLimit() uint64 { return l.limit.Load() }
 
+// Awaits notes what Dial waits for, until over is called.
+func (l *Loop) Awaits(what error) (over func()) { return l.life.Awaits(what) }
+
 // Connected reports whether there is a connection.
 func (l *Loop) Connected() bool { return l.life.State() == StateConnected }
 

@@ -165,14 +165,36 @@ func (l *Lifecycle) noteStateLocked(before, state State, cause error) {
 	}
 }
 
-// Why returns why there is no connection that has proved itself: ErrNotStarted, or the error of the
-// last attempt or of the last connection. It returns nil if there is nothing to say.
+// awaitsLong is how long an attempt waits before that says more than the error of the last one.
+const awaitsLong = 100 * time.Millisecond
+
+// Awaits notes what the present attempt waits for, until the caller calls over. A peer may accept the
+// connection and say nothing. What a forced stop has interrupted remains, for StopCause.
+func (l *Lifecycle) Awaits(what error) (over func()) {
+	note := func(what error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.awaits, l.awaitsSince = what, time.Now()
+	}
+	note(what)
+	return func() {
+		if !l.Forced() {
+			note(nil)
+		}
+	}
+}
+
+// Why returns why there is no connection that has proved itself: ErrNotStarted, what the present attempt
+// waits for, or the error of the last attempt or of the last connection. It returns nil if there is nothing
+// to say.
 func (l *Lifecycle) Why() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case !l.started:
 		return errdefs.ErrNotStarted
+	case l.awaits != nil && (l.lastErr == nil || time.Since(l.awaitsSince) >= awaitsLong):
+		return l.awaits
 	case l.current == StateConnected && l.isProvenLocked():
 		return nil
 	}

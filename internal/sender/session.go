@@ -17,6 +17,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
+// errNoWelcomeYet is what an attempt waits for that has said hello.
+var errNoWelcomeYet = fmt.Errorf("%w: no welcome yet", errdefs.ErrBackpressure)
+
 // openSession opens a session on a new connection. It removes the messages from the queue that the
 // reader has already handled.
 func (l *Loop) openSession(o *transport.Out) error {
@@ -27,6 +30,7 @@ func (l *Loop) openSession(o *transport.Out) error {
 	defer release()
 	l.setHandshaking(o)
 	defer l.setHandshaking(nil)
+	defer l.life.Awaits(errNoWelcomeYet)()
 	answer, err := o.SessionHandshake(h, transport.HandshakeHooks{
 		HeartbeatTimeout: l.cfg.HeartbeatTimeout, Acknowledge: l.queue.Acknowledge,
 		SlowAfter: l.cfg.WriteTimeout, OnSlow: l.reportSlowWelcome, Cancelled: l.finished,

@@ -130,5 +130,11 @@ func (l *Loop) takeUnread() (unread uint64, known bool) {
 
 // lossError returns the error for messages that were given up and messages that may be lost.
 func lossError(reason error, undelivered, lost uint64) error {
+	switch {
+	case lost == 0:
+		return fmt.Errorf("%w: %d messages were not delivered", reason, undelivered)
+	case undelivered == 0:
+		return fmt.Errorf("%w: up to %d messages may be lost", reason, lost)
+	}
 	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
 }

@@ -409,7 +409,7 @@ func TestWriter_ReaderKilledDuringStop_ReportsLoss(t *testing.T) {
 	l.Close()
 	err = ipctest.Await(t, "Stop", stopped)
 	m := w.Metrics()
-	want := fmt.Sprintf("up to %d more may be lost", m.Accepted)
+	want := fmt.Sprintf("up to %d messages may be lost", m.Accepted)
 	if !errors.Is(err, udsipc.ErrStopped) || !strings.Contains(err.Error(), want) {
 		t.Errorf("Stop: %v, want %q; %+v", err, want, m)
 	}

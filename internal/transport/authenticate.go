@@ -31,15 +31,24 @@ func ReadCredentials(conn net.Conn) (*peercred.Credentials, error) {
 	return found, err
 }
 
+// handshakeContext returns a context that ends after timeout. Its cause names the option.
+func handshakeContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	cause := fmt.Errorf("WithHandshakeTimeout(%v): %w", timeout, context.DeadlineExceeded)
+	return context.WithTimeoutCause(ctx, timeout, cause)
+}
+
 // TLSHandshake makes the TLS handshake if conn uses TLS, and adds its state to peer.
 func TLSHandshake(ctx context.Context, conn net.Conn, timeout time.Duration, peer *Peer) error {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := handshakeContext(ctx, timeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errdefs.First(context.Cause(ctx), err)
+		}
 		return fmt.Errorf("%w: %w", errdefs.ErrHandshake, err)
 	}
 	state := secure.ConnectionState()

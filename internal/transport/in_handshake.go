@@ -20,7 +20,7 @@ func (in *In) TLSHandshake(ctx context.Context, timeout time.Duration, peer *Pee
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := handshakeContext(ctx, timeout)
 	defer cancel()
 	if err := awaitTLSRecord(ctx, underlyingConn(secure)); err != nil {
 		return fmt.Errorf("%w: %w", errdefs.ErrHandshake, err)
