@@ -71,7 +71,7 @@ var eventLines = [eventKinds]eventLine{
 	eventDeadLetter:   {text: "gave up messages whose handler fails: dead letters", counts: "messages"},
 	eventAccept:       {text: "failed to accept connections", counts: "times"},
 	eventEnded:        {text: "accepts no more connections: gave up", isError: true},
-	eventSystemd:      {text: "systemd", counts: "times"},
+	eventSystemd:      {text: "trouble with systemd", counts: "times"},
 	eventOther:        {text: "failed", counts: "times"},
 }
 

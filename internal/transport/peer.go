@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/udsipc/udsipc/internal/peercred"
 )
@@ -21,16 +22,25 @@ type Peer struct {
 	TLS         *tls.ConnectionState  // After a TLS handshake; else nil.
 }
 
-// String returns the peer's number and, where it has them, its address and its credentials.
+// String returns the peer's number and, where it has them, its address and its credentials. A peer
+// chooses the name of its socket: one that could be taken for more than a name is quoted.
 func (p *Peer) String() string {
 	text := "connection " + strconv.FormatUint(p.ID, 10)
 	if p.Addr != nil && p.Addr.String() != "" && p.Addr.String() != "@" {
-		text += " from " + p.Addr.String()
+		text += " from " + quoted(p.Addr.String())
 	}
 	if p.Credentials != nil {
 		text += " (" + p.Credentials.String() + ")"
 	}
 	return text
+}
+
+// quoted returns name, quoted if it has anything but printable characters, or what ends a name here.
+func quoted(name string) string {
+	if text := strconv.Quote(name); len(text) > len(name)+2 || strings.ContainsAny(name, " (),") {
+		return text
+	}
+	return name
 }
 
 // Identity returns the identity of the peer: its user, or the key of its certificate. It is empty

@@ -38,6 +38,11 @@ func TestPeer_String_HasWhatIsKnown(t *testing.T) {
 		{&net.UnixAddr{Name: "/a"}, false, "connection 70 from /a"},
 		{&net.UnixAddr{Name: "/a"}, true, "connection 70 from /a (uid 1, gid 2, pid 3)"},
 		{nil, true, "connection 70 (uid 1, gid 2, pid 3)"},
+		// A name that its owner has chosen to look like more.
+		{&net.UnixAddr{Name: "@a\nok\x1b[1m"}, false, `connection 70 from "@a\nok\x1b[1m"`},
+		{&net.UnixAddr{Name: "@a (uid 0)"}, true, `connection 70 from "@a (uid 0)" (uid 1, gid 2, pid 3)`},
+		{&net.UnixAddr{Name: "@\xff\u202e"}, false, `connection 70 from "@\xff\u202e"`},
+		{&net.TCPAddr{IP: net.IPv6loopback, Port: 7}, false, "connection 70 from [::1]:7"},
 	} {
 		if got := newPeer(70, test.addr, test.credentials, nil).String(); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
