@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/udsipc/udsipc"
@@ -102,7 +103,12 @@ func Handler[T any](c Codec[T], handle func(v T) error) udsipc.MessageHandler {
 	}
 }
 
+// invalid returns the error for data that cannot be decoded. It never matches io.EOF, which means the
+// end of the connection.
 func invalid(data []byte, err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
 	return fmt.Errorf("%w of %d bytes: %w", ErrInvalid, len(data), err)
 }
 

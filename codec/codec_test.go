@@ -211,3 +211,22 @@ func TestReader_ReadsOn(t *testing.T) {
 		}
 	}
 }
+
+// TestReader_EndOfData_IsNoEndOfConnection: an io.EOF of the decoder, for a message that ends too early.
+func TestReader_EndOfData_IsNoEndOfConnection(t *testing.T) {
+	early := codec.Of(nil, func([]byte) (int, error) { return 1, fmt.Errorf("reading: %w", io.EOF) })
+	for name, c := range map[string]codec.Codec[int]{"gob": codec.Gob[int](), "wrapped": early} {
+		v, err := codec.NewReader(emptyMessages{}, c).Read()
+		if v != 0 || !errors.Is(err, codec.ErrInvalid) || errors.Is(err, io.EOF) || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+		if err := codec.Handler(c, func(int) error { return nil })(nil); errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// emptyMessages is a MessageReader of empty messages.
+type emptyMessages struct{}
+
+func (emptyMessages) ReadMessage() (data []byte, err error) { return nil, nil }

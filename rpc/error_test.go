@@ -113,6 +113,7 @@ func TestError_WrappedByHandler_KeepsText(t *testing.T) {
 		"reading: no item (again)": fmt.Errorf("reading: %w (again)", missing),
 		"no item\ntoo late":        errors.Join(missing, errors.New("too late")),
 		"no item":                  missing,
+		"no \uFFFD":                ours.Errorf(ours.CodeNotFound, "no \xff"), // The protocol has UTF-8.
 	}
 	serve(t, address, func(s *ours.Server) {
 		for text, err := range rows {

@@ -99,6 +99,9 @@ func (s *TypedStream[S, R]) Receive() (v R, err error) {
 		return v, err
 	}
 	decoded, err := s.receives.Decode(data)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // It is not the end of the stream.
+	}
 	if err != nil {
 		return v, errorf(CodeInvalidArgument, "%w of %d bytes: %w", codec.ErrInvalid, len(data), err)
 	}

@@ -5,6 +5,7 @@ package rpc_test
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"slices"
 	"testing"
@@ -233,6 +234,27 @@ func TestStreamMethod_HostileBytes_CostTheirMessage(t *testing.T) {
 	want := []int{7, 0, 0, 0, 8, 0}
 	if !slices.Equal(numbers, want) || last.Error() != "udsipc/rpc: invalid argument: mine" {
 		t.Errorf("%v, %v", numbers, last)
+	}
+}
+
+// TestStreamMethod_EndOfData_IsNoEndOfStream: a decoder's io.EOF costs its message.
+func TestStreamMethod_EndOfData_IsNoEndOfStream(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serve(t, address, func(s *ours.Server) {
+		s.HandleStream("empty", func(_ context.Context, s *ours.Stream) error { return s.Send(nil) })
+	})
+	empty := ours.NewStreamMethod("empty", codec.None, codec.None, codec.Gob[int]())
+	stream, err := empty.Open(t.Context(), dial(t, address), struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if _, err := stream.Receive(); !errors.Is(err, codec.ErrInvalid) || errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if _, err := stream.Receive(); err != io.EOF {
+		t.Error(err)
 	}
 }
 

@@ -131,9 +131,9 @@ func appendError(b []byte, id uint64, e *Error) []byte {
 const maxErrorText = 1 << 10
 
 // appendFailure appends a complete message of typeError. It shortens the text if the message is
-// over the limit.
+// over the limit, and replaces what is no UTF-8.
 func appendFailure(b []byte, id uint64, e *Error, limit uint64) []byte {
-	text := e.Message
+	text := strings.ToValidUTF8(e.Message, "\uFFFD")
 	for {
 		b = appendError(appendType(b[:0], typeError), id, &Error{Code: e.Code, Message: text})
 		if text == "" || uint64(len(b)) <= limit {
