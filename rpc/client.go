@@ -51,6 +51,7 @@ type pendingCall struct {
 	disconnects uint64          // Client.disconnects when it was registered.
 	seq         uint64          // Of its message; 0 while not known.
 	abandoned   bool            // It failed before its message was queued: cancel it then.
+	stopWait    func()          // Ends its wait for space in the queue, if it fails fast; may be nil.
 	stream      *Stream         // nil for a call.
 }
 
@@ -196,7 +197,9 @@ func (c *Client) sendCancel(id uint64) {
 func (c *Client) sendRequest(p *pendingCall, q *request, kind uint32, method string, data []byte) error {
 	b := pool.Get().(*[]byte)
 	*b = q.append(appendType((*b)[:0], kind), method, data)
-	number, err := c.link.SendContext(p.ctx, *b)
+	ctx, stop := c.waitContext(p)
+	number, err := c.link.SendContext(ctx, *b)
+	stop()
 	putBytes(b)
 	c.recordSeq(p, q.id, number, err)
 	return err

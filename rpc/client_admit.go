@@ -90,6 +90,21 @@ func notConnected(ctx context.Context, err error, method string) error {
 	return e
 }
 
+// waitContext returns the context in which the request of a call waits for space in the queue. It ends if
+// the call fails fast meanwhile.
+func (c *Client) waitContext(p *pendingCall) (ctx context.Context, stop func()) {
+	if udsipc.OverflowPolicy(c.link.Overflow()) != udsipc.OverflowBlock || !c.failsFast(p.ctx) {
+		return p.ctx, func() {}
+	}
+	ctx, stop = context.WithCancel(p.ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.stopWait = stop; p.abandoned {
+		stop()
+	}
+	return ctx, stop
+}
+
 // unsent returns the error of a call whose request the queue has refused with err.
 func unsent(ctx context.Context, err error, method string) error {
 	if ended := ctx.Err(); ended != nil && errors.Is(err, udsipc.ErrBufferFull) { // It has waited for space.

@@ -40,12 +40,11 @@ func (c *Client) call(ctx context.Context, method string, data []byte, idempoten
 		}
 		q := request{id: id, timeout: timeoutOf(ctx)}
 		if err := c.sendRequest(p, &q, typeRequest, method, data); err != nil {
-			if !c.removeCall(id) {
-				<-p.done // A disconnect completed the call first.
+			if c.removeCall(id) {
+				return nil, unsent(ctx, err, method)
 			}
-			return nil, unsent(ctx, err, method)
-		}
-		if canceled := p.wait(ctx); canceled && c.removeCall(id) {
+			<-p.done // A disconnect completed the call first.
+		} else if canceled := p.wait(ctx); canceled && c.removeCall(id) {
 			c.sendCancel(id)
 			return nil, c.noResponse(ctx, method)
 		} else if canceled {

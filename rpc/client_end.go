@@ -57,8 +57,11 @@ func (c *Client) failLostLocked(id uint64, p *pendingCall) {
 	if p.seq == 0 || p.seq > c.sentAtLoss { // It fails fast.
 		lost.Message = "the request was queued, and may be sent on the next connection"
 		// There its handler must not wait for a client that does not know the call any more.
-		if p.abandoned = p.seq == 0; !p.abandoned {
+		switch p.abandoned = p.seq == 0; {
+		case !p.abandoned:
 			c.sendCancel(id)
+		case p.stopWait != nil:
+			p.stopWait()
 		}
 	}
 	switch {

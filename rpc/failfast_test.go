@@ -271,6 +271,49 @@ func TestFailFast_QueuedCalls_AreCancelledLater(t *testing.T) {
 	ipctest.Until(t, "the handlers have returned", func() bool { return s.ActiveCalls() == 0 })
 }
 
+// TestFailFast_OverflowBlock_EndsWaitForSpace: what waits for space in the queue fails as well.
+func TestFailFast_OverflowBlock_EndsWaitForSpace(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	l := ipctest.MustListen(t, address)
+	c := client(t, address, udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBufferedWrites(2))
+	c.SetFailFast()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept() // It reads nothing.
+	if err != nil {
+		t.Fatal(err)
+	}
+	const calls = 6 // More than the kernel and the queue take.
+	errs := make(chan error, 3*calls)
+	for range calls {
+		for _, call := range []func(context.Context, string, []byte) ([]byte, error){
+			c.Call, c.CallIdempotent, func(ctx context.Context, method string, request []byte) ([]byte, error) {
+				stream, err := c.OpenStream(ctx, method, request)
+				if err != nil {
+					return nil, err
+				}
+				defer stream.Close()
+				return stream.Receive()
+			},
+		} {
+			go func() { // Ends with the connection.
+				_, err := call(context.Background(), "echo", make([]byte, 1<<20))
+				errs <- err
+			}()
+		}
+	}
+	ipctest.Until(t, "all are in flight", func() bool { return ours.PendingCalls(c) == 3*calls })
+	_, _ = l.Close(), conn.Close()
+	for range 3 * calls {
+		err := ipctest.Await(t, "the calls fail", errs)
+		if ours.CodeOf(err) != ours.CodeConnectionLost && ours.CodeOf(err) != ours.CodeUnavailable {
+			t.Error(err)
+		}
+	}
+}
+
 // TestFailFast_LostWhileAdmitted_IsNoticed: a call that has seen the connection does not wait for the next one.
 func TestFailFast_LostWhileAdmitted_IsNoticed(t *testing.T) {
 	t.Parallel()

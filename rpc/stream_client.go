@@ -37,9 +37,13 @@ func (c *Client) openStream(ctx context.Context, method string, data []byte) (*C
 	defer putBytes(b)
 	*b = append(binary.AppendUvarint(*b, window), data...)
 	if err := c.sendRequest(p, &q, typeOpen, method, *b); err != nil {
-		c.removeCall(id)
+		if c.removeCall(id) {
+			err = unsent(ctx, err, method)
+		} else {
+			_, err = s.Receive() // A disconnect has ended the stream first.
+		}
 		cancel(err)
-		return nil, unsent(ctx, err, method)
+		return nil, err
 	}
 	context.AfterFunc(own, func() {
 		s.fail(contextError(own))
