@@ -20,12 +20,14 @@ import (
 // callback both get them. slog.New(slog.DiscardHandler) is silent; nil is an error. A Conn of Dial
 // logs nothing.
 //
-// It is a warning if a peer is away for a second or more, messages may be lost, are dropped or expire,
-// a peer or its input is refused, a handler fails, a message is a dead letter, or Stop waits without a
-// deadline; an error if messages are given up or a Reader no longer accepts; an information if the
-// peer is back. An idle Writer needs no peer, and does not look for it. The attributes are address,
-// peer, err, and counts. A line of one kind is written at once; the next follow after 1 s, 10 s, 1 min,
-// 5 min, and then 15 min each, with the sum of what happened in between.
+// It is a warning if a peer is away for a second or more, accepts a session and does not answer, or
+// ends connections again and again; if messages may be lost, are dropped or expire; if a peer or
+// its input is refused, a handler fails, a message is a dead letter, or Stop waits without a
+// deadline. It is an error if messages are given up or a Reader no longer accepts, and an
+// information if a peer that was away is back. An idle Writer needs no peer, and does not look for
+// it. The attributes are address, peer, err, and counts. A line of one kind is written at once; the
+// next follow after 1 s, 10 s, 1 min, 5 min, and then 15 min each, with the sum of what happened in
+// between.
 //
 // The logger is called on a goroutine of its own, one call at a time: it delays no message, and may
 // write to the Writer that it logs for. It must not panic. Stop waits for the last lines, for a second

@@ -33,6 +33,7 @@ const (
 	eventInput
 	eventStalled
 	eventSilent
+	eventUnanswered
 	eventHandler
 	eventDeadLetter
 	eventAccept
@@ -67,6 +68,7 @@ var eventLines = [eventKinds]eventLine{
 	eventInput:        {text: "refused input", counts: "times"},
 	eventStalled:      {text: "closed connections whose peer does not read", counts: "times"},
 	eventSilent:       {text: "closed connections whose peer is silent", counts: "times"},
+	eventUnanswered:   {text: "the peer does not answer yet", counts: "times", waiting: true},
 	eventHandler:      {text: "handler failed", counts: "times"},
 	eventDeadLetter:   {text: "gave up messages whose handler fails: dead letters", counts: "messages"},
 	eventAccept:       {text: "failed to accept connections", counts: "times"},
@@ -112,8 +114,11 @@ func eventOfOp(op string, is func(sentinel error) bool) eventKind {
 	case OpHandshake:
 		return eventHandshake
 	case OpOpenSession:
-		if is(ErrHeartbeatTimeout) {
+		switch {
+		case is(ErrHeartbeatTimeout):
 			return eventSilent
+		case is(ErrBackpressure):
+			return eventUnanswered
 		}
 		return eventSession
 	case OpWrite:

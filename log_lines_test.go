@@ -74,6 +74,14 @@ var lineTests = []struct {
 		_ = w.Stop(ctx)
 	}, []string{"WARN udsipc: Stop waits, and its context has no deadline waited=1",
 		"s waiting=1 err=1 messages wait: nobody listens: connect: no such file or directory\n"}},
+	{"no answer", func(t *testing.T, path string) {
+		defer ipctest.MustListen(t, path).Close()
+		w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriteTimeout(time.Millisecond))
+		ipctest.MustWriteMessage(t, w, "x")
+		ipctest.Until(t, "it is reported", func() bool { return w.Metrics().Errors > 0 })
+		_ = w.Stop(ended(t))
+	}, []string{"WARN udsipc: the peer does not answer yet times=1 waiting=",
+		"err=peer does not read: no welcome within 1ms"}},
 	{"unauthorized", func(t *testing.T, path string) {
 		r := ipctest.StartReader(t, ipctest.Ignore, path,
 			udsipc.WithAuthorizer(func(udsipc.Peer) error { return errors.New("not you") }))
