@@ -57,7 +57,7 @@ func (l *lineLog) all() string {
 }
 
 func (l *lineLog) has(parts ...string) bool {
-	for line := range strings.Lines(l.all()) {
+	for line := range strings.Lines(l.all() + "\n") {
 		missing := false
 		for _, part := range parts {
 			missing = missing || !strings.Contains(line, part)
