@@ -56,7 +56,7 @@ var (
 	// ErrHandlerFailed is reported when a handler returned an error or panicked.
 	ErrHandlerFailed = errdefs.ErrHandlerFailed
 
-	// ErrHandlerNil is returned by NewReader and NewDeliveryReader without a handler.
+	// ErrHandlerNil is returned by the constructors of a Reader and by NewLink without a handler.
 	ErrHandlerNil = errdefs.ErrHandlerNil
 
 	// ErrInvalidTimeout is returned by the constructors for a duration that makes no sense.
