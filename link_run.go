@@ -146,7 +146,7 @@ func (l *Link) connectionEnded(useful bool, lived time.Duration, err error) {
 		l.refused = false // The peer has said why.
 		return
 	}
-	if report, count := l.life.BriefEnd(useful, lived, withoutOp(err)); report != nil {
+	if count, report := l.life.BriefEnd(useful, lived, withoutOp(err)); report != nil {
 		l.cfg.events.report(OpRead, l.cfg.addrText,
 			&errdefs.Note{Kind: errdefs.NoteRejected, Messages: uint64(count), Err: report})
 	}

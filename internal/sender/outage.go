@@ -118,21 +118,22 @@ func (l *Lifecycle) AttemptFailed(err error) (report error) {
 }
 
 // BriefEnd counts a connection of a Link that ended with err. It returns the error to report, or nil,
-// and how many connections it counts: those that the peer has ended in a row for a second or more, right
+// and before it how many connections that counts: those that the peer has ended in a row for a second or more, right
 // after they began and without a message. The goroutine calls it.
-func (l *Lifecycle) BriefEnd(useful bool, lived time.Duration, err error) (report error, count int) {
+func (l *Lifecycle) BriefEnd(useful bool, lived time.Duration, err error) (count int, report error) {
 	if useful || lived >= transport.ResetBackoffAfter {
 		l.brief = outage{}
-		return nil, 0
+		return 0, nil
 	}
 	reported := l.brief.reported
 	o := l.brief.fail(err, time.Now())
 	if o == nil || o.Away == 0 {
-		return nil, 0
+		return 0, nil
 	}
 	l.brief.reported = o.Attempts
-	return fmt.Errorf("the peer has ended %d connections in a row, the last one %v after it began: %w",
-		o.Attempts, lived.Round(time.Microsecond), err), o.Attempts - reported
+	return o.Attempts - reported, fmt.Errorf(
+		"the peer has ended %d connections in a row, the last one %v after it began: %w",
+		o.Attempts, lived.Round(time.Microsecond), err)
 }
 
 // EndedOutage returns the outage that the present connection has ended, if it lasted long enough to
