@@ -139,14 +139,12 @@ func (l *Link) readRefusal(conn *Conn) error {
 	return err
 }
 
-// connectionEnded sets when to reconnect, and reports a peer that ends connections again and again.
+// connectionEnded sets when to reconnect, and reports a peer that ends connections again and again
+// without saying why.
 func (l *Link) connectionEnded(useful bool, lived time.Duration, err error) {
 	l.life.ConnectionEnded(useful, lived)
-	if l.life.IsStopping() || l.refused {
-		l.refused = false // The peer has said why.
-		return
-	}
-	if count, report := l.life.BriefEnd(useful, lived, withoutOp(err)); report != nil {
+	count, report := l.life.BriefEnd(useful || l.refused, lived, withoutOp(err))
+	if l.refused = false; report != nil && !l.life.IsStopping() {
 		l.cfg.events.report(OpRead, l.cfg.addrText,
 			&errdefs.Note{Kind: errdefs.NoteRejected, Messages: uint64(count), Err: report})
 	}
