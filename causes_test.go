@@ -8,9 +8,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,4 +176,27 @@ func silentPeer(t *testing.T) string {
 	}
 	t.Cleanup(func() { listener.Close() })
 	return address // Connections wait in the backlog.
+}
+
+// TestDial_CannotConnect_SaysMore than that nobody listens, if something else lies at the path, or somebody may listen.
+func TestDial_CannotConnect_SaysMore(t *testing.T) {
+	file, dir := ipctest.SocketPath(t), filepath.Dir(ipctest.SocketPath(t))
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	denied := udsipc.WithDialer(func(context.Context) (net.Conn, error) { return nil, syscall.EACCES })
+	for _, test := range []struct {
+		address, want string
+		opts          []udsipc.WriterOption
+	}{
+		{file, "nobody listens: a regular file lies there and no socket: ", nil},
+		{dir, "nobody listens: a directory lies there and no socket: ", nil},
+		{"nowhere", "no permission to connect: permission denied", []udsipc.WriterOption{denied}},
+	} {
+		_, err := udsipc.Dial(t.Context(), test.address, test.opts...)
+		if want := "dial " + test.address + ": " + test.want; !errors.Is(err, udsipc.ErrNoConsumer) ||
+			errors.Is(err, fs.ErrPermission) != (test.opts != nil) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"sync/atomic"
@@ -49,7 +50,10 @@ func (cfg *writerConfig) dial(ctx context.Context) (conn net.Conn, err error) {
 			err = errors.New("the dialer of WithDialer returned neither a connection nor an error")
 		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission): // Somebody may listen.
+		return nil, &errdefs.NotPermitted{Err: err}
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrNoConsumer, err)
 	}
 	return conn, nil

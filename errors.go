@@ -26,7 +26,8 @@ var (
 	// Nothing is lost by it: on a socket the Writer goes on waiting.
 	ErrBackpressure = errdefs.ErrBackpressure
 
-	// ErrNoConsumer is reported when nobody accepts connections at the address.
+	// ErrNoConsumer is reported when nobody accepts connections at the address, or when this process may
+	// not connect; then fs.ErrPermission is matched as well.
 	ErrNoConsumer = errdefs.ErrNoConsumer
 
 	// ErrNotConnected is returned when a context ended before there was a connection.

@@ -131,6 +131,16 @@ func (e *TooLarge) Error() string { return OverLimit(e.Size, e.Limit).Error() }
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLarge) Unwrap() error { return ErrMessageTooLarge }
 
+// A NotPermitted reports that this process may not connect.
+type NotPermitted struct {
+	Err error
+}
+
+func (e *NotPermitted) Error() string { return prefix + "no permission to connect: " + e.Err.Error() }
+
+// Unwrap returns ErrNoConsumer and the cause.
+func (e *NotPermitted) Unwrap() []error { return []error{ErrNoConsumer, e.Err} }
+
 // A BufferFull reports a full queue, with the limit that was met.
 type BufferFull struct {
 	Limit uint64

@@ -10,10 +10,13 @@ package socket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -203,7 +206,7 @@ func (a Address) Dial(ctx context.Context, timeout time.Duration, sendBuffer int
 		}}
 	conn, err := dialer.DialContext(ctx, a.network, a.name)
 	if err != nil {
-		return nil, err
+		return nil, a.notSocket(err)
 	}
 	if sized, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok && sendBuffer > 0 {
 		if err := sized.SetWriteBuffer(sendBuffer); err != nil {
@@ -212,4 +215,16 @@ func (a Address) Dial(ctx context.Context, timeout time.Duration, sendBuffer int
 		}
 	}
 	return conn, nil
+}
+
+// notSocket returns err, the error of connecting, with what lies at the path if that is no socket.
+func (a Address) notSocket(err error) error {
+	if !a.IsFile() || !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	info, statErr := os.Stat(a.name)
+	if statErr != nil || info.Mode().Type() == fs.ModeSocket {
+		return err
+	}
+	return fmt.Errorf("%s lies there and no socket: %w", describe(info), err)
 }
