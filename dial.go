@@ -97,7 +97,7 @@ func (cfg *writerConfig) authenticate(ctx context.Context, conn net.Conn, peer *
 }
 
 // errHandshakeAwaited is the answer of WaitConnected and others while the peer says nothing.
-var errHandshakeAwaited = fmt.Errorf("%w: no answer from the peer yet", ErrHandshake)
+var errHandshakeAwaited = fmt.Errorf("%w: no answer from the peer yet, does it speak TLS?", ErrHandshake)
 
 // handshake makes the TLS handshake, if there is one to make.
 func (cfg *writerConfig) handshake(ctx context.Context, conn net.Conn, peer *transport.Peer) error {
