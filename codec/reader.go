@@ -3,6 +3,7 @@
 package codec
 
 import (
+	"errors"
 	"io"
 	"iter"
 
@@ -56,18 +57,11 @@ func decode[T any](c Codec[T], data []byte) (v T, err error) {
 // continues. Any other error is the last, also a read deadline that has passed: use a Reader to read
 // on after that.
 func Messages[T any](conn *udsipc.Conn, c Codec[T]) iter.Seq2[T, error] {
+	r := NewReader(conn, c)
 	return func(yield func(T, error) bool) {
 		for {
-			data, err := conn.ReadMessage()
-			if err == io.EOF {
-				return
-			}
-			var v T
-			last := err != nil
-			if !last {
-				v, err = decode(c, data)
-			}
-			if !yield(v, err) || last {
+			v, err := r.Read()
+			if err == io.EOF || !yield(v, err) || err != nil && !errors.Is(err, ErrInvalid) {
 				return
 			}
 		}

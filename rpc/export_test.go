@@ -7,6 +7,9 @@ import (
 	"fmt"
 )
 
+// WorkersEnd says whether the workers end, as they do after a Stop.
+func WorkersEnd(s *Server) bool { return s.stopped.Load() }
+
 // CheckParsers reads b as each kind of message, writes what was read, and says if that reads differently.
 func CheckParsers(b []byte) string {
 	if q, err := parseRequest(b); err == nil {

@@ -140,23 +140,28 @@ func TestFailFast_FirstAttempt_IsAwaited(t *testing.T) {
 	each(t.Context(), c, func(what string, err error) { wantUnavailable(t, what, err, mine) })
 }
 
+// toUnreadingServer returns a client that is connected to a server that reads nothing, and a function that ends
+// both the connection and the server.
+func toUnreadingServer(t *testing.T) (address string, c *ours.Client, hangUp func()) {
+	t.Helper()
+	address = ipctest.SocketPath(t)
+	l := ipctest.MustListen(t, address)
+	c = client(t, address)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address, c, func() { _, _ = l.Close(), conn.Close() }
+}
+
 // TestFailFast_ConnectionLost_FailsQueuedCalls: a call that a lost connection has not taken fails as well, and others
 // wait for the next connection.
 func TestFailFast_ConnectionLost_FailsQueuedCalls(t *testing.T) {
 	t.Parallel()
-	address := ipctest.SocketPath(t)
-	l, err := net.Listen("unix", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := client(t, address)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := l.Accept() // It reads nothing.
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, c, hangUp := toUnreadingServer(t)
 	const calls = 8
 	var fast sync.WaitGroup
 	errs := make(chan error, 2*calls)
@@ -181,8 +186,7 @@ func TestFailFast_ConnectionLost_FailsQueuedCalls(t *testing.T) {
 		waits <- err
 	}()
 	ipctest.Until(t, "all are in flight", func() bool { return ours.PendingCalls(c) == 2*calls+1 })
-	_ = l.Close()
-	_ = conn.Close()
+	hangUp()
 	queued := 0
 	for range 2 * calls {
 		err := ipctest.Await(t, "the calls fail", errs)
@@ -214,19 +218,7 @@ func TestFailFast_ConnectionLost_FailsQueuedCalls(t *testing.T) {
 // does not wait for ever, nor does Stop of the server.
 func TestFailFast_QueuedCalls_AreCancelledLater(t *testing.T) {
 	t.Parallel()
-	address := ipctest.SocketPath(t)
-	l, err := net.Listen("unix", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := client(t, address)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := l.Accept() // It reads nothing.
-	if err != nil {
-		t.Fatal(err)
-	}
+	address, c, hangUp := toUnreadingServer(t)
 	for range 8 {
 		if err := c.Notify("echo", make([]byte, 1<<20)); err != nil {
 			t.Fatal(err)
@@ -244,7 +236,7 @@ func TestFailFast_QueuedCalls_AreCancelledLater(t *testing.T) {
 	}
 	defer stream.Close()
 	ipctest.Until(t, "both are in flight", func() bool { return ours.PendingCalls(c) == 2 })
-	_, _ = l.Close(), conn.Close()
+	hangUp()
 	_, err = stream.Receive()
 	called <- err
 	for range 2 {

@@ -191,12 +191,6 @@ func (s *Server) admit(own int) bool {
 
 // Start listens and returns. Another call has no effect. After Stop it returns udsipc.ErrStopped.
 func (s *Server) Start() error {
-	s.wrapHandlers()
-	return s.duplex.Start()
-}
-
-// wrapHandlers applies the interceptors, once; from then on nothing may be registered.
-func (s *Server) wrapHandlers() {
 	s.wrap.Do(func() {
 		s.started.Store(true)
 		for _, m := range s.methods {
@@ -208,6 +202,7 @@ func (s *Server) wrapHandlers() {
 			}
 		}
 	})
+	return s.duplex.Start()
 }
 
 // Addr returns the address that the Server listens on, or nil before Start.

@@ -30,7 +30,9 @@ func (s *Server) Close() error {
 // returns the error of Start; else it joins the permanent error of accepting, and that of Close. The end
 // of ctx is no error. Run returns udsipc.ErrStopped after Stop, and nil when another call of Stop ends.
 func (s *Server) Run(ctx context.Context) error {
-	s.wrapHandlers()
+	if err := s.Start(); err != nil {
+		return err // It may be started again: its workers go on.
+	}
 	defer s.stopWorkers()
 	return s.duplex.Run(ctx)
 }

@@ -5,6 +5,7 @@ package rpc_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -286,5 +287,30 @@ func TestServer_StaleGoodbyeReply_IsIgnored(t *testing.T) {
 	conn.Close()
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestServer_RunFails_MayRunAgain: as a Start that fails, it leaves the Server as it was.
+func TestServer_RunFails_MayRunAgain(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	other := ipctest.NewReader(t, address)
+	ipctest.MustListenAt(t, other)
+	s, err := ours.NewServer(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Handle("echo", echo)
+	if err := s.Run(t.Context()); !errors.Is(err, udsipc.ErrSocketInUse) || ours.WorkersEnd(s) {
+		t.Fatalf("Run: %v; its workers end: %v", err, ours.WorkersEnd(s))
+	}
+	ipctest.Stop(t, other)
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- s.Run(ctx) }() // Ends with ctx.
+	callWithin(t, dial(t, address), 5*time.Second, "echo", nil)
+	cancel()
+	if err := ipctest.Await(t, "Run", result); err != nil || !ours.WorkersEnd(s) {
+		t.Errorf("Run: %v; its workers end: %v", err, ours.WorkersEnd(s))
 	}
 }

@@ -117,9 +117,9 @@ func (l *Lifecycle) AttemptFailed(err error) (report error) {
 	}
 }
 
-// BriefEnd counts a connection of a Link that ended with err. It returns the error to report, or nil,
-// and before it how many connections that counts: those that the peer has ended in a row for a second or more, right
-// after they began and without a message. The goroutine calls it.
+// BriefEnd counts a connection of a Link that ended with err. It returns the error to report, or nil, and
+// before it how many connections that counts: those that the peer has ended in a row for a second or more,
+// right after they began and without a message. The goroutine calls it.
 func (l *Lifecycle) BriefEnd(useful bool, lived time.Duration, err error) (count int, report error) {
 	if useful || lived >= transport.ResetBackoffAfter {
 		l.brief = outage{}
