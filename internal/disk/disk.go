@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package disk is what the log of a spool knows of a file system: one directory with files of flat
+// names. Open gives the directory of the operating system; a test has one in memory.
+//
+// A Disk and its files are safe for concurrent use. The caller keeps the bytes that it passes: no
+// method keeps a slice.
+//
+// What was written survives the process at once. It survives the machine after File.Sync, and a new
+// name after Disk.SyncNames. A removal needs no sync: a file that comes back is harmless.
+package disk
+
+import (
+	"errors"
+	"time"
+)
+
+// The errors of every Disk. What a Disk returns matches these with errors.Is where they apply.
+var (
+	// ErrFull: the file system, the quota of the user, or the file has no room. WriteAt may have written a part.
+	ErrFull = errors.New("udsipc: disk is full")
+	// ErrInUse: another process, or another Disk of this one, has locked the directory.
+	ErrInUse = errors.New("udsipc: spool is in use")
+	// ErrUnsafe: another user can replace the files of the directory, or an entry is no regular file of ours.
+	ErrUnsafe = errors.New("udsipc: spool is not safe")
+)
+
+// A Disk is one locked directory. Names have no separators. A missing file is fs.ErrNotExist, an
+// existing one fs.ErrExist.
+type Disk interface {
+	// Create makes a file, which must not exist, for reading and writing.
+	Create(name string) (File, error)
+	// Open opens an existing regular file for reading and writing. It follows no links.
+	Open(name string) (File, error)
+	// Remove removes a name. A file that is open stays readable.
+	Remove(name string) error
+	// Rename changes a name. It replaces an existing file of the new name.
+	Rename(from, to string) error
+	// List returns all regular files, in the order of their names.
+	List() ([]Entry, error)
+	// SyncNames makes the names that were created and renamed survive the machine.
+	SyncNames() error
+	// Free returns how many bytes of the file system this user may still write, or the largest number
+	// if the system does not tell.
+	Free() (uint64, error)
+	// Close unlocks the directory. Files stay usable.
+	Close() error
+}
+
+// A File is an open file.
+type File interface {
+	// ReadAt is that of io.ReaderAt.
+	ReadAt(p []byte, offset int64) (n int, err error)
+	// WriteAt is that of io.WriterAt. After an error the first n bytes are written.
+	WriteAt(p []byte, offset int64) (n int, err error)
+	// Truncate sets the size.
+	Truncate(size int64) error
+	// Sync makes the content and the size survive the machine. After an error nothing is known of what was
+	// written since the last Sync: a later Sync may return nil without having written it.
+	Sync() error
+	// Size returns the current size.
+	Size() (int64, error)
+	// Close closes the file. It does not sync.
+	Close() error
+}
+
+// An Entry is a file of a directory.
+type Entry struct {
+	Name     string
+	Size     int64
+	Modified time.Time // Time of the last write, by the clock of the file system.
+}
