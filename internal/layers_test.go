@@ -25,6 +25,8 @@ var imports = map[string]string{
 	"internal/buffers":   "",
 	"internal/peercred":  "internal/errdefs",
 	"internal/wire":      "internal/errdefs",
+	"internal/disk":      "",
+	"internal/segment":   "internal/wire",
 	"internal/queue":     "internal/errdefs internal/buffers internal/wire",
 	"internal/socket":    "internal/errdefs",
 	"internal/systemd":   "internal/errdefs",
@@ -42,7 +44,7 @@ var imports = map[string]string{
 }
 
 // testOnly are packages that only tests and tools use.
-var testOnly = []string{"internal/ipctest", "internal/mutate"}
+var testOnly = []string{"internal/ipctest", "internal/mutate", "internal/disktest"}
 
 // mayLog are the only files of the library that may import log/slog: the one with WithLogger and all lines, and the
 // handler of it.
@@ -57,6 +59,7 @@ var without = map[string][]string{
 	"internal/buffers": {"net", "os", "syscall", "unsafe", "time"},
 	"internal/wire":    {"net", "os", "syscall", "unsafe"},
 	"internal/queue":   {"net", "os", "syscall", "unsafe"},
+	"internal/segment": {"net", "os", "syscall", "unsafe", "time"},
 }
 
 // unsafeIn lists the packages that make system calls of their own.
