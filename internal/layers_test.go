@@ -27,6 +27,7 @@ var imports = map[string]string{
 	"internal/wire":      "internal/errdefs",
 	"internal/disk":      "",
 	"internal/segment":   "internal/wire",
+	"internal/journal":   "internal/disk internal/segment internal/wire",
 	"internal/queue":     "internal/errdefs internal/buffers internal/wire",
 	"internal/socket":    "internal/errdefs",
 	"internal/systemd":   "internal/errdefs",

@@ -6,10 +6,13 @@ package segment
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
+
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // pieceSize is how much of a large batch is read at once to check it, before memory is taken for it.
@@ -165,6 +168,26 @@ func (r *Reader) Find(offset, size int64, next, end uint64) (Batch, error) {
 		}
 	}
 	return Batch{}, io.EOF
+}
+
+// Torn reports whether what lies at an offset is the beginning of a batch with a first number, and ends
+// with the file before its last message does.
+func (r *Reader) Torn(offset, size int64, first uint64) bool {
+	_, err := r.readHeader(offset, size)
+	if !errors.Is(err, ErrTorn) || size-offset < BatchHeaderSize {
+		return errors.Is(err, ErrTorn)
+	}
+	var b [BatchHeaderSize]byte
+	if readFull(r.file, b[:], offset) != nil {
+		return false
+	}
+	h := parseBatchHeader(b[:])
+	frames := make([]byte, size-offset-BatchHeaderSize)
+	if h.first != first || readFull(r.file, frames, offset+BatchHeaderSize) != nil {
+		return false
+	}
+	count, _ := wire.WholeFrames(frames)
+	return uint64(count) < uint64(h.count)
 }
 
 // ErrTorn is the ErrDamaged of a batch that ends behind the end of the file: the end of a process, or

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal_test
+
+// Bounds: what is refused, dropped, and expired.
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/journal"
+)
+
+func TestAppend_OverMaxBytes_IsFullUntilHandled(t *testing.T) {
+	w := newWorld(t, journal.Config{Sync: -1, MaxBytes: 1000})
+	w.open()
+	for w.write(1) == nil {
+	}
+	room := w.log.Room()
+	if err := w.write(1); !errors.Is(err, journal.ErrFull) || w.log.Counts().Bytes > 1000 {
+		t.Errorf("%v, %s", err, w)
+	}
+	select {
+	case <-room:
+		t.Error("there is room")
+	default:
+	}
+	w.read(100)
+	<-room
+	if err := w.write(1); err != nil {
+		t.Error(err)
+	}
+	if c := w.log.Counts(); c.Refused != 2 {
+		t.Errorf("%d refused, want 2", c.Refused)
+	}
+	w.log.Close()
+}
+
+func TestAppend_DropOldest_TakesWholeSegments(t *testing.T) {
+	w := newWorld(t, journal.Config{Sync: -1, MaxBytes: 1000, DropOldest: true})
+	w.open()
+	for n := range 100 {
+		if err := w.write(1); err != nil {
+			t.Fatal(err)
+		}
+		if n == 50 {
+			w.read(3)
+		}
+		w.check()
+	}
+	w.read(100)
+	c := w.log.Counts()
+	if c.Bytes > 1000 || c.Dropped < 50 || c.Dropped+c.Sent != 100 || w.last != 100 || len(w.damage) != 0 {
+		t.Errorf("%s", w)
+	}
+	w.log.Close()
+}
+
+func TestLog_MaxAge_Expires(t *testing.T) {
+	now := time.Unix(1000, 0)
+	w := newWorld(t, journal.Config{Sync: -1, SegmentSize: 200, MaxAge: time.Minute, Now: func() time.Time { return now }})
+	w.open()
+	for range 10 {
+		w.write(1)
+	}
+	now = now.Add(2 * time.Minute)
+	w.write(1)
+	w.read(100)
+	if c := w.log.Counts(); c.Expired != 10 || c.Sent != 1 || w.last != 11 {
+		t.Errorf("%s", w)
+	}
+	now = now.Add(-time.Hour) // A clock that jumps costs nothing.
+	w.write(1)
+	w.read(100)
+	w.check()
+	if w.last != 12 {
+		t.Errorf("message %d was handled last; %s", w.last, w)
+	}
+	w.log.Close()
+}
+
+func TestHandled_BeyondTheEnd_IsErrAhead(t *testing.T) {
+	w := newWorld(t, journal.Config{})
+	w.open()
+	w.write(3)
+	if err := w.log.Handled(w.start.Writer, 4); !errors.Is(err, journal.ErrAhead) {
+		t.Errorf("%v, want %v", err, journal.ErrAhead)
+	}
+	if err := w.log.Handled(w.start.Writer, 2); err != nil || w.log.Counts().Messages != 1 {
+		t.Errorf("%v, %s", err, w)
+	}
+	b, err := w.log.Next()
+	if err != nil || b.First != 3 || b.Count != 1 {
+		t.Errorf("%+v, %v; want message 3", b, err)
+	}
+	w.log.Close()
+}

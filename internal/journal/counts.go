@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import "time"
+
+// Counts is what became of the messages. At every moment
+//
+//	Accepted + Found = Sent + Dropped + Expired + Damaged + Messages
+type Counts struct {
+	Accepted uint64 // Append returned nil, or is about to.
+	Found    uint64 // Left by former processes.
+	Sent     uint64 // Handled.
+	Dropped  uint64 // Dropped to make room.
+	Expired  uint64 // Older than Config.MaxAge.
+	Damaged  uint64 // Could not be read.
+	Messages uint64 // On the disk and not handled.
+
+	DamagedBytes uint64
+	Refused      uint64 // Messages for which Append returned an error.
+	Bytes        int64  // Size of all segments.
+	Segments     int
+	Unsynced     int64 // Bytes of them that may not survive the machine.
+	Syncs        uint64
+	SyncErrors   uint64
+	SyncTime     time.Duration // Time of all syncs together.
+	Oldest       time.Time     // When the oldest segment was last written; zero if there is none.
+}
+
+// Counts returns the counts of one moment.
+func (l *Log) Counts() Counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.counts
+	c.Bytes, c.Segments = l.bytesLocked(), len(l.segments)
+	for _, p := range l.segments {
+		c.Messages += p.messages(l.unhandledLocked(p))
+		c.Unsynced += p.size - p.synced
+	}
+	if len(l.segments) > 0 {
+		c.Oldest = l.segments[0].modified
+	}
+	return c
+}
+
+// bytesLocked returns the size of all segments.
+func (l *Log) bytesLocked() (n int64) {
+	for _, p := range l.segments {
+		n += p.size
+	}
+	return n
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// This file makes room: what is handled, too old, or dropped. Only whole segments are removed.
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/udsipc/udsipc/internal/segment"
+)
+
+const badSuffix = ".bad"
+
+// Handled tells that the messages of a writer up to a number are handled. A number that is not larger than
+// that of the last call is ignored, and so is a writer whose turn is over. Next goes on behind it. A number
+// that no message has yet is ErrAhead, and changes nothing.
+func (l *Log) Handled(writer segment.WriterID, number uint64) error {
+	l.mu.Lock()
+	if next := l.next; writer == l.writer && number >= next {
+		l.mu.Unlock()
+		return fmt.Errorf("%w: it has handled message %d, the next one is %d", ErrAhead, number, next)
+	}
+	if !l.ownsLocked(writer) || writer == l.handled.Writer && number <= l.handled.Number {
+		l.mu.Unlock()
+		return nil
+	}
+	before := l.waitingLocked()
+	if writer != l.handled.Writer {
+		// The messages of the former writer came first: none of them is left.
+		for _, p := range l.segments {
+			if p.writer == writer {
+				break
+			}
+			p.gaps = []gap{{p.first, p.end}}
+		}
+	}
+	l.handled = segment.Handled{Writer: writer, Number: number}
+	l.counts.Sent += before - l.waitingLocked()
+	handled := l.takeHandledLocked()
+	l.startTimerLocked()
+	l.mu.Unlock()
+	l.discard(handled)
+	return nil
+}
+
+// ownsLocked reports whether a writer is that of new messages, or of a segment.
+func (l *Log) ownsLocked(writer segment.WriterID) bool {
+	return writer == l.writer || slices.ContainsFunc(l.segments, func(p *part) bool { return p.writer == writer })
+}
+
+// waitingLocked returns how many messages are not handled.
+func (l *Log) waitingLocked() (n uint64) {
+	for _, p := range l.segments {
+		n += p.messages(l.unhandledLocked(p))
+	}
+	return n
+}
+
+// takeHandledLocked takes the segments without messages out of the list. The last one stays: its name
+// tells the next process which numbers are used.
+func (l *Log) takeHandledLocked() (taken []*part) {
+	l.segments = slices.DeleteFunc(l.segments, func(p *part) bool {
+		if p == l.segments[len(l.segments)-1] || p.messages(l.unhandledLocked(p)) > 0 {
+			return false
+		}
+		taken = append(taken, p)
+		return true
+	})
+	for _, p := range taken {
+		p.removed = true
+		p.closeFile()
+	}
+	return taken
+}
+
+// discard removes the files of segments that were taken out of the list, and tells that there is room. A file that
+// cannot be removed is found, and passed over as handled, by the next process.
+func (l *Log) discard(parts []*part) {
+	if len(parts) == 0 {
+		return
+	}
+	for _, p := range parts {
+		if p.damaged {
+			l.disk.Rename(p.name, p.name+badSuffix)
+		} else {
+			l.disk.Remove(p.name)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.room)
+	l.room = make(chan struct{})
+}
+
+// closeFile closes the file with which a part was written.
+func (p *part) closeFile() {
+	if p.file != nil {
+		p.file.Close()
+		p.file = nil
+	}
+}
+
+// Expire drops the segments whose last message is older than Config.MaxAge. Append and Next call it. The
+// last segment goes when another one was begun.
+func (l *Log) Expire() {
+	if l.config.MaxAge <= 0 {
+		return
+	}
+	before := l.config.Now().Add(-l.config.MaxAge)
+	l.mu.Lock()
+	var expired []*part
+	for len(l.segments) > 0 && l.segments[0].modified.Before(before) {
+		if len(l.segments) == 1 {
+			if p := l.segments[0]; p.end > p.first {
+				l.active = nil // The next message begins another one.
+			}
+			break
+		}
+		expired = append(expired, l.takeFirstLocked(&l.counts.Expired))
+	}
+	l.mu.Unlock()
+	l.discard(expired)
+}
+
+// takeFirstLocked takes the oldest segment out of the list and counts its messages.
+func (l *Log) takeFirstLocked(count *uint64) *part {
+	p := l.segments[0]
+	*count += p.messages(l.unhandledLocked(p))
+	l.segments = l.segments[1:]
+	p.removed = true
+	p.closeFile()
+	return p
+}
+
+// checkBounds makes room for n more bytes, or returns ErrFull. The caller holds io.
+func (l *Log) checkBounds(n int64) error {
+	for {
+		err := l.exceeded(n)
+		if err == nil || !l.config.DropOldest {
+			return err
+		}
+		l.mu.Lock()
+		if len(l.segments) == 0 || n > l.config.MaxBytes {
+			l.mu.Unlock()
+			return err
+		}
+		if len(l.segments) == 1 {
+			l.mu.Unlock()
+			// Nothing else would tell which numbers are used.
+			if stateErr := l.saveState(false); stateErr != nil {
+				return fmt.Errorf("%w: %w", err, stateErr)
+			}
+			l.mu.Lock()
+		}
+		var dropped []*part
+		if len(l.segments) > 0 {
+			if l.segments[0] == l.active {
+				l.active = nil
+				l.start++
+			}
+			dropped = append(dropped, l.takeFirstLocked(&l.counts.Dropped))
+		}
+		l.mu.Unlock()
+		l.discard(dropped)
+	}
+}
+
+// exceeded returns which bound n more bytes would exceed.
+func (l *Log) exceeded(n int64) error {
+	l.mu.Lock()
+	bytes := l.bytesLocked()
+	l.mu.Unlock()
+	if bytes+n > l.config.MaxBytes {
+		return fmt.Errorf("%w: %d bytes, and %d more, of %d (WithMaxBytes)", ErrFull, bytes, n, l.config.MaxBytes)
+	}
+	if l.config.MinFree == 0 {
+		return nil
+	}
+	free, err := l.disk.Free()
+	if err != nil {
+		return err
+	}
+	if need := l.config.MinFree + uint64(n); free < need {
+		return fmt.Errorf("%w: the file system has %d bytes, want %d (WithMinFree)", ErrFull, free, need)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// This file reads and writes the two hints, state and handled. Nothing depends on them but the identity.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/udsipc/udsipc/internal/disk"
+	"github.com/udsipc/udsipc/internal/segment"
+)
+
+const (
+	stateName   = "state"
+	handledName = "handled"
+)
+
+// hints are the two files. The holder of Log.io uses them.
+type hints struct{ state, handled slots }
+
+// A slots is a file of two slots that are written in turn.
+type slots struct {
+	file       disk.File // Nil if it cannot be opened.
+	generation uint64    // Of the newer slot.
+}
+
+// openSlots opens a file of slots, or makes it with its full size, so that writing a slot needs no room
+// later. It returns what is in it.
+func openSlots(d disk.Disk, name string) (s slots, content []byte, err error) {
+	s.file, err = d.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.file, err = d.Create(name)
+	}
+	if err != nil {
+		return slots{}, nil, fmt.Errorf("opening the file %s of the spool: %w", name, err)
+	}
+	content = make([]byte, segment.SlotsSize)
+	n, err := s.file.ReadAt(content, 0)
+	if err != nil && err != io.EOF {
+		n = 0 // What cannot be read is missing.
+	}
+	if n < segment.SlotsSize {
+		_, err = s.file.WriteAt(content[n:], int64(n)) // Zeros, and no hole.
+		if err != nil {
+			s.file.Close()
+			return slots{}, content[:n], fmt.Errorf("making the file %s of the spool: %w", name, err)
+		}
+	}
+	return s, content[:n], nil
+}
+
+// write writes the next slot, and syncs it if it must survive the machine.
+func (s *slots) write(form func(dst []byte, generation uint64) []byte, sync bool) error {
+	if s.file == nil {
+		return fs.ErrClosed
+	}
+	slot := form(nil, s.generation+1)
+	if _, err := s.file.WriteAt(slot, segment.SlotOffset(s.generation+1)); err != nil {
+		return err
+	}
+	s.generation++
+	if sync {
+		return s.file.Sync()
+	}
+	return nil
+}
+
+// read opens both files. What is missing or damaged is zero.
+func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segment.Handled) {
+	var content []byte
+	h.state, content, _ = openSlots(d, stateName)
+	state, h.state.generation, known = segment.ParseState(content)
+	h.handled, content, _ = openSlots(d, handledName)
+	handled, h.handled.generation, _ = segment.ParseHandled(content)
+	return state, known, handled
+}
+
+// writeState writes the state and makes it survive the machine.
+func (h *hints) writeState(state segment.State) error {
+	err := h.state.write(func(dst []byte, generation uint64) []byte {
+		return segment.AppendState(dst, generation, state)
+	}, true)
+	if err != nil {
+		return fmt.Errorf("writing the file %s of the spool: %w", stateName, err)
+	}
+	return nil
+}
+
+// writeHandled writes what is handled. It need not survive the machine: what comes again, the reader
+// knows.
+func (h *hints) writeHandled(handled segment.Handled) error {
+	err := h.handled.write(func(dst []byte, generation uint64) []byte {
+		return segment.AppendHandled(dst, generation, handled)
+	}, false)
+	if err != nil {
+		return fmt.Errorf("writing the file %s of the spool: %w", handledName, err)
+	}
+	return nil
+}
+
+// close closes both files.
+func (h *hints) close() {
+	for _, s := range []*slots{&h.state, &h.handled} {
+		if s.file != nil {
+			s.file.Close()
+			s.file = nil
+		}
+	}
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package journal keeps the messages of a spool in the segments of a disk, from the write until they
+// are handled, over the ends of processes.
+//
+// Open finds what is left and decides whether the identity goes on. Append writes messages; when it
+// returns nil, they survive the process, with Config.Sync 0 the machine too. Next reads them back in
+// order, Handled tells up to which number they may go. A segment is removed when its last message is
+// handled. Close writes down where the next process goes on.
+//
+// The numbers of an identity go up and are never used twice for different messages. They jump where
+// messages were damaged or dropped. Messages of a former identity come first.
+//
+// Append, Sync, Handled, Counts and Close may be called by many goroutines, Next by one at a time.
+// The Log keeps no slice of its callers. It starts no goroutine: the first to come writes for all who
+// wait, and a timer syncs.
+package journal
+
+import (
+	"crypto/rand"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/disk"
+	"github.com/udsipc/udsipc/internal/segment"
+)
+
+// The errors of a Log. A full disk is disk.ErrFull, damage is segment.ErrDamaged.
+var (
+	// ErrFull is returned by Append when the messages would exceed a bound, or the disk is full.
+	ErrFull = errors.New("udsipc: spool is full")
+	// ErrAhead is returned by Handled for a number that no message has yet: the reader knows a later
+	// state of this spool than there is on the disk.
+	ErrAhead = errors.New("udsipc: reader is ahead of the spool")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("udsipc: spool is closed")
+)
+
+// Config has the settings of a Log. The zero value of each means what its comment says.
+type Config struct {
+	MaxBytes    int64         // Bound of all segments together; 0 is no bound.
+	MinFree     uint64        // What Append leaves free of the file system, in bytes.
+	MaxAge      time.Duration // A segment whose last message is older is dropped; 0 is never.
+	SegmentSize int64         // A new segment is begun before one gets larger; 0 is 16 MiB.
+	DropOldest  bool          // Drop the oldest segment if there is no room, instead of ErrFull.
+	Sync        time.Duration // How long a message may stay unsynced; 0 is not at all, negative is forever.
+
+	Boot      [16]byte                // The boot of the machine; zeros: every unclean end is one of the machine.
+	Now       func() time.Time        // Nil is time.Now.
+	NewWriter func() segment.WriterID // Nil is random.
+
+	// OnDamage is called for damage that is found; OnSyncError when a sync failed that no caller waits for.
+	// Both may be nil. They must not call the Log.
+	OnDamage    func(Damage)
+	OnSyncError func(error)
+}
+
+// A Damage is a part of a segment that cannot be read.
+type Damage struct {
+	Name     string // Name of the segment. It is kept as Name with ".bad" behind it.
+	Writer   segment.WriterID
+	From, To uint64 // The messages from From to below To are missing.
+	Bytes    int64  // Length of the part.
+	Err      error
+}
+
+// A Log is the messages on one disk. Open makes one.
+type Log struct {
+	disk   disk.Disk
+	config Config
+
+	// io is held by who writes: Append for a group, the repair after a failed sync, Close.
+	io           sync.Mutex
+	closed       bool
+	hints        hints
+	savedHandled segment.Handled // What the file has.
+
+	// syncing is held by who syncs segments; only one at a time does.
+	syncing sync.Mutex
+
+	// mu guards what is below. No I/O is done with it but closing files.
+	mu       sync.Mutex
+	writer   segment.WriterID
+	next     uint64 // Number of the next message; changed by the holder of io.
+	start    uint32
+	segments []*part // Oldest first.
+	active   *part   // The last one, if this process may append to it.
+	group    *group  // The group that waits for io, if there is one.
+	handled  segment.Handled
+	stopped  bool        // No timer is started any more.
+	failure  error       // Of a sync; until what it left is written again.
+	timer    *time.Timer // Runs while there is something to sync or to write down.
+	counts   Counts
+	cursor   cursor
+	arrived  chan struct{} // One slot: there is something to read.
+	room     chan struct{} // Closed, and made anew, when room was made.
+}
+
+// Start is what Open found and decided.
+type Start struct {
+	Writer  segment.WriterID // The identity of new messages.
+	Next    uint64           // Number of the first new message.
+	Starts  uint32           // Count of starts, on the disk already.
+	Renewed bool             // Whether the identity is a new one.
+	Found   uint64           // Count of messages that were left.
+}
+
+// A part is a segment with what the Log knows of it.
+type part struct {
+	name       string
+	writer     segment.WriterID
+	first, end uint64 // The messages from first to below end.
+	size       int64  // What of the file counts: whole batches.
+	synced     int64  // What of it survives the machine,
+	syncedEnd  uint64 // and the number behind that.
+	modified   time.Time
+	file       disk.File // Open while it may have to be synced.
+	failed     bool      // A sync has failed. It is never synced again.
+	gaps       []gap     // The numbers in it that are missing, in order.
+	damaged    bool      // It is kept when it is removed.
+	removed    bool
+}
+
+// A gap is a range of missing numbers from from to below to.
+type gap struct{ from, to uint64 }
+
+// messages returns how many messages of a part have a number from from on.
+func (p *part) messages(from uint64) uint64 {
+	from = max(from, p.first)
+	if from >= p.end {
+		return 0
+	}
+	n := p.end - from
+	for _, g := range p.gaps {
+		if low := max(from, g.from); low < g.to {
+			n -= g.to - low
+		}
+	}
+	return n
+}
+
+// unhandledLocked returns the first number of a part that is not handled.
+func (l *Log) unhandledLocked(p *part) uint64 {
+	if p.writer == l.handled.Writer && l.handled.Number >= p.first {
+		return min(l.handled.Number+1, p.end)
+	}
+	return p.first
+}
+
+// withDefaults fills in what is zero.
+func (c Config) withDefaults() Config {
+	if c.SegmentSize == 0 {
+		c.SegmentSize = 16 << 20
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = math.MaxInt64
+	}
+	c.SegmentSize = min(c.SegmentSize, max(c.MaxBytes/4, segment.HeaderSize))
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewWriter == nil {
+		c.NewWriter = func() (id segment.WriterID) {
+			rand.Read(id[:]) // It never fails.
+			return id
+		}
+	}
+	return c
+}
+
+// Arrived returns a channel with one slot. It has a value after Next returned no batch and one came.
+func (l *Log) Arrived() <-chan struct{} { return l.arrived }
+
+// Room returns a channel that is closed when room is made. Get it before the Append that may fail.
+func (l *Log) Room() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.room
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// This file opens a log: what is left, under which identity the next messages are, and the end.
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/udsipc/udsipc/internal/disk"
+	"github.com/udsipc/udsipc/internal/segment"
+)
+
+// Open opens the log of a disk, which stays the caller's. It reads the headers of all segments and
+// the whole of the newest one. Damage is no error: it is reported, and the rest is there.
+func Open(d disk.Disk, config Config) (*Log, Start, error) {
+	l := &Log{disk: d, config: config.withDefaults(), arrived: make(chan struct{}, 1), room: make(chan struct{})}
+	state, known, handled := l.hints.read(d)
+	err := l.load(state, handled)
+	if err != nil {
+		l.hints.close()
+		return nil, Start{}, fmt.Errorf("opening the spool: %w", err)
+	}
+	l.start = max(l.start, state.Starts) + 1
+	renewed := !l.goesOn(state, known)
+	if !renewed {
+		l.writer, l.next = state.Writer, max(state.Next, 1)
+		if n := len(l.segments); n > 0 {
+			l.next = max(l.next, l.segments[n-1].end)
+		}
+		if handled.Writer == l.writer {
+			l.next = max(l.next, handled.Number+1)
+		}
+	} else {
+		l.writer, l.next = l.config.NewWriter(), 1
+	}
+	l.handled, l.savedHandled = handled, handled
+	if !renewed {
+		// Without the state on the disk, another start could take numbers of this one for its own.
+		renewed = l.saveState(false) != nil
+	}
+	if renewed {
+		l.writer, l.next = l.config.NewWriter(), 1
+		l.saveState(false) // Without it, the next start has a new identity as well.
+	}
+	l.syncFound()
+	taken := l.takeHandledLocked()
+	l.discard(taken)
+	l.counts.Found = l.waitingLocked()
+	if l.counts.Found > 0 {
+		l.wakeLocked()
+	}
+	return l, Start{l.writer, l.next, l.start, renewed, l.counts.Found}, nil
+}
+
+// load reads the headers of all segments and finds the end of each.
+func (l *Log) load(state segment.State, handled segment.Handled) error {
+	entries, err := l.disk.List()
+	if err != nil {
+		return err
+	}
+	var guess segment.WriterID // For a segment whose header is damaged.
+	if guess = state.Writer; guess == (segment.WriterID{}) {
+		guess = handled.Writer
+	}
+	for _, entry := range entries {
+		start, first, ok := segment.ParseName(entry.Name)
+		if !ok {
+			continue
+		}
+		l.start = max(l.start, start)
+		p := &part{name: entry.Name, first: first, end: first, size: entry.Size, modified: entry.Modified}
+		if p.writer, err = l.readWriter(p, guess); err != nil {
+			return err
+		}
+		guess = p.writer
+		l.segments = append(l.segments, p)
+	}
+	// A later segment goes on from its first number, even if that is not behind this one: a repair has
+	// written again what is in both.
+	limits := map[segment.WriterID]uint64{}
+	for i, p := range slices.Backward(l.segments) {
+		if limit, followed := limits[p.writer]; followed {
+			p.end = max(p.first, limit)
+			limits[p.writer] = min(limit, p.first)
+			continue
+		}
+		limits[p.writer] = p.first
+		if err = l.findEnd(p); err != nil {
+			return err
+		}
+		if state.Orderly && i+1 == len(l.segments) && state.Writer == p.writer {
+			p.end = max(p.end, state.Next) // What is missing there is reported when it is read.
+		}
+	}
+	return nil
+}
+
+// readWriter returns the writer of a segment. If its header is damaged, the batches are still those of
+// somebody: their checksums decide whether of the writer that is guessed.
+func (l *Log) readWriter(p *part, guess segment.WriterID) (segment.WriterID, error) {
+	file, err := l.disk.Open(p.name)
+	if errors.Is(err, disk.ErrUnsafe) {
+		return guess, nil
+	}
+	if err != nil {
+		return guess, err
+	}
+	defer file.Close()
+	b := make([]byte, segment.HeaderSize)
+	n, _ := file.ReadAt(b, 0)
+	h, err := segment.ParseHeader(b[:n])
+	if err == nil && h.First == p.first {
+		return h.Writer, nil
+	}
+	p.damaged = p.size > segment.HeaderSize
+	return guess, nil
+}
+
+// findEnd goes through a segment that no other one of its writer follows.
+func (l *Log) findEnd(p *part) error {
+	file, err := l.disk.Open(p.name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	s := scanEnd(segment.NewReader(file, p.writer), p.first, p.size)
+	if s.tail == tailDamaged {
+		p.damaged = true
+		l.counts.DamagedBytes += uint64(p.size - s.size)
+		if l.config.OnDamage != nil {
+			l.config.OnDamage(Damage{Name: p.name, Writer: p.writer, From: s.end, To: s.end,
+				Bytes: p.size - s.size, Err: segment.ErrDamaged})
+		}
+	}
+	p.end, p.size = s.end, s.size
+	return nil
+}
+
+// goesOn reports whether the identity of the state is that of the next messages. It is after an orderly
+// end, and after a kill in the same boot of the machine. A newest segment of another writer, or with an
+// end that no kill leaves, tells that the state is not the last one, or that numbers may be used that
+// nothing tells of.
+func (l *Log) goesOn(state segment.State, known bool) bool {
+	var newest *part
+	if n := len(l.segments); n > 0 {
+		newest = l.segments[n-1]
+	}
+	switch {
+	case !known, newest != nil && newest.writer != state.Writer:
+		return false
+	case state.Orderly:
+		return true
+	case state.Boot != l.config.Boot, state.Boot == [16]byte{}:
+		return false
+	}
+	return newest == nil || !newest.damaged
+}
+
+// syncFound makes the newest segment that was found survive the machine: what is in it may be delivered
+// now, and its numbers are used.
+func (l *Log) syncFound() {
+	for i, p := range l.segments {
+		p.synced, p.syncedEnd = p.size, p.end
+		if i+1 < len(l.segments) || l.config.Sync < 0 {
+			continue
+		}
+		p.synced, p.syncedEnd = 0, 0
+		var err error
+		if p.file, err = l.disk.Open(p.name); err == nil {
+			l.syncSegments()
+		}
+	}
+	if len(l.segments) > 0 && l.config.Sync >= 0 {
+		if err := l.disk.SyncNames(); err != nil && l.config.OnSyncError != nil {
+			l.config.OnSyncError(err)
+		}
+	}
+}
+
+// saveState writes down where this start is. The caller holds io, or nobody else has the Log.
+func (l *Log) saveState(orderly bool) error {
+	return l.hints.writeState(segment.State{Writer: l.writer, Next: l.next, Starts: l.start,
+		Boot: l.config.Boot, Orderly: orderly})
+}
+
+// Close syncs, unless Config.Sync is negative, and writes down where the next start goes on. Every later
+// Append is ErrClosed. Next must not run. The error tells what may not survive the machine.
+func (l *Log) Close() error {
+	var err error
+	if l.config.Sync >= 0 {
+		err = l.Sync()
+	}
+	l.io.Lock()
+	defer l.io.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	l.mu.Lock()
+	l.stopped = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.mu.Unlock()
+	if err == nil && l.config.Sync >= 0 {
+		err = l.syncSegments() // What came in between.
+	}
+	l.saveHandled()
+	if err == nil {
+		err = l.saveState(true)
+	}
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.segments {
+		p.closeFile()
+	}
+	l.cursor.close()
+	l.hints.close()
+	return err
+}

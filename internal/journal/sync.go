@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// This file makes segments survive the machine.
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/disk"
+)
+
+// lazily is how often the handled number is written down, where nothing else sets the time.
+const lazily = time.Second
+
+// Sync returns when all messages for which Append returned before are synced or handled.
+func (l *Log) Sync() error {
+	if l.syncSegments() == nil {
+		return nil
+	}
+	l.io.Lock()
+	defer l.io.Unlock()
+	return l.repair(nil)
+}
+
+// startTimerLocked starts the timer for what has to be done in a while.
+func (l *Log) startTimerLocked() {
+	if l.timer != nil || l.stopped {
+		return
+	}
+	after := l.config.Sync
+	if after <= 0 {
+		after = lazily
+	}
+	l.timer = time.AfterFunc(after, l.tick)
+}
+
+// tick syncs and writes down what is handled. It runs in the timer's goroutine.
+func (l *Log) tick() {
+	l.mu.Lock()
+	l.timer = nil
+	l.mu.Unlock()
+	var err error
+	if l.config.Sync > 0 {
+		err = l.Sync()
+	}
+	l.io.Lock()
+	if !l.closed {
+		l.saveHandled()
+	}
+	l.io.Unlock()
+	if err != nil {
+		l.mu.Lock()
+		l.startTimerLocked()
+		l.mu.Unlock()
+		if l.config.OnSyncError != nil {
+			l.config.OnSyncError(err)
+		}
+	}
+}
+
+// saveHandled writes down what is handled, if that changed. The caller holds io. An error costs nothing
+// but messages that come again.
+func (l *Log) saveHandled() {
+	l.mu.Lock()
+	handled := l.handled
+	l.mu.Unlock()
+	if handled != l.savedHandled && l.hints.writeHandled(handled) == nil {
+		l.savedHandled = handled
+	}
+}
+
+// syncSegments syncs what is not synced and not handled. The error is that of the first sync that has
+// failed and is not repaired.
+func (l *Log) syncSegments() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	type target struct {
+		part *part
+		file disk.File
+		size int64
+		end  uint64
+	}
+	var targets []target
+	l.mu.Lock()
+	for _, p := range l.segments {
+		if p.file != nil && !p.failed && p.synced < p.size && p.messages(l.unhandledLocked(p)) > 0 {
+			targets = append(targets, target{p, p.file, p.size, p.end})
+		}
+	}
+	l.mu.Unlock()
+	for _, t := range targets {
+		began := time.Now()
+		err := t.file.Sync()
+		l.mu.Lock()
+		l.syncedLocked(t.part, t.size, t.end, time.Since(began), err)
+		l.mu.Unlock()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
+}
+
+// syncedLocked notes the end of a sync of a part up to a size and a number.
+func (l *Log) syncedLocked(p *part, size int64, end uint64, took time.Duration, err error) {
+	l.counts.Syncs++
+	l.counts.SyncTime += took
+	switch {
+	case p.removed: // Its file may have been closed meanwhile.
+	case err != nil:
+		p.failed = true
+		l.counts.SyncErrors++
+		l.failure = fmt.Errorf("syncing the segment %s of the spool: %w", p.name, err)
+	default:
+		p.synced, p.syncedEnd = max(p.synced, size), max(p.syncedEnd, end)
+		if p != l.active && p.synced == p.size {
+			p.closeFile()
+		}
+	}
+}
+
+// syncBatch syncs the active segment with a group that was written and is not published. If the sync
+// fails, the group is written again with all else. The caller holds io.
+func (l *Log) syncBatch(g *group, p *part) error {
+	size, end := p.size+int64(len(g.b)), l.next+uint64(g.count)
+	l.syncing.Lock()
+	began := time.Now()
+	err := p.file.Sync()
+	l.mu.Lock()
+	l.syncedLocked(p, size, end, time.Since(began), err)
+	if err == nil {
+		p.size = size
+	}
+	l.mu.Unlock()
+	l.syncing.Unlock()
+	if err == nil {
+		return nil
+	}
+	if err := l.repair(g); err != nil {
+		p.file.Truncate(p.size) // If it stays, it is behind what counts.
+		return asFull(err)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal_test
+
+// A spool with a reader that remembers, over many lives.
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/udsipc/udsipc/internal/disktest"
+	"github.com/udsipc/udsipc/internal/journal"
+	"github.com/udsipc/udsipc/internal/segment"
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+// key is what a reader stores with the effect of a message.
+type key struct {
+	writer segment.WriterID
+	number uint64
+}
+
+// A world is a disk, the reader of its messages, and what was promised to the program.
+type world struct {
+	t       *testing.T
+	disk    *disktest.Disk
+	log     *journal.Log
+	start   journal.Start
+	config  journal.Config
+	boot    byte
+	ids     byte
+	serial  uint64                      // Of the next message of the program.
+	known   map[key]uint64              // Serial of each message that was accepted.
+	handled map[segment.WriterID]uint64 // What the reader remembers.
+	got     map[uint64]int              // How often each serial was handled.
+	last    uint64                      // Serial of the last message that was handled.
+	damage  []journal.Damage
+}
+
+func newWorld(t *testing.T, config journal.Config) *world {
+	w := &world{t: t, disk: disktest.New(), config: config, boot: 1, serial: 1,
+		known: map[key]uint64{}, handled: map[segment.WriterID]uint64{}, got: map[uint64]int{}}
+	w.config.NewWriter = func() segment.WriterID {
+		w.ids++
+		return segment.WriterID{w.ids, 0xff}
+	}
+	w.config.OnDamage = func(d journal.Damage) { w.damage = append(w.damage, d) }
+	return w
+}
+
+// tryOpen begins a life.
+func (w *world) tryOpen() (err error) {
+	w.config.Boot = [16]byte{w.boot}
+	w.log, w.start, err = journal.Open(w.disk, w.config)
+	return err
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	if err := w.tryOpen(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// write appends messages as one. Each has its serial number.
+func (w *world) write(count int) error {
+	w.t.Helper()
+	var frames []byte
+	for i := range count {
+		message := binary.LittleEndian.AppendUint64(make([]byte, 0, 40), w.serial+uint64(i))
+		frames = wire.AppendFrame(frames, append(message, "some more of it"...))
+	}
+	first, err := w.log.Append(frames, count)
+	for i := range uint64(count) {
+		if err == nil {
+			k := key{w.start.Writer, first + i}
+			if other, used := w.known[k]; used && w.handled[k.writer] >= k.number {
+				w.t.Fatalf("message %d has number %d of message %d, which was handled", w.serial+i, k.number, other)
+			}
+			w.known[k] = w.serial + i
+		}
+	}
+	w.serial += uint64(count) // A message that was refused is not written again.
+	return err
+}
+
+// read handles what comes, at most so many batches, and acknowledges it.
+func (w *world) read(batches int) {
+	w.t.Helper()
+	for range batches {
+		b, err := w.log.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		rest := b.Frames
+		for n := b.First; n < b.First+uint64(b.Count); n++ {
+			length, size, _ := wire.ParsePrefix(rest)
+			serial := binary.LittleEndian.Uint64(rest[size:])
+			rest = rest[size+int(length):]
+			if want, accepted := w.known[key{b.Writer, n}]; accepted && serial != want {
+				w.t.Fatalf("message %d of writer %x is %d, want %d", n, b.Writer[0], serial, want)
+			}
+			if n <= w.handled[b.Writer] {
+				continue // The reader knows it.
+			}
+			if serial <= w.last {
+				w.t.Fatalf("message %d was handled after %d", serial, w.last)
+			}
+			w.handled[b.Writer], w.last = n, serial
+			w.got[serial]++
+		}
+		if err := w.log.Handled(b.Writer, w.handled[b.Writer]); err != nil {
+			w.t.Fatal(err)
+		}
+		w.check()
+	}
+}
+
+// check compares the counts by their invariant.
+func (w *world) check() {
+	w.t.Helper()
+	c := w.log.Counts()
+	if c.Accepted+c.Found != c.Sent+c.Dropped+c.Expired+c.Damaged+c.Messages {
+		w.t.Fatalf("the counts do not add up: %+v", c)
+	}
+}
+
+// wantAll fails unless all messages below a serial number were handled once.
+func (w *world) wantAll(below uint64) {
+	w.t.Helper()
+	for serial := uint64(1); serial < below; serial++ {
+		if w.got[serial] != 1 {
+			w.t.Fatalf("message %d was handled %d times; %s", serial, w.got[serial], w)
+		}
+	}
+}
+
+func (w *world) String() string {
+	return fmt.Sprintf("start %+v, files %q, counts %+v, damage %+v", w.start, w.disk.Names(""), w.log.Counts(), w.damage)
+}
