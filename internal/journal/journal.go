@@ -134,8 +134,8 @@ func (p *part) messages(from uint64) uint64 {
 	}
 	n := p.end - from
 	for _, g := range p.gaps {
-		if low := max(from, g.from); low < g.to {
-			n -= g.to - low
+		if low, high := max(from, g.from), min(g.to, p.end); low < high {
+			n -= high - low
 		}
 	}
 	return n

@@ -5,8 +5,8 @@ package journal
 // This file opens a log: what is left, under which identity the next messages are, and the end.
 
 import (
-	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/udsipc/udsipc/internal/disk"
@@ -61,10 +61,7 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 	if err != nil {
 		return err
 	}
-	var guess segment.WriterID // For a segment whose header is damaged.
-	if guess = state.Writer; guess == (segment.WriterID{}) {
-		guess = handled.Writer
-	}
+	guesses := []segment.WriterID{state.Writer, handled.Writer}
 	for _, entry := range entries {
 		start, first, ok := segment.ParseName(entry.Name)
 		if !ok {
@@ -72,10 +69,15 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 		}
 		l.start = max(l.start, start)
 		p := &part{name: entry.Name, first: first, end: first, size: entry.Size, modified: entry.Modified}
-		if p.writer, err = l.readWriter(p, guess); err != nil {
+		ok, err = l.readWriter(p, guesses)
+		if err != nil {
 			return err
 		}
-		guess = p.writer
+		if !ok {
+			l.setAside(p)
+			continue
+		}
+		guesses[0] = p.writer
 		l.segments = append(l.segments, p)
 	}
 	// A later segment goes on from its first number, even if that is not behind this one: a repair has
@@ -98,25 +100,49 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 	return nil
 }
 
-// readWriter returns the writer of a segment. If its header is damaged, the batches are still those of
-// somebody: their checksums decide whether of the writer that is guessed.
-func (l *Log) readWriter(p *part, guess segment.WriterID) (segment.WriterID, error) {
+// readWriter sets the writer of a segment. If its header is damaged, its batches are still those of
+// somebody: their checksums decide whether of a writer that is guessed. Without such a batch, nothing in
+// it is known, not even that its numbers are used.
+func (l *Log) readWriter(p *part, guesses []segment.WriterID) (bool, error) {
 	file, err := l.disk.Open(p.name)
-	if errors.Is(err, disk.ErrUnsafe) {
-		return guess, nil
-	}
 	if err != nil {
-		return guess, err
+		return false, err
 	}
 	defer file.Close()
 	b := make([]byte, segment.HeaderSize)
 	n, _ := file.ReadAt(b, 0)
 	h, err := segment.ParseHeader(b[:n])
 	if err == nil && h.First == p.first {
-		return h.Writer, nil
+		p.writer = h.Writer
+		return true, nil
 	}
-	p.damaged = p.size > segment.HeaderSize
-	return guess, nil
+	p.damaged = true
+	for _, guess := range guesses {
+		reader := segment.NewReader(file, guess)
+		batch, err := reader.ReadBatch(segment.HeaderSize, p.size)
+		if err != nil {
+			batch, err = reader.Find(segment.HeaderSize, p.size, p.first, math.MaxUint64)
+		}
+		if err == nil && batch.First >= p.first {
+			p.writer = guess
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// setAside removes a segment of which nothing can be read, or keeps it if it has more than a header.
+func (l *Log) setAside(p *part) {
+	if p.size <= segment.HeaderSize {
+		l.disk.Remove(p.name) // A start that ended before its first message.
+		return
+	}
+	l.disk.Rename(p.name, p.name+badSuffix)
+	l.counts.DamagedBytes += uint64(p.size)
+	if l.config.OnDamage != nil {
+		l.config.OnDamage(Damage{Name: p.name, From: p.first, To: p.first, Bytes: p.size,
+			Err: fmt.Errorf("%w: no batch of a known writer", segment.ErrDamaged)})
+	}
 }
 
 // findEnd goes through a segment that no other one of its writer follows.

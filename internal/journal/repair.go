@@ -8,6 +8,7 @@ package journal
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/udsipc/udsipc/internal/segment"
 )
@@ -15,6 +16,8 @@ import (
 // A copied is what was written again of a segment.
 type copied struct {
 	old, part *part    // No part if all was handled or is synced.
+	kept      int64    // Size of what the old one keeps,
+	from      uint64   // and the number behind that.
 	damage    []Damage // What could not be read of the old one.
 }
 
@@ -44,7 +47,7 @@ func (l *Log) repair(g *group) error {
 			size, end = size+int64(len(g.b)), l.next+uint64(g.count)
 		}
 		var c copied
-		c, err = l.copyPart(old[i], size, end)
+		c, err = l.copyPart(old[i], size, end, i > 0)
 		copies = append(copies, c)
 	}
 	if err == nil {
@@ -62,10 +65,13 @@ func (l *Log) repair(g *group) error {
 	return nil
 }
 
-// copyPart copies what is not handled of a segment behind its synced bytes. A segment behind one whose
-// sync failed is copied too: the order of the names is that of the messages.
-func (l *Log) copyPart(p *part, size int64, end uint64) (c copied, err error) {
-	c.old = p
+// copyPart copies what is not handled of a segment: of the first one what lies behind its synced bytes, of
+// those behind it all, because the order of the names is that of the messages.
+func (l *Log) copyPart(p *part, size int64, end uint64, all bool) (c copied, err error) {
+	c.old, c.kept, c.from = p, max(p.synced, segment.HeaderSize), max(p.syncedEnd, p.first)
+	if all {
+		c.kept, c.from = segment.HeaderSize, p.first
+	}
 	file, err := l.disk.Open(p.name)
 	if err != nil {
 		return c, err
@@ -76,7 +82,7 @@ func (l *Log) copyPart(p *part, size int64, end uint64) (c copied, err error) {
 	l.start++
 	l.mu.Unlock()
 	w := walk{reader: segment.NewReader(file, p.writer), name: p.name, writer: p.writer,
-		offset: max(p.synced, segment.HeaderSize), next: max(p.syncedEnd, p.first)}
+		offset: c.kept, next: c.from}
 	var b []byte
 	for {
 		batch, damage, err := w.step(size, end)
@@ -126,7 +132,8 @@ func (l *Log) replace(copies []copied, g *group) {
 			c.old.failed = false
 			continue
 		}
-		c.old.size, c.old.end = max(c.old.synced, segment.HeaderSize), c.part.first
+		c.part.gaps = slices.Clone(c.old.gaps)
+		c.old.size, c.old.end = c.kept, c.part.first
 		c.old.failed = false
 		c.old.closeFile()
 		l.segments = append(l.segments, c.part)
