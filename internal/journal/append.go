@@ -127,6 +127,9 @@ func (l *Log) cut(p *part) {
 func (l *Log) makeRoom(n int64) (*part, error) {
 	l.Expire()
 	l.mu.Lock()
+	if p := l.active; p != nil && p.end > p.first && l.tooOld(p) {
+		l.active = nil // It expires when this message has begun another one.
+	}
 	p := l.active
 	fits := p != nil && (p.size+n <= l.config.SegmentSize || p.size <= segment.HeaderSize)
 	l.mu.Unlock()

@@ -61,8 +61,12 @@ func (l *Log) waitingLocked() (n uint64) {
 // takeHandledLocked takes the segments without messages out of the list. The last one stays: its name
 // tells the next process which numbers are used.
 func (l *Log) takeHandledLocked() (taken []*part) {
+	if len(l.segments) == 0 {
+		return nil
+	}
+	last := l.segments[len(l.segments)-1]
 	l.segments = slices.DeleteFunc(l.segments, func(p *part) bool {
-		if p == l.segments[len(l.segments)-1] || p.messages(l.unhandledLocked(p)) > 0 {
+		if p == last || p.messages(l.unhandledLocked(p)) > 0 {
 			return false
 		}
 		taken = append(taken, p)
@@ -103,25 +107,23 @@ func (p *part) closeFile() {
 }
 
 // Expire drops the segments whose last message is older than Config.MaxAge. Append and Next call it. The
-// last segment goes when another one was begun.
+// last segment goes when Append has begun another one.
 func (l *Log) Expire() {
 	if l.config.MaxAge <= 0 {
 		return
 	}
-	before := l.config.Now().Add(-l.config.MaxAge)
 	l.mu.Lock()
 	var expired []*part
-	for len(l.segments) > 0 && l.segments[0].modified.Before(before) {
-		if len(l.segments) == 1 {
-			if p := l.segments[0]; p.end > p.first {
-				l.active = nil // The next message begins another one.
-			}
-			break
-		}
+	for len(l.segments) > 1 && l.tooOld(l.segments[0]) {
 		expired = append(expired, l.takeFirstLocked(&l.counts.Expired))
 	}
 	l.mu.Unlock()
 	l.discard(expired)
+}
+
+// tooOld reports whether the last message of a part is older than Config.MaxAge.
+func (l *Log) tooOld(p *part) bool {
+	return l.config.MaxAge > 0 && l.config.Now().Sub(p.modified) > l.config.MaxAge
 }
 
 // takeFirstLocked takes the oldest segment out of the list and counts its messages.

@@ -156,7 +156,8 @@ func TestAppend_Many_ShareWrites(t *testing.T) {
 // TestSync_Failed_IsWrittenAgain: a sync that fails once, and lies about those pages afterwards.
 func TestSync_Failed_IsWrittenAgain(t *testing.T) {
 	for _, config := range []journal.Config{{Sync: 0, SegmentSize: 400}, {Sync: time.Hour, SegmentSize: 400}} {
-		for fails := range 12 {
+		for run := range 120 {
+			fails := run % 12
 			w := newWorld(t, config)
 			w.open()
 			syncs := 0
@@ -180,13 +181,31 @@ func TestSync_Failed_IsWrittenAgain(t *testing.T) {
 				t.Errorf("sync %d fails: %v", fails, err)
 			}
 			w.check()
-			w.disk = w.disk.PowerLoss(rand.New(rand.NewPCG(uint64(fails), 3)))
+			w.disk = w.disk.PowerLoss(rand.New(rand.NewPCG(uint64(run), 3)))
 			w.boot++
 			w.open()
 			w.read(1000)
 			w.wantAll(21)
 			w.log.Close()
 		}
+	}
+}
+
+// TestOpen_Found_IsSynced: what a killed process left unsynced survives a loss of power after the next start.
+func TestOpen_Found_IsSynced(t *testing.T) {
+	for seed := range uint64(20) {
+		w := newWorld(t, journal.Config{Sync: time.Hour})
+		w.open()
+		for range 5 {
+			w.write(1)
+		}
+		w.disk = w.disk.Kill()
+		w.open()
+		w.disk, w.boot = w.disk.PowerLoss(rand.New(rand.NewPCG(seed, 5))), 2
+		w.open()
+		w.read(100)
+		w.wantAll(6)
+		w.log.Close()
 	}
 }
 
