@@ -117,7 +117,8 @@ func TestQuota_Write_IsCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		n, err := f.WriteAt(make([]byte, 15), 0)
-		if want := min(quota, 15); int64(n) != want || (err != nil) != (quota < 15) || err != nil && !errors.Is(err, disk.ErrFull) {
+		want, full := min(quota, 15), quota < 15
+		if int64(n) != want || (err != nil) != full || full && !errors.Is(err, disk.ErrFull) {
 			t.Errorf("quota %d: wrote %d, %v; want %d", quota, n, err, want)
 		}
 		if got, _ := d.Kill().Content("a"); len(got) != n {

@@ -227,7 +227,8 @@ func TestRead_Foreign_IsDamage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	b, bounds := file(5, batch(writer, 5, "damaged"), batch(writer, 5, "before it"), batch(writer, 6, "x"), batch(writer, 90, "y"))
+	b, bounds := file(5, batch(writer, 5, "damaged"), batch(writer, 5, "before it"), batch(writer, 6, "x"),
+		batch(writer, 90, "y"))
 	b[bounds[1]-1]++
 	reader := segment.NewReader(bytes.NewReader(b), writer)
 	if got, err := reader.Find(bounds[0], int64(len(b)), 6, 90); got.First != 6 || err != nil {
