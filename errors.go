@@ -47,7 +47,7 @@ var (
 	ErrMessageTooLarge = errdefs.ErrMessageTooLarge
 
 	// ErrInvalidLengthPrefix is reported when a peer sends a length prefix over 64 bits: what it
-	// writes is not this protocol.
+	// writes is not this protocol. WriteFrames returns it for what is not whole frames.
 	ErrInvalidLengthPrefix = errdefs.ErrInvalidLengthPrefix
 
 	// ErrConnectionClosed is reported when a connection ended in the middle of a message, and is the

@@ -141,12 +141,12 @@ func (w *Writer) Start() error { return w.loop.Start() }
 // If the queue is full, WithOverflow applies: the default is ErrBufferFull.
 func (w *Writer) WriteMessage(data []byte) error {
 	if uint64(len(data)) > w.loop.MessageLimit() {
-		return w.tooLargeErr(data)
+		return w.tooLargeErr(len(data), 1)
 	}
 	if w.cfg.overflow == OverflowBlock {
-		return w.countTooLarge(w.queue.EnqueueWaitAndWake(context.Background(), data))
+		return w.countTooLarge(w.queue.EnqueueWaitAndWake(context.Background(), data), 1)
 	}
-	return w.countTooLarge(w.queue.EnqueueAndWake(data))
+	return w.countTooLarge(w.queue.EnqueueAndWake(data), 1)
 }
 
 // WriteMessageContext is WriteMessage, but if the queue is full it waits for space until ctx ends,
@@ -156,30 +156,31 @@ func (w *Writer) WriteMessage(data []byte) error {
 // always space.
 func (w *Writer) WriteMessageContext(ctx context.Context, data []byte) error {
 	if uint64(len(data)) > w.loop.MessageLimit() {
-		return w.tooLargeErr(data)
+		return w.tooLargeErr(len(data), 1)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return w.countTooLarge(w.queue.EnqueueWaitAndWake(ctx, data))
+	return w.countTooLarge(w.queue.EnqueueWaitAndWake(ctx, data), 1)
 }
 
-// countTooLarge counts a message that is larger than the whole queue. It returns err.
-func (w *Writer) countTooLarge(err error) error {
+// countTooLarge counts messages that are larger than the whole queue. It returns err.
+func (w *Writer) countTooLarge(err error, messages uint64) error {
 	if err != nil && errors.Is(err, ErrMessageTooLarge) {
-		w.counts.tooLarge.Add(1)
+		w.counts.tooLarge.Add(messages)
 	}
 	return err
 }
 
-func (w *Writer) tooLargeErr(data []byte) error {
-	w.counts.tooLarge.Add(1)
+// tooLargeErr counts messages, of which one has too many bytes.
+func (w *Writer) tooLargeErr(bytes int, messages uint64) error {
+	w.counts.tooLarge.Add(messages)
 	limit := w.loop.MessageLimit()
 	if limit < w.cfg.maxMessageSize {
 		return fmt.Errorf("%w: %d bytes, the reader's limit is %d (its WithMaxMessageSize)",
-			ErrMessageTooLarge, len(data), limit)
+			ErrMessageTooLarge, bytes, limit)
 	}
-	return errdefs.OverLimit(uint64(len(data)), limit)
+	return errdefs.OverLimit(uint64(bytes), limit)
 }
 
 // Stop rejects new messages, sends the queued ones, reconnecting as often as necessary, and waits

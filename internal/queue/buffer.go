@@ -35,11 +35,11 @@ func (q *Queue) EnqueueBuffer(b *Buffer, from, to int) (number uint64, idle bool
 	}
 	size := wire.FrameSize(len(data))
 	q.lock()
-	now, err := q.admitLocked(size, false)
+	now, err := q.admitLocked(1, size, false)
 	if err != nil {
 		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
-			err = q.fullErrLocked(size)
+			err = q.fullErrLocked(1, size)
 		}
 		q.mu.Unlock()
 		return 0, false, err
@@ -49,7 +49,7 @@ func (q *Queue) EnqueueBuffer(b *Buffer, from, to int) (number uint64, idle bool
 	wire.AppendPrefix(b.B[from:from], len(data))
 	q.counts.Accepted++
 	q.largest = max(q.largest, uint64(len(data)))
-	q.appendChunkLocked(b, from, size, now)
+	q.appendChunkLocked(b, from, size, 1, now)
 	q.open = false
 	if q.shared != nil {
 		q.chargeLocked()

@@ -11,19 +11,19 @@ import (
 // minExpiryInterval is the least time between two checks for expired messages.
 const minExpiryInterval = time.Millisecond
 
-// makeSpaceLocked reports whether there is room for a frame of size bytes. It first drops expired
-// messages and, with OverflowDropOldest, the oldest ones. It drops none of the latter if that could
-// not make enough room.
-func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
-	if q.fitsLocked(size) {
+// makeSpaceLocked reports whether there is room for so many messages with frames of size bytes. It
+// first drops expired messages and, with OverflowDropOldest, the oldest ones. It drops none of the
+// latter if that could not make enough room.
+func (q *Queue) makeSpaceLocked(count uint64, size int, now time.Duration) bool {
+	if q.fitsLocked(count, size) {
 		return true
 	}
 	q.expireLocked(now)
-	if !q.dropOldest || !q.canDropLocked(size) {
-		return q.fitsLocked(size)
+	if !q.dropOldest || !q.canDropLocked(count, size) {
+		return q.fitsLocked(count, size)
 	}
-	q.dropErr = q.fullErrLocked(size)
-	for first := q.firstDroppableLocked(); !q.fitsLocked(size); q.counts.Dropped++ {
+	q.dropErr = q.fullErrLocked(count, size)
+	for first := q.firstDroppableLocked(); !q.fitsLocked(count, size); q.counts.Dropped++ {
 		switch {
 		case first < len(q.front.segs):
 			q.dropMessageLocked(&q.front, first)
@@ -39,19 +39,20 @@ func (q *Queue) makeSpaceLocked(size int, now time.Duration) bool {
 	return true
 }
 
-// fitsLocked reports whether there is room for a frame of size bytes.
-func (q *Queue) fitsLocked(size int) bool {
-	return q.fitsOwnLimitsLocked(size) && (q.shared == nil || q.fitsSharedLimitLocked(q.heldBytesLocked(), size))
+// fitsLocked reports whether there is room for so many messages with frames of size bytes.
+func (q *Queue) fitsLocked(count uint64, size int) bool {
+	return q.fitsOwnLimitsLocked(count, size) && (q.shared == nil || q.fitsSharedLimitLocked(q.heldBytesLocked(), size))
 }
 
 // fitsOwnLimitsLocked is fitsLocked without the shared limit.
-func (q *Queue) fitsOwnLimitsLocked(size int) bool {
-	return q.queuedLocked()+q.reserved < q.maxMessages && q.queuedBytesLocked()+q.reservedBytes+uint64(size) <= q.maxBytes
+func (q *Queue) fitsOwnLimitsLocked(count uint64, size int) bool {
+	return q.queuedLocked()+q.reserved+count <= q.maxMessages &&
+		q.queuedBytesLocked()+q.reservedBytes+uint64(size) <= q.maxBytes
 }
 
-// canDropLocked reports whether a frame of size bytes would fit after all droppable messages are
-// dropped.
-func (q *Queue) canDropLocked(size int) bool {
+// canDropLocked reports whether so many messages with frames of size bytes would fit after all
+// droppable messages are dropped.
+func (q *Queue) canDropLocked(count uint64, size int) bool {
 	messages, bytes := q.reserved, q.reservedBytes
 	if q.acks {
 		messages += uint64(q.front.count - q.releasedInFirst)
@@ -62,7 +63,7 @@ func (q *Queue) canDropLocked(size int) bool {
 			bytes += uint64(seg.to - seg.from)
 		}
 	}
-	return messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.fitsSharedLimitLocked(bytes, size)
+	return messages+count <= q.maxMessages && bytes+uint64(size) <= q.maxBytes && q.fitsSharedLimitLocked(bytes, size)
 }
 
 // ageResolution returns the largest difference in age between the messages of one segment. A

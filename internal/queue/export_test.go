@@ -25,7 +25,7 @@ const TurnWaits = turnWaits
 func (q *Queue) ReserveRoom(size int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.reserveLocked(size)
+	q.reserveLocked(1, size)
 }
 
 func (q *Queue) EnqueueReserved(data []byte) (number uint64, idle bool, err error) {
@@ -92,7 +92,7 @@ func (q *Queue) CanFit(size int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size = wire.FrameSize(size)
-	return q.fitsLocked(size) || q.dropOldest && q.canDropLocked(size)
+	return q.fitsLocked(1, size) || q.dropOldest && q.canDropLocked(1, size)
 }
 
 // State does not look for messages that are too old, other than ReadCounts. What is unacknowledged is not in it.
@@ -149,7 +149,7 @@ func (q *Queue) Check() error {
 	if q.maxAge > 0 && (waits || q.firstDroppableLocked() < len(q.front.segs)) && !q.timerSet {
 		return fmt.Errorf("no timer runs for what gets too old")
 	}
-	if p := q.producers.first; p != nil && q.fitsLocked(p.value.size) {
+	if p := q.producers.first; p != nil && q.fitsLocked(p.value.count, p.value.size) {
 		return fmt.Errorf("a producer waits for room for %d bytes, which there is", p.value.size)
 	}
 	return nil

@@ -17,14 +17,14 @@ const (
 // fullErrs are the errors of a full queue. Each is made once, so that a refused message costs no memory.
 type fullErrs [numLimits]*errdefs.BufferFull
 
-// fullErrLocked returns the error for a frame of size bytes that does not fit, or that must not
-// overtake the producers that wait.
-func (q *Queue) fullErrLocked(size int) error {
+// fullErrLocked returns the error for messages with frames of size bytes that do not fit, or that
+// must not overtake the producers that wait.
+func (q *Queue) fullErrLocked(count uint64, size int) error {
 	if first := q.producers.first; first != nil {
-		size = max(size, first.value.size)
+		count, size = max(count, first.value.count), max(size, first.value.size)
 	}
 	switch {
-	case q.queuedLocked()+q.reserved >= q.maxMessages:
+	case q.queuedLocked()+q.reserved+count > q.maxMessages:
 		return q.fullErrs.of(limitMessages, q.maxMessages, "messages (WithMaxBufferedWrites)")
 	case q.heldBytesLocked()+uint64(size) > q.maxBytes:
 		return q.fullErrs.of(limitBytes, q.maxBytes, "bytes (WithMaxBufferedBytes)")

@@ -29,12 +29,12 @@ func (q *Queue) EnqueueAndWake(data []byte) error {
 func (q *Queue) Enqueue(data []byte) (number uint64, idle bool, err error) {
 	size := wire.FrameSize(len(data))
 	q.lock()
-	now, err := q.admitLocked(size, false)
+	now, err := q.admitLocked(1, size, false)
 	if err != nil {
 		if err == errdefs.ErrBufferFull {
 			q.counts.Refused++
 			q.endOfferLocked()
-			err = q.fullErrLocked(size)
+			err = q.fullErrLocked(1, size)
 		}
 		q.mu.Unlock()
 		return 0, false, err
@@ -86,7 +86,7 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	size := wire.FrameSize(len(data))
 	waits := waitOf(ctx)
 	q.lock()
-	now, err := q.admitLocked(size, true)
+	now, err := q.admitLocked(1, size, true)
 	switch {
 	case err == nil && q.takesLoanLocked(size):
 		return q.lendAndUnlock(waits, data, size), false, nil
@@ -97,29 +97,11 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 		q.mu.Unlock()
 		return 0, false, err
 	}
-	p := q.addProducerLocked(data, size)
-	q.watchPaceLocked()
-	if q.shared != nil {
-		q.serveWaitersLocked() // Also registers with the shared limit.
-	}
-	q.writeInLineAndUnlock(waits, p)
-
-	select {
-	case <-p.value.done:
-	case <-waits.done:
-		if full := q.removeProducer(p); full != nil {
-			q.recycleProducer(p)
-			return 0, false, fmt.Errorf("%w: %w", full, errdefs.EndOf(ctx))
-		}
-		<-p.value.done
-	}
-	result := p.value.result
-	q.recycleProducer(p)
+	result := q.awaitRoomAndUnlock(ctx, waits, q.addProducerLocked(data, size))
 	if result.number == 0 && result.err == nil {
 		q.lock()
 		if q.takesLoanLocked(size) {
-			q.reserved--
-			q.reservedBytes -= uint64(size)
+			q.unreserveLocked(1, size)
 			return q.lendAndUnlock(waits, data, size), false, nil
 		}
 		q.mu.Unlock()
@@ -128,15 +110,40 @@ func (q *Queue) EnqueueWait(ctx context.Context, data []byte) (number uint64, id
 	return result.number, result.idle, result.err
 }
 
-// admitLocked returns nil if a frame of size bytes may enter now. It drops messages first if the
-// options allow that. No producer overtakes those that wait for room. A producer that can wait is paced.
-func (q *Queue) admitLocked(size int, canWait bool) (now time.Duration, err error) {
+// awaitRoomAndUnlock waits in line until p is served, or ctx ends. It unlocks the queue.
+func (q *Queue) awaitRoomAndUnlock(ctx context.Context, waits wait, p *fifoElement[producer]) enqueueResult {
+	q.watchPaceLocked()
+	if q.shared != nil {
+		q.serveWaitersLocked() // Also registers with the shared limit.
+	}
+	q.writeInLineAndUnlock(waits, p)
+	select {
+	case <-p.value.done:
+	case <-waits.done:
+		if full := q.removeProducer(p); full != nil {
+			q.recycleProducer(p)
+			return enqueueResult{err: fmt.Errorf("%w: %w", full, errdefs.EndOf(ctx))}
+		}
+		<-p.value.done
+	}
+	result := p.value.result
+	q.recycleProducer(p)
+	return result
+}
+
+// admitLocked returns nil if so many messages with frames of size bytes may enter now. It drops
+// messages first if the options allow that. No producer overtakes those that wait for room. A producer that can wait is paced.
+func (q *Queue) admitLocked(count uint64, size int, canWait bool) (now time.Duration, err error) {
 	if q.closed {
 		return 0, errdefs.ErrStopped
 	}
 	if uint64(size) > q.maxBytes {
 		return 0, fmt.Errorf("%w: %d bytes in a queue of %d (WithMaxBufferedBytes)",
 			errdefs.ErrMessageTooLarge, size, q.maxBytes)
+	}
+	if count > q.maxMessages {
+		return 0, fmt.Errorf("%w: %d messages at once in a queue of %d (WithMaxBufferedWrites)",
+			errdefs.ErrMessageTooLarge, count, q.maxMessages)
 	}
 	if canWait && q.pacesLocked(size) {
 		return 0, errdefs.ErrBufferFull
@@ -145,10 +152,10 @@ func (q *Queue) admitLocked(size int, canWait bool) (now time.Duration, err erro
 		return 0, errdefs.ErrBufferFull
 	}
 	now = q.ageLocked()
-	if q.fitsLocked(size) || canWait && q.fitsPacedLocked(size) {
+	if q.fitsLocked(count, size) || canWait && q.fitsPacedLocked(size) {
 		return now, nil
 	}
-	ok := q.makeSpaceLocked(size, now)
+	ok := q.makeSpaceLocked(count, size, now)
 	q.serveWaitersLocked()
 	if !ok {
 		return 0, errdefs.ErrBufferFull
@@ -163,7 +170,7 @@ func (q *Queue) enqueueAndUnlock(data []byte, size int, now time.Duration, waits
 	number uint64, idle bool, err error,
 ) {
 	if size > ChunkSize {
-		q.reserveLocked(size)
+		q.reserveLocked(1, size)
 		q.mu.Unlock()
 		return q.enqueueReserved(data, size, waits)
 	}
@@ -192,11 +199,17 @@ func (q *Queue) finishPushAndUnlock(waits wait) (number uint64, idle bool) {
 	return number, idle
 }
 
-// reserveLocked keeps room for a frame of size bytes until enqueueReserved.
-func (q *Queue) reserveLocked(size int) {
-	q.reserved++
+// reserveLocked keeps room for so many messages with frames of size bytes until unreserveLocked.
+func (q *Queue) reserveLocked(count uint64, size int) {
+	q.reserved += count
 	q.reservedBytes += uint64(size)
 	q.chargeLocked()
+}
+
+// unreserveLocked is called right before the messages are enqueued, or are given up.
+func (q *Queue) unreserveLocked(count uint64, size int) {
+	q.reserved -= count
+	q.reservedBytes -= uint64(size)
 }
 
 // enqueueReserved appends a message for which reserveLocked has kept room.
@@ -204,8 +217,7 @@ func (q *Queue) enqueueReserved(data []byte, size int, waits wait) (number uint6
 	own := buffers.Get(size)
 	wire.AppendFrame(own.B[:0], data)
 	q.lock()
-	q.reserved--
-	q.reservedBytes -= uint64(size)
+	q.unreserveLocked(1, size)
 	if q.closed {
 		q.chargeLocked()
 		q.mu.Unlock()

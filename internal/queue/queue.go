@@ -207,14 +207,17 @@ func (q *Queue) appendLocked(data []byte, size int, own *buffers.Buffer, now tim
 			}
 		}
 	}
-	q.appendChunkLocked(chunk, from, size, now)
+	q.appendChunkLocked(chunk, from, size, 1, now)
 	q.open = own == nil
 }
 
-// appendChunkLocked appends a segment for the frame of the message that was accepted last.
-func (q *Queue) appendChunkLocked(chunk *buffers.Buffer, from, size int, now time.Duration) {
+// appendChunkLocked appends a segment for the frames of the count messages that were accepted last.
+func (q *Queue) appendChunkLocked(chunk *buffers.Buffer, from, size, count int, now time.Duration) {
 	chunk.Refs++
-	q.waiting.add(segment{chunk: chunk, from: from, to: from + size, count: 1, first: q.counts.Accepted, queuedAt: now})
+	q.waiting.add(segment{
+		chunk: chunk, from: from, to: from + size, count: count,
+		first: q.counts.Accepted - uint64(count) + 1, queuedAt: now,
+	})
 	q.setExpiryTimerLocked(now)
 }
 

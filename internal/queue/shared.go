@@ -120,9 +120,9 @@ func (q *Queue) chargeLocked() {
 }
 
 // addSharedWaiterLocked registers the queue to be served when others shrink, unless its own limits
-// keep size bytes out. It reports whether to check again, because others may have shrunk meanwhile.
-func (q *Queue) addSharedWaiterLocked(size int) bool {
-	if q.shared == nil || q.inSharedList || !q.fitsOwnLimitsLocked(size) {
+// keep so many messages and bytes out. It reports whether to check again, because others may have shrunk meanwhile.
+func (q *Queue) addSharedWaiterLocked(count uint64, size int) bool {
+	if q.shared == nil || q.inSharedList || !q.fitsOwnLimitsLocked(count, size) {
 		return false
 	}
 	q.inSharedList = true

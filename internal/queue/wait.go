@@ -21,11 +21,13 @@ type fifoElement[T any] struct {
 	value      T
 }
 
-// A producer waits for room for one message. The goroutine that frees the room enqueues the
-// message.
+// A producer waits for room for one message or a batch. The goroutine that frees the room enqueues a
+// small message, and reserves the room otherwise.
 type producer struct {
-	data   []byte        // The caller's slice; the caller waits meanwhile.
-	size   int           // Of the frame.
+	data   []byte        // The caller's slice, for one message; the caller waits meanwhile.
+	batch  bool          // The producer enqueues a batch.
+	count  uint64        // Messages.
+	size   int           // Of their frames.
 	done   chan struct{} // One slot; filled once result is set.
 	result enqueueResult
 }
@@ -61,7 +63,7 @@ func (l *fifo[T]) remove(p *fifoElement[T]) {
 	p.prev, p.next = nil, nil
 }
 
-// addProducerLocked appends a producer that waits for room for data.
+// addProducerLocked appends a producer that waits for room for data, a single message.
 func (q *Queue) addProducerLocked(data []byte, size int) *fifoElement[producer] {
 	var p *fifoElement[producer]
 	select {
@@ -69,7 +71,7 @@ func (q *Queue) addProducerLocked(data []byte, size int) *fifoElement[producer] 
 	default:
 		p = &fifoElement[producer]{value: producer{done: make(chan struct{}, 1)}}
 	}
-	p.value.data, p.value.size = data, size
+	p.value.data, p.value.batch, p.value.count, p.value.size = data, false, 1, size
 	q.producers.pushBack(p)
 	return p
 }
@@ -92,9 +94,9 @@ func (q *Queue) removeProducer(p *fifoElement[producer]) (full error) {
 	if len(p.value.done) > 0 {
 		return nil
 	}
-	full = q.fullErrLocked(p.value.size)
+	full = q.fullErrLocked(p.value.count, p.value.size)
 	q.producers.remove(p)
-	q.counts.Refused++
+	q.counts.Refused += p.value.count
 	q.serveWaitersLocked() // The next one may need less room.
 	return full
 }
@@ -107,7 +109,7 @@ func (q *Queue) NotifySpace() <-chan struct{} {
 	if q.producers.first != nil {
 		q.stopPacingLocked() // Their messages come first, and must not be late because of pacing.
 	}
-	if q.hasSpaceLocked() || q.addSharedWaiterLocked(1) && q.hasSpaceLocked() {
+	if q.hasSpaceLocked() || q.addSharedWaiterLocked(1, 1) && q.hasSpaceLocked() {
 		q.removeSharedWaiterLocked()
 		return nil
 	}
@@ -117,7 +119,9 @@ func (q *Queue) NotifySpace() <-chan struct{} {
 	return q.spaceFreed
 }
 
-func (q *Queue) hasSpaceLocked() bool { return q.closed || q.producers.first == nil && q.fitsLocked(1) }
+func (q *Queue) hasSpaceLocked() bool {
+	return q.closed || q.producers.first == nil && q.fitsLocked(1, 1)
+}
 
 // serveWaitersLocked serves the goroutines that wait for room or for a flush. It is called whenever
 // a message leaves the queue, or a producer leaves the line.
@@ -129,7 +133,7 @@ func (q *Queue) serveWaitersLocked() {
 		q.serveProducersLocked()
 	}
 	if q.spaceFreed != nil && (q.hasSpaceLocked() ||
-		q.producers.first == nil && q.addSharedWaiterLocked(1) && q.hasSpaceLocked()) {
+		q.producers.first == nil && q.addSharedWaiterLocked(1, 1) && q.hasSpaceLocked()) {
 		close(q.spaceFreed)
 		q.spaceFreed = nil
 	}
@@ -144,8 +148,7 @@ func (q *Queue) serveWaitersLocked() {
 }
 
 // serveProducersLocked enqueues the messages of waiting producers in order, while they fit. For a
-// message larger than a chunk it reserves the room; the producer copies the message outside the
-// lock.
+// batch, or a message larger than a chunk, it reserves the room; the producer enqueues it.
 func (q *Queue) serveProducersLocked() {
 	if q.pausesLocked() {
 		return
@@ -158,11 +161,11 @@ func (q *Queue) serveProducersLocked() {
 			w.result.err = errdefs.ErrStopped
 		case q.pacesLocked(w.size):
 			return
-		case !q.fitsPacedLocked(w.size) && !q.makeSpaceLocked(w.size, now) &&
-			!(q.addSharedWaiterLocked(w.size) && q.makeSpaceLocked(w.size, now)):
+		case !q.fitsPacedLocked(w.size) && !q.makeSpaceLocked(w.count, w.size, now) &&
+			!(q.addSharedWaiterLocked(w.count, w.size) && q.makeSpaceLocked(w.count, w.size, now)):
 			return
-		case w.size > ChunkSize:
-			q.reserveLocked(w.size)
+		case w.batch || w.size > ChunkSize:
+			q.reserveLocked(w.count, w.size)
 		default:
 			q.appendLocked(w.data, w.size, nil, now)
 			q.chargeLocked()

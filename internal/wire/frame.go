@@ -74,3 +74,29 @@ func FramesSize(b []byte, count int) (size int) {
 	}
 	return size
 }
+
+// CheckFrames checks that b has exactly count frames in the shortest form. It returns the size of the
+// largest message. The error matches ErrInvalidLengthPrefix.
+func CheckFrames(b []byte, count int) (largest int, err error) {
+	found := 0
+	for at := 0; at < len(b); found++ {
+		length, size, err := ParsePrefix(b[at:])
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("%w (frame %d, at byte %d)", err, found+1, at)
+		case size == 0 || uint64(len(b)-at-size) < length:
+			return 0, fmt.Errorf("%w: frame %d, at byte %d, is incomplete: there are %d bytes from there",
+				errdefs.ErrInvalidLengthPrefix, found+1, at, len(b)-at)
+		case size > 1 && b[at+size-1] == 0:
+			return 0, fmt.Errorf("%w: % x of frame %d, at byte %d, is longer than it need be",
+				errdefs.ErrInvalidLengthPrefix, b[at:at+size], found+1, at)
+		}
+		largest = max(largest, int(length))
+		at += size + int(length)
+	}
+	if found != count {
+		return 0, fmt.Errorf("%w: there are %d frames in %d bytes, the count is %d",
+			errdefs.ErrInvalidLengthPrefix, found, len(b), count)
+	}
+	return largest, nil
+}
