@@ -8,6 +8,7 @@ package udsipc
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -78,6 +79,8 @@ type writerConfig struct {
 	maxAge           time.Duration
 	writeBufferSize  uint32
 	acknowledgements bool
+	identity         *Identity // nil: a new one.
+	onHandled        func(number uint64)
 	onError          ErrorCallback
 	onState          func(state State, cause error)
 	undelivered      func(data []byte)
@@ -116,6 +119,14 @@ func newWriterConfig(text string, opts []WriterOption) (writerConfig, error) {
 		return c, invalidTimeout("WithMaxBackoff", c.maxBackoff, "more than 0")
 	case c.maxAge < 0:
 		return c, invalidTimeout("WithMaxAge", c.maxAge, "0, which is off, or more")
+	case c.onHandled != nil && !c.acknowledgements:
+		return c, errors.New("udsipc: WithHandled needs WithAcknowledgements")
+	case c.identity != nil:
+		if err := c.checkIdentity(); err != nil {
+			return c, err
+		}
+	}
+	switch {
 	case c.tlsSet && c.tls.ServerName == "" && !c.tls.InsecureSkipVerify && c.address.Host() == "":
 		return c, fmt.Errorf(
 			"udsipc: WithTLS for %q: set the configuration's ServerName, the name in the reader's certificate",

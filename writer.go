@@ -15,6 +15,7 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/sender"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // A Writer streams messages to the Reader at an address. NewWriter creates it; it accepts messages
@@ -81,6 +82,9 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	limits := cfg.queueLimits()
 	limits.Bytes, limits.Acks, limits.MaxAge = cfg.maxBufferedBytes, cfg.acknowledgements, cfg.maxAge
 	limits.BytesAlone = !cfg.maxWritesSet
+	if cfg.identity != nil {
+		limits.First, limits.Sent = cfg.identity.First, cfg.identity.Sent
+	}
 	w := &Writer{
 		cfg:   cfg,
 		queue: queue.New(limits),
@@ -103,8 +107,12 @@ func (w *Writer) loopConfig() sender.Config {
 		HeartbeatTimeout: w.cfg.heartbeatTimeout,
 		DropOldest:       w.cfg.overflow == OverflowDropOldest,
 		MaxAge:           w.cfg.maxAge,
+		Handled:          w.cfg.onHandled,
 	}
-	if cfg.Acks {
+	switch id := w.cfg.identity; {
+	case id != nil:
+		cfg.Writer, cfg.First, cfg.Attempt = wire.WriterID(id.Writer), id.First, id.Attempt
+	case cfg.Acks:
 		_, _ = rand.Read(cfg.Writer[:]) // Never fails (crypto/rand).
 	}
 	return cfg

@@ -43,10 +43,17 @@ func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error)
 	if q.discarded {
 		return 0, errdefs.ErrStopped
 	}
+	q.resumeAfterLocked(handled)
 	if handled > q.seq.HighestSent {
 		return 0, fmt.Errorf("%w: the reader has handled message %d, but only %d were sent",
 			errdefs.ErrInvalidSession, handled, q.seq.HighestSent)
 	}
+	held := q.seq.Acked + uint64(q.front.count-q.releasedInFirst)
+	if handled > held {
+		return 0, fmt.Errorf("%w: the reader has handled message %d, but this queue has only those up to %d yet",
+			errdefs.ErrInvalidSession, handled, held)
+	}
+	q.resumed.welcomed = true
 	q.readerLimit = limit
 	if handled > q.seq.Acked {
 		released = handled - q.seq.Acked
@@ -54,7 +61,7 @@ func (q *Queue) ApplyWelcome(handled, limit uint64) (released uint64, err error)
 		q.trimLocked()
 		q.seq.sent = handled
 	}
-	q.counts.Retransmitted += q.seq.HighestSent - q.seq.Acked
+	q.counts.Retransmitted += min(q.seq.HighestSent, held) - q.seq.Acked
 	return released, nil
 }
 
@@ -98,7 +105,8 @@ func (q *Queue) acknowledgeLocked(number uint64) error {
 
 // RemoveOversized removes the next message if it is over the reader's limit and nothing before it
 // is in flight. It returns a copy. burnt reports whether an earlier reader took the message, so
-// that it has a number already. Then the next connection must begin with the number after it.
+// that it has a number already; a queue that resumes has numbered it anyway. Then the next connection
+// must begin with the number after it.
 func (q *Queue) RemoveOversized() (data []byte, burnt bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -112,9 +120,10 @@ func (q *Queue) RemoveOversized() (data []byte, burnt bool) {
 	data = slices.Clone(data)
 	q.dropMessageLocked(head, 0)
 	q.counts.Undelivered++
-	if burnt = q.seq.HighestSent > q.seq.Acked; burnt {
+	if burnt = q.seq.HighestSent > q.seq.Acked || q.resumed.numbered; burnt {
 		q.seq.Acked++
 		q.seq.sent++
+		q.seq.HighestSent = max(q.seq.HighestSent, q.seq.sent)
 	}
 	q.serveWaitersLocked()
 	return data, burnt

@@ -136,7 +136,7 @@ func (q *Queue) appendRunLocked(b *Batch, now time.Duration) {
 		}
 	}
 	q.appendChunkLocked(q.tail, from, size, count, now)
-	q.open = true
+	q.open = len(q.waiting.segs) > 0
 }
 
 // nextSize returns the size of the next frame.

@@ -84,7 +84,8 @@ func (q *Queue) StopLoans() {
 // takesLoanLocked reports whether a frame of size bytes should be lent. A smaller one shares a
 // chunk with others.
 func (q *Queue) takesLoanLocked(size int) bool {
-	if size <= ChunkSize || q.acks && size <= minKeptLoan || !q.pacing.active || q.loans.interrupt == nil || q.closed {
+	if size <= ChunkSize || q.acks && size <= minKeptLoan || !q.pacing.active || q.loans.interrupt == nil || q.closed ||
+		q.resumed.sentBefore > 0 {
 		return false
 	}
 	if q.loans.skip > 0 {

@@ -36,7 +36,7 @@ const warmStep = 4 << 10
 //
 //	front[:next]       written, and not acknowledged; none without acks
 //	front[next:taken]  being written; only the send loop may touch them
-//	front[taken:]      to be written again, or the rest of a partial write
+//	front[taken:]      to be written again, also of an earlier process, or the rest of a partial write
 //	waiting            never taken; the last one grows while open
 //
 // The current connection has taken writtenBytes bytes of front[next], and writtenFrames whole
@@ -83,6 +83,7 @@ type Queue struct {
 	releasedInFirst        int    // Messages of front[0] that have left the queue; their memory has not.
 	earlyAck               uint64 // An acknowledgement for messages that are being written.
 	seq                    sequence
+	resumed                resumption
 	controlFrom, controlTo uint64 // The last run of messages of EnqueueControl.
 	readerLimit            uint64 // The largest message that the reader accepts; 0: not known.
 	ackTimes               histogram
@@ -120,11 +121,12 @@ type Limits struct {
 	BytesAlone      bool          // Producers that are paced are not limited by Messages.
 	Undrained       bool          // There is no send loop: the first Enqueue finds the queue idle.
 	Shared          *SharedLimit  // A limit that several queues share; may be nil.
+	First, Sent     uint64        // With acks: those of an identity that goes on (resume.go); else 0.
 }
 
 // New returns an empty queue.
 func New(limits Limits) *Queue {
-	return &Queue{
+	q := &Queue{
 		maxMessages:  limits.Messages,
 		maxBytes:     limits.Bytes,
 		dropOldest:   limits.DropOldest,
@@ -137,6 +139,10 @@ func New(limits Limits) *Queue {
 		shared:       limits.Shared,
 		pacing:       pacing{bytesAlone: limits.BytesAlone, unacked: unackedBytes},
 	}
+	if limits.First > 0 {
+		q.resume(limits.First, limits.Sent)
+	}
+	return q
 }
 
 // Ready returns the channel that wakes the send loop. It has one slot.
@@ -208,16 +214,20 @@ func (q *Queue) appendLocked(data []byte, size int, own *buffers.Buffer, now tim
 		}
 	}
 	q.appendChunkLocked(chunk, from, size, 1, now)
-	q.open = own == nil
+	q.open = own == nil && len(q.waiting.segs) > 0
 }
 
 // appendChunkLocked appends a segment for the frames of the count messages that were accepted last.
+// The segment may be in front afterwards.
 func (q *Queue) appendChunkLocked(chunk *buffers.Buffer, from, size, count int, now time.Duration) {
 	chunk.Refs++
 	q.waiting.add(segment{
 		chunk: chunk, from: from, to: from + size, count: count,
 		first: q.counts.Accepted - uint64(count) + 1, queuedAt: now,
 	})
+	if q.resumed.sentBefore > 0 {
+		q.keepSentBeforeLocked(uint64(count))
+	}
 	q.setExpiryTimerLocked(now)
 }
 

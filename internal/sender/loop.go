@@ -29,6 +29,8 @@ type Config struct {
 	// used.
 	Dial             func(ctx context.Context) (net.Conn, error)
 	Writer           wire.WriterID // The ID in all session hellos.
+	Attempt          uint64        // The number of the first hello, from 1; 0 is the same as 1.
+	First            uint64        // The number of the queue's first message, from 1; 0 is the same as 1.
 	Acks             bool
 	MessageLimit     uint64 // The largest message, in bytes.
 	WriteTimeout     time.Duration
@@ -36,6 +38,8 @@ type Config struct {
 	HeartbeatTimeout time.Duration // Of sessions, except on a plain Unix socket; 0: none.
 	DropOldest       bool          // The queue drops messages to make room.
 	MaxAge           time.Duration // The queue drops older messages; 0: never.
+	// Handled gets the number of the last message that was handled or given up, whenever it grows; may be nil.
+	Handled func(number uint64)
 }
 
 // Events are the callbacks of a Loop. Its goroutine calls them in sequence; Stop may call them too.
@@ -48,14 +52,15 @@ type Events struct {
 // A Loop is a goroutine that sends a queue over one connection after the other. The next connection
 // sends again each message that was not written whole or, in a session, not acknowledged.
 type Loop struct {
-	cfg    Config
-	events Events
-	queue  *queue.Queue
-	life   *Lifecycle
-	counts loopCounters
-	lone   loneClock
-	turn   turn
-	limit  atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
+	cfg     Config
+	events  Events
+	queue   *queue.Queue
+	life    *Lifecycle
+	counts  loopCounters
+	lone    loneClock
+	handled handledCalls
+	turn    turn
+	limit   atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
 
 	// Used by the goroutine only.
 	bufs      [][]byte
@@ -102,6 +107,8 @@ func New(cfg Config, events Events) *Loop {
 		bufs:   make([][]byte, 0, transport.MaxVector),
 	}
 	l.lone.began = time.Now()
+	l.epoch = max(cfg.Attempt, 1) - 1
+	l.handled.told = max(cfg.First, 1) - 1
 	l.limit.Store(cfg.MessageLimit)
 	cfg.Queue.OnIdle(l.wake)
 	cfg.Queue.OnTurn(l.takeTurn)

@@ -102,6 +102,7 @@ func (l *Loop) send(o *transport.Out) error {
 		} else {
 			err = l.afterWrite(o, n, err)
 		}
+		l.tellHandled() // Of messages that were acknowledged before their write had returned.
 		if err != nil {
 			return err
 		}

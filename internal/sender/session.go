@@ -32,7 +32,7 @@ func (l *Loop) openSession(o *transport.Out) error {
 	defer l.setHandshaking(nil)
 	defer l.life.Awaits(errNoWelcomeYet)()
 	answer, err := o.SessionHandshake(h, transport.HandshakeHooks{
-		HeartbeatTimeout: l.cfg.HeartbeatTimeout, Acknowledge: l.queue.Acknowledge,
+		HeartbeatTimeout: l.cfg.HeartbeatTimeout, Acknowledge: l.acknowledge,
 		SlowAfter: l.cfg.WriteTimeout, OnSlow: l.reportSlowWelcome, Cancelled: l.finished,
 	})
 	if err != nil {
@@ -44,6 +44,7 @@ func (l *Loop) openSession(o *transport.Out) error {
 		return err
 	}
 	l.limit.Store(min(l.cfg.MessageLimit, answer.Limit))
+	l.tellHandled()
 	if released > 0 {
 		o.MarkProgress()
 	}
@@ -99,6 +100,7 @@ func (l *Loop) waitForWorkInSession(o *transport.Out) (ended bool, err error) {
 	if data, burnt := l.queue.RemoveOversized(); data != nil {
 		l.returnUndelivered(data, fmt.Errorf("%w for the reader: a message of %d bytes, its limit is %d; it is set aside",
 			errdefs.ErrMessageTooLarge, len(data), l.limit.Load()))
+		l.tellHandled()
 		return burnt, transport.ErrRestartSequence
 	}
 	if l.finished() {
