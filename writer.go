@@ -111,7 +111,7 @@ func (w *Writer) loopConfig() sender.Config {
 	}
 	switch id := w.cfg.identity; {
 	case id != nil:
-		cfg.Writer, cfg.First, cfg.Attempt = wire.WriterID(id.Writer), id.First, id.Attempt
+		cfg.Writer, cfg.First, cfg.Epoch = wire.WriterID(id.Writer), id.First, id.Attempt
 	case cfg.Acks:
 		_, _ = rand.Read(cfg.Writer[:]) // Never fails (crypto/rand).
 	}

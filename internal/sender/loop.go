@@ -29,7 +29,7 @@ type Config struct {
 	// used.
 	Dial             func(ctx context.Context) (net.Conn, error)
 	Writer           wire.WriterID // The ID in all session hellos.
-	Attempt          uint64        // The number of the first hello, from 1; 0 is the same as 1.
+	Epoch            uint64        // Of the first hello, from 1; 0 is the same as 1.
 	First            uint64        // The number of the queue's first message, from 1; 0 is the same as 1.
 	Acks             bool
 	MessageLimit     uint64 // The largest message, in bytes.
@@ -107,7 +107,7 @@ func New(cfg Config, events Events) *Loop {
 		bufs:   make([][]byte, 0, transport.MaxVector),
 	}
 	l.lone.began = time.Now()
-	l.epoch = max(cfg.Attempt, 1) - 1
+	l.epoch = max(cfg.Epoch, 1) - 1
 	l.handled.told = max(cfg.First, 1) - 1
 	l.limit.Store(cfg.MessageLimit)
 	cfg.Queue.OnIdle(l.wake)
