@@ -94,6 +94,8 @@ type schedule struct {
 	life    *life
 	writers []*modelWriter
 	mu      sync.Mutex // Guards what handlers change.
+
+	resuming bool // Writers end and go on.
 }
 
 // A plan is how a schedule's handlers behave.
@@ -120,10 +122,14 @@ type modelWriter struct {
 	last    uint64 // The last that was handled in life.
 	life    int
 	tries   map[uint64]int
+
+	resumedWriter // Of TestModelResumed.
 }
 
-func runSchedule(t *testing.T, seed uint64) {
-	s := &schedule{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), net: new(ipctest.SimNet)}
+func runSchedule(t *testing.T, seed uint64) { runSteps(t, seed, false) }
+
+func runSteps(t *testing.T, seed uint64, resuming bool) {
+	s := &schedule{resuming: resuming, t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), net: new(ipctest.SimNet)}
 	odds := []int{0, 0, 3, 10, 40}
 	s.plan = plan{slow: s.pick(odds), failing: s.pick(odds), poisonous: s.pick(odds), panicking: s.pick(odds)}
 	s.planBatches()
@@ -132,6 +138,9 @@ func runSchedule(t *testing.T, seed uint64) {
 		s.startWriter(byte(i))
 	}
 	for range modelSteps {
+		if resuming && s.rng.IntN(8) == 0 {
+			s.resumeWriter()
+		}
 		s.step()
 		s.check()
 		if t.Failed() {
@@ -149,19 +158,28 @@ func (s *schedule) errorf(format string, arguments ...any) {
 }
 
 func (s *schedule) startWriter(index byte) {
-	w, err := udsipc.NewWriter("memory", udsipc.WithDialer(s.net.Dial),
+	m := &modelWriter{index: index, tries: map[uint64]int{}}
+	if s.resuming {
+		m.newIdentity()
+	}
+	s.mu.Lock()
+	s.writers = append(s.writers, m)
+	s.mu.Unlock()
+	m.w = s.newWriter(m.options()...)
+}
+
+func (s *schedule) newWriter(opts ...udsipc.WriterOption) *udsipc.Writer {
+	w, err := udsipc.NewWriter("memory", append(opts, udsipc.WithDialer(s.net.Dial),
 		udsipc.WithAcknowledgements(), udsipc.WithHeartbeatTimeout(modelTimeout),
 		udsipc.WithMaxBufferedWrites(modelQueue), udsipc.WithMaxBackoff(100*time.Millisecond),
-		udsipc.WithWriteTimeout(50*time.Millisecond))
+		udsipc.WithWriteTimeout(50*time.Millisecond))...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	if err := w.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writers = append(s.writers, &modelWriter{w: w, index: index, tries: map[uint64]int{}})
+	return w
 }
 
 func (s *schedule) startReader(clean bool) {
@@ -300,9 +318,14 @@ func (s *schedule) step() {
 func (s *schedule) write(n int) {
 	for range n {
 		w := s.writers[s.rng.IntN(len(s.writers))]
-		switch err := w.w.WriteMessage(s.message(w)); {
+		if w.gone || !s.catchUp(w) {
+			continue
+		}
+		message := s.message(w)
+		switch err := w.w.WriteMessage(message); {
 		case err == nil:
 			w.written++
+			w.keep(message)
 		case !errors.Is(err, udsipc.ErrBufferFull):
 			s.errorf("WriteMessage: %v", err)
 		}
@@ -375,7 +398,7 @@ func (s *schedule) graceful() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.writers {
-		if w.w.Metrics().Acknowledged < w.handled {
+		if !w.gone && w.from+w.w.Metrics().Acknowledged < w.handled {
 			return false
 		}
 	}
@@ -403,12 +426,15 @@ func (s *schedule) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.writers {
+		if w.gone {
+			continue
+		}
 		m := w.w.Metrics()
 		switch {
-		case m.Accepted != w.written || m.Accepted != m.Acknowledged+m.Queued ||
+		case w.from+m.Accepted != w.queuedThrough() || m.Accepted != m.Acknowledged+m.Queued ||
 			m.Sent != m.Acknowledged || m.Dropped+m.Expired+m.Undelivered+m.PossiblyLost > 0:
 			s.errorf("%d messages were written: %+v", w.written, m)
-		case m.Acknowledged > w.handled:
+		case w.from+m.Acknowledged > w.handled && m.Acknowledged > 0:
 			s.errorf("%d messages are acknowledged, %d were handled", m.Acknowledged, w.handled)
 		case m.Queued > modelQueue || m.Unacknowledged > m.Queued || (m.Queued == 0) != (m.QueuedBytes == 0):
 			s.errorf("the queue: %+v", m)
@@ -432,6 +458,11 @@ func (s *schedule) heal() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Minute)
 	defer cancel()
 	for _, w := range s.writers {
+		if w.gone {
+			continue
+		}
+		for !s.catchUp(w) && w.w.Flush(ctx) == nil {
+		}
 		if err := w.w.Flush(ctx); err != nil {
 			s.errorf("Flush: %v, %+v", err, w.w.Metrics())
 		}
@@ -441,7 +472,7 @@ func (s *schedule) heal() {
 	}
 	s.check()
 	for _, w := range s.writers {
-		if w.handled != w.written && !s.t.Failed() {
+		if w.handled != w.written && !w.gone && !s.t.Failed() {
 			s.errorf("%d messages of writer %d were handled, %d written", w.handled, w.index, w.written)
 		}
 	}

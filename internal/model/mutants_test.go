@@ -94,7 +94,7 @@ var mutants = []mutant{
 		old: "w.maybeHandledThrough = max(w.maybeHandledThrough, offered)",
 		new: "w.maybeHandledThrough = max(w.maybeHandledThrough, handled)"},
 	{name: "messages are dropped although that makes no room", file: "internal/queue/drop.go", scenarios: 455,
-		old: "\treturn messages < q.maxMessages && bytes+uint64(size) <= q.maxBytes && " +
+		old: "\treturn messages+count <= q.maxMessages && bytes+uint64(size) <= q.maxBytes && " +
 			"q.fitsSharedLimitLocked(bytes, size)\n",
 		new: "\treturn messages+bytes >= 0 && len(q.front.segs)+len(q.waiting.segs) > 0\n"},
 	{name: "time alone drops nothing", file: "internal/queue/drop.go", scenarios: 1,
