@@ -39,7 +39,7 @@ func (w *modelWriter) options() []udsipc.WriterOption {
 	if w.identity.First == 0 {
 		return nil
 	}
-	return []udsipc.WriterOption{udsipc.WithIdentity(w.identity), udsipc.WithHandled(func(n uint64) { w.known = n })}
+	return []udsipc.WriterOption{udsipc.WithIdentity(w.identity), udsipc.WithHandled(func(n uint64) { w.known = max(w.known, n) })}
 }
 
 func (w *modelWriter) keep(message []byte) {
@@ -94,12 +94,12 @@ func (s *schedule) resumeWriter() {
 		s.life.clean = false
 	}
 	first = max(first, w.hole+1)
-	lost := w.handled > w.hole && w.life == s.life.number && s.rng.IntN(6) == 0
+	lost := w.last > w.hole && w.life == s.life.number && s.rng.IntN(6) == 0
 	hole := !lost && s.rng.IntN(5) == 0
 	s.mu.Unlock()
 	switch {
 	case lost:
-		w.written = w.hole + uint64(s.rng.IntN(int(w.handled-w.hole)))
+		w.written = w.hole + uint64(s.rng.IntN(int(w.last-w.hole)))
 		w.kept = w.kept[:w.written]
 		first = min(first, w.written+1)
 	case hole:
@@ -126,16 +126,17 @@ func (s *schedule) resumed(w *modelWriter, lost, hole bool) {
 	switch {
 	case !known || handled < w.identity.First-1:
 		s.errorf("writer %d goes on after %d, %v; want %d or more", w.index, handled, known, w.identity.First-1)
-	case w.life == s.life.number && handled != max(w.handled, w.identity.First-1):
-		s.errorf("writer %d is told %d, handled are %d", w.index, handled, w.handled)
+	case w.life == s.life.number && handled != max(w.last, w.identity.First-1):
+		s.errorf("writer %d is told %d, handled in this life are %d", w.index, handled, w.last)
 	case lost && handled <= w.written:
 		s.errorf("writer %d does not notice that it is an older copy: %d of %d", w.index, handled, w.written)
 	case !lost && handled > w.written:
 		s.errorf("writer %d is told %d of %d messages", w.index, handled, w.written)
 	}
-	if hole {
-		w.handled, w.last = handled, handled
+	if hole { // Nobody waits for what is missing.
+		w.handled = handled
 	}
+	w.last = handled
 	w.from, w.queued, w.gone = handled, handled, lost
 	if lost {
 		s.stopGone(w)
