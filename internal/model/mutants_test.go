@@ -22,6 +22,7 @@ type mutant struct {
 	more                 []string // Further pieces, each followed by what replaces it.
 	scenarios            uint64   // From this seed on TestModelScenarios notices it soon; 0: TestModel does, from 1.
 	test                 string   // A test of the file's own package notices it.
+	resumed              bool     // TestModelResumed notices it.
 }
 
 // root is the directory of the module.
@@ -112,6 +113,20 @@ var mutants = []mutant{
 		new: "\tif r.failed && messages > 1 {\n" +
 			"\t\t_, frames = c.in.FirstMessage(frames)\n\t\tp.seq++\n\t\tmessages--\n\t}\n" +
 			"\tfor seq := p.seq; seq"},
+	// Of writers that go on in another process.
+	{name: "the numbers go on where the writer believes", file: "internal/queue/resume.go", resumed: true,
+		old: "q.seq = sequence{Acked: handled, sent: handled, HighestSent: max(q.seq.HighestSent, handled)}",
+		new: "q.seq.HighestSent = max(q.seq.HighestSent, handled)"},
+	{name: "a later reader moves the numbers on", file: "internal/queue/resume.go",
+		test: "TestQueue_Resumes_WhereTheReaderSays", old: "|| r.welcomed ||", new: "||"},
+	{name: "what an earlier process has sent is not marked", file: "internal/queue/resume.go", resumed: true,
+		old: "HighestSent: max(sent, first-1)}", new: "HighestSent: first - 1}"},
+	{name: "the epoch begins anew", file: "internal/sender/loop.go", resumed: true,
+		old: "l.epoch = max(cfg.Epoch, 1) - 1", new: "l.epoch = 0"},
+	{name: "what an earlier process has sent is dropped", file: "internal/queue/resume.go",
+		test: "TestQueue_SentBefore_IsNotDropped", old: "\tq.moveToFrontLocked()\n", new: ""},
+	{name: "a message that is given up loses its number", file: "internal/queue/acks.go",
+		test: "TestQueue_OversizedInResumed_KeepsItsNumber", old: " || q.resumed.numbered; burnt", new: "; burnt"},
 	{name: "a flush that is given up stays in line", file: "internal/queue/flush.go",
 		test: "TestQueue_RandomHistories_KeepInvariants",
 		old:  "\tif f.value.waiters--; f.value.waiters == 0 {\n\t\tq.flushers.remove(f)\n\t}\n", new: ""},
@@ -147,6 +162,8 @@ func TestMutants(t *testing.T) {
 			switch {
 			case m.scenarios > 0:
 				test, seed = "TestModelScenarios", m.scenarios
+			case m.resumed:
+				test = "TestModelResumed"
 			case m.test != "":
 				test, flags = m.test, nil
 			}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -112,7 +113,9 @@ func (s *schedule) resumeWriter() {
 	w.identity.First, w.identity.Sent = first, max(w.written, first-1)
 	w.identity.Attempt = (w.identity.Attempt>>32 + 1) << 32
 	w.w = s.newWriter(w.options()...)
-	if err := w.w.WaitConnected(s.t.Context()); err != nil {
+	ctx, cancel = context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if err := w.w.WaitConnected(ctx); err != nil {
 		s.errorf("WaitConnected: %v", err)
 	}
 	s.resumed(w, lost, hole)
