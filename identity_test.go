@@ -148,32 +148,37 @@ func TestNewWriter_InvalidIdentity_IsAnError(t *testing.T) {
 	}
 }
 
-// TestWriter_WithHandled_TellsEachNumberOnce, in order, the last one before Stop returns.
+// TestWriter_WithHandled_TellsEachNumberOnce, in order, the last one before Stop returns: of messages that
+// the loop writes, that producers write, and that are lent.
 func TestWriter_WithHandled_TellsEachNumberOnce(t *testing.T) {
 	t.Parallel()
 	ipctest.OverModes(t, func(t *testing.T, on *ipctest.Route) {
-		const messages = 50_000
-		var calls, last uint64
 		on.StartReader(t, func([]byte) error { return nil })
-		w := on.StartWriter(t, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock),
-			udsipc.WithHandled(func(number uint64) {
-				if calls++; number <= last || number > messages {
-					t.Errorf("message %d after %d", number, last)
+		for size, messages := range map[int]uint64{7: 20_000, 4 << 10: 5000, 100 << 10: 300} {
+			var calls, last uint64
+			w := on.StartWriter(t, udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock),
+				udsipc.WithHandled(func(number uint64) {
+					if calls++; number <= last || number > messages {
+						t.Errorf("message %d after %d", number, last)
+					}
+					last = number
+				}))
+			data := make([]byte, size)
+			for range messages {
+				if err := w.WriteMessage(data); err != nil {
+					t.Fatal(err)
 				}
-				last = number
-			}))
-		for range messages {
-			ipctest.MustWriteMessage(t, w, "message")
-		}
-		if err := w.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if n, known := w.Handled(); n != messages || !known {
-			t.Errorf("handled is %d, %v", n, known)
-		}
-		ipctest.Stop(t, w)
-		if last != messages {
-			t.Errorf("the last of %d calls is of message %d, want %d", calls, last, messages)
+			}
+			if err := w.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n, known := w.Handled(); n != messages || !known {
+				t.Errorf("handled is %d, %v", n, known)
+			}
+			ipctest.Stop(t, w)
+			if last != messages {
+				t.Errorf("%d bytes: the last of %d calls is of message %d, want %d", size, calls, last, messages)
+			}
 		}
 	})
 }
