@@ -65,6 +65,17 @@ func (c *writerConfig) checkIdentity() error {
 	return nil
 }
 
+// Identity returns what WithIdentity needs for a Writer that goes on after this one, in this process or
+// another: First is the number after Handled, Sent is exact. It is final when Stop has returned without
+// an error of its context. Without WithAcknowledgements it is zero.
+func (w *Writer) Identity() Identity {
+	if !w.cfg.acknowledgements {
+		return Identity{}
+	}
+	h := w.loop.NextHello()
+	return Identity{Writer: WriterID(h.Writer), First: h.FirstSeq, Sent: h.LastSentSeq, Attempt: h.Epoch}
+}
+
 // WithHandled sets a function that is called when acknowledgements arrive: all messages up to number
 // were handled, or given up and passed to WithUndelivered. Numbers are those of Delivery.Seq. They grow
 // from call to call, and one call may stand for many messages. It needs WithAcknowledgements.

@@ -101,6 +101,28 @@ func TestWriter_WithIdentity_GoesOn(t *testing.T) {
 	r.wants(t, "4=d*", "5=e*", "6=f")
 }
 
+// TestWriter_Identity_IsThatOfTheNext: of a new Writer, and of those that go on after it.
+func TestWriter_Identity_IsThatOfTheNext(t *testing.T) {
+	path, r := ipctest.SocketPath(t), &numberedReader{}
+	r.start(t, path)
+	if id := ipctest.NewWriter(t, path).Identity(); id != (udsipc.Identity{}) {
+		t.Errorf("%+v without acknowledgements", id)
+	}
+	opts := []udsipc.WriterOption{udsipc.WithAcknowledgements()}
+	for n := range uint64(3) {
+		w := ipctest.StartWriter(t, path, opts...)
+		ipctest.MustWriteMessage(t, w, "a")
+		ipctest.MustWriteMessage(t, w, "b")
+		ipctest.Stop(t, w)
+		id := w.Identity()
+		if want := (udsipc.Identity{Writer: id.Writer, First: 2*n + 3, Sent: 2*n + 2, Attempt: n + 2}); id != want {
+			t.Errorf("%+v, want %+v", id, want)
+		}
+		opts = append(opts[:1:1], udsipc.WithIdentity(id))
+	}
+	r.wants(t, "1=a", "2=b", "3=a", "4=b", "5=a", "6=b")
+}
+
 // TestWriter_WithSmallerAttempt_IsRefused: a Writer with the same identity has connected since.
 func TestWriter_WithSmallerAttempt_IsRefused(t *testing.T) {
 	path, r := ipctest.SocketPath(t), &numberedReader{}

@@ -122,7 +122,7 @@ var mutants = []mutant{
 	{name: "what an earlier process has sent is not marked", file: "internal/queue/resume.go", resumed: true,
 		old: "HighestSent: max(sent, first-1)}", new: "HighestSent: first - 1}"},
 	{name: "the epoch begins anew", file: "internal/sender/loop.go", resumed: true,
-		old: "l.epoch = max(cfg.Epoch, 1) - 1", new: "l.epoch = 0"},
+		old: "l.epoch.Store(max(cfg.Epoch, 1) - 1)", new: ""},
 	{name: "what an earlier process has sent is dropped", file: "internal/queue/resume.go",
 		test: "TestQueue_SentBefore_IsNotDropped", old: "\tq.moveToFrontLocked()\n", new: ""},
 	{name: "a message that is given up loses its number", file: "internal/queue/acks.go",

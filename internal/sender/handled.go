@@ -4,7 +4,11 @@ package sender
 
 // This file tells the program how far its messages are handled.
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/udsipc/udsipc/internal/wire"
+)
 
 // A handledCalls serializes the calls of Config.Handled without a lock.
 type handledCalls struct {
@@ -37,6 +41,14 @@ func (l *Loop) tellHandled() {
 		if l.handled.waiting.Add(-seen) == 0 {
 			return
 		}
+	}
+}
+
+// NextHello returns the hello with which another loop goes on after this one.
+func (l *Loop) NextHello() wire.Hello {
+	seq := l.queue.Sequence()
+	return wire.Hello{
+		Writer: l.cfg.Writer, Epoch: l.epoch.Load() + 1, FirstSeq: seq.Acked + 1, LastSentSeq: seq.HighestSent,
 	}
 }
 

@@ -66,11 +66,11 @@ type Loop struct {
 	bufs      [][]byte
 	headRetry retryCounter // Counts failures with the first message.
 	brief     briefEnds    // Connections that ended right after they began.
-	epoch     uint64       // Of the last session.
 	// Connections in a row that the peer has ended cleanly without a welcome.
 	noWelcomes int
 
-	connectRequested atomic.Bool // Connect also without a message.
+	connectRequested atomic.Bool   // Connect also without a message.
+	epoch            atomic.Uint64 // Of the last hello. Written by the goroutine.
 
 	mu           sync.Mutex     // Guards what follows.
 	current      *transport.Out // The connection that Flush polls; nil if there is none.
@@ -107,7 +107,7 @@ func New(cfg Config, events Events) *Loop {
 		bufs:   make([][]byte, 0, transport.MaxVector),
 	}
 	l.lone.began = time.Now()
-	l.epoch = max(cfg.Epoch, 1) - 1
+	l.epoch.Store(max(cfg.Epoch, 1) - 1)
 	l.handled.told = max(cfg.First, 1) - 1
 	l.limit.Store(cfg.MessageLimit)
 	cfg.Queue.OnIdle(l.wake)

@@ -24,8 +24,7 @@ var errNoWelcomeYet = fmt.Errorf("%w: no welcome yet", errdefs.ErrBackpressure)
 // reader has already handled.
 func (l *Loop) openSession(o *transport.Out) error {
 	seq := l.queue.Sequence()
-	l.epoch++
-	h := wire.Hello{Writer: l.cfg.Writer, Epoch: l.epoch, FirstSeq: seq.Acked + 1, LastSentSeq: seq.HighestSent}
+	h := wire.Hello{Writer: l.cfg.Writer, Epoch: l.epoch.Add(1), FirstSeq: seq.Acked + 1, LastSentSeq: seq.HighestSent}
 	release := context.AfterFunc(l.life.Context(), o.CloseNow)
 	defer release()
 	l.setHandshaking(o)
