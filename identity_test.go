@@ -164,7 +164,8 @@ func TestNewWriter_InvalidIdentity_IsAnError(t *testing.T) {
 		}
 	}
 	for _, option := range []udsipc.WriterOption{udsipc.WithIdentity(good), udsipc.WithHandled(func(uint64) {})} {
-		if _, err := udsipc.NewWriter("/x", option); err == nil || !strings.Contains(err.Error(), "needs WithAcknowledgements") {
+		_, err := udsipc.NewWriter("/x", option)
+		if err == nil || !strings.Contains(err.Error(), "needs WithAcknowledgements") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,12 +25,12 @@ func TestModelResumed(t *testing.T) {
 // A resumedWriter is what a writer has on its disk, and where its present process has begun.
 type resumedWriter struct {
 	identity udsipc.Identity
-	kept     [][]byte // Message n is kept[n-1].
-	from     uint64   // The process has numbered its first message from+1.
-	queued   uint64   // The last message that the process has queued.
-	known    uint64   // What the processes were told to be handled.
-	hole     uint64   // The last number that is missing: nothing before it is sent again.
-	gone     bool     // The identity was given up.
+	kept     [][]byte      // Message n is kept[n-1].
+	from     uint64        // The process has numbered its first message from+1.
+	queued   uint64        // The last message that the process has queued.
+	known    atomic.Uint64 // What the processes were told to be handled.
+	hole     uint64        // The last number that is missing: nothing before it is sent again.
+	gone     bool          // The identity was given up.
 }
 
 func (w *modelWriter) newIdentity() {
@@ -40,7 +41,9 @@ func (w *modelWriter) options() []udsipc.WriterOption {
 	if w.identity.First == 0 {
 		return nil
 	}
-	return []udsipc.WriterOption{udsipc.WithIdentity(w.identity), udsipc.WithHandled(func(n uint64) { w.known = max(w.known, n) })}
+	return []udsipc.WriterOption{
+		udsipc.WithIdentity(w.identity), udsipc.WithHandled(func(n uint64) { w.known.Store(max(w.known.Load(), n)) }),
+	}
 }
 
 func (w *modelWriter) keep(message []byte) {
@@ -89,15 +92,15 @@ func (s *schedule) resumeWriter() {
 	s.net.Hold(false)
 	synctest.Wait()
 	s.mu.Lock()
-	first := w.known + 1
+	known := w.known.Load()
+	first := known + 1
 	if s.rng.IntN(3) == 0 { // It is not sure what was handled.
-		first -= uint64(s.rng.IntN(int(min(w.known, 50)) + 1))
+		first -= uint64(s.rng.IntN(int(min(known, 50)) + 1))
 		s.life.clean = false
 	}
 	first = max(first, w.hole+1)
 	lost := w.last > w.hole && w.life == s.life.number && s.rng.IntN(6) == 0
 	hole := !lost && s.rng.IntN(5) == 0
-	s.mu.Unlock()
 	switch {
 	case lost:
 		w.written = w.hole + uint64(s.rng.IntN(int(w.last-w.hole)))
@@ -110,6 +113,7 @@ func (s *schedule) resumeWriter() {
 		}
 		first, w.hole = w.written+1, w.written
 	}
+	s.mu.Unlock()
 	w.identity.First, w.identity.Sent = first, max(w.written, first-1)
 	w.identity.Attempt = (w.identity.Attempt>>32 + 1) << 32
 	w.w = s.newWriter(w.options()...)
