@@ -15,7 +15,7 @@ import (
 func TestWriter_WriteBatches_ArriveWhole(t *testing.T) {
 	path, r := ipctest.SocketPath(t), &numberedReader{}
 	r.start(t, path)
-	for _, policy := range []udsipc.OverflowPolicy{udsipc.OverflowRefuse, udsipc.OverflowBlock, udsipc.OverflowDropOldest} {
+	for policy := udsipc.OverflowRefuse; policy <= udsipc.OverflowDropOldest; policy++ {
 		w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithOverflow(policy),
 			udsipc.WithMaxBufferedWrites(5), udsipc.WithMaxBufferedBytes(100), udsipc.WithMaxMessageSize(50))
 		if err := w.WriteMessages([][]byte{[]byte("a"), nil, []byte("c")}); err != nil {

@@ -132,7 +132,8 @@ func (q *Queue) awaitRoomAndUnlock(ctx context.Context, waits wait, p *fifoEleme
 }
 
 // admitLocked returns nil if so many messages with frames of size bytes may enter now. It drops
-// messages first if the options allow that. No producer overtakes those that wait for room. A producer that can wait is paced.
+// messages first if the options allow that. No producer overtakes those that wait for room. A
+// producer that can wait is paced.
 func (q *Queue) admitLocked(count uint64, size int, canWait bool) (now time.Duration, err error) {
 	if q.closed {
 		return 0, errdefs.ErrStopped
