@@ -96,3 +96,17 @@ func TestHandled_BeyondTheEnd_IsErrAhead(t *testing.T) {
 	}
 	w.log.Close()
 }
+
+// TestCounts_SyncTimes_CountEachSync: of a segment.
+func TestCounts_SyncTimes_CountEachSync(t *testing.T) {
+	w := newWorld(t, journal.Config{Sync: 0})
+	w.open()
+	for n := range uint64(3) {
+		w.write(1)
+		c := w.log.Counts()
+		if c.SyncTimes.Count != n+1 || c.SyncTimes.P50 > c.SyncTimes.P99 || c.SyncTimes.P99 > c.SyncTimes.Max {
+			t.Errorf("after %d writes: %+v", n+1, c.SyncTimes)
+		}
+	}
+	w.log.Close()
+}

@@ -2,7 +2,11 @@
 
 package journal
 
-import "time"
+import (
+	"time"
+
+	"github.com/udsipc/udsipc/internal/latency"
+)
 
 // Counts is what became of the messages. At every moment
 //
@@ -21,10 +25,9 @@ type Counts struct {
 	Bytes        int64  // Size of all segments.
 	Segments     int
 	Unsynced     int64 // Bytes of them that may not survive the machine.
-	Syncs        uint64
 	SyncErrors   uint64
-	SyncTime     time.Duration // Time of all syncs together.
-	Oldest       time.Time     // When the oldest segment was last written; zero if there is none.
+	SyncTimes    latency.Summary // Of the syncs of segments, those with an error too.
+	Oldest       time.Time       // When the oldest segment was last written; zero if there is none.
 }
 
 // Counts returns the counts of one moment.
@@ -32,6 +35,7 @@ func (l *Log) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.counts
+	c.SyncTimes = l.syncTimes.Summary()
 	c.Bytes, c.Segments = l.bytesLocked(), len(l.segments)
 	for _, p := range l.segments {
 		c.Messages += p.messages(l.unhandledLocked(p))

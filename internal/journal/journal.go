@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
+	"github.com/udsipc/udsipc/internal/latency"
 	"github.com/udsipc/udsipc/internal/segment"
 )
 
@@ -81,21 +82,22 @@ type Log struct {
 	syncing sync.Mutex
 
 	// mu guards what is below. No I/O is done with it but closing files.
-	mu       sync.Mutex
-	writer   segment.WriterID
-	next     uint64 // Number of the next message; changed by the holder of io.
-	start    uint32
-	segments []*part // Oldest first.
-	active   *part   // The last one, if this process may append to it.
-	group    *group  // The group that waits for io, if there is one.
-	handled  segment.Handled
-	stopped  bool        // No timer is started any more.
-	failure  error       // Of a sync; until what it left is written again.
-	timer    *time.Timer // Runs while there is something to sync or to write down.
-	counts   Counts
-	cursor   cursor
-	arrived  chan struct{} // One slot: there is something to read.
-	room     chan struct{} // Closed, and made anew, when room was made.
+	mu        sync.Mutex
+	writer    segment.WriterID
+	next      uint64 // Number of the next message; changed by the holder of io.
+	start     uint32
+	segments  []*part // Oldest first.
+	active    *part   // The last one, if this process may append to it.
+	group     *group  // The group that waits for io, if there is one.
+	handled   segment.Handled
+	stopped   bool        // No timer is started any more.
+	failure   error       // Of a sync; until what it left is written again.
+	timer     *time.Timer // Runs while there is something to sync or to write down.
+	counts    Counts
+	syncTimes latency.Histogram
+	cursor    cursor
+	arrived   chan struct{} // One slot: there is something to read.
+	room      chan struct{} // Closed, and made anew, when room was made.
 }
 
 // Start is what Open found and decided.

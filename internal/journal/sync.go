@@ -104,8 +104,7 @@ func (l *Log) syncSegments() error {
 
 // syncedLocked notes the end of a sync of a part up to a size and a number.
 func (l *Log) syncedLocked(p *part, size int64, end uint64, took time.Duration, err error) {
-	l.counts.Syncs++
-	l.counts.SyncTime += took
+	l.syncTimes.Add(took, 1)
 	switch {
 	case p.removed: // Its file may have been closed meanwhile.
 	case err != nil:

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/latency"
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
@@ -42,10 +43,10 @@ func (q *Queue) Empty() bool {
 }
 
 // Snapshot returns a consistent snapshot of the counters and the acknowledgement times.
-func (q *Queue) Snapshot() (queueCounts, latencySummary) {
+func (q *Queue) Snapshot() (queueCounts, latency.Summary) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.countsLocked(), q.ackTimes.summary()
+	return q.countsLocked(), q.ackTimes.Summary()
 }
 
 // HeldBytes returns the bytes of queued messages and of reserved room.

@@ -14,8 +14,7 @@ import (
 
 // What Snapshot and ReadCounts return.
 type (
-	Counts         = queueCounts
-	LatencySummary = latencySummary
+	Counts = queueCounts
 )
 
 // TurnWaits is how often producers wait before they get turns.
@@ -73,15 +72,6 @@ func FitsShared(limit, used, queues, before int64, held uint64, size int) bool {
 	s.used.Store(used)
 	s.queues.Store(queues)
 	return s.fits(before, held, size)
-}
-
-// Percentiles is what a histogram says of these times.
-func Percentiles(times []time.Duration) LatencySummary {
-	var h histogram
-	for _, d := range times {
-		h.add(d, 1)
-	}
-	return h.summary()
 }
 
 // Age makes every message so much older.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/udsipc/udsipc/internal/latency"
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/wire"
 )
@@ -108,7 +109,7 @@ func (q testQueue) tallies(want queue.Counts) {
 }
 
 // ackTimes says how long the acknowledgements took.
-func (q testQueue) ackTimes() queue.LatencySummary {
+func (q testQueue) ackTimes() latency.Summary {
 	_, times := q.Snapshot()
 	return times
 }

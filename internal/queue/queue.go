@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc/internal/buffers"
+	"github.com/udsipc/udsipc/internal/latency"
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
@@ -86,7 +87,7 @@ type Queue struct {
 	resumed                resumption
 	controlFrom, controlTo uint64 // The last run of messages of EnqueueControl.
 	readerLimit            uint64 // The largest message that the reader accepts; 0: not known.
-	ackTimes               histogram
+	ackTimes               latency.Histogram
 	fullErrs               fullErrs
 	dropErr                error // The limit that OverflowDropOldest has met last; nil before.
 	notifyIdle             bool  // A goroutine waits until none sends (WaitIdle).

@@ -230,7 +230,7 @@ func (q *Queue) releaseLocked(number uint64) {
 		seg := &q.front.segs[done]
 		count := min(left, uint64(seg.count-q.releasedInFirst))
 		if q.acks {
-			q.ackTimes.add(now-seg.sentAt, count)
+			q.ackTimes.Add(now-seg.sentAt, count)
 		}
 		left -= count
 		if q.releasedInFirst += int(count); q.releasedInFirst == seg.count {

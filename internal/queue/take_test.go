@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/latency"
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
@@ -418,7 +419,7 @@ func TestQueue_AckTimes_AreMeasured(t *testing.T) {
 		plain := queueOf(t, queue.Limits{})
 		plain.push("a")
 		plain.sends(1)
-		if got := plain.ackTimes(); got != (queue.LatencySummary{}) {
+		if got := plain.ackTimes(); got != (latency.Summary{}) {
 			t.Errorf("%+v", got)
 		}
 	})

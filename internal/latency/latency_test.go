@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package queue_test
+package latency_test
 
 import (
 	"math"
 	"testing"
 	"time"
 
-	"github.com/udsipc/udsipc/internal/queue"
+	"github.com/udsipc/udsipc/internal/latency"
 )
+
+// summaryOf is what a histogram says of these times.
+func summaryOf(times []time.Duration) latency.Summary {
+	var h latency.Histogram
+	for _, d := range times {
+		h.Add(d, 1)
+	}
+	return h.Summary()
+}
 
 // TestHistogram_Percentiles_AreWithinAQuarter are never below the true ones, and exact to a quarter.
 func TestHistogram_Percentiles_AreWithinAQuarter(t *testing.T) {
@@ -16,7 +25,7 @@ func TestHistogram_Percentiles_AreWithinAQuarter(t *testing.T) {
 	for n := range 1000 {
 		times = append(times, time.Duration(n+1)*time.Microsecond)
 	}
-	got := queue.Percentiles(times)
+	got := summaryOf(times)
 	if got.Count != 1000 || got.Max != time.Millisecond {
 		t.Errorf("%+v", got)
 	}
@@ -27,11 +36,11 @@ func TestHistogram_Percentiles_AreWithinAQuarter(t *testing.T) {
 		t.Errorf("p99 is %v", got.P99)
 	}
 	for _, d := range []time.Duration{0, 1, 2, 3, 4, 5, 7, 8, 1 << 20, 1<<20 - 1, math.MaxInt64} {
-		if got := queue.Percentiles([]time.Duration{d, d}); got.P50 != d || got.P99 != d || got.Max != d {
+		if got := summaryOf([]time.Duration{d, d}); got.P50 != d || got.P99 != d || got.Max != d {
 			t.Errorf("%v twice is %+v", d, got)
 		}
 	}
-	if got := queue.Percentiles(nil); got != (queue.LatencySummary{}) {
+	if got := summaryOf(nil); got != (latency.Summary{}) {
 		t.Errorf("nothing is %+v", got)
 	}
 }
@@ -46,8 +55,8 @@ func TestHistogram_ClassBounds_AreExact(t *testing.T) {
 		{1024, 1279}, {1279, 1279}, {1280, 1535},
 		{1 << 40, 5<<38 - 1}, {1<<41 - 1, 1<<41 - 1}, {1 << 62, 5<<60 - 1}, {-5, 0}, {math.MinInt64, 0},
 	} {
-		got := queue.Percentiles([]time.Duration{test.time, test.time, large})
-		if want := (queue.LatencySummary{Count: 3, P50: test.end, P99: large, Max: large}); got != want {
+		got := summaryOf([]time.Duration{test.time, test.time, large})
+		if want := (latency.Summary{Count: 3, P50: test.end, P99: large, Max: large}); got != want {
 			t.Errorf("%d: %+v, want %+v", test.time, got, want)
 		}
 	}
@@ -66,7 +75,7 @@ func TestHistogram_Count_IsExact(t *testing.T) {
 		for range test.high {
 			all = append(all, 7)
 		}
-		want := queue.LatencySummary{Count: uint64(len(all)), P50: 7, P99: 7, Max: 7}
+		want := latency.Summary{Count: uint64(len(all)), P50: 7, P99: 7, Max: 7}
 		if test.high == 0 {
 			want.Max = 1
 		}
@@ -76,7 +85,7 @@ func TestHistogram_Count_IsExact(t *testing.T) {
 		if 100*test.low >= 99*len(all) {
 			want.P99 = 1
 		}
-		if got := queue.Percentiles(all); got != want {
+		if got := summaryOf(all); got != want {
 			t.Errorf("%d and %d: %+v, want %+v", test.low, test.high, got, want)
 		}
 	}

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package queue
-
-// This file summarizes times. It counts them in classes that are at most a quarter wide. A
-// percentile then costs one addition for each batch, and nothing for each message.
+// Package latency summarizes times. It counts them in classes that are at most a quarter wide, so a
+// percentile costs one addition for each time and no memory. It reads no clock.
+package latency
 
 import (
 	"math/bits"
 	"time"
 )
 
-// latencySummary is a summary of how long something took. Percentiles are exact to a quarter of their value,
+// A Summary is a summary of how long something took. Percentiles are exact to a quarter of their value,
 // and never below the true one.
-type latencySummary struct {
-	Count uint64 // Messages.
+type Summary struct {
+	Count uint64 // Of the times.
 	P50   time.Duration
 	P99   time.Duration
 	Max   time.Duration
@@ -22,8 +21,8 @@ type latencySummary struct {
 // classBits is the number of bits below the highest one of a time that select its class.
 const classBits = 2
 
-// A histogram counts times. The zero value is empty.
-type histogram struct {
+// A Histogram counts times. The zero value is empty.
+type Histogram struct {
 	counts [(64 - classBits) << classBits]uint64
 	max    time.Duration
 }
@@ -47,15 +46,15 @@ func classEnd(class int) time.Duration {
 	return time.Duration((uint64(1<<classBits|class&(1<<classBits-1))+1)<<shift - 1)
 }
 
-// add counts d once for each of the messages.
-func (h *histogram) add(d time.Duration, messages uint64) {
-	h.counts[timeClass(d)] += messages
+// Add counts a time so many times.
+func (h *Histogram) Add(d time.Duration, times uint64) {
+	h.counts[timeClass(d)] += times
 	h.max = max(h.max, d)
 }
 
-// summary returns the percentiles.
-func (h *histogram) summary() latencySummary {
-	t := latencySummary{Max: h.max}
+// Summary returns the percentiles.
+func (h *Histogram) Summary() Summary {
+	t := Summary{Max: h.max}
 	for _, n := range h.counts {
 		t.Count += n
 	}
@@ -65,7 +64,7 @@ func (h *histogram) summary() latencySummary {
 }
 
 // percentile returns a time that is not exceeded by percent of all times.
-func (h *histogram) percentile(count, percent uint64) time.Duration {
+func (h *Histogram) percentile(count, percent uint64) time.Duration {
 	var sum uint64
 	for class, n := range h.counts {
 		if sum += n; sum > 0 && sum*100 >= count*percent {
