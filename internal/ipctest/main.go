@@ -49,3 +49,11 @@ func InShort(long, short int) int {
 	}
 	return long
 }
+
+// InSoak returns ordinary, or soak if UDSIPC_TEST_SOAK is set: how often a test repeats what it does.
+func InSoak(ordinary, soak int) int {
+	if os.Getenv("UDSIPC_TEST_SOAK") != "" {
+		return soak
+	}
+	return ordinary
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/disktest"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/journal"
 )
 
@@ -80,12 +81,10 @@ func TestOpen_Ends_DecideIdentity(t *testing.T) {
 // TestLog_Lives_LoseNothingPromised: random lives that end in order, by a kill, or by a loss of power. With a
 // sync before each return nothing is lost, ever; else nothing unless the power is.
 func TestLog_Lives_LoseNothingPromised(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(ipctest.InSoak(2000, 200_000)) {
 		random := rand.New(rand.NewPCG(seed, 7))
-		config := journal.Config{SegmentSize: int64(200 + random.IntN(1000))}
-		if seed%2 == 1 {
-			config.Sync = time.Hour
-		}
+		syncs := []time.Duration{0, time.Hour, 0, -1}
+		config := journal.Config{SegmentSize: int64(200 + random.IntN(1000)), Sync: syncs[seed%4]}
 		w := newWorld(t, config)
 		lossy := false
 		accepted := map[uint64]bool{}
@@ -103,19 +102,18 @@ func TestLog_Lives_LoseNothingPromised(t *testing.T) {
 					w.read(random.IntN(5))
 				}
 			}
-			switch random.IntN(3) {
-			case 0:
+			orderly, powerLoss := random.IntN(3) == 0, random.IntN(3) == 0
+			if orderly {
 				if err := w.log.Close(); err != nil {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
-				w.disk = w.disk.Kill()
-			case 1:
-				w.disk = w.disk.Kill()
-			case 2:
-				w.disk = w.disk.PowerLoss(random)
-				w.boot++
-				lossy = lossy || config.Sync != 0
 			}
+			if !powerLoss {
+				w.disk = w.disk.Kill()
+				continue
+			}
+			w.disk, w.boot = w.disk.PowerLoss(random), w.boot+1
+			lossy = lossy || config.Sync != 0 && !(orderly && config.Sync > 0)
 		}
 		w.open()
 		w.read(1000)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disktest"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/journal"
 	"github.com/udsipc/udsipc/internal/segment"
 )
@@ -20,7 +21,7 @@ import (
 // TestOpen_PowerLossDuringRecovery_LosesNothing: each life ends after a random number of calls of the disk,
 // during the opening, a write or a removal.
 func TestOpen_PowerLossDuringRecovery_LosesNothing(t *testing.T) {
-	for seed := range uint64(1000) {
+	for seed := range uint64(ipctest.InSoak(1000, 100_000)) {
 		random := rand.New(rand.NewPCG(seed, 9))
 		w := newWorld(t, journal.Config{Sync: 0, SegmentSize: int64(200 + random.IntN(600))})
 		promised := map[uint64]bool{}
@@ -63,7 +64,7 @@ func TestOpen_PowerLossDuringRecovery_LosesNothing(t *testing.T) {
 
 // TestOpen_DiskLies_StillOpens: messages may be lost, but what comes is what was written.
 func TestOpen_DiskLies_StillOpens(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(ipctest.InSoak(500, 50_000)) {
 		random := rand.New(rand.NewPCG(seed, 11))
 		w := newWorld(t, journal.Config{Sync: 0, SegmentSize: int64(200 + random.IntN(600))})
 		for range 5 {

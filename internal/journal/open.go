@@ -186,23 +186,29 @@ func (l *Log) goesOn(state segment.State, known bool) bool {
 }
 
 // syncFound makes the newest segment that was found survive the machine: what is in it may be delivered
-// now, and its numbers are used.
+// now, and its numbers are used. What a former process has left unsynced in the others is synced as new
+// messages are.
 func (l *Log) syncFound() {
-	for i, p := range l.segments {
-		p.synced, p.syncedEnd = p.size, p.end
-		if i+1 < len(l.segments) || l.config.Sync < 0 {
-			continue
-		}
-		p.synced, p.syncedEnd = 0, 0
-		var err error
-		if p.file, err = l.disk.Open(p.name); err == nil {
-			l.syncSegments()
-		}
+	n := len(l.segments)
+	if n == 0 {
+		return
 	}
-	if len(l.segments) > 0 && l.config.Sync >= 0 {
-		if err := l.disk.SyncNames(); err != nil && l.config.OnSyncError != nil {
-			l.config.OnSyncError(err)
+	if l.config.Sync < 0 {
+		for _, p := range l.segments {
+			p.synced, p.syncedEnd = p.size, p.end
 		}
+		return
+	}
+	newest := l.segments[n-1]
+	if file, err := l.disk.Open(newest.name); err == nil {
+		newest.file = file
+		l.syncPart(target{newest, file, newest.size, newest.end})
+	}
+	if err := l.disk.SyncNames(); err != nil && l.config.OnSyncError != nil {
+		l.config.OnSyncError(err)
+	}
+	if n > 1 {
+		l.startTimerLocked()
 	}
 }
 

@@ -76,30 +76,45 @@ func (l *Log) saveHandled() {
 func (l *Log) syncSegments() error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
-	type target struct {
-		part *part
-		file disk.File
-		size int64
-		end  uint64
-	}
 	var targets []target
 	l.mu.Lock()
 	for _, p := range l.segments {
-		if p.file != nil && !p.failed && p.synced < p.size && p.messages(l.unhandledLocked(p)) > 0 {
+		if !p.failed && p.synced < p.size && p.messages(l.unhandledLocked(p)) > 0 {
 			targets = append(targets, target{p, p.file, p.size, p.end})
 		}
 	}
 	l.mu.Unlock()
 	for _, t := range targets {
-		began := time.Now()
-		err := t.file.Sync()
-		l.mu.Lock()
-		l.syncedLocked(t.part, t.size, t.end, time.Since(began), err)
-		l.mu.Unlock()
+		l.syncPart(t)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failure
+}
+
+// A target is a part that is synced up to a size and a number.
+type target struct {
+	part *part
+	file disk.File // Nil for a part that was found.
+	size int64
+	end  uint64
+}
+
+// syncPart syncs a part. The caller holds syncing, or nobody else has the Log.
+func (l *Log) syncPart(t target) {
+	began := time.Now()
+	file, err := t.file, error(nil)
+	if file == nil {
+		if file, err = l.disk.Open(t.part.name); err == nil {
+			defer file.Close()
+		}
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.syncedLocked(t.part, t.size, t.end, time.Since(began), err)
 }
 
 // syncedLocked notes the end of a sync of a part up to a size and a number.

@@ -16,6 +16,9 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
+// messageText is what each message has behind its serial number.
+const messageText = "some more of it"
+
 // key is what a reader stores with the effect of a message.
 type key struct {
 	writer segment.WriterID
@@ -70,7 +73,7 @@ func (w *world) write(count int) error {
 	var frames []byte
 	for i := range count {
 		message := binary.LittleEndian.AppendUint64(make([]byte, 0, 40), w.serial+uint64(i))
-		frames = wire.AppendFrame(frames, append(message, "some more of it"...))
+		frames = wire.AppendFrame(frames, append(message, messageText...))
 	}
 	first, err := w.log.Append(frames, count)
 	for i := range uint64(count) {
@@ -101,6 +104,9 @@ func (w *world) read(batches int) {
 		for n := b.First; n < b.First+uint64(b.Count); n++ {
 			length, size, _ := wire.ParsePrefix(rest)
 			serial := binary.LittleEndian.Uint64(rest[size:])
+			if text := string(rest[size+8 : size+int(length)]); text != messageText {
+				w.t.Fatalf("message %d of writer %x is %q", n, b.Writer[0], text)
+			}
 			rest = rest[size+int(length):]
 			if want, accepted := w.known[key{b.Writer, n}]; accepted && serial != want {
 				w.t.Fatalf("message %d of writer %x is %d, want %d", n, b.Writer[0], serial, want)
