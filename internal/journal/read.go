@@ -16,7 +16,8 @@ import (
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// A Batch is messages that were written as one, without those that were handled before.
+// A Batch is messages that follow each other, without those that were handled before. What was written as one
+// is in one Batch.
 type Batch struct {
 	Writer segment.WriterID
 	First  uint64
@@ -112,7 +113,7 @@ func (l *Log) enter(p *part) error {
 	if p.writer != c.writer {
 		c.sent = 0
 	}
-	c.walk = walk{reader: c.reader, name: p.name, writer: p.writer, offset: segment.HeaderSize, next: p.first}
+	c.walk = walk{reader: c.reader, name: p.name, writer: p.writer, offset: segment.HeaderSize, next: p.first, runs: true}
 	c.file, c.done = file, false
 	return nil
 }

@@ -2,12 +2,11 @@
 
 package journal_test
 
-// The directory of the operating system below a log, and how fast it is.
+// The directory of the operating system below a log.
 
 import (
 	"io"
 	"testing"
-	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/journal"
@@ -61,31 +60,5 @@ func TestLog_RealDisk_KeepsMessages(t *testing.T) {
 	}
 	if next != 101 {
 		t.Errorf("messages up to %d, want 100", next-1)
-	}
-}
-
-// BenchmarkAppend writes messages of 128 bytes, alone and as batches of 64, and handles them at once.
-func BenchmarkAppend(b *testing.B) {
-	for name, count := range map[string]int{"one": 1, "64": 64} {
-		b.Run(name, func(b *testing.B) {
-			log, start, end := openReal(b, b.TempDir(), journal.Config{Sync: time.Second, MinFree: 64 << 20})
-			defer end()
-			var frames []byte
-			for range count {
-				frames = wire.AppendFrame(frames, make([]byte, 128))
-			}
-			b.SetBytes(int64(len(frames)))
-			b.ReportAllocs()
-			for b.Loop() {
-				first, err := log.Append(frames, count)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := log.Handled(start.Writer, first); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.N*count)/b.Elapsed().Seconds(), "messages/s")
-		})
 	}
 }

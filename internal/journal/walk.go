@@ -18,12 +18,17 @@ type walk struct {
 	writer segment.WriterID
 	offset int64  // Where the next batch begins.
 	next   uint64 // Number that it should begin with.
+	runs   bool   // Whether batches that follow each other may be returned as one.
 }
 
 // step returns the next batch of the first size bytes with messages below end, or io.EOF. The numbers that are
 // missing before it, or before end, are in the damage.
 func (w *walk) step(size int64, end uint64) (batch segment.Batch, damage *Damage, err error) {
-	batch, err = w.reader.ReadBatch(w.offset, size)
+	if w.runs {
+		batch, err = w.reader.ReadRun(w.offset, size, end)
+	} else {
+		batch, err = w.reader.ReadBatch(w.offset, size)
+	}
 	if err == nil && (batch.First < w.next || batch.Next() > end) {
 		// Another segment has these numbers, which goes on from a place before the end of this one.
 		batch, err = segment.Batch{}, io.EOF

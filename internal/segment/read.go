@@ -11,12 +11,16 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
-// pieceSize is how much of a large batch is read at once to check it, before memory is taken for it.
+// pieceSize is how much is read at once: of a large batch to check it before memory is taken for it, and by Find.
 const pieceSize = 64 << 10
+
+// windowSize is how much ReadBatch reads at once. A larger batch gets memory of its own.
+const windowSize = 128 << 10
 
 // searchFactor bounds Find: it sums at most so many times the size of the segment. Only a file that was
 // made for it has that many beginnings of batches.
@@ -35,12 +39,15 @@ type Batch struct {
 func (b Batch) Next() uint64 { return b.First + uint64(b.Count) }
 
 // A Reader reads the batches of one segment. One goroutine may use it. Its memory is that of the
-// largest batch that it met.
+// largest batch that it met. Below the size that its methods are given, the file does not change.
 type Reader struct {
 	file   io.ReaderAt
 	writer WriterID
-	buf    []byte // What ReadBatch returns.
-	search []byte // What Find looks through.
+	memory []byte // Of the window.
+	window []byte // The bytes of the file from at on that were read ahead: a part of memory.
+	at     int64
+	large  []byte // A batch that is larger than the window.
+	search []byte // A piece of such a batch.
 }
 
 // NewReader returns a Reader of the batches of a writer. The caller keeps the file, and closes it.
@@ -49,7 +56,12 @@ func NewReader(file io.ReaderAt, writer WriterID) *Reader {
 }
 
 // Reset makes the Reader read another file, with the same memory.
-func (r *Reader) Reset(file io.ReaderAt, writer WriterID) { r.file, r.writer = file, writer }
+func (r *Reader) Reset(file io.ReaderAt, writer WriterID) {
+	r.file, r.writer, r.window = file, writer, nil
+}
+
+// Trim gives back the memory of large batches.
+func (r *Reader) Trim() { r.large = nil }
 
 // ReadBatch reads the batch at an offset of a file of a size. Its error is io.EOF at the end of the
 // file, ErrTorn if the file ends within the batch, ErrDamaged for a batch that does not pass, else that
@@ -60,16 +72,13 @@ func (r *Reader) ReadBatch(offset, size int64) (Batch, error) {
 		return Batch{}, err
 	}
 	total := BatchHeaderSize + int(h.length)
-	if total > pieceSize && total > cap(r.buf) {
-		if err := r.checkSum(h, offset); err != nil {
-			return Batch{}, err
-		}
+	var b []byte
+	if total <= windowSize {
+		b, err = r.peek(offset, total, size)
+	} else {
+		b, err = r.readLarge(h, offset)
 	}
-	if cap(r.buf) < total {
-		r.buf = make([]byte, max(total, pieceSize))
-	}
-	b := r.buf[:total]
-	if err := readFull(r.file, b, offset); err != nil {
+	if err != nil {
 		return Batch{}, err
 	}
 	// The header is taken from what was summed, not from what was read before.
@@ -85,6 +94,79 @@ func (r *Reader) ReadBatch(offset, size int64) (Batch, error) {
 	return Batch{h.first, int(h.count), frames, offset, offset + int64(total)}, nil
 }
 
+// ReadRun is ReadBatch, with the batches behind it as one: as many as were read ahead, pass, and go on with its
+// numbers, up to those below end.
+func (r *Reader) ReadRun(offset, size int64, end uint64) (Batch, error) {
+	run, err := r.ReadBatch(offset, size)
+	if err != nil || run.End-run.Start > windowSize {
+		return run, err
+	}
+	r.window, r.at = r.window[run.End-r.at:], run.End
+	for len(r.window) >= BatchHeaderSize {
+		h := parseBatchHeader(r.window)
+		room := min(int64(len(r.window)), size-run.End) - BatchHeaderSize // The size may be less than it was.
+		if h.first != run.Next() || !plausible(h, room) || h.first+uint64(h.count) > end {
+			break
+		}
+		b := r.window[:BatchHeaderSize+int(h.length)]
+		frames := b[BatchHeaderSize:]
+		if batchSum(r.writer, b[4:]) != h.sum || !whole(frames, h.count) {
+			break // The next call tells what is wrong with it.
+		}
+		run.Frames = append(run.Frames, frames...) // Over what was read of the window.
+		run.Count += int(h.count)
+		run.End += int64(len(b))
+		r.window, r.at = r.window[len(b):], run.End
+	}
+	run.Frames = slices.Clip(run.Frames)
+	return run, nil
+}
+
+// readLarge reads a batch that is larger than the window, and checks it before it takes memory for it.
+func (r *Reader) readLarge(h batchHeader, offset int64) ([]byte, error) {
+	total := BatchHeaderSize + int(h.length)
+	if cap(r.large) < total {
+		if err := r.checkSum(h, offset); err != nil {
+			return nil, err
+		}
+		r.large = make([]byte, total)
+	}
+	b := r.large[:total]
+	return b, readFull(r.file, b, offset)
+}
+
+// peek returns n bytes at an offset. If they were not read ahead, it reads them with what follows, as far as there
+// is room in the window and the size allows.
+func (r *Reader) peek(offset int64, n int, size int64) ([]byte, error) {
+	skip := offset - r.at
+	if skip < 0 || skip > int64(len(r.window)) {
+		r.window, skip = nil, 0
+	}
+	r.window, r.at = r.window[skip:], offset
+	if n <= len(r.window) {
+		return r.window[:n], nil
+	}
+	memory, want := r.memory, int(min(windowSize, size-offset))
+	if len(memory) < want {
+		memory = make([]byte, min(windowSize, max(want, 2*len(memory)))) // Small files need little.
+	}
+	kept := copy(memory, r.window)
+	r.memory = memory
+	read, _ := r.file.ReadAt(memory[kept:want], offset+int64(kept))
+	r.window = r.memory[:kept+read]
+	if n <= len(r.window) {
+		return r.window[:n], nil
+	}
+	// What cannot be read may lie behind these bytes.
+	r.window = nil
+	b := r.memory[:n]
+	if err := readFull(r.file, b, offset); err != nil {
+		return nil, err
+	}
+	r.window = b
+	return b, nil
+}
+
 // readHeader reads the header of the batch at an offset, and bounds its length by the size.
 func (r *Reader) readHeader(offset, size int64) (h batchHeader, err error) {
 	switch left := size - offset; {
@@ -93,11 +175,11 @@ func (r *Reader) readHeader(offset, size int64) (h batchHeader, err error) {
 	case left < BatchHeaderSize:
 		return h, fmt.Errorf("%w: %d bytes at offset %d, a header has %d", ErrTorn, left, offset, BatchHeaderSize)
 	}
-	var b [BatchHeaderSize]byte
-	if err := readFull(r.file, b[:], offset); err != nil {
+	b, err := r.peek(offset, BatchHeaderSize, size)
+	if err != nil {
 		return h, err
 	}
-	h = parseBatchHeader(b[:])
+	h = parseBatchHeader(b)
 	room := size - offset - BatchHeaderSize
 	switch {
 	case plausible(h, room):
