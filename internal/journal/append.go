@@ -150,13 +150,15 @@ func (l *Log) makeRoom(n int64) (*part, error) {
 
 // begin begins a new segment.
 func (l *Log) begin() (*part, error) {
-	p, err := l.create(l.writer, l.next)
+	p, err := l.create(l.writer, l.start, l.next, "")
 	if err == nil && l.config.Sync >= 0 {
 		err = l.disk.SyncNames()
 	}
 	l.mu.Lock()
 	if err != nil {
-		l.start++ // What is left of this one is not in the way.
+		// What is left of this one may come back, and is taken for where the segments before it end.
+		l.start++
+		l.active = nil
 		l.mu.Unlock()
 		if p != nil {
 			l.abandon(p)
@@ -180,17 +182,18 @@ func (l *Log) abandon(p *part) {
 	l.disk.Remove(p.name) // If it stays, it has nothing that another one has not.
 }
 
-// create makes the file of a segment of this start.
-func (l *Log) create(writer segment.WriterID, first uint64) (*part, error) {
-	p := &part{name: segment.Name(l.start, first), writer: writer, first: first, end: first,
+// create makes the file of a segment, with a suffix behind its name.
+func (l *Log) create(writer segment.WriterID, start uint32, first uint64, suffix string) (*part, error) {
+	p := &part{name: segment.Name(start, first), writer: writer, first: first, end: first,
 		size: segment.HeaderSize, modified: l.config.Now()}
 	var err error
-	if p.file, err = l.disk.Create(p.name); err != nil {
+	if p.file, err = l.disk.Create(p.name + suffix); err != nil {
 		return nil, fmt.Errorf("making a segment of the spool: %w", err)
 	}
 	header := segment.AppendHeader(nil, segment.Header{Writer: writer, First: first})
 	if _, err = p.file.WriteAt(header, 0); err != nil {
-		l.abandon(p)
+		p.file.Close()
+		l.disk.Remove(p.name + suffix)
 		return nil, fmt.Errorf("making a segment of the spool: %w", err)
 	}
 	return p, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -65,6 +66,9 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 	for _, entry := range entries {
 		start, first, ok := segment.ParseName(entry.Name)
 		if !ok {
+			if _, _, unfinished := segment.ParseName(strings.TrimSuffix(entry.Name, newSuffix)); unfinished {
+				l.disk.Remove(entry.Name)
+			}
 			continue
 		}
 		l.start = max(l.start, start)

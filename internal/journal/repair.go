@@ -13,17 +13,17 @@ import (
 	"github.com/udsipc/udsipc/internal/segment"
 )
 
-// A copied is what was written again of a segment.
-type copied struct {
-	old, part *part    // No part if all was handled or is synced.
-	kept      int64    // Size of what the old one keeps,
-	from      uint64   // and the number behind that.
-	damage    []Damage // What could not be read of the old one.
-}
+// newSuffix is behind the name of a copy until it is whole and synced. Open removes such files.
+const newSuffix = ".new"
 
 // repair writes to new segments all that is not handled from the first message on that a failed sync may
 // have lost, and syncs them. A group, if there is one, lies behind the active segment and is not
-// published yet. It does nothing if no sync has failed. The caller holds io.
+// published yet; it is in the last segment afterwards. It does nothing if no sync has failed. The caller
+// holds io.
+//
+// A copy takes the place of all segments with its numbers, for the next Open too. So the last segment is
+// copied first: whenever the process or the machine ends, the copies that are there have all from some
+// number on, and the segments that are left have what is before it.
 func (l *Log) repair(g *group) error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
@@ -32,58 +32,83 @@ func (l *Log) repair(g *group) error {
 		l.mu.Unlock()
 		return nil
 	}
-	from := 0
-	for from < len(l.segments) && !l.segments[from].failed {
-		from++
-	}
-	old := append([]*part(nil), l.segments[from:]...)
-	active := l.active
+	from := max(0, slices.IndexFunc(l.segments, func(p *part) bool { return p.failed }))
+	old := slices.Clone(l.segments[from:])
+	start := l.start + 1
+	l.start += uint32(len(old)) + 1 // What is written next, maybe by another writer, is behind the copies.
 	l.mu.Unlock()
-	var copies []copied
-	var err error
-	for i := 0; i < len(old) && err == nil; i++ {
-		size, end := old[i].size, old[i].end
-		if g != nil && old[i] == active {
-			size, end = size+int64(len(g.b)), l.next+uint64(g.count)
-		}
-		var c copied
-		c, err = l.copyPart(old[i], size, end, i > 0)
-		copies = append(copies, c)
-	}
-	if err == nil {
-		err = l.disk.SyncNames()
-	}
-	if err != nil {
-		for _, c := range copies {
-			if c.part != nil {
-				l.abandon(c.part)
+	for i, p := range slices.Backward(old) {
+		if err := l.rewrite(p, start+uint32(i), i > 0, g); err != nil {
+			if g != nil && l.active != nil {
+				l.active.file.Truncate(l.active.size) // If the group stays, it is behind what counts.
 			}
+			return fmt.Errorf("writing again what was not synced: %w", err)
 		}
-		return fmt.Errorf("writing again what was not synced: %w", err)
 	}
-	l.replace(copies, g)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failure = nil
+	if g != nil {
+		last := l.segments[len(l.segments)-1]
+		last.size += int64(len(g.b))
+		last.synced, last.syncedEnd = last.size, l.next+uint64(g.count)
+	}
 	return nil
 }
 
-// copyPart copies what is not handled of a segment: of the first one what lies behind its synced bytes, of
-// those behind it all, because the order of the names is that of the messages.
-func (l *Log) copyPart(p *part, size int64, end uint64, all bool) (c copied, err error) {
-	c.old, c.kept, c.from = p, max(p.synced, segment.HeaderSize), max(p.syncedEnd, p.first)
+// rewrite puts a copy in the place of a segment: of the first one what lies behind its synced bytes, of those behind
+// it all, because the order of the names is that of the messages.
+func (l *Log) rewrite(p *part, start uint32, all bool, g *group) error {
+	c := copied{old: p, kept: max(p.synced, segment.HeaderSize), from: max(p.syncedEnd, p.first)}
 	if all {
 		c.kept, c.from = segment.HeaderSize, p.first
 	}
+	err := l.copyPart(&c, start, g)
+	if err == nil && c.part != nil {
+		err = l.disk.Rename(c.part.name+newSuffix, c.part.name)
+		if err == nil {
+			err = l.disk.SyncNames()
+		}
+	}
+	if err != nil {
+		if c.part != nil {
+			c.part.file.Close()
+			l.disk.Remove(c.part.name + newSuffix)
+			l.disk.Remove(c.part.name) // If it stays, it has nothing that another one has not.
+		}
+		return err
+	}
+	l.replace(c)
+	return nil
+}
+
+// A copied is what was written again of a segment.
+type copied struct {
+	old, part *part    // No part if all was handled or is synced.
+	kept      int64    // Size of what the old one keeps,
+	from      uint64   // and the number behind that.
+	damage    []Damage // What could not be read of the old one.
+}
+
+// copyPart writes what is not handled of a segment to a new file, and syncs it.
+func (l *Log) copyPart(c *copied, start uint32, g *group) error {
+	p := c.old
 	file, err := l.disk.Open(p.name)
 	if err != nil {
-		return c, err
+		return err
 	}
 	defer file.Close()
+	size, end := p.size, p.end
 	l.mu.Lock()
 	unhandled := l.unhandledLocked(p)
-	l.start++
+	if g != nil && p == l.active {
+		size, end = size+int64(len(g.b)), l.next+uint64(g.count)
+	}
 	l.mu.Unlock()
 	w := walk{reader: segment.NewReader(file, p.writer), name: p.name, writer: p.writer,
 		offset: c.kept, next: c.from}
 	var b []byte
+	offset := int64(segment.HeaderSize)
 	for {
 		batch, damage, err := w.step(size, end)
 		if damage != nil {
@@ -96,55 +121,59 @@ func (l *Log) copyPart(p *part, size int64, end uint64, all bool) (c copied, err
 			continue
 		}
 		if c.part == nil {
-			if c.part, err = l.create(p.writer, batch.First); err != nil {
-				return c, err
+			if c.part, err = l.create(p.writer, start, batch.First, newSuffix); err != nil {
+				return err
 			}
 			c.part.modified = p.modified
 		}
 		b = append(append(b[:0], make([]byte, segment.BatchHeaderSize)...), batch.Frames...)
 		segment.SealBatch(b, p.writer, batch.First, batch.Count)
-		if _, err := c.part.file.WriteAt(b, c.part.size); err != nil {
-			return c, err
+		if _, err := c.part.file.WriteAt(b, offset); err != nil {
+			return err
 		}
-		c.part.size, c.part.end = c.part.size+int64(len(b)), batch.Next()
+		offset += int64(len(b))
+		if batch.First < p.end {
+			c.part.size, c.part.end = offset, batch.Next()
+		}
 	}
 	if c.part == nil {
-		return c, nil
+		return nil
 	}
 	c.part.synced, c.part.syncedEnd = c.part.size, c.part.end
-	return c, c.part.file.Sync()
+	return c.part.file.Sync()
 }
 
-// replace puts the copies in the place of what they were made of. Of an old segment the synced messages
-// stay, and the numbers that could not be read.
-func (l *Log) replace(copies []copied, g *group) {
-	for _, c := range copies {
-		for _, d := range c.damage {
-			l.report(c.old, d)
-		}
+// replace puts a copy in the place of what it was made of. Of the old segment the synced messages stay, and
+// the numbers that could not be read.
+func (l *Log) replace(c copied) {
+	for _, d := range c.damage {
+		l.report(c.old, d)
 	}
 	l.mu.Lock()
-	active := l.active
-	l.active = nil
-	for i, c := range copies {
-		if c.part == nil {
-			c.old.closeFile()
-			c.old.failed = false
-			continue
-		}
+	active := c.old == l.active
+	if active {
+		l.active = nil
+	}
+	c.old.closeFile()
+	c.old.failed = false
+	at := slices.Index(l.segments, c.old)
+	switch {
+	case c.part == nil:
+	case at < 0: // It was dropped or handled meanwhile.
+		c.part.file.Close()
+		l.mu.Unlock()
+		l.disk.Remove(c.part.name)
+		return
+	default:
 		c.part.gaps = slices.Clone(c.old.gaps)
-		c.old.size, c.old.end = c.kept, c.part.first
-		c.old.failed = false
-		c.old.closeFile()
-		l.segments = append(l.segments, c.part)
-		if g != nil && c.old == active {
-			c.part.end = l.next // Append publishes the group.
-		}
-		if i == len(copies)-1 && c.old == active {
+		c.old.size, c.old.end = c.kept, min(c.old.end, c.part.first)
+		l.segments = slices.Insert(l.segments, at+1, c.part)
+		if active {
 			l.active = c.part
+		} else {
+			c.part.closeFile()
 		}
 	}
-	l.failure = nil
 	handled := l.takeHandledLocked()
 	l.mu.Unlock()
 	l.discard(handled)

@@ -151,9 +151,5 @@ func (l *Log) syncBatch(g *group, p *part) error {
 	if err == nil {
 		return nil
 	}
-	if err := l.repair(g); err != nil {
-		p.file.Truncate(p.size) // If it stays, it is behind what counts.
-		return asFull(err)
-	}
-	return nil
+	return asFull(l.repair(g))
 }
