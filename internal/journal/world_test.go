@@ -108,17 +108,22 @@ func (w *world) read(batches int) {
 				w.t.Fatalf("message %d of writer %x is %q", n, b.Writer[0], text)
 			}
 			rest = rest[size+int(length):]
-			if want, accepted := w.known[key{b.Writer, n}]; accepted && serial != want {
+			want, accepted := w.known[key{b.Writer, n}]
+			if accepted && serial != want {
 				w.t.Fatalf("message %d of writer %x is %d, want %d", n, b.Writer[0], serial, want)
 			}
 			if n <= w.handled[b.Writer] {
 				continue // The reader knows it.
 			}
+			w.handled[b.Writer] = n
+			w.got[serial]++
+			if !accepted {
+				continue // It was refused, and is left of an attempt to write it.
+			}
 			if serial <= w.last {
 				w.t.Fatalf("message %d was handled after %d", serial, w.last)
 			}
-			w.handled[b.Writer], w.last = n, serial
-			w.got[serial]++
+			w.last = serial
 		}
 		if err := w.log.Handled(b.Writer, w.handled[b.Writer]); err != nil {
 			w.t.Fatal(err)
