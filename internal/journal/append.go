@@ -7,6 +7,8 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -15,13 +17,17 @@ import (
 // maxGroup is the size in bytes from which a group takes no more. One Append may be larger.
 const maxGroup = 1 << 20
 
+// maxSpare is how many groups are kept for reuse: one is written while the next one forms.
+const maxSpare = 2
+
 // A group is the messages that are written as one batch. Log.mu guards it until its leader takes it.
 type group struct {
 	b     []byte // Room for the header of the batch, and the frames.
 	count int
-	done  chan struct{} // Closed when first and err are set.
+	done  sync.WaitGroup // Of its leader, who sets first and err.
 	first uint64
 	err   error
+	users int // How many calls of Append still look at it. Log.mu guards it.
 }
 
 // Append writes count frames as one: all are in the log, or none. It returns the number of the first.
@@ -37,22 +43,44 @@ func (l *Log) Append(frames []byte, count int) (first uint64, err error) {
 	l.mu.Lock()
 	g, leads := l.group, false
 	if g == nil || len(g.b)+len(frames) > maxGroup {
-		g, leads = &group{b: make([]byte, segment.BatchHeaderSize, segment.BatchHeaderSize+len(frames)),
-			done: make(chan struct{})}, true
+		g, leads = l.newGroupLocked(len(frames)), true
 		l.group = g
 	}
 	before := uint64(g.count)
-	g.b, g.count = append(g.b, frames...), g.count+count
+	g.b, g.count, g.users = append(g.b, frames...), g.count+count, g.users+1
 	l.mu.Unlock()
 	if leads {
 		l.lead(g)
 	} else {
-		<-g.done
+		g.done.Wait()
 	}
-	if g.err != nil {
-		return 0, g.err
+	if first, err = g.first+before, g.err; err != nil {
+		first = 0
 	}
-	return g.first + before, nil
+	l.leave(g)
+	return first, err
+}
+
+// newGroupLocked returns an empty group with room for n bytes of frames.
+func (l *Log) newGroupLocked(n int) (g *group) {
+	if last := len(l.spare) - 1; last >= 0 {
+		g, l.spare = l.spare[last], l.spare[:last]
+		g.b, g.count, g.first, g.err = g.b[:segment.BatchHeaderSize], 0, 0, nil
+	} else {
+		g = &group{b: make([]byte, segment.BatchHeaderSize, segment.BatchHeaderSize+n)}
+	}
+	g.done.Add(1)
+	return g
+}
+
+// leave ends the use of a group. The last one to leave keeps it for reuse, until the log is idle.
+func (l *Log) leave(g *group) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if g.users--; g.users == 0 && cap(g.b) <= maxGroup && len(l.spare) < maxSpare && !l.stopped {
+		l.spare = append(l.spare, g)
+		l.startTimerLocked()
+	}
 }
 
 // lead waits for its turn to write and writes a group. Others join it until then.
@@ -70,7 +98,7 @@ func (l *Log) lead(g *group) {
 		l.counts.Refused += uint64(g.count)
 		l.mu.Unlock()
 	}
-	close(g.done)
+	g.done.Done()
 }
 
 // commit writes a group, syncs it if it must be, and publishes it. The caller holds io.
@@ -78,12 +106,10 @@ func (l *Log) commit(g *group) error {
 	if l.closed {
 		return ErrClosed
 	}
-	if err := l.repair(nil); err != nil {
-		return err
-	}
-	p, err := l.makeRoom(int64(len(g.b)))
+	now := l.config.Now()
+	p, err := l.ready(int64(len(g.b)), now)
 	if err != nil {
-		return asFull(err)
+		return err
 	}
 	g.first = l.next
 	segment.SealBatch(g.b, l.writer, g.first, g.count)
@@ -105,7 +131,7 @@ func (l *Log) commit(g *group) error {
 		l.startTimerLocked()
 	}
 	l.next = g.first + uint64(g.count)
-	p.end, p.modified = l.next, l.config.Now()
+	p.end, p.modified = l.next, now
 	l.counts.Accepted += uint64(g.count)
 	l.wakeLocked()
 	return nil
@@ -123,20 +149,43 @@ func (l *Log) cut(p *part) {
 	l.start++ // The name of the next segment is another one, even if this one has no batch.
 }
 
+// ready returns the segment that takes n more bytes. Mostly it is the active one, and one look tells. The caller
+// holds io.
+func (l *Log) ready(n int64, now time.Time) (*part, error) {
+	l.mu.Lock()
+	p := l.active
+	plain := p != nil && l.failure == nil && l.fits(p, n) && !l.tooOld(l.segments[0], now) && !l.tooOld(p, now) &&
+		l.bytesLocked()+n <= l.config.MaxBytes
+	l.mu.Unlock()
+	if plain && l.free.takes(n, now) {
+		return p, nil
+	}
+	if err := l.repair(nil); err != nil {
+		return nil, err
+	}
+	p, err := l.makeRoom(n, now)
+	return p, asFull(err)
+}
+
+// fits reports whether a segment takes n more bytes. An empty one takes any number.
+func (l *Log) fits(p *part, n int64) bool {
+	return p.size+n <= l.config.SegmentSize || p.size <= segment.HeaderSize
+}
+
 // makeRoom returns the active segment if it takes n more bytes, else a new one.
-func (l *Log) makeRoom(n int64) (*part, error) {
+func (l *Log) makeRoom(n int64, now time.Time) (*part, error) {
 	l.Expire()
 	l.mu.Lock()
-	if p := l.active; p != nil && p.end > p.first && l.tooOld(p) {
+	if p := l.active; p != nil && p.end > p.first && l.tooOld(p, now) {
 		l.active = nil // It expires when this message has begun another one.
 	}
 	p := l.active
-	fits := p != nil && (p.size+n <= l.config.SegmentSize || p.size <= segment.HeaderSize)
+	fits := p != nil && l.fits(p, n)
 	l.mu.Unlock()
 	if !fits {
 		n += segment.HeaderSize
 	}
-	if err := l.checkBounds(n); err != nil {
+	if err := l.checkBounds(n, now); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
@@ -167,6 +216,7 @@ func (l *Log) begin() (*part, error) {
 	}
 	former := l.active
 	l.segments, l.active = append(l.segments, p), p
+	l.sumLocked()
 	if former != nil && l.config.Sync < 0 {
 		former.closeFile()
 	}

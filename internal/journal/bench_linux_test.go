@@ -2,15 +2,14 @@
 
 package journal_test
 
-// How fast a log on a real disk is. The disk is the one of TMPDIR; BenchmarkBareDisk tells what it does
-// without a log. What is read cold is not in the memory of the kernel.
+// How fast a log on a real disk is. The disk is the one of TMPDIR; what it does without a log is
+// beside the figures that depend on it. What is read cold is not in the memory of the kernel.
 
 import (
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -129,35 +128,61 @@ func BenchmarkSyncEach(b *testing.B) {
 	}
 }
 
-// BenchmarkBareDisk is a file without a log: a write and an fdatasync(2) for each batch of 256 messages, and the
-// time of a sync alone.
-func BenchmarkBareDisk(b *testing.B) {
-	for _, count := range []int{1, 256} {
-		b.Run(fmt.Sprint(count), func(b *testing.B) {
-			file, err := os.Create(filepath.Join(b.TempDir(), "file"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer file.Close()
-			frames := benchFrames(count, 128)
-			var syncs time.Duration
-			for at := int64(0); b.Loop(); at = (at + int64(len(frames))) % (16 << 20) {
-				if at == 0 {
-					file.Truncate(0)
-				}
-				if _, err := file.WriteAt(frames, at); err != nil {
-					b.Fatal(err)
-				}
-				began := time.Now()
-				if err := syscall.Fdatasync(int(file.Fd())); err != nil {
-					b.Fatal(err)
-				}
-				syncs += time.Since(began)
-			}
-			reportMessages(b, count)
-			b.ReportMetric(float64(syncs.Microseconds())/float64(b.N), "µs/sync")
-		})
+// BenchmarkSyncShare writes batches of 256 with a sync each, in turn to a log and to a bare file, so that both meet
+// the same disk. The share is the rate of the log in that of the file.
+func BenchmarkSyncShare(b *testing.B) {
+	const count, turn = 256, 100
+	log, start, end := openReal(b, b.TempDir(), journal.Config{Sync: 0, MinFree: benchMinFree})
+	defer end()
+	frames := benchFrames(count, 128)
+	file := &bareFile{path: filepath.Join(b.TempDir(), "file")}
+	var times [2]time.Duration
+	for n := 0; b.Loop(); n++ {
+		began := time.Now()
+		if n/turn%2 == 0 {
+			file.append(b, frames)
+		} else if first, err := log.Append(frames, count); err != nil {
+			b.Fatal(err)
+		} else if n%8 == 0 {
+			log.Handled(start.Writer, first)
+		}
+		times[n/turn%2] += time.Since(began)
 	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(times[0].Seconds()/times[1].Seconds(), "of-bare")
+	b.ReportMetric(float64(b.N*count/2)/times[1].Seconds(), "messages/s")
+	b.ReportMetric(float64(file.syncs.Microseconds())/float64(b.N/2), "µs/sync")
+}
+
+// A bareFile is written with a sync each, and made anew when it has the size of a segment.
+type bareFile struct {
+	path  string
+	file  *os.File
+	size  int64
+	syncs time.Duration
+}
+
+func (f *bareFile) append(tb testing.TB, data []byte) {
+	if f.file == nil || f.size > 16<<20 {
+		if f.file != nil {
+			f.file.Close()
+			os.Remove(f.path)
+		}
+		var err error
+		if f.file, err = os.Create(f.path); err != nil {
+			tb.Fatal(err)
+		}
+		f.size = 0
+	}
+	if _, err := f.file.WriteAt(data, f.size); err != nil {
+		tb.Fatal(err)
+	}
+	f.size += int64(len(data))
+	began := time.Now()
+	if err := syscall.Fdatasync(int(f.file.Fd())); err != nil {
+		tb.Fatal(err)
+	}
+	f.syncs += time.Since(began)
 }
 
 // gibibyte writes 1 GiB that waits, and returns the directory.
@@ -212,31 +237,56 @@ func BenchmarkCold(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms")
 	})
 	b.Run("read", func(b *testing.B) {
+		var bare time.Duration
+		messages := 0
 		for range b.N {
 			b.StopTimer()
+			bare += readBare(b, path)
 			evict(b, path)
 			log, _, end := openReal(b, path, config)
-			evict(b, path)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
 			b.StartTimer()
-			n := 0
-			for {
-				batch, err := log.Next()
-				if err == io.EOF {
-					break
-				}
-				if err != nil {
-					b.Fatal(err)
-				}
-				n += batch.Count
-			}
+			messages = readLog(b, log)
 			b.StopTimer()
-			runtime.ReadMemStats(&after)
-			b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/(1<<20), "MiB-allocated")
-			b.ReportMetric(float64(n), "messages")
 			end()
 		}
+		b.ReportMetric(float64(messages), "messages")
 		b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms")
+		b.ReportMetric(float64(bare.Milliseconds())/float64(b.N), "bare-ms")
 	})
+}
+
+// readLog reads all that waits.
+func readLog(tb testing.TB, log *journal.Log) (messages int) {
+	for {
+		batch, err := log.Next()
+		if err == io.EOF {
+			return messages
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		messages += batch.Count
+	}
+}
+
+// readBare returns how long the disk takes for the files of a directory.
+func readBare(b *testing.B, path string) time.Duration {
+	evict(b, path)
+	began := time.Now()
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 128<<10)
+	for _, entry := range entries {
+		file, err := os.Open(filepath.Join(path, entry.Name()))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for err == nil {
+			_, err = file.Read(buf)
+		}
+		file.Close()
+	}
+	return time.Since(began)
 }

@@ -48,9 +48,17 @@ func (l *Log) Counts() Counts {
 }
 
 // bytesLocked returns the size of all segments.
-func (l *Log) bytesLocked() (n int64) {
-	for _, p := range l.segments {
-		n += p.size
+func (l *Log) bytesLocked() int64 {
+	if len(l.segments) == 0 {
+		return 0
 	}
-	return n
+	return l.finished + l.segments[len(l.segments)-1].size
+}
+
+// sumLocked notes the size of the segments that do not grow, after the list has changed.
+func (l *Log) sumLocked() {
+	l.finished = 0
+	for _, p := range l.segments[:max(len(l.segments)-1, 0)] {
+		l.finished += p.size
+	}
 }

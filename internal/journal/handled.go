@@ -7,6 +7,7 @@ package journal
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/segment"
 )
@@ -72,6 +73,7 @@ func (l *Log) takeHandledLocked() (taken []*part) {
 		taken = append(taken, p)
 		return true
 	})
+	l.sumLocked()
 	for _, p := range taken {
 		p.removed = true
 		p.closeFile()
@@ -114,7 +116,8 @@ func (l *Log) Expire() {
 	}
 	l.mu.Lock()
 	var expired []*part
-	for len(l.segments) > 1 && l.tooOld(l.segments[0]) {
+	now := l.config.Now()
+	for len(l.segments) > 1 && l.tooOld(l.segments[0], now) {
 		expired = append(expired, l.takeFirstLocked(&l.counts.Expired))
 	}
 	l.mu.Unlock()
@@ -122,8 +125,8 @@ func (l *Log) Expire() {
 }
 
 // tooOld reports whether the last message of a part is older than Config.MaxAge.
-func (l *Log) tooOld(p *part) bool {
-	return l.config.MaxAge > 0 && l.config.Now().Sub(p.modified) > l.config.MaxAge
+func (l *Log) tooOld(p *part, now time.Time) bool {
+	return l.config.MaxAge > 0 && now.Sub(p.modified) > l.config.MaxAge
 }
 
 // takeFirstLocked takes the oldest segment out of the list and counts its messages.
@@ -131,15 +134,16 @@ func (l *Log) takeFirstLocked(count *uint64) *part {
 	p := l.segments[0]
 	*count += p.messages(l.unhandledLocked(p))
 	l.segments = l.segments[1:]
+	l.sumLocked()
 	p.removed = true
 	p.closeFile()
 	return p
 }
 
 // checkBounds makes room for n more bytes, or returns ErrFull. The caller holds io.
-func (l *Log) checkBounds(n int64) error {
+func (l *Log) checkBounds(n int64, now time.Time) error {
 	for {
-		err := l.exceeded(n)
+		err := l.exceeded(n, now)
 		if err == nil || !l.config.DropOldest {
 			return err
 		}
@@ -170,22 +174,12 @@ func (l *Log) checkBounds(n int64) error {
 }
 
 // exceeded returns which bound n more bytes would exceed.
-func (l *Log) exceeded(n int64) error {
+func (l *Log) exceeded(n int64, now time.Time) error {
 	l.mu.Lock()
 	bytes := l.bytesLocked()
 	l.mu.Unlock()
 	if bytes+n > l.config.MaxBytes {
 		return fmt.Errorf("%w: %d bytes, and %d more, of %d (WithMaxBytes)", ErrFull, bytes, n, l.config.MaxBytes)
 	}
-	if l.config.MinFree == 0 {
-		return nil
-	}
-	free, err := l.disk.Free()
-	if err != nil {
-		return err
-	}
-	if need := l.config.MinFree + uint64(n); free < need {
-		return fmt.Errorf("%w: the file system has %d bytes, want %d (WithMinFree)", ErrFull, free, need)
-	}
-	return nil
+	return l.free.ask(n, now)
 }

@@ -42,7 +42,7 @@ var (
 // Config has the settings of a Log. The zero value of each means what its comment says.
 type Config struct {
 	MaxBytes    int64         // Bound of all segments together; 0 is no bound.
-	MinFree     uint64        // What Append leaves free of the file system, in bytes.
+	MinFree     uint64        // What Append leaves free of the file system. It asks each 4 MiB, and each second.
 	MaxAge      time.Duration // A segment whose last message is older is dropped; 0 is never.
 	SegmentSize int64         // A new segment is begun before one gets larger; 0 is 16 MiB.
 	DropOldest  bool          // Drop the oldest segment if there is no room, instead of ErrFull.
@@ -77,6 +77,7 @@ type Log struct {
 	closed       bool
 	hints        hints
 	savedHandled segment.Handled // What the file has.
+	free         freeSpace
 
 	// syncing is held by who syncs segments; only one at a time does.
 	syncing sync.Mutex
@@ -86,9 +87,12 @@ type Log struct {
 	writer    segment.WriterID
 	next      uint64 // Number of the next message; changed by the holder of io.
 	start     uint32
-	segments  []*part // Oldest first.
-	active    *part   // The last one, if this process may append to it.
-	group     *group  // The group that waits for io, if there is one.
+	segments  []*part  // Oldest first.
+	finished  int64    // Size of all of them but the last; see sumLocked.
+	active    *part    // The last one, if this process may append to it.
+	group     *group   // The group that waits for io, if there is one.
+	spare     []*group // Groups for reuse.
+	spareFrom uint64   // The next number when the timer has last run.
 	handled   segment.Handled
 	stopped   bool        // No timer is started any more.
 	failure   error       // Of a sync; until what it left is written again.

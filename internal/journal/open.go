@@ -46,6 +46,7 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 		l.writer, l.next = l.config.NewWriter(), 1
 		l.saveState(false) // Without it, the next start has a new identity as well.
 	}
+	l.free = freeSpace{disk: d, min: l.config.MinFree}
 	l.syncFound()
 	taken := l.takeHandledLocked()
 	l.discard(taken)

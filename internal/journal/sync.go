@@ -40,6 +40,11 @@ func (l *Log) startTimerLocked() {
 func (l *Log) tick() {
 	l.mu.Lock()
 	l.timer = nil
+	if l.spareFrom == l.next {
+		l.spare = nil // Idle.
+	} else if l.spareFrom = l.next; len(l.spare) > 0 {
+		l.startTimerLocked()
+	}
 	l.mu.Unlock()
 	var err error
 	if l.config.Sync > 0 {

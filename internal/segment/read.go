@@ -42,7 +42,7 @@ func (b Batch) Next() uint64 { return b.First + uint64(b.Count) }
 // largest batch that it met. Below the size that its methods are given, the file does not change.
 type Reader struct {
 	file   io.ReaderAt
-	writer WriterID
+	seed   uint32 // Checksum of the writer.
 	memory []byte // Of the window.
 	window []byte // The bytes of the file from at on that were read ahead: a part of memory.
 	at     int64
@@ -52,12 +52,14 @@ type Reader struct {
 
 // NewReader returns a Reader of the batches of a writer. The caller keeps the file, and closes it.
 func NewReader(file io.ReaderAt, writer WriterID) *Reader {
-	return &Reader{file: file, writer: writer}
+	r := new(Reader)
+	r.Reset(file, writer)
+	return r
 }
 
 // Reset makes the Reader read another file, with the same memory.
 func (r *Reader) Reset(file io.ReaderAt, writer WriterID) {
-	r.file, r.writer, r.window = file, writer, nil
+	r.file, r.seed, r.window = file, crc32.Checksum(writer[:], castagnoli), nil
 }
 
 // Trim gives back the memory of large batches.
@@ -84,7 +86,7 @@ func (r *Reader) ReadBatch(offset, size int64) (Batch, error) {
 	// The header is taken from what was summed, not from what was read before.
 	h = parseBatchHeader(b)
 	frames := b[BatchHeaderSize:]
-	if batchSum(r.writer, b[4:]) != h.sum || !plausible(h, int64(len(frames))) || int(h.length) != len(frames) {
+	if batchSum(r.seed, b[4:]) != h.sum || !plausible(h, int64(len(frames))) || int(h.length) != len(frames) {
 		return Batch{}, fmt.Errorf("%w: wrong checksum of the batch at offset %d", ErrDamaged, offset)
 	}
 	if !whole(frames, h.count) {
@@ -110,7 +112,7 @@ func (r *Reader) ReadRun(offset, size int64, end uint64) (Batch, error) {
 		}
 		b := r.window[:BatchHeaderSize+int(h.length)]
 		frames := b[BatchHeaderSize:]
-		if batchSum(r.writer, b[4:]) != h.sum || !whole(frames, h.count) {
+		if batchSum(r.seed, b[4:]) != h.sum || !whole(frames, h.count) {
 			break // The next call tells what is wrong with it.
 		}
 		run.Frames = append(run.Frames, frames...) // Over what was read of the window.
@@ -202,7 +204,7 @@ func (r *Reader) checkSum(h batchHeader, offset int64) error {
 	if cap(r.search) < pieceSize {
 		r.search = make([]byte, pieceSize)
 	}
-	sum := crc32.Checksum(r.writer[:], castagnoli)
+	sum := r.seed
 	for at, end := offset+4, offset+BatchHeaderSize+int64(h.length); at < end; {
 		b := r.search[:min(pieceSize, end-at)]
 		if err := readFull(r.file, b, at); err != nil {

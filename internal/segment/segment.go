@@ -100,16 +100,18 @@ func parseBatchHeader(b []byte) batchHeader {
 // SealBatch fills in the header of a batch. The first BatchHeaderSize bytes of b are room for it, the
 // rest are count frames, at most MaxFrames bytes.
 func SealBatch(b []byte, writer WriterID, first uint64, count int) {
+	copy(b, writer[:]) // A slice of the parameter would be an allocation.
+	seed := crc32.Checksum(b[:len(writer)], castagnoli)
 	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-BatchHeaderSize))
 	binary.LittleEndian.PutUint64(b[8:], first)
 	binary.LittleEndian.PutUint32(b[16:], uint32(count))
 	binary.LittleEndian.PutUint32(b[20:], 0)
-	binary.LittleEndian.PutUint32(b, batchSum(writer, b[4:]))
+	binary.LittleEndian.PutUint32(b, batchSum(seed, b[4:]))
 }
 
-// batchSum returns the checksum of a batch without its first field.
-func batchSum(writer WriterID, b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(writer[:], castagnoli), castagnoli, b)
+// batchSum returns the checksum of a batch without its first field. The seed is the checksum of its writer.
+func batchSum(seed uint32, b []byte) uint32 {
+	return crc32.Update(seed, castagnoli, b)
 }
 
 // whole reports whether frames are exactly count frames. The checksum tells that they are as written;

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// This file keeps some of the file system free.
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/disk"
+)
+
+// freeStep and freeTime are how much is written, and how long, before the file system is asked again for its
+// free space. What others write in that time is not seen.
+const (
+	freeStep = 4 << 20
+	freeTime = time.Second
+)
+
+// A freeSpace is what may be written without asking again. The holder of Log.io uses it.
+type freeSpace struct {
+	disk  disk.Disk
+	min   uint64 // What has to stay free; 0: nothing is asked.
+	left  uint64
+	asked time.Time
+}
+
+// takes reports whether n bytes may be written without asking again, and takes them.
+func (f *freeSpace) takes(n int64, now time.Time) bool {
+	if f.min == 0 {
+		return true
+	}
+	if age := now.Sub(f.asked); uint64(n) > f.left || age < 0 || age >= freeTime {
+		return false
+	}
+	f.left -= uint64(n)
+	return true
+}
+
+// ask takes n bytes of what the file system has, or returns ErrFull.
+func (f *freeSpace) ask(n int64, now time.Time) error {
+	if f.min == 0 {
+		return nil
+	}
+	f.left = 0
+	free, err := f.disk.Free()
+	if err != nil {
+		return err
+	}
+	need := f.min + uint64(n)
+	if free < need {
+		return fmt.Errorf("%w: the file system has %d bytes, want %d (WithMinFree)", ErrFull, free, need)
+	}
+	f.left, f.asked = min(free-need, freeStep), now
+	return nil
+}
