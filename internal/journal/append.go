@@ -77,7 +77,7 @@ func (l *Log) newGroupLocked(n int) (g *group) {
 func (l *Log) leave(g *group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if g.users--; g.users == 0 && cap(g.b) <= maxGroup && len(l.spare) < maxSpare && !l.stopped {
+	if g.users--; g.users == 0 && cap(g.b) <= maxGroup*3/2 && len(l.spare) < maxSpare && !l.stopped {
 		l.spare = append(l.spare, g)
 		l.startTimerLocked()
 	}
@@ -217,7 +217,7 @@ func (l *Log) begin() (*part, error) {
 	former := l.active
 	l.segments, l.active = append(l.segments, p), p
 	l.sumLocked()
-	if former != nil && l.config.Sync < 0 {
+	if former != nil && (l.config.Sync < 0 || former.synced == former.size) {
 		former.closeFile()
 	}
 	handled := l.takeHandledLocked()
