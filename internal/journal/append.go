@@ -122,15 +122,17 @@ func (l *Log) commit(g *group) error {
 			return err
 		}
 	}
+	// The reader sees the bytes and the numbers at once: a batch behind the end is none.
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.next = g.first + uint64(g.count)
 	if l.config.Sync == 0 {
 		p = l.segments[len(l.segments)-1] // A repair has written the group to another one.
+		p.synced, p.syncedEnd = p.size+int64(len(g.b)), l.next
 	} else {
-		p.size += int64(len(g.b))
 		l.startTimerLocked()
 	}
-	l.next = g.first + uint64(g.count)
+	p.size += int64(len(g.b))
 	p.end, p.modified = l.next, now
 	l.counts.Accepted += uint64(g.count)
 	l.wakeLocked()

@@ -84,15 +84,23 @@ func TestOpen_DiskLies_StillOpens(t *testing.T) {
 	}
 }
 
-// TestLog_ManyGoroutines_AreSafe: producers, a reader, syncs by the timer and by a caller.
+// TestLog_ManyGoroutines_AreSafe: producers, a reader, syncs by the timer, by a caller and before each return.
 func TestLog_ManyGoroutines_AreSafe(t *testing.T) {
+	for _, sync := range []time.Duration{time.Millisecond, 0, -1} {
+		t.Run(sync.String(), func(t *testing.T) { writeAndRead(t, sync) })
+	}
+}
+
+func writeAndRead(t *testing.T, interval time.Duration) {
+	t.Helper()
 	d := disktest.New()
-	log, start, err := journal.Open(d, journal.Config{Sync: time.Millisecond, SegmentSize: 4096,
-		NewWriter: func() segment.WriterID { return segment.WriterID{1} }})
+	log, start, err := journal.Open(d, journal.Config{Sync: interval, SegmentSize: 4096,
+		NewWriter: func() segment.WriterID { return segment.WriterID{1} },
+		OnDamage:  func(d journal.Damage) { t.Errorf("damage: %+v", d) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const producers, each = 8, 300
+	const producers, each = 8, 2000
 	var group sync.WaitGroup
 	for range producers {
 		group.Go(func() {

@@ -18,7 +18,7 @@ const newSuffix = ".new"
 
 // repair writes to new segments all that is not handled from the first message on that a failed sync may
 // have lost, and syncs them. A group, if there is one, lies behind the active segment and is not
-// published yet; it is in the last segment afterwards. It does nothing if no sync has failed. The caller
+// published yet; it lies behind the last segment afterwards. It does nothing if no sync has failed. The caller
 // holds io.
 //
 // A copy takes the place of all segments with its numbers, for the next Open too. So the last segment is
@@ -48,11 +48,6 @@ func (l *Log) repair(g *group) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failure = nil
-	if g != nil {
-		last := l.segments[len(l.segments)-1]
-		last.size += int64(len(g.b))
-		last.synced, last.syncedEnd = last.size, l.next+uint64(g.count)
-	}
 	return nil
 }
 

@@ -142,15 +142,11 @@ func (l *Log) syncedLocked(p *part, size int64, end uint64, took time.Duration, 
 // syncBatch syncs the active segment with a group that was written and is not published. If the sync
 // fails, the group is written again with all else. The caller holds io.
 func (l *Log) syncBatch(g *group, p *part) error {
-	size, end := p.size+int64(len(g.b)), l.next+uint64(g.count)
 	l.syncing.Lock()
 	began := time.Now()
 	err := p.file.Sync()
 	l.mu.Lock()
-	l.syncedLocked(p, size, end, time.Since(began), err)
-	if err == nil {
-		p.size = size
-	}
+	l.syncedLocked(p, p.size, p.end, time.Since(began), err)
 	l.mu.Unlock()
 	l.syncing.Unlock()
 	if err == nil {
