@@ -48,13 +48,16 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	}
 	l.free = freeSpace{disk: d, min: l.config.MinFree}
 	l.syncFound()
+	l.mu.Lock() // The timer may run.
 	taken := l.takeHandledLocked()
-	l.discard(taken)
 	l.counts.Found = l.waitingLocked()
 	if l.counts.Found > 0 {
 		l.wakeLocked()
 	}
-	return l, Start{l.writer, l.next, l.start, renewed, l.counts.Found}, nil
+	found := l.counts.Found
+	l.mu.Unlock()
+	l.discard(taken)
+	return l, Start{l.writer, l.next, l.start, renewed, found}, nil
 }
 
 // load reads the headers of all segments and finds the end of each.
@@ -213,7 +216,9 @@ func (l *Log) syncFound() {
 		l.config.OnSyncError(err)
 	}
 	if n > 1 {
+		l.mu.Lock()
 		l.startTimerLocked()
+		l.mu.Unlock()
 	}
 }
 
