@@ -25,12 +25,38 @@ import (
 )
 
 const (
-	lifeVariable = "UDSIPC_TEST_LIFE" // Directory, interval of the syncs, count of the life.
+	lifeVariable = "UDSIPC_TEST_LIFE" // A life, as its String.
 	producers    = 3
 	recordSize   = 32
 )
 
 func init() { ipctest.Roles["log"] = liveLog }
+
+// A life is what a process is told.
+type life struct {
+	dir, store string // Of the log, and the file of the reader.
+	sync       time.Duration
+	number     uint64
+	boot       byte
+	lossy      bool // Messages may be missing.
+}
+
+func (l life) String() string {
+	return fmt.Sprintf("%s %s %d %d %d %t", l.dir, l.store, l.sync, l.number, l.boot, l.lossy)
+}
+
+func parseLife(text string) (l life, err error) {
+	_, err = fmt.Sscan(text, &l.dir, &l.store, (*int64)(&l.sync), &l.number, &l.boot, &l.lossy)
+	return l, err
+}
+
+// most returns how many messages a life writes at most, about; with a sync before each return fewer.
+func (l life) most() int {
+	if l.sync == 0 {
+		return 300
+	}
+	return 2000
+}
 
 // A store is what a reader keeps of each message: writer, number and serial number, as one record of a file.
 type store struct {
@@ -94,30 +120,23 @@ func serialMessage(serial uint64) []byte {
 // liveLog is a process that writes, and that handles what it reads. It prints each serial number that was
 // accepted. Some end in order.
 func liveLog() error {
-	var path string
-	var sync int64
-	var life uint64
-	if _, err := fmt.Sscan(os.Getenv(lifeVariable), &path, &sync, &life); err != nil {
-		return err
-	}
-	d, log, err := openLive(path, time.Duration(sync))
+	l, err := parseLife(os.Getenv(lifeVariable))
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	s, err := openStore(filepath.Join(path, "..", "store"))
+	_, log, s, err := l.open()
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, producers+1)
 	for producer := range uint64(producers) {
-		go func() { failed <- produce(log, life<<32|producer<<24) }() // Ends with the process.
+		go func() { failed <- produce(log, l.number<<32|producer<<24) }() // Ends with the process.
 	}
-	random := rand.New(rand.NewPCG(life, 1))
+	random := rand.New(rand.NewPCG(l.number, 1))
 	for batches := random.IntN(1500); ; batches-- {
 		b, err := log.Next()
 		switch {
-		case batches < 0 && life%4 == 0:
+		case batches < 0 && l.number%4 == 0:
 			return log.Close()
 		case err == io.EOF:
 			select {
@@ -156,16 +175,45 @@ func produce(log *journal.Log, serial uint64) error {
 	}
 }
 
-// openLive opens a log whose end is always one of the process, not of the machine.
-func openLive(path string, sync time.Duration) (disk.Disk, *journal.Log, error) {
-	d, err := disk.Open(path)
+// open opens the log and the store. Missing messages are an error.
+func (l life) open() (disk.Disk, *journal.Log, *store, error) {
+	d, err := disk.Open(l.dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	var damage error
-	log, _, err := journal.Open(d, journal.Config{Sync: sync, SegmentSize: 8 << 10, Boot: [16]byte{1},
-		OnDamage: func(d journal.Damage) { damage = fmt.Errorf("damage: %+v", d) }})
-	return d, log, errors.Join(err, damage)
+	log, _, err := journal.Open(d, journal.Config{Sync: l.sync, SegmentSize: 8 << 10, Boot: [16]byte{l.boot},
+		OnDamage: func(d journal.Damage) {
+			if d.To > d.From && !l.lossy {
+				fmt.Fprintf(os.Stderr, "damage: %+v\n", d)
+				os.Exit(1)
+			}
+		}})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := openStore(l.store)
+	return d, log, s, err
+}
+
+// drain handles all that is left, and closes the log.
+func (l life) drain() (*store, error) {
+	d, log, s, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	for {
+		b, err := log.Next()
+		if err == io.EOF {
+			return s, log.Close()
+		}
+		if err == nil {
+			err = s.take(log, b)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // TestLog_ProcessKilled_KeepsWhatItAccepted: each message that was accepted is handled once, in the order of its
@@ -174,42 +222,28 @@ func TestLog_ProcessKilled_KeepsWhatItAccepted(t *testing.T) {
 	for _, sync := range []time.Duration{-1, 0, time.Millisecond} {
 		t.Run(sync.String(), func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(t.TempDir(), "spool")
+			dir := t.TempDir()
 			random := rand.New(rand.NewPCG(uint64(sync), 2))
+			l := life{filepath.Join(dir, "spool"), filepath.Join(dir, "store"), sync, 0, 1, false}
 			accepted := map[uint64]bool{}
-			for life := range ipctest.InSoak(67, 3400) {
-				killLife(t, random, accepted, path, sync, life)
+			for ; l.number < uint64(ipctest.InSoak(67, 3400)); l.number++ {
+				l.kill(t, random, accepted)
 			}
-			d, log, err := openLive(path, sync)
+			s, err := l.drain()
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close()
-			s, err := openStore(filepath.Join(path, "..", "store"))
-			if err != nil {
-				t.Fatal(err)
+			if err := s.check(accepted); err != nil || len(s.handled) != 1 {
+				t.Errorf("%v; %d identities", err, len(s.handled))
 			}
-			for {
-				b, err := log.Next()
-				if err == io.EOF {
-					break
-				}
-				if err = errors.Join(err, s.take(log, b)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := log.Close(); err != nil {
-				t.Error(err)
-			}
-			wantStored(t, s, accepted)
 		})
 	}
 }
 
-// killLife starts a process and kills it, after so many accepted messages or during its opening.
-func killLife(t *testing.T, random *rand.Rand, accepted map[uint64]bool, path string, sync time.Duration, life int) {
+// kill begins a life and kills it, after so many accepted messages or during its opening.
+func (l life) kill(t *testing.T, random *rand.Rand, accepted map[uint64]bool) {
 	t.Helper()
-	cmd := ipctest.Process(t, "log", lifeVariable+fmt.Sprintf("=%s %d %d", path, sync, life))
+	cmd := ipctest.Process(t, "log", lifeVariable+"="+l.String())
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -220,42 +254,47 @@ func killLife(t *testing.T, random *rand.Rand, accepted map[uint64]bool, path st
 		t.Fatal(err)
 	}
 	if random.IntN(4) == 0 {
-		moment := time.NewTimer(time.Duration(random.IntN(30_000)) * time.Microsecond)
+		moment := time.AfterFunc(time.Duration(random.IntN(30_000))*time.Microsecond, func() { cmd.Process.Kill() })
 		defer moment.Stop()
-		go func() { // Ends with the test at the latest.
-			<-moment.C
-			cmd.Process.Kill()
-		}()
 	}
-	left := random.IntN(2000)
-	for b := make([]byte, 8); ; left-- {
-		if left == 0 {
-			cmd.Process.Kill()
-		}
-		if _, err := io.ReadFull(output, b); err != nil {
-			break // What was written before the end is read before the end of the file.
-		}
-		accepted[binary.LittleEndian.Uint64(b)] = true
-	}
+	collect(output, accepted, random.IntN(l.most()), func() { cmd.Process.Kill() })
 	if err := cmd.Wait(); err != nil && said.Len() > 0 {
-		t.Fatalf("life %d: %v: %s", life, err, &said)
+		t.Fatalf("life %d: %v: %s", l.number, err, &said)
 	}
 }
 
-// wantStored fails unless each accepted message is stored once, in order.
-func wantStored(t *testing.T, s *store, accepted map[uint64]bool) {
-	t.Helper()
+// collect reads which messages were accepted, until the process has ended. After so many it calls end.
+func collect(output io.Reader, accepted map[uint64]bool, left int, end func()) {
+	for b := make([]byte, 8); ; left-- {
+		if left == 0 {
+			end()
+		}
+		if _, err := io.ReadFull(output, b); err != nil {
+			return
+		}
+		accepted[binary.LittleEndian.Uint64(b)] = true
+	}
+}
+
+// check returns an error unless each accepted message is stored once, in order.
+func (s *store) check(accepted map[uint64]bool) error {
 	last := map[uint64]uint64{}
+	stored := map[uint64]bool{}
 	for _, serial := range s.serials {
 		producer := serial >> 24 & 0xff
-		if before := last[producer]; before >= serial && serial != 0 {
-			t.Fatalf("message %x was handled after %x", serial, before)
+		if before := last[producer]; before >= serial && stored[before] {
+			return fmt.Errorf("message %x was handled after %x", serial, before)
 		}
-		last[producer] = serial
-		delete(accepted, serial)
+		last[producer], stored[serial] = serial, true
 	}
-	if len(accepted) > 0 || len(s.handled) != 1 {
-		t.Errorf("%d of %d messages are missing, of %d identities", len(accepted), len(s.serials), len(s.handled))
+	missing := 0
+	for serial := range accepted {
+		if !stored[serial] {
+			missing++
+		}
 	}
-	t.Logf("%d messages", len(s.serials))
+	if missing > 0 {
+		return fmt.Errorf("%d of %d accepted messages are missing", missing, len(accepted))
+	}
+	return nil
 }
