@@ -56,6 +56,19 @@ func (d *Disk) Kill() *Disk {
 	return next
 }
 
+// Copy returns a copy of all files as the process sees them, as a backup has them. The life goes on.
+func (d *Disk) Copy() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	other := &Disk{Quota: d.Quota, Now: d.Now, names: map[string]*inode{}, durable: map[string]*inode{}}
+	for name, node := range d.names {
+		other.names[name] = &inode{data: bytes.Clone(node.data), stable: bytes.Clone(node.data),
+			dirty: map[int64]bool{}, modified: node.modified}
+	}
+	other.durable = maps.Clone(other.names)
+	return other
+}
+
 // PowerLoss ends the life of the machine. Of what was not synced, the disk has kept or lost each sector,
 // each size and each change of a name, by the random numbers. A rename is one change.
 func (d *Disk) PowerLoss(random *rand.Rand) *Disk {

@@ -236,7 +236,7 @@ func (l *Log) abandon(p *part) {
 
 // create makes the file of a segment, with a suffix behind its name.
 func (l *Log) create(writer segment.WriterID, start uint32, first uint64, suffix string) (*part, error) {
-	p := &part{name: segment.Name(start, first), writer: writer, first: first, end: first,
+	p := &part{name: segment.Name(start, first), start: start, writer: writer, first: first, end: first,
 		size: segment.HeaderSize, modified: l.config.Now()}
 	var err error
 	if p.file, err = l.disk.Create(p.name + suffix); err != nil {

@@ -48,7 +48,7 @@ func BenchmarkAppend(b *testing.B) {
 					b.Fatal(err)
 				}
 				if n%1024 == 0 {
-					log.Handled(start.Writer, first)
+					log.Handled(start.Writer, first, 0)
 				}
 			}
 			reportMessages(b, count)
@@ -91,7 +91,7 @@ func handleAll(tb testing.TB, log *journal.Log, last uint64) {
 			return
 		}
 		at = batch.First + uint64(batch.Count) - 1
-		if err := log.Handled(batch.Writer, at); err != nil {
+		if err := log.Handled(batch.Writer, at, 0); err != nil {
 			tb.Error(err)
 		}
 	}
@@ -115,7 +115,7 @@ func BenchmarkSyncEach(b *testing.B) {
 							b.Error(err)
 						}
 						if i%64 == 0 {
-							log.Handled(start.Writer, first)
+							log.Handled(start.Writer, first, 0)
 						}
 					}
 				})

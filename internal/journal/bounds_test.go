@@ -84,10 +84,10 @@ func TestHandled_BeyondTheEnd_IsErrAhead(t *testing.T) {
 	w := newWorld(t, journal.Config{})
 	w.open()
 	w.write(3)
-	if err := w.log.Handled(w.start.Writer, 4); !errors.Is(err, journal.ErrAhead) {
+	if err := w.log.Handled(w.start.Writer, 4, 0); !errors.Is(err, journal.ErrAhead) {
 		t.Errorf("%v, want %v", err, journal.ErrAhead)
 	}
-	if err := w.log.Handled(w.start.Writer, 2); err != nil || w.log.Counts().Messages != 1 {
+	if err := w.log.Handled(w.start.Writer, 2, 0); err != nil || w.log.Counts().Messages != 1 {
 		t.Errorf("%v, %s", err, w)
 	}
 	b, err := w.log.Next()

@@ -10,16 +10,19 @@ import (
 
 // Counts is what became of the messages. At every moment
 //
-//	Accepted + Found = Sent + Dropped + Expired + Damaged + Messages
+//	Accepted + Found = Sent + Undelivered + Dropped + Expired + Damaged + Messages
 type Counts struct {
-	Accepted uint64 // Append returned nil, or is about to.
-	Found    uint64 // Left by former processes.
-	Sent     uint64 // Handled.
-	Dropped  uint64 // Dropped to make room.
-	Expired  uint64 // Older than Config.MaxAge.
-	Damaged  uint64 // Could not be read.
-	Messages uint64 // On the disk and not handled.
+	Accepted    uint64 // Append returned nil, or is about to.
+	Found       uint64 // Left by former processes.
+	Sent        uint64 // Handled.
+	Undelivered uint64 // Refused by the reader.
+	Dropped     uint64 // Dropped to make room.
+	Expired     uint64 // Older than Config.MaxAge.
+	Damaged     uint64 // Could not be read.
+	Messages    uint64 // On the disk and not handled.
 
+	Known        uint64 // Of Sent: passed over because the reader knew them.
+	Renewed      uint64 // Identities that Welcomed gave up.
 	DamagedBytes uint64
 	Refused      uint64 // Messages for which Append returned an error.
 	Bytes        int64  // Size of all segments.
@@ -60,5 +63,51 @@ func (l *Log) sumLocked() {
 	l.finished = 0
 	for _, p := range l.segments[:max(len(l.segments)-1, 0)] {
 		l.finished += p.size
+	}
+}
+
+// End returns how many messages there were: Accepted + Found.
+func (l *Log) End() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts.Accepted + l.counts.Found
+}
+
+// Left returns how many messages have left with all before them, in the order of End. Messages leave in
+// that order but for damage: what cannot be read counts as Damaged when Next passes it, before what
+// Next has returned earlier is handled. Left counts it after that.
+func (l *Log) Left() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := l.counts.Accepted + l.counts.Found
+	first := true // No message was met that is still there.
+	for _, p := range l.segments {
+		from := p.first
+		if first {
+			from = p.skipGaps(l.unhandledLocked(p))
+		}
+		if from < p.end {
+			left, first = left-(p.end-from), false
+		}
+	}
+	return left
+}
+
+// Changed returns a channel that is closed when messages leave next: handled, dropped, expired, or damaged.
+// Get it before Left.
+func (l *Log) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.changed
+}
+
+// leftLocked tells those who wait that messages have left.
+func (l *Log) leftLocked() {
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
 	}
 }

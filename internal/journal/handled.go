@@ -14,36 +14,47 @@ import (
 
 const badSuffix = ".bad"
 
-// Handled tells that the messages of a writer up to a number are handled. A number that is not larger than
-// that of the last call is ignored, and so is a writer whose turn is over. Next goes on behind it. A number
-// that no message has yet is ErrAhead, and changes nothing.
-func (l *Log) Handled(writer segment.WriterID, number uint64) error {
+// Handled tells that the messages of a writer up to a number are handled, but for those that the reader
+// has refused and that were handed back: undelivered of the messages that this call releases. A number
+// that is not larger than that of the last call is ignored, and so is a writer of which nothing is left.
+// Next goes on behind it. A number that no message has yet is ErrAhead, and changes nothing.
+func (l *Log) Handled(writer segment.WriterID, number, undelivered uint64) error {
 	l.mu.Lock()
 	if next := l.next; writer == l.writer && number >= next {
 		l.mu.Unlock()
 		return fmt.Errorf("%w: it has handled message %d, the next one is %d", ErrAhead, number, next)
 	}
+	released, empty := l.releaseLocked(writer, number)
+	undelivered = min(undelivered, released)
+	l.counts.Undelivered += undelivered
+	l.counts.Sent += released - undelivered
+	l.mu.Unlock()
+	l.discard(empty)
+	return nil
+}
+
+// releaseLocked notes that the messages of a writer up to a number are handled. It returns how many were
+// waiting, and the segments without messages, which it has taken out of the list.
+func (l *Log) releaseLocked(writer segment.WriterID, number uint64) (released uint64, empty []*part) {
 	if !l.ownsLocked(writer) || writer == l.handled.Writer && number <= l.handled.Number {
-		l.mu.Unlock()
-		return nil
+		return 0, nil
 	}
 	before := l.waitingLocked()
 	if writer != l.handled.Writer {
-		// The messages of the former writer came first: none of them is left.
+		// What is handled of the former writer stays so. What is left of it comes again after the next start.
 		for _, p := range l.segments {
-			if p.writer == writer {
-				break
+			if p.writer == l.handled.Writer {
+				p.addGap(gap{p.first, l.unhandledLocked(p)})
 			}
-			p.gaps = []gap{{p.first, p.end}}
 		}
 	}
 	l.handled = segment.Handled{Writer: writer, Number: number}
-	l.counts.Sent += before - l.waitingLocked()
-	handled := l.takeHandledLocked()
+	released = before - l.waitingLocked()
+	if released > 0 {
+		l.leftLocked()
+	}
 	l.startTimerLocked()
-	l.mu.Unlock()
-	l.discard(handled)
-	return nil
+	return released, l.takeHandledLocked()
 }
 
 // ownsLocked reports whether a writer is that of new messages, or of a segment.
@@ -133,6 +144,7 @@ func (l *Log) tooOld(p *part, now time.Time) bool {
 func (l *Log) takeFirstLocked(count *uint64) *part {
 	p := l.segments[0]
 	*count += p.messages(l.unhandledLocked(p))
+	l.leftLocked()
 	l.segments = l.segments[1:]
 	l.sumLocked()
 	p.removed = true

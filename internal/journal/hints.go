@@ -20,7 +20,10 @@ const (
 )
 
 // hints are the two files. The holder of Log.io uses them.
-type hints struct{ state, handled slots }
+type hints struct {
+	disk           disk.Disk
+	state, handled slots
+}
 
 // A slots is a file of two slots that are written in turn.
 type slots struct {
@@ -69,8 +72,21 @@ func (s *slots) write(form func(dst []byte, generation uint64) []byte, sync bool
 	return nil
 }
 
+// removeState removes the state for good, so that it tells nothing that is not so any more.
+func (h *hints) removeState() error {
+	if h.state.file != nil {
+		h.state.file.Close()
+		h.state.file = nil
+	}
+	if err := h.disk.Remove(stateName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return h.disk.SyncNames()
+}
+
 // read opens both files. What is missing or damaged is zero.
 func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segment.Handled) {
+	h.disk = d
 	var content []byte
 	h.state, content, _ = openSlots(d, stateName)
 	state, h.state.generation, known = segment.ParseState(content)
@@ -79,9 +95,16 @@ func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segm
 	return state, known, handled
 }
 
-// writeState writes the state and makes it survive the machine.
-func (h *hints) writeState(state segment.State) error {
-	err := h.state.write(func(dst []byte, generation uint64) []byte {
+// writeState writes the state and makes it survive the machine. A file that could not be made is tried again.
+func (h *hints) writeState(state segment.State) (err error) {
+	if h.state.file == nil {
+		s, _, err := openSlots(h.disk, stateName)
+		if err != nil {
+			return err
+		}
+		h.state.file = s.file
+	}
+	err = h.state.write(func(dst []byte, generation uint64) []byte {
 		return segment.AppendState(dst, generation, state)
 	}, true)
 	if err != nil {

@@ -9,9 +9,11 @@
 // handled. Close writes down where the next process goes on.
 //
 // The numbers of an identity go up and are never used twice for different messages. They jump where
-// messages were damaged or dropped. Messages of a former identity come first.
+// messages were damaged or dropped. Messages of a former identity come first. Before the first message
+// of an identity is sent, Welcomed tells what the reader knows of it, and finds out whether this is an
+// older copy of the spool.
 //
-// Append, Sync, Handled, Counts and Close may be called by many goroutines, Next by one at a time.
+// Append, Sync, Handled, Counts and Close may be called by many goroutines, Next and Welcomed by one.
 // The Log keeps no slice of its callers. It starts no goroutine: the first to come writes for all who
 // wait, and a timer syncs.
 package journal
@@ -75,6 +77,8 @@ type Log struct {
 	// io is held by who writes: Append for a group, the repair after a failed sync, Close.
 	io           sync.Mutex
 	closed       bool
+	confirmed    uint32           // Messages in segments of later starts were never sent; see Welcomed.
+	welcomed     segment.WriterID // The identity that was welcomed last by this process; zero is none.
 	hints        hints
 	savedHandled segment.Handled // What the file has.
 	free         freeSpace
@@ -100,6 +104,8 @@ type Log struct {
 	counts    Counts
 	syncTimes latency.Histogram
 	cursor    cursor
+	pending   []pending     // Damage that is reported when the identity is welcomed.
+	changed   chan struct{} // Closed when messages leave; nil if nobody waits.
 	arrived   chan struct{} // One slot: there is something to read.
 	room      chan struct{} // Closed, and made anew, when room was made.
 }
@@ -116,6 +122,7 @@ type Start struct {
 // A part is a segment with what the Log knows of it.
 type part struct {
 	name       string
+	start      uint32 // The one of its name.
 	writer     segment.WriterID
 	first, end uint64 // The messages from first to below end.
 	size       int64  // What of the file counts: whole batches.

@@ -130,7 +130,7 @@ func writeAndRead(t *testing.T, interval time.Duration) {
 			t.Fatalf("%+v, %v; want message %d", b, err, next)
 		}
 		next += uint64(b.Count)
-		if err := log.Handled(b.Writer, next-1); err != nil {
+		if err := log.Handled(b.Writer, next-1, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

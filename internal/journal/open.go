@@ -24,7 +24,11 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 		l.hints.close()
 		return nil, Start{}, fmt.Errorf("opening the spool: %w", err)
 	}
-	l.start = max(l.start, state.Starts) + 1
+	l.start = max(l.start, state.Starts)
+	if l.confirmed = state.Confirmed; !known || state.Confirmed >= state.Starts {
+		l.confirmed = l.start // Without a proof that they are new, a reader may know all of them.
+	}
+	l.start++
 	renewed := !l.goesOn(state, known)
 	if !renewed {
 		l.writer, l.next = state.Writer, max(state.Next, 1)
@@ -76,7 +80,7 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 			continue
 		}
 		l.start = max(l.start, start)
-		p := &part{name: entry.Name, first: first, end: first, size: entry.Size, modified: entry.Modified}
+		p := &part{name: entry.Name, start: start, first: first, end: first, size: entry.Size, modified: entry.Modified}
 		ok, err = l.readWriter(p, guesses)
 		if err != nil {
 			return err
@@ -225,7 +229,15 @@ func (l *Log) syncFound() {
 // saveState writes down where this start is. The caller holds io, or nobody else has the Log.
 func (l *Log) saveState(orderly bool) error {
 	return l.hints.writeState(segment.State{Writer: l.writer, Next: l.next, Starts: l.start,
-		Boot: l.config.Boot, Orderly: orderly})
+		Boot: l.config.Boot, Orderly: orderly, Confirmed: l.confirmedNow()})
+}
+
+// confirmedNow returns the last start of whose segments a reader may know messages. The caller holds io.
+func (l *Log) confirmedNow() uint32 {
+	if l.welcomed == l.writer {
+		return l.start // With those of all repairs.
+	}
+	return l.confirmed
 }
 
 // Close syncs, unless Config.Sync is negative, and writes down where the next start goes on. Every later

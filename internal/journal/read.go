@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -42,6 +41,7 @@ func (l *Log) Next() (Batch, error) {
 	for {
 		p, view := l.view()
 		if p == nil {
+			l.reportPending()
 			return Batch{}, io.EOF
 		}
 		if p.name != c.name || c.file == nil {
@@ -57,6 +57,7 @@ func (l *Log) Next() (Batch, error) {
 		}
 		c.sent = max(c.sent, view.unhandled)
 		if view.active && c.offset >= view.size {
+			l.reportPending()
 			return Batch{}, io.EOF
 		}
 		batch, damage, err := c.step(view.size, view.end)
@@ -123,37 +124,4 @@ func (c *cursor) close() {
 		c.file.Close()
 		c.file = nil
 	}
-}
-
-// report counts damage and tells of it, unless the numbers are known to be missing.
-func (l *Log) report(p *part, d Damage) {
-	l.mu.Lock()
-	var missing uint64
-	if !p.removed {
-		from := max(d.From, l.unhandledLocked(p))
-		before := p.messages(from)
-		if d.To > from {
-			p.addGap(gap{from, d.To})
-		}
-		missing = before - p.messages(from)
-		p.damaged = p.damaged || d.Err != nil
-	}
-	l.counts.Damaged += missing
-	l.counts.DamagedBytes += uint64(d.Bytes)
-	l.mu.Unlock()
-	if (missing > 0 || d.Bytes > 0) && l.config.OnDamage != nil {
-		l.config.OnDamage(d)
-	}
-}
-
-// addGap adds missing numbers. Gaps neither overlap nor touch.
-func (p *part) addGap(g gap) {
-	p.gaps = slices.DeleteFunc(p.gaps, func(known gap) bool {
-		if known.to < g.from || g.to < known.from {
-			return false
-		}
-		g = gap{min(g.from, known.from), max(g.to, known.to)}
-		return true
-	})
-	p.gaps = append(p.gaps, g)
 }

@@ -74,6 +74,10 @@ func (l *Log) rewrite(p *part, start uint32, all bool, g *group) error {
 		return err
 	}
 	l.replace(c)
+	if c.part != nil && c.old.start <= l.confirmed && c.part.start > l.confirmed {
+		l.confirmed = c.part.start
+		l.saveState(false) // Without it, messages may come again under another identity.
+	}
 	return nil
 }
 
@@ -142,7 +146,7 @@ func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 // the numbers that could not be read.
 func (l *Log) replace(c copied) {
 	for _, d := range c.damage {
-		l.report(c.old, d)
+		l.reportNow(c.old, d)
 	}
 	l.mu.Lock()
 	active := c.old == l.active

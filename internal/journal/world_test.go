@@ -35,8 +35,11 @@ type world struct {
 	boot    byte
 	ids     byte
 	serial  uint64                      // Of the next message of the program.
-	known   map[key]uint64              // Serial of each message that was accepted.
+	known   map[key]uint64              // Serial of each message that was handled.
+	met     map[segment.WriterID]bool   // The identities that were welcomed in this life.
 	handled map[segment.WriterID]uint64 // What the reader remembers.
+	stuck   bool                        // No identity can be welcomed in this life.
+	refused map[uint64]bool             // The serials for which Append returned an error.
 	got     map[uint64]int              // How often each serial was handled.
 	last    uint64                      // Serial of the last message that was handled.
 	damage  []journal.Damage
@@ -44,7 +47,7 @@ type world struct {
 
 func newWorld(t *testing.T, config journal.Config) *world {
 	w := &world{t: t, disk: disktest.New(), config: config, boot: 1, serial: 1,
-		known: map[key]uint64{}, handled: map[segment.WriterID]uint64{}, got: map[uint64]int{}}
+		refused: map[uint64]bool{}, known: map[key]uint64{}, handled: map[segment.WriterID]uint64{}, got: map[uint64]int{}}
 	w.config.NewWriter = func() segment.WriterID {
 		w.ids++
 		return segment.WriterID{w.ids, 0xff}
@@ -55,7 +58,8 @@ func newWorld(t *testing.T, config journal.Config) *world {
 
 // tryOpen begins a life.
 func (w *world) tryOpen() (err error) {
-	w.config.Boot = [16]byte{w.boot}
+	w.config.Boot, w.met = [16]byte{w.boot}, map[segment.WriterID]bool{}
+	w.stuck = false
 	w.log, w.start, err = journal.Open(w.disk, w.config)
 	return err
 }
@@ -75,15 +79,9 @@ func (w *world) write(count int) error {
 		message := binary.LittleEndian.AppendUint64(make([]byte, 0, 40), w.serial+uint64(i))
 		frames = wire.AppendFrame(frames, append(message, messageText...))
 	}
-	first, err := w.log.Append(frames, count)
+	_, err := w.log.Append(frames, count)
 	for i := range uint64(count) {
-		if err == nil {
-			k := key{w.start.Writer, first + i}
-			if other, used := w.known[k]; used && w.handled[k.writer] >= k.number {
-				w.t.Fatalf("message %d has number %d of message %d, which was handled", w.serial+i, k.number, other)
-			}
-			w.known[k] = w.serial + i
-		}
+		w.refused[w.serial+i] = err != nil
 	}
 	w.serial += uint64(count) // A message that was refused is not written again.
 	return err
@@ -93,12 +91,22 @@ func (w *world) write(count int) error {
 func (w *world) read(batches int) {
 	w.t.Helper()
 	for range batches {
+		if w.stuck {
+			return
+		}
 		b, err := w.log.Next()
 		if err == io.EOF {
 			return
 		}
 		if err != nil {
 			w.t.Fatal(err)
+		}
+		if w.welcome(b.Writer) {
+			continue // Next returns it again, under another identity.
+		}
+		if !w.met[b.Writer] {
+			w.stuck = true
+			return
 		}
 		rest := b.Frames
 		for n := b.First; n < b.First+uint64(b.Count); n++ {
@@ -108,36 +116,58 @@ func (w *world) read(batches int) {
 				w.t.Fatalf("message %d of writer %x is %q", n, b.Writer[0], text)
 			}
 			rest = rest[size+int(length):]
-			want, accepted := w.known[key{b.Writer, n}]
-			if accepted && serial != want {
-				w.t.Fatalf("message %d of writer %x is %d, want %d", n, b.Writer[0], serial, want)
-			}
 			if n <= w.handled[b.Writer] {
+				if want, handled := w.known[key{b.Writer, n}]; handled && serial != want {
+					w.t.Fatalf("message %d of writer %x is %d, and was %d", n, b.Writer[0], serial, want)
+				}
 				continue // The reader knows it.
 			}
-			w.handled[b.Writer] = n
+			w.handled[b.Writer], w.known[key{b.Writer, n}] = n, serial
 			w.got[serial]++
-			if !accepted {
-				continue // It was refused, and is left of an attempt to write it.
+			if w.refused[serial] {
+				continue // It is left of an attempt to write it.
 			}
 			if serial <= w.last {
 				w.t.Fatalf("message %d was handled after %d", serial, w.last)
 			}
 			w.last = serial
 		}
-		if err := w.log.Handled(b.Writer, w.handled[b.Writer]); err != nil {
+		if err := w.log.Handled(b.Writer, w.handled[b.Writer], 0); err != nil {
 			w.t.Fatal(err)
 		}
 		w.check()
 	}
 }
 
+// welcome opens the first session of an identity in this life, and reports whether it was given up. While the
+// disk fails, it tries again.
+func (w *world) welcome(writer segment.WriterID) (renewed bool) {
+	w.t.Helper()
+	if w.met[writer] {
+		return false
+	}
+	renewed, err := w.log.Welcomed(writer, w.handled[writer])
+	for i := 0; err != nil && i < 50 && w.disk.Fault != nil; i++ {
+		w.check()
+		renewed, err = w.log.Welcomed(writer, w.handled[writer])
+	}
+	if err != nil && w.disk.Fault == nil {
+		w.t.Fatal(err)
+	}
+	w.check()
+	w.met[writer] = !renewed && err == nil
+	return renewed
+}
+
 // check compares the counts by their invariant.
 func (w *world) check() {
 	w.t.Helper()
 	c := w.log.Counts()
-	if c.Accepted+c.Found != c.Sent+c.Dropped+c.Expired+c.Damaged+c.Messages {
+	if c.Accepted+c.Found != c.Sent+c.Undelivered+c.Dropped+c.Expired+c.Damaged+c.Messages {
 		w.t.Fatalf("the counts do not add up: %+v", c)
+	}
+	if end, left := w.log.End(), w.log.Left(); end != c.Accepted+c.Found || left > end-c.Messages {
+		w.t.Fatalf("%d of %d messages have left: %+v", left, end, c)
 	}
 }
 

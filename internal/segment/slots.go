@@ -4,7 +4,7 @@ package segment
 
 // This file has the two hints of a spool, each a file of two slots.
 //
-//	state   slot = "udstate1" generation:u64 writer[16] next:u64 starts:u32 flags:u32 boot[16] 0… crc32c:u32
+//	state   slot = "udstate1" generation:u64 writer[16] next:u64 starts:u32 flags:u32 boot[16] confirmed:u32 0… crc32c:u32
 //	handled slot = "udhandl1" generation:u64 writer[16] number:u64 0… crc32c:u32
 //
 // A slot has 512 bytes, the checksum the last four of them. The slots begin at 0 and 4096, so that no
@@ -30,6 +30,10 @@ type State struct {
 	Starts  uint32   // The count of starts.
 	Boot    [16]byte // The boot of the machine; zeros if the system does not tell.
 	Orderly bool     // Whether the process has stopped and Next is exact.
+
+	// Confirmed is a count of starts. No reader has been sent a message of a segment of a later start, unless
+	// Confirmed is not less than Starts: then all segments are such that a reader may know.
+	Confirmed uint32
 }
 
 // A Handled is the number up to which the messages of a writer were handled.
@@ -54,6 +58,7 @@ func AppendState(dst []byte, generation uint64, s State) []byte {
 		binary.LittleEndian.PutUint32(slot[44:], flagOrderly)
 	}
 	copy(slot[48:], s.Boot[:])
+	binary.LittleEndian.PutUint32(slot[64:], s.Confirmed)
 	return append(dst, sealSlot(slot)...)
 }
 
@@ -69,6 +74,7 @@ func ParseState(b []byte) (s State, generation uint64, ok bool) {
 	s.Starts = binary.LittleEndian.Uint32(slot[40:])
 	s.Orderly = binary.LittleEndian.Uint32(slot[44:])&flagOrderly != 0
 	s.Boot = [16]byte(slot[48:64])
+	s.Confirmed = binary.LittleEndian.Uint32(slot[64:])
 	return s, generation, true
 }
 

@@ -24,7 +24,7 @@ func slots(slots map[uint64][]byte) []byte {
 func TestState_Slots_NewerIsRead(t *testing.T) {
 	older := segment.State{Writer: writer, Next: 9, Starts: 3}
 	newer := segment.State{Writer: writer, Next: math.MaxUint64, Starts: math.MaxUint32,
-		Boot: [16]byte{1, 15: 2}, Orderly: true}
+		Boot: [16]byte{1, 15: 2}, Orderly: true, Confirmed: math.MaxUint32 - 1}
 	for _, g := range []uint64{0, 1, 6, math.MaxUint64 - 1} {
 		first, second := segment.AppendState(nil, g, older), segment.AppendState(nil, g+1, newer)
 		b := slots(map[uint64][]byte{g: first, g + 1: second})
@@ -62,7 +62,8 @@ func TestHandled_Slots_NewerIsRead(t *testing.T) {
 func FuzzState(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(make([]byte, segment.SlotsSize))
-	state := segment.AppendState(nil, 2, segment.State{Writer: writer, Next: 9, Starts: 3, Orderly: true})
+	state := segment.AppendState(nil, 2, segment.State{Writer: writer, Next: 9, Starts: 3, Orderly: true,
+		Confirmed: 2})
 	f.Add(slots(map[uint64][]byte{2: state}))
 	f.Add(slots(map[uint64][]byte{2: state, 3: segment.AppendHandled(nil, 3, segment.Handled{Writer: writer, Number: 8})}))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// This file counts damage and tells of it.
+
+import "slices"
+
+// A pending is damage that Next has met before the identity was welcomed.
+type pending struct {
+	part   *part
+	damage Damage
+}
+
+// report counts damage and tells of it, unless the numbers are known to be missing. Before the identity is
+// welcomed it waits: after a loss of power, a segment whose messages were handled may have come back in
+// part, because what is handled is neither synced nor removed for certain. The reader knows.
+func (l *Log) report(p *part, d Damage) {
+	l.mu.Lock()
+	if p.writer != l.welcomed {
+		l.pending = append(l.pending, pending{p, d})
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.reportNow(p, d)
+}
+
+// reportPending reports what report has kept.
+func (l *Log) reportPending() {
+	l.mu.Lock()
+	all := l.pending
+	l.pending = nil
+	l.mu.Unlock()
+	for _, one := range all {
+		l.reportNow(one.part, one.damage)
+	}
+}
+
+// reportNow counts damage and tells of it. Damage of what is handled, or of a removed segment, is none.
+func (l *Log) reportNow(p *part, d Damage) {
+	l.mu.Lock()
+	from := max(d.From, l.unhandledLocked(p))
+	if p.removed || d.To < from || d.To == from && d.From < d.To {
+		l.mu.Unlock()
+		return
+	}
+	before := p.messages(from)
+	p.addGap(gap{from, d.To})
+	missing := before - p.messages(from)
+	p.damaged = p.damaged || d.Err != nil
+	l.counts.Damaged += missing
+	l.counts.DamagedBytes += uint64(d.Bytes)
+	if missing > 0 {
+		l.leftLocked()
+	}
+	l.mu.Unlock()
+	if (missing > 0 || d.Bytes > 0) && l.config.OnDamage != nil {
+		d.From = from
+		l.config.OnDamage(d)
+	}
+}
+
+// addGap adds missing numbers. Gaps are in order, and neither overlap nor touch.
+func (p *part) addGap(g gap) {
+	if g.from >= g.to {
+		return
+	}
+	p.gaps = slices.DeleteFunc(p.gaps, func(known gap) bool {
+		if known.to < g.from || g.to < known.from {
+			return false
+		}
+		g = gap{min(g.from, known.from), max(g.to, known.to)}
+		return true
+	})
+	p.gaps = append(p.gaps, g)
+	slices.SortFunc(p.gaps, func(a, b gap) int {
+		if a.from < b.from {
+			return -1
+		}
+		return 1
+	})
+}
+
+// skipGaps returns the first number from from on that is not missing.
+func (p *part) skipGaps(from uint64) uint64 {
+	for _, g := range p.gaps {
+		if g.from <= from && from < g.to {
+			from = g.to
+		}
+	}
+	return from
+}
