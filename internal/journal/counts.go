@@ -82,7 +82,7 @@ func (l *Log) Left() uint64 {
 	left := l.counts.Accepted + l.counts.Found
 	first := true // No message was met that is still there.
 	for _, p := range l.segments {
-		from := p.first
+		from := max(p.first, p.from)
 		if first {
 			from = p.skipGaps(l.unhandledLocked(p))
 		}

@@ -29,6 +29,7 @@ type hints struct {
 type slots struct {
 	file       disk.File // Nil if it cannot be opened.
 	generation uint64    // Of the newer slot.
+	unnamed    bool      // The file was made, and its name may not survive the machine.
 }
 
 // openSlots opens a file of slots, or makes it with its full size, so that writing a slot needs no room
@@ -37,6 +38,7 @@ func openSlots(d disk.Disk, name string) (s slots, content []byte, err error) {
 	s.file, err = d.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.file, err = d.Create(name)
+		s.unnamed = true
 	}
 	if err != nil {
 		return slots{}, nil, fmt.Errorf("opening the file %s of the spool: %w", name, err)
@@ -102,11 +104,15 @@ func (h *hints) writeState(state segment.State) (err error) {
 		if err != nil {
 			return err
 		}
-		h.state.file = s.file
+		h.state.file, h.state.unnamed = s.file, s.unnamed
 	}
 	err = h.state.write(func(dst []byte, generation uint64) []byte {
 		return segment.AppendState(dst, generation, state)
 	}, true)
+	if err == nil && h.state.unnamed {
+		err = h.disk.SyncNames()
+		h.state.unnamed = err != nil
+	}
 	if err != nil {
 		return fmt.Errorf("writing the file %s of the spool: %w", stateName, err)
 	}

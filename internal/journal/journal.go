@@ -125,6 +125,7 @@ type part struct {
 	start      uint32 // The one of its name.
 	writer     segment.WriterID
 	first, end uint64 // The messages from first to below end.
+	from       uint64 // Those before it were handled when they were found: End does not count them.
 	size       int64  // What of the file counts: whole batches.
 	synced     int64  // What of it survives the machine,
 	syncedEnd  uint64 // and the number behind that.

@@ -54,6 +54,9 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	l.syncFound()
 	l.mu.Lock() // The timer may run.
 	taken := l.takeHandledLocked()
+	for _, p := range l.segments {
+		p.from = l.unhandledLocked(p)
+	}
 	l.counts.Found = l.waitingLocked()
 	if l.counts.Found > 0 {
 		l.wakeLocked()

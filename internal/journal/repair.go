@@ -59,6 +59,10 @@ func (l *Log) rewrite(p *part, start uint32, all bool, g *group) error {
 		c.kept, c.from = segment.HeaderSize, p.first
 	}
 	err := l.copyPart(&c, start, g)
+	if err == nil && c.part != nil && p.start <= l.confirmed && l.welcomed != l.writer {
+		// A reader may know what is in the copy. What none knows is in later copies already.
+		err = l.setConfirmed(max(l.confirmed, start))
+	}
 	if err == nil && c.part != nil {
 		err = l.disk.Rename(c.part.name+newSuffix, c.part.name)
 		if err == nil {
@@ -74,10 +78,6 @@ func (l *Log) rewrite(p *part, start uint32, all bool, g *group) error {
 		return err
 	}
 	l.replace(c)
-	if c.part != nil && c.old.start <= l.confirmed && c.part.start > l.confirmed {
-		l.confirmed = c.part.start
-		l.saveState(false) // Without it, messages may come again under another identity.
-	}
 	return nil
 }
 
@@ -123,7 +123,7 @@ func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 			if c.part, err = l.create(p.writer, start, batch.First, newSuffix); err != nil {
 				return err
 			}
-			c.part.modified = p.modified
+			c.part.modified, c.part.from = p.modified, p.from
 		}
 		b = append(append(b[:0], make([]byte, segment.BatchHeaderSize)...), batch.Frames...)
 		segment.SealBatch(b, p.writer, batch.First, batch.Count)

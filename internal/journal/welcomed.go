@@ -96,8 +96,7 @@ func (l *Log) passOver(writer segment.WriterID, number uint64) {
 	l.discard(empty)
 }
 
-// confirm writes to the state that messages of a writer may be sent from now on. If that fails, no state
-// does as well: then the next start takes all that it finds for such that a reader may know. The caller holds io.
+// confirm writes to the state that messages of a writer may be sent from now on. The caller holds io.
 func (l *Log) confirm(writer segment.WriterID) error {
 	confirmed := l.confirmed
 	if writer != l.writer {
@@ -114,6 +113,12 @@ func (l *Log) confirm(writer segment.WriterID) error {
 	} else {
 		confirmed = l.start
 	}
+	return l.setConfirmed(confirmed)
+}
+
+// setConfirmed writes to the state of which segments a reader may know messages. If that fails, no state does as
+// well: then the next start takes all that it finds for such. The caller holds io.
+func (l *Log) setConfirmed(confirmed uint32) error {
 	former := l.confirmed
 	l.confirmed = confirmed
 	err := l.saveState(false)

@@ -17,7 +17,7 @@ func (w *world) life(write, read int) {
 	w.t.Helper()
 	w.open()
 	w.writeEach(write)
-	w.read(read)
+	w.readMessages(1000, read)
 	w.disk = w.disk.Kill()
 }
 

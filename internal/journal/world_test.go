@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"testing"
 
 	"github.com/udsipc/udsipc/internal/disktest"
@@ -88,10 +89,13 @@ func (w *world) write(count int) error {
 }
 
 // read handles what comes, at most so many batches, and acknowledges it.
-func (w *world) read(batches int) {
+func (w *world) read(batches int) { w.readMessages(batches, math.MaxInt) }
+
+// readMessages is read of at most so many messages as well. The rest of the last batch comes in the next life.
+func (w *world) readMessages(batches, messages int) {
 	w.t.Helper()
 	for range batches {
-		if w.stuck {
+		if w.stuck || messages <= 0 {
 			return
 		}
 		b, err := w.log.Next()
@@ -122,13 +126,16 @@ func (w *world) read(batches int) {
 				}
 				continue // The reader knows it.
 			}
+			if messages--; messages < 0 {
+				break
+			}
 			w.handled[b.Writer], w.known[key{b.Writer, n}] = n, serial
 			w.got[serial]++
 			if w.refused[serial] {
 				continue // It is left of an attempt to write it.
 			}
 			if serial <= w.last {
-				w.t.Fatalf("message %d was handled after %d", serial, w.last)
+				w.t.Fatalf("message %d was handled after %d; %s", serial, w.last, w)
 			}
 			w.last = serial
 		}
@@ -136,6 +143,9 @@ func (w *world) read(batches int) {
 			w.t.Fatal(err)
 		}
 		w.check()
+		if messages <= 0 {
+			return
+		}
 	}
 }
 
