@@ -96,22 +96,27 @@ func (l *Log) passOver(writer segment.WriterID, number uint64) {
 	l.discard(empty)
 }
 
-// confirm writes to the state that messages of a writer may be sent from now on. The caller holds io.
+// confirm writes to the state that messages of a writer may be sent from now on: those of all starts before
+// the first segment of the next writer. The caller holds io.
 func (l *Log) confirm(writer segment.WriterID) error {
-	confirmed := l.confirmed
+	l.mu.Lock()
+	confirmed := l.start
 	if writer != l.writer {
-		l.mu.Lock()
-		for _, p := range l.segments {
+		last := 0
+		for i, p := range l.segments {
 			if p.writer == writer {
-				confirmed = max(confirmed, p.start)
+				last = i
 			}
 		}
-		l.mu.Unlock()
-		if confirmed == l.confirmed {
-			return nil // It is written already.
+		if last+1 < len(l.segments) {
+			confirmed = l.segments[last+1].start - 1
+		} else {
+			l.start++ // The segments of the next writer will be of a later one.
 		}
-	} else {
-		confirmed = l.start
+	}
+	l.mu.Unlock()
+	if confirmed <= l.confirmed && writer != l.writer {
+		return nil // It is written already.
 	}
 	return l.setConfirmed(confirmed)
 }
