@@ -144,7 +144,7 @@ func BenchmarkSyncShare(b *testing.B) {
 		} else if first, err := log.Append(frames, count); err != nil {
 			b.Fatal(err)
 		} else if n%8 == 0 {
-			log.Handled(start.Writer, first)
+			log.Handled(start.Writer, first, 0)
 		}
 		times[n/turn%2] += time.Since(began)
 	}

@@ -108,7 +108,7 @@ func (s *store) take(log *journal.Log, b journal.Batch) error {
 	if _, err := s.file.Write(records); err != nil {
 		return err
 	}
-	return log.Handled(b.Writer, b.First+uint64(b.Count)-1)
+	return log.Handled(b.Writer, b.First+uint64(b.Count)-1, 0)
 }
 
 // serialMessage returns the message with a serial number.

@@ -54,7 +54,8 @@ func TestWelcomed_RestoredBackup_LosesNothingNew(t *testing.T) {
 		"the reader knows more": {
 			func(w *world) { w.life(20, 20) }, func(w *world) {}, serials(5, 24), 1},
 		"new messages wait": {
-			func(w *world) { w.life(20, 20) }, func(w *world) { w.life(7, 0) }, slices.Concat(serials(5, 24), serials(31, 37)), 1},
+			func(w *world) { w.life(20, 20) }, func(w *world) { w.life(7, 0) },
+			slices.Concat(serials(5, 24), serials(31, 37)), 1},
 		"fewer than the reader knows, over several starts": {
 			func(w *world) { w.life(20, 20) }, func(w *world) { w.life(2, 0); w.life(0, 0); w.life(3, 0) },
 			slices.Concat(serials(5, 24), serials(31, 35)), 1},
