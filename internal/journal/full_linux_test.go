@@ -103,7 +103,7 @@ func handleFrom(log *journal.Log, next uint64) (uint64, error) {
 			return next, fmt.Errorf("message %d, want %d: %w", b.First, next, err)
 		}
 		next = max(next, b.First+uint64(b.Count))
-		if err := log.Handled(b.Writer, next-1); err != nil {
+		if err := log.Handled(b.Writer, next-1, 0); err != nil {
 			return next, err
 		}
 	}

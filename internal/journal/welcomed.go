@@ -256,6 +256,7 @@ func (l *Log) publish(r renewal, writer segment.WriterID, old []*part) {
 	}
 	l.writer, l.next, l.active = r.writer, r.next, nil
 	l.counts.Renewed++
+	l.sumLocked()
 	l.wakeLocked()
 	l.mu.Unlock()
 	l.discard(gone)
