@@ -179,6 +179,9 @@ func (w *world) check() {
 	if end, left := w.log.End(), w.log.Left(); end != c.Accepted+c.Found || left > end-c.Messages {
 		w.t.Fatalf("%d of %d messages have left: %+v", left, end, c)
 	}
+	if !w.log.SumIsRight() {
+		w.t.Fatalf("%d bytes is not the sum of the segments", c.Bytes)
+	}
 }
 
 // wantAll fails unless all messages below a serial number were handled once.

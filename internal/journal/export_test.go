@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// SpareGroups returns how many buffers of Append are kept for reuse.
+func (l *Log) SpareGroups() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.spare)
+}
+
+// SumIsRight reports whether the size of all segments that is kept is that of a count.
+func (l *Log) SumIsRight() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sum int64
+	for _, p := range l.segments {
+		sum += p.size
+	}
+	return sum == l.bytesLocked()
+}
