@@ -79,6 +79,37 @@ func TestLog_SyncsFail_LoseNothingPromised(t *testing.T) {
 	}
 }
 
+// TestAppend_NameNotSynced_LosesNothing: a segment that could not be begun may come back. What was written after it has
+// its numbers, and is not taken for what it has.
+func TestAppend_NameNotSynced_LosesNothing(t *testing.T) {
+	for seed := range uint64(20) {
+		w := newWorld(t, journal.Config{Sync: 0, SegmentSize: 300})
+		w.open()
+		accepted := map[uint64]bool{}
+		for _, count := range []int{1, 9, 1} { // The second one needs another segment.
+			fails := count == 9
+			w.disk.Fault = func(op disktest.Op, _ string) error {
+				if fails && op == disktest.OpSyncNames {
+					return errDevice
+				}
+				return nil
+			}
+			before := w.serial
+			if err := w.write(count); (err != nil) != fails {
+				t.Fatal(err)
+			}
+			for ; before < w.serial; before++ {
+				accepted[before] = !fails
+			}
+		}
+		w.disk, w.boot = w.disk.PowerLoss(rand.New(rand.NewPCG(seed, 23))), w.boot+1
+		w.open()
+		w.read(100)
+		w.wantAccepted(seed, accepted)
+		w.log.Close()
+	}
+}
+
 // TestLog_CallsFail_LoseNothingPromised: any call of the disk fails, at random, and works again later.
 func TestLog_CallsFail_LoseNothingPromised(t *testing.T) {
 	for seed := range uint64(ipctest.InSoak(1500, 150_000)) {

@@ -189,16 +189,22 @@ func TestSync_Failed_IsWrittenAgain(t *testing.T) {
 	}
 }
 
-// TestOpen_Found_IsSynced: what a killed process left unsynced survives a loss of power after the next start.
+// TestOpen_Found_IsSynced: what a killed process left unsynced survives a loss of power after the next start, and after
+// its first sync in all segments.
 func TestOpen_Found_IsSynced(t *testing.T) {
-	for seed := range uint64(20) {
-		w := newWorld(t, journal.Config{Sync: time.Hour})
+	for seed := range uint64(40) {
+		w := newWorld(t, journal.Config{Sync: time.Hour, SegmentSize: []int64{0, 200}[seed%2]})
 		w.open()
 		for range 5 {
 			w.write(1)
 		}
 		w.disk = w.disk.Kill()
 		w.open()
+		if w.config.SegmentSize > 0 {
+			if err := w.log.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		w.disk, w.boot = w.disk.PowerLoss(rand.New(rand.NewPCG(seed, 5))), 2
 		w.open()
 		w.read(100)
