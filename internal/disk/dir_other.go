@@ -16,3 +16,6 @@ import (
 func Open(path string) (Disk, error) {
 	return nil, fmt.Errorf("opening the spool %s on %s: %w", path, runtime.GOOS, errors.ErrUnsupported)
 }
+
+// Adopt returns errors.ErrUnsupported.
+func Adopt(path string) (Disk, error) { return Open(path) }

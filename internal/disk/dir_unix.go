@@ -12,8 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 )
 
@@ -26,9 +24,11 @@ const (
 // A dir is a directory. Files are found below its descriptor, not below its path, so that renaming it
 // changes nothing.
 type dir struct {
-	path string
-	root *os.Root
-	self *os.File // The directory itself: it holds the lock.
+	path     string
+	root     *os.Root
+	self     *os.File // The directory itself: it holds the lock.
+	uid, gid int      // Its owner, to whom all files belong.
+	given    bool     // Files are made by root, and given to the owner.
 }
 
 var _ Disk = (*dir)(nil)
@@ -36,17 +36,39 @@ var _ Disk = (*dir)(nil)
 // Open opens the directory at a path, makes it with mode 0700 if it is missing, and locks it. The
 // directory must belong to the user of this process, and nobody else may write to it: ErrUnsafe.
 // A directory that is locked already is ErrInUse.
+//
+// A symbolic link at the end of the path is followed if it belongs to root or to the owner of the
+// directory, else it is ErrUnsafe. Only such users may be able to change what comes before it.
 func Open(path string) (Disk, error) {
 	if err := makeDir(path); err != nil {
 		return nil, fmt.Errorf("making the directory of the spool: %w", full(err))
 	}
+	return openDir(path, os.Geteuid())
+}
+
+// Adopt is Open of a directory that exists, and that may belong to another user if this one is root.
+// What it makes belongs to the owner of the directory.
+func Adopt(path string) (Disk, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the directory of the spool: %w", err)
+	}
+	owner := os.Geteuid()
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && owner == 0 {
+		owner = int(stat.Uid)
+	}
+	return openDir(path, owner)
+}
+
+// openDir opens the directory of an owner.
+func openDir(path string, owner int) (Disk, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the directory of the spool: %w", err)
 	}
 	self, err := root.Open(".")
 	if err == nil {
-		d := &dir{path, root, self}
+		d := &dir{path: path, root: root, self: self, uid: owner, given: owner != os.Geteuid()}
 		if err = d.check(); err == nil {
 			err = d.lock()
 		}
@@ -76,7 +98,7 @@ func makeDir(path string) error {
 	return parent.Sync()
 }
 
-// check rejects a directory in which another user can replace files.
+// check rejects a directory in which another user can replace files, or to which one has led.
 func (d *dir) check() error {
 	info, err := d.self.Stat()
 	if err != nil {
@@ -86,12 +108,29 @@ func (d *dir) check() error {
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%w: %s is no directory", ErrUnsafe, d.path)
-	case !ok || int(stat.Uid) != os.Geteuid():
+	case !ok || int(stat.Uid) != d.uid:
 		return fmt.Errorf("%w: the directory %s does not belong to uid %d: run as its owner, or take another directory",
-			ErrUnsafe, d.path, os.Geteuid())
+			ErrUnsafe, d.path, d.uid)
 	case info.Mode().Perm()&others != 0:
 		return fmt.Errorf("%w: others may write to the directory %s (mode %v): take that from them (chmod 0700)",
 			ErrUnsafe, d.path, info.Mode().Perm())
+	}
+	d.gid = int(stat.Gid)
+	return d.checkLink(info)
+}
+
+// checkLink rejects a path that leads over a link of another user, or led elsewhere a moment ago.
+func (d *dir) checkLink(opened fs.FileInfo) error {
+	info, err := os.Lstat(filepath.Clean(d.path))
+	if err != nil {
+		return fmt.Errorf("asking for the owner of %s: %w", d.path, err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch isLink := info.Mode()&fs.ModeSymlink != 0; {
+	case isLink && (!ok || stat.Uid != 0 && int(stat.Uid) != d.uid):
+		return fmt.Errorf("%w: the symbolic link %s belongs neither to root nor to uid %d", ErrUnsafe, d.path, d.uid)
+	case !isLink && !os.SameFile(info, opened):
+		return fmt.Errorf("%w: %s was replaced while it was opened", ErrUnsafe, d.path)
 	}
 	return nil
 }
@@ -106,105 +145,4 @@ func (d *dir) lock() error {
 		return fmt.Errorf("locking %s: %w", d.path, err)
 	}
 	return nil
-}
-
-// Create, Open, Remove, Rename, List, SyncNames and Close are those of Disk.
-func (d *dir) Create(name string) (File, error) {
-	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return nil, full(err)
-	}
-	return file{f}, nil
-}
-
-// Open looks before it opens: opening a pipe would wait. Only the owner of the directory can change
-// the entry in between.
-func (d *dir) Open(name string) (File, error) {
-	info, err := d.root.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file (%v): move it away",
-			ErrUnsafe, filepath.Join(d.path, name), info.Mode())
-	}
-	f, err := d.root.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		return nil, full(err)
-	}
-	return file{f}, nil
-}
-
-func (d *dir) Remove(name string) error { return d.root.Remove(name) }
-
-func (d *dir) Rename(from, to string) error { return full(d.root.Rename(from, to)) }
-
-func (d *dir) List() ([]Entry, error) {
-	self, err := d.root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer self.Close()
-	found, err := self.ReadDir(-1)
-	if err != nil {
-		return nil, err
-	}
-	var entries []Entry
-	for _, entry := range found {
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if info.Mode().IsRegular() {
-			entries = append(entries, Entry{entry.Name(), info.Size(), info.ModTime()})
-		}
-	}
-	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return entries, nil
-}
-
-func (d *dir) SyncNames() error { return full(d.self.Sync()) }
-
-func (d *dir) Close() error { return errors.Join(d.self.Close(), d.root.Close()) }
-
-// A file is an open file of the operating system.
-type file struct{ *os.File }
-
-func (f file) WriteAt(p []byte, offset int64) (int, error) {
-	n, err := f.File.WriteAt(p, offset)
-	return n, full(err)
-}
-
-func (f file) Truncate(size int64) error { return full(f.File.Truncate(size)) }
-
-func (f file) Sync() error { return full(syncData(f.File)) }
-
-func (f file) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
-// full makes the errors of a file system without room match ErrFull.
-func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return err
-}
-
-// control calls do with the descriptor of a file, which stays open meanwhile.
-func control(f *os.File, do func(fd int) error) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var result error
-	err = conn.Control(func(fd uintptr) { result = do(int(fd)) })
-	return errors.Join(err, result)
 }

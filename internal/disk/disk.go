@@ -21,7 +21,7 @@ var (
 	ErrFull = errors.New("udsipc: disk is full")
 	// ErrInUse: another process, or another Disk of this one, has locked the directory.
 	ErrInUse = errors.New("udsipc: spool is in use")
-	// ErrUnsafe: another user can replace the files of the directory, or an entry is no regular file of ours.
+	// ErrUnsafe: another user can replace the files of the directory, or an entry is no regular file of its owner.
 	ErrUnsafe = errors.New("udsipc: spool is not safe")
 )
 
@@ -30,13 +30,13 @@ var (
 type Disk interface {
 	// Create makes a file, which must not exist, for reading and writing.
 	Create(name string) (File, error)
-	// Open opens an existing regular file for reading and writing. It follows no links.
+	// Open opens an existing regular file for reading and writing. It follows no links: ErrUnsafe.
 	Open(name string) (File, error)
 	// Remove removes a name. A file that is open stays readable.
 	Remove(name string) error
 	// Rename changes a name. It replaces an existing file of the new name.
 	Rename(from, to string) error
-	// List returns all regular files, in the order of their names.
+	// List returns all entries, in the order of their names. Open of one that is no regular file is ErrUnsafe.
 	List() ([]Entry, error)
 	// SyncNames makes the names that were created and renamed survive the machine.
 	SyncNames() error

@@ -86,15 +86,21 @@ func (h *hints) removeState() error {
 	return h.disk.SyncNames()
 }
 
-// read opens both files. What is missing or damaged is zero.
-func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segment.Handled) {
+// read opens both files. What is missing or damaged is zero. The error is that of a file that is not ours.
+func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segment.Handled, err error) {
 	h.disk = d
 	var content []byte
-	h.state, content, _ = openSlots(d, stateName)
+	h.state, content, err = openSlots(d, stateName)
+	if errors.Is(err, disk.ErrUnsafe) {
+		return state, false, handled, err
+	}
 	state, h.state.generation, known = segment.ParseState(content)
-	h.handled, content, _ = openSlots(d, handledName)
+	h.handled, content, err = openSlots(d, handledName)
+	if errors.Is(err, disk.ErrUnsafe) {
+		return state, false, handled, err
+	}
 	handled, h.handled.generation, _ = segment.ParseHandled(content)
-	return state, known, handled
+	return state, known, handled, nil
 }
 
 // writeState writes the state and makes it survive the machine. A file that could not be made is tried again.

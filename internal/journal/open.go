@@ -15,11 +15,14 @@ import (
 )
 
 // Open opens the log of a disk, which stays the caller's. It reads the headers of all segments and
-// the whole of the newest one. Damage is no error: it is reported, and the rest is there.
+// the whole of the newest one. Damage is no error: it is reported, and the rest is there. A link, or a
+// file of another user, in the place of a file is disk.ErrUnsafe.
 func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	l := &Log{disk: d, config: config.withDefaults(), arrived: make(chan struct{}, 1), room: make(chan struct{})}
-	state, known, handled := l.hints.read(d)
-	err := l.load(state, handled)
+	state, known, handled, err := l.hints.read(d)
+	if err == nil {
+		err = l.load(state, handled)
+	}
 	if err != nil {
 		l.hints.close()
 		return nil, Start{}, fmt.Errorf("opening the spool: %w", err)
