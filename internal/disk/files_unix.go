@@ -85,7 +85,7 @@ func (d *dir) checkFile(name string, info fs.FileInfo) error {
 		return fmt.Errorf("%w: %s is no regular file (%v): move it away",
 			ErrUnsafe, filepath.Join(d.path, name), info.Mode())
 	case !ok || int(stat.Uid) != d.uid:
-		return fmt.Errorf("%w: %s does not belong to the owner of the directory, uid %d: move it away, or give it back (chown)",
+		return fmt.Errorf("%w: %s does not belong to uid %d, the owner of the directory: move it away, or chown it",
 			ErrUnsafe, filepath.Join(d.path, name), d.uid)
 	}
 	return nil
