@@ -24,7 +24,16 @@ import (
 // In the queue each message is one of its own again. The reader gets them in order, but a Writer that
 // is killed, or stopped by force, may have delivered only the first ones.
 func (w *Writer) WriteMessages(messages [][]byte) error {
-	return w.writeBatch(queue.BatchOfMessages(messages))
+	return w.writeBatch(context.Background(), w.cfg.overflow == OverflowBlock, queue.BatchOfMessages(messages))
+}
+
+// WriteMessagesContext is WriteMessages, but if there is no space for all of them it waits until ctx ends,
+// whatever WithOverflow is. Then the error matches ErrBufferFull and the error of ctx.
+func (w *Writer) WriteMessagesContext(ctx context.Context, messages [][]byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return w.writeBatch(ctx, true, queue.BatchOfMessages(messages))
 }
 
 // WriteFrames is WriteMessages for count messages that are framed already, as the protocol frames them:
@@ -36,10 +45,10 @@ func (w *Writer) WriteFrames(frames []byte, count int) error {
 	if err != nil {
 		return err
 	}
-	return w.writeBatch(b)
+	return w.writeBatch(context.Background(), w.cfg.overflow == OverflowBlock, b)
 }
 
-func (w *Writer) writeBatch(b queue.Batch) error {
+func (w *Writer) writeBatch(ctx context.Context, waits bool, b queue.Batch) error {
 	if b.Count == 0 {
 		return nil
 	}
@@ -47,8 +56,8 @@ func (w *Writer) writeBatch(b queue.Batch) error {
 		return fmt.Errorf("%w (the largest of %d messages at once)", w.tooLargeErr(b.Largest, b.Count), b.Count)
 	}
 	var err error
-	if w.cfg.overflow == OverflowBlock {
-		err = w.queue.EnqueueBatchWaitAndWake(context.Background(), b)
+	if waits {
+		err = w.queue.EnqueueBatchWaitAndWake(ctx, b)
 	} else {
 		err = w.queue.EnqueueBatchAndWake(b)
 	}

@@ -4,8 +4,10 @@ package udsipc_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
@@ -132,4 +134,28 @@ func streamBatches(b *testing.B, size, batch int, write func(w *udsipc.Writer) e
 		}
 	}
 	<-a.done
+}
+
+// TestWriter_WriteMessagesContext_EndsWithContext when there is no space for all of them.
+func TestWriter_WriteMessagesContext_EndsWithContext(t *testing.T) {
+	w, err := udsipc.NewWriter(ipctest.SocketPath(t), udsipc.WithMaxBufferedWrites(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := [][]byte{{1}, {2}}
+	if err := w.WriteMessagesContext(t.Context(), two); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	err = w.WriteMessagesContext(ctx, two)
+	if !errors.Is(err, udsipc.ErrBufferFull) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a full queue: %v", err)
+	}
+	if err := w.WriteMessagesContext(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a context that has ended: %v", err)
+	}
+	if m := w.Metrics(); m.Queued != 2 || m.Refused != 2 {
+		t.Errorf("%+v", m)
+	}
 }
