@@ -138,6 +138,7 @@ const (
 	OpNotify        = "notify systemd"
 	OpWatchdog      = "watchdog"
 	OpHandOver      = "hand over"
+	OpSpool         = "spool"
 )
 
 // The names are the same in errdefs: if one differs, the key false is there twice and nothing compiles.
@@ -150,7 +151,7 @@ var _ = map[bool]struct{}{
 		OpFlush == errdefs.OpFlush && OpStop == errdefs.OpStop &&
 		OpActivate == errdefs.OpActivate && OpWaitConnected == errdefs.OpWaitConnected &&
 		OpNotify == errdefs.OpNotify && OpWatchdog == errdefs.OpWatchdog &&
-		OpHandOver == errdefs.OpHandOver: {},
+		OpHandOver == errdefs.OpHandOver && OpSpool == errdefs.OpSpool: {},
 }
 
 // opWords has the second argument of an ErrorCallback.
@@ -172,6 +173,7 @@ var opWords = map[string]string{
 	OpNotify:        "failed to notify systemd",
 	OpWatchdog:      "keep-alive pings are stopped",
 	OpHandOver:      "failed to hand over to the next process",
+	OpSpool:         "trouble with the queue on disk",
 }
 
 // Error returns the operation, the address and the cause; each is said once.

@@ -36,6 +36,8 @@ const (
 	eventUnanswered
 	eventHandler
 	eventDeadLetter
+	eventDamaged
+	eventSpool
 	eventAccept
 	eventEnded
 	eventSystemd
@@ -71,6 +73,8 @@ var eventLines = [eventKinds]eventLine{
 	eventUnanswered:   {text: "the peer does not answer yet", counts: "times", waiting: true},
 	eventHandler:      {text: "handler failed", counts: "times"},
 	eventDeadLetter:   {text: "gave up messages whose handler fails: dead letters", counts: "messages"},
+	eventDamaged:      {text: "messages on the disk cannot be read", counts: "messages", isError: true},
+	eventSpool:        {text: "trouble with the queue on disk", counts: "times", isError: true},
 	eventAccept:       {text: "failed to accept connections", counts: "times"},
 	eventEnded:        {text: "accepts no more connections: gave up", isError: true},
 	eventSystemd:      {text: "trouble with systemd", counts: "times"},
@@ -81,7 +85,7 @@ var eventLines = [eventKinds]eventLine{
 var noteEvents = map[errdefs.NoteKind]eventKind{
 	errdefs.NoteDropped: eventDropped, errdefs.NoteExpired: eventExpired, errdefs.NoteSetAside: eventSetAside,
 	errdefs.NoteLeft: eventLeft, errdefs.NoteDeadLetter: eventDeadLetter, errdefs.NoteDiscarded: eventLoss,
-	errdefs.NoteEnded: eventEnded, errdefs.NoteRejected: eventRejected, errdefs.NoteStalled: eventStalled,
+	errdefs.NoteDamaged: eventDamaged, errdefs.NoteEnded: eventEnded, errdefs.NoteRejected: eventRejected, errdefs.NoteStalled: eventStalled,
 }
 
 // eventOf returns the kind of an error, or eventNone, and what it adds to the sum.
@@ -142,6 +146,8 @@ func eventOfOp(op string, is func(sentinel error) bool) eventKind {
 			return eventTooMany
 		}
 		return eventAccept
+	case OpSpool:
+		return eventSpool
 	case OpNotify, OpWatchdog, OpHandOver, OpActivate:
 		return eventSystemd
 	}

@@ -60,6 +60,7 @@ const (
 	OpNotify        = "notify systemd"
 	OpWatchdog      = "watchdog"
 	OpHandOver      = "hand over"
+	OpSpool         = "spool"
 )
 
 // An Error is an error with its operation and address.

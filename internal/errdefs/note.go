@@ -15,6 +15,7 @@ const (
 	NoteLeft                           // Not delivered when a Stop ended.
 	NoteDeadLetter                     // Their handler fails again and again.
 	NoteDiscarded                      // Read, and not handled because of a forced stop.
+	NoteDamaged                        // Could not be read from the disk.
 	NoteEnded                          // A server no longer accepts.
 	NoteRejected                       // A server rejects this side.
 	NoteStalled                        // A connection is closed: its peer does not read.

@@ -2,7 +2,7 @@
 
 // Package seam has interfaces that the packages of this module need from each other, but users do
 // not. Package duplex needs them from Link, Listener and Conn of the root. Package rpc needs them
-// from Client, Server and ServerConn of duplex.
+// from Client, Server and ServerConn of duplex. Package spool needs those of a Writer.
 //
 // A function whose name begins with Of takes a value of a public type and returns its interface
 // here. The package of that type sets the function at initialization, because this package can
@@ -17,6 +17,7 @@ var (
 	OfLink     func(link any) Link         // Of a *udsipc.Link.
 	OfListener func(listener any) Listener // Of a *udsipc.Listener.
 	OfConn     func(conn any) Conn         // Of a *udsipc.Conn.
+	OfWriter   func(writer any) Writer     // Of a *udsipc.Writer.
 
 	// EndOf returns why a context has ended: its cause, which matches its error as well.
 	EndOf func(ctx context.Context) error

@@ -60,7 +60,10 @@ type Loop struct {
 	lone    loneClock
 	handled handledCalls
 	turn    turn
-	limit   atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
+	left    func(data []byte) // Receives each message that is left when a Stop ends; may be nil.
+	// Called when another process has the identity of the writer; may be nil.
+	contested func()
+	limit     atomic.Uint64 // The largest message that this side and, in a session, the reader accept.
 
 	// Used by the goroutine only.
 	bufs      [][]byte
@@ -106,6 +109,7 @@ func New(cfg Config, events Events) *Loop {
 		life:   NewLifecycle(cfg.MaxBackoff, events.State),
 		bufs:   make([][]byte, 0, transport.MaxVector),
 	}
+	l.left = events.Undelivered
 	l.lone.began = time.Now()
 	l.epoch.Store(max(cfg.Epoch, 1) - 1)
 	l.handled.told = max(cfg.First, 1) - 1
@@ -118,6 +122,28 @@ func New(cfg Config, events Events) *Loop {
 // Start starts the goroutine and returns at once. It may be called again; after Stop it returns
 // ErrStopped.
 func (l *Loop) Start() error { return l.life.Start(l.run) }
+
+// KeepLeft is for a program that keeps its messages elsewhere: nobody receives those that are left when a
+// Stop ends. setAside is called for each that is given up, before its number is handled. contested is
+// called when a reader knows of a later attempt of this writer, or of messages that it has not: another
+// process has the same identity. KeepLeft must be called before Start.
+func (l *Loop) KeepLeft(setAside, contested func()) {
+	l.contested = contested
+	undelivered := l.events.Undelivered
+	l.left = nil
+	l.events.Undelivered = func(data []byte) {
+		setAside()
+		if undelivered != nil {
+			undelivered(data)
+		}
+	}
+}
+
+// Why returns why there is no connection, or nil.
+func (l *Loop) Why() error { return l.life.Why() }
+
+// Away returns why the last attempt to connect has failed, or nil if there was none since the last connection.
+func (l *Loop) Away() error { return l.life.Away() }
 
 // MessageLimit returns the size of the largest message that this side and the current reader
 // accept.

@@ -202,6 +202,16 @@ func (l *Lifecycle) Why() error {
 	return l.lastErr
 }
 
+// Away returns the error of the last attempt to connect, if one has failed since the last connection, or nil.
+func (l *Lifecycle) Away() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.failed {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errdefs.ErrNotConnected, l.lastErr)
+}
+
 // isProvenLocked reports whether the present connection has lasted long enough to prove that the peer
 // accepts this side.
 func (l *Lifecycle) isProvenLocked() bool {

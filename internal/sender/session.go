@@ -35,11 +35,15 @@ func (l *Loop) openSession(o *transport.Out) error {
 		SlowAfter: l.cfg.WriteTimeout, OnSlow: l.reportSlowWelcome, Cancelled: l.finished,
 	})
 	if err != nil {
+		if errors.Is(err, transport.ErrSuperseded) {
+			l.tellContested()
+		}
 		return l.countNoWelcome(err)
 	}
 	l.noWelcomes = 0
 	released, err := l.queue.ApplyWelcome(answer.Handled, answer.Limit)
 	if err != nil {
+		l.tellContested()
 		return err
 	}
 	l.limit.Store(min(l.cfg.MessageLimit, answer.Limit))
@@ -48,6 +52,13 @@ func (l *Loop) openSession(o *transport.Out) error {
 		o.MarkProgress()
 	}
 	return nil
+}
+
+// tellContested tells the program that another process has the identity of the writer.
+func (l *Loop) tellContested() {
+	if l.contested != nil {
+		l.contested()
+	}
 }
 
 // noWelcomesOfPlain is the number of connections in a row that a peer must end cleanly without a welcome

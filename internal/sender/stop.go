@@ -86,7 +86,7 @@ func (l *Loop) Stop(ctx context.Context) error {
 // other undelivered messages that were not yet reported.
 func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	left, undelivered, lost, rest := l.reported.takeRemaining(l.queue, &l.counts.possiblyLost)
-	rest.Visit(l.events.Undelivered)
+	rest.Visit(l.left)
 	l.reportDropped()
 	unread, known := l.takeUnread()
 	cause := l.life.StopCause(ctx)

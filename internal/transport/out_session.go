@@ -157,6 +157,8 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 	switch {
 	case errors.Is(err, wire.ErrVersion):
 		return w, 0, fmt.Errorf("%w: %w", errdefs.ErrAcksUnsupported, err)
+	case err == nil && size > 0 && w.Status == wire.StatusOldEpoch:
+		return w, 0, fmt.Errorf("%w: %w", errdefs.ErrConnectionClosed, ErrSuperseded)
 	case err == nil && size > 0 && w.Status != wire.StatusWelcome:
 		return w, 0, fmt.Errorf("%w: the reader refuses the session: %v", errdefs.ErrConnectionClosed, w.Status)
 	}
@@ -167,6 +169,10 @@ func (b *backChannel) welcome() (w wire.Welcome, size int, err error) {
 // ErrNoWelcome matches the error of a connection that the peer has ended cleanly, but without a
 // welcome or a goodbye.
 var ErrNoWelcome = errors.New("the peer has not answered the hello")
+
+// ErrSuperseded matches the error of a session that the reader refuses because it knows of a later attempt
+// of this writer.
+var ErrSuperseded = fmt.Errorf("the reader refuses the session: %v", wire.StatusOldEpoch)
 
 // noWelcomeErr returns the error of a connection that ended without a welcome. A reader that is
 // killed at that moment looks like one that does not support acknowledgements. But it does so once, and
