@@ -103,7 +103,7 @@ func (l *Log) lead(g *group) {
 
 // commit writes a group, syncs it if it must be, and publishes it. The caller holds io.
 func (l *Log) commit(g *group) error {
-	if l.closed {
+	if l.closed || l.sealed {
 		return ErrClosed
 	}
 	now := l.config.Now()
@@ -133,6 +133,9 @@ func (l *Log) commit(g *group) error {
 		l.startTimerLocked()
 	}
 	p.size += int64(len(g.b))
+	if p.end == p.first {
+		p.begun = now
+	}
 	p.end, p.modified = l.next, now
 	l.counts.Accepted += uint64(g.count)
 	l.wakeLocked()
@@ -156,7 +159,7 @@ func (l *Log) cut(p *part) {
 func (l *Log) ready(n int64, now time.Time) (*part, error) {
 	l.mu.Lock()
 	p := l.active
-	plain := p != nil && l.failure == nil && l.fits(p, n) && !l.tooOld(l.segments[0], now) && !l.tooOld(p, now) &&
+	plain := p != nil && l.failure == nil && l.fits(p, n) && !l.tooOld(l.segments[0], now) && !l.isOver(p, now) &&
 		l.bytesLocked()+n <= l.config.MaxBytes
 	l.mu.Unlock()
 	if plain && l.free.takes(n, now) {
@@ -174,12 +177,20 @@ func (l *Log) fits(p *part, n int64) bool {
 	return p.size+n <= l.config.SegmentSize || p.size <= segment.HeaderSize
 }
 
+// ageSteps is how many segments are begun while a message may wait: all of one expire together.
+const ageSteps = 8
+
+// isOver reports whether a segment takes no more because its first message is old.
+func (l *Log) isOver(p *part, now time.Time) bool {
+	return l.config.MaxAge > 0 && p.end > p.first && now.Sub(p.begun) > l.config.MaxAge/ageSteps
+}
+
 // makeRoom returns the active segment if it takes n more bytes, else a new one.
 func (l *Log) makeRoom(n int64, now time.Time) (*part, error) {
-	l.Expire()
+	l.expireFinished(now)
 	l.mu.Lock()
-	if p := l.active; p != nil && p.end > p.first && l.tooOld(p, now) {
-		l.active = nil // It expires when this message has begun another one.
+	if p := l.active; p != nil && l.isOver(p, now) {
+		l.active = nil
 	}
 	p := l.active
 	fits := p != nil && l.fits(p, n)

@@ -30,7 +30,7 @@ type Counts struct {
 	Unsynced     int64 // Bytes of them that may not survive the machine.
 	SyncErrors   uint64
 	SyncTimes    latency.Summary // Of the syncs of segments, those with an error too.
-	Oldest       time.Time       // When the oldest segment was last written; zero if there is none.
+	Oldest       time.Time       // About when the oldest message was written; zero without one.
 }
 
 // Counts returns the counts of one moment.
@@ -44,9 +44,7 @@ func (l *Log) Counts() Counts {
 		c.Messages += p.messages(l.unhandledLocked(p))
 		c.Unsynced += p.size - p.synced
 	}
-	if len(l.segments) > 0 {
-		c.Oldest = l.segments[0].modified
-	}
+	c.Oldest = l.oldestLocked()
 	return c
 }
 

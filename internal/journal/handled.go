@@ -119,27 +119,6 @@ func (p *part) closeFile() {
 	}
 }
 
-// Expire drops the segments whose last message is older than Config.MaxAge. Append and Next call it. The
-// last segment goes when Append has begun another one.
-func (l *Log) Expire() {
-	if l.config.MaxAge <= 0 {
-		return
-	}
-	l.mu.Lock()
-	var expired []*part
-	now := l.config.Now()
-	for len(l.segments) > 1 && l.tooOld(l.segments[0], now) {
-		expired = append(expired, l.takeFirstLocked(&l.counts.Expired))
-	}
-	l.mu.Unlock()
-	l.discard(expired)
-}
-
-// tooOld reports whether the last message of a part is older than Config.MaxAge.
-func (l *Log) tooOld(p *part, now time.Time) bool {
-	return l.config.MaxAge > 0 && now.Sub(p.modified) > l.config.MaxAge
-}
-
 // takeFirstLocked takes the oldest segment out of the list and counts its messages.
 func (l *Log) takeFirstLocked(count *uint64) *part {
 	p := l.segments[0]
@@ -152,15 +131,16 @@ func (l *Log) takeFirstLocked(count *uint64) *part {
 	return p
 }
 
-// checkBounds makes room for n more bytes, or returns ErrFull. The caller holds io.
+// checkBounds makes room for n more bytes, or returns ErrFull. A last segment of which all is handled is in
+// the way of nothing. The caller holds io.
 func (l *Log) checkBounds(n int64, now time.Time) error {
 	for {
 		err := l.exceeded(n, now)
-		if err == nil || !l.config.DropOldest {
-			return err
+		if err == nil {
+			return nil
 		}
 		l.mu.Lock()
-		if len(l.segments) == 0 || n > l.config.MaxBytes {
+		if len(l.segments) == 0 || n > l.config.MaxBytes || !l.config.DropOldest && l.waitingLocked() > 0 {
 			l.mu.Unlock()
 			return err
 		}

@@ -77,8 +77,10 @@ type Log struct {
 	// io is held by who writes: Append for a group, the repair after a failed sync, Close.
 	io           sync.Mutex
 	closed       bool
+	opened       uint32           // The count of starts of Open; later ones are names of this process.
 	confirmed    uint32           // Messages in segments of later starts were never sent; see Welcomed.
 	welcomed     segment.WriterID // The identity that was welcomed last by this process; zero is none.
+	sealed       bool             // Append is over.
 	hints        hints
 	savedHandled segment.Handled // What the file has.
 	free         freeSpace
@@ -108,6 +110,8 @@ type Log struct {
 	changed   chan struct{} // Closed when messages leave; nil if nobody waits.
 	arrived   chan struct{} // One slot: there is something to read.
 	room      chan struct{} // Closed, and made anew, when room was made.
+
+	sentBefore map[segment.WriterID]uint64 // Set by Open.
 }
 
 // Start is what Open found and decided.
@@ -124,12 +128,13 @@ type part struct {
 	name       string
 	start      uint32 // The one of its name.
 	writer     segment.WriterID
-	first, end uint64 // The messages from first to below end.
-	from       uint64 // Those before it were handled when they were found: End does not count them.
-	size       int64  // What of the file counts: whole batches.
-	synced     int64  // What of it survives the machine,
-	syncedEnd  uint64 // and the number behind that.
-	modified   time.Time
+	first, end uint64    // The messages from first to below end.
+	from       uint64    // Those before it were handled when they were found: End does not count them.
+	size       int64     // What of the file counts: whole batches.
+	synced     int64     // What of it survives the machine,
+	syncedEnd  uint64    // and the number behind that.
+	begun      time.Time // When its first message was written; of a found one as late as modified.
+	modified   time.Time // When its last message was written.
 	file       disk.File // Open while it may have to be synced.
 	failed     bool      // A sync has failed. It is never synced again.
 	gaps       []gap     // The numbers in it that are missing, in order.

@@ -32,6 +32,7 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 		l.confirmed = l.start // Without a proof that they are new, a reader may know all of them.
 	}
 	l.start++
+	l.opened = l.start
 	renewed := !l.goesOn(state, known)
 	if !renewed {
 		l.writer, l.next = state.Writer, max(state.Next, 1)
@@ -54,6 +55,7 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 		l.saveState(false) // Without it, the next start has a new identity as well.
 	}
 	l.free = freeSpace{disk: d, min: l.config.MinFree}
+	l.noteSent()
 	l.syncFound()
 	l.mu.Lock() // The timer may run.
 	taken := l.takeHandledLocked()
@@ -86,7 +88,8 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 			continue
 		}
 		l.start = max(l.start, start)
-		p := &part{name: entry.Name, start: start, first: first, end: first, size: entry.Size, modified: entry.Modified}
+		p := &part{name: entry.Name, start: start, first: first, end: first, size: entry.Size,
+			begun: entry.Modified, modified: entry.Modified}
 		ok, err = l.readWriter(p, guesses)
 		if err != nil {
 			return err

@@ -123,7 +123,7 @@ func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 			if c.part, err = l.create(p.writer, start, batch.First, newSuffix); err != nil {
 				return err
 			}
-			c.part.modified, c.part.from = p.modified, p.from
+			c.part.begun, c.part.modified, c.part.from = p.begun, p.modified, p.from
 		}
 		b = append(append(b[:0], make([]byte, segment.BatchHeaderSize)...), batch.Frames...)
 		segment.SealBatch(b, p.writer, batch.First, batch.Count)
