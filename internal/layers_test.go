@@ -43,6 +43,7 @@ var imports = map[string]string{
 	"duplex":        "/ internal/seam",
 	"rpc":           "/ duplex codec internal/seam",
 	"sloghandler":   "/",
+	"spool":         "/ internal/disk internal/journal internal/seam internal/segment internal/wire",
 }
 
 // testOnly are packages that only tests and tools use.
@@ -70,7 +71,7 @@ var unsafeIn = []string{"internal/peercred", "internal/socket", "internal/transp
 
 // goroutines counts the go statements of each package that has any.
 var goroutines = map[string]int{
-	"duplex": 2, "rpc": 3,
+	"duplex": 2, "rpc": 3, "spool": 3,
 	"internal/queue": 1, "internal/receiver": 4, "internal/sender": 5, "internal/systemd": 1, "internal/transport": 1,
 }
 

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/spool"
+)
+
+// segments returns the files with messages, oldest first.
+func (p *place) segments() []string {
+	p.t.Helper()
+	names, err := filepath.Glob(filepath.Join(p.dir, "*.seg"))
+	if err != nil || len(names) == 0 {
+		p.t.Fatal(names, err)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestWriter_Damage_IsReported with the numbers that are missing, and the rest arrives under the same identity.
+func TestWriter_Damage_IsReported(t *testing.T) {
+	p := newPlace(t)
+	w := p.open()
+	p.write(w, 0, 10)
+	if err := w.Stop(limit(t)); !errors.Is(err, spool.ErrLeft) {
+		t.Fatal(err)
+	}
+	file := p.segments()[0]
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[bytes.Index(content, []byte{1, '4'})+1] = '!'
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reported := make(chan error, 10)
+	r := p.read()
+	w = p.start(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) { reported <- err })))
+	p.write(w, 10, 12)
+	if err := w.Flush(limit(t)); !errors.Is(err, spool.ErrNotDelivered) {
+		t.Errorf("Flush: %v", err)
+	}
+	p.stop(w)
+	var damage *spool.DamageError
+	if err := <-reported; !errors.As(err, &damage) || !errors.Is(err, spool.ErrDamaged) {
+		t.Fatalf("reported: %v", err)
+	}
+	if damage.From != 5 || damage.To != 6 || damage.File != filepath.Base(file) || damage.Bytes != 26 {
+		t.Errorf("damage %+v", damage)
+	}
+	if m := w.Metrics(); m.Found != 10 || m.Accepted != 2 || m.Sent != 11 || m.Damaged != 1 || m.Queued != 0 {
+		t.Errorf("%+v", m)
+	}
+	want := slices.Concat(numbers(0, 4), numbers(5, 12))
+	if got := r.all(); !slices.Equal(got, want) {
+		t.Errorf("the reader got %v, want %v", got, want)
+	}
+	if r.seqs[4] != 6 || r.seqs[10] != 12 || r.ids[10] != r.ids[0] {
+		t.Errorf("numbers %v, writers %v", r.seqs, r.ids)
+	}
+	if _, err := os.Stat(file + ".bad"); err != nil {
+		t.Errorf("the damaged file is not kept: %v", err)
+	}
+}
+
+// TestWriter_RestoredBackup_GetsNewIdentity: the reader knows of more messages than the spool has. What was accepted
+// since then arrives under another identity; nothing comes twice.
+func TestWriter_RestoredBackup_GetsNewIdentity(t *testing.T) {
+	p := newPlace(t)
+	r := p.read()
+	w := p.start()
+	p.write(w, 0, 5)
+	p.stop(w)
+	backup := t.TempDir()
+	if err := os.CopyFS(filepath.Join(backup, "spool"), os.DirFS(p.dir)); err != nil {
+		t.Fatal(err)
+	}
+	w = p.start()
+	p.write(w, 5, 10)
+	p.stop(w)
+	if err := os.RemoveAll(p.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(backup, "spool"), p.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(p.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	reported := make(chan error, 10)
+	w = p.open(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) {
+		if errors.Is(err, spool.ErrIdentity) {
+			reported <- err
+		}
+	})))
+	p.write(w, 10, 20) // Numbers 6 to 15, of which the reader has handled 6 to 10.
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.flush(w)
+	p.write(w, 20, 22)
+	p.stop(w)
+	if err := <-reported; !errors.Is(err, spool.ErrIdentity) {
+		t.Errorf("reported: %v", err)
+	}
+	if got := r.all(); !slices.Equal(got, numbers(0, 22)) || r.again > 0 {
+		t.Errorf("the reader got %v, and %d again", got, r.again)
+	}
+	if r.ids[9] == r.ids[10] || r.ids[10] != r.ids[21] || r.seqs[10] != 1 || r.seqs[21] != 12 {
+		t.Errorf("numbers %v, writers %v", r.seqs, r.ids)
+	}
+	if m := w.Metrics(); m.Identities != 1 || m.Sent != 12 || m.Queued != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestDeliver_Orphan_IsDelivered under its identity, once.
+func TestDeliver_Orphan_IsDelivered(t *testing.T) {
+	p := newPlace(t)
+	if err := spool.Deliver(limit(t), p.dir, p.address); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing directory: %v", err)
+	}
+	r := p.read()
+	w := p.start()
+	p.write(w, 0, 3)
+	p.flush(w)
+	if err := spool.Deliver(limit(t), p.dir, p.address); !errors.Is(err, spool.ErrSpoolInUse) {
+		t.Errorf("a directory in use: %v", err)
+	}
+	p.stop(w)
+	w = p.open()
+	p.write(w, 3, 6)
+	if err := w.Stop(limit(t)); !errors.Is(err, spool.ErrLeft) {
+		t.Fatal(err)
+	}
+	if err := spool.Deliver(limit(t), p.dir, p.address, quiet()); err != nil {
+		t.Fatal(err)
+	}
+	if err := spool.Deliver(limit(t), p.dir, p.address, quiet()); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	w = p.start()
+	p.write(w, 6, 8)
+	p.stop(w)
+	if got := r.all(); !slices.Equal(got, numbers(0, 8)) || r.again > 0 {
+		t.Errorf("the reader got %v, and %d again", got, r.again)
+	}
+	if r.ids[7] != r.ids[0] || r.seqs[7] != 8 {
+		t.Errorf("numbers %v, writers %v", r.seqs, r.ids)
+	}
+}
+
+// TestNewWriter_SecondOne_IsRefused, and so is a directory that others may write.
+func TestNewWriter_SecondOne_IsRefused(t *testing.T) {
+	p := newPlace(t)
+	p.open()
+	if _, err := spool.NewWriter(p.dir, p.address); !errors.Is(err, spool.ErrSpoolInUse) {
+		t.Errorf("a second Writer: %v", err)
+	}
+	open := filepath.Join(t.TempDir(), "open")
+	if err := os.Mkdir(open, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spool.NewWriter(open, p.address); !errors.Is(err, spool.ErrUnsafe) {
+		t.Errorf("a directory of mode 0770: %v", err)
+	}
+}
+
+// TestNewWriter_BadOption_IsRefused before the directory is touched.
+func TestNewWriter_BadOption_IsRefused(t *testing.T) {
+	p := newPlace(t)
+	for name, opt := range map[string]spool.Option{
+		"size":     spool.WithMaxBytes(1000),
+		"segment":  spool.WithSegmentSize(1),
+		"age":      spool.WithMaxAge(-1),
+		"policy":   spool.WithOverflow(7),
+		"overflow": spool.WithWriter(udsipc.WithOverflow(udsipc.OverflowBlock)),
+		"max age":  spool.WithWriter(udsipc.WithMaxAge(1)),
+		"writes":   spool.WithWriter(udsipc.WithMaxBufferedWrites(1)),
+		"bytes":    spool.WithWriter(udsipc.WithMaxBufferedBytes(1)),
+		"handled":  spool.WithWriter(udsipc.WithHandled(func(uint64) {})),
+		"identity": spool.WithWriter(udsipc.WithIdentity(udsipc.Identity{Writer: udsipc.WriterID{1}, First: 1, Attempt: 1})),
+		"tls":      spool.WithWriter(udsipc.WithTLS(nil)),
+	} {
+		if w, err := spool.NewWriter(p.dir, p.address, opt); err == nil {
+			w.Close()
+			t.Errorf("%s: no error", name)
+		} else {
+			t.Log(err)
+		}
+	}
+	if _, err := os.Stat(p.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory: %v", err)
+	}
+}

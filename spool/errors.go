@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool
+
+// This file has the errors, and what the log on disk tells of as one.
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/disk"
+	"github.com/udsipc/udsipc/internal/journal"
+	"github.com/udsipc/udsipc/internal/segment"
+)
+
+var (
+	// ErrSpoolFull is matched by the error of a write that found no room: WithMaxBytes or WithMinFree
+	// would be exceeded, or the disk is full. None of its messages is in the spool.
+	ErrSpoolFull = journal.ErrFull
+
+	// ErrSpoolInUse is matched by the error of NewWriter and Deliver while another Writer has the directory,
+	// of this process or another one.
+	ErrSpoolInUse = disk.ErrInUse
+
+	// ErrUnsafe is matched by the error of NewWriter and Deliver for a directory in which another user can
+	// replace files, and reported for an entry that is no regular file.
+	ErrUnsafe = disk.ErrUnsafe
+
+	// ErrDamaged is reported for a part of a file that cannot be read. A DamageError says which messages
+	// are missing.
+	ErrDamaged = segment.ErrDamaged
+
+	// ErrLeft is matched by the error of Stop, Close and Deliver if messages stay in the spool. They go out at the
+	// next start.
+	ErrLeft = errors.New("udsipc: messages stay in the spool")
+
+	// ErrNotDelivered is matched by the error of a Flush before which messages were dropped, have expired, were
+	// damaged, or were refused by the reader.
+	ErrNotDelivered = errors.New("udsipc: messages were not delivered")
+
+	// ErrIdentity is reported when the reader knows of more messages than the spool has, as after a
+	// backup was restored. Later messages have a new Delivery.Writer.
+	ErrIdentity = errors.New("udsipc: identity is given up")
+)
+
+// A DamageError says what could not be read. It matches ErrDamaged.
+type DamageError struct {
+	File     string // Name of the file in the directory. It is kept as File with ".bad" behind it.
+	Writer   udsipc.WriterID
+	From, To uint64 // Messages from From to below To are missing; none if they are equal.
+	Bytes    int64  // Size of the part.
+	Err      error
+}
+
+func (e *DamageError) Error() string {
+	what := "no message is missing"
+	if e.To > e.From {
+		what = fmt.Sprintf("messages %d to %d of writer %v are missing", e.From, e.To-1, e.Writer)
+	}
+	return fmt.Sprintf("%d bytes of the file %s cannot be read: %s; the file is kept as %s.bad: %v",
+		e.Bytes, e.File, what, e.File, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *DamageError) Unwrap() []error { return []error{ErrDamaged, e.Err} }
+
+// opError is an error of an operation on the spool in a directory.
+func opError(op, dir string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &udsipc.OpError{Op: op, Addr: dir, Err: err}
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/spool"
+)
+
+// TestWriter_Restart_GoesOn: messages of several processes keep one identity and growing numbers.
+func TestWriter_Restart_GoesOn(t *testing.T) {
+	p := newPlace(t)
+	w := p.open()
+	p.write(w, 0, 10)
+	if err := w.Stop(limit(t)); !errors.Is(err, spool.ErrLeft) || !errors.Is(err, udsipc.ErrNotStarted) {
+		t.Fatalf("Stop of a Writer that was not started: %v", err)
+	}
+	r := p.read()
+	w = p.start()
+	p.write(w, 10, 20)
+	p.flush(w)
+	p.write(w, 20, 30)
+	p.stop(w)
+	w = p.start()
+	p.write(w, 30, 40)
+	p.stop(w)
+	if got := r.all(); !slices.Equal(got, numbers(0, 40)) {
+		t.Errorf("the reader got %v", got)
+	}
+	for i, seq := range r.seqs {
+		if seq != uint64(i)+1 || r.ids[i] != r.ids[0] {
+			t.Fatalf("message %d has number %d of writer %v, want writer %v", i, seq, r.ids[i], r.ids[0])
+		}
+	}
+	if r.again > 0 {
+		t.Errorf("%d messages came again", r.again)
+	}
+}
+
+// TestWriter_StopWhileReaderIsAway_KeepsMessages in the spool, and says how many.
+func TestWriter_StopWhileReaderIsAway_KeepsMessages(t *testing.T) {
+	p := newPlace(t)
+	ctx, cancel := context.WithCancel(limit(t))
+	w := p.start(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) {
+		if errors.Is(err, udsipc.ErrNoConsumer) {
+			cancel()
+		}
+	})))
+	p.write(w, 0, 5)
+	err := w.Stop(ctx)
+	if !errors.Is(err, spool.ErrLeft) || !errors.Is(err, context.Canceled) || !errors.Is(err, udsipc.ErrNotConnected) {
+		t.Errorf("Stop: %v", err)
+	}
+	if err := w.WriteMessage(nil); err != udsipc.ErrStopped {
+		t.Errorf("a write after Stop: %v", err)
+	}
+	if err := w.Start(); err != udsipc.ErrStopped {
+		t.Errorf("Start after Stop: %v", err)
+	}
+	r := p.read()
+	p.stop(p.start())
+	if got := r.all(); !slices.Equal(got, numbers(0, 5)) {
+		t.Errorf("the reader got %v", got)
+	}
+}
