@@ -85,7 +85,8 @@ var eventLines = [eventKinds]eventLine{
 var noteEvents = map[errdefs.NoteKind]eventKind{
 	errdefs.NoteDropped: eventDropped, errdefs.NoteExpired: eventExpired, errdefs.NoteSetAside: eventSetAside,
 	errdefs.NoteLeft: eventLeft, errdefs.NoteDeadLetter: eventDeadLetter, errdefs.NoteDiscarded: eventLoss,
-	errdefs.NoteDamaged: eventDamaged, errdefs.NoteEnded: eventEnded, errdefs.NoteRejected: eventRejected, errdefs.NoteStalled: eventStalled,
+	errdefs.NoteDamaged: eventDamaged,
+	errdefs.NoteEnded:   eventEnded, errdefs.NoteRejected: eventRejected, errdefs.NoteStalled: eventStalled,
 }
 
 // eventOf returns the kind of an error, or eventNone, and what it adds to the sum.

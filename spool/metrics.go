@@ -31,7 +31,7 @@ type Metrics struct {
 	UnsyncedBytes uint64        `json:"unsynced_bytes"`
 	DamagedBytes  uint64        `json:"damaged_bytes"` // Size of what cannot be read.
 
-	Refused    uint64                `json:"refused"`   // Messages for which a write returned ErrSpoolFull or an error of the disk.
+	Refused    uint64                `json:"refused"`   // Messages for which a write returned ErrSpoolFull, or failed.
 	TooLarge   uint64                `json:"too_large"` // Messages for which a write returned udsipc.ErrMessageTooLarge.
 	Known      uint64                `json:"known"`     // Messages of Sent that the reader knew already at a start.
 	Identities uint64                `json:"identities_given_up"`
