@@ -4,7 +4,41 @@ package journal
 
 // This file counts damage and tells of it.
 
-import "slices"
+import (
+	"slices"
+	"strings"
+
+	"github.com/udsipc/udsipc/internal/segment"
+)
+
+const (
+	badSuffix = ".bad"
+
+	// maxBad is how many damaged segments are kept: those with the largest names, which are the newest. MaxBytes
+	// does not count them.
+	maxBad = 16
+)
+
+// keep keeps a damaged segment under another name.
+func (l *Log) keep(name string) {
+	if l.disk.Rename(name, name+badSuffix) != nil {
+		return // The next start finds it again.
+	}
+	entries, err := l.disk.List()
+	if err != nil {
+		return
+	}
+	var bad []string
+	for _, entry := range entries {
+		kept, is := strings.CutSuffix(entry.Name, badSuffix)
+		if _, _, ok := segment.ParseName(kept); is && ok {
+			bad = append(bad, entry.Name)
+		}
+	}
+	for _, old := range bad[:max(0, len(bad)-maxBad)] {
+		l.disk.Remove(old)
+	}
+}
 
 // A pending is damage that Next has met before the identity was welcomed.
 type pending struct {

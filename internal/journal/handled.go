@@ -12,8 +12,6 @@ import (
 	"github.com/udsipc/udsipc/internal/segment"
 )
 
-const badSuffix = ".bad"
-
 // Handled tells that the messages of a writer up to a number are handled, but for those that the reader
 // has refused and that were handed back: undelivered of the messages that this call releases. A number
 // that is not larger than that of the last call is ignored, and so is a writer of which nothing is left.
@@ -100,7 +98,7 @@ func (l *Log) discard(parts []*part) {
 	}
 	for _, p := range parts {
 		if p.damaged {
-			l.disk.Rename(p.name, p.name+badSuffix)
+			l.keep(p.name)
 		} else {
 			l.disk.Remove(p.name)
 		}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -101,6 +102,7 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 		guesses[0] = p.writer
 		l.segments = append(l.segments, p)
 	}
+	l.dateFound()
 	// A later segment goes on from its first number, even if that is not behind this one: a repair has
 	// written again what is in both.
 	limits := map[segment.WriterID]uint64{}
@@ -119,6 +121,20 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 		}
 	}
 	return nil
+}
+
+// dateFound corrects the times of files that were written by a clock that was wrong: none is later than now, and none is
+// earlier than that of a segment before it. From now on time is counted by a clock that does not jump.
+func (l *Log) dateFound() {
+	now := l.config.Now()
+	age := time.Duration(math.MaxInt64)
+	for _, p := range l.segments {
+		if p.modified.IsZero() {
+			continue // The file system does not tell.
+		}
+		age = min(age, max(0, now.Sub(p.modified)))
+		p.modified = now.Add(-age)
+	}
 }
 
 // readWriter sets the writer of a segment. If its header is damaged, its batches are still those of
@@ -158,7 +174,7 @@ func (l *Log) setAside(p *part) {
 		l.disk.Remove(p.name) // A start that ended before its first message.
 		return
 	}
-	l.disk.Rename(p.name, p.name+badSuffix)
+	l.keep(p.name)
 	l.counts.DamagedBytes += uint64(p.size)
 	if l.config.OnDamage != nil {
 		l.config.OnDamage(Damage{Name: p.name, From: p.first, To: p.first, Bytes: p.size,
