@@ -45,7 +45,7 @@ var (
 type Config struct {
 	MaxBytes    int64         // Bound of all segments together; 0 is no bound.
 	MinFree     uint64        // What Append leaves free of the file system. It asks each 4 MiB, and each second.
-	MaxAge      time.Duration // A segment whose last message is older is dropped; 0 is never. Of found ones, by file times.
+	MaxAge      time.Duration // A segment whose last message is older is dropped, if found by its file time; 0 is never.
 	SegmentSize int64         // A new segment is begun before one gets larger; 0 is 16 MiB.
 	DropOldest  bool          // Drop the oldest segment if there is no room, instead of ErrFull.
 	Sync        time.Duration // How long a message may stay unsynced; 0 is not at all, negative is forever.

@@ -104,9 +104,9 @@ var mutants = []mutant{
 			"\tif BROKEN {\n\t\tbatch.First = w.next\n\t}\n\tw.offset, w.next = batch.End, batch.Next()\n"}},
 	{name: "the state is required", file: "internal/journal/open.go",
 		test: "TestOpen_Hints_AreNotNeeded", pieces: []string{
-			"\terr := l.load(state, handled)\n",
-			"\terr := l.load(state, handled)\n\tif BROKEN && !known && len(l.segments) > 0 {\n" +
-				"\t\terr = segment.ErrDamaged\n\t}\n"}},
+			"\t\terr = l.load(state, handled)\n",
+			"\t\terr = l.load(state, handled)\n\t\tif BROKEN && !known && len(l.segments) > 0 {\n" +
+				"\t\t\terr = segment.ErrDamaged\n\t\t}\n"}},
 }
 
 // TestMutants_AreNoticed breaks the code in each way, and wants the test of that name to fail.

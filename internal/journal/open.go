@@ -123,8 +123,8 @@ func (l *Log) load(state segment.State, handled segment.Handled) error {
 	return nil
 }
 
-// dateFound corrects the times of files that were written by a clock that was wrong: none is later than now, and none is
-// earlier than that of a segment before it. From now on time is counted by a clock that does not jump.
+// dateFound corrects the times of files that were written by a clock that was wrong: none is later than now,
+// and none is earlier than that of a segment before it. From now on the clock that counts does not jump.
 func (l *Log) dateFound() {
 	now := l.config.Now()
 	age := time.Duration(math.MaxInt64)
