@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"os/user"
 	"path/filepath"
@@ -188,6 +187,7 @@ func TestUnderSystemd(t *testing.T) {
 		"a user outside the group":                outsideTheGroup,
 		"status":                                  statusIsShown,
 		"the example":                             theExample,
+		"the example with a spool":                theExampleWithSpool,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
@@ -373,46 +373,12 @@ func outsideTheGroup(t *testing.T, s *bootedSystemd) {
 // theExample installs the units of examples/systemd, with all that they take away from the programs, and restarts
 // the collector under the agent.
 func theExample(t *testing.T, s *bootedSystemd) {
-	const dir = "/run/programs" // Where the units let programs see it.
-	for name, source := range map[string]string{"collector": "./examples/systemd", "agent": "./examples/systemd/agent"} {
-		path := filepath.Join(t.TempDir(), name)
-		build := exec.Command("go", "build", "-o", path, source)
-		build.Dir = ipctest.Root(t)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if output, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, output)
-		}
-		program, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.write(t, "../../programs/"+name, string(program))
-		if output, err := s.try("chmod", "755", dir+"/"+name); err != nil {
-			t.Fatalf("%v: %s", err, output)
-		}
-	}
-	output := ipctest.NewServedLog(t)
-	for _, name := range []string{"collector.socket", "collector.service", "agent.service"} {
-		text := ipctest.ReadFile(t, "examples/systemd/"+name)
-		s.write(t, name, strings.ReplaceAll(string(text), "/usr/local/bin", dir))
-		extra := "[Unit]\nDefaultDependencies=no\n" // There is nothing to depend on.
-		if strings.HasSuffix(name, ".service") {
-			// There is no journal.
-			extra += "[Service]\nStandardError=append:" + s.log.Name() + "\nStandardOutput=append:" + output.Path + "\n"
-		}
-		s.write(t, name+".d/test.conf", extra)
-	}
-	s.reload(t)
-	t.Cleanup(func() {
-		if t.Failed() {
-			status, _ := s.try("systemctl", "status", "--no-pager", "collector.socket", "collector.service", "agent.service")
-			t.Log(status)
-		}
-		_, _ = s.try("systemctl", "stop", "agent.service", "collector.service", "collector.socket")
-	})
+	output := s.installExamples(t, map[string]string{
+		"collector": "./examples/systemd", "agent": "./examples/systemd/agent",
+	}, "collector.socket", "collector.service", "agent.service")
 	s.control(t, "start", "collector.socket", "agent.service")
 	lines := func() int {
-		text, _ := os.ReadFile(output.Path)
+		text, _ := os.ReadFile(output)
 		return strings.Count(string(text), "\n")
 	}
 	for range 3 {
@@ -422,7 +388,7 @@ func theExample(t *testing.T, s *bootedSystemd) {
 	}
 	s.control(t, "stop", "agent.service")
 	s.control(t, "stop", "collector.service")
-	text, err := os.ReadFile(output.Path)
+	text, err := os.ReadFile(output)
 	if err != nil {
 		t.Fatal(err)
 	}
