@@ -17,7 +17,7 @@ import (
 )
 
 // namePattern is a package of this library with a name of it, and perhaps a member.
-var namePattern = regexp.MustCompile(`\b(udsipc|duplex|rpc|codec|sloghandler)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
+var namePattern = regexp.MustCompile(`\b(udsipc|duplex|rpc|codec|sloghandler|spool)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
 
 // bareNamePattern is an option, an error or an operation of package udsipc without it.
 var bareNamePattern = regexp.MustCompile("^`((?:With|Err|Op|Overflow)[A-Z]\\w*)[`(]")
