@@ -41,6 +41,7 @@ type delivery struct {
 	ctx     context.Context
 	force   context.CancelCauseFunc
 	current atomic.Pointer[session] // The last session, for other goroutines.
+	notes   notebook
 
 	// Of the goroutine.
 	session  *session
@@ -93,8 +94,10 @@ func (d *delivery) messageLimit() (limit uint64, own bool) {
 // run sends until all is handled once drain is closed, or ctx ends.
 func (d *delivery) run() {
 	defer close(d.done)
+	defer d.reportNotes()
 	defer d.endSession()
 	for d.ctx.Err() == nil {
+		d.reportNotes()
 		d.release()
 		if d.yield() {
 			d.log.Rewind()
@@ -152,6 +155,7 @@ func (d *delivery) await(arrived <-chan struct{}) {
 // awaitNews waits until the session has news and tells the log. It returns false at the end.
 func (d *delivery) awaitNews() bool {
 	d.await(nil)
+	d.reportNotes()
 	d.release()
 	return d.session.ctx.Err() == nil
 }
@@ -219,16 +223,6 @@ func (d *delivery) release() {
 	if err := d.log.Handled(s.id, number, undelivered); err != nil {
 		d.report(err)
 	}
-}
-
-// report passes an error to the callback and the logger.
-func (d *delivery) report(err error) { d.face.Report(udsipc.OpSpool, d.dir, err) }
-
-// reportDamage reports what could not be read.
-func (d *delivery) reportDamage(found journal.Damage) {
-	err := &DamageError{File: found.Name, Writer: udsipc.WriterID(found.Writer), From: found.From, To: found.To,
-		Bytes: found.Bytes, Err: found.Err}
-	d.face.ReportGone(seam.Damaged, found.To-found.From, d.dir, err)
 }
 
 // reportRenewed reports that the identity was given up.

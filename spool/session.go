@@ -28,7 +28,7 @@ type session struct {
 	bytes  int      // Of all flights.
 	told   uint64   // The last number of news.
 
-	wake      chan<- struct{}
+	wakeUp    func()          // Wakes the delivery.
 	ctx       context.Context // Ends when it is contested, and with the delivery.
 	cancel    context.CancelFunc
 	handled   atomic.Uint64 // All messages up to this number are handled or given up.
@@ -53,7 +53,7 @@ func (d *delivery) newSession(batch journal.Batch) error {
 	}
 	id.First = batch.First
 	id.Sent = max(id.Sent, id.First-1, d.log.SentBefore(batch.Writer))
-	s := &session{id: batch.Writer, wake: d.wake}
+	s := &session{id: batch.Writer, wakeUp: d.wakeUp}
 	s.ctx, s.cancel = context.WithCancel(d.ctx)
 	var err error
 	s.writer, err = udsipc.NewWriter(d.address, d.cfg.writerOptions(
@@ -97,11 +97,12 @@ func (d *delivery) openSession(batch journal.Batch) {
 // connect waits for a connection and asks what the reader has handled.
 func (d *delivery) connect() {
 	s := d.session
-	ctx, cancel := s.ctx, func() {}
+	ctx, cancel := d.notes.wait(s.ctx)
+	defer cancel()
 	if d.cfg.maxAge > 0 { // Meanwhile messages expire.
 		ctx, cancel = context.WithTimeout(ctx, retryAfter)
+		defer cancel()
 	}
-	defer cancel()
 	if s.writer.WaitConnected(ctx) != nil {
 		d.yield()
 		return
@@ -217,21 +218,14 @@ func (s *session) news() (number, undelivered uint64, changed bool) {
 // onHandled is called by the Writer.
 func (s *session) onHandled(number uint64) {
 	s.handled.Store(number)
-	s.wakeDelivery()
+	s.wakeUp()
 }
 
 // onContested is called by the Writer. It has called onHandled for what it was told before.
 func (s *session) onContested() {
 	s.contested.Store(true)
 	s.cancel()
-	s.wakeDelivery()
-}
-
-func (s *session) wakeDelivery() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.wakeUp()
 }
 
 // onSetAside is called by the Writer, before onHandled has the number of the message.

@@ -152,6 +152,7 @@ func (w *Writer) close() {
 	}
 	err := w.log.Close()
 	w.closing = errors.Join(err, w.disk.Close())
+	w.delivery.reportNotes()
 	w.delivery.face.End(w.delivery.ctx)
 }
 

@@ -84,8 +84,9 @@ func (w *Writer) logConfig() journal.Config {
 		DropOldest:  w.cfg.overflow == udsipc.OverflowDropOldest,
 		Sync:        w.cfg.sync,
 		Boot:        disk.Boot(),
-		OnDamage:    w.delivery.reportDamage,
-		OnSyncError: w.delivery.report,
+		OnDamage:    w.delivery.noteDamage,
+		OnSyncError: w.delivery.noteFailure,
+		OnGone:      w.delivery.noteGone,
 	}
 }
 

@@ -29,7 +29,7 @@ func (l *Log) Expire() {
 	if l.lastTooOldLocked(now) {
 		l.active = nil
 		l.start++
-		expired = append(expired, l.takeFirstLocked(&l.counts.Expired))
+		expired = append(expired, l.takeFirstLocked(true))
 	}
 	l.mu.Unlock()
 	l.discard(expired)
@@ -52,7 +52,7 @@ func (l *Log) expireFinished(now time.Time) {
 	l.mu.Lock()
 	var expired []*part
 	for len(l.segments) > 1 && l.tooOld(l.segments[0], now) {
-		expired = append(expired, l.takeFirstLocked(&l.counts.Expired))
+		expired = append(expired, l.takeFirstLocked(true))
 	}
 	l.mu.Unlock()
 	l.discard(expired)

@@ -117,10 +117,18 @@ func (p *part) closeFile() {
 	}
 }
 
-// takeFirstLocked takes the oldest segment out of the list and counts its messages.
-func (l *Log) takeFirstLocked(count *uint64) *part {
+// takeFirstLocked takes the oldest segment out of the list, because it has expired or to make room. It counts its
+// messages.
+func (l *Log) takeFirstLocked(expired bool) *part {
 	p := l.segments[0]
-	*count += p.messages(l.unhandledLocked(p))
+	count, gone := &l.counts.Dropped, p.messages(l.unhandledLocked(p))
+	if expired {
+		count = &l.counts.Expired
+	}
+	*count += gone
+	if gone > 0 && l.config.OnGone != nil {
+		l.config.OnGone(gone, expired)
+	}
 	l.leftLocked()
 	l.segments = l.segments[1:]
 	l.sumLocked()
@@ -156,7 +164,7 @@ func (l *Log) checkBounds(n int64, now time.Time) error {
 				l.active = nil
 				l.start++
 			}
-			dropped = append(dropped, l.takeFirstLocked(&l.counts.Dropped))
+			dropped = append(dropped, l.takeFirstLocked(false))
 		}
 		l.mu.Unlock()
 		l.discard(dropped)

@@ -58,6 +58,9 @@ type Config struct {
 	// Both may be nil. They must not call the Log.
 	OnDamage    func(Damage)
 	OnSyncError func(error)
+	// OnGone is called for messages that have expired, or were dropped to make room. It may be nil, must not wait
+	// and must not call the Log.
+	OnGone func(messages uint64, expired bool)
 }
 
 // A Damage is a part of a segment that cannot be read.
