@@ -78,6 +78,35 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
+// BenchmarkHandled handles one message after the other while many segments wait.
+func BenchmarkHandled(b *testing.B) {
+	const messages = 1 << 22 // Without a byte. So many are handled before they are written anew.
+	for _, segments := range []int{1, 64, 4096} {
+		b.Run(fmt.Sprint(segments), func(b *testing.B) {
+			b.ReportAllocs()
+			for left := b.N; left > 0; left -= messages {
+				b.StopTimer()
+				log, start, end := openReal(b, b.TempDir(), journal.Config{Sync: -1, SegmentSize: 1 << 10})
+				size := messages
+				for range segments {
+					if _, err := log.Append(make([]byte, size), size); err != nil {
+						b.Fatal(err)
+					}
+					size = 1000
+				}
+				b.StartTimer()
+				for n := range min(left, messages) {
+					if err := log.Handled(start.Writer, uint64(n+1), 0); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.StopTimer()
+				end()
+			}
+		})
+	}
+}
+
 // handleAll handles what comes up to a number.
 func handleAll(tb testing.TB, log *journal.Log, last uint64) {
 	for at := uint64(0); at < last; {

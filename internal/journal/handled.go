@@ -37,7 +37,15 @@ func (l *Log) releaseLocked(writer segment.WriterID, number uint64) (released ui
 	if !l.ownsLocked(writer) || writer == l.handled.Writer && number <= l.handled.Number {
 		return 0, nil
 	}
-	before := l.waitingLocked()
+	parts := l.segments
+	if writer == l.handled.Writer {
+		// Of the segments behind this number nothing changes, and there may be thousands.
+		behind := slices.IndexFunc(parts, func(p *part) bool { return p.writer == writer && p.first > number })
+		if behind > 0 {
+			parts = parts[:behind]
+		}
+	}
+	before := l.waitingLocked(parts)
 	if writer != l.handled.Writer {
 		// What is handled of the former writer stays so. What is left of it comes again after the next start.
 		for _, p := range l.segments {
@@ -47,12 +55,15 @@ func (l *Log) releaseLocked(writer segment.WriterID, number uint64) (released ui
 		}
 	}
 	l.handled = segment.Handled{Writer: writer, Number: number}
-	released = before - l.waitingLocked()
+	released = before - l.waitingLocked(parts)
 	if released > 0 {
 		l.leftLocked()
 	}
 	l.startTimerLocked()
-	return released, l.takeHandledLocked()
+	if slices.ContainsFunc(parts, func(p *part) bool { return p.messages(l.unhandledLocked(p)) == 0 }) {
+		empty = l.takeHandledLocked()
+	}
+	return released, empty
 }
 
 // ownsLocked reports whether a writer is that of new messages, or of a segment.
@@ -60,9 +71,9 @@ func (l *Log) ownsLocked(writer segment.WriterID) bool {
 	return writer == l.writer || slices.ContainsFunc(l.segments, func(p *part) bool { return p.writer == writer })
 }
 
-// waitingLocked returns how many messages are not handled.
-func (l *Log) waitingLocked() (n uint64) {
-	for _, p := range l.segments {
+// waitingLocked returns how many messages of some segments are not handled.
+func (l *Log) waitingLocked(parts []*part) (n uint64) {
+	for _, p := range parts {
 		n += p.messages(l.unhandledLocked(p))
 	}
 	return n

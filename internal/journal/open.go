@@ -63,7 +63,7 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	for _, p := range l.segments {
 		p.from = l.unhandledLocked(p)
 	}
-	l.counts.Found = l.waitingLocked()
+	l.counts.Found = l.waitingLocked(l.segments)
 	if l.counts.Found > 0 {
 		l.wakeLocked()
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -27,7 +28,8 @@ type Batch struct {
 // A cursor is where Next goes on. The caller of Next alone uses it.
 type cursor struct {
 	walk
-	file disk.File // Nil without a segment.
+	part *part     // Nil without a segment.
+	file disk.File // That of the part.
 	done bool      // Whether all of the segment is read.
 	sent uint64    // Next number to return; of the writer of the walk.
 }
@@ -41,25 +43,24 @@ func (l *Log) Next() (Batch, error) {
 	for {
 		p, view := l.view()
 		if p == nil {
+			if c.reader != nil {
+				c.reader.Trim()
+			}
 			l.reportPending()
 			return Batch{}, io.EOF
 		}
-		if p.name != c.name || c.file == nil {
+		if p != c.part {
 			err := l.enter(p)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, disk.ErrUnsafe) {
 				return Batch{}, fmt.Errorf("opening the segment %s of the spool: %w", p.name, err)
 			}
 			if err != nil {
 				l.report(p, Damage{Name: p.name, Writer: p.writer, From: view.unhandled, To: view.end, Err: err})
-				c.walk, c.done = walk{reader: c.reader, name: p.name, writer: p.writer}, true
-				continue
+				c.part, c.walk, c.done = p, walk{reader: c.reader, name: p.name, writer: p.writer}, true
 			}
+			continue
 		}
 		c.sent = max(c.sent, view.unhandled)
-		if view.active && c.offset >= view.size {
-			l.reportPending()
-			return Batch{}, io.EOF
-		}
 		batch, damage, err := c.step(view.size, view.end)
 		if damage != nil {
 			l.report(p, *damage)
@@ -85,18 +86,24 @@ type view struct {
 	active         bool
 }
 
-// view returns the segment that the cursor reads next: the first one whose name is not below its own.
+// view returns the segment that the cursor reads next: the first one whose name is not below its own. At the end of
+// the active one there is none.
 func (l *Log) view() (*part, view) {
 	c := &l.cursor
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range l.segments {
-		if p.name < c.name || p.name == c.name && c.done {
-			continue
+	p := c.part
+	if p == nil || p.removed || c.done {
+		i := slices.IndexFunc(l.segments, func(p *part) bool { return p.name > c.name || p.name == c.name && !c.done })
+		if i < 0 {
+			return nil, view{}
 		}
-		return p, view{p.size, p.end, l.unhandledLocked(p), p == l.active}
+		p = l.segments[i]
 	}
-	return nil, view{}
+	if p == c.part && p == l.active && c.offset >= p.size {
+		return nil, view{}
+	}
+	return p, view{p.size, p.end, l.unhandledLocked(p), p == l.active}
 }
 
 // enter opens a segment at its beginning.
@@ -115,13 +122,13 @@ func (l *Log) enter(p *part) error {
 		c.sent = 0
 	}
 	c.walk = walk{reader: c.reader, name: p.name, writer: p.writer, offset: segment.HeaderSize, next: p.first, runs: true}
-	c.file, c.done = file, false
+	c.part, c.file, c.done = p, file, false
 	return nil
 }
 
 func (c *cursor) close() {
 	if c.file != nil {
 		c.file.Close()
-		c.file = nil
+		c.part, c.file = nil, nil
 	}
 }
