@@ -157,7 +157,7 @@ func (l *Log) checkBounds(n int64, now time.Time) error {
 			return nil
 		}
 		l.mu.Lock()
-		if len(l.segments) == 0 || n > l.config.MaxBytes || !l.config.DropOldest && l.waitingLocked() > 0 {
+		if len(l.segments) == 0 || n > l.config.MaxBytes || !l.config.DropOldest && l.waitingLocked(l.segments) > 0 {
 			l.mu.Unlock()
 			return err
 		}
