@@ -106,11 +106,12 @@ func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segm
 // writeState writes the state and makes it survive the machine. A file that could not be made is tried again.
 func (h *hints) writeState(state segment.State) (err error) {
 	if h.state.file == nil {
-		s, _, err := openSlots(h.disk, stateName)
+		s, content, err := openSlots(h.disk, stateName)
 		if err != nil {
 			return err
 		}
-		h.state.file, h.state.unnamed = s.file, s.unnamed
+		_, generation, _ := segment.ParseState(content) // Opening it may have failed before.
+		h.state = slots{s.file, max(h.state.generation, generation), s.unnamed}
 	}
 	err = h.state.write(func(dst []byte, generation uint64) []byte {
 		return segment.AppendState(dst, generation, state)

@@ -34,8 +34,8 @@ var mutants = []mutant{
 			"case !BROKEN && (state.Boot != l.config.Boot || state.Boot == [16]byte{}):"}},
 	{name: "the count of starts is not raised", file: "internal/journal/open.go",
 		test: "TestOpen_Ends_DecideIdentity", pieces: []string{
-			"\tl.start++\n\trenewed := !l.goesOn(state, known)\n",
-			"\tif !BROKEN {\n\t\tl.start++\n\t}\n\trenewed := !l.goesOn(state, known)\n"}},
+			"\trenewed := !l.goesOn(state, known)\n",
+			"\tif BROKEN {\n\t\tl.start--\n\t}\n\trenewed := !l.goesOn(state, known)\n"}},
 	{name: "the count of starts is not synced", file: "internal/journal/hints.go",
 		test: "TestOpen_PowerLossDuringRecovery_LosesNothing", pieces: []string{
 			"return segment.AppendState(dst, generation, state)\n\t}, true)",

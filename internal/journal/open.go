@@ -253,8 +253,10 @@ func (l *Log) syncFound() {
 
 // saveState writes down where this start is. The caller holds io, or nobody else has the Log.
 func (l *Log) saveState(orderly bool) error {
-	return l.hints.writeState(segment.State{Writer: l.writer, Next: l.next, Starts: l.start,
+	err := l.hints.writeState(segment.State{Writer: l.writer, Next: l.next, Starts: l.start,
 		Boot: l.config.Boot, Orderly: orderly, Confirmed: l.confirmedNow()})
+	l.stateSaved = l.stateSaved || err == nil
+	return err
 }
 
 // confirmedNow returns the last start of whose segments a reader may know messages. The caller holds io.

@@ -89,7 +89,8 @@ type copied struct {
 	damage    []Damage // What could not be read of the old one.
 }
 
-// copyPart writes what is not handled of a segment to a new file, and syncs it.
+// copyPart writes what is not handled of a segment to a new file, and the group behind the active one, and
+// syncs it. The group is not read back: if the disk does not return it, that is no reason to lose it.
 func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 	p := c.old
 	file, err := l.disk.Open(p.name)
@@ -97,19 +98,15 @@ func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 		return err
 	}
 	defer file.Close()
-	size, end := p.size, p.end
 	l.mu.Lock()
 	unhandled := l.unhandledLocked(p)
-	if g != nil && p == l.active {
-		size, end = size+int64(len(g.b)), l.next+uint64(g.count)
-	}
+	withGroup := g != nil && p == l.active
 	l.mu.Unlock()
 	w := walk{reader: segment.NewReader(file, p.writer), name: p.name, writer: p.writer,
 		offset: c.kept, next: c.from}
 	var b []byte
-	offset := int64(segment.HeaderSize)
 	for {
-		batch, damage, err := w.step(size, end)
+		batch, damage, err := w.step(p.size, p.end)
 		if damage != nil {
 			c.damage = append(c.damage, *damage)
 		}
@@ -119,20 +116,16 @@ func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 		if batch.Next() <= unhandled {
 			continue
 		}
-		if c.part == nil {
-			if c.part, err = l.create(p.writer, start, batch.First, newSuffix); err != nil {
-				return err
-			}
-			c.part.begun, c.part.modified, c.part.from = p.begun, p.modified, p.from
-		}
 		b = append(append(b[:0], make([]byte, segment.BatchHeaderSize)...), batch.Frames...)
 		segment.SealBatch(b, p.writer, batch.First, batch.Count)
-		if _, err := c.part.file.WriteAt(b, offset); err != nil {
+		if err := l.copyBatch(c, start, batch.First, b); err != nil {
 			return err
 		}
-		offset += int64(len(b))
-		if batch.First < p.end {
-			c.part.size, c.part.end = offset, batch.Next()
+		c.part.size, c.part.end = c.part.size+int64(len(b)), batch.Next()
+	}
+	if withGroup {
+		if err := l.copyBatch(c, start, g.first, g.b); err != nil {
+			return err
 		}
 	}
 	if c.part == nil {
@@ -140,6 +133,18 @@ func (l *Log) copyPart(c *copied, start uint32, g *group) error {
 	}
 	c.part.synced, c.part.syncedEnd = c.part.size, c.part.end
 	return c.part.file.Sync()
+}
+
+// copyBatch writes a batch behind what counts of a copy, which it makes for the first one.
+func (l *Log) copyBatch(c *copied, start uint32, first uint64, b []byte) (err error) {
+	if c.part == nil {
+		if c.part, err = l.create(c.old.writer, start, first, newSuffix); err != nil {
+			return err
+		}
+		c.part.begun, c.part.modified, c.part.from = c.old.begun, c.old.modified, c.old.from
+	}
+	_, err = c.part.file.WriteAt(b, c.part.size)
+	return err
 }
 
 // replace puts a copy in the place of what it was made of. Of the old segment the synced messages stay, and

@@ -113,10 +113,10 @@ func (l *Log) confirm(writer segment.WriterID) error {
 		}
 	}
 	l.mu.Unlock()
-	if confirmed <= l.confirmed && writer != l.writer {
+	if confirmed <= l.confirmed && writer != l.writer && l.stateSaved {
 		return nil // It is written already.
 	}
-	return l.setConfirmed(confirmed)
+	return l.setConfirmed(max(confirmed, l.confirmed))
 }
 
 // setConfirmed writes to the state of which segments a reader may know messages. If that fails, no state does as
