@@ -20,14 +20,19 @@ const maxKeptLine = 64 << 10
 // sources need a LineWriter each. With OverflowBlock, no callback of the Writer may write to one
 // (ErrorCallback).
 type LineWriter struct {
-	writer *Writer
+	send  func(message []byte) error // WriteMessage of the Writer.
+	limit uint64                     // The largest message that it takes.
 
 	mu         sync.Mutex // Guards unfinished.
 	unfinished []byte     // The line whose newline has not come; at most a byte over the limit.
 }
 
 // Lines returns a new LineWriter that sends with w.
-func (w *Writer) Lines() *LineWriter { return &LineWriter{writer: w} }
+func (w *Writer) Lines() *LineWriter { return newLineWriter(w.WriteMessage, w.cfg.maxMessageSize) }
+
+func newLineWriter(send func(message []byte) error, limit uint64) *LineWriter {
+	return &LineWriter{send: send, limit: limit}
+}
 
 // Write sends the lines of p, as WriteMessage does: it never waits, unless WithOverflow is
 // OverflowBlock. The caller may reuse p. How a text is divided among calls makes no difference: the
@@ -46,16 +51,16 @@ func (l *LineWriter) Write(p []byte) (n int, err error) {
 	}
 	if line := l.take(); len(line) > 0 {
 		line = l.appendPart(line, p[:end])
-		err = l.writer.WriteMessage(line)
+		err = l.send(line)
 		l.reuse(line)
 	} else {
-		err = l.writer.WriteMessage(p[:end])
+		err = l.send(p[:end])
 	}
 	for p = p[end+1:]; ; p = p[end+1:] {
 		if end = bytes.IndexByte(p, '\n'); end < 0 {
 			break
 		}
-		if failed := l.writer.WriteMessage(p[:end]); err == nil {
+		if failed := l.send(p[:end]); err == nil {
 			err = failed
 		}
 	}
@@ -72,12 +77,12 @@ func (l *LineWriter) Close() error {
 	if len(line) == 0 {
 		return nil
 	}
-	return l.writer.WriteMessage(line)
+	return l.send(line)
 }
 
 // appendPart appends part to line, up to one byte over the limit: enough to be refused.
 func (l *LineWriter) appendPart(line, part []byte) []byte {
-	room := l.writer.cfg.maxMessageSize + 1 - uint64(len(line))
+	room := l.limit + 1 - uint64(len(line))
 	return append(line, part[:min(uint64(len(part)), room)]...)
 }
 

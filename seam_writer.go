@@ -14,6 +14,7 @@ import (
 )
 
 func init() {
+	seam.NewLineWriter = func(send func(message []byte) error, limit uint64) any { return newLineWriter(send, limit) }
 	seam.OfWriter = func(writer any) seam.Writer { return writerSeam{writer.(*Writer)} }
 }
 

@@ -42,7 +42,7 @@ var imports = map[string]string{
 	"codec":         "/",
 	"duplex":        "/ internal/seam",
 	"rpc":           "/ duplex codec internal/seam",
-	"sloghandler":   "/",
+	"sloghandler":   "",
 	"spool":         "/ internal/disk internal/journal internal/seam internal/segment internal/wire",
 }
 

@@ -6,9 +6,13 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
-
-	"github.com/udsipc/udsipc"
 )
+
+// A MessageWriter is a udsipc.Writer, or a spool.Writer, whose records survive the process.
+type MessageWriter interface {
+	// WriteMessage sends a copy of data.
+	WriteMessage(data []byte) error
+}
 
 // A Handler is a slog.Handler that sends each record as a message, in the format of slog.JSONHandler
 // or slog.TextHandler without the newline. NewJSON or NewText creates it. It is safe for concurrent
@@ -25,13 +29,13 @@ type Handler struct {
 var _ slog.Handler = (*Handler)(nil)
 
 // NewJSON returns a Handler that formats records as slog.NewJSONHandler does. opts may be nil.
-func NewJSON(w *udsipc.Writer, opts *slog.HandlerOptions) *Handler {
+func NewJSON(w MessageWriter, opts *slog.HandlerOptions) *Handler {
 	dropped := new(atomic.Uint64)
 	return &Handler{slog.NewJSONHandler(messages{w, dropped}, opts), dropped}
 }
 
 // NewText returns a Handler that formats records as slog.NewTextHandler does. opts may be nil.
-func NewText(w *udsipc.Writer, opts *slog.HandlerOptions) *Handler {
+func NewText(w MessageWriter, opts *slog.HandlerOptions) *Handler {
 	dropped := new(atomic.Uint64)
 	return &Handler{slog.NewTextHandler(messages{w, dropped}, opts), dropped}
 }
@@ -47,7 +51,7 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.format.Enabled(ctx, level)
 }
 
-// Handle sends a record. The error is that of udsipc.Writer.WriteMessage; slog.Logger ignores it.
+// Handle sends a record. The error is that of WriteMessage; slog.Logger ignores it.
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error { return h.format.Handle(ctx, r) }
 
 // WithAttrs returns a Handler whose records also have attrs.
@@ -63,7 +67,7 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 // messages makes a message of each Write. The handlers of package slog call Write once for each
 // record, with a newline at the end (log/slog, commonHandler.handle).
 type messages struct {
-	writer  *udsipc.Writer
+	writer  MessageWriter
 	dropped *atomic.Uint64
 }
 

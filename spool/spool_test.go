@@ -5,10 +5,13 @@ package spool_test
 import (
 	"context"
 	"errors"
+	"log"
+	"log/slog"
 	"slices"
 	"testing"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/sloghandler"
 	"github.com/udsipc/udsipc/spool"
 )
 
@@ -66,5 +69,24 @@ func TestWriter_StopWhileReaderIsAway_KeepsMessages(t *testing.T) {
 	p.stop(p.start())
 	if got := r.all(); !slices.Equal(got, numbers(0, 5)) {
 		t.Errorf("the reader got %v", got)
+	}
+}
+
+// TestWriter_Lines_AreMessages, and so are the records of a logger.
+func TestWriter_Lines_AreMessages(t *testing.T) {
+	p := newPlace(t)
+	r := p.read()
+	w := p.start()
+	log.New(w.Lines(), "", 0).Print("a line")
+	noTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	slog.New(sloghandler.NewText(w, &slog.HandlerOptions{ReplaceAttr: noTime})).Info("a record")
+	p.stop(w)
+	if got, want := r.all(), []string{"a line", `level=INFO msg="a record"`}; !slices.Equal(got, want) {
+		t.Errorf("the reader got %q, want %q", got, want)
 	}
 }

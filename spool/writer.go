@@ -140,6 +140,11 @@ func (w *Writer) WriteMessagesContext(ctx context.Context, messages [][]byte) er
 	return w.write(ctx, true, messages...)
 }
 
+// Lines returns an io.Writer that writes each line to the spool as a message (udsipc.LineWriter).
+func (w *Writer) Lines() *udsipc.LineWriter {
+	return seam.NewLineWriter(w.WriteMessage, w.delivery.face.MessageLimit()).(*udsipc.LineWriter)
+}
+
 // write frames messages and appends them to the log.
 func (w *Writer) write(ctx context.Context, waits bool, messages ...[]byte) error {
 	if len(messages) == 0 {

@@ -22,6 +22,9 @@ var (
 	// EndOf returns why a context has ended: its cause, which matches its error as well.
 	EndOf func(ctx context.Context) error
 
+	// NewLineWriter returns a *udsipc.LineWriter that calls send for each line up to a limit.
+	NewLineWriter func(send func(message []byte) error, limit uint64) any
+
 	NewBuffer func(size int) Buffer // Returns a Buffer of at least size bytes, with one holder.
 )
 
