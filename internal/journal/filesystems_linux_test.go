@@ -129,11 +129,11 @@ func copyImages(dir, kind string, sync time.Duration, lives uint64) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d accepted, %d stored\n", len(accepted), len(s.serials))
+	fmt.Printf("%d accepted, %d stored\n", len(accepted), len(s.Serials))
 	if sync != 0 {
 		accepted = nil // What was not synced may be missing.
 	}
-	return errors.Join(s.check(accepted), syscall.Unmount(mount, 0))
+	return errors.Join(s.Check(accepted), syscall.Unmount(mount, 0))
 }
 
 // makeImage makes an image with a file system.
@@ -179,7 +179,7 @@ func (l life) stop(after int, accepted map[uint64]bool, call func() error) error
 		return err
 	}
 	var called error
-	collect(output, accepted, after, func() {
+	ipctest.CollectSerials(output, accepted, after, func() {
 		called = cmd.Process.Signal(syscall.SIGSTOP)
 		var status syscall.WaitStatus
 		_, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil)

@@ -13,21 +13,18 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/journal"
-	"github.com/udsipc/udsipc/internal/segment"
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
 const (
 	lifeVariable = "UDSIPC_TEST_LIFE" // A life, as its String.
 	producers    = 3
-	recordSize   = 32
 )
 
 func init() { ipctest.Roles["log"] = liveLog }
@@ -58,63 +55,20 @@ func (l life) most() int {
 	return 2000
 }
 
-// A store is what a reader keeps of each message: writer, number and serial number, as one record of a file.
-type store struct {
-	file    *os.File
-	handled map[segment.WriterID]uint64
-	serials []uint64
-}
-
-func openStore(path string) (*store, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	content, err := io.ReadAll(file)
-	if err != nil {
-		return nil, err
-	}
-	content = content[:len(content)/recordSize*recordSize]
-	s := &store{file: file, handled: map[segment.WriterID]uint64{}}
-	for record := range slices.Chunk(content, recordSize) {
-		writer, number := segment.WriterID(record), binary.LittleEndian.Uint64(record[16:])
-		if number <= s.handled[writer] {
-			return nil, fmt.Errorf("message %d was stored after %d", number, s.handled[writer])
-		}
-		s.handled[writer] = number
-		s.serials = append(s.serials, binary.LittleEndian.Uint64(record[24:]))
-	}
-	return s, file.Truncate(int64(len(content)))
-}
-
 // take stores what is new of a batch, and tells the log.
-func (s *store) take(log *journal.Log, b journal.Batch) error {
-	var records []byte
+func take(s *ipctest.Store, log *journal.Log, b journal.Batch) error {
 	rest := b.Frames
 	for number := b.First; number < b.First+uint64(b.Count); number++ {
 		length, size, _ := wire.ParsePrefix(rest)
-		serial := binary.LittleEndian.Uint64(rest[size:])
-		if got := rest[size : size+int(length)]; !bytes.Equal(got, serialMessage(serial)) {
-			return fmt.Errorf("message %d is %x", number, got)
+		if err := s.Add(b.Writer, number, rest[size:size+int(length)]); err != nil {
+			return err
 		}
 		rest = rest[size+int(length):]
-		if number > s.handled[b.Writer] {
-			records = binary.LittleEndian.AppendUint64(append(records, b.Writer[:]...), number)
-			records = binary.LittleEndian.AppendUint64(records, serial)
-			s.handled[b.Writer] = number
-			s.serials = append(s.serials, serial)
-		}
 	}
-	if _, err := s.file.Write(records); err != nil {
+	if err := s.Save(); err != nil {
 		return err
 	}
 	return log.Handled(b.Writer, b.First+uint64(b.Count)-1, 0)
-}
-
-// serialMessage returns the message with a serial number.
-func serialMessage(serial uint64) []byte {
-	b := binary.LittleEndian.AppendUint64(nil, serial)
-	return append(b, bytes.Repeat([]byte{byte(serial)}, int(serial*2654435761>>7%300))...)
 }
 
 // liveLog is a process that writes, and that handles what it reads. It prints each serial number that was
@@ -130,7 +84,7 @@ func liveLog() error {
 	}
 	failed := make(chan error, producers+1)
 	for producer := range uint64(producers) {
-		go func() { failed <- produce(log, l.number<<32|producer<<24) }() // Ends with the process.
+		go func() { failed <- produce(log, ipctest.Serial(l.number, producer, 0)) }() // Ends with the process.
 	}
 	random := rand.New(rand.NewPCG(l.number, 1))
 	for batches := random.IntN(1500); ; batches-- {
@@ -147,7 +101,7 @@ func liveLog() error {
 		case err != nil:
 			return err
 		default:
-			if err := s.take(log, b); err != nil {
+			if err := take(s, log, b); err != nil {
 				return err
 			}
 		}
@@ -160,7 +114,7 @@ func produce(log *journal.Log, serial uint64) error {
 		count := 1 + int(n%4)
 		var frames, told []byte
 		for range count {
-			frames = wire.AppendFrame(frames, serialMessage(serial+n))
+			frames = wire.AppendFrame(frames, ipctest.SerialMessage(serial+n))
 			told = binary.LittleEndian.AppendUint64(told, serial+n)
 			n++
 		}
@@ -176,7 +130,7 @@ func produce(log *journal.Log, serial uint64) error {
 }
 
 // open opens the log and the store. Missing messages are an error.
-func (l life) open() (disk.Disk, *journal.Log, *store, error) {
+func (l life) open() (disk.Disk, *journal.Log, *ipctest.Store, error) {
 	d, err := disk.Open(l.dir)
 	if err != nil {
 		return nil, nil, nil, err
@@ -191,12 +145,12 @@ func (l life) open() (disk.Disk, *journal.Log, *store, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	s, err := openStore(l.store)
+	s, err := ipctest.OpenStore(l.store)
 	return d, log, s, err
 }
 
 // drain handles all that is left, and closes the log.
-func (l life) drain() (*store, error) {
+func (l life) drain() (*ipctest.Store, error) {
 	d, log, s, err := l.open()
 	if err != nil {
 		return nil, err
@@ -208,7 +162,7 @@ func (l life) drain() (*store, error) {
 			return s, log.Close()
 		}
 		if err == nil {
-			err = s.take(log, b)
+			err = take(s, log, b)
 		}
 		if err != nil {
 			return nil, err
@@ -233,8 +187,8 @@ func TestLog_ProcessKilled_KeepsWhatItAccepted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.check(accepted); err != nil || len(s.handled) != 1 {
-				t.Errorf("%v; %d identities", err, len(s.handled))
+			if err := s.Check(accepted); err != nil || len(s.Handled) != 1 {
+				t.Errorf("%v; %d identities", err, len(s.Handled))
 			}
 		})
 	}
@@ -257,44 +211,8 @@ func (l life) kill(t *testing.T, random *rand.Rand, accepted map[uint64]bool) {
 		moment := time.AfterFunc(time.Duration(random.IntN(30_000))*time.Microsecond, func() { cmd.Process.Kill() })
 		defer moment.Stop()
 	}
-	collect(output, accepted, random.IntN(l.most()), func() { cmd.Process.Kill() })
+	ipctest.CollectSerials(output, accepted, random.IntN(l.most()), func() { cmd.Process.Kill() })
 	if err := cmd.Wait(); err != nil && said.Len() > 0 {
 		t.Fatalf("life %d: %v: %s", l.number, err, &said)
 	}
-}
-
-// collect reads which messages were accepted, until the process has ended. After so many it calls end.
-func collect(output io.Reader, accepted map[uint64]bool, left int, end func()) {
-	for b := make([]byte, 8); ; left-- {
-		if left == 0 {
-			end()
-		}
-		if _, err := io.ReadFull(output, b); err != nil {
-			return
-		}
-		accepted[binary.LittleEndian.Uint64(b)] = true
-	}
-}
-
-// check returns an error unless each accepted message is stored once, in order.
-func (s *store) check(accepted map[uint64]bool) error {
-	last := map[uint64]uint64{}
-	stored := map[uint64]bool{}
-	for _, serial := range s.serials {
-		producer := serial >> 24 & 0xff
-		if before := last[producer]; before >= serial && stored[before] {
-			return fmt.Errorf("message %x was handled after %x", serial, before)
-		}
-		last[producer], stored[serial] = serial, true
-	}
-	missing := 0
-	for serial := range accepted {
-		if !stored[serial] {
-			missing++
-		}
-	}
-	if missing > 0 {
-		return fmt.Errorf("%d of %d accepted messages are missing", missing, len(accepted))
-	}
-	return nil
 }
