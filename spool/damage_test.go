@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/udsipc/udsipc"
@@ -28,6 +29,15 @@ func (p *place) segments() []string {
 
 // TestWriter_Damage_IsReported with the numbers that are missing, and the rest arrives under the same identity.
 func TestWriter_Damage_IsReported(t *testing.T) {
+	for name, damaged := range map[string][2]int{
+		"first": {0, 1}, "several at the beginning": {0, 3}, "middle": {4, 5}, "last": {9, 10}, "all": {0, 10},
+	} {
+		t.Run(name, func(t *testing.T) { testDamage(t, damaged[0], damaged[1]) })
+	}
+}
+
+// testDamage damages the messages from from to below to of ten that are left in a spool.
+func testDamage(t *testing.T, from, to int) {
 	p := newPlace(t)
 	w := p.open()
 	p.write(w, 0, 10)
@@ -39,34 +49,51 @@ func TestWriter_Damage_IsReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content[bytes.Index(content, []byte{1, '4'})+1] = '!'
+	for n := from; n < to; n++ {
+		content[bytes.LastIndex(content, []byte{1, '0' + byte(n)})+1] = '!'
+	}
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	reported := make(chan error, 10)
+	var reported []error
 	r := p.read()
-	w = p.start(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) { reported <- err })))
-	p.write(w, 10, 12)
+	w = p.start(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) {
+		reported = append(reported, err) // By one goroutine, which Stop waits for.
+	})))
 	if err := w.Flush(limit(t)); !errors.Is(err, spool.ErrNotDelivered) {
 		t.Errorf("Flush: %v", err)
 	}
+	p.write(w, 10, 12)
 	p.stop(w)
-	var damage *spool.DamageError
-	if err := <-reported; !errors.As(err, &damage) || !errors.Is(err, spool.ErrDamaged) {
-		t.Fatalf("reported: %v", err)
+	bytes, ranges := int64(0), [][2]uint64(nil)
+	for _, err := range reported {
+		var damage *spool.DamageError
+		if !errors.As(err, &damage) || !errors.Is(err, spool.ErrDamaged) || damage.File != filepath.Base(file) {
+			t.Fatalf("reported: %v", err)
+		}
+		if bytes += damage.Bytes; damage.To > damage.From { // That of the end is told when the spool is opened.
+			ranges = append(ranges, [2]uint64{damage.From, damage.To})
+		}
 	}
-	if damage.From != 5 || damage.To != 6 || damage.File != filepath.Base(file) || damage.Bytes != 26 {
-		t.Errorf("damage %+v", damage)
+	if want := [2]uint64{uint64(from) + 1, uint64(to) + 1}; !slices.Equal(ranges, [][2]uint64{want}) {
+		t.Errorf("reported %v, want %v", ranges, want)
 	}
-	if m := w.Metrics(); m.Found != 10 || m.Accepted != 2 || m.Sent != 11 || m.Damaged != 1 || m.Queued != 0 {
+	if want := int64(26 * (to - from)); bytes != want || w.Metrics().DamagedBytes != uint64(want) {
+		t.Errorf("%d bytes, %d in the metrics, want %d", bytes, w.Metrics().DamagedBytes, want)
+	}
+	missing := uint64(to - from)
+	m := w.Metrics()
+	if m.Found != 10 || m.Accepted != 2 || m.Sent != 12-missing || m.Damaged != missing || m.Queued != 0 {
 		t.Errorf("%+v", m)
 	}
-	want := slices.Concat(numbers(0, 4), numbers(5, 12))
+	want := slices.Concat(numbers(0, from), numbers(to, 12))
 	if got := r.all(); !slices.Equal(got, want) {
 		t.Errorf("the reader got %v, want %v", got, want)
 	}
-	if r.seqs[4] != 6 || r.seqs[10] != 12 || r.ids[10] != r.ids[0] {
-		t.Errorf("numbers %v, writers %v", r.seqs, r.ids)
+	for i, text := range want {
+		if n, err := strconv.ParseUint(text, 10, 64); err != nil || r.seqs[i] != n+1 || r.ids[i] != r.ids[0] {
+			t.Errorf("message %s has number %d of writer %v", text, r.seqs[i], r.ids[i])
+		}
 	}
 	if _, err := os.Stat(file + ".bad"); err != nil {
 		t.Errorf("the damaged file is not kept: %v", err)

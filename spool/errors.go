@@ -58,8 +58,12 @@ func (e *DamageError) Error() string {
 	if e.To > e.From {
 		what = fmt.Sprintf("messages %d to %d of writer %v are missing", e.From, e.To-1, e.Writer)
 	}
-	return fmt.Sprintf("%d bytes of the file %s cannot be read: %s; the file is kept as %s.bad: %v",
-		e.Bytes, e.File, what, e.File, e.Err)
+	text := fmt.Sprintf("%d bytes of the file %s cannot be read: %s; the file is kept as %s.bad",
+		e.Bytes, e.File, what, e.File)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
 }
 
 // Unwrap returns the cause.

@@ -52,6 +52,10 @@ func (d *delivery) newSession(batch journal.Batch) error {
 		id = udsipc.Identity{Writer: udsipc.WriterID(batch.Writer), Attempt: uint64(d.start.Starts)<<32 | 1}
 	}
 	id.First = batch.First
+	if d.welcomed != batch.Writer {
+		// A reader without memory must not seem to know of messages that are damaged before the batch.
+		id.First = min(id.First, d.log.Unhandled(batch.Writer))
+	}
 	id.Sent = max(id.Sent, id.First-1, d.log.SentBefore(batch.Writer))
 	s := &session{id: batch.Writer, wakeUp: d.wakeUp}
 	s.ctx, s.cancel = context.WithCancel(d.ctx)

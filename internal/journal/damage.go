@@ -51,6 +51,11 @@ type pending struct {
 // part, because what is handled is neither synced nor removed for certain. The reader knows.
 func (l *Log) report(p *part, d Damage) {
 	l.mu.Lock()
+	if slices.ContainsFunc(p.found, d.equals) {
+		l.mu.Unlock()
+		return // Next has read it again, after Rewind.
+	}
+	p.found = append(p.found, d)
 	if p.writer != l.welcomed {
 		l.pending = append(l.pending, pending{p, d})
 		l.mu.Unlock()
@@ -58,6 +63,11 @@ func (l *Log) report(p *part, d Damage) {
 	}
 	l.mu.Unlock()
 	l.reportNow(p, d)
+}
+
+// equals reports whether both are the same part of one segment.
+func (d Damage) equals(other Damage) bool {
+	return d.From == other.From && d.To == other.To && d.Bytes == other.Bytes
 }
 
 // reportPending reports what report has kept.

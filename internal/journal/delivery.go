@@ -4,7 +4,11 @@ package journal
 
 // This file is what whoever delivers needs beside Next and Handled.
 
-import "github.com/udsipc/udsipc/internal/segment"
+import (
+	"math"
+
+	"github.com/udsipc/udsipc/internal/segment"
+)
 
 // Rewind makes Next begin again with the first message that is not handled. Next must not run.
 func (l *Log) Rewind() {
@@ -14,6 +18,18 @@ func (l *Log) Rewind() {
 
 // SentBefore returns the largest number of a writer that a former process may have sent, or 0.
 func (l *Log) SentBefore(writer segment.WriterID) (number uint64) { return l.sentBefore[writer] }
+
+// Unhandled returns the first number of a writer that is not handled, whether its message can be read or not.
+func (l *Log) Unhandled(writer segment.WriterID) (number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.segments {
+		if p.writer == writer && l.unhandledLocked(p) < p.end {
+			return l.unhandledLocked(p)
+		}
+	}
+	return math.MaxUint64
+}
 
 // noteSent notes what former processes may have sent. It is part of Open.
 func (l *Log) noteSent() {

@@ -142,6 +142,7 @@ type part struct {
 	file       disk.File // Open while it may have to be synced.
 	failed     bool      // A sync has failed. It is never synced again.
 	gaps       []gap     // The numbers in it that are missing, in order.
+	found      []Damage  // What Next has met in it.
 	damaged    bool      // It is kept when it is removed.
 	removed    bool
 }
