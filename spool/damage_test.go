@@ -100,57 +100,6 @@ func testDamage(t *testing.T, from, to int) {
 	}
 }
 
-// TestWriter_RestoredBackup_GetsNewIdentity: the reader knows of more messages than the spool has. What was accepted
-// since then arrives under another identity; nothing comes twice.
-func TestWriter_RestoredBackup_GetsNewIdentity(t *testing.T) {
-	p := newPlace(t)
-	r := p.read()
-	w := p.start()
-	p.write(w, 0, 5)
-	p.stop(w)
-	backup := t.TempDir()
-	if err := os.CopyFS(filepath.Join(backup, "spool"), os.DirFS(p.dir)); err != nil {
-		t.Fatal(err)
-	}
-	w = p.start()
-	p.write(w, 5, 10)
-	p.stop(w)
-	if err := os.RemoveAll(p.dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(backup, "spool"), p.dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(p.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	reported := make(chan error, 10)
-	w = p.open(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) {
-		if errors.Is(err, spool.ErrIdentity) {
-			reported <- err
-		}
-	})))
-	p.write(w, 10, 20) // Numbers 6 to 15, of which the reader has handled 6 to 10.
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.flush(w)
-	p.write(w, 20, 22)
-	p.stop(w)
-	if err := <-reported; !errors.Is(err, spool.ErrIdentity) {
-		t.Errorf("reported: %v", err)
-	}
-	if got := r.all(); !slices.Equal(got, numbers(0, 22)) || r.again > 0 {
-		t.Errorf("the reader got %v, and %d again", got, r.again)
-	}
-	if r.ids[9] == r.ids[10] || r.ids[10] != r.ids[21] || r.seqs[10] != 1 || r.seqs[21] != 12 {
-		t.Errorf("numbers %v, writers %v", r.seqs, r.ids)
-	}
-	if m := w.Metrics(); m.Identities != 1 || m.Sent != 12 || m.Queued != 0 {
-		t.Errorf("%+v", m)
-	}
-}
-
 // TestDeliver_Orphan_IsDelivered under its identity, once.
 func TestDeliver_Orphan_IsDelivered(t *testing.T) {
 	p := newPlace(t)

@@ -111,6 +111,13 @@ type key struct {
 func (p *place) read(opts ...udsipc.ReaderOption) *reader {
 	p.t.Helper()
 	r := &reader{known: map[key]bool{}}
+	r.start(p, opts...)
+	p.t.Cleanup(func() { r.end() })
+	return r
+}
+
+func (r *reader) start(p *place, opts ...udsipc.ReaderOption) {
+	p.t.Helper()
 	var err error
 	opts = append([]udsipc.ReaderOption{udsipc.WithLogger(slog.New(slog.DiscardHandler))}, opts...)
 	if r.Reader, err = udsipc.NewDeliveryReader(r.handle, p.address, opts...); err != nil {
@@ -119,8 +126,13 @@ func (p *place) read(opts ...udsipc.ReaderOption) *reader {
 	if err = r.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { r.end() })
-	return r
+}
+
+// restart ends the reader and starts another one with the same store.
+func (r *reader) restart(p *place) {
+	p.t.Helper()
+	r.end()
+	r.start(p)
 }
 
 func (r *reader) end() {

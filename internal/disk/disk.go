@@ -58,6 +58,9 @@ type File interface {
 	// Sync makes the content and the size survive the machine. After an error nothing is known of what was
 	// written since the last Sync: a later Sync may return nil without having written it.
 	Sync() error
+	// ID returns a number that the file keeps as long as it is there, under each of its names, and that a copy has
+	// not: the inode number. It is 0 if the system does not tell.
+	ID() uint64
 	// Size returns the current size.
 	Size() (int64, error)
 	// Close closes the file. It does not sync.

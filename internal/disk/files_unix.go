@@ -136,6 +136,18 @@ func (f file) Truncate(size int64) error { return full(f.File.Truncate(size)) }
 
 func (f file) Sync() error { return full(syncData(f.File)) }
 
+func (f file) ID() uint64 {
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return stat.Ino
+}
+
 func (f file) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {

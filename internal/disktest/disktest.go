@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
@@ -73,8 +74,12 @@ type change struct {
 	node     *inode
 }
 
+// lastID is the ID of the newest inode of all disks.
+var lastID atomic.Uint64
+
 // An inode is a file without its name.
 type inode struct {
+	id       uint64
 	data     []byte         // As the process sees it.
 	stable   []byte         // As the disk has it; a byte behind its end is zero there.
 	dirty    map[int64]bool // The sectors that were written since the last sync.
@@ -118,7 +123,7 @@ func (d *Disk) Create(name string) (disk.File, error) {
 	if d.names[name] != nil {
 		return nil, fmt.Errorf("creating %s: %w", name, fs.ErrExist)
 	}
-	node := &inode{dirty: map[int64]bool{}}
+	node := &inode{id: lastID.Add(1), dirty: map[int64]bool{}}
 	d.touch(node)
 	d.names[name] = node
 	d.changes = append(d.changes, change{to: name, node: node})
@@ -242,7 +247,10 @@ func (d *Disk) Content(name string) ([]byte, bool) {
 func (d *Disk) SetContent(name string, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	node := &inode{data: bytes.Clone(data), stable: bytes.Clone(data), dirty: map[int64]bool{}}
+	node := &inode{id: lastID.Add(1), data: bytes.Clone(data), stable: bytes.Clone(data), dirty: map[int64]bool{}}
+	if replaced := d.names[name]; replaced != nil {
+		node.id = replaced.id // It is written in place.
+	}
 	d.touch(node)
 	d.names[name], d.durable[name] = node, node
 }

@@ -56,13 +56,14 @@ func (d *Disk) Kill() *Disk {
 	return next
 }
 
-// Copy returns a copy of all files as the process sees them, as a backup has them. The life goes on.
+// Copy returns a copy of all files as the process sees them, as a snapshot of the file system has them: files keep
+// their IDs. The life goes on.
 func (d *Disk) Copy() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	other := &Disk{Quota: d.Quota, Now: d.Now, names: map[string]*inode{}, durable: map[string]*inode{}}
 	for name, node := range d.names {
-		other.names[name] = &inode{data: bytes.Clone(node.data), stable: bytes.Clone(node.data),
+		other.names[name] = &inode{id: node.id, data: bytes.Clone(node.data), stable: bytes.Clone(node.data),
 			dirty: map[int64]bool{}, modified: node.modified}
 	}
 	other.durable = maps.Clone(other.names)
@@ -114,5 +115,5 @@ func (n *inode) afterPowerLoss(random *rand.Rand) *inode {
 	}
 	share := random.IntN(5) // Of four; so in some lives nothing is lost, in some all is.
 	data := n.survivor(func(int64) bool { return random.IntN(4) < share }, size)
-	return &inode{data: data, stable: bytes.Clone(data), dirty: map[int64]bool{}, modified: n.modified}
+	return &inode{id: n.id, data: data, stable: bytes.Clone(data), dirty: map[int64]bool{}, modified: n.modified}
 }

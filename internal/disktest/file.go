@@ -74,6 +74,8 @@ func (f *file) Sync() error {
 	return err
 }
 
+func (f *file) ID() uint64 { return f.node.id }
+
 func (f *file) Size() (int64, error) {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()

@@ -86,7 +86,8 @@ func (h *hints) removeState() error {
 	return h.disk.SyncNames()
 }
 
-// read opens both files. What is missing or damaged is zero. The error is that of a file that is not ours.
+// read opens both files. What is missing or damaged is zero; known is false also for a state that was written to
+// another file. The error is that of a file that is not ours.
 func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segment.Handled, err error) {
 	h.disk = d
 	var content []byte
@@ -95,6 +96,9 @@ func (h *hints) read(d disk.Disk) (state segment.State, known bool, handled segm
 		return state, false, handled, err
 	}
 	state, h.state.generation, known = segment.ParseState(content)
+	if known && (h.state.file == nil || state.File != h.state.file.ID()) {
+		known = false // It is a copy: the original may use the numbers behind it.
+	}
 	h.handled, content, err = openSlots(d, handledName)
 	if errors.Is(err, disk.ErrUnsafe) {
 		return state, false, handled, err
@@ -113,6 +117,7 @@ func (h *hints) writeState(state segment.State) (err error) {
 		_, generation, _ := segment.ParseState(content) // Opening it may have failed before.
 		h.state = slots{s.file, max(h.state.generation, generation), s.unnamed}
 	}
+	state.File = h.state.file.ID()
 	err = h.state.write(func(dst []byte, generation uint64) []byte {
 		return segment.AppendState(dst, generation, state)
 	}, true)

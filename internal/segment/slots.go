@@ -35,6 +35,8 @@ type State struct {
 	// Confirmed is a count of starts. No reader has been sent a message of a segment of a later start, unless
 	// Confirmed is not less than Starts: then all segments are such that a reader may know.
 	Confirmed uint32
+
+	File uint64 // The inode number of the file that the state was written to. A copy of the file has another one.
 }
 
 // A Handled is the number up to which the messages of a writer were handled.
@@ -60,6 +62,7 @@ func AppendState(dst []byte, generation uint64, s State) []byte {
 	}
 	copy(slot[48:], s.Boot[:])
 	binary.LittleEndian.PutUint32(slot[64:], s.Confirmed)
+	binary.LittleEndian.PutUint64(slot[72:], s.File)
 	return append(dst, sealSlot(slot)...)
 }
 
@@ -76,6 +79,7 @@ func ParseState(b []byte) (s State, generation uint64, ok bool) {
 	s.Orderly = binary.LittleEndian.Uint32(slot[44:])&flagOrderly != 0
 	s.Boot = [16]byte(slot[48:64])
 	s.Confirmed = binary.LittleEndian.Uint32(slot[64:])
+	s.File = binary.LittleEndian.Uint64(slot[72:])
 	return s, generation, true
 }
 

@@ -24,7 +24,7 @@ func slots(slots map[uint64][]byte) []byte {
 func TestState_Slots_NewerIsRead(t *testing.T) {
 	older := segment.State{Writer: writer, Next: 9, Starts: 3}
 	newer := segment.State{Writer: writer, Next: math.MaxUint64, Starts: math.MaxUint32,
-		Boot: [16]byte{1, 15: 2}, Orderly: true, Confirmed: math.MaxUint32 - 1}
+		Boot: [16]byte{1, 15: 2}, Orderly: true, Confirmed: math.MaxUint32 - 1, File: math.MaxUint64}
 	for _, g := range []uint64{0, 1, 6, math.MaxUint64 - 1} {
 		first, second := segment.AppendState(nil, g, older), segment.AppendState(nil, g+1, newer)
 		b := slots(map[uint64][]byte{g: first, g + 1: second})
