@@ -51,6 +51,7 @@ func leave(t *testing.T, handled int, end func(w *world)) remains {
 	}
 	w.read(handled)
 	end(w)
+	w.disk = w.disk.Kill() // Nobody has the log any more.
 	r := remains{w, map[string][]byte{}, "", map[string][]segment.Batch{}}
 	for _, name := range w.disk.Names("") {
 		r.files[name], _ = w.disk.Content(name)
@@ -77,9 +78,7 @@ func (r remains) with(t *testing.T, changed string, content []byte) *world {
 	w.config.OnDamage = func(d journal.Damage) { w.damage = append(w.damage, d) }
 	w.ids, w.serial, w.last = r.world.ids, r.world.serial, r.world.last
 	w.known, w.handled, w.got = maps.Clone(r.world.known), maps.Clone(r.world.handled), maps.Clone(r.world.got)
-	for name, b := range r.files {
-		w.disk.SetContent(name, b)
-	}
+	w.disk = r.world.disk.Copy()
 	w.disk.SetContent(changed, content)
 	return w
 }
