@@ -20,6 +20,9 @@ func (s *bootedSystemd) installExamples(t *testing.T, programs map[string]string
 	t.Helper()
 	const dir = "/run/programs" // Where the units let programs see it.
 	for name, source := range programs {
+		if _, err := s.try("test", "-x", dir+"/"+name); err == nil {
+			continue // Another test has built it.
+		}
 		path := filepath.Join(t.TempDir(), name)
 		build := exec.Command("go", "build", "-o", path, source)
 		build.Dir = ipctest.Root(t)
@@ -83,16 +86,15 @@ func theExampleWithSpool(t *testing.T, s *bootedSystemd) {
 
 	s.control(t, "stop", "collector.service", "collector.socket")
 	before := handled(first)
-	spooled := func() int64 {
-		files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(s.pid), "root/var/lib/private/spoolagent/spool/*.seg"))
-		var sum int64
-		for _, name := range files {
+	spooled := func() (sum int64) {
+		for _, name := range s.segments() {
 			if info, err := os.Stat(name); err == nil {
 				sum += info.Size()
 			}
 		}
 		return sum
 	}
+	identity := s.identity(t)
 	full := spooled() + 2000
 	ipctest.Until(t, "the agent has written to the disk", func() bool { return spooled() > full })
 	s.control(t, "kill", "--signal=KILL", "--kill-whom=main", "spoolagent.service")
@@ -109,6 +111,9 @@ func theExampleWithSpool(t *testing.T, s *bootedSystemd) {
 		t.Errorf("%d lines of the killed agent were handled when it ended, %d when the next one ran", before, got)
 	}
 	ipctest.Until(t, "a line of the second agent has come", func() bool { return handled(second) > 0 })
+	if now := s.identity(t); now != identity {
+		t.Errorf("the identity is %x, before the kill it was %x: the unit hides the ID of the boot", now, identity)
+	}
 	s.control(t, "stop", "spoolagent.service")
 	s.control(t, "stop", "collector.service")
 	text, err := os.ReadFile(s.log.Name())
@@ -121,6 +126,30 @@ func theExampleWithSpool(t *testing.T, s *bootedSystemd) {
 	if result := s.show(t, "spoolagent.service", "Result"); result != "success" {
 		t.Errorf("the result is %q", result)
 	}
+}
+
+// segments returns the segments of the agent's spool, oldest first.
+func (s *bootedSystemd) segments() []string {
+	names, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(s.pid), "root/var/lib/private/spoolagent/spool/*.seg"))
+	return names
+}
+
+// identity returns the writer of the newest segment, which may just be made.
+func (s *bootedSystemd) identity(t *testing.T) (id string) {
+	t.Helper()
+	ipctest.Until(t, "the spool has a segment", func() bool {
+		names := s.segments()
+		if len(names) == 0 {
+			return false
+		}
+		header, _ := os.ReadFile(names[len(names)-1])
+		if len(header) < 24 {
+			return false
+		}
+		id = string(header[8:24])
+		return true
+	})
+	return id
 }
 
 // checkAgentLines returns how many lines of each process have come, none missing. Lines that were handled in the last

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/spool"
 )
 
@@ -38,6 +39,9 @@ func main() {
 	}
 }
 
+// maxBackoff is how long a reader that has come may wait for the next attempt: not long, because time is short.
+const maxBackoff = 500 * time.Millisecond
+
 // deliver waits for the reader until ctx ends, or a timeout that is not 0.
 func deliver(ctx context.Context, dir, address string, timeout time.Duration) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -48,5 +52,5 @@ func deliver(ctx context.Context, dir, address string, timeout time.Duration) er
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	return spool.Deliver(ctx, dir, address)
+	return spool.Deliver(ctx, dir, address, spool.WithWriter(udsipc.WithMaxBackoff(maxBackoff)))
 }

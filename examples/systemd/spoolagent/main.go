@@ -39,7 +39,8 @@ func main() {
 
 // run sends until ctx ends.
 func run(ctx context.Context, dir, address string, interval time.Duration) error {
-	w, err := spool.NewWriter(dir, address, spool.WithWriter(udsipc.WithCloseTimeout(closeTimeout)))
+	w, err := spool.NewWriter(dir, address,
+		spool.WithWriter(udsipc.WithCloseTimeout(closeTimeout), udsipc.WithMaxBackoff(time.Second)))
 	if err != nil {
 		return err
 	}
