@@ -23,6 +23,7 @@ short:
 soak:
 	go test -race -count 3 -timeout 2h ./...
 	FUZZTIME=1000000x bash .ci/run fuzz
+	UDSIPC_TEST_SOAK=yes go test -timeout 0 ./internal/journal ./spool
 	go test -run '^TestModel$$' -model.schedules 500000 -timeout 0 ./internal/model
 	go test -run '^TestModelScenarios$$' -model.scenarios 50000 -timeout 0 ./internal/model
 	go test -run '^TestModelSockets$$' -model.sockets 500 -parallel 8 -timeout 0 ./internal/model

@@ -86,7 +86,7 @@ type Log struct {
 	sealed       bool             // Append is over.
 	hints        hints
 	savedHandled segment.Handled // What the file has.
-	stateSaved   bool            // Whether the state on the disk is one of this process.
+	stateSaved   bool            // Whether the state on the disk is the last one of this process.
 	free         freeSpace
 
 	// syncing is held by who syncs segments; only one at a time does.

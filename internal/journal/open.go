@@ -255,7 +255,7 @@ func (l *Log) syncFound() {
 func (l *Log) saveState(orderly bool) error {
 	err := l.hints.writeState(segment.State{Writer: l.writer, Next: l.next, Starts: l.start,
 		Boot: l.config.Boot, Orderly: orderly, Confirmed: l.confirmedNow()})
-	l.stateSaved = l.stateSaved || err == nil
+	l.stateSaved = err == nil
 	return err
 }
 

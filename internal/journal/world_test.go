@@ -44,6 +44,9 @@ type world struct {
 	got     map[uint64]int              // How often each serial was handled.
 	last    uint64                      // Serial of the last message that was handled.
 	damage  []journal.Damage
+
+	repeats  bool // Messages may come again under another identity.
+	repeated int
 }
 
 func newWorld(t *testing.T, config journal.Config) *world {
@@ -131,6 +134,10 @@ func (w *world) readMessages(batches, messages int) {
 			}
 			w.handled[b.Writer], w.known[key{b.Writer, n}] = n, serial
 			w.got[serial]++
+			if w.repeats && w.got[serial] > 1 {
+				w.repeated++
+				continue
+			}
 			if w.refused[serial] {
 				continue // It is left of an attempt to write it.
 			}
