@@ -79,15 +79,19 @@ func (l *Log) waitingLocked(parts []*part) (n uint64) {
 	return n
 }
 
-// takeHandledLocked takes the segments without messages out of the list. The last one stays: its name
-// tells the next process which numbers are used.
+// takeHandledLocked takes the segments without messages out of the list, up to the first one with messages: Left
+// counts those behind it. The last one stays: its name tells the next process which numbers are used.
 func (l *Log) takeHandledLocked() (taken []*part) {
 	if len(l.segments) == 0 {
 		return nil
 	}
 	last := l.segments[len(l.segments)-1]
+	waits := false
 	l.segments = slices.DeleteFunc(l.segments, func(p *part) bool {
 		if p == last || p.messages(l.unhandledLocked(p)) > 0 {
+			waits = true
+		}
+		if waits {
 			return false
 		}
 		taken = append(taken, p)

@@ -134,6 +134,7 @@ func (l *Log) dateFound() {
 		}
 		age = min(age, max(0, now.Sub(p.modified)))
 		p.modified = now.Add(-age)
+		p.begun = p.modified
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 //     Identity returns the new one.
 //
 // An error changes nothing of the messages; the next call tries again. A process that ends just when the new
-// files get their names, or when the old ones are removed, loses nothing, but messages may then be there
+// files get their names, or before the old ones are removed, loses nothing, but messages may then be there
 // under both identities. So may those of a copy of which only a part of the files is older, or that was
 // made of a running process which no reader had welcomed yet.
 func (l *Log) Welcomed(writer segment.WriterID, number uint64) (renewed bool, err error) {

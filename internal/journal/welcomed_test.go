@@ -110,3 +110,48 @@ func serials(first, last uint64) (all []uint64) {
 	}
 	return all
 }
+
+// TestWelcomed_CopiedFolder_LosesNothing: a copy of the files is opened beside them, and both are delivered to the
+// same reader, one after the other.
+func TestWelcomed_CopiedFolder_LosesNothing(t *testing.T) {
+	for name, run := range map[string]func(one, other *world){
+		"one after the other": func(one, other *world) { one.read(1000); other.read(1000) },
+		"the copy first":      func(one, other *world) { other.read(1000); one.read(1000) },
+		"the other one begins when one is killed": func(one, other *world) {
+			one.readMessages(1000, 8)
+			one.disk = one.disk.Kill()
+			other.read(1000)
+			one.open()
+			one.read(1000)
+		},
+		"both are killed before they meet a reader": func(one, other *world) {
+			one.disk, other.disk = one.disk.Kill(), other.disk.Kill()
+			one.open()
+			one.read(1000)
+			other.open()
+			other.read(1000)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one := newWorld(t, journal.Config{SegmentSize: 250})
+			one.life(10, 4)
+			one.loose = true
+			copied := *one // The maps are those of the reader.
+			other := &copied
+			other.disk, other.serial = one.disk.Copy(), 101
+			for range 2 {
+				one.open()
+				other.open()
+				one.writeEach(5)
+				other.writeEach(6)
+				run(one, other)
+				one.log.Close()
+				other.log.Close()
+				one.disk, other.disk = one.disk.Kill(), other.disk.Kill()
+			}
+			if got, want := one.serials(), slices.Concat(serials(1, 20), serials(101, 112)); !slices.Equal(got, want) {
+				t.Errorf("handled %v, want %v", got, want)
+			}
+		})
+	}
+}
