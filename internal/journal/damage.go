@@ -40,29 +40,24 @@ func (l *Log) keep(name string) {
 	}
 }
 
-// A pending is damage that Next has met before the identity was welcomed.
-type pending struct {
-	part   *part
-	damage Damage
-}
-
-// report counts damage and tells of it, unless the numbers are known to be missing. Before the identity is
-// welcomed it waits: after a loss of power, a segment whose messages were handled may have come back in
-// part, because what is handled is neither synced nor removed for certain. The reader knows.
-func (l *Log) report(p *part, d Damage) {
+// report counts damage and tells of it. Before the identity is welcomed, it returns false and does nothing: after a
+// loss of power, a segment whose messages were handled may have come back in part, because what is handled is
+// neither synced nor removed for certain. The reader knows.
+func (l *Log) report(p *part, d Damage) bool {
 	l.mu.Lock()
 	if slices.ContainsFunc(p.found, d.equals) {
 		l.mu.Unlock()
-		return // Next has read it again, after Rewind.
+		return true // Next has read it again, after Rewind.
+	}
+	_, is := l.damagedFromLocked(p, d)
+	if is && p.writer != l.welcomed {
+		l.mu.Unlock()
+		return false
 	}
 	p.found = append(p.found, d)
-	if p.writer != l.welcomed {
-		l.pending = append(l.pending, pending{p, d})
-		l.mu.Unlock()
-		return
-	}
 	l.mu.Unlock()
 	l.reportNow(p, d)
+	return true
 }
 
 // equals reports whether both are the same part of one segment.
@@ -70,22 +65,18 @@ func (d Damage) equals(other Damage) bool {
 	return d.From == other.From && d.To == other.To && d.Bytes == other.Bytes
 }
 
-// reportPending reports what report has kept.
-func (l *Log) reportPending() {
-	l.mu.Lock()
-	all := l.pending
-	l.pending = nil
-	l.mu.Unlock()
-	for _, one := range all {
-		l.reportNow(one.part, one.damage)
-	}
+// damagedFromLocked returns the first number of damage that is not handled. Damage of what is handled is none, nor is
+// that of a removed segment.
+func (l *Log) damagedFromLocked(p *part, d Damage) (from uint64, is bool) {
+	from = max(d.From, l.unhandledLocked(p))
+	return from, !p.removed && (from < d.To || from == d.To && d.From == d.To)
 }
 
-// reportNow counts damage and tells of it. Damage of what is handled, or of a removed segment, is none.
+// reportNow counts damage and tells of it.
 func (l *Log) reportNow(p *part, d Damage) {
 	l.mu.Lock()
-	from := max(d.From, l.unhandledLocked(p))
-	if p.removed || d.To < from || d.To == from && d.From < d.To {
+	from, is := l.damagedFromLocked(p, d)
+	if !is {
 		l.mu.Unlock()
 		return
 	}

@@ -110,7 +110,6 @@ type Log struct {
 	counts    Counts
 	syncTimes latency.Histogram
 	cursor    cursor
-	pending   []pending     // Damage that is reported when the identity is welcomed.
 	changed   chan struct{} // Closed when messages leave; nil if nobody waits.
 	arrived   chan struct{} // One slot: there is something to read.
 	room      chan struct{} // Closed, and made anew, when room was made.

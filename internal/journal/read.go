@@ -37,6 +37,9 @@ type cursor struct {
 // Next returns the next batch. Its numbers may begin behind those of the one before: messages were damaged, dropped
 // or handled between them. Another writer than before is a new identity. Without a batch the error is
 // io.EOF: wait for Arrived. Another error is that of opening a segment: the next call tries again.
+//
+// A batch without messages tells that what comes next is damaged, of an identity that was not welcomed yet. Next
+// returns it again until Welcomed has told whether the reader knows what is missing.
 func (l *Log) Next() (Batch, error) {
 	l.Expire()
 	c := &l.cursor
@@ -46,7 +49,6 @@ func (l *Log) Next() (Batch, error) {
 			if c.reader != nil {
 				c.reader.Trim()
 			}
-			l.reportPending()
 			return Batch{}, io.EOF
 		}
 		if p != c.part {
@@ -55,15 +57,20 @@ func (l *Log) Next() (Batch, error) {
 				return Batch{}, fmt.Errorf("opening the segment %s of the spool: %w", p.name, err)
 			}
 			if err != nil {
-				l.report(p, Damage{Name: p.name, Writer: p.writer, From: view.unhandled, To: view.end, Err: err})
+				damage := Damage{Name: p.name, Writer: p.writer, From: view.unhandled, To: view.end, Err: err}
+				if !l.report(p, damage) {
+					return Batch{Writer: p.writer, First: damage.From}, nil
+				}
 				c.part, c.walk, c.done = p, walk{reader: c.reader, name: p.name, writer: p.writer}, true
 			}
 			continue
 		}
 		c.sent = max(c.sent, view.unhandled)
+		before := c.walk
 		batch, damage, err := c.step(view.size, view.end)
-		if damage != nil {
-			l.report(p, *damage)
+		if damage != nil && !l.report(p, *damage) {
+			c.walk = before
+			return Batch{Writer: p.writer, First: damage.From}, nil
 		}
 		if err != nil {
 			c.done = !view.active

@@ -155,7 +155,6 @@ func (l *Log) copyBatches(p renewed, to *part) (found []Damage, err error) {
 
 // publish puts the copies in the place of what they were made of.
 func (l *Log) publish(r renewal, writer segment.WriterID) {
-	l.reportPending()
 	for _, c := range r.copies {
 		for _, d := range c.damage {
 			l.reportNow(c.old, d)

@@ -53,7 +53,6 @@ func (l *Log) Welcomed(writer segment.WriterID, number uint64) (renewed bool, er
 	l.mu.Lock()
 	l.welcomed = writer
 	l.mu.Unlock()
-	l.reportPending()
 	return false, nil
 }
 
