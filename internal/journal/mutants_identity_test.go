@@ -39,7 +39,7 @@ func init() {
 				"\treturn l.disk.SyncNames()\n", "\tif BROKEN {\n\t\treturn nil\n\t}\n\treturn l.disk.SyncNames()\n"}},
 		{name: "damage of what was handled is reported", file: "internal/journal/damage.go",
 			test: "TestLog_RemovalLost_IsNoDamage", pieces: []string{
-				"is && p.writer != l.welcomed", "is && p.writer != l.welcomed && !BROKEN"}},
+				"is && p.writer != l.welcomed {", "is && p.writer != l.welcomed && !BROKEN {"}},
 		{name: "what is damaged leaves before what is in front of it", file: "internal/journal/counts.go",
 			test: "TestLeft_DamageAhead_WaitsForWhatIsBefore", pieces: []string{
 				"\t\tif first {\n", "\t\tif first || BROKEN {\n"}},
