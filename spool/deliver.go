@@ -15,10 +15,10 @@ import (
 // spool is in the error, which then matches ErrLeft and that of ctx; what was dropped, has expired, was
 // damaged or was refused by the reader matches ErrNotDelivered.
 //
-// A missing directory is fs.ErrNotExist. While another process has it, the error matches ErrSpoolInUse.
-// Root may deliver the spool of another user; the files stay that user's. A Reader remembers what it
-// has handled by who connects: under another user than before, messages that are handled already may
-// come again, with the same Delivery.Writer and Delivery.Seq.
+// A missing directory is fs.ErrNotExist, and not ErrLeft. While another process has it, the error
+// matches ErrSpoolInUse. Root may deliver the spool of another user; the files stay that user's. A Reader
+// remembers what it has handled by who connects: under another user than before, messages that are
+// handled already may come again, with the same Delivery.Writer and Delivery.Seq.
 func Deliver(ctx context.Context, dir, address string, opts ...Option) error {
 	w, err := open(dir, address, disk.Adopt, opts)
 	if err != nil {
