@@ -5,7 +5,7 @@ package segment
 // This file has the two hints of a spool, each a file of two slots.
 //
 //	state   slot = "udstate1" generation:u64 writer[16] next:u64 starts:u32 flags:u32 boot[16]
-//	              confirmed:u32 0… crc32c:u32
+//	              confirmed:u32 0:u32 file:u64 0… crc32c:u32
 //	handled slot = "udhandl1" generation:u64 writer[16] number:u64 0… crc32c:u32
 //
 // A slot has 512 bytes, the checksum the last four of them. The slots begin at 0 and 4096, so that no

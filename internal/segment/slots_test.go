@@ -6,7 +6,10 @@ package segment_test
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"math"
+	"os"
 	"testing"
 
 	"github.com/udsipc/udsipc/internal/segment"
@@ -19,6 +22,60 @@ func slots(slots map[uint64][]byte) []byte {
 		copy(b[segment.SlotOffset(generation):], slot)
 	}
 	return b
+}
+
+// A slotVector is a slot with what it has: a state, or a handled number.
+type slotVector struct {
+	Name             string
+	Generation       uint64
+	Writer           string
+	Next             uint64
+	Starts           uint32
+	Boot             string
+	Orderly          bool
+	Confirmed        uint32
+	File             uint64
+	Number           uint64 // Of a handled number; the others are those of a state.
+	Offset           int64
+	Bytes, Sum, Kind string // The beginning, and the last four bytes. Between them are zeros.
+}
+
+func TestSlots_Vectors_AreFormedAndRead(t *testing.T) {
+	content, err := os.ReadFile("testdata/slots.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors []slotVector
+	if err := json.Unmarshal(content, &vectors); err != nil || len(vectors) < 4 {
+		t.Fatalf("%d vectors: %v", len(vectors), err)
+	}
+	for _, v := range vectors {
+		id, _ := hex.DecodeString(v.Writer)
+		boot, _ := hex.DecodeString(v.Boot)
+		begin, _ := hex.DecodeString(v.Bytes)
+		sum, _ := hex.DecodeString(v.Sum)
+		want := append(append(begin, make([]byte, 508-len(begin))...), sum...)
+		var got []byte
+		read := make([]byte, segment.SlotsSize)
+		copy(read[v.Offset:], want)
+		if v.Kind == "handled" {
+			handled := segment.Handled{Writer: segment.WriterID(id), Number: v.Number}
+			got = segment.AppendHandled(nil, v.Generation, handled)
+			if h, generation, ok := segment.ParseHandled(read); h != handled || generation != v.Generation || !ok {
+				t.Errorf("%s: read %+v of generation %d, %v; want %+v", v.Name, h, generation, ok, handled)
+			}
+		} else {
+			state := segment.State{Writer: segment.WriterID(id), Next: v.Next, Starts: v.Starts, Boot: [16]byte(boot),
+				Orderly: v.Orderly, Confirmed: v.Confirmed, File: v.File}
+			got = segment.AppendState(nil, v.Generation, state)
+			if s, generation, ok := segment.ParseState(read); s != state || generation != v.Generation || !ok {
+				t.Errorf("%s: read %+v of generation %d, %v; want %+v", v.Name, s, generation, ok, state)
+			}
+		}
+		if !bytes.Equal(got, want) || segment.SlotOffset(v.Generation) != v.Offset {
+			t.Errorf("%s at %d:\nformed %x\nwant   %x", v.Name, segment.SlotOffset(v.Generation), got, want)
+		}
+	}
 }
 
 func TestState_Slots_NewerIsRead(t *testing.T) {
