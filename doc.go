@@ -45,6 +45,9 @@
 //	                    delivered; queued ones are lost
 //	host failed         unhandled messages are lost                  the same
 //
+// Package spool has a Writer in acknowledged mode whose queue is on the disk: accepted messages survive a
+// stop and a kill of the writer, and the failure of the host but for those of the last second, or all.
+//
 // A Reader keeps the states of 4,096 writers ([WithMaxWriterStates]), each for an hour after its last connection
 // ([WithWriterRetention]). A writer without state retransmits its unacknowledged messages, with Redelivered set.
 //

@@ -14,23 +14,24 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// What no reader takes comes back when the Writer ends: to a file here, from which the next start could send it.
+// What no reader takes comes back when the Writer ends: to a file here, for somebody to look at. Package spool keeps
+// messages on the disk for the next start.
 func ExampleWithUndelivered() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	spool, err := os.Create(filepath.Join(dir, "spool"))
+	left, err := os.Create(filepath.Join(dir, "left"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer spool.Close()
+	defer left.Close()
 
 	writer, err := udsipc.NewWriter(filepath.Join(dir, "nobody.sock"),
 		udsipc.WithCloseTimeout(10*time.Millisecond),
 		udsipc.WithUndelivered(func(data []byte) { // Called by Close, for one message after the other.
-			if _, err := fmt.Fprintf(spool, "%s\n", data); err != nil {
+			if _, err := fmt.Fprintf(left, "%s\n", data); err != nil {
 				log.Print(err)
 			}
 		}))
@@ -47,11 +48,11 @@ func ExampleWithUndelivered() {
 	}
 	err = writer.Close()
 	fmt.Println("in time:", !errors.Is(err, context.DeadlineExceeded))
-	spooled, err := os.ReadFile(spool.Name())
+	undelivered, err := os.ReadFile(left.Name())
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s%d undelivered\n", spooled, writer.Metrics().Undelivered)
+	fmt.Printf("%s%d undelivered\n", undelivered, writer.Metrics().Undelivered)
 	// Output:
 	// in time: false
 	// login
