@@ -45,6 +45,42 @@ func TestWriter_Restart_GoesOn(t *testing.T) {
 	}
 }
 
+// TestWriter_ForgetfulReader_GetsRedelivered: what an earlier process has sent comes marked to a reader that knows
+// nothing of it, and what is new does not.
+func TestWriter_ForgetfulReader_GetsRedelivered(t *testing.T) {
+	p := newPlace(t)
+	handled := make(chan struct{}, 1)
+	first, err := udsipc.NewDeliveryReader(func(ctx context.Context, _ *udsipc.Delivery) error {
+		handled <- struct{}{}
+		<-ctx.Done() // It has done its work, and does not come to say so.
+		return ctx.Err()
+	}, p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w := p.start()
+	p.write(w, 0, 5)
+	<-handled
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.Stop(ended); !errors.Is(err, spool.ErrLeft) {
+		t.Fatalf("Stop: %v", err)
+	}
+	_ = first.Stop(ended)
+	r := p.read()
+	w = p.start()
+	p.flush(w)
+	marked := r.redone
+	p.write(w, 5, 10)
+	p.stop(w)
+	if got := r.all(); !slices.Equal(got, numbers(0, 10)) || marked != 5 || r.redone != 5 {
+		t.Errorf("the reader got %v, %d marked, then %d, want 5", got, marked, r.redone)
+	}
+}
+
 // TestWriter_StopWhileReaderIsAway_KeepsMessages in the spool, and says how many.
 func TestWriter_StopWhileReaderIsAway_KeepsMessages(t *testing.T) {
 	p := newPlace(t)

@@ -7,12 +7,14 @@ package journal_test
 
 import (
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
@@ -23,9 +25,12 @@ type mutant struct {
 	pieces           []string // Each followed by what replaces it.
 	in               string   // The package of the test, if it is not that of the file.
 	more             []string // Another file, and pieces of it.
+	hangs            bool     // The test waits in vain.
 }
 
 const mutantVariable = "UDSIPC_TEST_MUTANT"
+
+var mutantsFlag = flag.Bool("journal.mutants", false, "break a spool in each way that TestMutants_AreNoticed knows")
 
 var mutants = []mutant{
 	{name: "an identity goes on after a loss of power", file: "internal/journal/open.go",
@@ -107,13 +112,41 @@ var mutants = []mutant{
 			"\t\terr = l.load(state, handled)\n",
 			"\t\terr = l.load(state, handled)\n\t\tif BROKEN && !known && len(l.segments) > 0 {\n" +
 				"\t\t\terr = segment.ErrDamaged\n\t\t}\n"}},
+	// Of the Writer.
+	{name: "the attempt is not raised", file: "spool/session.go",
+		test: "TestWriter_Restart_GoesOn", hangs: true, pieces: []string{
+			"\tid.First = batch.First\n",
+			"\tif BROKEN {\n\t\tid.Attempt = 1\n\t}\n\tid.First = batch.First\n"}},
+	{name: "what is sent is taken for handled", file: "spool/session.go",
+		test: "TestWriter_ProcessesKilled_HandlesEachOnce", pieces: []string{
+			"\ts.bytes += len(frames)\n",
+			"\ts.bytes += len(frames)\n\tif BROKEN {\n\t\ts.onHandled(s.next - 1)\n\t}\n"}},
+	{name: "the session goes on where the numbers jump", file: "spool/delivery.go",
+		test: "TestWriter_Damage_IsReported", hangs: true, pieces: []string{
+			"s.id != batch.Writer || s.next != batch.First {",
+			"s.id != batch.Writer || s.next != batch.First && !BROKEN {"}},
+	{name: "the log is not told what the reader knows", file: "spool/session.go",
+		test: "TestWriter_RestoredBackup_GetsNewIdentity", hangs: true, pieces: []string{
+			"\trenewed, err := false, error(nil)\n",
+			"\trenewed, err := false, error(nil)\n\tif BROKEN {\n\t\tnumber = 0\n\t}\n"}},
+	{name: "what was sent before is not marked", file: "spool/session.go",
+		test: "TestWriter_ForgetfulReader_GetsRedelivered", pieces: []string{
+			"\ts := &session{id: batch.Writer,",
+			"\tif BROKEN {\n\t\tid.Sent = id.First - 1\n\t}\n\ts := &session{id: batch.Writer,"}},
+}
+
+// TestMutants_Apply: each mutant changes the code as it is now.
+func TestMutants_Apply(t *testing.T) {
+	texts := map[string]string{}
+	for _, m := range mutants {
+		m.applyAll(t, texts)
+	}
 }
 
 // TestMutants_AreNoticed breaks the code in each way, and wants the test of that name to fail.
 func TestMutants_AreNoticed(t *testing.T) {
-	t.Parallel()
-	if testing.Short() || ipctest.RaceEnabled || os.Getenv(mutantVariable) != "" {
-		t.Skip("compiles the packages")
+	if !*mutantsFlag {
+		t.Skip("compiles three packages; -journal.mutants")
 	}
 	binaries := compileMutants(t)
 	tests := map[string][]string{} // Of each package.
@@ -121,13 +154,18 @@ func TestMutants_AreNoticed(t *testing.T) {
 		tests[m.pkg()] = append(tests[m.pkg()], m.test)
 	}
 	for pkg, names := range tests {
-		if output, err := runMutant(t, binaries, pkg, "none", strings.Join(names, "|")); err != nil {
+		if output, err := runMutant(t, binaries, pkg, "none", strings.Join(names, "|"), time.Minute); err != nil {
 			t.Fatalf("%s fails before anything is broken: %v\n%s", pkg, err, output)
 		}
 	}
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			output, err := runMutant(t, binaries, m.pkg(), m.name, m.test)
+			t.Parallel()
+			limit := time.Minute
+			if m.hangs {
+				limit = 5 * time.Second
+			}
+			output, err := runMutant(t, binaries, m.pkg(), m.name, m.test, limit)
 			if err == nil {
 				t.Fatal("it was not noticed")
 			}
@@ -144,6 +182,15 @@ func (m mutant) pkg() string {
 		return m.in
 	}
 	return path.Dir(m.file)
+}
+
+// applyAll changes the files of a mutant.
+func (m mutant) applyAll(t *testing.T, texts map[string]string) {
+	t.Helper()
+	m.apply(t, texts, m.file, m.pieces)
+	if len(m.more) > 0 {
+		m.apply(t, texts, m.more[0], m.more[1:])
+	}
 }
 
 // apply changes a file of those that are changed already, or of the tree.
@@ -172,10 +219,7 @@ func compileMutants(t *testing.T) string {
 	texts := map[string]string{}
 	packages := map[string]bool{}
 	for _, m := range mutants {
-		m.apply(t, texts, m.file, m.pieces)
-		if len(m.more) > 0 {
-			m.apply(t, texts, m.more[0], m.more[1:])
-		}
+		m.applyAll(t, texts)
 		packages[m.pkg()] = true
 		texts[path.Dir(m.file)+"/mutant.go"] = "package " + path.Base(path.Dir(m.file)) +
 			"\n\nimport \"os\"\n\nvar mutant = os.Getenv(\"" + mutantVariable + "\")\n"
@@ -204,10 +248,10 @@ func compileMutants(t *testing.T) string {
 }
 
 // runMutant runs tests of a package as a mutant.
-func runMutant(t *testing.T, binaries, pkg, name, tests string) (string, error) {
+func runMutant(t *testing.T, binaries, pkg, name, tests string, limit time.Duration) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries, path.Base(pkg)+".test"),
-		"-test.run=^("+tests+")$", "-test.failfast", "-test.timeout=60s")
+		"-test.run=^("+tests+")$", "-test.failfast", "-test.timeout="+limit.String())
 	cmd.Dir = filepath.Join(ipctest.Root(t), pkg)
 	cmd.Env = append(os.Environ(), mutantVariable+"="+name)
 	output, err := cmd.CombinedOutput()
