@@ -50,13 +50,13 @@ func (n *notebook) wait(ctx context.Context) (context.Context, context.CancelFun
 }
 
 // take returns what is noted, and forgets it.
-func (n *notebook) take() (damage []journal.Damage, failure error, dropped, expired uint64) {
+func (n *notebook) take() (damage []journal.Damage, dropped, expired uint64, failure error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	damage, failure, dropped, expired = n.damage, n.failure, n.dropped, n.expired
 	n.damage, n.failure, n.dropped, n.expired, n.interrupt = nil, nil, 0, 0, nil
 	n.pending.Store(false)
-	return damage, failure, dropped, expired
+	return damage, dropped, expired, failure
 }
 
 // noteDamage, noteFailure and noteGone are called by the log.
@@ -94,7 +94,7 @@ func (d *delivery) reportNotes() {
 	if !d.notes.pending.Load() {
 		return
 	}
-	damage, failure, dropped, expired := d.notes.take()
+	damage, dropped, expired, failure := d.notes.take()
 	for _, found := range damage {
 		d.reportDamage(found)
 	}
