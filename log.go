@@ -245,7 +245,7 @@ func (l *eventLog) writeLine(kind eventKind, s *eventSum) {
 	switch {
 	case line.isError:
 		level = slog.LevelError
-	case kind == eventBack:
+	case kind == eventBack, kind == eventKept:
 		level = slog.LevelInfo
 	}
 	ctx := context.Background()

@@ -19,6 +19,7 @@ const (
 	eventNone eventKind = iota
 	eventAway
 	eventBack
+	eventKept
 	eventRejected
 	eventLoss
 	eventDropped
@@ -56,6 +57,7 @@ type eventLine struct {
 var eventLines = [eventKinds]eventLine{
 	eventAway:         {text: "cannot connect", waiting: true},
 	eventBack:         {text: "connected again", waiting: true},
+	eventKept:         {text: "stopped; messages stay on the disk for the next start", counts: "messages"},
 	eventRejected:     {text: "the peer ends the connections", counts: "times", waiting: true},
 	eventLoss:         {text: "messages may be lost", counts: "messages"},
 	eventDropped:      {text: "the queue is full: the oldest messages were dropped", counts: "messages"},

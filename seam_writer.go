@@ -81,6 +81,10 @@ func (w writerSeam) ReportGone(why seam.Gone, messages uint64, about string, err
 	w.Report(OpSpool, about, &errdefs.Note{Kind: kinds[why], Messages: messages, Err: err})
 }
 
+func (w writerSeam) LogKept(messages uint64, about string, why error) {
+	w.cfg.events.add(eventKept, messages, &OpError{Op: OpSpool, Addr: about, Err: why})
+}
+
 func (w writerSeam) End(ctx context.Context) {
 	_ = w.loop.Stop(ctx)
 	w.cfg.events.flush(ctx)

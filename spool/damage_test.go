@@ -4,6 +4,7 @@ package spool_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -106,9 +107,25 @@ func TestDeliver_Orphan_IsDelivered(t *testing.T) {
 	if err := spool.Deliver(limit(t), p.dir, p.address); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing directory: %v", err)
 	}
+	w := p.open()
+	p.write(w, 0, 1)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(limit(t))
+	err := spool.Deliver(ctx, p.dir, p.address, spool.WithWriter(udsipc.WithWriterErrorCallback(
+		func(err error, _ string) {
+			if errors.Is(err, udsipc.ErrNoConsumer) {
+				cancel()
+			}
+		})))
+	if !errors.Is(err, spool.ErrLeft) || !errors.Is(err, context.Canceled) || !errors.Is(err, udsipc.ErrNoConsumer) ||
+		errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a reader that is away: %v", err)
+	}
 	r := p.read()
-	w := p.start()
-	p.write(w, 0, 3)
+	w = p.start()
+	p.write(w, 1, 3)
 	p.flush(w)
 	if err := spool.Deliver(limit(t), p.dir, p.address); !errors.Is(err, spool.ErrSpoolInUse) {
 		t.Errorf("a directory in use: %v", err)

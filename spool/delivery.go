@@ -234,7 +234,9 @@ func (d *delivery) reportRenewed(id segment.WriterID, number uint64) {
 // away returns why there is no reader, or nil if there is one, or nobody knows yet.
 func (d *delivery) away() error {
 	if s := d.current.Load(); s != nil {
-		return s.seam.Away()
+		if why := s.seam.Away(); why != nil {
+			return &absence{why}
+		}
 	}
 	return nil
 }
@@ -244,7 +246,7 @@ func (d *delivery) endOf(ctx context.Context) error {
 	err := seam.EndOf(ctx)
 	if s := d.current.Load(); s != nil {
 		if why := s.seam.Why(); why != nil && !errors.Is(err, why) {
-			return fmt.Errorf("%w: %w", err, why)
+			return fmt.Errorf("%w: %w", err, &absence{why})
 		}
 	}
 	return err

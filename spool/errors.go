@@ -7,6 +7,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/disk"
@@ -58,8 +59,11 @@ func (e *DamageError) Error() string {
 	if e.To > e.From {
 		what = fmt.Sprintf("messages %d to %d of writer %v are missing", e.From, e.To-1, e.Writer)
 	}
-	text := fmt.Sprintf("%d bytes of the file %s cannot be read: %s; the file is kept as %s.bad",
-		e.Bytes, e.File, what, e.File)
+	text := fmt.Sprintf("the file %s is too short: %s", e.File, what)
+	if e.Bytes > 0 {
+		text = fmt.Sprintf("%d bytes of the file %s cannot be read: %s; the file is kept as %s.bad",
+			e.Bytes, e.File, what, e.File)
+	}
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
 	}
@@ -68,6 +72,20 @@ func (e *DamageError) Error() string {
 
 // Unwrap returns the cause.
 func (e *DamageError) Unwrap() []error { return []error{ErrDamaged, e.Err} }
+
+// An absence is why a reader is away. A socket file that is missing is no missing spool: it does not match
+// fs.ErrNotExist.
+type absence struct{ cause error }
+
+func (e *absence) Error() string { return e.cause.Error() }
+
+// Is reports whether the cause matches.
+func (e *absence) Is(target error) bool {
+	return target != fs.ErrNotExist && errors.Is(e.cause, target)
+}
+
+// As looks into the cause.
+func (e *absence) As(target any) bool { return errors.As(e.cause, target) }
 
 // opError is an error of an operation on the spool in a directory.
 func opError(op, dir string, err error) error {

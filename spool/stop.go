@@ -153,6 +153,13 @@ func (w *Writer) close() {
 	err := w.log.Close()
 	w.closing = errors.Join(err, w.disk.Close())
 	w.delivery.reportNotes()
+	if n := w.delivery.waiting(); n > 0 {
+		why := context.Cause(w.delivery.ctx)
+		if why == nil {
+			why = udsipc.ErrNotStarted
+		}
+		w.delivery.face.LogKept(n, w.dir, why)
+	}
 	w.delivery.face.End(w.delivery.ctx)
 }
 

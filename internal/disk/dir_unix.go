@@ -40,7 +40,10 @@ var _ Disk = (*dir)(nil)
 // A symbolic link at the end of the path is followed if it belongs to root or to the owner of the
 // directory, else it is ErrUnsafe. Only such users may be able to change what comes before it.
 func Open(path string) (Disk, error) {
-	if err := makeDir(path); err != nil {
+	if err := makeDir(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("making the directory %s: its parent is missing: make it, "+
+			"or let systemd do that (StateDirectory=): %w", path, fs.ErrNotExist)
+	} else if err != nil {
 		return nil, fmt.Errorf("making the directory of the spool: %w", full(err))
 	}
 	return openDir(path, os.Geteuid())
@@ -112,7 +115,7 @@ func (d *dir) check() error {
 		return fmt.Errorf("%w: the directory %s does not belong to uid %d: run as its owner, or take another directory",
 			ErrUnsafe, d.path, d.uid)
 	case info.Mode().Perm()&others != 0:
-		return fmt.Errorf("%w: others may write to the directory %s (mode %v): take that from them (chmod 0700)",
+		return fmt.Errorf("%w: others may write to the directory %s (mode %#o): take that from them (chmod 0700)",
 			ErrUnsafe, d.path, info.Mode().Perm())
 	}
 	d.gid = int(stat.Gid)

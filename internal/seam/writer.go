@@ -40,6 +40,9 @@ type Writer interface {
 	// could not be read.
 	ReportGone(why Gone, messages uint64, about string, err error)
 
+	// LogKept logs that messages stay elsewhere for the next start, and why they were not delivered.
+	LogKept(messages uint64, about string, why error)
+
 	// End is Stop, without an error for messages that are left.
 	End(ctx context.Context)
 }
