@@ -39,8 +39,11 @@ func (l *Log) releaseLocked(writer segment.WriterID, number uint64) (released ui
 	}
 	parts := l.segments
 	if writer == l.handled.Writer {
-		// Of the segments behind this number nothing changes, and there may be thousands.
-		behind := slices.IndexFunc(parts, func(p *part) bool { return p.writer == writer && p.first > number })
+		// Of the segments behind this number nothing changes, and there may be thousands. One that a copy has
+		// replaced may have a larger first number than those behind it.
+		behind := slices.IndexFunc(parts, func(p *part) bool {
+			return p.writer == writer && p.first > number && p.first < p.end
+		})
 		if behind > 0 {
 			parts = parts[:behind]
 		}

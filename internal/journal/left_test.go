@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc/internal/journal"
+	"github.com/udsipc/udsipc/internal/segment"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // closed reports whether a channel is closed.
@@ -165,4 +167,38 @@ func TestLog_RemovalLost_IsNoDamage(t *testing.T) {
 		w.check()
 		w.log.Close()
 	}
+}
+
+// TestHandled_ReplacedSegment_AddsUp: a copy has messages from a lower number on than the segment before it, which it
+// replaces.
+func TestHandled_ReplacedSegment_AddsUp(t *testing.T) {
+	w := newWorld(t, journal.Config{})
+	id := segment.WriterID{77}
+	for _, s := range []struct {
+		start uint32
+		first uint64
+		count int
+	}{{1, 1, 3}, {2, 10, 2}, {3, 4, 8}} {
+		content := segment.AppendHeader(nil, segment.Header{Writer: id, First: s.first})
+		batch := make([]byte, segment.BatchHeaderSize)
+		for range s.count {
+			batch = wire.AppendFrame(batch, []byte("hello"))
+		}
+		segment.SealBatch(batch, id, s.first, s.count)
+		w.disk.SetContent(segment.Name(s.start, s.first), append(content, batch...))
+	}
+	w.open()
+	if w.start.Found != 11 {
+		t.Fatalf("%s", w)
+	}
+	for _, number := range []uint64{1, 5, 11} {
+		if err := w.log.Handled(id, number, 0); err != nil {
+			t.Fatal(err)
+		}
+		w.check()
+		if left := w.log.Left(); left != number {
+			t.Errorf("after message %d: %d have left", number, left)
+		}
+	}
+	w.log.Close()
 }
