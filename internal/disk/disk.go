@@ -38,10 +38,11 @@ type Disk interface {
 	Rename(from, to string) error
 	// List returns all entries, in the order of their names. Open of one that is no regular file is ErrUnsafe.
 	List() ([]Entry, error)
-	// SyncNames makes the names that were created and renamed survive the machine.
+	// SyncNames makes the names that were created and renamed survive the machine. If the directory was removed, the
+	// error is fs.ErrNotExist.
 	SyncNames() error
 	// Free returns how many bytes of the file system this user may still write, or the largest number
-	// if the system does not tell.
+	// if the system does not tell. If the directory was removed, the error is fs.ErrNotExist.
 	Free() (uint64, error)
 	// Close unlocks the directory. Files stay usable.
 	Close() error

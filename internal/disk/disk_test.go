@@ -172,3 +172,24 @@ func TestFile_Full_IsErrFull(t *testing.T) {
 		t.Errorf("%v, want %v", err, disk.ErrFull)
 	}
 }
+
+// TestDisk_DirectoryRemoved_IsNotExist: what is written there ends with the process.
+func TestDisk_DirectoryRemoved_IsNotExist(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	if err := os.Rename(path, path+"2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Free(); err != nil || d.SyncNames() != nil {
+		t.Errorf("renamed: %v, %v; it is found under its new name", err, d.SyncNames())
+	}
+	if err := os.Remove(path + "2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Free(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Free: %v, want %v", err, fs.ErrNotExist)
+	}
+	if err := d.SyncNames(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("SyncNames: %v, want %v", err, fs.ErrNotExist)
+	}
+}

@@ -120,7 +120,19 @@ func (d *dir) List() ([]Entry, error) {
 	return entries, nil
 }
 
-func (d *dir) SyncNames() error { return full(d.self.Sync()) }
+func (d *dir) SyncNames() error { return errors.Join(full(d.self.Sync()), d.gone()) }
+
+// gone returns an error if the directory was removed: what is written to its files ends with this process.
+func (d *dir) gone() error {
+	info, err := d.self.Stat()
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink == 0 {
+		return fmt.Errorf("the directory %s was removed while it was in use: %w", d.path, fs.ErrNotExist)
+	}
+	return nil
+}
 
 func (d *dir) Close() error { return errors.Join(d.self.Close(), d.root.Close()) }
 

@@ -7,4 +7,4 @@ package disk
 import "math"
 
 // Free is that of Disk. The standard library has no common call for it here.
-func (d *dir) Free() (uint64, error) { return math.MaxUint64, nil }
+func (d *dir) Free() (uint64, error) { return math.MaxUint64, d.gone() }

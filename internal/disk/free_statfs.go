@@ -11,6 +11,9 @@ import (
 
 // Free is that of Disk: the blocks that a user without privileges may still take.
 func (d *dir) Free() (uint64, error) {
+	if err := d.gone(); err != nil {
+		return 0, err
+	}
 	var stat syscall.Statfs_t
 	err := control(d.self, func(fd int) error { return syscall.Fstatfs(fd, &stat) })
 	if err != nil {

@@ -7,6 +7,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -219,12 +220,9 @@ func (l *Log) begin() (*part, error) {
 	l.mu.Lock()
 	if err != nil {
 		// What is left of this one may come back, and is taken for where the segments before it end.
-		l.start++
 		l.active = nil
 		l.mu.Unlock()
-		if p != nil {
-			l.abandon(p)
-		}
+		l.abandon(p, segment.Name(l.start, l.next))
 		return nil, err
 	}
 	former := l.active
@@ -239,10 +237,20 @@ func (l *Log) begin() (*part, error) {
 	return p, nil
 }
 
-// abandon removes a segment that was made and is not used.
-func (l *Log) abandon(p *part) {
-	p.file.Close()
-	l.disk.Remove(p.name) // If it stays, it has nothing that another one has not.
+// abandon removes a segment that is not used, or nil if it could not be made. If its name stays, that of the
+// next one is another. Counting each attempt would use up the numbers while the disk is full for days.
+func (l *Log) abandon(p *part, name string) {
+	if p != nil {
+		p.file.Close()
+		l.disk.Remove(p.name) // If it stays, it has nothing that another one has not.
+	} else if file, err := l.disk.Open(name); errors.Is(err, fs.ErrNotExist) {
+		return
+	} else if err == nil {
+		file.Close()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start++
 }
 
 // create makes the file of a segment, with a suffix behind its name.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !arm
+
 package journal_test
 
 // How long a log with 1 GiB takes that the kernel does not have in its memory.

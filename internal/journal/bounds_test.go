@@ -6,9 +6,13 @@ package journal_test
 
 import (
 	"errors"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/disktest"
 	"github.com/udsipc/udsipc/internal/journal"
 )
 
@@ -109,4 +113,32 @@ func TestCounts_SyncTimes_CountEachSync(t *testing.T) {
 		}
 	}
 	w.log.Close()
+}
+
+// TestAppend_NoNewSegment_KeepsItsName: a disk may be full, or read-only, for as long as 2^32 attempts.
+func TestAppend_NoNewSegment_KeepsItsName(t *testing.T) {
+	for _, op := range []disktest.Op{disktest.OpCreate, disktest.OpWrite} {
+		w := newWorld(t, journal.Config{Sync: time.Second})
+		w.open()
+		w.disk.Fault = func(o disktest.Op, name string) error {
+			if o == op && strings.HasSuffix(name, ".seg") {
+				return syscall.EROFS
+			}
+			return nil
+		}
+		for range 3 {
+			if err := w.write(1); !errors.Is(err, syscall.EROFS) {
+				t.Fatalf("%s: %v, want %v", op, err, syscall.EROFS)
+			}
+		}
+		w.disk.Fault = nil
+		if err := w.write(1); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.disk.Names(".seg"), []string{"00000001-0000000000000001.seg"}; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", op, got, want)
+		}
+		w.read(1)
+		w.log.Close()
+	}
 }

@@ -5,7 +5,9 @@ package journal
 // This file keeps some of the file system free.
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
@@ -53,5 +55,19 @@ func (f *freeSpace) ask(n int64, now time.Time) error {
 		return fmt.Errorf("%w: the file system has %d bytes, want %d (WithMinFree)", ErrFull, free, need)
 	}
 	f.left, f.asked = min(free-need, freeStep), now
+	return nil
+}
+
+// checkLeft returns an error if messages are left and no later process will find them.
+func (l *Log) checkLeft() error {
+	l.mu.Lock()
+	n := l.waitingLocked(l.segments)
+	l.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	if _, err := l.disk.Free(); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%d messages are lost: %w", n, err)
+	}
 	return nil
 }

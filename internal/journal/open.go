@@ -292,6 +292,9 @@ func (l *Log) Close() error {
 	}
 	l.saveHandled()
 	if err == nil {
+		err = l.checkLeft()
+	}
+	if err == nil {
 		err = l.saveState(true)
 	}
 	l.syncing.Lock()
