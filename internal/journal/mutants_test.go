@@ -101,8 +101,8 @@ var mutants = []mutant{
 			"\tfor i := range old {\n\t\tif !BROKEN {\n\t\t\ti = len(old) - 1 - i\n\t\t}\n\t\tp := old[i]\n"}},
 	{name: "a segment is gone on with after another one was begun", file: "internal/journal/append.go",
 		test: "TestAppend_NameNotSynced_LosesNothing", pieces: []string{
-			"\t\tl.active = nil\n\t\tl.mu.Unlock()\n\t\tif p != nil {\n",
-			"\t\tif !BROKEN {\n\t\t\tl.active = nil\n\t\t}\n\t\tl.mu.Unlock()\n\t\tif p != nil {\n"}},
+			"\t\tl.active = nil\n\t\tl.mu.Unlock()\n\t\tl.abandon(",
+			"\t\tif !BROKEN {\n\t\t\tl.active = nil\n\t\t}\n\t\tl.mu.Unlock()\n\t\tl.abandon("}},
 	{name: "the numbers do not jump after damage", file: "internal/journal/walk.go",
 		test: "TestNext_EachBit_LosesItsBatch", pieces: []string{
 			"\tw.offset, w.next = batch.End, batch.Next()\n",
