@@ -83,8 +83,8 @@ func (f *bareFile) append(tb testing.TB, data []byte) {
 	f.syncs = append(f.syncs, time.Since(began))
 }
 
-// BenchmarkGibibyte opens a spool in which 1 GiB waits, and delivers it; the kernel has nothing of it in its memory. The
-// heap is what the program has more while it waits.
+// BenchmarkGibibyte opens a spool in which 1 GiB waits, and delivers it; the kernel has nothing of it in its memory.
+// The heap is what the program has more while it waits.
 func BenchmarkGibibyte(b *testing.B) {
 	for _, size := range []struct {
 		name         string
