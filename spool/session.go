@@ -50,6 +50,7 @@ func (d *delivery) newSession(batch journal.Batch) error {
 	id := d.former
 	if id.Writer != udsipc.WriterID(batch.Writer) {
 		id = udsipc.Identity{Writer: udsipc.WriterID(batch.Writer), Attempt: uint64(d.start.Starts)<<32 | 1}
+		d.takesOver = false // What was contested is gone.
 	}
 	id.First = batch.First
 	if d.welcomed != batch.Writer {
