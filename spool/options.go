@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/disk"
 )
 
 // An Option configures a Writer or a Deliver.
@@ -23,10 +24,11 @@ type config struct {
 	overflow    udsipc.OverflowPolicy
 	sync        time.Duration
 	writer      []udsipc.WriterOption
+	boot        [16]byte // Of the machine.
 }
 
 func newConfig(opts []Option) (config, error) {
-	c := config{maxBytes: 1 << 30, minFree: 64 << 20, segmentSize: 16 << 20, sync: time.Second}
+	c := config{maxBytes: 1 << 30, minFree: 64 << 20, segmentSize: 16 << 20, sync: time.Second, boot: disk.Boot()}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&c)

@@ -83,7 +83,7 @@ func (w *Writer) logConfig() journal.Config {
 		SegmentSize: w.cfg.segmentSize,
 		DropOldest:  w.cfg.overflow == udsipc.OverflowDropOldest,
 		Sync:        w.cfg.sync,
-		Boot:        disk.Boot(),
+		Boot:        w.cfg.boot,
 		OnDamage:    w.delivery.noteDamage,
 		OnSyncError: w.delivery.noteFailure,
 		OnGone:      w.delivery.noteGone,

@@ -51,12 +51,13 @@ func OpenStore(path string) (*Store, error) {
 
 // Add adds a message of SerialMessage, unless it is known. Save writes it.
 func (s *Store) Add(writer [16]byte, number uint64, message []byte) error {
-	if len(message) < 8 || !bytes.Equal(message, SerialMessage(binary.LittleEndian.Uint64(message))) {
-		return fmt.Errorf("message %d is %x", number, message)
+	serial, err := SerialOf(message)
+	if err != nil {
+		return fmt.Errorf("message %d: %w", number, err)
 	}
 	if number > s.Handled[writer] {
 		s.Handled[writer] = number
-		s.Serials = append(s.Serials, binary.LittleEndian.Uint64(message))
+		s.Serials = append(s.Serials, serial)
 		s.pending = binary.LittleEndian.AppendUint64(append(s.pending, writer[:]...), number)
 		s.pending = append(s.pending, message[:8]...)
 	}
@@ -104,6 +105,14 @@ func Serial(life, producer, n uint64) uint64 { return life<<32 | producer<<24 | 
 func SerialMessage(serial uint64) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, serial)
 	return append(b, bytes.Repeat([]byte{byte(serial)}, int(serial*2654435761>>7%300))...)
+}
+
+// SerialOf returns the serial number of a message that is as SerialMessage made it.
+func SerialOf(message []byte) (serial uint64, err error) {
+	if len(message) < 8 || !bytes.Equal(message, SerialMessage(binary.LittleEndian.Uint64(message))) {
+		return 0, fmt.Errorf("a message that nobody has written: %x", message)
+	}
+	return binary.LittleEndian.Uint64(message), nil
 }
 
 // CollectSerials reads which messages a process has accepted, until it has ended. After so many it calls end.
