@@ -61,6 +61,7 @@ type Disk struct {
 	mu      sync.Mutex
 	dead    bool
 	locked  bool
+	open    int               // Files that are not closed.
 	names   map[string]*inode // As the process sees them.
 	durable map[string]*inode // As the disk has them.
 	changes []change          // What was done to names since the last SyncNames.
@@ -127,7 +128,8 @@ func (d *Disk) Create(name string) (disk.File, error) {
 	d.touch(node)
 	d.names[name] = node
 	d.changes = append(d.changes, change{to: name, node: node})
-	return &file{d, name, node}, nil
+	d.open++
+	return &file{disk: d, name: name, node: node}, nil
 }
 
 func (d *Disk) Open(name string) (disk.File, error) {
@@ -140,7 +142,8 @@ func (d *Disk) Open(name string) (disk.File, error) {
 	if node == nil {
 		return nil, fmt.Errorf("opening %s: %w", name, fs.ErrNotExist)
 	}
-	return &file{d, name, node}, nil
+	d.open++
+	return &file{disk: d, name: name, node: node}, nil
 }
 
 func (d *Disk) Remove(name string) error {
@@ -253,6 +256,13 @@ func (d *Disk) SetContent(name string, data []byte) {
 	}
 	d.touch(node)
 	d.names[name], d.durable[name] = node, node
+}
+
+// OpenFiles returns how many files of this life are open.
+func (d *Disk) OpenFiles() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.open
 }
 
 // Names returns the names of all files that end so, in order.

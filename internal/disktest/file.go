@@ -7,6 +7,7 @@ package disktest
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 
 	"github.com/udsipc/udsipc/internal/disk"
 )
@@ -16,12 +17,22 @@ type file struct {
 	disk *Disk
 	name string // As it was opened; a rename does not change it.
 	node *inode
+
+	closed bool
+}
+
+// startLocked begins a call.
+func (f *file) startLocked(op Op) error {
+	if f.closed {
+		return fmt.Errorf("%s of %s: %w", op, f.name, fs.ErrClosed)
+	}
+	return f.disk.startLocked(op, f.name)
 }
 
 func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if err := f.disk.startLocked(OpRead, f.name); err != nil {
+	if err := f.startLocked(OpRead); err != nil {
 		return 0, err
 	}
 	return bytes.NewReader(f.node.data).ReadAt(p, offset)
@@ -31,7 +42,7 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if err := f.disk.startLocked(OpWrite, f.name); err != nil {
+	if err := f.startLocked(OpWrite); err != nil {
 		return 0, err
 	}
 	n, err := int64(len(p)), error(nil)
@@ -47,7 +58,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 func (f *file) Truncate(size int64) error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if err := f.disk.startLocked(OpTruncate, f.name); err != nil {
+	if err := f.startLocked(OpTruncate); err != nil {
 		return err
 	}
 	if grown := size - int64(len(f.node.data)); grown > 0 {
@@ -63,9 +74,9 @@ func (f *file) Truncate(size int64) error {
 func (f *file) Sync() error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	err := f.disk.startLocked(OpSync, f.name)
+	err := f.startLocked(OpSync)
 	switch {
-	case err == ErrDead || err == nil && f.disk.Lies:
+	case err == ErrDead || f.closed || err == nil && f.disk.Lies:
 		return err
 	case err == nil:
 		f.node.stable = f.node.survivor(func(int64) bool { return true }, len(f.node.data))
@@ -82,4 +93,12 @@ func (f *file) Size() (int64, error) {
 	return int64(len(f.node.data)), nil
 }
 
-func (f *file) Close() error { return nil }
+func (f *file) Close() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if !f.closed {
+		f.closed = true
+		f.disk.open--
+	}
+	return nil
+}

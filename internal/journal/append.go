@@ -18,6 +18,10 @@ import (
 // maxGroup is the size in bytes from which a group takes no more. One Append may be larger.
 const maxGroup = 1 << 20
 
+// groupLimit is maxGroup of a Log: what is written together fits into one segment, and below each bound that one
+// message does.
+func (l *Log) groupLimit() int { return int(min(maxGroup, l.config.SegmentSize-segment.HeaderSize)) }
+
 // maxSpare is how many groups are kept for reuse: one is written while the next one forms.
 const maxSpare = 2
 
@@ -43,7 +47,7 @@ func (l *Log) Append(frames []byte, count int) (first uint64, err error) {
 	}
 	l.mu.Lock()
 	g, leads := l.group, false
-	if g == nil || len(g.b)+len(frames) > maxGroup {
+	if g == nil || len(g.b)+len(frames) > l.groupLimit() {
 		g, leads = l.newGroupLocked(len(frames)), true
 		l.group = g
 	}
@@ -225,15 +229,19 @@ func (l *Log) begin() (*part, error) {
 		l.abandon(p, segment.Name(l.start, l.next))
 		return nil, err
 	}
-	former := l.active
+	l.unnamed = l.unnamed || l.config.Sync < 0
+	former := l.lastLocked()
 	l.segments, l.active = append(l.segments, p), p
-	l.sumLocked()
-	if former != nil && (l.config.Sync < 0 || former.synced == former.size) {
-		former.closeFile()
+	var handled []*part
+	if former != nil {
+		l.finished += former.size
+		if former.messages(l.unhandledLocked(former)) == 0 {
+			handled = l.takeHandledLocked()
+		}
 	}
-	handled := l.takeHandledLocked()
 	l.mu.Unlock()
 	l.discard(handled)
+	l.boundFiles()
 	return p, nil
 }
 

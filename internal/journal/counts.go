@@ -56,6 +56,14 @@ func (l *Log) bytesLocked() int64 {
 	return l.finished + l.segments[len(l.segments)-1].size
 }
 
+// lastLocked returns the last segment, or nil.
+func (l *Log) lastLocked() *part {
+	if len(l.segments) == 0 {
+		return nil
+	}
+	return l.segments[len(l.segments)-1]
+}
+
 // sumLocked notes the size of the segments that do not grow, after the list has changed.
 func (l *Log) sumLocked() {
 	l.finished = 0

@@ -19,3 +19,25 @@ func (l *Log) SumIsRight() bool {
 	}
 	return sum == l.bytesLocked()
 }
+
+// HoldWrites keeps all that is written from the disk until the function that it returns is called.
+func (l *Log) HoldWrites() (write func()) {
+	l.io.Lock()
+	return l.io.Unlock
+}
+
+// A Group is what will be written as one.
+type Group struct {
+	group *group
+	count int
+}
+
+// Forming returns the group that others may join.
+func (l *Log) Forming() Group {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.group == nil {
+		return Group{}
+	}
+	return Group{l.group, l.group.count}
+}

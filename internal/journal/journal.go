@@ -86,6 +86,7 @@ type Log struct {
 	sealed       bool             // Append is over.
 	hints        hints
 	savedHandled segment.Handled // What the file has.
+	files        int             // No more finished segments have an open file.
 	stateSaved   bool            // Whether the state on the disk is the last one of this process.
 	free         freeSpace
 
@@ -106,6 +107,7 @@ type Log struct {
 	handled   segment.Handled
 	stopped   bool        // No timer is started any more.
 	failure   error       // Of a sync; until what it left is written again.
+	unnamed   bool        // A segment was begun, and its name may not survive the machine.
 	timer     *time.Timer // Runs while there is something to sync or to write down.
 	counts    Counts
 	syncTimes latency.Histogram
@@ -114,7 +116,8 @@ type Log struct {
 	arrived   chan struct{} // One slot: there is something to read.
 	room      chan struct{} // Closed, and made anew, when room was made.
 
-	sentBefore map[segment.WriterID]uint64 // Set by Open.
+	sentBefore map[segment.WriterID]uint64 // Set by Open,
+	lostEnd    bool                        // and whether a last segment cannot be read at all.
 }
 
 // Start is what Open found and decided.

@@ -46,7 +46,7 @@ func init() {
 		{name: "all damaged segments are kept", file: "internal/journal/damage.go",
 			test: "TestLog_ManyDamaged_KeepsTheNewest", pieces: []string{
 				"bad[:max(0, len(bad)-maxBad)] {", "bad[:max(0, len(bad)-maxBad)] {\n\t\tif BROKEN {\n\t\t\tbreak\n\t\t}"}},
-		{name: "a file of a wrong clock is as old as it says", file: "internal/journal/open.go",
+		{name: "a file of a wrong clock is as old as it says", file: "internal/journal/found.go",
 			test: "TestLog_ClockJumps_DropsNothingNew", pieces: []string{
 				"\t\tage = min(age, max(0, now.Sub(p.modified)))\n",
 				"\t\tage = min(age, max(0, now.Sub(p.modified)))\n\t\tif BROKEN {\n\t\t\tage = now.Sub(p.modified)\n\t\t}\n"}},

@@ -69,11 +69,12 @@ var mutants = []mutant{
 				"\t\t\tp.synced, p.syncedEnd = p.size, p.end\n\t\t}\n\t}\n"}},
 	{name: "a torn tail is appended to", file: "internal/journal/open.go",
 		test: "TestOpen_TornTail_IsCutOff", pieces: []string{
-			"\tp.end, p.size = s.end, s.size\n",
-			"\tp.end = s.end\n\tif !BROKEN {\n\t\tp.size = s.size\n\t}\n",
 			"\tl.syncFound()\n",
 			"\tl.syncFound()\n\tif n := len(l.segments); BROKEN && !renewed && n > 0 {\n\t\tl.active = l.segments[n-1]\n" +
-				"\t\tl.active.file, _ = d.Open(l.active.name)\n\t}\n"}},
+				"\t\tl.active.file, _ = d.Open(l.active.name)\n\t}\n"},
+		more: []string{"internal/journal/found.go",
+			"\tp.end, p.size = s.end, s.size\n",
+			"\tp.end = s.end\n\tif !BROKEN {\n\t\tp.size = s.size\n\t}\n"}},
 	{name: "the checksum is not looked at", file: "internal/segment/read.go",
 		test: "TestNext_EachBit_LosesItsBatch", in: "internal/journal", pieces: []string{
 			"if batchSum(r.seed, b[4:]) != h.sum || !plausible(",
@@ -109,8 +110,8 @@ var mutants = []mutant{
 			"\tif BROKEN {\n\t\tbatch.First = w.next\n\t}\n\tw.offset, w.next = batch.End, batch.Next()\n"}},
 	{name: "the state is required", file: "internal/journal/open.go",
 		test: "TestOpen_Hints_AreNotNeeded", pieces: []string{
-			"\t\terr = l.load(state, handled)\n",
-			"\t\terr = l.load(state, handled)\n\t\tif BROKEN && !known && len(l.segments) > 0 {\n" +
+			"\t\terr = l.load(state, known, handled)\n",
+			"\t\terr = l.load(state, known, handled)\n\t\tif BROKEN && !known && len(l.segments) > 0 {\n" +
 				"\t\t\terr = segment.ErrDamaged\n\t\t}\n"}},
 	// Of the Writer.
 	{name: "the attempt is not raised", file: "spool/session.go",

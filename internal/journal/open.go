@@ -6,10 +6,6 @@ package journal
 
 import (
 	"fmt"
-	"math"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -22,7 +18,7 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	l := &Log{disk: d, config: config.withDefaults(), arrived: make(chan struct{}, 1), room: make(chan struct{})}
 	state, known, handled, err := l.hints.read(d)
 	if err == nil {
-		err = l.load(state, handled)
+		err = l.load(state, known, handled)
 	}
 	if err != nil {
 		l.hints.close()
@@ -73,136 +69,6 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	return l, Start{l.writer, l.next, l.start, renewed, found}, nil
 }
 
-// load reads the headers of all segments and finds the end of each.
-func (l *Log) load(state segment.State, handled segment.Handled) error {
-	entries, err := l.disk.List()
-	if err != nil {
-		return err
-	}
-	guesses := []segment.WriterID{state.Writer, handled.Writer}
-	for _, entry := range entries {
-		start, first, ok := segment.ParseName(entry.Name)
-		if !ok {
-			if _, _, unfinished := segment.ParseName(strings.TrimSuffix(entry.Name, newSuffix)); unfinished {
-				l.disk.Remove(entry.Name)
-			}
-			continue
-		}
-		l.start = max(l.start, start)
-		p := &part{name: entry.Name, start: start, first: first, end: first, size: entry.Size,
-			begun: entry.Modified, modified: entry.Modified}
-		ok, err = l.readWriter(p, guesses)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			l.setAside(p)
-			continue
-		}
-		guesses[0] = p.writer
-		l.segments = append(l.segments, p)
-	}
-	l.dateFound()
-	// A later segment goes on from its first number, even if that is not behind this one: a repair has
-	// written again what is in both.
-	limits := map[segment.WriterID]uint64{}
-	for i, p := range slices.Backward(l.segments) {
-		if limit, followed := limits[p.writer]; followed {
-			p.end = max(p.first, limit)
-			limits[p.writer] = min(limit, p.first)
-			continue
-		}
-		limits[p.writer] = p.first
-		if err = l.findEnd(p); err != nil {
-			return err
-		}
-		if state.Orderly && i+1 == len(l.segments) && state.Writer == p.writer {
-			p.end = max(p.end, state.Next) // What is missing there is reported when it is read.
-		}
-	}
-	return nil
-}
-
-// dateFound corrects the times of files that were written by a clock that was wrong: none is later than now,
-// and none is earlier than that of a segment before it. From now on the clock that counts does not jump.
-func (l *Log) dateFound() {
-	now := l.config.Now()
-	age := time.Duration(math.MaxInt64)
-	for _, p := range l.segments {
-		if p.modified.IsZero() {
-			continue // The file system does not tell.
-		}
-		age = min(age, max(0, now.Sub(p.modified)))
-		p.modified = now.Add(-age)
-		p.begun = p.modified
-	}
-}
-
-// readWriter sets the writer of a segment. If its header is damaged, its batches are still those of
-// somebody: their checksums decide whether of a writer that is guessed. Without such a batch, nothing in
-// it is known, not even that its numbers are used.
-func (l *Log) readWriter(p *part, guesses []segment.WriterID) (bool, error) {
-	file, err := l.disk.Open(p.name)
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	b := make([]byte, segment.HeaderSize)
-	n, _ := file.ReadAt(b, 0)
-	h, err := segment.ParseHeader(b[:n])
-	if err == nil && h.First == p.first {
-		p.writer = h.Writer
-		return true, nil
-	}
-	p.damaged = true
-	for _, guess := range guesses {
-		reader := segment.NewReader(file, guess)
-		batch, err := reader.ReadBatch(segment.HeaderSize, p.size)
-		if err != nil {
-			batch, err = reader.Find(segment.HeaderSize, p.size, p.first, math.MaxUint64)
-		}
-		if err == nil && batch.First >= p.first {
-			p.writer = guess
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// setAside removes a segment of which nothing can be read, or keeps it if it has more than a header.
-func (l *Log) setAside(p *part) {
-	if p.size <= segment.HeaderSize {
-		l.disk.Remove(p.name) // A start that ended before its first message.
-		return
-	}
-	l.keep(p.name)
-	l.counts.DamagedBytes += uint64(p.size)
-	if l.config.OnDamage != nil {
-		l.config.OnDamage(Damage{Name: p.name, From: p.first, To: p.first, Bytes: p.size,
-			Err: fmt.Errorf("%w: no batch of a known writer", segment.ErrDamaged)})
-	}
-}
-
-// findEnd goes through a segment that no other one of its writer follows.
-func (l *Log) findEnd(p *part) error {
-	file, err := l.disk.Open(p.name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	s := scanEnd(segment.NewReader(file, p.writer), p.first, p.size)
-	if s.tail == tailDamaged {
-		p.damaged = true
-		l.counts.DamagedBytes += uint64(p.size - s.size)
-		if l.config.OnDamage != nil {
-			l.config.OnDamage(Damage{Name: p.name, Writer: p.writer, From: s.end, To: s.end,
-				Bytes: p.size - s.size, Err: segment.ErrDamaged})
-		}
-	}
-	p.end, p.size = s.end, s.size
-	return nil
-}
-
 // goesOn reports whether the identity of the state is that of the next messages. It is after an orderly
 // end, and after a kill in the same boot of the machine. A newest segment of another writer, or with an
 // end that no kill leaves, tells that the state is not the last one, or that numbers may be used that
@@ -220,7 +86,7 @@ func (l *Log) goesOn(state segment.State, known bool) bool {
 	case state.Boot != l.config.Boot, state.Boot == [16]byte{}:
 		return false
 	}
-	return newest == nil || !newest.damaged
+	return !l.lostEnd && (newest == nil || !newest.damaged)
 }
 
 // syncFound makes the newest segment that was found survive the machine: what is in it may be delivered
@@ -231,18 +97,15 @@ func (l *Log) syncFound() {
 	if n == 0 {
 		return
 	}
-	if l.config.Sync < 0 {
-		for _, p := range l.segments {
-			p.synced, p.syncedEnd = p.size, p.end
-		}
-		return
+	if l.unnamed = true; l.config.Sync < 0 {
+		return // Sync does all, if somebody calls it.
 	}
 	newest := l.segments[n-1]
 	if file, err := l.disk.Open(newest.name); err == nil {
 		newest.file = file
 		l.syncPart(target{newest, file, newest.size, newest.end})
 	}
-	if err := l.disk.SyncNames(); err != nil && l.config.OnSyncError != nil {
+	if err := l.syncNames(); err != nil && l.config.OnSyncError != nil {
 		l.config.OnSyncError(err)
 	}
 	if n > 1 {

@@ -32,7 +32,12 @@ func (l *Log) repair(g *group) error {
 		l.mu.Unlock()
 		return nil
 	}
-	from := max(0, slices.IndexFunc(l.segments, func(p *part) bool { return p.failed }))
+	from := slices.IndexFunc(l.segments, func(p *part) bool { return p.failed })
+	if from < 0 { // All that a sync may have lost is handled, or was dropped.
+		l.failure = nil
+		l.mu.Unlock()
+		return nil
+	}
 	old := slices.Clone(l.segments[from:])
 	start := l.start + 1
 	l.start += uint32(len(old)) + 1 // What is written next, maybe by another writer, is behind the copies.

@@ -17,11 +17,59 @@ const lazily = time.Second
 // Sync returns when all messages for which Append returned before are synced or handled.
 func (l *Log) Sync() error {
 	if l.syncSegments() == nil {
-		return nil
+		return l.syncNames()
 	}
 	l.io.Lock()
 	defer l.io.Unlock()
-	return l.repair(nil)
+	if err := l.repair(nil); err != nil {
+		return err
+	}
+	return l.syncNames()
+}
+
+// syncNames makes the names of segments survive the machine that begin has not synced.
+func (l *Log) syncNames() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	unnamed := l.unnamed
+	l.unnamed = false // One that is begun meanwhile sets it again.
+	l.mu.Unlock()
+	if !unnamed {
+		return nil
+	}
+	err := l.disk.SyncNames()
+	if err != nil {
+		l.mu.Lock()
+		l.unnamed = true
+		l.mu.Unlock()
+		return fmt.Errorf("syncing the names of the spool: %w", err)
+	}
+	return nil
+}
+
+// maxFiles is how many segments may be open until they are synced.
+const maxFiles = 64
+
+// boundFiles closes the files of finished segments that need no sync, from time to time, and syncs the others if they
+// are too many. The caller holds io.
+func (l *Log) boundFiles() {
+	if l.files++; l.files < maxFiles {
+		return
+	}
+	if l.config.Sync > 0 {
+		l.syncSegments() // It closes what it has synced; an error is that of the next call.
+	}
+	l.syncing.Lock() // Else a file may be closed that is being synced.
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files = 1
+	for _, p := range l.segments {
+		if p != l.active && (l.config.Sync < 0 || p.synced == p.size) {
+			p.closeFile()
+		}
+	}
 }
 
 // startTimerLocked starts the timer for what has to be done in a while.

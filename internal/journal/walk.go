@@ -5,6 +5,7 @@ package journal
 // This file goes through the batches of a segment, and over its damage.
 
 import (
+	"errors"
 	"io"
 	"math"
 
@@ -40,7 +41,9 @@ func (w *walk) step(size int64, end uint64) (batch segment.Batch, damage *Damage
 	}
 	to, start := batch.First, batch.Start
 	if err != nil {
-		to, start, err = end, size, io.EOF
+		if to, start, err = end, size, io.EOF; w.next >= end && errors.Is(cause, segment.ErrTorn) {
+			cause = nil // A write was cut off. The process that wrote it had not accepted it.
+		}
 	}
 	if to > w.next || cause != nil {
 		damage = &Damage{Name: w.name, Writer: w.writer, From: w.next, To: max(to, w.next), Err: cause}
