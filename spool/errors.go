@@ -25,7 +25,7 @@ var (
 	ErrSpoolInUse = disk.ErrInUse
 
 	// ErrUnsafe is matched by the error of NewWriter and Deliver for a directory in which another user can
-	// replace files, and reported for an entry that is no regular file.
+	// replace files, or in which a file of a spool is a link, another user's, or another program's.
 	ErrUnsafe = disk.ErrUnsafe
 
 	// ErrDamaged is reported for a part of a file that cannot be read. A DamageError says which messages

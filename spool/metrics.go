@@ -25,9 +25,9 @@ type Metrics struct {
 	Damaged     uint64 `json:"damaged"`     // Messages that cannot be read.
 	Queued      uint64 `json:"queued"`      // Messages on the disk, not handled.
 
-	QueuedBytes   uint64        `json:"queued_bytes"` // Size of the files with messages.
-	Segments      uint64        `json:"segments"`     // Their number.
-	OldestAge     time.Duration `json:"oldest_age"`   // How long the oldest message waits; 0 without one.
+	QueuedBytes   uint64        `json:"queued_bytes"`  // Size of the files with messages.
+	Segments      uint64        `json:"segments"`      // Their number.
+	OldestAge     time.Duration `json:"oldest_age_ns"` // How long the oldest message waits; 0 without one.
 	UnsyncedBytes uint64        `json:"unsynced_bytes"`
 	DamagedBytes  uint64        `json:"damaged_bytes"` // Size of what cannot be read.
 

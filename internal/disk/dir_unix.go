@@ -86,6 +86,9 @@ func openDir(path string, owner int) (Disk, error) {
 
 // makeDir makes a missing directory and makes its name survive the machine. Its parent must exist.
 func makeDir(path string) error {
+	if path == "" {
+		return fmt.Errorf("its path is empty: %w", fs.ErrInvalid)
+	}
 	err := os.Mkdir(path, dirMode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil

@@ -21,7 +21,8 @@ var (
 	ErrFull = errors.New("udsipc: disk is full")
 	// ErrInUse: another process, or another Disk of this one, has locked the directory.
 	ErrInUse = errors.New("udsipc: spool is in use")
-	// ErrUnsafe: another user can replace the files of the directory, or an entry is no regular file of its owner.
+	// ErrUnsafe: another user can replace the files of the directory, or an entry is no regular file of its
+	// owner, or one of another program.
 	ErrUnsafe = errors.New("udsipc: spool is not safe")
 )
 

@@ -6,12 +6,14 @@ package journal_test
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/disktest"
 	"github.com/udsipc/udsipc/internal/journal"
 )
@@ -141,4 +143,39 @@ func TestAppend_NoNewSegment_KeepsItsName(t *testing.T) {
 		w.read(1)
 		w.log.Close()
 	}
+}
+
+// TestOpen_FileOfAnotherProgram_StaysAsItIs: it has the name of a hint.
+func TestOpen_FileOfAnotherProgram_StaysAsItIs(t *testing.T) {
+	for _, name := range []string{"state", "handled"} {
+		w := newWorld(t, journal.Config{})
+		w.disk.SetContent(name, []byte("running since Monday"))
+		if err := w.tryOpen(); !errors.Is(err, disk.ErrUnsafe) {
+			t.Errorf("%s: %v, want %v", name, err, disk.ErrUnsafe)
+		}
+		if got, _ := w.disk.Content(name); string(got) != "running since Monday" {
+			t.Errorf("%s has %q now", name, got)
+		}
+	}
+	w := newWorld(t, journal.Config{})
+	w.open()
+	if err := w.write(1); err != nil {
+		t.Fatal(err)
+	}
+	w.log.Close()
+	w.disk.SetContent("state", []byte("nothing that a spool has written")) // Where there are messages, this is damage.
+	w.open()
+	w.read(1)
+	w.log.Close()
+}
+
+// TestAppend_MinFreeOfAll_IsFull: a sum that is larger than a number may be.
+func TestAppend_MinFreeOfAll_IsFull(t *testing.T) {
+	w := newWorld(t, journal.Config{MinFree: math.MaxUint64})
+	w.disk.Quota = 1 << 20
+	w.open()
+	if err := w.write(1); !errors.Is(err, journal.ErrFull) {
+		t.Errorf("%v, want %v", err, journal.ErrFull)
+	}
+	w.log.Close()
 }

@@ -50,11 +50,10 @@ func (f *freeSpace) ask(n int64, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	need := f.min + uint64(n)
-	if free < need {
-		return fmt.Errorf("%w: the file system has %d bytes, want %d (WithMinFree)", ErrFull, free, need)
+	if free < f.min || free-f.min < uint64(n) {
+		return fmt.Errorf("%w: the file system has %d bytes free, want %d and %d more (WithMinFree)", ErrFull, free, f.min, n)
 	}
-	f.left, f.asked = min(free-need, freeStep), now
+	f.left, f.asked = min(free-f.min-uint64(n), freeStep), now
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
@@ -43,11 +45,17 @@ func openSlots(d disk.Disk, name string) (s slots, content []byte, err error) {
 	if err != nil {
 		return slots{}, nil, fmt.Errorf("opening the file %s of the spool: %w", name, err)
 	}
-	content = make([]byte, segment.SlotsSize)
+	content = make([]byte, segment.SlotsSize+1)
 	n, err := s.file.ReadAt(content, 0)
 	if err != nil && err != io.EOF {
 		n = 0 // What cannot be read is missing.
 	}
+	if !segment.IsSlots(content[:n]) && !hasSegments(d) {
+		s.file.Close()
+		return slots{}, nil, fmt.Errorf("%w: the file %s is not that of a spool: take another directory, or move it away",
+			disk.ErrUnsafe, name)
+	}
+	content, n = content[:segment.SlotsSize], min(n, segment.SlotsSize)
 	if n < segment.SlotsSize {
 		_, err = s.file.WriteAt(content[n:], int64(n)) // Zeros, and no hole.
 		if err != nil {
@@ -56,6 +64,16 @@ func openSlots(d disk.Disk, name string) (s slots, content []byte, err error) {
 		}
 	}
 	return s, content[:n], nil
+}
+
+// hasSegments reports whether a directory has a segment. Without one, a file of another program may have the name
+// of a hint. With one, it is a hint that is damaged.
+func hasSegments(d disk.Disk) bool {
+	entries, err := d.List()
+	return err != nil || slices.ContainsFunc(entries, func(e disk.Entry) bool {
+		_, _, ok := segment.ParseName(strings.TrimSuffix(e.Name, badSuffix))
+		return ok
+	})
 }
 
 // write writes the next slot, and syncs it if it must survive the machine.

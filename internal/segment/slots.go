@@ -12,6 +12,7 @@ package segment
 // disk writes both at once. The one with the larger generation is the newer one.
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 )
@@ -81,6 +82,20 @@ func ParseState(b []byte) (s State, generation uint64, ok bool) {
 	s.Confirmed = binary.LittleEndian.Uint32(slot[64:])
 	s.File = binary.LittleEndian.Uint64(slot[72:])
 	return s, generation, true
+}
+
+// IsSlots reports whether the bytes of a file may be those of a file of slots, damaged or not. A file of another
+// program is none.
+func IsSlots(b []byte) bool {
+	if len(b) == SlotsSize || len(bytes.Trim(b, "\x00")) == 0 {
+		return true
+	}
+	for _, magic := range []string{stateMagic, handledMagic} {
+		if bytes.HasPrefix(b, []byte(magic)) || len(b) > slotSpace && bytes.HasPrefix(b[slotSpace:], []byte(magic)) {
+			return true
+		}
+	}
+	return false
 }
 
 // AppendHandled appends the slot of a handled number to dst.

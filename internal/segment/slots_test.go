@@ -138,3 +138,19 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// TestIsSlots_OtherPrograms_AreNot: what damage makes of a file of slots still is one.
+func TestIsSlots_OtherPrograms_AreNot(t *testing.T) {
+	file := make([]byte, segment.SlotsSize)
+	copy(file[segment.SlotOffset(1):], segment.AppendState(nil, 1, segment.State{Starts: 1}))
+	for size := range file {
+		if inMagic := size > 4096 && size < 4104; segment.IsSlots(file[:size]) == inMagic {
+			t.Errorf("%d bytes of a file: %v", size, inMagic)
+		}
+	}
+	for _, text := range []string{"running", "udstate", "\x00udstate1", string(append(file, 'x'))[1:8000]} {
+		if segment.IsSlots([]byte(text)) {
+			t.Errorf("%.20q is one", text)
+		}
+	}
+}
