@@ -44,13 +44,14 @@ const maxBackoff = 500 * time.Millisecond
 
 // deliver waits for the reader until ctx ends, or a timeout that is not 0.
 func deliver(ctx context.Context, dir, address string, timeout time.Duration) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	return spool.Deliver(ctx, dir, address, spool.WithWriter(udsipc.WithMaxBackoff(maxBackoff)))
+	err := spool.Deliver(ctx, dir, address, spool.WithWriter(udsipc.WithMaxBackoff(maxBackoff)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // There is no spool.
+	}
+	return err
 }
