@@ -70,6 +70,9 @@ func newWorld(t *testing.T, config journal.Config) *world {
 func (w *world) tryOpen() (err error) {
 	w.config.Boot, w.met = [16]byte{w.boot}, map[segment.WriterID]bool{}
 	w.stuck = false
+	if w.log != nil {
+		w.log.Close() // Its disk is gone, but its timer would try again for ever.
+	}
 	w.log, w.start, err = journal.Open(w.disk, w.config)
 	return err
 }
