@@ -24,6 +24,24 @@ type writerSeam struct{ *Writer }
 func (w writerSeam) Keep(k seam.Keeper) {
 	w.cfg.events.waiting = k.Waiting
 	w.loop.KeepLeft(k.SetAside, k.Contested)
+	if tell := w.cfg.onState; tell != nil && k.GoesOn {
+		w.cfg.onState = untilStopped(tell)
+	}
+}
+
+// untilStopped returns a state callback that tells the last state, stopped, as disconnected.
+func untilStopped(tell func(state State, cause error)) func(state State, cause error) {
+	last := StateNew
+	return func(state State, cause error) {
+		if state == StateStopped {
+			if last != StateConnecting && last != StateConnected {
+				return
+			}
+			state, cause = StateDisconnected, ErrConnectionClosed
+		}
+		last = state
+		tell(state, cause)
+	}
 }
 
 func (w writerSeam) WriteFrames(frames []byte, count int) error {
@@ -84,6 +102,8 @@ func (w writerSeam) ReportGone(why seam.Gone, messages uint64, about string, err
 func (w writerSeam) LogKept(messages uint64, about string, why error) {
 	w.cfg.events.add(eventKept, messages, &OpError{Op: OpSpool, Addr: about, Err: why})
 }
+
+func (w writerSeam) Ended() <-chan struct{} { return w.loop.Ended() }
 
 func (w writerSeam) End(ctx context.Context) {
 	_ = w.loop.Stop(ctx)

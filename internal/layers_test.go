@@ -71,7 +71,7 @@ var unsafeIn = []string{"internal/peercred", "internal/socket", "internal/transp
 
 // goroutines counts the go statements of each package that has any.
 var goroutines = map[string]int{
-	"duplex": 2, "rpc": 3, "spool": 3,
+	"duplex": 2, "rpc": 3, "spool": 4,
 	"internal/queue": 1, "internal/receiver": 4, "internal/sender": 5, "internal/systemd": 1, "internal/transport": 1,
 }
 

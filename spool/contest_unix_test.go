@@ -6,9 +6,13 @@ package spool_test
 
 import (
 	"errors"
+	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -203,5 +207,73 @@ func TestWriter_RestoredBackup_GetsNewIdentity(t *testing.T) {
 	}
 	if m := w.Metrics(); m.Identities != 1 || m.Sent != 12 || m.Queued != 0 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestWriter_LastAttempt_GivesUp: the reader knows of the last attempt that there is, of another process.
+func TestWriter_LastAttempt_GivesUp(t *testing.T) {
+	p := newPlace(t)
+	r := p.read()
+	w := p.start()
+	p.write(w, 0, 3)
+	p.stop(w)
+	other, err := udsipc.NewWriter(p.address, udsipc.WithAcknowledgements(), udsipc.WithIdentity(udsipc.Identity{
+		Writer: r.ids[0], First: 4, Sent: 3, Attempt: math.MaxInt64 - 1}), udsipc.WithLogger(slog.New(slog.DiscardHandler)))
+	if err == nil {
+		err = errors.Join(other.Start(), other.WriteMessage([]byte("other")), other.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell, told := contested()
+	w = p.start(tell)
+	p.write(w, 3, 5)
+	p.flush(w)
+	p.stop(w)
+	want := slices.Concat(numbers(0, 3), []string{"other"}, numbers(3, 5))
+	if got := r.all(); !slices.Equal(got, want) || len(told) != 1 {
+		t.Errorf("the reader got %v; told %d times", got, len(told))
+	}
+}
+
+// TestWriter_CopyIsAhead_LosesNothing: the reader has forgotten this spool, and knows of messages of a snapshot, when
+// the spool opens another session.
+func TestWriter_CopyIsAhead_LosesNothing(t *testing.T) {
+	p := newPlace(t)
+	r := p.read()
+	w := p.start()
+	p.write(w, 0, 10)
+	p.stop(w)
+	second := snapshotOf(p)
+	for range 3 { // The original has made more attempts.
+		p.stop(p.open())
+	}
+	gone := make(chan struct{})
+	tell, told := contested()
+	var once sync.Once
+	w = p.start(tell, spool.WithWriter(udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+		if state == udsipc.StateDisconnected {
+			once.Do(func() { close(gone); runtime.Goexit() }) // Another session follows.
+		}
+	})))
+	p.write(w, 10, 11)
+	p.flush(w)
+	r.restart(p)
+	<-gone
+	other := second.start()
+	p.write(other, 100, 150)
+	p.flush(other)
+	p.stop(other)
+	p.write(w, 11, 13)
+	p.flush(w)
+	p.stop(w)
+	got := r.all()
+	for _, text := range numbers(11, 13) {
+		if !slices.Contains(got, text) {
+			t.Errorf("message %s is lost", text)
+		}
+	}
+	if len(told) != 1 {
+		t.Errorf("told %d times", len(told))
 	}
 }

@@ -43,12 +43,15 @@ type delivery struct {
 	current atomic.Pointer[session] // The last session, for other goroutines.
 	notes   notebook
 
+	callbacks atomic.Uint64 // Odd while the delivery, or the end of the Writer, may be in a callback of the program.
+
 	// Of the goroutine.
 	session  *session
 	welcomed segment.WriterID // The last identity that a reader has welcomed.
 	former   udsipc.Identity  // What the last session leaves to the next one.
 	// The next session asks for what is handled, and gives up the identity: another process has it as well.
 	takesOver bool
+	wasted    bool // The last session was opened for messages that had left the log by then.
 }
 
 // newDelivery checks the options of the Writer below.
@@ -93,9 +96,23 @@ func (d *delivery) messageLimit() (limit uint64, own bool) {
 
 // run sends until all is handled once drain is closed, or ctx ends.
 func (d *delivery) run() {
-	defer close(d.done)
-	defer d.reportNotes()
-	defer d.endSession()
+	ended := false
+	defer func() {
+		if ended {
+			close(d.done)
+			return
+		}
+		d.log.Rewind() // A callback has called Goexit. The messages are on the disk, and have to go out.
+		go d.run()
+	}()
+	d.send()
+	d.endSession()
+	d.reportNotes()
+	ended = true
+}
+
+// send is run but for its end.
+func (d *delivery) send() {
 	for d.ctx.Err() == nil {
 		d.reportNotes()
 		d.release()
@@ -136,16 +153,20 @@ func (d *delivery) await(arrived <-chan struct{}) {
 		defer timer.Stop()
 		expiry = timer.C
 	}
-	drain := d.drain
+	drain, ended := d.drain, (<-chan struct{})(nil)
 	select {
 	case <-drain:
 		drain = nil // What is left is news of the session.
 	default:
 	}
+	if d.session != nil {
+		ended = d.session.ended
+	}
 	select {
 	case <-arrived:
 	case <-d.wake:
 	case <-drain:
+	case <-ended:
 	case <-expiry:
 		d.log.Expire()
 	case <-d.ctx.Done():
@@ -157,7 +178,7 @@ func (d *delivery) awaitNews() bool {
 	d.await(nil)
 	d.reportNotes()
 	d.release()
-	return d.session.ctx.Err() == nil
+	return !d.session.isOver()
 }
 
 // pause waits for a time, or for the end.
@@ -173,12 +194,15 @@ func (d *delivery) pause(t time.Duration) {
 // deliver gives a batch to the Writer below, a piece at a time. Where the identity changes or the
 // numbers jump, it opens a session first, and the batch is read again: the reader may know of it.
 func (d *delivery) deliver(batch journal.Batch) {
-	s := d.session
-	if s == nil || !s.open || s.id != batch.Writer || s.next != batch.First {
-		d.openSession(batch)
-		d.log.Rewind()
-		return
+	if !d.takes(batch) {
+		// The reader may know of it, or it may be dropped by now. But a spool that drops faster than sessions open must
+		// send something.
+		if d.openSession(batch); !d.wasted || !d.takes(batch) {
+			d.log.Rewind()
+			return
+		}
 	}
+	s := d.session
 	for batch.Count > 0 {
 		frames, count := firstFrames(batch.Frames, batch.Count)
 		for s.bytes > 0 && s.bytes+len(frames) > inFlight {
@@ -187,7 +211,7 @@ func (d *delivery) deliver(batch journal.Batch) {
 			}
 		}
 		if err := s.give(frames, count); err != nil {
-			if d.ctx.Err() == nil {
+			if !s.isOver() {
 				d.report(err)
 				d.endSession()
 				d.log.Rewind()
@@ -196,6 +220,12 @@ func (d *delivery) deliver(batch journal.Batch) {
 		}
 		batch.Frames, batch.Count = batch.Frames[len(frames):], batch.Count-count
 	}
+}
+
+// takes reports whether batch is what the session sends next.
+func (d *delivery) takes(batch journal.Batch) bool {
+	s := d.session
+	return s != nil && s.open && s.id == batch.Writer && s.next == batch.First
 }
 
 // firstFrames returns as many whole frames as make a piece, at least one.

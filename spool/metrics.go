@@ -50,7 +50,7 @@ func (w *Writer) Metrics() Metrics {
 		Accepted: c.Accepted, Found: c.Found, Sent: c.Sent, Undelivered: c.Undelivered, Dropped: c.Dropped,
 		Expired: c.Expired, Damaged: c.Damaged, Queued: c.Messages,
 		QueuedBytes: uint64(c.Bytes), Segments: uint64(c.Segments), UnsyncedBytes: uint64(c.Unsynced),
-		DamagedBytes: c.DamagedBytes, Refused: c.Refused, TooLarge: w.tooLarge.Load(), Known: c.Known,
+		DamagedBytes: c.DamagedBytes, Refused: w.refused.Load(), TooLarge: w.tooLarge.Load(), Known: c.Known,
 		Identities: c.Renewed, SyncErrors: c.SyncErrors, SyncTime: udsipc.LatencySummary(c.SyncTimes),
 	}
 	if m.Queued > 0 && !c.Oldest.IsZero() {

@@ -94,12 +94,13 @@ func (d *delivery) reportNotes() {
 	if !d.notes.pending.Load() {
 		return
 	}
+	defer d.callback()()
 	damage, dropped, expired, failure := d.notes.take()
 	for _, found := range damage {
 		d.reportDamage(found)
 	}
 	if failure != nil {
-		d.report(failure)
+		d.face.Report(udsipc.OpSpool, d.dir, failure)
 	}
 	if dropped > 0 {
 		d.face.ReportGone(seam.Dropped, dropped, d.dir,
@@ -111,7 +112,16 @@ func (d *delivery) reportNotes() {
 }
 
 // report passes an error to the callback and the logger.
-func (d *delivery) report(err error) { d.face.Report(udsipc.OpSpool, d.dir, err) }
+func (d *delivery) report(err error) {
+	defer d.callback()()
+	d.face.Report(udsipc.OpSpool, d.dir, err)
+}
+
+// callback notes that a callback of the program may be called, until over is called.
+func (d *delivery) callback() (over func()) {
+	d.callbacks.Add(1)
+	return func() { d.callbacks.Add(1) }
+}
 
 // reportDamage reports what could not be read.
 func (d *delivery) reportDamage(found journal.Damage) {

@@ -27,7 +27,10 @@ type session struct {
 	flight []flight // What was given and is not handled, oldest first.
 	bytes  int      // Of all flights.
 	told   uint64   // The last number of news.
+	sent   uint64   // Of its Identity.
+	gave   bool     // A message was given to the Writer.
 
+	ended     <-chan struct{} // Closed when the Writer sends nothing any more: a callback has ended its goroutine.
 	wakeUp    func()          // Wakes the delivery.
 	ctx       context.Context // Ends when it is contested, and with the delivery.
 	cancel    context.CancelFunc
@@ -45,12 +48,16 @@ type flight struct {
 // smallFlight is the size in bytes up to which a flight takes another piece.
 const smallFlight = 16 << 10
 
-// newSession makes the session in which batch is the first to be sent.
+// newSession makes the session in which batch is the first to be sent, or gives up its identity.
 func (d *delivery) newSession(batch journal.Batch) error {
 	id := d.former
 	if id.Writer != udsipc.WriterID(batch.Writer) {
-		id = udsipc.Identity{Writer: udsipc.WriterID(batch.Writer), Attempt: uint64(d.start.Starts)<<32 | 1}
+		id = udsipc.Identity{Writer: udsipc.WriterID(batch.Writer),
+			Attempt: min(uint64(d.start.Starts), math.MaxInt32)<<32 | 1}
 		d.takesOver = false // What was contested is gone.
+	}
+	if id.Attempt > math.MaxInt64 { // The reader knows of the last one that there is.
+		return d.giveUp(batch.Writer, 0)
 	}
 	id.First = batch.First
 	if d.welcomed != batch.Writer {
@@ -58,7 +65,7 @@ func (d *delivery) newSession(batch journal.Batch) error {
 		id.First = min(id.First, d.log.Unhandled(batch.Writer))
 	}
 	id.Sent = max(id.Sent, id.First-1, d.log.SentBefore(batch.Writer))
-	s := &session{id: batch.Writer, wakeUp: d.wakeUp}
+	s := &session{id: batch.Writer, sent: id.Sent, wakeUp: d.wakeUp}
 	s.ctx, s.cancel = context.WithCancel(d.ctx)
 	var err error
 	s.writer, err = udsipc.NewWriter(d.address, d.cfg.writerOptions(
@@ -67,10 +74,12 @@ func (d *delivery) newSession(batch journal.Batch) error {
 		udsipc.WithMaxBufferedWrites(math.MaxUint32), udsipc.WithMaxBufferedBytes(math.MaxInt64),
 	)...)
 	if err != nil {
+		s.cancel()
 		return err
 	}
 	s.seam = seam.OfWriter(s.writer)
-	s.seam.Keep(seam.Keeper{Waiting: d.waiting, SetAside: s.onSetAside, Contested: s.onContested})
+	s.ended = s.seam.Ended()
+	s.seam.Keep(seam.Keeper{Waiting: d.waiting, SetAside: s.onSetAside, Contested: s.onContested, GoesOn: true})
 	if err = s.writer.Start(); err != nil {
 		return err
 	}
@@ -93,24 +102,21 @@ func (d *delivery) openSession(batch journal.Batch) {
 		if err := d.newSession(batch); err != nil {
 			d.report(err)
 			d.pause(retryAfter)
-			return
 		}
 	}
-	d.connect()
+	if d.session != nil {
+		d.connect()
+	}
 }
 
-// connect waits for a connection and asks what the reader has handled.
+// connect waits for a connection and asks what the reader has handled. It may return without a connection, so that
+// the log is read again: messages may have left it.
 func (d *delivery) connect() {
 	s := d.session
-	ctx, cancel := d.notes.wait(s.ctx)
-	defer cancel()
-	if d.cfg.maxAge > 0 { // Meanwhile messages expire.
-		ctx, cancel = context.WithTimeout(ctx, retryAfter)
-		defer cancel()
-	}
-	if s.writer.WaitConnected(ctx) != nil {
-		d.yield()
-		return
+	for began := time.Now(); !d.awaitConnected(s); d.reportNotes() {
+		if d.yield() || !d.wasted || !d.notes.pending.Load() || time.Since(began) >= retryAfter {
+			return
+		}
 	}
 	number, known := s.writer.Handled()
 	if !known {
@@ -122,10 +128,21 @@ func (d *delivery) connect() {
 	}
 }
 
-// yield ends a session whose identity another process has as well. It returns whether it did. The next
-// session asks the reader what it has handled, and gives up the identity.
+// awaitConnected waits for a connection, or for something to report.
+func (d *delivery) awaitConnected(s *session) bool {
+	ctx, cancel := d.notes.wait(s.ctx)
+	defer cancel()
+	if d.cfg.maxAge > 0 { // Meanwhile messages expire.
+		ctx, cancel = context.WithTimeout(ctx, retryAfter)
+		defer cancel()
+	}
+	return s.writer.WaitConnected(ctx) == nil
+}
+
+// yield ends a session whose Writer has ended, or whose identity another process has as well: then the next session
+// asks the reader what it has handled, and gives up the identity. It returns whether it did.
 func (d *delivery) yield() bool {
-	if s := d.session; s == nil || !s.contested.Load() {
+	if s := d.session; s == nil || !s.contested.Load() && !s.hasEnded() {
 		return false
 	}
 	d.endSession()
@@ -133,15 +150,16 @@ func (d *delivery) yield() bool {
 	return true
 }
 
-// yieldPause keeps two processes with one identity from refusing each other in a hot loop.
+// yieldPause keeps two processes with one identity from refusing each other in a hot loop, and a callback that ends
+// each goroutine from another one.
 const yieldPause = 100 * time.Millisecond
 
 // welcome tells the log what a reader has handled before the first message of a session.
 func (d *delivery) welcome(s *session, number uint64) error {
 	renewed, err := false, error(nil)
 	switch {
-	case d.takesOver:
-		renewed, err = true, d.log.GiveUp(s.id, number)
+	case d.takesOver, d.welcomed == s.id && number > s.sent: // It has messages of another process.
+		return d.giveUp(s.id, number)
 	case d.welcomed != s.id:
 		renewed, err = d.log.Welcomed(s.id, number)
 	default:
@@ -151,13 +169,23 @@ func (d *delivery) welcome(s *session, number uint64) error {
 		return err
 	}
 	if renewed {
-		d.takesOver = false
 		d.reportRenewed(s.id, number)
 		d.endSession()
 		return nil
 	}
 	d.welcomed = s.id
 	s.open, s.next, s.told = true, number+1, number
+	return nil
+}
+
+// giveUp gives up an identity that another process has as well. number is what the reader has handled of both.
+func (d *delivery) giveUp(id segment.WriterID, number uint64) error {
+	if err := d.log.GiveUp(id, number); err != nil {
+		return err
+	}
+	d.takesOver = false
+	d.reportRenewed(id, number)
+	d.endSession()
 	return nil
 }
 
@@ -177,23 +205,36 @@ func (d *delivery) endSession() {
 	if s.open {
 		d.release()
 	}
-	d.former, d.session = s.writer.Identity(), nil
-	if s.contested.Load() {
+	d.former, d.session, d.wasted = s.writer.Identity(), nil, s.open && !s.gave
+	if s.contested.Load() && d.former.Attempt < math.MaxInt64 {
 		// Half of the attempts that are left: whoever is refused in turn needs few.
 		d.former.Attempt += max(1, (math.MaxInt64-d.former.Attempt)/2)
-		d.takesOver = true
 	}
+	d.takesOver = d.takesOver || s.contested.Load()
 }
 
 // endTimeout is how long the end of a Writer without messages may take.
 const endTimeout = time.Second
+
+// hasEnded reports whether the Writer has ended by itself.
+func (s *session) hasEnded() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// isOver reports whether the session is to be ended.
+func (s *session) isOver() bool { return s.ctx.Err() != nil || s.hasEnded() }
 
 // give passes frames to the Writer.
 func (s *session) give(frames []byte, count int) error {
 	if err := s.seam.WriteFrames(frames, count); err != nil {
 		return err
 	}
-	s.next += uint64(count)
+	s.gave, s.next = true, s.next+uint64(count)
 	s.bytes += len(frames)
 	if n := len(s.flight); n > 0 && s.flight[n-1].bytes+len(frames) <= smallFlight {
 		s.flight[n-1] = flight{s.next - 1, s.flight[n-1].bytes + len(frames)}

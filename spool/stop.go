@@ -16,7 +16,8 @@ import (
 )
 
 // Sync blocks until every message for which a write has returned is on the disk or handled, or ctx
-// ends. An error of the disk is returned until the messages are written to another file.
+// ends. An error of the disk is returned until the messages are written to another file. After Stop
+// it is udsipc.ErrStopped if they are not synced.
 func (w *Writer) Sync(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return opError(udsipc.OpSpool, w.dir, seam.EndOf(ctx))
@@ -25,6 +26,9 @@ func (w *Writer) Sync(ctx context.Context) error {
 	go func() { synced <- w.log.Sync() }() // Nothing interrupts a sync. It ends by itself.
 	select {
 	case err := <-synced:
+		if errors.Is(err, journal.ErrClosed) {
+			return udsipc.ErrStopped
+		}
 		return opError(udsipc.OpSpool, w.dir, err)
 	case <-ctx.Done():
 		return opError(udsipc.OpSpool, w.dir, seam.EndOf(ctx))
@@ -52,9 +56,19 @@ func (w *Writer) flush(ctx context.Context) error {
 				return fmt.Errorf("%w: %w: %d", udsipc.ErrStopped, ErrLeft, target-left)
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("%d messages are not handled: %w", target-left, w.delivery.endOf(ctx))
+			return fmt.Errorf("%d messages are not handled: %w", target-left, w.whyNot(ctx))
 		}
 	}
+}
+
+// whyNot is the error of a wait for the reader that ctx has ended.
+func (w *Writer) whyNot(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.started {
+		return fmt.Errorf("%w: %w", udsipc.ErrNotStarted, seam.EndOf(ctx))
+	}
+	return w.delivery.endOf(ctx)
 }
 
 // undelivered returns how many messages have left the log and nobody has handled.
@@ -81,7 +95,7 @@ func (w *Writer) lost(c journal.Counts) error {
 // Stop may be called before Start, again, and concurrently. The first context that ends applies to all
 // calls. Within a callback of the Writer, Stop returns only when ctx ends.
 func (w *Writer) Stop(ctx context.Context) error {
-	return opError(udsipc.OpStop, w.dir, w.stop(ctx, nil))
+	return opError(udsipc.OpStop, w.dir, errors.Join(w.stop(ctx, nil)))
 }
 
 // Close is a Stop that does not wait for a reader that is away: it sends what it can until an attempt to
@@ -90,18 +104,15 @@ func (w *Writer) Stop(ctx context.Context) error {
 func (w *Writer) Close() error {
 	ctx, cancel := w.delivery.face.CloseContext()
 	defer cancel()
-	err := w.stop(ctx, time.Tick(awayCheck))
-	if errors.Is(err, ErrLeft) {
-		err = w.closing
-	}
+	err, _ := w.stop(ctx, time.Tick(awayCheck))
 	return opError(udsipc.OpStop, w.dir, err)
 }
 
 // awayCheck is how often Close looks whether the reader is away.
 const awayCheck = 20 * time.Millisecond
 
-// stop is Stop. With ticks it also ends when the reader is away.
-func (w *Writer) stop(ctx context.Context, ticks <-chan time.Time) error {
+// stop is Stop. With ticks it also ends when the reader is away. left is an error if messages stay.
+func (w *Writer) stop(ctx context.Context, ticks <-chan time.Time) (err, left error) {
 	started := w.beginStop()
 	defer w.delivery.face.WatchStop(ctx, func() string {
 		return fmt.Sprintf("%d messages are in the spool %s", w.delivery.waiting(), w.dir)
@@ -113,7 +124,7 @@ func (w *Writer) stop(ctx context.Context, ticks <-chan time.Time) error {
 	for {
 		select {
 		case <-w.closed:
-			return errors.Join(w.closing, w.left(why))
+			return w.closing, w.left(why)
 		case <-ticks:
 			away := w.delivery.away()
 			if away == nil {
@@ -121,11 +132,28 @@ func (w *Writer) stop(ctx context.Context, ticks <-chan time.Time) error {
 			}
 			why = away
 		case <-ctx.Done():
-			why = w.delivery.endOf(ctx)
+			why = w.whyNot(ctx)
 		}
 		w.delivery.force(why)
-		<-w.closed
-		return errors.Join(w.closing, w.left(why))
+		return w.awaitClosed(why), w.left(why)
+	}
+}
+
+// callbackGrace is how long a forced stop waits for a callback, at least. The stop may be called within it.
+const callbackGrace = 200 * time.Millisecond
+
+// awaitClosed waits until the directory is free, or a callback does not return.
+func (w *Writer) awaitClosed(why error) error {
+	for {
+		before := w.delivery.callbacks.Load()
+		select {
+		case <-w.closed:
+			return w.closing
+		case <-time.After(callbackGrace):
+			if before%2 == 1 && before == w.delivery.callbacks.Load() {
+				return fmt.Errorf("a callback has not returned, the directory may be in use until it does: %w", why)
+			}
+		}
 	}
 }
 
@@ -160,6 +188,7 @@ func (w *Writer) close() {
 		}
 		w.delivery.face.LogKept(n, w.dir, why)
 	}
+	defer w.delivery.callback()()
 	w.delivery.face.End(w.delivery.ctx)
 }
 

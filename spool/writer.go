@@ -34,6 +34,7 @@ type Writer struct {
 	closing  error         // Of closing the log; valid then.
 	frames   sync.Pool     // Of *[]byte.
 	tooLarge atomic.Uint64
+	refused  atomic.Uint64
 
 	mu      sync.Mutex // Guards what follows.
 	started bool
@@ -159,6 +160,9 @@ func (w *Writer) write(ctx context.Context, waits bool, messages ...[]byte) erro
 		*frames = wire.AppendFrame(*frames, message)
 	}
 	err := w.append(ctx, waits, *frames, len(messages))
+	if err != nil && err != udsipc.ErrStopped {
+		w.refused.Add(uint64(len(messages)))
+	}
 	if cap(*frames) <= keptFrames {
 		*frames = (*frames)[:0]
 		w.frames.Put(frames)

@@ -63,6 +63,9 @@ func (l *Log) releaseLocked(writer segment.WriterID, number uint64) (released ui
 		l.leftLocked()
 	}
 	l.startTimerLocked()
+	if n := len(l.segments); n > 0 && l.segments[n-1].messages(l.unhandledLocked(l.segments[n-1])) == 0 {
+		l.roomLocked() // The last one stays until somebody needs its room.
+	}
 	if slices.ContainsFunc(parts, func(p *part) bool { return p.messages(l.unhandledLocked(p)) == 0 }) {
 		empty = l.takeHandledLocked()
 	}
@@ -123,8 +126,7 @@ func (l *Log) discard(parts []*part) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.room)
-	l.room = make(chan struct{})
+	l.roomLocked()
 }
 
 // closeFile closes the file with which a part was written.

@@ -106,6 +106,7 @@ type Log struct {
 	spareFrom uint64   // The next number when the timer has last run.
 	handled   segment.Handled
 	stopped   bool        // No timer is started any more.
+	ended     bool        // All files are closed.
 	failure   error       // Of a sync; until what it left is written again.
 	unnamed   bool        // A segment was begun, and its name may not survive the machine.
 	timer     *time.Timer // Runs while there is something to sync or to write down.
@@ -114,7 +115,7 @@ type Log struct {
 	cursor    cursor
 	changed   chan struct{} // Closed when messages leave; nil if nobody waits.
 	arrived   chan struct{} // One slot: there is something to read.
-	room      chan struct{} // Closed, and made anew, when room was made.
+	room      chan struct{} // Closed when room was made; nil if nobody waits.
 
 	sentBefore map[segment.WriterID]uint64 // Set by Open,
 	lostEnd    bool                        // and whether a last segment cannot be read at all.
@@ -203,5 +204,16 @@ func (l *Log) Arrived() <-chan struct{} { return l.arrived }
 func (l *Log) Room() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.room == nil {
+		l.room = make(chan struct{})
+	}
 	return l.room
+}
+
+// roomLocked tells those who wait that there is room.
+func (l *Log) roomLocked() {
+	if l.room != nil {
+		close(l.room)
+		l.room = nil
+	}
 }

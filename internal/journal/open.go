@@ -15,7 +15,7 @@ import (
 // the whole of the newest one. Damage is no error: it is reported, and the rest is there. A link, or a
 // file of another user, in the place of a file is disk.ErrUnsafe.
 func Open(d disk.Disk, config Config) (*Log, Start, error) {
-	l := &Log{disk: d, config: config.withDefaults(), arrived: make(chan struct{}, 1), room: make(chan struct{})}
+	l := &Log{disk: d, config: config.withDefaults(), arrived: make(chan struct{}, 1)}
 	state, known, handled, err := l.hints.read(d)
 	if err == nil {
 		err = l.load(state, known, handled)
@@ -164,6 +164,7 @@ func (l *Log) Close() error {
 	defer l.syncing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.ended = true
 	for _, p := range l.segments {
 		p.closeFile()
 	}

@@ -14,13 +14,21 @@ import (
 // lazily is how often the handled number is written down, where nothing else sets the time.
 const lazily = time.Second
 
-// Sync returns when all messages for which Append returned before are synced or handled.
+// Sync returns when all messages for which Append returned before are synced or handled. After Close it is
+// ErrClosed if they are not.
 func (l *Log) Sync() error {
-	if l.syncSegments() == nil {
+	err := l.syncSegments()
+	switch err {
+	case nil:
 		return l.syncNames()
+	case ErrClosed:
+		return err
 	}
 	l.io.Lock()
 	defer l.io.Unlock()
+	if l.closed {
+		return err
+	}
 	if err := l.repair(nil); err != nil {
 		return err
 	}
@@ -32,7 +40,7 @@ func (l *Log) syncNames() error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	l.mu.Lock()
-	unnamed := l.unnamed
+	unnamed := l.unnamed && !l.ended
 	l.unnamed = false // One that is begun meanwhile sets it again.
 	l.mu.Unlock()
 	if !unnamed {
@@ -135,6 +143,13 @@ func (l *Log) syncSegments() error {
 		if !p.failed && p.synced < p.size && p.messages(l.unhandledLocked(p)) > 0 {
 			targets = append(targets, target{p, p.file, p.size, p.end})
 		}
+	}
+	if l.ended {
+		defer l.mu.Unlock()
+		if l.failure == nil && len(targets) > 0 {
+			return ErrClosed
+		}
+		return l.failure
 	}
 	l.mu.Unlock()
 	for _, t := range targets {

@@ -43,6 +43,10 @@ type Writer interface {
 	// LogKept logs that messages stay elsewhere for the next start, and why they were not delivered.
 	LogKept(messages uint64, about string, why error)
 
+	// Ended returns a channel that is closed when nothing is sent any more: after End, or when a callback has
+	// ended its goroutine.
+	Ended() <-chan struct{}
+
 	// End is Stop, without an error for messages that are left.
 	End(ctx context.Context)
 }
@@ -64,4 +68,5 @@ type Keeper struct {
 	// Called when the reader knows of a later attempt of this writer, or of messages that it has not:
 	// another process has the same identity.
 	Contested func()
+	GoesOn    bool // Another Writer comes after this one: its end is told as that of a connection.
 }

@@ -139,6 +139,10 @@ func (l *Loop) KeepLeft(setAside, contested func()) {
 	}
 }
 
+// Ended returns a channel that is closed when the goroutine has ended: after Stop, or if a callback has called
+// Goexit.
+func (l *Loop) Ended() <-chan struct{} { return l.life.Done() }
+
 // Why returns why there is no connection, or nil.
 func (l *Loop) Why() error { return l.life.Why() }
 
