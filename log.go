@@ -256,6 +256,9 @@ func (l *eventLog) writeLine(kind eventKind, s *eventSum) {
 	if peer, ok := strings.CutPrefix(s.last.Addr, l.addr+", "); ok {
 		attrs = append(attrs, slog.String("peer", peer))
 	}
+	if s.last.Op == OpSpool {
+		attrs = append(attrs, slog.String("spool", s.last.Addr)) // One address may have the spools of many processes.
+	}
 	attrs = append(attrs, l.counts(line, s)...)
 	if kind != eventBack {
 		attrs = append(attrs, slog.Any("err", lineError{s.last}))

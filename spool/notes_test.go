@@ -87,6 +87,7 @@ func TestWriter_Logger_SaysWhatIsDropped(t *testing.T) {
 	}
 	if got := lines.String(); !strings.Contains(got, "the oldest messages were dropped") ||
 		!strings.Contains(got, `level=INFO msg="udsipc: stopped; messages stay on the disk for the next start"`) ||
+		strings.Count(got, " spool="+p.dir) != strings.Count(got, "messages=") ||
 		strings.Contains(got, "stopped before everything") {
 		t.Error(got)
 	}
