@@ -179,3 +179,19 @@ func TestAppend_MinFreeOfAll_IsFull(t *testing.T) {
 	}
 	w.log.Close()
 }
+
+// TestOpen_NoState_IsTold: each start has a new identity then.
+func TestOpen_NoState_IsTold(t *testing.T) {
+	told := []error{}
+	w := newWorld(t, journal.Config{OnSyncError: func(err error) { told = append(told, err) }})
+	w.disk.Fault = func(op disktest.Op, name string) error {
+		if name == "state" {
+			return syscall.EACCES
+		}
+		return nil
+	}
+	w.open()
+	if len(told) != 1 || !errors.Is(told[0], syscall.EACCES) {
+		t.Errorf("%v, want %v once", told, syscall.EACCES)
+	}
+}

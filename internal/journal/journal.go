@@ -54,8 +54,8 @@ type Config struct {
 	Now       func() time.Time        // Nil is time.Now.
 	NewWriter func() segment.WriterID // Nil is random.
 
-	// OnDamage is called for damage that is found; OnSyncError when a sync failed that no caller waits for.
-	// Both may be nil. They must not call the Log.
+	// OnDamage is called for damage that is found; OnSyncError when a sync failed that no caller waits
+	// for, or the state could not be written. Both may be nil. They must not call the Log.
 	OnDamage    func(Damage)
 	OnSyncError func(error)
 	// OnGone is called for messages that have expired, or were dropped to make room. It may be nil, must not wait

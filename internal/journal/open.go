@@ -49,7 +49,9 @@ func Open(d disk.Disk, config Config) (*Log, Start, error) {
 	}
 	if renewed {
 		l.writer, l.next = l.config.NewWriter(), 1
-		l.saveState(false) // Without it, the next start has a new identity as well.
+		if err := l.saveState(false); err != nil && l.config.OnSyncError != nil {
+			l.config.OnSyncError(err) // Without it, the next start has a new identity as well.
+		}
 	}
 	l.free = freeSpace{disk: d, min: l.config.MinFree}
 	l.noteSent()
