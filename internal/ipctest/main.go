@@ -50,10 +50,14 @@ func InShort(long, short int) int {
 	return long
 }
 
-// InSoak returns ordinary, or soak if UDSIPC_TEST_SOAK is set: how often a test repeats what it does.
+// InSoak returns ordinary, a tenth of it in a short run, or soak if UDSIPC_TEST_SOAK is set: how often a test repeats
+// what it does.
 func InSoak(ordinary, soak int) int {
-	if os.Getenv("UDSIPC_TEST_SOAK") != "" {
+	switch {
+	case os.Getenv("UDSIPC_TEST_SOAK") != "":
 		return soak
+	case testing.Short():
+		return max(ordinary/10, 1)
 	}
 	return ordinary
 }
