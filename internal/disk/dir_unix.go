@@ -152,3 +152,9 @@ func (d *dir) lock() error {
 	}
 	return nil
 }
+
+// unlock ends the lock at once. Closing the descriptor does not while this process starts another one, which has a
+// copy until it runs its program.
+func (d *dir) unlock() error {
+	return control(d.self, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_UN) })
+}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -191,5 +192,30 @@ func TestDisk_DirectoryRemoved_IsNotExist(t *testing.T) {
 	}
 	if err := d.SyncNames(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("SyncNames: %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+// TestClose_WhileProcessesStart_EndsTheLock: each has a copy of all descriptors until it runs its program.
+func TestClose_WhileProcessesStart_EndsTheLock(t *testing.T) {
+	path, ended := t.TempDir(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 200 {
+			_ = exec.Command("/nothing").Run()
+		}
+	}()
+	for {
+		d, err := disk.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+			return
+		default:
+		}
 	}
 }

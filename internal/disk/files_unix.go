@@ -134,7 +134,7 @@ func (d *dir) gone() error {
 	return nil
 }
 
-func (d *dir) Close() error { return errors.Join(d.self.Close(), d.root.Close()) }
+func (d *dir) Close() error { return errors.Join(d.unlock(), d.self.Close(), d.root.Close()) }
 
 // A file is an open file of the operating system.
 type file struct{ *os.File }
