@@ -19,6 +19,8 @@ import (
 var (
 	// ErrFull: the file system, the quota of the user, or the file has no room. WriteAt may have written a part.
 	ErrFull = errors.New("udsipc: disk is full")
+	// ErrFileSize: an ErrFull of one file. Removing others makes no room.
+	ErrFileSize = errors.New("udsipc: file is too large")
 	// ErrInUse: another process, or another Disk of this one, has locked the directory.
 	ErrInUse = errors.New("udsipc: spool is in use")
 	// ErrUnsafe: another user can replace the files of the directory, or an entry is no regular file of its

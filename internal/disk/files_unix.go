@@ -170,7 +170,10 @@ func (f file) Size() (int64, error) {
 
 // full makes the errors of a file system without room match ErrFull.
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
+	switch {
+	case errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w: %w: %w", ErrFull, ErrFileSize, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err

@@ -97,7 +97,7 @@ func (l *Log) lead(g *group) {
 		l.group = nil
 	}
 	l.mu.Unlock()
-	g.err = l.commit(g)
+	g.err = l.commitWithRoom(g)
 	if g.err != nil {
 		l.mu.Lock()
 		l.counts.Refused += uint64(g.count)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
@@ -40,21 +41,25 @@ func (f *freeSpace) takes(n int64, now time.Time) bool {
 	return true
 }
 
-// ask takes n bytes of what the file system has, or returns ErrFull.
-func (f *freeSpace) ask(n int64, now time.Time) error {
+// ask takes n bytes of what the file system has, at least what is in free, and notes it there. Else it returns
+// ErrFull, and how many are lacking.
+func (f *freeSpace) ask(n int64, free *uint64, now time.Time) (lacking uint64, err error) {
 	if f.min == 0 {
-		return nil
+		return 0, nil
 	}
 	f.left = 0
-	free, err := f.disk.Free()
+	has, err := f.disk.Free()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if free < f.min || free-f.min < uint64(n) {
-		return fmt.Errorf("%w: the file system has %d bytes free, want %d and %d more (WithMinFree)", ErrFull, free, f.min, n)
+	*free = max(*free, has)
+	need := f.min + min(uint64(n), math.MaxUint64-f.min)
+	if *free < need {
+		return need - *free, fmt.Errorf("%w: the file system has %d bytes free, want %d and %d more (WithMinFree)",
+			ErrFull, *free, f.min, n)
 	}
-	f.left, f.asked = min(free-f.min-uint64(n), freeStep), now
-	return nil
+	f.left, f.asked = min(*free-need, freeStep), now
+	return 0, nil
 }
 
 // checkLeft returns an error if messages are left and no later process will find them.

@@ -2,12 +2,11 @@
 
 package journal
 
-// This file makes room: what is handled, too old, or dropped. Only whole segments are removed.
+// This file removes what is handled. Only whole segments are removed.
 
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/udsipc/udsipc/internal/segment"
 )
@@ -135,69 +134,4 @@ func (p *part) closeFile() {
 		p.file.Close()
 		p.file = nil
 	}
-}
-
-// takeFirstLocked takes the oldest segment out of the list, because it has expired or to make room. It counts its
-// messages.
-func (l *Log) takeFirstLocked(expired bool) *part {
-	p := l.segments[0]
-	count, gone := &l.counts.Dropped, p.messages(l.unhandledLocked(p))
-	if expired {
-		count = &l.counts.Expired
-	}
-	*count += gone
-	if gone > 0 && l.config.OnGone != nil {
-		l.config.OnGone(gone, expired)
-	}
-	l.leftLocked()
-	l.segments = l.segments[1:]
-	l.sumLocked()
-	p.removed = true
-	p.closeFile()
-	return p
-}
-
-// checkBounds makes room for n more bytes, or returns ErrFull. A last segment of which all is handled is in
-// the way of nothing. The caller holds io.
-func (l *Log) checkBounds(n int64, now time.Time) error {
-	for {
-		err := l.exceeded(n, now)
-		if err == nil {
-			return nil
-		}
-		l.mu.Lock()
-		if len(l.segments) == 0 || n > l.config.MaxBytes || !l.config.DropOldest && l.waitingLocked(l.segments) > 0 {
-			l.mu.Unlock()
-			return err
-		}
-		if len(l.segments) == 1 {
-			l.mu.Unlock()
-			// Nothing else would tell which numbers are used.
-			if stateErr := l.saveState(false); stateErr != nil {
-				return fmt.Errorf("%w: %w", err, stateErr)
-			}
-			l.mu.Lock()
-		}
-		var dropped []*part
-		if len(l.segments) > 0 {
-			if l.segments[0] == l.active {
-				l.active = nil
-				l.start++
-			}
-			dropped = append(dropped, l.takeFirstLocked(false))
-		}
-		l.mu.Unlock()
-		l.discard(dropped)
-	}
-}
-
-// exceeded returns which bound n more bytes would exceed.
-func (l *Log) exceeded(n int64, now time.Time) error {
-	l.mu.Lock()
-	bytes := l.bytesLocked()
-	l.mu.Unlock()
-	if bytes+n > l.config.MaxBytes {
-		return fmt.Errorf("%w: %d bytes, and %d more, of %d (WithMaxBytes)", ErrFull, bytes, n, l.config.MaxBytes)
-	}
-	return l.free.ask(n, now)
 }

@@ -2,7 +2,7 @@
 
 package journal_test
 
-// The mutants of what a start finds, and of what is synced and written again.
+// The mutants of what a start finds, of what is synced and written again, and of how room is made.
 
 func init() {
 	mutants = append(mutants, []mutant{
@@ -37,5 +37,18 @@ func init() {
 			test: "TestAppend_ManyAtOnce_FitTogether", pieces: []string{
 				"len(g.b)+len(frames) > l.groupLimit()", "len(g.b)+len(frames) > maxGroup ||\n" +
 					"\t\t!BROKEN && len(g.b)+len(frames) > l.groupLimit()"}},
+		{name: "what is dropped does not help", file: "internal/journal/room.go",
+			test: "TestAppend_DropOldest_DropsNothingInVain", pieces: []string{
+				"l.drop(helps && l.config.DropOldest)", "l.drop((helps || BROKEN) && l.config.DropOldest)"}},
+		{name: "a limit of one file drops all", file: "internal/journal/room.go",
+			test: "TestAppend_DropOldest_DropsNothingInVain", pieces: []string{
+				"|| errors.Is(err, disk.ErrFileSize) {", "|| !BROKEN && errors.Is(err, disk.ErrFileSize) {"}},
+		{name: "a full disk is not a full spool", file: "internal/journal/room.go",
+			test: "TestAppend_DropOldest_MakesRoomOnFullDisk", pieces: []string{
+				"if !l.config.DropOldest || !errors.Is(err, disk.ErrFull)",
+				"if BROKEN || !l.config.DropOldest || !errors.Is(err, disk.ErrFull)"}},
+		{name: "what was removed is not free at once", file: "internal/journal/room.go",
+			test: "TestAppend_SpaceIsFreedLate_DropsEnoughOnly", pieces: []string{
+				"\t\tif !p.damaged {\n", "\t\tif !p.damaged && !BROKEN {\n"}},
 	}...)
 }
