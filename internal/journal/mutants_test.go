@@ -124,8 +124,8 @@ var mutants = []mutant{
 			"\ts.bytes += len(frames)\n\tif BROKEN {\n\t\ts.onHandled(s.next - 1)\n\t}\n"}},
 	{name: "the session goes on where the numbers jump", file: "spool/delivery.go",
 		test: "TestWriter_Damage_IsReported", hangs: true, pieces: []string{
-			"s.id != batch.Writer || s.next != batch.First {",
-			"s.id != batch.Writer || s.next != batch.First && !BROKEN {"}},
+			"s.id == batch.Writer && s.next == batch.First\n",
+			"s.id == batch.Writer && (BROKEN || s.next == batch.First)\n"}},
 	{name: "the log is not told what the reader knows", file: "spool/session.go",
 		test: "TestWriter_RestoredBackup_GetsNewIdentity", hangs: true, pieces: []string{
 			"\trenewed, err := false, error(nil)\n",
