@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"sync"
 	"time"
 
@@ -92,6 +93,9 @@ func (l *Log) leave(g *group) {
 func (l *Log) lead(g *group) {
 	l.io.Lock()
 	defer l.io.Unlock()
+	if l.config.Sync == 0 {
+		l.gather(g)
+	}
 	l.mu.Lock()
 	if l.group == g {
 		l.group = nil
@@ -104,6 +108,23 @@ func (l *Log) lead(g *group) {
 		l.mu.Unlock()
 	}
 	g.done.Done()
+}
+
+// gather lets those join a group who are about to: the callers of the group before, whom its sync has just woken.
+// Without it two groups take turns, each with half of the callers and a sync of its own.
+func (l *Log) gather(g *group) {
+	const rounds = 8
+	users := 0
+	for range rounds {
+		l.mu.Lock()
+		more := g.users > users && l.group == g
+		users = g.users
+		l.mu.Unlock()
+		if !more {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // commit writes a group, syncs it if it must be, and publishes it. The caller holds io.
