@@ -178,7 +178,7 @@ func (d *delivery) awaitNews() bool {
 	d.await(nil)
 	d.reportNotes()
 	d.release()
-	return !d.session.isOver()
+	return !d.session.isOver() && !d.isStale()
 }
 
 // pause waits for a time, or for the end.

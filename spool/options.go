@@ -64,13 +64,15 @@ func WithMaxBytes(bytes int64) Option { return func(c *config) { c.maxBytes = by
 func WithMinFree(bytes uint64) Option { return func(c *config) { c.minFree = bytes } }
 
 // WithMaxAge sets how long a message may wait for the reader. Older ones are dropped, a segment at a
-// time, and counted as expired: a message waits up to an eighth longer. The clock is that of the wall,
-// because it goes on over restarts. The default, 0, is no limit. A negative duration is an error.
+// time, and counted as expired: a message waits up to an eighth longer. While there is a connection, one that
+// is being sent may arrive. The clock is that of the wall, because it goes on over restarts. The default, 0,
+// is no limit. A negative duration is an error.
 func WithMaxAge(d time.Duration) Option { return func(c *config) { c.maxAge = d } }
 
 // WithOverflow sets what a write does when the spool is full: return ErrSpoolFull
 // (udsipc.OverflowRefuse, the default), wait for room (udsipc.OverflowBlock), or drop the oldest
-// segment (udsipc.OverflowDropOldest). Messages of a dropped segment that are being sent may arrive.
+// segment (udsipc.OverflowDropOldest). While there is a connection, messages of a dropped segment that
+// are being sent may arrive.
 func WithOverflow(policy udsipc.OverflowPolicy) Option {
 	return func(c *config) { c.overflow = policy }
 }

@@ -139,15 +139,23 @@ func (d *delivery) awaitConnected(s *session) bool {
 	return s.writer.WaitConnected(ctx) == nil
 }
 
-// yield ends a session whose Writer has ended, or whose identity another process has as well: then the next session
-// asks the reader what it has handled, and gives up the identity. It returns whether it did.
+// yield ends a session whose Writer has ended or is stale, or whose identity another process has as well: then the
+// next session asks the reader what it has handled, and gives up the identity. It returns whether it did.
 func (d *delivery) yield() bool {
-	if s := d.session; s == nil || !s.contested.Load() && !s.hasEnded() {
+	if s := d.session; s == nil || !s.contested.Load() && !s.hasEnded() && !d.isStale() {
 		return false
 	}
 	d.endSession()
 	d.pause(yieldPause)
 	return true
+}
+
+// isStale reports whether the Writer has messages that have expired or were dropped, and no connection. They must not
+// be sent when the reader is back, maybe after days.
+func (d *delivery) isStale() bool {
+	s := d.session
+	return (d.cfg.maxAge > 0 || d.cfg.overflow == udsipc.OverflowDropOldest) && len(s.flight) > 0 &&
+		s.seam.Why() != nil && d.log.Unhandled(s.id) > s.told+1
 }
 
 // yieldPause keeps two processes with one identity from refusing each other in a hot loop, and a callback that ends
