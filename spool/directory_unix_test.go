@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/udsipc/udsipc/spool"
@@ -27,6 +28,23 @@ func TestWriter_DirectoryRemoved_TellsOfIt(t *testing.T) {
 	}
 	if err := w.Close(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Close: %v, want %v", err, fs.ErrNotExist)
+	}
+
+	w = p.open(spool.WithSegmentSize(4 << 10))
+	for range 3 {
+		if err := w.WriteMessage(make([]byte, 4<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(p.dir, "*.seg"))
+	if err := errors.Join(err, os.Remove(files[1])); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), ": 1 messages") {
+		t.Errorf("Close without one of three files: %v, want %v", err, fs.ErrNotExist)
+	}
+	if err := os.RemoveAll(p.dir); err != nil {
+		t.Fatal(err)
 	}
 
 	w = p.open()

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/disk"
@@ -62,16 +64,34 @@ func (f *freeSpace) ask(n int64, free *uint64, now time.Time) (lacking uint64, e
 	return 0, nil
 }
 
-// checkLeft returns an error if messages are left and no later process will find them.
+// checkLeft returns an error if messages are left and no later process will find them: somebody has removed their
+// files, or the directory.
 func (l *Log) checkLeft() error {
 	l.mu.Lock()
-	n := l.waitingLocked(l.segments)
+	parts := slices.Clone(l.segments)
 	l.mu.Unlock()
-	if n == 0 {
+	if l.waitingOf(parts) == 0 {
 		return nil
 	}
-	if _, err := l.disk.Free(); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%d messages are lost: %w", n, err)
+	entries, err := l.disk.List()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil // Nothing is known.
+	}
+	lost := slices.DeleteFunc(parts, func(p *part) bool {
+		_, found := slices.BinarySearchFunc(entries, p.name, func(e disk.Entry, name string) int {
+			return strings.Compare(e.Name, name)
+		})
+		return found
+	})
+	if n := l.waitingOf(lost); n > 0 {
+		return fmt.Errorf("%d messages are lost: their files were removed while they were in use: %w", n, fs.ErrNotExist)
 	}
 	return nil
+}
+
+// waitingOf returns how many messages of some segments are not handled.
+func (l *Log) waitingOf(parts []*part) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waitingLocked(parts)
 }
