@@ -22,17 +22,45 @@ func (w *Writer) Sync(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return opError(udsipc.OpSpool, w.dir, seam.EndOf(ctx))
 	}
-	synced := make(chan error, 1)
-	go func() { synced <- w.log.Sync() }() // Nothing interrupts a sync. It ends by itself.
+	call := w.joinSync()
 	select {
-	case err := <-synced:
-		if errors.Is(err, journal.ErrClosed) {
+	case <-call.done:
+		if errors.Is(call.err, journal.ErrClosed) {
 			return udsipc.ErrStopped
 		}
-		return opError(udsipc.OpSpool, w.dir, err)
+		return opError(udsipc.OpSpool, w.dir, call.err)
 	case <-ctx.Done():
 		return opError(udsipc.OpSpool, w.dir, seam.EndOf(ctx))
 	}
+}
+
+// A syncCall is a sync for all calls of Sync before it begins.
+type syncCall struct {
+	done chan struct{}
+	err  error // Valid when done is closed.
+}
+
+// joinSync returns the next sync. Nothing interrupts a sync, so one runs and one waits, however many calls a disk that
+// hangs makes give up.
+func (w *Writer) joinSync() *syncCall {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.nextSync == nil {
+		call := &syncCall{done: make(chan struct{})}
+		w.nextSync = call
+		go w.runSync(call) // Ends by itself.
+	}
+	return w.nextSync
+}
+
+func (w *Writer) runSync(call *syncCall) {
+	defer close(call.done)
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	w.nextSync = nil
+	w.mu.Unlock()
+	call.err = w.log.Sync()
 }
 
 // Flush blocks until every message for which a write has returned is handled, or ctx ends. The error matches

@@ -36,10 +36,13 @@ type Writer struct {
 	tooLarge atomic.Uint64
 	refused  atomic.Uint64
 
-	mu      sync.Mutex // Guards what follows.
-	started bool
-	stopped bool
-	flushed uint64 // Messages that were not delivered, and that a Flush has reported.
+	syncing sync.Mutex // Held during a sync for Sync.
+
+	mu       sync.Mutex // Guards what follows.
+	started  bool
+	stopped  bool
+	nextSync *syncCall // The sync that has not begun; nil if nobody waits for one.
+	flushed  uint64    // Messages that were not delivered, and that a Flush has reported.
 }
 
 // NewWriter opens the spool in a directory for the Reader at an address (udsipc.NewWriter). A missing
