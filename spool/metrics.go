@@ -25,11 +25,11 @@ type Metrics struct {
 	Damaged     uint64 `json:"damaged"`     // Messages that cannot be read.
 	Queued      uint64 `json:"queued"`      // Messages on the disk, not handled.
 
-	QueuedBytes   uint64        `json:"queued_bytes"`  // Size of the files with messages.
-	Segments      uint64        `json:"segments"`      // Their number.
-	OldestAge     time.Duration `json:"oldest_age_ns"` // How long the oldest message waits; 0 without one.
-	UnsyncedBytes uint64        `json:"unsynced_bytes"`
-	DamagedBytes  uint64        `json:"damaged_bytes"` // Size of what cannot be read.
+	QueuedBytes   uint64        `json:"queued_bytes"`   // Size of the files with messages.
+	Segments      uint64        `json:"segments"`       // Their number.
+	OldestAge     time.Duration `json:"oldest_age_ns"`  // How long the oldest message waits; 0 without one.
+	UnsyncedBytes uint64        `json:"unsynced_bytes"` // What a loss of power may take, of files with Queued.
+	DamagedBytes  uint64        `json:"damaged_bytes"`  // Size of what cannot be read.
 
 	Refused    uint64                `json:"refused"`   // Messages for which a write returned ErrSpoolFull, or failed.
 	TooLarge   uint64                `json:"too_large"` // Messages for which a write returned udsipc.ErrMessageTooLarge.

@@ -195,3 +195,20 @@ func TestOpen_NoState_IsTold(t *testing.T) {
 		t.Errorf("%v, want %v once", told, syscall.EACCES)
 	}
 }
+
+// TestCounts_AllHandled_HasNothingUnsynced: nothing is lost with the machine then, and nothing is synced any more.
+func TestCounts_AllHandled_HasNothingUnsynced(t *testing.T) {
+	w := newWorld(t, journal.Config{Sync: -1})
+	w.open()
+	if err := w.write(1); err != nil {
+		t.Fatal(err)
+	}
+	if c := w.log.Counts(); c.Unsynced == 0 {
+		t.Errorf("%+v: nothing was synced", c)
+	}
+	w.read(100)
+	if c := w.log.Counts(); c.Unsynced != 0 {
+		t.Errorf("%d bytes are not synced, and all is handled", c.Unsynced)
+	}
+	w.log.Close()
+}

@@ -27,7 +27,7 @@ type Counts struct {
 	Refused      uint64 // Messages for which Append returned an error.
 	Bytes        int64  // Size of all segments.
 	Segments     int
-	Unsynced     int64 // Bytes of them that may not survive the machine.
+	Unsynced     int64 // Bytes of those with messages that are not handled, and that may not survive the machine.
 	SyncErrors   uint64
 	SyncTimes    latency.Summary // Of the syncs of segments, those with an error too.
 	Oldest       time.Time       // About when the oldest message was written; zero without one.
@@ -41,8 +41,10 @@ func (l *Log) Counts() Counts {
 	c.SyncTimes = l.syncTimes.Summary()
 	c.Bytes, c.Segments = l.bytesLocked(), len(l.segments)
 	for _, p := range l.segments {
-		c.Messages += p.messages(l.unhandledLocked(p))
-		c.Unsynced += p.size - p.synced
+		n := p.messages(l.unhandledLocked(p))
+		if c.Messages += n; n > 0 {
+			c.Unsynced += p.size - p.synced
+		}
 	}
 	c.Oldest = l.oldestLocked()
 	return c
