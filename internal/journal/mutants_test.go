@@ -53,7 +53,7 @@ var mutants = []mutant{
 		test: "TestLog_Lives_LoseNothingPromised", pieces: []string{
 			"if p == last || p.messages(l.unhandledLocked(p)) > 0 {",
 			"if n := p.messages(l.unhandledLocked(p)); p == last || n > 1 || n == 1 && !BROKEN {"}},
-	{name: "a new name is not synced", file: "internal/journal/append.go",
+	{name: "a new name is not synced", file: "internal/journal/begin.go",
 		test: "TestLog_Lives_LoseNothingPromised", pieces: []string{
 			"if err == nil && l.config.Sync >= 0 {\n\t\terr = l.disk.SyncNames()",
 			"if err == nil && l.config.Sync >= 0 && !BROKEN {\n\t\terr = l.disk.SyncNames()"}},
@@ -100,7 +100,7 @@ var mutants = []mutant{
 		test: "TestLog_SyncsFail_LoseNothingPromised", pieces: []string{
 			"\tfor i, p := range slices.Backward(old) {\n",
 			"\tfor i := range old {\n\t\tif !BROKEN {\n\t\t\ti = len(old) - 1 - i\n\t\t}\n\t\tp := old[i]\n"}},
-	{name: "a segment is gone on with after another one was begun", file: "internal/journal/append.go",
+	{name: "a segment is gone on with after another one was begun", file: "internal/journal/begin.go",
 		test: "TestAppend_NameNotSynced_LosesNothing", pieces: []string{
 			"\t\tl.active = nil\n\t\tl.mu.Unlock()\n\t\tl.abandon(",
 			"\t\tif !BROKEN {\n\t\t\tl.active = nil\n\t\t}\n\t\tl.mu.Unlock()\n\t\tl.abandon("}},
