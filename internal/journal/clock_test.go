@@ -6,9 +6,11 @@ package journal_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/journal"
+	"github.com/udsipc/udsipc/internal/segment"
 )
 
 // TestLog_ClockJumps_DropsNothingNew: ages are those of the files, corrected by their order. Whatever the clock does,
@@ -56,4 +58,30 @@ func TestLog_ClockJumps_DropsNothingNew(t *testing.T) {
 			w.log.Close()
 		})
 	}
+}
+
+// TestLog_LongInterval_WritesDownWhatIsHandled: what is handled is not synced, so that waits no longer than ever.
+func TestLog_LongInterval_WritesDownWhatIsHandled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, journal.Config{Sync: time.Hour})
+		w.open()
+		w.writeEach(2)
+		w.read(100)
+		w.writeEach(1)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		b, _ := w.disk.Content("handled")
+		if handled, _, _ := segment.ParseHandled(b); handled.Number != 2 {
+			t.Errorf("message %d is written down as handled, want 2", handled.Number)
+		}
+		if c := w.log.Counts(); c.Unsynced == 0 {
+			t.Error("it has synced after 2 s, want 1 h")
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if c := w.log.Counts(); c.Unsynced != 0 {
+			t.Errorf("%d bytes are not synced after 1 h", c.Unsynced)
+		}
+		w.log.Close()
+	})
 }

@@ -110,6 +110,7 @@ type Log struct {
 	failure   error       // Of a sync; until what it left is written again.
 	unnamed   bool        // A segment was begun, and its name may not survive the machine.
 	timer     *time.Timer // Runs while there is something to sync or to write down.
+	syncTimer *time.Timer // Runs while there is something to sync, if the interval is longer than that of the other one.
 	counts    Counts
 	syncTimes latency.Histogram
 	cursor    cursor

@@ -146,12 +146,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	l.mu.Lock()
-	l.stopped = true
-	if l.timer != nil {
-		l.timer.Stop()
-	}
-	l.mu.Unlock()
+	l.stopTimers()
 	if err == nil && l.config.Sync >= 0 {
 		err = l.syncSegments() // What came in between.
 	}

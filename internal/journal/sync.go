@@ -80,16 +80,33 @@ func (l *Log) boundFiles() {
 	}
 }
 
-// startTimerLocked starts the timer for what has to be done in a while.
+// startTimerLocked starts the timers for what has to be done in a while. Only a long interval of syncs has its own.
 func (l *Log) startTimerLocked() {
-	if l.timer != nil || l.stopped {
+	if l.stopped {
 		return
 	}
 	after := l.config.Sync
-	if after <= 0 {
+	if after > lazily && l.syncTimer == nil {
+		l.syncTimer = time.AfterFunc(after, l.tickSync)
+	}
+	if after <= 0 || after > lazily {
 		after = lazily
 	}
-	l.timer = time.AfterFunc(after, l.tick)
+	if l.timer == nil {
+		l.timer = time.AfterFunc(after, l.tick)
+	}
+}
+
+// stopTimers stops the timers for good.
+func (l *Log) stopTimers() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	for _, timer := range []*time.Timer{l.timer, l.syncTimer} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
 }
 
 // tick syncs and writes down what is handled. It runs in the timer's goroutine.
@@ -103,7 +120,7 @@ func (l *Log) tick() {
 	}
 	l.mu.Unlock()
 	var err error
-	if l.config.Sync > 0 {
+	if l.config.Sync > 0 && l.config.Sync <= lazily {
 		err = l.Sync()
 	}
 	l.io.Lock()
@@ -111,13 +128,27 @@ func (l *Log) tick() {
 		l.saveHandled()
 	}
 	l.io.Unlock()
-	if err != nil {
-		l.mu.Lock()
-		l.startTimerLocked()
-		l.mu.Unlock()
-		if l.config.OnSyncError != nil {
-			l.config.OnSyncError(err)
-		}
+	l.tryAgain(err)
+}
+
+// tickSync is the part of tick that syncs, for an interval that is long.
+func (l *Log) tickSync() {
+	l.mu.Lock()
+	l.syncTimer = nil
+	l.mu.Unlock()
+	l.tryAgain(l.Sync())
+}
+
+// tryAgain has what has failed done again, and tells of it.
+func (l *Log) tryAgain(err error) {
+	if err == nil {
+		return
+	}
+	l.mu.Lock()
+	l.startTimerLocked()
+	l.mu.Unlock()
+	if l.config.OnSyncError != nil {
+		l.config.OnSyncError(err)
 	}
 }
 
