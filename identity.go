@@ -42,7 +42,8 @@ type Identity struct {
 //
 // If nothing is queued before the first session, the reader may know better: the first message gets the
 // number after the one that Handled returns. Otherwise a reader that has handled more than what is queued is
-// reported as ErrInvalidSession, and the Writer tries again.
+// reported as ErrInvalidSession, and the Writer tries again. So queue before Start, or go on from Handled
+// after WaitConnected. A first message that is queued between them may get either number.
 func WithIdentity(identity Identity) WriterOption {
 	return writerOption(func(c *writerConfig) { c.identity = &identity })
 }

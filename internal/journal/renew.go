@@ -55,6 +55,11 @@ func (l *Log) giveUp(writer segment.WriterID, limit uint64) error {
 			old = append(old, renewed{p, from})
 		}
 	}
+	l.mu.Unlock()
+	if err := l.askForCopies(old); err != nil {
+		return err
+	}
+	l.mu.Lock()
 	l.start++ // The names of the copies come behind all others.
 	l.mu.Unlock()
 	renewal := renewal{writer: l.config.NewWriter(), next: 1}
@@ -72,6 +77,22 @@ func (l *Log) giveUp(writer segment.WriterID, limit uint64) error {
 		return fmt.Errorf("giving up the identity of a copy of the spool: %w", asFull(err))
 	}
 	l.publish(renewal, writer)
+	return nil
+}
+
+// askForCopies returns ErrFull if the file system has no room for copies. Else each attempt would write as much as
+// there is until it is full.
+func (l *Log) askForCopies(old []renewed) error {
+	var need uint64
+	for _, p := range old {
+		if p.from == p.first && p.from < p.end {
+			need += uint64(p.size)
+		}
+	}
+	if free, err := l.disk.Free(); err == nil && free < need {
+		return fmt.Errorf("%w: giving up the identity of a copy of the spool needs %d bytes, the file system has %d: "+
+			"make room, nothing is sent until then", ErrFull, need, free)
+	}
 	return nil
 }
 
