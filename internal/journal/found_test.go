@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/journal"
 )
@@ -107,6 +108,25 @@ func TestNext_TornTailOfOlderSegment_IsNoDamage(t *testing.T) {
 		if bad := w.disk.Names(".bad"); len(bad) > 0 {
 			t.Fatalf("cut at %d: %q are kept", at, bad)
 		}
+		w.log.Close()
+	}
+}
+
+// TestOpen_HintDamaged_Opens: there are no segments, and nothing in the one file tells what it is. The other one does.
+func TestOpen_HintDamaged_Opens(t *testing.T) {
+	for _, name := range []string{"state", "handled"} {
+		w := newWorld(t, journal.Config{Sync: time.Hour})
+		w.open()
+		w.write(1)
+		w.read(10)
+		w.log.Close()
+		w.disk = w.disk.Kill()
+		w.disk.Remove(w.disk.Names(".seg")[0])
+		w.disk.SetContent(name, append(make([]byte, 1500), "garbage"...))
+		w.open()
+		w.write(1)
+		w.read(10)
+		w.wantAll(3)
 		w.log.Close()
 	}
 }

@@ -50,7 +50,7 @@ func openSlots(d disk.Disk, name string) (s slots, content []byte, err error) {
 	if err != nil && err != io.EOF {
 		n = 0 // What cannot be read is missing.
 	}
-	if !segment.IsSlots(content[:n]) && !hasSegments(d) {
+	if !segment.IsSlots(content[:n]) && !isSpool(d) {
 		s.file.Close()
 		return slots{}, nil, fmt.Errorf("%w: the file %s is not that of a spool: take another directory, or move it away",
 			disk.ErrUnsafe, name)
@@ -66,14 +66,27 @@ func openSlots(d disk.Disk, name string) (s slots, content []byte, err error) {
 	return s, content[:n], nil
 }
 
-// hasSegments reports whether a directory has a segment. Without one, a file of another program may have the name
-// of a hint. With one, it is a hint that is damaged.
-func hasSegments(d disk.Disk) bool {
+// isSpool reports whether a directory has files that only a spool can have made: segments, or a whole slot.
+func isSpool(d disk.Disk) bool {
 	entries, err := d.List()
 	return err != nil || slices.ContainsFunc(entries, func(e disk.Entry) bool {
 		_, _, ok := segment.ParseName(strings.TrimSuffix(e.Name, badSuffix))
-		return ok
+		return ok || (e.Name == stateName || e.Name == handledName) && hasSlot(d, e.Name)
 	})
+}
+
+// hasSlot reports whether a file has a slot that passes.
+func hasSlot(d disk.Disk, name string) bool {
+	file, err := d.Open(name)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	b := make([]byte, segment.SlotsSize)
+	n, _ := file.ReadAt(b, 0)
+	_, _, isState := segment.ParseState(b[:n])
+	_, _, isHandled := segment.ParseHandled(b[:n])
+	return isState || isHandled
 }
 
 // write writes the next slot, and syncs it if it must survive the machine.

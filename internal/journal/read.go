@@ -101,7 +101,10 @@ func (l *Log) view() (*part, view) {
 	defer l.mu.Unlock()
 	p := c.part
 	if p == nil || p.removed || c.done {
-		i := slices.IndexFunc(l.segments, func(p *part) bool { return p.name > c.name || p.name == c.name && !c.done })
+		i := slices.IndexFunc(l.segments, func(p *part) bool {
+			// One that a copy has replaced has no numbers, and its first one may be behind those of the copy.
+			return p.first < p.end && (p.name > c.name || p.name == c.name && !c.done)
+		})
 		if i < 0 {
 			return nil, view{}
 		}

@@ -182,14 +182,22 @@ func (l *Log) publish(r renewal, writer segment.WriterID) {
 		}
 	}
 	l.mu.Lock()
-	begin := slices.IndexFunc(l.segments, func(p *part) bool { return p.writer == writer })
-	if begin < 0 {
-		begin = len(l.segments)
+	begin := len(l.segments)
+	if len(r.old) > 0 {
+		begin = slices.Index(l.segments, r.old[0].part)
 	}
-	gone := slices.Clone(l.segments[begin:])
-	l.segments = l.segments[:begin]
+	var gone, kept []*part
+	for i, p := range l.segments {
+		if i >= begin || p.writer == writer { // A former one may lie behind those that copies have replaced.
+			gone = append(gone, p)
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	l.segments = kept
 	for i, c := range r.copies {
 		from := r.old[i].from
+		c.part.from = c.part.first + (max(c.old.from, from) - from)
 		for _, g := range c.old.gaps {
 			if g.to > from {
 				c.part.addGap(gap{c.part.first + (max(g.from, from) - from), c.part.first + (g.to - from)})

@@ -131,6 +131,48 @@ func TestRepair_Handled_CopiesNothing(t *testing.T) {
 	w.log.Close()
 }
 
+// TestNext_Ahead_ReturnsWhatWasWrittenAgain: what a failed sync may have lost is read by the next start before anything
+// is handled. The segments that copies have replaced are still there, and lie before them.
+func TestNext_Ahead_ReturnsWhatWasWrittenAgain(t *testing.T) {
+	w := newWorld(t, journal.Config{Sync: time.Hour, SegmentSize: 300})
+	w.open()
+	w.write(1)
+	if err := w.log.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	for range 14 { // Three segments, and the first one is synced in part.
+		w.write(1)
+	}
+	syncs := 0
+	w.disk.Fault = func(op disktest.Op, _ string) error {
+		if op == disktest.OpSync {
+			if syncs++; syncs == 1 {
+				return errDevice
+			}
+		}
+		return nil
+	}
+	if err := w.log.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	w.disk = w.disk.Kill()
+	w.open()
+	if _, err := w.log.Welcomed(w.start.Writer, 0); err != nil {
+		t.Fatal(err)
+	}
+	next := uint64(1)
+	for b, err := w.log.Next(); err == nil; b, err = w.log.Next() {
+		if b.First != next {
+			t.Fatalf("message %d after %d", b.First, next-1)
+		}
+		next += uint64(b.Count)
+	}
+	if next != 16 {
+		t.Errorf("messages up to %d, want 15", next-1)
+	}
+	w.log.Close()
+}
+
 // TestAppend_ManyAtOnce_FitTogether: messages that are written at once need no more room than each alone.
 func TestAppend_ManyAtOnce_FitTogether(t *testing.T) {
 	w := newWorld(t, journal.Config{Sync: 0, MaxBytes: 8000, DropOldest: true})

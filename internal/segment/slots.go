@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 )
 
 const (
@@ -90,8 +91,9 @@ func IsSlots(b []byte) bool {
 	if len(b) == SlotsSize || len(bytes.Trim(b, "\x00")) == 0 {
 		return true
 	}
-	for _, magic := range []string{stateMagic, handledMagic} {
-		if bytes.HasPrefix(b, []byte(magic)) || len(b) > slotSpace && bytes.HasPrefix(b[slotSpace:], []byte(magic)) {
+	for at := 0; at < min(len(b), SlotsSize); at += slotSpace {
+		begin := string(b[at:min(len(b), at+len(stateMagic))]) // The file may be cut off anywhere.
+		if strings.HasPrefix(stateMagic, begin) || strings.HasPrefix(handledMagic, begin) {
 			return true
 		}
 	}
