@@ -28,8 +28,15 @@ func (l *Log) begin() (*part, error) {
 	}
 	l.unnamed = l.unnamed || l.config.Sync < 0
 	former := l.lastLocked()
-	l.segments, l.active = append(l.segments, p), p
 	var handled []*part
+	if former != nil && former.end == former.first && former.start >= l.opened {
+		// The sync of its first batch has failed. While the disk fails, there is one for each write.
+		former.removed = true
+		former.closeFile()
+		l.segments, handled = l.segments[:len(l.segments)-1], append(handled, former)
+		former = nil
+	}
+	l.segments, l.active = append(l.segments, p), p
 	if former != nil {
 		l.finished += former.size
 		if former.messages(l.unhandledLocked(former)) == 0 {
@@ -63,6 +70,9 @@ func (l *Log) create(writer segment.WriterID, start uint32, first uint64, suffix
 	p := &part{name: segment.Name(start, first), start: start, writer: writer, first: first, end: first,
 		size: segment.HeaderSize, modified: l.config.Now()}
 	var err error
+	if suffix != "" {
+		l.disk.Remove(p.name + suffix) // What an attempt that failed has left.
+	}
 	if p.file, err = l.disk.Create(p.name + suffix); err != nil {
 		return nil, fmt.Errorf("making a segment of the spool: %w", err)
 	}

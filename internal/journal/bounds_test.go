@@ -145,6 +145,40 @@ func TestAppend_NoNewSegment_KeepsItsName(t *testing.T) {
 	}
 }
 
+// TestAppend_DiskFails_LeavesNothingBehind: each write tries to write again what was not synced.
+func TestAppend_DiskFails_LeavesNothingBehind(t *testing.T) {
+	for _, op := range []disktest.Op{disktest.OpCreate, disktest.OpWrite, disktest.OpSync} {
+		w := newWorld(t, journal.Config{})
+		w.open()
+		if err := w.write(1); err != nil {
+			t.Fatal(err)
+		}
+		w.disk.Fault = func(o disktest.Op, name string) error {
+			if o == disktest.OpSync && strings.HasSuffix(name, ".seg") {
+				return syscall.EIO
+			}
+			if (o == op || o == disktest.OpRemove) && strings.HasSuffix(name, ".new") {
+				return syscall.EIO
+			}
+			return nil
+		}
+		for range 5 {
+			if err := w.write(1); !errors.Is(err, syscall.EIO) {
+				t.Fatalf("%s: %v, want %v", op, err, syscall.EIO)
+			}
+		}
+		w.disk.Fault = nil
+		if err := w.write(1); err != nil {
+			t.Fatalf("%s: %v", op, err)
+		}
+		if got := w.disk.Names(".seg"); len(got) != 2 || got[1] > "00000010-" {
+			t.Errorf("%s: %q; want one more segment, and a start below 16", op, got)
+		}
+		w.read(100)
+		w.log.Close()
+	}
+}
+
 // TestOpen_FileOfAnotherProgram_StaysAsItIs: it has the name of a hint.
 func TestOpen_FileOfAnotherProgram_StaysAsItIs(t *testing.T) {
 	for _, name := range []string{"state", "handled"} {

@@ -42,8 +42,15 @@ func (l *Log) repair(g *group) error {
 	start := l.start + 1
 	l.start += uint32(len(old)) + 1 // What is written next, maybe by another writer, is behind the copies.
 	l.mu.Unlock()
+	used := false
 	for i, p := range slices.Backward(old) {
-		if err := l.rewrite(p, start+uint32(i), i > 0, g); err != nil {
+		if err := l.rewrite(p, start+uint32(i), i > 0, g, &used); err != nil {
+			if !used {
+				// Each write tries again. While a disk fails for days, that would use up the numbers.
+				l.mu.Lock()
+				l.start = start - 1
+				l.mu.Unlock()
+			}
 			if g != nil && l.active != nil {
 				l.active.file.Truncate(l.active.size) // If the group stays, it is behind what counts.
 			}
@@ -57,13 +64,14 @@ func (l *Log) repair(g *group) error {
 }
 
 // rewrite puts a copy in the place of a segment: of the first one what lies behind its synced bytes, of those behind
-// it all, because the order of the names is that of the messages.
-func (l *Log) rewrite(p *part, start uint32, all bool, g *group) error {
+// it all, because the order of the names is that of the messages. It sets used when a start after it may know of start.
+func (l *Log) rewrite(p *part, start uint32, all bool, g *group, used *bool) error {
 	c := copied{old: p, kept: max(p.synced, segment.HeaderSize), from: max(p.syncedEnd, p.first)}
 	if all {
 		c.kept, c.from = segment.HeaderSize, p.first
 	}
 	err := l.copyPart(&c, start, g)
+	*used = *used || err == nil && c.part != nil
 	if err == nil && c.part != nil && p.start <= l.confirmed && l.welcomed != l.writer {
 		// A reader may know what is in the copy. What none knows is in later copies already.
 		err = l.setConfirmed(max(l.confirmed, start))
