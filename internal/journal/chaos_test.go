@@ -25,7 +25,7 @@ func TestLog_AllFaults_LoseNothingPromised(t *testing.T) {
 		w := newWorld(t, journal.Config{Sync: syncs[seed%4], SegmentSize: int64(200 + random.IntN(800))})
 		accepted := map[uint64]bool{}
 		lossy := false
-		w.repeats = true
+		w.repeats, w.ahead = true, seed%3 == 0
 		for range 2 + random.IntN(6) {
 			w.liveWithFaults(random, accepted)
 			if w.disk.Fault = nil; random.IntN(2) == 0 {

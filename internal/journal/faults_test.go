@@ -50,6 +50,7 @@ func TestLog_SyncsFail_LoseNothingPromised(t *testing.T) {
 	for seed := range uint64(ipctest.InSoak(1500, 150_000)) {
 		random := rand.New(rand.NewPCG(seed, 21))
 		w := newWorld(t, journal.Config{Sync: 0, SegmentSize: int64(200 + random.IntN(600))})
+		w.ahead = seed%2 == 0
 		accepted := map[uint64]bool{}
 		for range 2 + random.IntN(4) {
 			share := random.IntN(4)
@@ -116,6 +117,7 @@ func TestLog_CallsFail_LoseNothingPromised(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 22))
 		sync := []time.Duration{0, time.Hour}[seed%2]
 		w := newWorld(t, journal.Config{Sync: sync, SegmentSize: int64(200 + random.IntN(600))})
+		w.ahead = seed%3 == 0
 		accepted := map[uint64]bool{}
 		for range 2 + random.IntN(4) {
 			failing := false

@@ -87,6 +87,7 @@ func TestLog_Lives_LoseNothingPromised(t *testing.T) {
 		config := journal.Config{SegmentSize: int64(200 + random.IntN(1000)), Sync: syncs[seed%4]}
 		w := newWorld(t, config)
 		lossy := false
+		w.ahead = seed%3 == 0
 		accepted := map[uint64]bool{}
 		for range 2 + random.IntN(6) {
 			w.open()

@@ -47,6 +47,7 @@ type world struct {
 	damage  []journal.Damage
 
 	repeats  bool // Messages may come again under another identity.
+	ahead    bool // The reader acknowledges late.
 	repeated int
 }
 
@@ -106,6 +107,12 @@ func (w *world) read(batches int) { w.readMessages(batches, math.MaxInt) }
 // readMessages is read of at most so many messages as well. The rest of the last batch comes in the next life.
 func (w *world) readMessages(batches, messages int) {
 	w.t.Helper()
+	var late segment.WriterID // What was read ahead of is acknowledged before another identity begins.
+	defer func() {
+		if late != (segment.WriterID{}) {
+			w.acknowledge(late)
+		}
+	}()
 	for range batches {
 		if w.stuck || messages <= 0 {
 			return
@@ -116,6 +123,10 @@ func (w *world) readMessages(batches, messages int) {
 		}
 		if err != nil {
 			w.t.Fatal(err)
+		}
+		if late != (segment.WriterID{}) && late != b.Writer {
+			w.acknowledge(late)
+			late = segment.WriterID{}
 		}
 		if !w.met[b.Writer] {
 			renewed := w.welcome(b.Writer)
@@ -156,14 +167,21 @@ func (w *world) readMessages(batches, messages int) {
 			}
 			w.last = serial
 		}
-		if err := w.log.Handled(b.Writer, w.handled[b.Writer], 0); err != nil {
-			w.t.Fatal(err)
+		if w.ahead {
+			late = b.Writer
+			continue
 		}
-		w.check()
-		if messages <= 0 {
-			return
-		}
+		w.acknowledge(b.Writer)
 	}
+}
+
+// acknowledge tells the log what was handled.
+func (w *world) acknowledge(writer segment.WriterID) {
+	w.t.Helper()
+	if err := w.log.Handled(writer, w.handled[writer], 0); err != nil {
+		w.t.Fatal(err)
+	}
+	w.check()
 }
 
 // welcome opens the first session of an identity in this life, and reports whether it was given up. While the
