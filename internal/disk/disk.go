@@ -77,3 +77,22 @@ type Entry struct {
 	Size     int64
 	Modified time.Time // Time of the last write, by the clock of the file system.
 }
+
+// Broken returns a file of which nothing can be read or written, because of cause.
+func Broken(cause error) File { return broken{cause} }
+
+type broken struct{ cause error }
+
+func (b broken) ReadAt([]byte, int64) (int, error) { return 0, b.cause }
+
+func (b broken) WriteAt([]byte, int64) (int, error) { return 0, b.cause }
+
+func (b broken) Truncate(int64) error { return b.cause }
+
+func (b broken) Sync() error { return b.cause }
+
+func (b broken) ID() uint64 { return 0 }
+
+func (b broken) Size() (int64, error) { return 0, b.cause }
+
+func (b broken) Close() error { return nil }

@@ -56,6 +56,9 @@ func (d *dir) createGiven(name string) (File, error) {
 // the owner of the directory may have replaced the entry in between, and this process may be root.
 func (d *dir) Open(name string) (File, error) {
 	info, err := d.root.Lstat(name)
+	if isBroken(err) {
+		return Broken(err), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +66,9 @@ func (d *dir) Open(name string) (File, error) {
 		return nil, err
 	}
 	f, err := d.root.OpenFile(name, os.O_RDWR, 0)
+	if isBroken(err) {
+		return Broken(err), nil
+	}
 	if err != nil {
 		return nil, full(err)
 	}
@@ -111,10 +117,14 @@ func (d *dir) List() ([]Entry, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
+		switch {
+		case isBroken(err):
+			entries = append(entries, Entry{Name: entry.Name()})
+		case err != nil:
 			return nil, err
+		default:
+			entries = append(entries, Entry{entry.Name(), info.Size(), info.ModTime()})
 		}
-		entries = append(entries, Entry{entry.Name(), info.Size(), info.ModTime()})
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil

@@ -29,6 +29,9 @@ const Sector = 512
 // ErrDead is the error of every call after Kill and PowerLoss.
 var ErrDead = errors.New("disktest: the process of this disk is gone")
 
+// ErrBroken, returned by Fault for an OpOpen, makes the file one of which nothing can be read (disk.Broken).
+var ErrBroken = errors.New("disktest: the file system cannot read this file")
+
 // An Op names a call, for Disk.Fault.
 type Op string
 
@@ -135,7 +138,9 @@ func (d *Disk) Create(name string) (disk.File, error) {
 func (d *Disk) Open(name string) (disk.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.startLocked(OpOpen, name); err != nil {
+	if err := d.startLocked(OpOpen, name); err == ErrBroken {
+		return disk.Broken(err), nil
+	} else if err != nil {
 		return nil, err
 	}
 	node := d.names[name]
