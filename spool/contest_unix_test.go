@@ -78,9 +78,7 @@ func TestWriter_Snapshot_LosesNothing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPlace(t)
 			r := p.read()
-			w := p.start()
-			p.write(w, 0, 5)
-			p.stop(w)
+			p.life(0, 5)
 			second := snapshotOf(p)
 			for range test.starts {
 				second.stop(second.open())
@@ -149,17 +147,13 @@ func TestWriter_Copy_HasNewIdentity(t *testing.T) {
 func TestWriter_OldBackup_IsWelcomed(t *testing.T) {
 	p := newPlace(t)
 	r := p.read()
-	w := p.start()
-	p.write(w, 0, 5)
-	p.stop(w)
+	p.life(0, 5)
 	backup := snapshotOf(p)
 	for i := range 20 {
-		w = p.start()
-		p.write(w, 5+i, 6+i)
-		p.stop(w)
+		p.life(5+i, 6+i)
 	}
 	tell, told := contested()
-	w = backup.start(tell)
+	w := backup.start(tell)
 	p.write(w, 100, 110)
 	p.flush(w)
 	p.stop(w)
@@ -176,15 +170,11 @@ func TestWriter_OldBackup_IsWelcomed(t *testing.T) {
 func TestWriter_RestoredBackup_GetsNewIdentity(t *testing.T) {
 	p := newPlace(t)
 	r := p.read()
-	w := p.start()
-	p.write(w, 0, 5)
-	p.stop(w)
+	p.life(0, 5)
 	backup := snapshotOf(p)
-	w = p.start()
-	p.write(w, 5, 10)
-	p.stop(w)
+	p.life(5, 10)
 	reported := make(chan error, 10)
-	w = backup.open(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) {
+	w := backup.open(spool.WithWriter(udsipc.WithWriterErrorCallback(func(err error, _ string) {
 		if errors.Is(err, spool.ErrIdentity) {
 			reported <- err
 		}
@@ -214,9 +204,7 @@ func TestWriter_RestoredBackup_GetsNewIdentity(t *testing.T) {
 func TestWriter_LastAttempt_GivesUp(t *testing.T) {
 	p := newPlace(t)
 	r := p.read()
-	w := p.start()
-	p.write(w, 0, 3)
-	p.stop(w)
+	p.life(0, 3)
 	other, err := udsipc.NewWriter(p.address, udsipc.WithAcknowledgements(), udsipc.WithIdentity(udsipc.Identity{
 		Writer: r.ids[0], First: 4, Sent: 3, Attempt: math.MaxInt64 - 1}), udsipc.WithLogger(slog.New(slog.DiscardHandler)))
 	if err == nil {
@@ -226,7 +214,7 @@ func TestWriter_LastAttempt_GivesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	tell, told := contested()
-	w = p.start(tell)
+	w := p.start(tell)
 	p.write(w, 3, 5)
 	p.flush(w)
 	p.stop(w)
@@ -241,9 +229,7 @@ func TestWriter_LastAttempt_GivesUp(t *testing.T) {
 func TestWriter_CopyIsAhead_LosesNothing(t *testing.T) {
 	p := newPlace(t)
 	r := p.read()
-	w := p.start()
-	p.write(w, 0, 10)
-	p.stop(w)
+	p.life(0, 10)
 	second := snapshotOf(p)
 	for range 3 { // The original has made more attempts.
 		p.stop(p.open())
@@ -251,7 +237,7 @@ func TestWriter_CopyIsAhead_LosesNothing(t *testing.T) {
 	gone := make(chan struct{})
 	tell, told := contested()
 	var once sync.Once
-	w = p.start(tell, spool.WithWriter(udsipc.WithStateCallback(func(state udsipc.State, _ error) {
+	w := p.start(tell, spool.WithWriter(udsipc.WithStateCallback(func(state udsipc.State, _ error) {
 		if state == udsipc.StateDisconnected {
 			once.Do(func() { close(gone); runtime.Goexit() }) // Another session follows.
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/disk"
 	"github.com/udsipc/udsipc/internal/segment"
 )
@@ -30,7 +31,7 @@ func Deliver(ctx context.Context, dir, address string, opts ...Option) error {
 		return err
 	}
 	err = w.Start()
-	return errors.Join(err, w.Stop(ctx), opError("deliver", dir, w.lost(w.log.Counts())))
+	return errors.Join(err, w.Stop(ctx), opError(udsipc.OpSpool, dir, w.lost(w.log.Counts())))
 }
 
 // errNothingLeft is for a directory without messages.

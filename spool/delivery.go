@@ -257,8 +257,9 @@ func (d *delivery) release() {
 
 // reportRenewed reports that the identity was given up.
 func (d *delivery) reportRenewed(id segment.WriterID, number uint64) {
-	d.report(fmt.Errorf("%w: the reader has handled message %d of writer %v, the spool knows only of earlier ones "+
-		"(was a backup restored?); new messages have another Delivery.Writer", ErrIdentity, number, udsipc.WriterID(id)))
+	d.report(fmt.Errorf("%w: the reader knows writer %v from another copy of this spool, up to message %d "+
+		"(was a backup restored, or a directory copied?); what is not handled gets another Delivery.Writer",
+		ErrIdentity, udsipc.WriterID(id), number))
 }
 
 // away returns why there is no reader, or nil if there is one, or nobody knows yet.

@@ -32,34 +32,34 @@ var (
 	// are missing.
 	ErrDamaged = segment.ErrDamaged
 
-	// ErrLeft is matched by the error of Stop, Close and Deliver if messages stay in the spool. They go out at the
-	// next start.
+	// ErrLeft is matched by the error of Stop and Deliver if messages stay in the spool. They go out at the next
+	// start, so they are no error of Close.
 	ErrLeft = errors.New("udsipc: messages stay in the spool")
 
 	// ErrNotDelivered is matched by the error of a Flush before which messages were dropped, have expired, were
 	// damaged, or were refused by the reader.
 	ErrNotDelivered = errors.New("udsipc: messages were not delivered")
 
-	// ErrIdentity is reported when the reader knows of more messages than the spool has, as after a
-	// backup was restored. Later messages have a new Delivery.Writer.
+	// ErrIdentity is reported when the reader knows messages of another copy of the spool, as after a backup was
+	// restored. Messages that are not handled get a new Delivery.Writer.
 	ErrIdentity = errors.New("udsipc: identity is given up")
 )
 
 // A DamageError says what could not be read. It matches ErrDamaged.
 type DamageError struct {
-	File     string // Name of the file in the directory. It is kept as File with ".bad" behind it.
+	File     string // Name of the file in the directory. If Bytes is not 0, it is kept as File with ".bad" behind it.
 	Writer   udsipc.WriterID
-	From, To uint64 // Messages from From to below To are missing; none if they are equal.
-	Bytes    int64  // Size of the part.
+	From, To uint64 // Messages from From to below To are missing. If they are equal, none is known to be.
+	Bytes    int64  // Size of the part; 0 if the file ends too early, or is gone.
 	Err      error
 }
 
 func (e *DamageError) Error() string {
-	what := "no message is missing"
+	what := "no message is known to be missing"
 	if e.To > e.From {
 		what = fmt.Sprintf("messages %d to %d of writer %v are missing", e.From, e.To-1, e.Writer)
 	}
-	text := fmt.Sprintf("the file %s is too short: %s", e.File, what)
+	text := fmt.Sprintf("%s in the file %s", what, e.File)
 	if e.Bytes > 0 {
 		text = fmt.Sprintf("%d bytes of the file %s cannot be read: %s; the file is kept as %s.bad",
 			e.Bytes, e.File, what, e.File)

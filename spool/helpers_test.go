@@ -83,6 +83,14 @@ func (p *place) stop(w *spool.Writer) {
 	}
 }
 
+// life is a process that writes messages with the numbers from from to below to, which are handled.
+func (p *place) life(from, to int) {
+	p.t.Helper()
+	w := p.start()
+	p.write(w, from, to)
+	p.stop(w)
+}
+
 // limit returns a context that ends when a test hangs.
 func limit(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -81,6 +81,7 @@ func (d *delivery) newSession(batch journal.Batch) error {
 	s.ended = s.seam.Ended()
 	s.seam.Keep(seam.Keeper{Waiting: d.waiting, SetAside: s.onSetAside, Contested: s.onContested, GoesOn: true})
 	if err = s.writer.Start(); err != nil {
+		s.cancel()
 		return err
 	}
 	d.session = s

@@ -115,7 +115,8 @@ func (w *Writer) Start() error {
 //
 // It returns udsipc.ErrMessageTooLarge for a message over udsipc.WithMaxMessageSize, over the reader's
 // limit once that is known, or larger than an empty spool, and udsipc.ErrStopped after Stop. Any other
-// error matches ErrSpoolFull, or is that of the disk. After an error the message is not in the spool.
+// error matches ErrSpoolFull, or is that of the disk. After an error the message is not in the spool; if the disk
+// fails to take back what it has, the next process may find it.
 func (w *Writer) WriteMessage(data []byte) error {
 	return w.write(context.Background(), w.cfg.overflow == udsipc.OverflowBlock, data)
 }

@@ -101,11 +101,6 @@ func (l *Log) lead(g *group) {
 	}
 	l.mu.Unlock()
 	g.err = l.commitWithRoom(g)
-	if g.err != nil {
-		l.mu.Lock()
-		l.counts.Refused += uint64(g.count)
-		l.mu.Unlock()
-	}
 	g.done.Done()
 }
 

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !arm
-
 package journal_test
 
 // How long a log with 1 GiB takes that the kernel does not have in its memory.
 
 import (
 	"io"
-	"os"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/journal"
 )
 
@@ -31,28 +27,6 @@ func gibibyte(b *testing.B, config journal.Config) string {
 	return path
 }
 
-// evict takes the files of a directory out of the memory of the kernel.
-func evict(b *testing.B, path string) {
-	b.Helper()
-	const dontNeed = 4 // POSIX_FADV_DONTNEED
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, entry := range entries {
-		file, err := os.Open(filepath.Join(path, entry.Name()))
-		if err != nil {
-			b.Fatal(err)
-		}
-		file.Sync()
-		if _, _, errno := syscall.Syscall6(syscall.SYS_FADVISE64, file.Fd(), 0, 0, dontNeed, 0, 0); errno != 0 {
-			b.Fatal(errno)
-		}
-		file.Close()
-	}
-	os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0) // The directory; only root may.
-}
-
 // BenchmarkCold opens a log in which 1 GiB waits, and reads and handles it.
 func BenchmarkCold(b *testing.B) {
 	config := journal.Config{Sync: time.Second, MinFree: benchMinFree}
@@ -60,7 +34,7 @@ func BenchmarkCold(b *testing.B) {
 	b.Run("open", func(b *testing.B) {
 		for range b.N {
 			b.StopTimer()
-			evict(b, path)
+			ipctest.Evict(b, path)
 			b.StartTimer()
 			_, _, end := openReal(b, path, config)
 			b.StopTimer()
@@ -73,8 +47,8 @@ func BenchmarkCold(b *testing.B) {
 		messages := 0
 		for range b.N {
 			b.StopTimer()
-			bare += readBare(b, path)
-			evict(b, path)
+			bare += ipctest.ReadBare(b, path)
+			ipctest.Evict(b, path)
 			log, _, end := openReal(b, path, config)
 			b.StartTimer()
 			messages = readLog(b, log)
@@ -99,26 +73,4 @@ func readLog(tb testing.TB, log *journal.Log) (messages int) {
 		}
 		messages += batch.Count
 	}
-}
-
-// readBare returns how long the disk takes for the files of a directory.
-func readBare(b *testing.B, path string) time.Duration {
-	evict(b, path)
-	began := time.Now()
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	buf := make([]byte, 128<<10)
-	for _, entry := range entries {
-		file, err := os.Open(filepath.Join(path, entry.Name()))
-		if err != nil {
-			b.Fatal(err)
-		}
-		for err == nil {
-			_, err = file.Read(buf)
-		}
-		file.Close()
-	}
-	return time.Since(began)
 }

@@ -8,14 +8,12 @@ package journal_test
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/journal"
 	"github.com/udsipc/udsipc/internal/wire"
 )
@@ -165,15 +163,15 @@ func BenchmarkSyncShare(b *testing.B) {
 	log, start, end := openReal(b, b.TempDir(), journal.Config{Sync: 0, MinFree: benchMinFree})
 	defer end()
 	frames := benchFrames(count, 128)
-	file := &bareFile{path: filepath.Join(b.TempDir(), "file")}
-	var times [2][]time.Duration // Of each turn. The medians leave out what others do to the disk.
+	file := &ipctest.BareFile{Path: filepath.Join(b.TempDir(), "file")}
+	var times [2][]time.Duration // Of each turn.
 	for n := 0; b.Loop(); n++ {
 		began := time.Now()
 		last := uint64(0)
 		for range turn {
 			var err error
 			if n%2 == 0 {
-				file.append(b, frames)
+				file.Append(b, frames)
 			} else if last, err = log.Append(frames, count); err != nil {
 				b.Fatal(err)
 			}
@@ -181,45 +179,5 @@ func BenchmarkSyncShare(b *testing.B) {
 		log.Handled(start.Writer, last, 0)
 		times[n%2] = append(times[n%2], time.Since(began))
 	}
-	bare, own := median(times[0]), median(times[1])
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(bare.Seconds()/own.Seconds(), "of-bare")
-	b.ReportMetric(turn*count/own.Seconds(), "messages/s")
-	b.ReportMetric(float64(median(file.syncs).Microseconds()), "µs/bare-sync")
-}
-
-func median(times []time.Duration) time.Duration {
-	slices.Sort(times)
-	return append(times, 0)[len(times)/2]
-}
-
-// A bareFile is written with a sync each, and made anew when it has the size of a segment.
-type bareFile struct {
-	path  string
-	file  *os.File
-	size  int64
-	syncs []time.Duration
-}
-
-func (f *bareFile) append(tb testing.TB, data []byte) {
-	if f.file == nil || f.size > 16<<20 {
-		if f.file != nil {
-			f.file.Close()
-			os.Remove(f.path)
-		}
-		var err error
-		if f.file, err = os.Create(f.path); err != nil {
-			tb.Fatal(err)
-		}
-		f.size = 0
-	}
-	if _, err := f.file.WriteAt(data, f.size); err != nil {
-		tb.Fatal(err)
-	}
-	f.size += int64(len(data))
-	began := time.Now()
-	if err := syscall.Fdatasync(int(f.file.Fd())); err != nil {
-		tb.Fatal(err)
-	}
-	f.syncs = append(f.syncs, time.Since(began))
+	file.ReportShare(b, times[0], times[1], turn*count)
 }

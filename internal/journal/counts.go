@@ -24,8 +24,7 @@ type Counts struct {
 	Known        uint64 // Of Sent: passed over because the reader knew them.
 	Renewed      uint64 // Identities that Welcomed gave up.
 	DamagedBytes uint64
-	Refused      uint64 // Messages for which Append returned an error.
-	Bytes        int64  // Size of all segments.
+	Bytes        int64 // Size of all segments.
 	Segments     int
 	Unsynced     int64 // Bytes of those with messages that are not handled, and that may not survive the machine.
 	SyncErrors   uint64
