@@ -31,9 +31,10 @@ type Metrics struct {
 	UnsyncedBytes uint64        `json:"unsynced_bytes"` // What a loss of power may take, of files with Queued.
 	DamagedBytes  uint64        `json:"damaged_bytes"`  // Size of what cannot be read.
 
-	Refused    uint64                `json:"refused"`             // Messages for which a write returned ErrSpoolFull, or failed.
-	TooLarge   uint64                `json:"too_large"`           // Messages for which a write returned udsipc.ErrMessageTooLarge.
-	Known      uint64                `json:"known"`               // Messages of Sent that the reader knew already at a start.
+	Refused  uint64 `json:"refused"`   // Messages for which a write returned ErrSpoolFull, or failed.
+	TooLarge uint64 `json:"too_large"` // Messages for which a write returned udsipc.ErrMessageTooLarge.
+	Known    uint64 `json:"known"`     // Messages of Sent that the reader knew already at a start.
+
 	Identities uint64                `json:"identities_given_up"` // How often ErrIdentity was reported.
 	SyncErrors uint64                `json:"sync_errors"`         // Syncs of a file that failed.
 	SyncTime   udsipc.LatencySummary `json:"sync_time"`           // Of each sync of a file.
