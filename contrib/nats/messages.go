@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package natsbridge
+
+// This file makes the messages of the stream: subjects and headers.
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/udsipc/udsipc"
+)
+
+// Headers of atomic batches.
+const (
+	batchIDHeader     = "Nats-Batch-Id"
+	batchSeqHeader    = "Nats-Batch-Sequence"
+	batchCommitHeader = "Nats-Batch-Commit"
+)
+
+// filter returns the subjects of a Writer.
+func (p *Publisher) filter(w *writer) string {
+	if p.cfg.subject == nil {
+		return p.prefix + "." + w.token
+	}
+	return p.prefix + "." + w.token + ".>"
+}
+
+// A batchWriter makes the messages of a batch. It has one nats.Msg, which nats.go copies.
+type batchWriter struct {
+	p       *Publisher
+	allIDs  bool
+	id      string // Empty for a message alone.
+	total   int
+	number  int    // Of the last message.
+	subject string // Valid one of the batch.
+	m       nats.Msg
+}
+
+// message returns a message of a piece. It is valid until the next call.
+func (b *batchWriter) message(piece *piece, i int) (*nats.Msg, error) {
+	d, w := &piece.part.batch[i], piece.part.writer
+	b.number++
+	if b.m.Header == nil {
+		b.m.Header = make(nats.Header, 6)
+	}
+	h := b.m.Header
+	clear(h)
+	if b.p.cfg.header != nil {
+		b.p.cfg.header(d, h)
+	}
+	if b.id != "" {
+		h[batchIDHeader] = []string{b.id}
+		h[batchSeqHeader] = []string{strconv.Itoa(b.number)}
+	}
+	if b.id != "" && b.number == b.total {
+		h[batchCommitHeader] = []string{"1"}
+	}
+	if i == piece.skip {
+		h[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(w.last, 10)}
+		if b.p.cfg.subject != nil {
+			h[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{b.p.filter(w)}
+		}
+	}
+	if i == piece.n-1 || b.allIDs {
+		h[nats.MsgIdHdr] = []string{w.token + "." + strconv.FormatUint(d.Seq, 10)}
+	}
+	b.m.Data = d.Data
+	return &b.m, b.setSubject(d, w)
+}
+
+// abandon ends a batch that was begun, by a number out of turn. A server would wait for the others, and it counts
+// the batches that it has (WithMaxInFlight).
+func (b *batchWriter) abandon() {
+	if b.id == "" || b.number < 2 {
+		return
+	}
+	clear(b.m.Header)
+	b.m.Header[batchIDHeader] = []string{b.id}
+	b.m.Header[batchSeqHeader] = []string{strconv.Itoa(b.total + 2)}
+	b.m.Subject, b.m.Data = b.subject, nil
+	_ = b.p.js.Conn().PublishMsg(&b.m) // Without a connection the server does it after 10 s.
+}
+
+func (b *batchWriter) setSubject(d *udsipc.Delivery, w *writer) error {
+	b.m.Subject = b.p.prefix + "." + w.token
+	if b.p.cfg.subject == nil {
+		b.subject = b.m.Subject
+		return nil
+	}
+	rest := b.p.cfg.subject(d)
+	if !validTokens(rest) {
+		return fmt.Errorf("%w: WithSubject returns %q for message %d of writer %s", errSubject, rest, d.Seq, w.token)
+	}
+	b.m.Subject += "." + rest
+	b.subject = b.m.Subject
+	return nil
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package natsbridge
+
+// This file is the Publisher as a handler sees it: messages go into a queue by Writer, and come back when the
+// stream has them.
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/udsipc/udsipc"
+)
+
+// maxAtomicBatch is the largest batch that a server accepts, unless it is configured otherwise.
+const maxAtomicBatch = 1000
+
+// maxWriters is how many Writers a Publisher remembers, of those that have no message queued. Each takes about 250
+// bytes.
+const maxWriters = 16384
+
+// A Publisher publishes batches of local messages to a stream. Its methods may be called from any goroutine. It has
+// no goroutine while no handler waits, so there is nothing to stop.
+type Publisher struct {
+	js     jetstream.JetStream
+	stream string
+	prefix string
+	cfg    publisherConfig
+	id     [8]byte // Of this instance: in names of batches and of plain connections.
+
+	sending   sync.Mutex    // Held while a batch is sent. Batches on a connection are not interleaved, and a handler may end.
+	opened    openedStream  // Guarded by sending.
+	nextBatch atomic.Uint64 // Number in the name of the next batch.
+
+	mu       sync.Mutex // Guards what follows.
+	writers  map[writerKey]*writer
+	queue    []*part // In the order of their arrival.
+	active   int     // Goroutines that publish.
+	limit    int     // Messages of a batch: less than cfg.maxBatch after a stream was full.
+	failures int     // Tries in a row that failed. Then there is one try at a time.
+	resumeAt time.Time
+	reported map[string]bool // Causes since it has last succeeded.
+
+	reporting sync.Mutex // Calls of the state callback do not overlap.
+
+	counts publisherCounts
+}
+
+// A part has the messages of one Writer in one call of Handle.
+type part struct {
+	writer *writer
+	batch  []udsipc.Delivery // What is not handled yet. Valid until Handle returns.
+	ctx    context.Context
+	done   chan struct{} // Closed when the part is handled, or err is set.
+	err    error
+	alone  bool // It is published without others: one of a batch has failed for what it is.
+	failed int  // Conflicts in a row.
+}
+
+// PublisherMetrics are the counters of a Publisher.
+type PublisherMetrics struct {
+	Published uint64 // Messages that the stream has acknowledged.
+	Skipped   uint64 // Messages that the stream had already.
+	Batches   uint64 // Acknowledged batches.
+	Failed    uint64 // Batches that were not acknowledged, and tried again.
+	Conflicts uint64 // Those of them that met messages of an earlier try, or of another bridge.
+	Waiting   int    // Messages that handlers wait for.
+}
+
+type publisherCounts struct {
+	published, skipped, batches, failed, conflicts atomic.Uint64
+	waiting                                        atomic.Int64
+}
+
+// NewPublisher returns a Publisher to a stream, whose subjects must have PREFIX.> (or PREFIX.* without WithSubject).
+// Nothing is sent before the first message: the cluster need not be there. The connection of js should reconnect for ever
+// (nats.MaxReconnects(-1)).
+func NewPublisher(js jetstream.JetStream, stream, prefix string, opts ...PublisherOption) (*Publisher, error) {
+	if js == nil {
+		return nil, errors.New("natsbridge: NewPublisher: js is nil")
+	}
+	if stream == "" || !validTokens(prefix) {
+		return nil, fmt.Errorf("natsbridge: NewPublisher: stream %q, prefix %q: want a name, and tokens of a subject",
+			stream, prefix)
+	}
+	p := &Publisher{js: js, stream: stream, prefix: prefix, cfg: defaultPublisherConfig(),
+		writers: make(map[writerKey]*writer), reported: make(map[string]bool)}
+	for _, set := range opts {
+		set(&p.cfg)
+	}
+	if err := p.cfg.check(); err != nil {
+		return nil, err
+	}
+	p.limit = p.cfg.maxBatch
+	_, _ = rand.Read(p.id[:])
+	return p, nil
+}
+
+// validTokens reports whether s can be published to: tokens that are not empty, without wildcards and spaces.
+func validTokens(s string) bool {
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || strings.ContainsAny(token, "*> \t\r\n\x00") {
+			return false
+		}
+	}
+	return true
+}
+
+// Metrics returns the counters.
+func (p *Publisher) Metrics() PublisherMetrics {
+	c := &p.counts
+	return PublisherMetrics{
+		Published: c.published.Load(), Skipped: c.skipped.Load(), Batches: c.batches.Load(), Failed: c.failed.Load(),
+		Conflicts: c.conflicts.Load(), Waiting: int(c.waiting.Load()),
+	}
+}
+
+// Handle is a udsipc.BatchHandler. It returns nil when the stream has all messages of the batch. While the cluster
+// accepts none it waits, and the Writers keep their messages. It returns an error if ctx ends, or if the stream will
+// never accept a message (too large for the server): the Reader then finds that message, and makes it a dead
+// letter.
+func (p *Publisher) Handle(ctx context.Context, batch []udsipc.Delivery) error {
+	var few [1]*part // Without shared batches there is one.
+	parts := few[:0]
+	p.mu.Lock()
+	for len(batch) > 0 {
+		n := sameWriter(batch)
+		q := &part{writer: p.writerOfLocked(p.keyOf(&batch[0])), batch: batch[:n:n], ctx: ctx, done: make(chan struct{})}
+		p.queue = append(p.queue, q)
+		parts, batch = append(parts, q), batch[n:]
+		p.counts.waiting.Add(int64(n))
+	}
+	p.spawnLocked()
+	p.mu.Unlock()
+	var first error
+	for _, q := range parts {
+		if err := p.await(ctx, q); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// await waits until a part is handled.
+func (p *Publisher) await(ctx context.Context, q *part) error {
+	select {
+	case <-q.done:
+		return q.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	if q.isDone() {
+		p.mu.Unlock()
+		return q.err
+	}
+	p.endLocked(q, context.Cause(ctx))
+	p.mu.Unlock()
+	p.sending.Lock() // Its messages may be on their way to the connection.
+	defer p.sending.Unlock()
+	return q.err
+}
+
+// sameWriter returns how many of the first messages are of one connection.
+func sameWriter(batch []udsipc.Delivery) int {
+	for i := range batch {
+		if batch[i].Writer != batch[0].Writer || batch[i].Peer.ID != batch[0].Peer.ID {
+			return i
+		}
+	}
+	return len(batch)
+}
+
+// keyOf returns the Writer of a message. A plain connection has none; its messages are numbered from 1, too.
+func (p *Publisher) keyOf(d *udsipc.Delivery) writerKey {
+	key := writerKey{user: userOf(&d.Peer), writer: d.Writer}
+	if d.Writer == (udsipc.WriterID{}) {
+		copy(key.writer[:8], p.id[:])
+		binary.BigEndian.PutUint64(key.writer[8:], d.Peer.ID)
+	}
+	return key
+}
+
+func (q *part) isDone() bool {
+	select {
+	case <-q.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// endLocked ends a part: its handler returns.
+func (p *Publisher) endLocked(q *part, err error) {
+	for i, other := range p.queue {
+		if other == q {
+			p.queue = append(p.queue[:i], p.queue[i+1:]...)
+			break
+		}
+	}
+	p.counts.waiting.Add(-int64(len(q.batch)))
+	q.err = err
+	close(q.done)
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package natsbridge
+
+// This file sends a batch to the stream and waits for its answer.
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/udsipc/udsipc"
+)
+
+// An openedStream is what a Publisher knows of its stream.
+type openedStream struct {
+	stream jetstream.Stream // nil: it was not looked at since a try has failed.
+	allIDs bool             // Its consumers remove messages.
+}
+
+// try publishes a batch. nil means that the stream has it. Until it has sent something, what is known of the
+// Writers stays.
+func (p *Publisher) try(g *group) error {
+	if nc := p.js.Conn(); !nc.IsConnected() { // What is sent now would wait in nats.go's buffer.
+		if err := nc.LastError(); err != nil {
+			return fmt.Errorf("%w: %w", nats.ErrDisconnected, err)
+		}
+		return fmt.Errorf("%w: %v", nats.ErrDisconnected, nc.Status())
+	}
+	s, err := p.open()
+	for i := 0; i < len(g.pieces) && err == nil; i++ {
+		err = p.learn(s.stream, &g.pieces[i])
+	}
+	if err != nil {
+		return p.explain(err)
+	}
+	ack, err := p.send(s, g)
+	if err != nil {
+		p.sending.Lock()
+		p.opened.stream = nil // It may be another one afterwards.
+		p.sending.Unlock()
+		return p.explain(err)
+	}
+	p.stored(g, ack)
+	return nil
+}
+
+// learn finds out what the stream has of a Writer.
+func (p *Publisher) learn(s jetstream.Stream, piece *piece) error {
+	w := piece.part.writer
+	switch {
+	case w.known:
+		return nil
+	case piece.fresh: // The compare-and-set finds out if that is wrong.
+		w.last, w.known, w.numbers = 0, true, true
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
+	defer cancel()
+	return p.readBack(ctx, s, w)
+}
+
+// explain adds to a lack of answers why there may be none: a lost permission is told to the connection only.
+func (p *Publisher) explain(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
+		err = fmt.Errorf("no acknowledgement in %v (WithAckTimeout): %w", p.cfg.ackTimeout, nats.ErrTimeout)
+		if last := p.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) {
+			err = fmt.Errorf("%w: %w", err, last)
+		}
+	}
+	if errors.Is(err, nats.ErrNoResponders) {
+		err = fmt.Errorf("no stream answers under %s: %w", p.prefix, err)
+	}
+	return err
+}
+
+// open looks at the stream.
+func (p *Publisher) open() (openedStream, error) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	if p.opened.stream != nil {
+		return p.opened, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
+	defer cancel()
+	s, err := p.js.Stream(ctx, p.stream)
+	if err != nil {
+		return openedStream{}, fmt.Errorf("stream %s: %w", p.stream, err)
+	}
+	cfg := &s.CachedInfo().Config
+	if !cfg.AllowAtomicPublish {
+		return openedStream{}, fmt.Errorf("%w: stream %s", errNoAtomic, p.stream)
+	}
+	probe, want := p.prefix+".w", p.prefix+".*"
+	if p.cfg.subject != nil {
+		probe, want = p.prefix+".w.x.y", p.prefix+".>"
+	}
+	for _, subject := range cfg.Subjects {
+		if covers(subject, probe) {
+			p.opened = openedStream{stream: s, allIDs: p.cfg.allIDs || cfg.Retention != jetstream.LimitsPolicy}
+			return p.opened, nil
+		}
+	}
+	return openedStream{}, fmt.Errorf("%w: stream %s has %q: want %s", errSubjects, p.stream, cfg.Subjects, want)
+}
+
+// covers reports whether a subject with wildcards has another one, which has none.
+func covers(filter, subject string) bool {
+	f, s := strings.Split(filter, "."), strings.Split(subject, ".")
+	for i, token := range f {
+		switch {
+		case token == ">":
+			return i < len(s)
+		case i >= len(s) || token != "*" && token != s[i]:
+			return false
+		}
+	}
+	return len(f) == len(s)
+}
+
+// send sends the messages, and waits for the answer to the last one. Without messages it does nothing.
+func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
+	m, err := p.sendAll(s, g)
+	if err != nil || m == nil {
+		return pubAck{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
+	defer cancel()
+	answer, err := p.js.Conn().RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return pubAck{}, err
+	}
+	ack, err := parseAck(answer.Data, p.stream)
+	if err == nil && g.messages > 1 && ack.Count != g.messages {
+		err = fmt.Errorf("%w: it has %d messages: want %d", errNoAck, ack.Count, g.messages)
+	}
+	return ack, err
+}
+
+// sendAll sends all messages of a batch but the last one, and returns that. A message alone is no batch. While it
+// holds sending, no handler whose messages it reads returns.
+func (p *Publisher) sendAll(s openedStream, g *group) (last *nats.Msg, err error) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	for i := range g.pieces {
+		if g.pieces[i].part.isDone() {
+			return nil, errRetracted
+		}
+	}
+	g.leaveOut(s.allIDs)
+	g.sent = g.messages > 0
+	b := batchWriter{p: p, allIDs: s.allIDs, total: g.messages}
+	if g.messages > 1 {
+		b.id = hex.EncodeToString(p.id[:4]) + strconv.FormatUint(p.nextBatch.Add(1), 36)
+	}
+	for i := range g.pieces {
+		piece := &g.pieces[i]
+		for j := piece.skip; j < piece.n; j++ {
+			m, err := b.message(piece, j)
+			if err == nil && b.number == b.total {
+				m.Data = bytes.Clone(m.Data) // The handler may return before it is sent.
+				return m, nil
+			}
+			if err == nil {
+				err = p.js.Conn().PublishMsg(m)
+			}
+			if err != nil {
+				b.abandon()
+				return nil, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+// leaveOut leaves out what the stream has. A message that may be a repetition is published alone if only the
+// duplicate window can tell: an atomic batch with a repetition is refused.
+func (g *group) leaveOut(allIDs bool) {
+	g.messages = 0
+	for i := range g.pieces {
+		piece := &g.pieces[i]
+		w, batch := piece.part.writer, piece.part.batch[:piece.n]
+		piece.skip = 0
+		for piece.skip < piece.n && batch[piece.skip].Seq <= w.handled {
+			piece.skip++
+		}
+		if allIDs && !w.numbers && piece.skip < piece.n && batch[piece.skip].Redelivered {
+			if piece.n = piece.skip; g.messages == 0 {
+				piece.n++
+			}
+			g.messages += piece.n - piece.skip
+			g.pieces[i].end(batch)
+			g.leave(i + 1)
+			return
+		}
+		g.messages += piece.n - piece.skip
+		piece.end(batch)
+	}
+}
+
+// end notes the number of the last message.
+func (piece *piece) end(batch []udsipc.Delivery) {
+	if piece.n > 0 {
+		piece.lastSeq = batch[piece.n-1].Seq
+	}
+}
+
+// leave leaves the pieces from i on to later batches.
+func (g *group) leave(i int) {
+	for j := range g.pieces[i:] {
+		g.pieces[i+j].n, g.pieces[i+j].skip = 0, 0
+	}
+}
+
+// stored notes what the stream has now.
+func (p *Publisher) stored(g *group, a pubAck) {
+	next := a.Seq - uint64(g.messages)
+	for i := range g.pieces {
+		piece := &g.pieces[i]
+		p.counts.skipped.Add(uint64(piece.skip))
+		n := piece.n - piece.skip
+		if n == 0 {
+			continue
+		}
+		next += uint64(n)
+		w := piece.part.writer
+		w.handled, w.last, w.numbers = piece.lastSeq, next, true
+		if a.Duplicate {
+			w.known, w.numbers = false, false
+			p.counts.skipped.Add(1)
+			continue
+		}
+		p.counts.published.Add(uint64(n))
+	}
+	if g.messages > 0 {
+		p.counts.batches.Add(1)
+	}
+}
