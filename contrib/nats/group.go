@@ -74,7 +74,10 @@ func (p *Publisher) next() *group {
 // takeLocked takes messages in the order of their arrival.
 func (p *Publisher) takeLocked() *group {
 	g := &group{}
-	bytes := 0
+	bytes, limit := 0, p.limit
+	if p.failures > 1 {
+		limit = min(limit, p.probe)
+	}
 	for _, q := range p.queue {
 		if q.writer.taken {
 			continue
@@ -83,7 +86,7 @@ func (p *Publisher) takeLocked() *group {
 			continue
 		}
 		n := 0
-		for n < len(q.batch) && g.messages+n < p.limit && (bytes < p.cfg.maxBytes || g.messages+n == 0) {
+		for n < len(q.batch) && g.messages+n < limit && (bytes < p.cfg.maxBytes || g.messages+n == 0) {
 			bytes += len(q.batch[n].Data)
 			n++
 		}
@@ -151,15 +154,19 @@ func (p *Publisher) finishPieceLocked(g *group, piece *piece, v verdict, err err
 func (p *Publisher) noteLocked(v verdict, err error) (report bool, cause error) {
 	switch v {
 	case stored:
-		report = len(p.reported) > 0
 		p.failures, p.resumeAt = 0, time.Time{}
-		clear(p.reported)
-		p.limit = min(p.cfg.maxBatch, 2*p.limit)
+		if p.limit == p.cfg.maxBatch { // A full stream that has room for a few messages is still full.
+			report = len(p.reported) > 0
+			clear(p.reported)
+		}
+		p.limit, p.probe = min(p.cfg.maxBatch, 2*p.limit), p.cfg.maxBatch
 		return report, nil
 	case refused, retracted: // They say nothing about the cluster.
 		return false, nil
 	case full:
 		p.limit = max(1, p.limit/2) // There may be room for less.
+	case away, wrong:
+		p.probe = 1 // A lost permission is an error of the connection for each message.
 	}
 	p.counts.failed.Add(1)
 	if v == conflict {

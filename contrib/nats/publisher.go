@@ -45,6 +45,7 @@ type Publisher struct {
 	queue    []*part // In the order of their arrival.
 	active   int     // Goroutines that publish.
 	limit    int     // Messages of a batch: less than cfg.maxBatch after a stream was full.
+	probe    int     // The same after failures.
 	failures int     // Tries in a row that failed. Then there is one try at a time.
 	resumeAt time.Time
 	reported map[string]bool // Causes since it has last succeeded.
@@ -99,7 +100,7 @@ func NewPublisher(js jetstream.JetStream, stream, prefix string, opts ...Publish
 	if err := p.cfg.check(); err != nil {
 		return nil, err
 	}
-	p.limit = p.cfg.maxBatch
+	p.limit, p.probe = p.cfg.maxBatch, p.cfg.maxBatch
 	_, _ = rand.Read(p.id[:])
 	return p, nil
 }
