@@ -167,6 +167,7 @@ func (p *Publisher) noteLocked(v verdict, err error) (report bool, cause error) 
 		p.limit = max(1, p.limit/2) // There may be room for less.
 	case away, wrong:
 		p.probe = 1 // A lost permission is an error of the connection for each message.
+		p.moveLocked(v)
 	}
 	p.counts.failed.Add(1)
 	if v == conflict {
@@ -183,6 +184,18 @@ func (p *Publisher) noteLocked(v verdict, err error) (report bool, cause error) 
 	}
 	p.reported[key] = true
 	return true, err
+}
+
+// moveLocked connects to another server if this one does not reach the stream for long: the others may.
+func (p *Publisher) moveLocked(v verdict) {
+	now := time.Now()
+	if p.failures == 0 {
+		p.moveAt = now.Add(p.cfg.moveAfter)
+	}
+	if nc := p.js.Conn(); v == away && p.cfg.moveAfter > 0 && now.After(p.moveAt) && nc.IsConnected() {
+		p.moveAt = now.Add(p.cfg.moveAfter)
+		go func() { _ = nc.ForceReconnect() }() // It waits for nats.go's own locks, but for no server.
+	}
 }
 
 // pauseLocked has the next try wait, and wakes it.

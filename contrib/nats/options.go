@@ -22,6 +22,7 @@ type publisherConfig struct {
 	state       func(cause error)
 	ackTimeout  time.Duration
 	maxBackoff  time.Duration
+	moveAfter   time.Duration
 	maxInFlight int
 	maxBatch    int
 	maxBytes    int
@@ -30,7 +31,7 @@ type publisherConfig struct {
 
 func defaultPublisherConfig() publisherConfig {
 	return publisherConfig{
-		state: logState, ackTimeout: 5 * time.Second, maxBackoff: 5 * time.Second,
+		state: logState, ackTimeout: 5 * time.Second, maxBackoff: 5 * time.Second, moveAfter: 10 * time.Second,
 		maxInFlight: 4, maxBatch: maxAtomicBatch, maxBytes: 4 << 20,
 	}
 }
@@ -82,6 +83,14 @@ func WithMaxBackoff(d time.Duration) PublisherOption {
 	return func(c *publisherConfig) { c.maxBackoff = d }
 }
 
+// WithMoveAfter sets how long the server of the connection may not reach the stream before the connection is made
+// anew (nats.Conn.ForceReconnect), to the next server in its list. The default is 10 s; 0 disables it. It helps
+// where the network between two servers is cut: a server does not forward for others. A negative duration is an
+// error.
+func WithMoveAfter(d time.Duration) PublisherOption {
+	return func(c *publisherConfig) { c.moveAfter = d }
+}
+
 // WithStateCallback sets a function that is called when publishing begins to fail, with the cause, once for each
 // other cause until it succeeds again, and then with nil. Calls do not overlap. By default this is logged
 // (slog.Default). A failure that the next try mends is not reported.
@@ -107,6 +116,8 @@ func (c *publisherConfig) check() error {
 		return fmt.Errorf("natsbridge: WithAckTimeout(%v): want more than 0", c.ackTimeout)
 	case c.maxBackoff <= 0:
 		return fmt.Errorf("natsbridge: WithMaxBackoff(%v): want more than 0", c.maxBackoff)
+	case c.moveAfter < 0:
+		return fmt.Errorf("natsbridge: WithMoveAfter(%v): want 0, which disables it, or more", c.moveAfter)
 	case c.state == nil:
 		return fmt.Errorf("natsbridge: WithStateCallback(nil): want a function")
 	}

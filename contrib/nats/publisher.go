@@ -48,6 +48,7 @@ type Publisher struct {
 	probe    int     // The same after failures.
 	failures int     // Tries in a row that failed. Then there is one try at a time.
 	resumeAt time.Time
+	moveAt   time.Time       // It goes to another server then.
 	reported map[string]bool // Causes since it has last succeeded.
 
 	reporting sync.Mutex // Calls of the state callback do not overlap.

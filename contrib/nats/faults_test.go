@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package natsbridge_test
+
+// Faults of a cluster of three processes, of the bridge, and of connections, at random while writers send at full
+// speed. In the end the stream has every message once, in the order of its writer.
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/udsipc/udsipc"
+	natsbridge "github.com/udsipc/udsipc/contrib/nats"
+	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
+)
+
+// bridgeEnvironment makes the test binary a bridge: an address, and the URL of the cluster.
+const bridgeEnvironment = "UDSIPC_NATS_BRIDGE"
+
+func TestMain(m *testing.M) {
+	cluster.Main()
+	if address := os.Getenv(bridgeEnvironment); address != "" {
+		if err := runBridge(address, os.Getenv(bridgeEnvironment+"_URL")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func runBridge(address, url string) error {
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		nats.RetryOnFailedConnect(true), nats.PingInterval(time.Second), nats.Timeout(time.Second))
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	p, err := natsbridge.NewPublisher(js, "EVENTS", "events", natsbridge.WithMaxBackoff(200*time.Millisecond),
+		natsbridge.WithAckTimeout(time.Second), natsbridge.WithMoveAfter(time.Second), natsbridge.WithStateCallback(func(error) {}))
+	if err != nil {
+		return err
+	}
+	r, err := udsipc.NewBatchReader(p.Handle, address)
+	if err != nil {
+		return err
+	}
+	return r.Run(context.Background())
+}
+
+// A faulty is a test of faults.
+type faulty struct {
+	*testing.T
+	nodes  *cluster.Processes
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	ctx    context.Context
+	dir    string
+	dirs   []string
+	bridge *exec.Cmd
+
+	writers []*udsipc.Writer
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{} // Of the writers.
+	written []int
+	ending  atomic.Bool
+	pause   sync.RWMutex // Held while replicas catch up. At full speed they would not.
+}
+
+func TestPublisher_Faults_StoreOnce(t *testing.T) {
+	faults, writers := 6, 4
+	if s := os.Getenv("UDSIPC_NATS_FAULTS"); s != "" {
+		faults, _ = strconv.Atoi(s)
+	} else if testing.Short() {
+		t.Skip("processes")
+	}
+	f := &faulty{T: t, dir: t.TempDir(), conns: make(map[net.Conn]struct{}), written: make([]int, writers)}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute+time.Duration(faults)*15*time.Second)
+	defer cancel()
+	f.ctx = ctx
+	f.startCluster()
+	f.startBridge()
+	t.Cleanup(f.killBridge)
+	var sending sync.WaitGroup
+	for i := range writers {
+		w := f.startWriter()
+		f.writers = append(f.writers, w)
+		sending.Go(func() { f.send(i, w) })
+	}
+	f.progress(1000)
+	counts := make(map[string]int)
+	for n := range faults {
+		began := time.Now()
+		name := f.fault()
+		counts[name]++
+		t.Logf("%3d %-18s %5.1f s, %d acknowledged", n+1, name, time.Since(began).Seconds(), f.acknowledged())
+	}
+	f.ending.Store(true)
+	sending.Wait()
+	f.check()
+	t.Log(counts)
+}
+
+func (f *faulty) startCluster() {
+	f.Helper()
+	for i := range 3 {
+		f.dirs = append(f.dirs, f.storage(i))
+	}
+	var err error
+	if f.nodes, err = cluster.StartProcesses(f.dirs...); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(f.nodes.Close)
+	nc, err := nats.Connect(f.nodes.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		nats.RetryOnFailedConnect(true), nats.PingInterval(time.Second), nats.Timeout(time.Second))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(nc.Close)
+	if f.js, err = jetstream.New(nc); err != nil {
+		f.Fatal(err)
+	}
+	cfg := streamConfig()
+	cfg.Replicas = 3
+	f.until("the stream is there", func(ctx context.Context) bool {
+		f.stream, err = f.js.CreateStream(ctx, cfg)
+		return err == nil
+	})
+	f.allCurrent()
+}
+
+// until tries until it is true.
+func (f *faulty) until(what string, try func(ctx context.Context) bool) {
+	f.Helper()
+	began := time.Now()
+	defer func() { f.Logf("    %s: %v, %s", what, time.Since(began), f.describe()) }()
+	limit := time.After(30 * time.Second)
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		ctx, cancel := context.WithTimeout(f.ctx, time.Second)
+		done := try(ctx)
+		cancel()
+		if done {
+			tick.Stop()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			f.Fatalf("not in time: %s; %d acknowledged; %s", what, f.acknowledged(), f.describe())
+		}
+	}
+}
+
+// describe returns the state of the stream.
+func (f *faulty) describe() string {
+	info, err := f.stream.Info(f.ctx)
+	if err != nil {
+		return err.Error()
+	}
+	text := fmt.Sprintf("%d messages, leader %s", info.State.Msgs, info.Cluster.Leader)
+	for _, r := range info.Cluster.Replicas {
+		text += fmt.Sprintf(", %+v", *r)
+	}
+	return text
+}
+
+// leader waits for a leader of the stream, and returns its place.
+func (f *faulty) leader() (at int) {
+	f.Helper()
+	f.until("a leader", func(ctx context.Context) bool {
+		info, err := f.stream.Info(ctx)
+		if err != nil || info.Cluster == nil {
+			return false
+		}
+		_, err = fmt.Sscanf(info.Cluster.Leader, "n%d", &at)
+		return err == nil
+	})
+	return at - 1
+}
+
+// allCurrent waits until each server has what the leader has: the next fault may be of another one.
+func (f *faulty) allCurrent() {
+	f.Helper()
+	f.pause.Lock()
+	defer f.pause.Unlock()
+	f.until("current replicas", func(ctx context.Context) bool {
+		info, err := f.stream.Info(ctx)
+		if err != nil || info.Cluster == nil || info.Cluster.Leader == "" {
+			return false
+		}
+		current := 0
+		for _, r := range info.Cluster.Replicas {
+			if r.Current && !r.Offline {
+				current++
+			}
+		}
+		return current == 2
+	})
+}
+
+func (f *faulty) startBridge() {
+	f.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.bridge = exec.Command(self)
+	f.bridge.Env = append(os.Environ(), bridgeEnvironment+"="+filepath.Join(f.dir, "s"),
+		bridgeEnvironment+"_URL="+f.nodes.URL())
+	if err := f.bridge.Start(); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *faulty) killBridge() {
+	_ = f.bridge.Process.Signal(syscall.SIGKILL)
+	_ = f.bridge.Wait()
+}
+
+func (f *faulty) startWriter() *udsipc.Writer {
+	f.Helper()
+	w, err := udsipc.NewWriter(filepath.Join(f.dir, "s"), udsipc.WithAcknowledgements(),
+		udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(50*time.Millisecond),
+		udsipc.WithWriterErrorCallback(func(error, string) {}), udsipc.WithDialer(f.dial))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := w.Start(); err != nil {
+		f.Fatal(err)
+	}
+	return w
+}
+
+func (f *faulty) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(f.dir, "s"))
+	if err == nil {
+		f.mu.Lock()
+		f.conns[conn] = struct{}{}
+		f.mu.Unlock()
+	}
+	return conn, err
+}
+
+// send writes until the test ends, and waits for the acknowledgements.
+func (f *faulty) send(i int, w *udsipc.Writer) {
+	for n := 0; !f.ending.Load() && f.ctx.Err() == nil; n++ {
+		f.pause.RLock()
+		err := w.WriteMessageContext(f.ctx, fmt.Append(nil, n))
+		f.pause.RUnlock()
+		if err != nil {
+			f.Error(err)
+			break
+		}
+		f.written[i] = n + 1
+	}
+	if err := w.Stop(f.ctx); err != nil {
+		f.Errorf("writer %d: %v", i, err)
+	}
+}
+
+func (f *faulty) acknowledged() (sum uint64) {
+	for _, w := range f.writers {
+		sum += w.Metrics().Acknowledged
+	}
+	return sum
+}
+
+// progress waits until each writer has messages acknowledged.
+func (f *faulty) progress(messages uint64) {
+	f.Helper()
+	var want []uint64
+	for _, w := range f.writers {
+		want = append(want, w.Metrics().Acknowledged+messages)
+	}
+	f.until("progress", func(context.Context) bool {
+		for i, w := range f.writers {
+			if w.Metrics().Acknowledged < want[i] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// fault makes one, mends it, and waits until all is well.
+func (f *faulty) fault() (name string) {
+	f.Helper()
+	leader := f.leader()
+	follower := (leader + 1 + rand.IntN(2)) % 3
+	name = [...]string{
+		"leader killed", "follower killed", "leader stepped down", "route cut", "bridge killed", "writers cut", "disk full",
+	}[rand.IntN(7)]
+	f.Log(name)
+	switch name {
+	case "leader killed", "follower killed":
+		at := follower
+		if name == "leader killed" {
+			at = leader
+		}
+		f.nodes.Kill(at)
+		f.progress(100)
+		if err := f.nodes.Start(at); err != nil {
+			f.Fatal(err)
+		}
+	case "leader stepped down":
+		_, _ = f.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", nil, time.Second)
+	case "route cut":
+		f.nodes.Cut(leader, follower, true)
+		f.progress(100)
+		f.nodes.Cut(leader, follower, false)
+	case "bridge killed":
+		f.killBridge()
+		f.startBridge()
+	case "writers cut":
+		f.mu.Lock()
+		for conn := range f.conns {
+			_ = conn.Close()
+			delete(f.conns, conn)
+		}
+		f.mu.Unlock()
+	case "disk full":
+		if !f.fillDisk(leader) {
+			return "no disk to fill"
+		}
+	}
+	f.progress(100)
+	f.allCurrent()
+	return name
+}
+
+// check reads the stream.
+func (f *faulty) check() {
+	f.Helper()
+	w := &world{T: f.T, stream: f.stream, ctx: f.ctx, js: f.js}
+	texts := make(map[string]int)
+	total, bad := 0, 0
+	for _, m := range w.all() {
+		if want := texts[m.subject]; m.data != fmt.Sprint(want) {
+			if bad++; bad < 10 {
+				f.Errorf("message %s of %s: want %d", m.data, m.subject, want)
+			}
+		}
+		texts[m.subject]++
+		total++
+	}
+	want := 0
+	for _, n := range f.written {
+		want += n
+	}
+	if total != want || len(texts) != len(f.written) || bad > 0 {
+		f.Errorf("%d messages of %d writers, %d out of place: want %d of %d", total, len(texts), bad, want, len(f.written))
+	}
+	f.Logf("%d messages", total)
+}

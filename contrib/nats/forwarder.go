@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package natsbridge
+
+// This file is the way from the cluster to a local Reader.
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/udsipc/udsipc"
+)
+
+// A Forwarder sends the messages of a JetStream consumer to a local Reader, in the order in which it gets them, and
+// acknowledges each when the handler of the Reader has returned. Run does all of it.
+//
+// A message may come to the Reader more than once: if the acknowledgement to JetStream is lost, or if the Forwarder
+// is killed. One that the Reader will not take (its WithMaxMessageSize) is given back to JetStream with a growing
+// delay; later ones overtake it. After the last try (WithMaxDeliveries) it is published to the dead letter subject and
+// ended with a reason. A message whose handler fails is redelivered by the Reader, and then is its dead letter
+// (udsipc.WithDeadLetter): a Writer does not learn of it.
+type Forwarder struct {
+	js       jetstream.JetStream
+	stream   string
+	consumer string
+	writer   *udsipc.Writer
+	cfg      forwarderConfig
+
+	mu      sync.Mutex // Guards what follows.
+	pending []forwarded
+	first   uint64 // Number of the first of pending, as the Writer counts.
+
+	stopping atomic.Bool     // What the Writer gives up from now on is not refused by the Reader.
+	failing  map[string]bool // Causes since the last message. Of the goroutine of Run.
+	counts   forwarderCounts
+}
+
+// A forwarded message waits for the Reader.
+type forwarded struct {
+	msg    jetstream.Msg
+	failed bool // It was given up, and is answered already.
+}
+
+// ForwarderMetrics are the counters of a Forwarder.
+type ForwarderMetrics struct {
+	Received    uint64 // Messages that JetStream has sent, each time.
+	Handled     uint64 // Messages that the Reader has handled.
+	Returned    uint64 // Messages that were given back to JetStream.
+	DeadLetters uint64 // Messages that were ended.
+	Pending     int    // Messages that wait for the Reader.
+}
+
+type forwarderCounts struct {
+	received, handled, returned, deadLetters atomic.Uint64
+}
+
+// NewForwarder returns a Forwarder of a consumer, which exists or will, to the Reader at an address. The consumer
+// must be one with explicit acknowledgements; its MaxAckPending bounds the messages that wait here.
+func NewForwarder(js jetstream.JetStream, stream, consumer, address string, opts ...ForwarderOption) (*Forwarder, error) {
+	if js == nil {
+		return nil, errors.New("natsbridge: NewForwarder: js is nil")
+	}
+	if !validTokens(stream) || !validTokens(consumer) {
+		return nil, fmt.Errorf("natsbridge: NewForwarder: stream %q, consumer %q: want names", stream, consumer)
+	}
+	f := &Forwarder{js: js, stream: stream, consumer: consumer, cfg: defaultForwarderConfig(), first: 1,
+		failing: make(map[string]bool)}
+	for _, set := range opts {
+		set(&f.cfg)
+	}
+	if err := f.cfg.check(); err != nil {
+		return nil, err
+	}
+	id := udsipc.Identity{First: 1, Attempt: 1} // With it, every message has a number, also one that is given up.
+	_, _ = rand.Read(id.Writer[:])
+	own := []udsipc.WriterOption{
+		udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithIdentity(id),
+		udsipc.WithHandled(f.onHandled), udsipc.WithUndelivered(f.onUndelivered),
+	}
+	var err error
+	f.writer, err = udsipc.NewWriter(address, append(f.cfg.writer[:len(f.cfg.writer):len(f.cfg.writer)], own...)...)
+	return f, err
+}
+
+// Metrics returns the counters.
+func (f *Forwarder) Metrics() ForwarderMetrics {
+	f.mu.Lock()
+	pending := len(f.pending)
+	f.mu.Unlock()
+	return ForwarderMetrics{
+		Received: f.counts.received.Load(), Handled: f.counts.handled.Load(), Returned: f.counts.returned.Load(),
+		DeadLetters: f.counts.deadLetters.Load(), Pending: pending,
+	}
+}
+
+// Run forwards until ctx ends. It then waits for what the Reader has (WithDrainTimeout), gives the other messages
+// back to JetStream, and returns the error of that. It may be called once.
+func (f *Forwarder) Run(ctx context.Context) error {
+	if err := f.writer.Start(); err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	var beating sync.WaitGroup
+	beating.Go(func() { f.keepAlive(stop) })
+	for tries := 0; ctx.Err() == nil; tries++ {
+		before := f.counts.received.Load()
+		f.report(ctx, f.consume(ctx))
+		if f.counts.received.Load() > before {
+			tries = 0
+		}
+		select {
+		case <-time.After(min(f.cfg.maxBackoff, minBackoff<<min(tries, 16))):
+		case <-ctx.Done():
+		}
+	}
+	// The server must know that nothing is asked for any more before it gets messages back: it would send them here.
+	err := f.js.Conn().FlushTimeout(time.Second)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.drainTimeout)
+	defer cancel()
+	f.stopping.Store(true)
+	stopErr := f.writer.Stop(drain)
+	close(stop)
+	beating.Wait()
+	if err == nil {
+		err = f.js.Conn().FlushTimeout(time.Second)
+	}
+	if err != nil {
+		err = fmt.Errorf("send the last acknowledgements: %w", err)
+	}
+	return errors.Join(stopErr, err)
+}
+
+// report tells a cause once, until a message comes.
+func (f *Forwarder) report(ctx context.Context, err error) {
+	if ctx.Err() != nil || err == nil {
+		return
+	}
+	if key := causeOf(err); !f.failing[key] && len(f.failing) < maxReported {
+		f.failing[key] = true
+		f.cfg.state(err)
+	}
+}
+
+// consume forwards until it fails.
+func (f *Forwarder) consume(ctx context.Context) error {
+	look, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	c, err := f.js.Consumer(look, f.stream, f.consumer)
+	if err != nil {
+		return fmt.Errorf("consumer %s of stream %s: %w", f.consumer, f.stream, err)
+	}
+	if policy := c.CachedInfo().Config.AckPolicy; policy != jetstream.AckExplicitPolicy {
+		return fmt.Errorf("%w: consumer %s of stream %s has %v", errPolicy, f.consumer, f.stream, policy)
+	}
+	messages, err := c.Messages(jetstream.PullMaxMessages(f.cfg.maxPending), jetstream.PullHeartbeat(5*time.Second))
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, messages.Stop)()
+	defer messages.Stop()
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			return err
+		}
+		if len(f.failing) > 0 {
+			clear(f.failing)
+			f.cfg.state(nil)
+		}
+		f.counts.received.Add(1)
+		f.forward(ctx, m)
+	}
+}
+
+// forward queues a message. While the queue is full it waits.
+func (f *Forwarder) forward(ctx context.Context, m jetstream.Msg) {
+	data := m.Data()
+	if f.cfg.encode != nil {
+		data = f.cfg.encode(m)
+	}
+	f.mu.Lock()
+	f.pending = append(f.pending, forwarded{msg: m})
+	f.mu.Unlock()
+	err := f.writer.WriteMessageContext(ctx, data)
+	if err == nil {
+		return
+	}
+	f.mu.Lock() // It is the last one: only this goroutine adds to them.
+	f.pending = f.pending[:len(f.pending)-1]
+	f.mu.Unlock()
+	if errors.Is(err, udsipc.ErrMessageTooLarge) {
+		f.fail(m, err)
+		return
+	}
+	f.giveBack(m, 0)
+}
+
+// onHandled acknowledges the messages up to a number.
+func (f *Forwarder) onHandled(number uint64) {
+	f.mu.Lock()
+	n := min(int(number+1-f.first), len(f.pending))
+	done := f.pending[:n:n]
+	f.pending = f.pending[n:]
+	f.first += uint64(n)
+	f.mu.Unlock()
+	for _, one := range done {
+		if one.failed {
+			continue
+		}
+		_ = one.msg.Ack() // If it is lost, the message comes again.
+		f.counts.handled.Add(1)
+	}
+}
+
+// onUndelivered is called for each message that the Writer gives up, the oldest first: the Reader does not take
+// it, or the Forwarder ends.
+func (f *Forwarder) onUndelivered(data []byte) {
+	f.mu.Lock()
+	var m jetstream.Msg
+	for i := range f.pending {
+		if one := &f.pending[i]; !one.failed && f.sent(one.msg, data) {
+			one.failed, m = true, one.msg
+			break
+		}
+	}
+	f.mu.Unlock()
+	switch {
+	case m == nil:
+	case f.stopping.Load():
+		f.giveBack(m, 0)
+	default:
+		f.fail(m, errRejected)
+	}
+}
+
+// sent reports whether a message was sent as data.
+func (f *Forwarder) sent(m jetstream.Msg, data []byte) bool {
+	if f.cfg.encode != nil {
+		return string(f.cfg.encode(m)) == string(data)
+	}
+	return string(m.Data()) == string(data)
+}
+
+// fail answers for a message that the Reader does not take.
+func (f *Forwarder) fail(m jetstream.Msg, cause error) {
+	meta, err := m.Metadata()
+	if err == nil && meta.NumDelivered < f.cfg.maxDeliveries {
+		f.giveBack(m, min(f.cfg.maxBackoff, time.Second<<min(meta.NumDelivered-1, 16)))
+		return
+	}
+	if f.cfg.deadLetters != "" {
+		dead := nats.NewMsg(f.cfg.deadLetters)
+		for name, values := range m.Headers() {
+			dead.Header[name] = values
+		}
+		dead.Header.Set("Udsipc-Subject", m.Subject())
+		dead.Header.Set("Udsipc-Cause", cause.Error())
+		if meta != nil {
+			dead.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%s.%s.%d", f.stream, f.consumer, meta.Sequence.Stream))
+		}
+		dead.Data = m.Data()
+		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+		defer cancel()
+		if _, err := f.js.PublishMsg(ctx, dead); err != nil {
+			f.giveBack(m, f.cfg.maxBackoff) // It is not ended before it is kept elsewhere.
+			f.cfg.state(fmt.Errorf("dead letter to %s: %w", f.cfg.deadLetters, err))
+			return
+		}
+	}
+	_ = m.TermWithReason(cause.Error())
+	f.counts.deadLetters.Add(1)
+}
+
+// giveBack has JetStream send a message again.
+func (f *Forwarder) giveBack(m jetstream.Msg, delay time.Duration) {
+	if delay > 0 {
+		_ = m.NakWithDelay(delay)
+	} else {
+		_ = m.Nak()
+	}
+	f.counts.returned.Add(1)
+}
+
+// keepAlive tells JetStream that the messages that wait for the Reader are not forgotten, until stop is closed.
+func (f *Forwarder) keepAlive(stop <-chan struct{}) {
+	tick := time.NewTicker(f.cfg.keepAlive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		f.mu.Lock()
+		waiting := append([]forwarded(nil), f.pending...)
+		f.mu.Unlock()
+		for _, one := range waiting {
+			if !one.failed {
+				_ = one.msg.InProgress()
+			}
+		}
+	}
+}
