@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
 )
@@ -22,7 +21,8 @@ import (
 // acknowledges each when the handler of the Reader has returned. Run does all of it.
 //
 // A message may come to the Reader more than once: if the acknowledgement to JetStream is lost, or if the Forwarder
-// is killed. One that the Reader will not take (its WithMaxMessageSize) is given back to JetStream with a growing
+// is killed. JetStream sends messages that come again in an order of its own; a consumer with MaxAckPending 1 keeps the
+// order of the stream also then. A message that the Reader will not take (its WithMaxMessageSize) is given back to JetStream with a growing
 // delay; later ones overtake it. After the last try (WithMaxDeliveries) it is published to the dead letter subject and
 // ended with a reason. A message whose handler fails is redelivered by the Reader, and then is its dead letter
 // (udsipc.WithDeadLetter): a Writer does not learn of it.
@@ -38,7 +38,8 @@ type Forwarder struct {
 	first   uint64 // Number of the first of pending, as the Writer counts.
 
 	stopping atomic.Bool     // What the Writer gives up from now on is not refused by the Reader.
-	failing  map[string]bool // Causes since the last message. Of the goroutine of Run.
+	failing  map[string]bool // Causes since the last message. Of the goroutine of Run, as late.
+	late     []jetstream.Msg // Messages that have come after the end.
 	counts   forwarderCounts
 }
 
@@ -120,17 +121,16 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	// The server must know that nothing is asked for any more before it gets messages back: it would send them here.
-	err := f.js.Conn().FlushTimeout(time.Second)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.drainTimeout)
 	defer cancel()
 	f.stopping.Store(true)
 	stopErr := f.writer.Stop(drain)
 	close(stop)
 	beating.Wait()
-	if err == nil {
-		err = f.js.Conn().FlushTimeout(time.Second)
+	for _, m := range f.late {
+		f.giveBack(m, 0)
 	}
+	err := f.js.Conn().FlushTimeout(time.Second)
 	if err != nil {
 		err = fmt.Errorf("send the last acknowledgements: %w", err)
 	}
@@ -163,7 +163,7 @@ func (f *Forwarder) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, messages.Stop)()
+	defer context.AfterFunc(ctx, messages.Drain)()
 	defer messages.Stop()
 	for {
 		m, err := messages.Next()
@@ -175,12 +175,14 @@ func (f *Forwarder) consume(ctx context.Context) error {
 			f.cfg.state(nil)
 		}
 		f.counts.received.Add(1)
-		f.forward(ctx, m)
+		if ctx.Err() != nil || !f.forward(ctx, m) {
+			f.late = append(f.late, m)
+		}
 	}
 }
 
-// forward queues a message. While the queue is full it waits.
-func (f *Forwarder) forward(ctx context.Context, m jetstream.Msg) {
+// forward queues a message. While the queue is full it waits. It returns false if ctx has ended.
+func (f *Forwarder) forward(ctx context.Context, m jetstream.Msg) bool {
 	data := m.Data()
 	if f.cfg.encode != nil {
 		data = f.cfg.encode(m)
@@ -190,16 +192,16 @@ func (f *Forwarder) forward(ctx context.Context, m jetstream.Msg) {
 	f.mu.Unlock()
 	err := f.writer.WriteMessageContext(ctx, data)
 	if err == nil {
-		return
+		return true
 	}
 	f.mu.Lock() // It is the last one: only this goroutine adds to them.
 	f.pending = f.pending[:len(f.pending)-1]
 	f.mu.Unlock()
 	if errors.Is(err, udsipc.ErrMessageTooLarge) {
 		f.fail(m, err)
-		return
+		return true
 	}
-	f.giveBack(m, 0)
+	return false
 }
 
 // onHandled acknowledges the messages up to a number.
@@ -246,65 +248,4 @@ func (f *Forwarder) sent(m jetstream.Msg, data []byte) bool {
 		return string(f.cfg.encode(m)) == string(data)
 	}
 	return string(m.Data()) == string(data)
-}
-
-// fail answers for a message that the Reader does not take.
-func (f *Forwarder) fail(m jetstream.Msg, cause error) {
-	meta, err := m.Metadata()
-	if err == nil && meta.NumDelivered < f.cfg.maxDeliveries {
-		f.giveBack(m, min(f.cfg.maxBackoff, time.Second<<min(meta.NumDelivered-1, 16)))
-		return
-	}
-	if f.cfg.deadLetters != "" {
-		dead := nats.NewMsg(f.cfg.deadLetters)
-		for name, values := range m.Headers() {
-			dead.Header[name] = values
-		}
-		dead.Header.Set("Udsipc-Subject", m.Subject())
-		dead.Header.Set("Udsipc-Cause", cause.Error())
-		if meta != nil {
-			dead.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%s.%s.%d", f.stream, f.consumer, meta.Sequence.Stream))
-		}
-		dead.Data = m.Data()
-		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
-		defer cancel()
-		if _, err := f.js.PublishMsg(ctx, dead); err != nil {
-			f.giveBack(m, f.cfg.maxBackoff) // It is not ended before it is kept elsewhere.
-			f.cfg.state(fmt.Errorf("dead letter to %s: %w", f.cfg.deadLetters, err))
-			return
-		}
-	}
-	_ = m.TermWithReason(cause.Error())
-	f.counts.deadLetters.Add(1)
-}
-
-// giveBack has JetStream send a message again.
-func (f *Forwarder) giveBack(m jetstream.Msg, delay time.Duration) {
-	if delay > 0 {
-		_ = m.NakWithDelay(delay)
-	} else {
-		_ = m.Nak()
-	}
-	f.counts.returned.Add(1)
-}
-
-// keepAlive tells JetStream that the messages that wait for the Reader are not forgotten, until stop is closed.
-func (f *Forwarder) keepAlive(stop <-chan struct{}) {
-	tick := time.NewTicker(f.cfg.keepAlive)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-stop:
-			return
-		}
-		f.mu.Lock()
-		waiting := append([]forwarded(nil), f.pending...)
-		f.mu.Unlock()
-		for _, one := range waiting {
-			if !one.failed {
-				_ = one.msg.InProgress()
-			}
-		}
-	}
 }
