@@ -51,11 +51,11 @@ type forwarded struct {
 
 // ForwarderMetrics are the counters of a Forwarder.
 type ForwarderMetrics struct {
-	Received    uint64 // Messages that JetStream has sent, each time.
-	Handled     uint64 // Messages that the Reader has handled.
-	Returned    uint64 // Messages that were given back to JetStream.
-	DeadLetters uint64 // Messages that were ended.
-	Pending     int    // Messages that wait for the Reader.
+	Received    uint64 `json:"received"`     // Messages that JetStream has sent, each time.
+	Handled     uint64 `json:"handled"`      // Messages that the Reader has handled.
+	Returned    uint64 `json:"returned"`     // Messages that were given back to JetStream.
+	DeadLetters uint64 `json:"dead_letters"` // Messages that were ended.
+	Pending     int    `json:"pending"`      // Messages that wait for the Reader.
 }
 
 type forwarderCounts struct {

@@ -69,12 +69,12 @@ type part struct {
 
 // PublisherMetrics are the counters of a Publisher.
 type PublisherMetrics struct {
-	Published uint64 // Messages that the stream has acknowledged.
-	Skipped   uint64 // Messages that the stream had already.
-	Batches   uint64 // Acknowledged batches.
-	Failed    uint64 // Batches that were not acknowledged, and tried again.
-	Conflicts uint64 // Those of them that met messages of an earlier try, or of another bridge.
-	Waiting   int    // Messages that handlers wait for.
+	Published uint64 `json:"published"` // Messages that the stream has acknowledged.
+	Skipped   uint64 `json:"skipped"`   // Messages that the stream had already.
+	Batches   uint64 `json:"batches"`   // Acknowledged batches.
+	Failed    uint64 `json:"failed"`    // Batches that were not acknowledged, and tried again.
+	Conflicts uint64 `json:"conflicts"` // Those of them that met messages of an earlier try, or of another bridge.
+	Waiting   int    `json:"waiting"`   // Messages that handlers wait for.
 }
 
 type publisherCounts struct {

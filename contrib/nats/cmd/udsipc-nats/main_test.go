@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
+)
+
+// TestMain is the daemon itself in a process that a test has started.
+func TestMain(m *testing.M) {
+	if os.Getenv("UDSIPC_NATS_TEST_DAEMON") != "" {
+		os.Args = os.Args[:1]
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestParse_Environment_IsBehindFlags(t *testing.T) {
+	environment := map[string]string{
+		"UDSIPC_NATS_STREAM": "S", "UDSIPC_NATS_PREFIX": "p", "UDSIPC_NATS_ACK_TIMEOUT": "3s", "UDSIPC_NATS_PEER_HEADER": "true",
+	}
+	lookup := func(name string) (string, bool) { v, ok := environment[name]; return v, ok }
+	s, err := parse([]string{"-prefix", "q"}, lookup)
+	if err != nil || s.stream != "S" || s.prefix != "q" || s.ackTimeout != 3*time.Second || !s.peerHeader {
+		t.Errorf("%+v, %v", s, err)
+	}
+	none := func(string) (string, bool) { return "", false }
+	for arguments, want := range map[string]string{
+		"":                      "-stream is missing",
+		"-stream S":             "nothing to do",
+		"-stream S -consumer c": "want -consumer and -to",
+		"-stream S -prefix p x": "unknown arguments",
+	} {
+		if _, err := parse(strings.Fields(arguments), none); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v: want %q", arguments, err, want)
+		}
+	}
+	environment["UDSIPC_NATS_ACK_TIMEOUT"] = "x"
+	if _, err := parse(nil, lookup); err == nil || !strings.Contains(err.Error(), `UDSIPC_NATS_ACK_TIMEOUT="x"`) {
+		t.Error(err)
+	}
+}
+
+func TestMetrics_Numbers_HaveNames(t *testing.T) {
+	var b bytes.Buffer
+	err := writeMetrics(&b, map[string]any{"nats": map[string]any{"connected": true, "reconnects": uint64(1 << 60)},
+		"reader": udsipc.ReaderMetrics{Received: 7}})
+	text := b.String()
+	for _, want := range []string{"udsipc_nats_connected 1\n", "udsipc_nats_reconnects 1152921504606846976\n",
+		"udsipc_reader_received 7\n"} {
+		if err != nil || !strings.Contains(text, want) {
+			t.Errorf("%q, %v: want %q", text, err, want)
+		}
+	}
+}
+
+// A test of the daemon in a process of its own, with a socket in systemd's place.
+type supervised struct {
+	*testing.T
+	dir    string
+	c      *cluster.Cluster
+	notify *net.UnixConn
+	env    []string
+	cmd    *exec.Cmd
+}
+
+func supervise(t *testing.T, env ...string) *supervised {
+	t.Helper()
+	s := &supervised{T: t, dir: t.TempDir()}
+	var err error
+	if s.c, err = cluster.Start(1, s.dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.c.Close)
+	s.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(s.dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { s.notify.Close() })
+	s.env = append(os.Environ(), "UDSIPC_NATS_TEST_DAEMON=1", "NOTIFY_SOCKET="+filepath.Join(s.dir, "notify"),
+		"WATCHDOG_USEC=200000", "UDSIPC_NATS_NATS="+s.c.URL(0), "UDSIPC_NATS_STREAM=EVENTS",
+		"UDSIPC_NATS_LISTEN="+s.address(), "UDSIPC_NATS_METRICS="+filepath.Join(s.dir, "metrics"))
+	s.env = append(s.env, env...)
+	return s
+}
+
+func (s *supervised) address() string { return filepath.Join(s.dir, "s") }
+
+func (s *supervised) start() {
+	s.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.cmd = exec.CommandContext(s.Context(), self)
+	s.cmd.Env, s.cmd.Stderr = s.env, os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// hears waits for a notification.
+func (s *supervised) hears(want string) {
+	s.Helper()
+	buf := make([]byte, 4096)
+	_ = s.notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for {
+		n, err := s.notify.Read(buf)
+		if err != nil {
+			s.Fatalf("no notification %q: %v", want, err)
+		}
+		if strings.Contains(string(buf[:n]), want) {
+			return
+		}
+	}
+}
+
+// ends sends a signal and waits for the end.
+func (s *supervised) ends(with os.Signal) {
+	s.Helper()
+	if err := s.cmd.Process.Signal(with); err != nil {
+		s.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		s.Errorf("after %v: %v", with, err)
+	}
+	_ = os.Remove(filepath.Join(s.dir, "metrics"))
+}
+
+func (s *supervised) stream(cfg jetstream.StreamConfig) (jetstream.JetStream, jetstream.Stream) {
+	s.Helper()
+	js, err := s.c.Connect(0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(js.Conn().Close)
+	stream, err := s.c.CreateStream(s.Context(), js, cfg)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return js, stream
+}
+
+func (s *supervised) get() string {
+	s.Helper()
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "metrics"))
+	}}}
+	defer client.CloseIdleConnections()
+	got, err := client.Get("http://daemon/metrics")
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer got.Body.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(got.Body); err != nil {
+		s.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestDaemon_ClusterIsAway_KeepsRunning: handlers that wait for the cluster are not hung, and the next process goes on.
+func TestDaemon_ClusterIsAway_KeepsRunning(t *testing.T) {
+	s := supervise(t, "UDSIPC_NATS_PREFIX=events")
+	_, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true})
+	s.c.StopServer(0)
+	s.start()
+	s.hears("READY=1")
+	w, err := udsipc.NewWriter(s.address(), udsipc.WithAcknowledgements(), udsipc.WithMaxBackoff(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	send := func(from, to int) {
+		for n := from; n < to; n++ {
+			if err := w.WriteMessage(fmt.Append(nil, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(0, 100)
+	for !strings.Contains(s.get(), "udsipc_publisher_waiting 100\n") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for range 5 {
+		s.hears("WATCHDOG=1")
+	}
+	if err := s.c.StartServer(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if text := s.get(); !strings.Contains(text, "udsipc_publisher_published 100\n") ||
+		!strings.Contains(text, "udsipc_nats_connected 1\n") {
+		t.Error(text)
+	}
+	s.ends(syscall.SIGTERM)
+	s.start()
+	send(100, 200)
+	if err := w.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.ends(syscall.SIGTERM)
+	if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 200 {
+		t.Errorf("%+v, %v: want 200 messages", info, err)
+	}
+}
+
+// TestDaemon_Consumer_GoesToLocalReader.
+func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
+	got := make(chan string, 10)
+	s := supervise(t, "UDSIPC_NATS_CONSUMER=c")
+	s.env = append(s.env, "UDSIPC_NATS_TO="+s.address())
+	js, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}})
+	if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := udsipc.NewReader(func(data []byte) error {
+		got <- string(data)
+		return nil
+	}, s.address(), udsipc.WithoutSystemd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s.start()
+	if _, err := js.Publish(t.Context(), "events.x", []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if text := <-got; text != "hello" {
+		t.Errorf("%q", text)
+	}
+	s.ends(syscall.SIGTERM)
+}
