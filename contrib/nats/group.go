@@ -20,11 +20,12 @@ type group struct {
 
 // A piece has the first messages of a part.
 type piece struct {
-	part    *part
-	n       int    // Messages that are taken.
-	skip    int    // The first of these that the stream has already.
-	fresh   bool   // The Writer is new, unless a first try has failed.
-	lastSeq uint64 // Of the last message.
+	part      *part
+	n         int    // Messages that are taken.
+	skip      int    // The first of these that the stream has already.
+	conflicts bool   // An earlier try was refused.
+	fresh     bool   // The Writer is new, unless a first try has failed.
+	lastSeq   uint64 // Of the last message.
 }
 
 // spawnLocked starts a goroutine if messages wait for one. It ends when it finds nothing.
@@ -95,7 +96,9 @@ func (p *Publisher) takeLocked() *group {
 		}
 		q.writer.taken = true
 		first := &q.batch[0]
-		g.pieces = append(g.pieces, piece{part: q, n: n, fresh: first.Seq == 1 && !first.Redelivered && q.failed == 0})
+		g.pieces = append(g.pieces, piece{
+			part: q, n: n, conflicts: q.failed > 0, fresh: first.Seq == 1 && !first.Redelivered && q.failed == 0,
+		})
 		g.messages += n
 		if q.alone {
 			break

@@ -139,6 +139,29 @@ func TestPublisher_WorkQueue_UsesWindow(t *testing.T) {
 	}
 }
 
+// TestPublisher_Purged_GoesOn: the stream has forgotten a writer, but the duplicate window has not.
+func TestPublisher_Purged_GoesOn(t *testing.T) {
+	w := newWorld(t, 1, streamConfig(), nil)
+	p := w.publisher(w.js)
+	w.handles(p, deliveries(1, 0, 10, false))
+	if err := w.stream.Purge(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.handles(p, deliveries(1, 10, 20, false))
+	if n := len(w.all()); n != 10 {
+		t.Errorf("%d messages: want 10", n)
+	}
+	if err := w.stream.Purge(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	next := w.publisher(w.js)
+	w.handles(next, deliveries(1, 15, 20, true))
+	w.handles(next, deliveries(1, 20, 30, false))
+	if n := len(w.all()); n != 14 { // The last one of before has an ID.
+		t.Errorf("%d messages: want 14", n)
+	}
+}
+
 // TestPublisher_SameIDOtherUser_IsSeparateWriter: nobody has the messages of another user left out.
 func TestPublisher_SameIDOtherUser_IsSeparateWriter(t *testing.T) {
 	w := newWorld(t, 1, streamConfig(), nil)

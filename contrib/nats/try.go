@@ -190,7 +190,7 @@ func (g *group) leaveOut(allIDs bool) {
 		for piece.skip < piece.n && batch[piece.skip].Seq <= w.handled {
 			piece.skip++
 		}
-		if allIDs && !w.numbers && piece.skip < piece.n && batch[piece.skip].Redelivered {
+		if (allIDs || piece.conflicts) && !w.numbers && piece.skip < piece.n && batch[piece.skip].Redelivered {
 			if piece.n = piece.skip; g.messages == 0 {
 				piece.n++
 			}
