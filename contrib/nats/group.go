@@ -23,7 +23,7 @@ type piece struct {
 	part      *part
 	n         int    // Messages that are taken.
 	skip      int    // The first of these that the stream has already.
-	conflicts bool   // An earlier try was refused.
+	conflicts int    // Earlier tries that met something else than was thought.
 	fresh     bool   // The Writer is new, unless a first try has failed.
 	lastSeq   uint64 // Of the last message.
 }
@@ -97,7 +97,7 @@ func (p *Publisher) takeLocked() *group {
 		q.writer.taken = true
 		first := &q.batch[0]
 		g.pieces = append(g.pieces, piece{
-			part: q, n: n, conflicts: q.failed > 0, fresh: first.Seq == 1 && !first.Redelivered && q.failed == 0,
+			part: q, n: n, conflicts: q.conflicts, fresh: first.Seq == 1 && !first.Redelivered && q.failed == 0,
 		})
 		g.messages += n
 		if q.alone {
@@ -141,15 +141,18 @@ func (p *Publisher) finishPieceLocked(g *group, piece *piece, v verdict, err err
 	}
 	switch {
 	case v == stored:
-		q.alone, q.failed = false, 0
+		q.alone, q.failed, q.conflicts = false, 0, 0
 		if q.batch = q.batch[piece.n:]; len(q.batch) == 0 {
 			p.endLocked(q, nil)
 		}
 		p.counts.waiting.Add(-int64(piece.n))
 	case v == refused && len(g.pieces) == 1:
 		p.endLocked(q, err) // If it has more than one message, the Reader finds it.
-	case v == refused || v == conflict:
+	case v == refused:
 		q.alone = true
+	case v == conflict:
+		q.alone = true
+		q.conflicts++
 	}
 }
 

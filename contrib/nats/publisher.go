@@ -64,7 +64,9 @@ type part struct {
 	done   chan struct{} // Closed when the part is handled, or err is set.
 	err    error
 	alone  bool // It is published without others: one of a batch has failed for what it is.
-	failed int  // Conflicts in a row.
+	failed int  // Tries in a row.
+
+	conflicts int // Those of them that met something else than was thought.
 }
 
 // PublisherMetrics are the counters of a Publisher.

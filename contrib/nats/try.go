@@ -190,7 +190,8 @@ func (g *group) leaveOut(allIDs bool) {
 		for piece.skip < piece.n && batch[piece.skip].Seq <= w.handled {
 			piece.skip++
 		}
-		if (allIDs || piece.conflicts) && !w.numbers && piece.skip < piece.n && batch[piece.skip].Redelivered {
+		repeats := piece.skip < piece.n && allIDs && !w.numbers && batch[piece.skip].Redelivered
+		if repeats || piece.conflicts > 1 && piece.skip < piece.n {
 			if piece.n = piece.skip; g.messages == 0 {
 				piece.n++
 			}
