@@ -11,7 +11,7 @@ import (
 )
 
 // diskSize is the size of the disk of the last server.
-const diskSize = "size=1g"
+const diskSize = "size=384m"
 
 // storage returns the directory of a server. The last one has a disk of its own, if that is possible.
 func (f *faulty) storage(i int) string {

@@ -143,22 +143,32 @@ func (w *world) all() (all []storedMessage) {
 	if info.State.Msgs == 0 {
 		return nil
 	}
-	c, err := w.stream.OrderedConsumer(w.ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		w.Fatal(err)
-	}
-	for uint64(len(all)) < info.State.Msgs {
-		batch, err := c.Fetch(int(min(5000, info.State.Msgs-uint64(len(all)))), jetstream.FetchMaxWait(10*time.Second))
+	last := uint64(0)
+	for uint64(len(all)) < info.State.Msgs && w.ctx.Err() == nil {
+		cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: last + 1}
+		c, err := w.stream.OrderedConsumer(w.ctx, cfg)
 		if err != nil {
-			w.Fatal(err)
+			continue // Its server may not be the one of the stream yet.
 		}
-		before := len(all)
-		for m := range batch.Messages() {
-			all = append(all, storedMessage{m.Subject(), string(m.Data()), m.Headers()})
+		for err == nil && uint64(len(all)) < info.State.Msgs {
+			var batch jetstream.MessageBatch
+			batch, err = c.Fetch(int(min(5000, info.State.Msgs-uint64(len(all)))), jetstream.FetchMaxWait(10*time.Second))
+			if err != nil {
+				break
+			}
+			for m := range batch.Messages() {
+				meta, err := m.Metadata()
+				if err != nil || meta.Sequence.Stream <= last {
+					w.Fatalf("message %d, %v", last, err)
+				}
+				last = meta.Sequence.Stream
+				all = append(all, storedMessage{m.Subject(), string(m.Data()), m.Headers()})
+			}
+			err = batch.Error()
 		}
-		if batch.Error() != nil || len(all) == before {
-			w.Fatalf("%d of %d messages are read: %v", len(all), info.State.Msgs, batch.Error())
-		}
+	}
+	if w.ctx.Err() != nil {
+		w.Fatalf("%d of %d messages are read", len(all), info.State.Msgs)
 	}
 	return all
 }
