@@ -27,7 +27,8 @@ var benchSizes = []int{128, 1 << 10, 16 << 10}
 // A benchWorld is a cluster for benchmarks. All of them use the same one: it takes seconds to start.
 type benchWorld struct {
 	*cluster.Cluster
-	js jetstream.JetStream
+	js   jetstream.JetStream
+	made bool // The stream is there.
 }
 
 func newBenchWorld(b *testing.B) *benchWorld {
@@ -42,7 +43,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 		b.Fatal(err)
 	}
 	b.Cleanup(js.Conn().Close)
-	return &benchWorld{c, js}
+	return &benchWorld{Cluster: c, js: js}
 }
 
 // stream makes the stream anew.
@@ -50,7 +51,12 @@ func (w *benchWorld) stream(b *testing.B) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
 	defer cancel()
-	_ = w.js.DeleteStream(ctx, "EVENTS")
+	if w.made {
+		if err := w.js.DeleteStream(ctx, "EVENTS"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	w.made = true
 	cfg := streamConfig()
 	cfg.MaxBytes = 1 << 30
 	if _, err := w.CreateStream(ctx, w.js, cfg); err != nil {

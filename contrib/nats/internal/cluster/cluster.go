@@ -25,7 +25,7 @@ type Cluster struct {
 
 // Start starts n servers that store in dir. change, if it is not nil, may set further options.
 func Start(n int, dir string, change func(i int, o *server.Options)) (*Cluster, error) {
-	ports, err := freePorts(2 * n)
+	ports, err := FreePorts(2 * n)
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +58,8 @@ func Start(n int, dir string, change func(i int, o *server.Options)) (*Cluster, 
 	return c, nil
 }
 
-// freePorts returns ports that nobody listens at.
-func freePorts(n int) (ports []int, err error) {
+// FreePorts returns ports that nobody listens at.
+func FreePorts(n int) (ports []int, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -72,7 +72,7 @@ type Processes struct {
 // StartProcesses starts a server for each directory.
 func StartProcesses(dirs ...string) (*Processes, error) {
 	n := len(dirs)
-	ports, err := freePorts(2 * n)
+	ports, err := FreePorts(2 * n)
 	if err != nil {
 		return nil, err
 	}
@@ -83,12 +83,12 @@ func StartProcesses(dirs ...string) (*Processes, error) {
 			if j == i {
 				continue
 			}
-			proxy, err := newProxy(fmt.Sprintf("127.0.0.1:%d", ports[n+j]))
+			proxy, err := NewProxy(fmt.Sprintf("127.0.0.1:%d", ports[n+j]))
 			if err != nil {
 				return nil, err
 			}
 			p.proxies[[2]int{i, j}] = proxy
-			node.Routes = append(node.Routes, "nats://"+proxy.listener.Addr().String())
+			node.Routes = append(node.Routes, "nats://"+proxy.Addr())
 		}
 		p.Nodes = append(p.Nodes, node)
 		if err := p.Start(i); err != nil {
@@ -129,8 +129,8 @@ func (p *Processes) Kill(i int) {
 
 // Cut ends the routes between two servers, and lets none begin until it is called with false.
 func (p *Processes) Cut(i, j int, cut bool) {
-	p.proxies[[2]int{i, j}].cut(cut)
-	p.proxies[[2]int{j, i}].cut(cut)
+	p.proxies[[2]int{i, j}].Cut(cut)
+	p.proxies[[2]int{j, i}].Cut(cut)
 }
 
 // Close kills all servers.
@@ -139,8 +139,7 @@ func (p *Processes) Close() {
 		p.Kill(i)
 	}
 	for _, proxy := range p.proxies {
-		proxy.cut(true)
-		_ = proxy.listener.Close()
+		proxy.Close()
 	}
 }
 
@@ -163,7 +162,8 @@ type Proxy struct {
 	conns map[net.Conn]struct{}
 }
 
-func newProxy(target string) (*Proxy, error) {
+// NewProxy returns a Proxy to an address, at a port of its own.
+func NewProxy(target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -171,6 +171,15 @@ func newProxy(target string) (*Proxy, error) {
 	p := &Proxy{listener: l, target: target, conns: make(map[net.Conn]struct{})}
 	go p.accept() // Ends when the listener is closed.
 	return p, nil
+}
+
+// Addr returns the address of the Proxy.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Close ends the Proxy and its connections.
+func (p *Proxy) Close() {
+	p.Cut(true)
+	_ = p.listener.Close()
 }
 
 func (p *Proxy) accept() {
@@ -203,7 +212,8 @@ func (p *Proxy) copy(to, from net.Conn) {
 	p.mu.Unlock()
 }
 
-func (p *Proxy) cut(cut bool) {
+// Cut ends the connections, and ends each new one until it is called with false.
+func (p *Proxy) Cut(cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.isCut = cut
