@@ -94,7 +94,8 @@ func BenchmarkNatsAlone(b *testing.B) {
 }
 
 // startBench starts a bridge and Writers, which are connected.
-func (w *benchWorld) startBench(b *testing.B, writers int, opts []natsbridge.PublisherOption, handled func(uint64)) []*udsipc.Writer {
+func (w *benchWorld) startBench(b *testing.B, writers int, wait time.Duration, opts []natsbridge.PublisherOption,
+	handled func(uint64)) []*udsipc.Writer {
 	b.Helper()
 	w.stream(b)
 	p, err := natsbridge.NewPublisher(w.js, "EVENTS", "events", opts...)
@@ -102,7 +103,8 @@ func (w *benchWorld) startBench(b *testing.B, writers int, opts []natsbridge.Pub
 		b.Fatal(err)
 	}
 	address := filepath.Join(b.TempDir(), "s")
-	r, err := udsipc.NewBatchReader(p.Handle, address, udsipc.WithReadBufferSize(1<<20))
+	r, err := udsipc.NewBatchReader(p.Handle, address, udsipc.WithReadBufferSize(1<<20),
+		udsipc.WithMaxBatchWait(wait))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -140,39 +142,47 @@ func (w *benchWorld) startBench(b *testing.B, writers int, opts []natsbridge.Pub
 func BenchmarkBridge(b *testing.B) {
 	w := newBenchWorld(b)
 	for _, ids := range []bool{false, true} {
-		for _, writers := range []int{1, 4} {
+		for _, way := range []struct {
+			writers int
+			wait    time.Duration
+		}{{1, 0}, {1, time.Millisecond}, {4, 0}} {
 			for _, size := range benchSizes {
-				b.Run(fmt.Sprintf("ids=%v/writers=%d/%d", ids, writers, size), func(b *testing.B) {
-					var opts []natsbridge.PublisherOption
+				b.Run(fmt.Sprintf("ids=%v/writers=%d/wait=%v/%d", ids, way.writers, way.wait, size), func(b *testing.B) {
+					opts := []natsbridge.PublisherOption{}
 					if ids {
 						opts = append(opts, natsbridge.WithMessageIDs())
 					}
-					all := w.startBench(b, writers, opts, nil)
-					data := make([]byte, size)
-					b.SetBytes(int64(size))
-					b.ResetTimer()
-					var sending sync.WaitGroup
-					for i, one := range all {
-						sending.Go(func() {
-							for n := i; n < b.N; n += writers {
-								if err := one.WriteMessage(data); err != nil {
-									b.Error(err)
-									return
-								}
-							}
-							if err := one.Flush(b.Context()); err != nil {
-								b.Error(err)
-							}
-						})
-					}
-					sending.Wait()
-					b.StopTimer()
-					for _, one := range all {
-						one.Close()
-					}
+					all := w.startBench(b, way.writers, way.wait, opts, nil)
+					sendBench(b, all, size)
 				})
 			}
 		}
+	}
+}
+
+// sendBench sends b.N messages.
+func sendBench(b *testing.B, all []*udsipc.Writer, size int) {
+	data := make([]byte, size)
+	b.SetBytes(int64(size))
+	b.ResetTimer()
+	var sending sync.WaitGroup
+	for i, one := range all {
+		sending.Go(func() {
+			for n := i; n < b.N; n += len(all) {
+				if err := one.WriteMessage(data); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+			if err := one.Flush(b.Context()); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	sending.Wait()
+	b.StopTimer()
+	for _, one := range all {
+		one.Close()
 	}
 }
 
@@ -183,7 +193,7 @@ func BenchmarkBridgeLatency(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			handled := make(chan uint64, 1)
-			one := w.startBench(b, 1, nil, func(number uint64) { handled <- number })[0]
+			one := w.startBench(b, 1, 0, nil, func(number uint64) { handled <- number })[0]
 			data := make([]byte, size)
 			times := make([]time.Duration, 0, b.N)
 			b.ResetTimer()
@@ -214,7 +224,7 @@ func BenchmarkBridgeHalfLoad(b *testing.B) {
 			var times []time.Duration
 			sent := make([]time.Time, 0, b.N)
 			done := 0
-			one := w.startBench(b, 1, nil, func(number uint64) {
+			one := w.startBench(b, 1, 0, nil, func(number uint64) {
 				now := time.Now()
 				mu.Lock()
 				for ; done < int(number); done++ {
