@@ -2,8 +2,8 @@
 
 package natsbridge_test
 
-// The bridge beside nats.go alone, which publishes asynchronously to a stream of the same cluster: three servers in
-// this process, replicas on three directories.
+// The bridge beside nats.go alone, which publishes asynchronously to a stream of the same cluster: three
+// servers in this process, replicas on three directories.
 
 import (
 	"context"
@@ -186,8 +186,8 @@ func sendBench(b *testing.B, all []*udsipc.Writer, size int) {
 	}
 }
 
-// BenchmarkBridgeLatency sends one message after another, and measures the time until the Writer learns that the cluster
-// has it.
+// BenchmarkBridgeLatency sends one message after another, and measures the time until the Writer learns
+// that the cluster has it.
 func BenchmarkBridgeLatency(b *testing.B) {
 	w := newBenchWorld(b)
 	for _, size := range benchSizes {

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The errors of a stream that is not as a Publisher needs it. They are reported (WithStateCallback), and tried again:
-// an operator may mend it.
+// The errors of a stream that is not as a Publisher needs it. They are reported (WithStateCallback), and
+// tried again: an operator may mend it.
 var (
 	errNoAtomic  = errors.New("natsbridge: the stream does not allow atomic batches (AllowAtomicPublish)")
 	errSubjects  = errors.New("natsbridge: the stream does not have the subjects")

@@ -15,8 +15,8 @@ import (
 	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
 )
 
-// exampleServer starts a server of NATS in this process, and returns a directory and the connection. A program calls
-// nats.Connect and jetstream.New.
+// exampleServer starts a server of NATS in this process, and returns a directory and the connection. A
+// program calls nats.Connect and jetstream.New.
 func exampleServer() (dir string, js jetstream.JetStream, end func()) {
 	dir, err := os.MkdirTemp("", "nats")
 	if err != nil {

@@ -2,7 +2,8 @@
 
 package natsbridge_test
 
-// A cluster that accepts nothing, or not everything: what is reported, that nothing is lost, and that it goes on.
+// A cluster that accepts nothing, or not everything: what is reported, that nothing is lost, and that it
+// goes on.
 
 import (
 	"errors"
@@ -20,8 +21,8 @@ import (
 	natsbridge "github.com/udsipc/udsipc/contrib/nats"
 )
 
-// interrupted has messages sent while something is wrong, waits for its report, mends it, and checks the stream. The
-// report comes once.
+// interrupted has messages sent while something is wrong, waits for its report, mends it, and checks the
+// stream. The report comes once.
 func (w *world) interrupted(p *natsbridge.Publisher, wr *udsipc.Writer, report string, mend func()) {
 	w.Helper()
 	var sent sync.WaitGroup
@@ -49,7 +50,8 @@ func TestPublisher_StreamIsMissing_Waits(t *testing.T) {
 	w := newWorld(t, 1, jetstream.StreamConfig{}, nil)
 	p := w.publisher(w.js)
 	w.reads(p)
-	w.interrupted(p, w.writes(), "stream EVENTS: nats: API error: code=404 err_code=10059 description=stream not found", func() {
+	const report = "stream EVENTS: nats: API error: code=404 err_code=10059 description=stream not found"
+	w.interrupted(p, w.writes(), report, func() {
 		var err error
 		if w.stream, err = w.CreateStream(w.ctx, w.js, streamConfig()); err != nil {
 			t.Error(err)
@@ -143,7 +145,8 @@ func TestPublisher_LostPermission_IsReported(t *testing.T) {
 	if w.stream, err = w.CreateStream(w.ctx, w.js, streamConfig()); err != nil {
 		t.Fatal(err)
 	}
-	p := w.publisher(w.connect(0, nats.UserInfo("b", "b"), nats.ErrorHandler(ignore)), natsbridge.WithAckTimeout(100*time.Millisecond))
+	js := w.connect(0, nats.UserInfo("b", "b"), nats.ErrorHandler(ignore))
+	p := w.publisher(js, natsbridge.WithAckTimeout(100*time.Millisecond))
 	w.reads(p)
 	w.interrupted(p, w.writes(), "permissions violation", func() {
 		changed := options.Clone()

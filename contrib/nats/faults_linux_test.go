@@ -31,7 +31,7 @@ func (f *faulty) storage(i int) string {
 }
 
 // fillDisk fills the disk of the last server until messages have gone on, and reports whether it has one.
-func (f *faulty) fillDisk(int) bool {
+func (f *faulty) fillDisk() bool {
 	f.Helper()
 	dir := f.dirs[2]
 	var at, above syscall.Stat_t

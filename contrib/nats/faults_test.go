@@ -2,8 +2,8 @@
 
 package natsbridge_test
 
-// Faults of a cluster of three processes, of the bridge, and of connections, at random while writers send at full
-// speed. In the end the stream has every message once, in the order of its writer.
+// Faults of a cluster of three processes, of the bridge, and of connections, at random while writers send
+// at full speed. In the end the stream has every message once, in the order of its writer.
 
 import (
 	"context"
@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -54,7 +53,8 @@ func runBridge(address, url string) error {
 		return err
 	}
 	p, err := natsbridge.NewPublisher(js, "EVENTS", "events", natsbridge.WithMaxBackoff(200*time.Millisecond),
-		natsbridge.WithAckTimeout(time.Second), natsbridge.WithMoveAfter(time.Second), natsbridge.WithStateCallback(func(error) {}))
+		natsbridge.WithAckTimeout(time.Second), natsbridge.WithMoveAfter(time.Second),
+		natsbridge.WithStateCallback(func(error) {}))
 	if err != nil {
 		return err
 	}
@@ -123,123 +123,6 @@ func TestPublisher_Faults_StoreOnce(t *testing.T) {
 	sending.Wait()
 	f.check()
 	t.Log(counts)
-}
-
-func (f *faulty) startCluster() {
-	f.Helper()
-	for i := range 3 {
-		f.dirs = append(f.dirs, f.storage(i))
-	}
-	var err error
-	if f.nodes, err = cluster.StartProcesses(f.dirs...); err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(f.nodes.Close)
-	nc, err := nats.Connect(f.nodes.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
-		nats.RetryOnFailedConnect(true), nats.PingInterval(time.Second), nats.Timeout(time.Second))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(nc.Close)
-	if f.js, err = jetstream.New(nc); err != nil {
-		f.Fatal(err)
-	}
-	cfg := streamConfig()
-	cfg.Replicas = 3
-	f.until("the stream is there", func(ctx context.Context) bool {
-		f.stream, err = f.js.CreateStream(ctx, cfg)
-		return err == nil
-	})
-	f.allCurrent()
-}
-
-// until tries until it is true.
-func (f *faulty) until(what string, try func(ctx context.Context) bool) {
-	f.Helper()
-	limit := time.After(30 * time.Second)
-	for tick := time.NewTicker(50 * time.Millisecond); ; {
-		ctx, cancel := context.WithTimeout(f.ctx, time.Second)
-		done := try(ctx)
-		cancel()
-		if done {
-			tick.Stop()
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-limit:
-			f.Fatalf("not in time: %s; %d acknowledged; %s", what, f.acknowledged(), f.describe())
-		}
-	}
-}
-
-// describe returns the state of the stream.
-func (f *faulty) describe() string {
-	info, err := f.stream.Info(f.ctx)
-	if err != nil {
-		return err.Error()
-	}
-	text := fmt.Sprintf("%d messages, leader %s", info.State.Msgs, info.Cluster.Leader)
-	for _, r := range info.Cluster.Replicas {
-		text += fmt.Sprintf(", %+v", *r)
-	}
-	return text
-}
-
-// leader waits for a leader of the stream, and returns its place.
-func (f *faulty) leader() (at int) {
-	f.Helper()
-	f.until("a leader", func(ctx context.Context) bool {
-		info, err := f.stream.Info(ctx)
-		if err != nil || info.Cluster == nil {
-			return false
-		}
-		_, err = fmt.Sscanf(info.Cluster.Leader, "n%d", &at)
-		return err == nil
-	})
-	return at - 1
-}
-
-// allCurrent waits until each server has what the leader has: the next fault may be of another one.
-func (f *faulty) allCurrent() {
-	f.Helper()
-	f.pause.Lock()
-	defer f.pause.Unlock()
-	f.until("current replicas", func(ctx context.Context) bool {
-		info, err := f.stream.Info(ctx)
-		if err != nil || info.Cluster == nil || info.Cluster.Leader == "" {
-			return false
-		}
-		current := 0
-		for _, r := range info.Cluster.Replicas {
-			if r.Current && !r.Offline {
-				current++
-			}
-		}
-		return current == 2
-	})
-}
-
-func (f *faulty) startBridge() {
-	f.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.bridge = exec.Command(self)
-	f.bridge.Env = append(os.Environ(), bridgeEnvironment+"="+filepath.Join(f.dir, "s"),
-		bridgeEnvironment+"_URL="+f.nodes.URL())
-	if f.bridgeInput, err = f.bridge.StdinPipe(); err != nil {
-		f.Fatal(err)
-	}
-	if err := f.bridge.Start(); err != nil {
-		f.Fatal(err)
-	}
-}
-
-func (f *faulty) killBridge() {
-	_ = f.bridge.Process.Signal(syscall.SIGKILL)
-	_ = f.bridge.Wait()
 }
 
 func (f *faulty) startWriter() *udsipc.Writer {
@@ -347,7 +230,7 @@ func (f *faulty) fault() (name string) {
 		}
 		f.mu.Unlock()
 	case "disk full":
-		if !f.fillDisk(leader) {
+		if !f.fillDisk() {
 			return "no disk to fill"
 		}
 	}

@@ -17,14 +17,15 @@ import (
 	"github.com/udsipc/udsipc"
 )
 
-// A Forwarder sends the messages of a JetStream consumer to a local Reader, in the order in which it gets them, and
-// acknowledges each when the handler of the Reader has returned. Run does all of it.
+// A Forwarder sends the messages of a JetStream consumer to a local Reader, in the order in which it gets
+// them, and acknowledges each when the handler of the Reader has returned. Run does all of it.
 //
-// A message may come to the Reader more than once: if the acknowledgement to JetStream is lost, or if the Forwarder
-// is killed. JetStream sends messages that come again in an order of its own; a consumer with MaxAckPending 1 keeps the
-// order of the stream also then. A message that the Reader will not take (its WithMaxMessageSize) is given back to JetStream with a growing
-// delay; later ones overtake it. After the last try (WithMaxDeliveries) it is published to the dead letter subject and
-// ended with a reason. A message whose handler fails is redelivered by the Reader, and then is its dead letter
+// A message may come to the Reader more than once: if the acknowledgement to JetStream is lost, or if the
+// Forwarder is killed. JetStream sends messages that come again in an order of its own; a consumer with
+// MaxAckPending 1 keeps the order of the stream also then. A message that the Reader will not take (its
+// WithMaxMessageSize) is given back to JetStream with a growing delay; later ones overtake it. After the
+// last try (WithMaxDeliveries) it is published to the dead letter subject and ended with a reason. A
+// message whose handler fails is redelivered by the Reader, and then is its dead letter
 // (udsipc.WithDeadLetter): a Writer does not learn of it.
 type Forwarder struct {
 	js       jetstream.JetStream
@@ -62,9 +63,12 @@ type forwarderCounts struct {
 	received, handled, returned, deadLetters atomic.Uint64
 }
 
-// NewForwarder returns a Forwarder of a consumer, which exists or will, to the Reader at an address. The consumer
-// must be one with explicit acknowledgements; its MaxAckPending bounds the messages that wait here.
-func NewForwarder(js jetstream.JetStream, stream, consumer, address string, opts ...ForwarderOption) (*Forwarder, error) {
+// NewForwarder returns a Forwarder of a consumer, which exists or will, to the Reader at an address. The
+// consumer must be one with explicit acknowledgements; its MaxAckPending bounds the messages that wait
+// here.
+func NewForwarder(
+	js jetstream.JetStream, stream, consumer, address string, opts ...ForwarderOption,
+) (*Forwarder, error) {
 	if js == nil {
 		return nil, errors.New("natsbridge: NewForwarder: js is nil")
 	}
@@ -101,8 +105,8 @@ func (f *Forwarder) Metrics() ForwarderMetrics {
 	}
 }
 
-// Run forwards until ctx ends. It then waits for what the Reader has (WithDrainTimeout), gives the other messages
-// back to JetStream, and returns the error of that. It may be called once.
+// Run forwards until ctx ends. It then waits for what the Reader has (WithDrainTimeout), gives the other
+// messages back to JetStream, and returns the error of that. It may be called once.
 func (f *Forwarder) Run(ctx context.Context) error {
 	if err := f.writer.Start(); err != nil {
 		return err

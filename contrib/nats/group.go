@@ -2,8 +2,8 @@
 
 package natsbridge
 
-// This file makes the batches of a stream out of the messages that wait, whosever they are, and decides what comes
-// after each of them.
+// This file makes the batches of a stream out of the messages that wait, whosever they are, and decides
+// what comes after each of them.
 
 import (
 	"math/rand/v2"
@@ -222,8 +222,8 @@ const minBackoff = 50 * time.Millisecond
 // maxReported bounds the causes that are reported until publishing succeeds again.
 const maxReported = 16
 
-// minReported is the number of tries in a row that fail before it is reported. Conflicts, and batches that a change of the
-// leader has interrupted, are mended by the next try.
+// minReported is the number of tries in a row that fail before it is reported. Conflicts, and batches that
+// a change of the leader has interrupted, are mended by the next try.
 func minReported(v verdict) int {
 	switch v {
 	case conflict:

@@ -44,9 +44,9 @@ func (w *world) startServer(domain string, o *server.Options) jetstream.JetStrea
 	return js
 }
 
-// TestLeaf_HubSources_EachOnce: two machines have a leaf node each, with a stream of their own, and a hub gathers both. The
-// line to the hub is cut in the middle. docs/SCALING.md counts on it: a machine goes on without the hub, and the hub
-// gets everything once and in order afterwards.
+// TestLeaf_HubSources_EachOnce: two machines have a leaf node each, with a stream of their own, and a hub
+// gathers both. The line to the hub is cut in the middle. docs/SCALING.md counts on it: a machine goes on
+// without the hub, and the hub gets everything once and in order afterwards.
 func TestLeaf_HubSources_EachOnce(t *testing.T) {
 	const leaves, writers, messages = 2, 2, 1500
 	w := newWorld(t, 1, jetstream.StreamConfig{}, nil) // Its server is not used.

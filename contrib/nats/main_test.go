@@ -34,7 +34,9 @@ type world struct {
 
 // streamConfig is a stream that a Publisher can use.
 func streamConfig() jetstream.StreamConfig {
-	return jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true, AllowDirect: true}
+	return jetstream.StreamConfig{
+		Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true, AllowDirect: true,
+	}
 }
 
 func newWorld(t *testing.T, servers int, cfg jetstream.StreamConfig, change func(int, *server.Options)) *world {
@@ -100,7 +102,8 @@ func (w *world) address() string { return filepath.Join(w.dir, "s") }
 func (w *world) writes(opts ...udsipc.WriterOption) *udsipc.Writer {
 	w.Helper()
 	opts = append([]udsipc.WriterOption{
-		udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithMaxBackoff(50 * time.Millisecond),
+		udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock),
+		udsipc.WithMaxBackoff(50 * time.Millisecond),
 	}, opts...)
 	wr, err := udsipc.NewWriter(w.address(), opts...)
 	if err != nil {

@@ -71,8 +71,8 @@ func (b *batchWriter) message(piece *piece, i int) (*nats.Msg, error) {
 	return &b.m, b.setSubject(d, w)
 }
 
-// abandon ends a batch that was begun, by a number out of turn. A server would wait for the others, and it counts
-// the batches that it has (WithMaxInFlight).
+// abandon ends a batch that was begun, by a number out of turn. A server would wait for the others, and it
+// counts the batches that it has (WithMaxInFlight).
 func (b *batchWriter) abandon() {
 	if b.id == "" || b.number < 2 {
 		return

@@ -44,8 +44,8 @@ func WithSubject(rest func(d *udsipc.Delivery) string) PublisherOption {
 	return func(c *publisherConfig) { c.subject = rest }
 }
 
-// WithHeader sets a function that adds headers to a message, such as PeerHeader. Names that begin with "Nats-" are
-// JetStream's. By default there are none.
+// WithHeader sets a function that adds headers to a message, such as PeerHeader. Names that begin with
+// "Nats-" are JetStream's. By default there are none.
 func WithHeader(add func(d *udsipc.Delivery, h nats.Header)) PublisherOption {
 	return func(c *publisherConfig) { c.header = add }
 }
@@ -76,24 +76,24 @@ func WithAckTimeout(d time.Duration) PublisherOption {
 	return func(c *publisherConfig) { c.ackTimeout = d }
 }
 
-// WithMaxBackoff sets the longest pause between two tries while the cluster accepts nothing. The default is 5 s. The
-// bound of the pause grows from 50 ms; each pause is random, between half of its bound and its bound. 0 or less is
-// an error.
+// WithMaxBackoff sets the longest pause between two tries while the cluster accepts nothing. The default
+// is 5 s. The bound of the pause grows from 50 ms; each pause is random, between half of its bound and its
+// bound. 0 or less is an error.
 func WithMaxBackoff(d time.Duration) PublisherOption {
 	return func(c *publisherConfig) { c.maxBackoff = d }
 }
 
-// WithMoveAfter sets how long the server of the connection may not reach the stream before the connection is made
-// anew (nats.Conn.ForceReconnect), to the next server in its list. The default is 10 s; 0 disables it. It helps
-// where the network between two servers is cut: a server does not forward for others. A negative duration is an
-// error.
+// WithMoveAfter sets how long the server of the connection may not reach the stream before the connection
+// is made anew (nats.Conn.ForceReconnect), to the next server in its list. The default is 10 s; 0 disables
+// it. It helps where the network between two servers is cut: a server does not forward for others. A
+// negative duration is an error.
 func WithMoveAfter(d time.Duration) PublisherOption {
 	return func(c *publisherConfig) { c.moveAfter = d }
 }
 
-// WithStateCallback sets a function that is called when publishing begins to fail, with the cause, once for each
-// other cause until it succeeds again, and then with nil. Calls do not overlap. By default this is logged
-// (slog.Default). A failure that the next try mends is not reported.
+// WithStateCallback sets a function that is called when publishing begins to fail, with the cause, once
+// for each other cause until it succeeds again, and then with nil. Calls do not overlap. By default this
+// is logged (slog.Default). A failure that the next try mends is not reported.
 func WithStateCallback(callback func(cause error)) PublisherOption {
 	return func(c *publisherConfig) { c.state = callback }
 }

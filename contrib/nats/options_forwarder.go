@@ -51,15 +51,15 @@ func defaultForwarderConfig() forwarderConfig {
 	}
 }
 
-// WithEncoding sets a function that makes the local message, for example with the subject in front. It must return the same
-// for the same message. By default the local message is the Data.
+// WithEncoding sets a function that makes the local message, for example with the subject in front. It
+// must return the same for the same message. By default the local message is the Data.
 func WithEncoding(encode func(m jetstream.Msg) []byte) ForwarderOption {
 	return func(c *forwarderConfig) { c.encode = encode }
 }
 
-// WithDeadLetters sets the subject to which messages are published that the Reader does not take. A stream must have it.
-// The headers Udsipc-Subject and Udsipc-Cause tell where a message comes from and why it is there. By default such a
-// message is only ended, with the cause as the reason.
+// WithDeadLetters sets the subject to which messages are published that the Reader does not take. A stream
+// must have it. The headers Udsipc-Subject and Udsipc-Cause tell where a message comes from and why it is
+// there. By default such a message is only ended, with the cause as the reason.
 func WithDeadLetters(subject string) ForwarderOption {
 	return func(c *forwarderConfig) { c.deadLetters = subject }
 }
@@ -81,8 +81,8 @@ func WithDrainTimeout(d time.Duration) ForwarderOption {
 	return func(c *forwarderConfig) { c.drainTimeout = d }
 }
 
-// WithKeepAlive sets how often JetStream is told that messages wait for the Reader. The default is 10 s. It must be
-// less than the AckWait of the consumer, whose default is 30 s. 0 or less is an error.
+// WithKeepAlive sets how often JetStream is told that messages wait for the Reader. The default is 10 s.
+// It must be less than the AckWait of the consumer, whose default is 30 s. 0 or less is an error.
 func WithKeepAlive(d time.Duration) ForwarderOption {
 	return func(c *forwarderConfig) { c.keepAlive = d }
 }

@@ -23,12 +23,12 @@ import (
 // maxAtomicBatch is the largest batch that a server accepts, unless it is configured otherwise.
 const maxAtomicBatch = 1000
 
-// maxWriters is how many Writers a Publisher remembers, of those that have no message queued. Each takes about 250
-// bytes.
+// maxWriters is how many Writers a Publisher remembers, of those that have no message queued. Each takes
+// about 250 bytes.
 const maxWriters = 16384
 
-// A Publisher publishes batches of local messages to a stream. Its methods may be called from any goroutine. It has
-// no goroutine while no handler waits, so there is nothing to stop.
+// A Publisher publishes batches of local messages to a stream. Its methods may be called from any
+// goroutine. It has no goroutine while no handler waits, so there is nothing to stop.
 type Publisher struct {
 	js     jetstream.JetStream
 	stream string
@@ -36,7 +36,7 @@ type Publisher struct {
 	cfg    publisherConfig
 	id     [8]byte // Of this instance: in names of batches and of plain connections.
 
-	sending   sync.Mutex    // Held while a batch is sent. Batches on a connection are not interleaved, and a handler may end.
+	sending   sync.Mutex    // Held while messages are sent, so that no handler returns meanwhile.
 	opened    openedStream  // Guarded by sending.
 	nextBatch atomic.Uint64 // Number in the name of the next batch.
 
@@ -84,9 +84,9 @@ type publisherCounts struct {
 	waiting                                        atomic.Int64
 }
 
-// NewPublisher returns a Publisher to a stream, whose subjects must have PREFIX.> (or PREFIX.* without WithSubject).
-// Nothing is sent before the first message: the cluster need not be there. The connection of js should reconnect for ever
-// (nats.MaxReconnects(-1)).
+// NewPublisher returns a Publisher to a stream, whose subjects must have PREFIX.> (or PREFIX.* without
+// WithSubject). Nothing is sent before the first message: the cluster need not be there. The connection of
+// js should reconnect for ever (nats.MaxReconnects(-1)).
 func NewPublisher(js jetstream.JetStream, stream, prefix string, opts ...PublisherOption) (*Publisher, error) {
 	if js == nil {
 		return nil, errors.New("natsbridge: NewPublisher: js is nil")
@@ -127,10 +127,10 @@ func (p *Publisher) Metrics() PublisherMetrics {
 	}
 }
 
-// Handle is a udsipc.BatchHandler. It returns nil when the stream has all messages of the batch. While the cluster
-// accepts none it waits, and the Writers keep their messages. It returns an error if ctx ends, or if the stream will
-// never accept a message (too large for the server): the Reader then finds that message, and makes it a dead
-// letter.
+// Handle is a udsipc.BatchHandler. It returns nil when the stream has all messages of the batch. While the
+// cluster accepts none it waits, and the Writers keep their messages. It returns an error if ctx ends, or
+// if the stream will never accept a message (too large for the server): the Reader then finds that
+// message, and makes it a dead letter.
 func (p *Publisher) Handle(ctx context.Context, batch []udsipc.Delivery) error {
 	var few [1]*part // Without shared batches there is one.
 	parts := few[:0]

@@ -13,8 +13,8 @@ import (
 	natsbridge "github.com/udsipc/udsipc/contrib/nats"
 )
 
-// TestPublisher_ManyWriters_StoresEachOnce: with and without an end of the subject, with batches of one Writer and
-// of all, and with IDs.
+// TestPublisher_ManyWriters_StoresEachOnce: with and without an end of the subject, with batches of one
+// Writer and of all, and with IDs.
 func TestPublisher_ManyWriters_StoresEachOnce(t *testing.T) {
 	const writers, messages = 5, 3000
 	rest := natsbridge.WithSubject(func(d *udsipc.Delivery) string { return "kind." + string(d.Data[len(d.Data)-1:]) })

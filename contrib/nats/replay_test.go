@@ -59,7 +59,8 @@ func TestPublisher_NextBridge_LeavesOutStored(t *testing.T) {
 	}
 }
 
-// TestPublisher_ConcurrentBridges_StoreOnce: the messages of each writer go through several bridges at the same time.
+// TestPublisher_ConcurrentBridges_StoreOnce: the messages of each writer go through several bridges at the
+// same time.
 func TestPublisher_ConcurrentBridges_StoreOnce(t *testing.T) {
 	for _, servers := range []int{1, 3} {
 		t.Run(fmt.Sprint(servers, " servers"), func(t *testing.T) {
@@ -102,7 +103,9 @@ func TestPublisher_WorkQueue_UsesWindow(t *testing.T) {
 	cfg.Retention = jetstream.WorkQueuePolicy
 	w := newWorld(t, 1, cfg, nil)
 	w.handles(w.publisher(w.js), deliveries(1, 0, 10, false))
-	c, err := w.stream.CreateConsumer(w.ctx, jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy})
+	c, err := w.stream.CreateConsumer(w.ctx, jetstream.ConsumerConfig{
+		Durable: "c", AckPolicy: jetstream.AckExplicitPolicy,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/udsipc/udsipc/spool"
 )
 
-// TestPublisher_Spool_StoresOnceOverProcesses: the bridge and the writer end after the stream has stored messages, and
-// before the writer learns of it. The next writer, with the files of that one, is the same in the stream.
+// TestPublisher_Spool_StoresOnceOverProcesses: the bridge and the writer end after the stream has stored
+// messages, and before the writer learns of it. The next writer, with the files of that one, is the same
+// in the stream.
 func TestPublisher_Spool_StoresOnceOverProcesses(t *testing.T) {
 	w := newWorld(t, 1, streamConfig(), nil)
 	const lives, messages = 4, 400

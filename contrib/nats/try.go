@@ -143,8 +143,8 @@ func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
 	return ack, err
 }
 
-// sendAll sends all messages of a batch but the last one, and returns that. A message alone is no batch. While it
-// holds sending, no handler whose messages it reads returns.
+// sendAll sends all messages of a batch but the last one, and returns that. A message alone is no batch.
+// While it holds sending, no handler whose messages it reads returns.
 func (p *Publisher) sendAll(s openedStream, g *group) (last *nats.Msg, err error) {
 	p.sending.Lock()
 	defer p.sending.Unlock()

@@ -25,8 +25,8 @@ type writerKey struct {
 	writer udsipc.WriterID // Of a plain connection: the instance of the Publisher and the ID of the peer.
 }
 
-// A writer is the state of a local Writer. Its fields are guarded by the Publisher's mu, but for those that only the
-// goroutine uses that has taken it.
+// A writer is the state of a local Writer. Its fields are guarded by the Publisher's mu, but for those
+// that only the goroutine uses that has taken it.
 type writer struct {
 	token string // In subjects.
 	taken bool   // A batch with its messages is being published.
@@ -52,12 +52,12 @@ func userOf(p *udsipc.Peer) string {
 	return "any"
 }
 
-// WriterToken returns the token of a message's Writer in subjects: its user (the number of a Unix user, a hash of
-// the key of a TLS certificate, or "any"), a hyphen, and its ID in hexadecimal.
+// WriterToken returns the token of a message's Writer in subjects: its user (the number of a Unix user, a
+// hash of the key of a TLS certificate, or "any"), a hyphen, and its ID in hexadecimal.
 func WriterToken(d *udsipc.Delivery) string { return userOf(&d.Peer) + "-" + d.Writer.String() }
 
-// ParseMessageID parses the Nats-Msg-Id of a message that a Publisher has published: the token of the Writer and
-// the number of the message (udsipc.Delivery.Seq).
+// ParseMessageID parses the Nats-Msg-Id of a message that a Publisher has published: the token of the
+// Writer and the number of the message (udsipc.Delivery.Seq).
 func ParseMessageID(id string) (writer string, seq uint64, err error) {
 	token, number, ok := strings.Cut(id, ".")
 	seq, err = strconv.ParseUint(number, 10, 63)
@@ -109,8 +109,8 @@ func (p *Publisher) writerOfLocked(key writerKey) *writer {
 	return w
 }
 
-// forgetWritersLocked forgets an eighth of the Writers without queued messages. They are read back when they come
-// again.
+// forgetWritersLocked forgets an eighth of the Writers without queued messages. They are read back when
+// they come again.
 func (p *Publisher) forgetWritersLocked() {
 	queued := make(map[*writer]bool, len(p.queue))
 	for _, part := range p.queue {

@@ -5,12 +5,12 @@
 //	udsipc-nats -nats nats://n1:4222,nats://n2:4222 -stream EVENTS -prefix events
 //	udsipc-nats -nats nats://n1:4222 -stream JOBS -consumer web7 -to /run/worker/worker.sock
 //
-// The first form publishes what local Writers send to -listen: each message once, in the order of its Writer. The
-// second one sends the messages of a consumer to a local Reader. Both may be used together.
+// The first form publishes what local Writers send to -listen: each message once, in the order of its
+// Writer. The second one sends the messages of a consumer to a local Reader. Both may be used together.
 //
 // Each flag can also be set by the environment: UDSIPC_NATS_ and its name in capitals (-ack-timeout:
-// UDSIPC_NATS_ACK_TIMEOUT). Under systemd it takes the socket named udsipc-nats, tells when it is ready, and hands its
-// connections to the next process on SIGUSR2 (RestartKillSignal=).
+// UDSIPC_NATS_ACK_TIMEOUT). Under systemd it takes the socket named udsipc-nats, tells when it is ready,
+// and hands its connections to the next process on SIGUSR2 (RestartKillSignal=).
 package main
 
 import (
@@ -123,7 +123,8 @@ func parse(arguments []string, lookup func(string) (string, bool)) (*settings, e
 func (s *settings) connect() (jetstream.JetStream, error) {
 	opts := []nats.Option{
 		nats.Name("udsipc-nats"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(time.Second),
-		nats.PingInterval(10 * time.Second), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // They are told once.
+		nats.PingInterval(10 * time.Second),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // They are told once.
 	}
 	if s.credentials != "" {
 		opts = append(opts, nats.UserCredentials(s.credentials))

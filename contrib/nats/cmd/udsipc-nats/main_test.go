@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 
 func TestParse_Environment_IsBehindFlags(t *testing.T) {
 	environment := map[string]string{
-		"UDSIPC_NATS_STREAM": "S", "UDSIPC_NATS_PREFIX": "p", "UDSIPC_NATS_ACK_TIMEOUT": "3s", "UDSIPC_NATS_PEER_HEADER": "true",
+		"UDSIPC_NATS_STREAM": "S", "UDSIPC_NATS_PREFIX": "p", "UDSIPC_NATS_ACK_TIMEOUT": "3s",
+		"UDSIPC_NATS_PEER_HEADER": "true",
 	}
 	lookup := func(name string) (string, bool) { v, ok := environment[name]; return v, ok }
 	s, err := parse([]string{"-prefix", "q"}, lookup)
@@ -159,9 +160,10 @@ func (s *supervised) stream(cfg jetstream.StreamConfig) (jetstream.JetStream, je
 
 func (s *supervised) get() string {
 	s.Helper()
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "metrics"))
-	}}}
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial}}
 	defer client.CloseIdleConnections()
 	got, err := client.Get("http://daemon/metrics")
 	if err != nil {
@@ -175,7 +177,8 @@ func (s *supervised) get() string {
 	return b.String()
 }
 
-// TestDaemon_ClusterIsAway_KeepsRunning: handlers that wait for the cluster are not hung, and the next process goes on.
+// TestDaemon_ClusterIsAway_KeepsRunning: handlers that wait for the cluster are not hung, and the next
+// process goes on.
 func TestDaemon_ClusterIsAway_KeepsRunning(t *testing.T) {
 	s := supervise(t, "UDSIPC_NATS_PREFIX=events")
 	_, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true})
@@ -232,7 +235,8 @@ func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 	s := supervise(t, "UDSIPC_NATS_CONSUMER=c")
 	s.env = append(s.env, "UDSIPC_NATS_TO="+s.address())
 	js, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}})
-	if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+	cfg := jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy}
+	if _, err := stream.CreateConsumer(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	r, err := udsipc.NewReader(func(data []byte) error {

@@ -50,7 +50,8 @@ func (w *world) startBridge(machine int) error {
 		return err
 	}
 	b := exec.Command(self)
-	b.Env = append(os.Environ(), bridgeEnvironment+"="+w.address(machine), bridgeEnvironment+"_NATS="+w.servers.URL(machine))
+	b.Env = append(os.Environ(), bridgeEnvironment+"="+w.address(machine),
+		bridgeEnvironment+"_NATS="+w.servers.URL(machine))
 	b.Stderr = os.Stderr
 	w.bridges[machine] = b
 	return b.Start()

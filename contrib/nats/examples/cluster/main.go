@@ -4,9 +4,9 @@
 //
 //	go run ./examples/cluster
 //
-// Each "machine" has a bridge, in a process of its own, and two local Writers. In the middle the server that leads
-// the stream and a bridge are killed. In the end every message is in the stream exactly once, in the order of its
-// Writer.
+// Each "machine" has a bridge, in a process of its own, and two local Writers. In the middle the server
+// that leads the stream and a bridge are killed. In the end every message is in the stream exactly once,
+// in the order of its Writer.
 package main
 
 import (

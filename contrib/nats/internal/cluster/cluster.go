@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A Cluster is one server or more on this machine. They keep their ports and their files when they are stopped and
-// started again.
+// A Cluster is one server or more on this machine. They keep their ports and their files when they are
+// stopped and started again.
 type Cluster struct {
 	Servers []*server.Server
 	options []*server.Options
@@ -126,7 +126,9 @@ func (c *Cluster) Connect(first int, opts ...nats.Option) (jetstream.JetStream, 
 }
 
 // CreateStream creates a stream with a replica on each server, once they have found each other.
-func (c *Cluster) CreateStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+func (c *Cluster) CreateStream(
+	ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig,
+) (jetstream.Stream, error) {
 	cfg.Replicas = len(c.Servers)
 	for {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
