@@ -20,6 +20,7 @@ var (
 	errNoAtomic  = errors.New("natsbridge: the stream does not allow atomic batches (AllowAtomicPublish)")
 	errSubjects  = errors.New("natsbridge: the stream does not have the subjects")
 	errForeign   = errors.New("natsbridge: another program publishes under the subjects of a writer")
+	errTooLarge  = errors.New("natsbridge: message too large")
 	errSubject   = errors.New("natsbridge: invalid subject")
 	errRetracted = errors.New("natsbridge: a handler has returned")
 	errNoAck     = errors.New("natsbridge: invalid acknowledgement")
@@ -61,7 +62,8 @@ func judge(err error) verdict {
 	switch {
 	case err == nil:
 		return stored
-	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, errSubject), errors.Is(err, nats.ErrBadHeaderMsg):
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, errSubject), errors.Is(err, errTooLarge),
+		errors.Is(err, nats.ErrBadHeaderMsg):
 		return refused
 	case errors.Is(err, errRetracted):
 		return retracted

@@ -159,7 +159,15 @@ func TestPublisher_LostPermission_IsReported(t *testing.T) {
 
 // TestPublisher_RefusedMessages_AreDeadLetters: the others are stored in their order.
 func TestPublisher_RefusedMessages_AreDeadLetters(t *testing.T) {
-	w := newWorld(t, 1, streamConfig(), func(_ int, o *server.Options) { o.MaxPayload = 4000 })
+	for name, limits := range map[string]struct{ payload, message int32 }{"server": {4000, -1}, "stream": {1 << 20, 4000}} {
+		t.Run(name, func(t *testing.T) { refusedMessages(t, limits.payload, limits.message) })
+	}
+}
+
+func refusedMessages(t *testing.T, payload, message int32) {
+	cfg := streamConfig()
+	cfg.MaxMsgSize = message
+	w := newWorld(t, 1, cfg, func(_ int, o *server.Options) { o.MaxPayload = payload })
 	p := w.publisher(w.js, natsbridge.WithSubject(func(d *udsipc.Delivery) string {
 		return strings.TrimSuffix(string(d.Data[:1]), "*")
 	}))
@@ -191,7 +199,7 @@ func TestPublisher_RefusedMessages_AreDeadLetters(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(dead) != 2 || !strings.Contains(dead[0], "51 xxxxxxxx nats: maximum payload exceeded") ||
+	if len(dead) != 2 || !strings.Contains(dead[0], "51 xxxxxxxx natsbridge: message too large: message 51: 4") ||
 		!strings.Contains(dead[1], "151 * natsbridge: invalid subject: WithSubject returns \"\" for message 151") {
 		t.Errorf("%q", dead)
 	}

@@ -32,6 +32,7 @@ func (p *Publisher) filter(w *writer) string {
 type batchWriter struct {
 	p       *Publisher
 	allIDs  bool
+	limit   int    // Bytes of a message.
 	id      string // Empty for a message alone.
 	total   int
 	number  int    // Of the last message.
@@ -68,7 +69,24 @@ func (b *batchWriter) message(piece *piece, i int) (*nats.Msg, error) {
 		h[nats.MsgIdHdr] = []string{w.token + "." + strconv.FormatUint(d.Seq, 10)}
 	}
 	b.m.Data = d.Data
-	return &b.m, b.setSubject(d, w)
+	if err := b.setSubject(d, w); err != nil {
+		return nil, err
+	}
+	return &b.m, b.checkSize(d)
+}
+
+// checkSize refuses a message that the stream would. In a batch, a server says only that one is missing.
+func (b *batchWriter) checkSize(d *udsipc.Delivery) error {
+	size := len(d.Data) + len("NATS/1.0\r\n\r\n")
+	for name, values := range b.m.Header {
+		for _, value := range values {
+			size += len(name) + len(": \r\n") + len(value)
+		}
+	}
+	if size > b.limit {
+		return fmt.Errorf("%w: message %d: %d bytes with its headers: the stream takes %d", errTooLarge, d.Seq, size, b.limit)
+	}
+	return nil
 }
 
 // abandon ends a batch that was begun, by a number out of turn. A server would wait for the others, and it

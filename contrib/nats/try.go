@@ -22,6 +22,7 @@ import (
 type openedStream struct {
 	stream jetstream.Stream // nil: it was not looked at since a try has failed.
 	allIDs bool             // Its consumers remove messages.
+	limit  int              // Bytes of a message and its headers.
 }
 
 // try publishes a batch. nil means that the stream has it. Until it has sent something, what is known of the
@@ -104,6 +105,10 @@ func (p *Publisher) open() (openedStream, error) {
 	for _, subject := range cfg.Subjects {
 		if covers(subject, probe) {
 			p.opened = openedStream{stream: s, allIDs: p.cfg.allIDs || cfg.Retention != jetstream.LimitsPolicy}
+			p.opened.limit = int(p.js.Conn().MaxPayload())
+			if n := int(cfg.MaxMsgSize); n > 0 {
+				p.opened.limit = min(p.opened.limit, n)
+			}
 			return p.opened, nil
 		}
 	}
@@ -155,7 +160,7 @@ func (p *Publisher) sendAll(s openedStream, g *group) (last *nats.Msg, err error
 	}
 	g.leaveOut(s.allIDs)
 	g.sent = g.messages > 0
-	b := batchWriter{p: p, allIDs: s.allIDs, total: g.messages}
+	b := batchWriter{p: p, allIDs: s.allIDs, limit: s.limit, total: g.messages}
 	if g.messages > 1 {
 		b.id = hex.EncodeToString(p.id[:4]) + strconv.FormatUint(p.nextBatch.Add(1), 36)
 	}
