@@ -32,7 +32,7 @@ soak:
 	go test -run '^TestTorture$$' -torture.time 1h -timeout 0 -v ./internal/torture
 	go test -run '^TestHostileClients$$' -hostile.time 10s -timeout 0 -v ./internal/receiver
 	go test -run '^TestHostileConversations$$' -hostile.time 10s -timeout 0 -v ./rpc
-	cd contrib/nats && UDSIPC_NATS_FAULTS=1000 go test -run '^TestPublisher_Faults' -timeout 0 -v .
+	cd contrib/nats && UDSIPC_NATS_FAULTS=50 go test -count 20 -run '^TestPublisher_Faults' -timeout 0 -v .
 
 # Do the tests of a package notice that it was broken somewhere? Further flags are ARGS.
 SEED ?= 1

@@ -245,7 +245,7 @@ func (f *faulty) check() {
 	w := &world{T: f.T, stream: f.stream, ctx: f.ctx, js: f.js}
 	texts := make(map[string]int)
 	total, bad := 0, 0
-	for _, m := range w.all() {
+	w.each(func(m storedMessage) {
 		if want := texts[m.subject]; m.data != fmt.Sprint(want) {
 			if bad++; bad < 10 {
 				f.Errorf("message %s of %s: want %d", m.data, m.subject, want)
@@ -253,7 +253,7 @@ func (f *faulty) check() {
 		}
 		texts[m.subject]++
 		total++
-	}
+	})
 	want := 0
 	for _, n := range f.written {
 		want += n

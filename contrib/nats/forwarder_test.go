@@ -228,3 +228,36 @@ func TestForwarder_ConsumerIsMissing_Waits(t *testing.T) {
 		t.Errorf("%q", w.states.all)
 	}
 }
+
+// TestForwarder_LeaderEnds_LosesNothing: some messages may come again.
+func TestForwarder_LeaderEnds_LosesNothing(t *testing.T) {
+	const messages = 2000
+	w := newWorld(t, 3, streamConfig(), nil)
+	c := w.consumer()
+	r := w.receives()
+	f, _ := w.forwards()
+	w.publishes(0, messages/2)
+	r.await(messages / 4)
+	info, err := c.Info(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.StopServer(number(info.Cluster.Leader[1:]) - 1)
+	for n := messages / 2; n < messages; n++ {
+		for w.ctx.Err() == nil {
+			if _, err := w.js.Publish(w.ctx, "events.x", fmt.Append(nil, n), jetstream.WithMsgID(fmt.Sprint(n))); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	missing := messages
+	for seen, at := make(map[string]bool), 0; missing > 0; at++ {
+		if text := r.await(at + 1)[at]; !seen[text] {
+			seen[text] = true
+			missing--
+		}
+	}
+	w.wantAcked(c)
+	t.Logf("%+v", f.Metrics())
+}

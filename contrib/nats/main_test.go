@@ -139,24 +139,24 @@ type storedMessage struct {
 // all returns the messages of the stream.
 func (w *world) all() (all []storedMessage) {
 	w.Helper()
+	w.each(func(m storedMessage) { all = append(all, m) })
+	return all
+}
+
+// each calls visit for each message of the stream.
+func (w *world) each(visit func(m storedMessage)) {
+	w.Helper()
 	info, err := w.stream.Info(w.ctx)
 	if err != nil {
 		w.Fatal(err)
 	}
-	if info.State.Msgs == 0 {
-		return nil
-	}
-	last := uint64(0)
-	for uint64(len(all)) < info.State.Msgs && w.ctx.Err() == nil {
+	last, left := uint64(0), info.State.Msgs
+	for left > 0 && w.ctx.Err() == nil {
 		cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: last + 1}
 		c, err := w.stream.OrderedConsumer(w.ctx, cfg)
-		if err != nil {
-			continue // Its server may not be the one of the stream yet.
-		}
-		for err == nil && uint64(len(all)) < info.State.Msgs {
+		for err == nil && left > 0 { // After an error, its server may not be the one of the stream yet.
 			var batch jetstream.MessageBatch
-			batch, err = c.Fetch(int(min(5000, info.State.Msgs-uint64(len(all)))), jetstream.FetchMaxWait(10*time.Second))
-			if err != nil {
+			if batch, err = c.Fetch(int(min(5000, left)), jetstream.FetchMaxWait(10*time.Second)); err != nil {
 				break
 			}
 			for m := range batch.Messages() {
@@ -165,15 +165,15 @@ func (w *world) all() (all []storedMessage) {
 					w.Fatalf("message %d, %v", last, err)
 				}
 				last = meta.Sequence.Stream
-				all = append(all, storedMessage{m.Subject(), string(m.Data()), m.Headers()})
+				visit(storedMessage{m.Subject(), string(m.Data()), m.Headers()})
+				left--
 			}
 			err = batch.Error()
 		}
 	}
 	if w.ctx.Err() != nil {
-		w.Fatalf("%d of %d messages are read", len(all), info.State.Msgs)
+		w.Fatalf("%d of %d messages are not read", left, info.State.Msgs)
 	}
-	return all
 }
 
 // wantOnce checks that the stream has the messages "0" to "N-1" of each of the writers, once and in order.

@@ -64,6 +64,7 @@ type settings struct {
 	peerHeader, messageIDs              bool
 	maxInFlight                         int
 	readBuffer                          uint
+	batchWait                           time.Duration
 	ackTimeout, maxBackoff, stopTimeout time.Duration
 	consumer, to, deadLetters           string
 	maxDeliveries                       int
@@ -84,6 +85,7 @@ func parse(arguments []string, lookup func(string) (string, bool)) (*settings, e
 	f.BoolVar(&s.messageIDs, "message-ids", false, "give every message a Nats-Msg-Id")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 4, "batches that may wait for JetStream at the same time")
 	f.UintVar(&s.readBuffer, "read-buffer", 1<<20, "`bytes` of a read, which bound a batch of one writer")
+	f.DurationVar(&s.batchWait, "batch-wait", 0, "how long a message may wait for others of its batch")
 	f.DurationVar(&s.ackTimeout, "ack-timeout", 5*time.Second, "how long a batch waits before it is tried again")
 	f.DurationVar(&s.maxBackoff, "max-backoff", 5*time.Second, "the longest pause between two tries")
 	f.DurationVar(&s.stopTimeout, "stop-timeout", 10*time.Second, "how long a stop may take")
@@ -209,7 +211,7 @@ func (d *daemon) startReader() error {
 	}
 	readerOpts := []udsipc.ReaderOption{
 		udsipc.WithSystemdName("udsipc-nats"), udsipc.WithReadBufferSize(uint32(d.readBuffer)),
-		udsipc.WithHungTimeout(never), udsipc.WithInactivityTimeout(0),
+		udsipc.WithHungTimeout(never), udsipc.WithInactivityTimeout(0), udsipc.WithMaxBatchWait(d.batchWait),
 	}
 	if strings.HasPrefix(d.listen, "/") {
 		readerOpts = append(readerOpts, udsipc.WithSocketMode(os.FileMode(d.mode)))
