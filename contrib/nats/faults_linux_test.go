@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// diskSize is the size of the disk of the last server.
-const diskSize = "size=384m"
+// diskSize is the size of the disk of the last server: more than the stream of many faults.
+const diskSize = "size=3g"
 
 // storage returns the directory of a server. The last one has a disk of its own, if that is possible.
 func (f *faulty) storage(i int) string {
@@ -43,9 +43,13 @@ func (f *faulty) fillDisk() bool {
 	if err != nil {
 		f.Fatal(err)
 	}
-	block := make([]byte, 1<<20)
-	for err == nil {
-		_, err = file.Write(block)
+	size := int64(64 << 20)
+	for at := int64(0); size >= 4096; { // In smaller and smaller pieces, to the last page.
+		if syscall.Fallocate(int(file.Fd()), 0, at, size) == nil {
+			at += size
+		} else {
+			size /= 2
+		}
 	}
 	_ = file.Close()
 	f.progress(1000)
