@@ -10,7 +10,9 @@
 //
 // Each flag can also be set by the environment: UDSIPC_NATS_ and its name in capitals (-ack-timeout:
 // UDSIPC_NATS_ACK_TIMEOUT). Under systemd it takes the socket named udsipc-nats, tells when it is ready,
-// and hands its connections to the next process on SIGUSR2 (RestartKillSignal=).
+// and hands its connections to the next process on SIGUSR2 (RestartKillSignal=). It stops on SIGTERM and
+// SIGINT; a second one ends it at once. It exits with 0 after a stop, 1 after a failure, and 2 if it was
+// called wrongly.
 package main
 
 import (
@@ -19,13 +21,13 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
 	natsbridge "github.com/udsipc/udsipc/contrib/nats"
@@ -33,17 +35,18 @@ import (
 
 func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})))
-	s, err := parse(os.Args[1:], os.LookupEnv)
-	if errors.Is(err, flag.ErrHelp) {
+	s, err := parse(os.Args[1:], os.LookupEnv, os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "udsipc-nats: %v\nudsipc-nats -help lists what can be set\n", err)
 		os.Exit(2)
 	}
-	if err == nil {
-		signals := make(chan os.Signal, 1)
-		signal.Notify(signals, os.Interrupt, syscall.SIGTERM, handOver)
-		err = s.run(signals)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, handOver)
+	if err := s.run(signals); err != nil {
+		fmt.Fprintln(os.Stderr, "udsipc-nats:", err)
 		os.Exit(1)
 	}
 }
@@ -56,102 +59,27 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// settings are the flags.
-type settings struct {
-	urls, credentials, stream           string
-	listen, prefix                      string
-	mode                                uint
-	peerHeader, messageIDs              bool
-	maxInFlight                         int
-	readBuffer                          uint
-	batchWait                           time.Duration
-	ackTimeout, maxBackoff, stopTimeout time.Duration
-	consumer, to, deadLetters           string
-	maxDeliveries                       int
-	metrics                             string
-}
-
-// parse returns the settings of the arguments, or else of the environment, or else the defaults.
-func parse(arguments []string, lookup func(string) (string, bool)) (*settings, error) {
-	s := &settings{}
-	f := flag.NewFlagSet("udsipc-nats", flag.ContinueOnError)
-	f.StringVar(&s.urls, "nats", nats.DefaultURL, "`URLs` of the cluster, with commas")
-	f.StringVar(&s.credentials, "credentials", "", "`file` with the credentials (JWT and seed)")
-	f.StringVar(&s.stream, "stream", "", "the `name` of the stream")
-	f.StringVar(&s.listen, "listen", "/run/udsipc-nats/udsipc-nats.sock", "the `address` of local writers")
-	f.StringVar(&s.prefix, "prefix", "", "`tokens` in front of the subjects of local writers; empty: none are accepted")
-	f.UintVar(&s.mode, "mode", 0o600, "permissions of the socket, unless systemd makes it")
-	f.BoolVar(&s.peerHeader, "peer-header", false, "add the user, group and process of a peer as headers")
-	f.BoolVar(&s.messageIDs, "message-ids", false, "give every message a Nats-Msg-Id")
-	f.IntVar(&s.maxInFlight, "max-in-flight", 4, "batches that may wait for JetStream at the same time")
-	f.UintVar(&s.readBuffer, "read-buffer", 1<<20, "`bytes` of a read, which bound a batch of one writer")
-	f.DurationVar(&s.batchWait, "batch-wait", 0, "how long a message may wait for others of its batch")
-	f.DurationVar(&s.ackTimeout, "ack-timeout", 5*time.Second, "how long a batch waits before it is tried again")
-	f.DurationVar(&s.maxBackoff, "max-backoff", 5*time.Second, "the longest pause between two tries")
-	f.DurationVar(&s.stopTimeout, "stop-timeout", 10*time.Second, "how long a stop may take")
-	f.StringVar(&s.consumer, "consumer", "", "the `name` of the consumer whose messages go to -to")
-	f.StringVar(&s.to, "to", "", "the `address` of a local reader")
-	f.StringVar(&s.deadLetters, "dead-letters", "", "the `subject` of messages that the local reader does not take")
-	f.IntVar(&s.maxDeliveries, "max-deliveries", 5, "how often such a message is tried")
-	f.StringVar(&s.metrics, "metrics", "", "the `address` at which GET /metrics returns metrics for Prometheus")
-	var err error
-	f.VisitAll(func(one *flag.Flag) {
-		name := "UDSIPC_NATS_" + strings.ToUpper(strings.ReplaceAll(one.Name, "-", "_"))
-		if value, ok := lookup(name); ok && err == nil {
-			if err = f.Set(one.Name, value); err != nil {
-				err = fmt.Errorf("%s=%q: %w", name, value, err)
-			}
-		}
-	})
-	if err == nil {
-		err = f.Parse(arguments)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case f.NArg() > 0:
-		return nil, fmt.Errorf("unknown arguments: %q", f.Args())
-	case s.stream == "":
-		return nil, errors.New("-stream is missing")
-	case s.prefix == "" && s.consumer == "":
-		return nil, errors.New("nothing to do: want -prefix, or -consumer and -to")
-	case (s.consumer == "") != (s.to == ""):
-		return nil, errors.New("want -consumer and -to, or none of them")
-	}
-	return s, nil
-}
-
-// connect connects to the cluster, for as long as it takes.
-func (s *settings) connect() (jetstream.JetStream, error) {
-	opts := []nats.Option{
-		nats.Name("udsipc-nats"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(time.Second),
-		nats.PingInterval(10 * time.Second),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // They are told once.
-	}
-	if s.credentials != "" {
-		opts = append(opts, nats.UserCredentials(s.credentials))
-	}
-	nc, err := nats.Connect(s.urls, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return jetstream.New(nc)
-}
-
 // run runs until a signal comes.
 func (s *settings) run(signals <-chan os.Signal) error {
-	js, err := s.connect()
-	if err != nil {
+	d := &daemon{settings: s, failed: make(chan error, 4)}
+	var err error
+	if d.js, err = s.connect(d.failed); err != nil {
 		return err
 	}
-	defer js.Conn().Close()
-	d := &daemon{settings: s, js: js}
+	defer d.js.Conn().Close()
+	ended := make(chan struct{})
+	defer close(ended)
+	go watch(d.js.Conn(), ended)
 	if err := d.start(); err != nil {
 		return err
+	}
+	if d.reader == nil { // It would do this.
+		go d.beat(ended)
 	}
 	got := os.Signal(syscall.SIGTERM)
 	select {
 	case got = <-signals:
+		signal.Reset(os.Interrupt, syscall.SIGTERM) // A second one does not wait.
 	case err = <-d.failed:
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.stopTimeout)
@@ -169,11 +97,10 @@ type daemon struct {
 	endForwarder context.CancelFunc
 	forwarded    chan error
 	metrics      *metricsServer
-	failed       chan error // It cannot go on.
+	failed       chan error // It cannot go on. There is room for one error of each part.
 }
 
 func (d *daemon) start() (err error) {
-	d.failed = make(chan error, 1)
 	if d.settings.metrics != "" {
 		if d.metrics, err = serveMetrics(d.settings.metrics, d.snapshot); err != nil {
 			return err
@@ -210,11 +137,11 @@ func (d *daemon) startReader() error {
 		return err
 	}
 	readerOpts := []udsipc.ReaderOption{
-		udsipc.WithSystemdName("udsipc-nats"), udsipc.WithReadBufferSize(uint32(d.readBuffer)),
+		udsipc.WithSystemdName("udsipc-nats"), udsipc.WithReadBufferSize(uint32(min(d.readBuffer, math.MaxUint32))),
 		udsipc.WithHungTimeout(never), udsipc.WithInactivityTimeout(0), udsipc.WithMaxBatchWait(d.batchWait),
 	}
 	if strings.HasPrefix(d.listen, "/") {
-		readerOpts = append(readerOpts, udsipc.WithSocketMode(os.FileMode(d.mode)))
+		readerOpts = append(readerOpts, udsipc.WithSocketMode(d.mode))
 	}
 	if d.reader, err = udsipc.NewBatchReader(d.publisher.Handle, d.listen, readerOpts...); err != nil {
 		return err
@@ -242,7 +169,13 @@ func (d *daemon) startForwarder() (err error) {
 	var ctx context.Context
 	ctx, d.endForwarder = context.WithCancel(context.Background())
 	d.forwarded = make(chan error, 1)
-	go func() { d.forwarded <- d.forwarder.Run(ctx) }() // Ends with ctx.
+	go func() { // Ends with ctx.
+		err := d.forwarder.Run(ctx)
+		d.forwarded <- err
+		if ctx.Err() == nil {
+			d.failed <- nil // What Run returns comes with the others.
+		}
+	}()
 	return nil
 }
 

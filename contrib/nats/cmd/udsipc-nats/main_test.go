@@ -5,19 +5,24 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
+	natsbridge "github.com/udsipc/udsipc/contrib/nats"
 	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
 )
 
@@ -25,6 +30,10 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("UDSIPC_NATS_TEST_DAEMON") != "" {
 		os.Args = os.Args[:1]
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // The end of the test, however it ends.
+			os.Exit(3)
+		}()
 		main()
 		return
 	}
@@ -37,7 +46,7 @@ func TestParse_Environment_IsBehindFlags(t *testing.T) {
 		"UDSIPC_NATS_PEER_HEADER": "true",
 	}
 	lookup := func(name string) (string, bool) { v, ok := environment[name]; return v, ok }
-	s, err := parse([]string{"-prefix", "q"}, lookup)
+	s, err := parse([]string{"-prefix", "q"}, lookup, io.Discard)
 	if err != nil || s.stream != "S" || s.prefix != "q" || s.ackTimeout != 3*time.Second || !s.peerHeader {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -47,14 +56,64 @@ func TestParse_Environment_IsBehindFlags(t *testing.T) {
 		"-stream S":             "nothing to do",
 		"-stream S -consumer c": "want -consumer and -to",
 		"-stream S -prefix p x": "unknown arguments",
+
+		"-stream S -prefix p -stop-timeout 0s": "-stop-timeout 0s: want more than 0",
+		"-stream S -prefix p -mode 0999":       "want permissions in octal",
+		"-stream S -prefix p -tls-key k":       "want -tls-cert and -tls-key",
+		"-bogus":                               "-bogus",
 	} {
-		if _, err := parse(strings.Fields(arguments), none); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parse(strings.Fields(arguments), none, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v: want %q", arguments, err, want)
 		}
 	}
 	environment["UDSIPC_NATS_ACK_TIMEOUT"] = "x"
-	if _, err := parse(nil, lookup); err == nil || !strings.Contains(err.Error(), `UDSIPC_NATS_ACK_TIMEOUT="x"`) {
+	if _, err := parse(nil, lookup, io.Discard); err == nil || !strings.Contains(err.Error(), `UDSIPC_NATS_ACK_TIMEOUT="x"`) {
 		t.Error(err)
+	}
+	if s, err := parse([]string{"-ack-timeout", "4s", "-mode", "660"}, lookup, io.Discard); err != nil ||
+		s.ackTimeout != 4*time.Second || s.mode != 0o660 {
+		t.Errorf("%+v, %v: want 4s, 0660: a flag is there, and its variable does not matter", s, err)
+	}
+	for flags, want := range map[string]string{"-help": "(default 0600)", "-version": "udsipc-nats "} {
+		var out bytes.Buffer
+		if _, err := parse([]string{flags}, lookup, &out); err != flag.ErrHelp || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v, %s: want %q", flags, err, &out, want)
+		}
+	}
+}
+
+// TestMetrics_Gauges_AreFields: a field that has another name now would be a counter.
+func TestMetrics_Gauges_AreFields(t *testing.T) {
+	var b bytes.Buffer
+	err := writeMetrics(&b, map[string]any{"nats": map[string]any{"connected": false}, "reader": udsipc.ReaderMetrics{},
+		"publisher": natsbridge.PublisherMetrics{}, "forwarder": natsbridge.ForwarderMetrics{}})
+	if err != nil {
+		t.Error(err)
+	}
+	for name, unit := range gauges {
+		if want := "\n# TYPE udsipc_" + name + unit + " gauge\n"; !strings.Contains(b.String(), want) {
+			t.Errorf("no %q", want)
+		}
+	}
+}
+
+// TestMetrics_SocketOfKilledProcess_IsReplaced, but not that of a running one.
+func TestMetrics_SocketOfKilledProcess_IsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Skip(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	s, err := serveMetrics(path, func() map[string]any { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if other, err := serveMetrics(path, nil); err == nil {
+		other.close()
+		t.Error("the socket of a running process was taken")
 	}
 }
 
@@ -63,8 +122,8 @@ func TestMetrics_Numbers_HaveNames(t *testing.T) {
 	err := writeMetrics(&b, map[string]any{"nats": map[string]any{"connected": true, "reconnects": uint64(1 << 60)},
 		"reader": udsipc.ReaderMetrics{Received: 7}})
 	text := b.String()
-	for _, want := range []string{"udsipc_nats_connected 1\n", "udsipc_nats_reconnects 1152921504606846976\n",
-		"udsipc_reader_received 7\n"} {
+	for _, want := range []string{"udsipc_nats_connected 1\n", "udsipc_nats_reconnects_total 1152921504606846976\n",
+		"# TYPE udsipc_reader_received_total counter\nudsipc_reader_received_total 7\n"} {
 		if err != nil || !strings.Contains(text, want) {
 			t.Errorf("%q, %v: want %q", text, err, want)
 		}
@@ -79,13 +138,35 @@ type supervised struct {
 	notify *net.UnixConn
 	env    []string
 	cmd    *exec.Cmd
+	log    bytes.Buffer // Complete after the end.
+
+	refuse  atomic.Bool // The server refuses all.
+	refused atomic.Int32
+}
+
+// Check is for the server, which asks it about each client.
+func (s *supervised) Check(server.ClientAuthentication) bool {
+	if s.refuse.Load() {
+		s.refused.Add(1)
+		return false
+	}
+	return true
+}
+
+func (s *supervised) until(what string, is func() bool) {
+	s.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.Fatalf("not yet: %s", what)
+		}
+	}
 }
 
 func supervise(t *testing.T, env ...string) *supervised {
 	t.Helper()
 	s := &supervised{T: t, dir: t.TempDir()}
 	var err error
-	if s.c, err = cluster.Start(1, s.dir, nil); err != nil {
+	if s.c, err = cluster.Start(1, s.dir, func(_ int, o *server.Options) { o.CustomClientAuthentication = s }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.c.Close)
@@ -110,7 +191,10 @@ func (s *supervised) start() {
 		s.Fatal(err)
 	}
 	s.cmd = exec.CommandContext(s.Context(), self)
-	s.cmd.Env, s.cmd.Stderr = s.env, os.Stderr
+	s.cmd.Env, s.cmd.Stderr = s.env, io.MultiWriter(os.Stderr, &s.log)
+	if _, err := s.cmd.StdinPipe(); err != nil {
+		s.Fatal(err)
+	}
 	if err := s.cmd.Start(); err != nil {
 		s.Fatal(err)
 	}
@@ -141,7 +225,6 @@ func (s *supervised) ends(with os.Signal) {
 	if err := s.cmd.Wait(); err != nil {
 		s.Errorf("after %v: %v", with, err)
 	}
-	_ = os.Remove(filepath.Join(s.dir, "metrics"))
 }
 
 func (s *supervised) stream(cfg jetstream.StreamConfig) (jetstream.JetStream, jetstream.Stream) {
@@ -213,7 +296,7 @@ func TestDaemon_ClusterIsAway_KeepsRunning(t *testing.T) {
 	if err := w.Flush(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if text := s.get(); !strings.Contains(text, "udsipc_publisher_published 100\n") ||
+	if text := s.get(); !strings.Contains(text, "udsipc_publisher_published_total 100\n") ||
 		!strings.Contains(text, "udsipc_nats_connected 1\n") {
 		t.Error(text)
 	}
@@ -251,6 +334,10 @@ func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 	}
 	defer r.Close()
 	s.start()
+	s.hears("READY=1")
+	for range 3 {
+		s.hears("WATCHDOG=1")
+	}
 	if _, err := js.Publish(t.Context(), "events.x", []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -258,4 +345,40 @@ func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	s.ends(syscall.SIGTERM)
+}
+
+// TestDaemon_CredentialsRefused_GoesOnWhenMended: nats.go gives up after the same server has refused it twice,
+// unless it is told not to.
+func TestDaemon_CredentialsRefused_GoesOnWhenMended(t *testing.T) {
+	s := supervise(t, "UDSIPC_NATS_PREFIX=events")
+	_, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true})
+	s.refuse.Store(true)
+	s.start()
+	s.hears("READY=1")
+	s.until("refused thrice", func() bool { return s.refused.Load() >= 3 })
+	s.refuse.Store(false)
+	w, err := udsipc.NewWriter(s.address(), udsipc.WithAcknowledgements())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.WriteMessage([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.Flush(ctx); err != nil {
+		t.Error(err)
+	}
+	if info, err := stream.Info(ctx); err != nil || info.State.Msgs != 1 {
+		t.Errorf("%+v, %v: want 1 message", info, err)
+	}
+	s.ends(syscall.SIGTERM)
+	if text := s.log.String(); strings.Count(text, "not connected to the cluster") != 1 ||
+		!strings.Contains(strings.ToLower(text), "authorization violation") {
+		t.Errorf("the log has not one line with the cause: %s", text)
+	}
 }

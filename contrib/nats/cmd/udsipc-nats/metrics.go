@@ -5,14 +5,19 @@ package main
 // This file serves the counters to Prometheus.
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -28,6 +33,9 @@ func serveMetrics(address string, snapshot func() map[string]any) (*metricsServe
 	if strings.HasPrefix(address, "/") {
 		network = "unix"
 	}
+	if network == "unix" {
+		removeStale(address)
+	}
 	l, err := net.Listen(network, address)
 	if err != nil {
 		return nil, fmt.Errorf("-metrics: %w", err)
@@ -40,6 +48,20 @@ func serveMetrics(address string, snapshot func() map[string]any) (*metricsServe
 	s := &metricsServer{Server: http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, addr: l.Addr()}
 	go func() { _ = s.Serve(l) }() // Ends with close.
 	return s, nil
+}
+
+// removeStale removes the socket of a process that was killed.
+func removeStale(path string) {
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+		return
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		_ = os.Remove(path)
+	}
 }
 
 func (s *metricsServer) close() error { return s.Close() }
@@ -58,37 +80,53 @@ func (d *daemon) snapshot() map[string]any {
 	return all
 }
 
-// writeMetrics writes all numbers in the text format of Prometheus. Their names are those in JSON.
+// sources are where the numbers are described.
+var sources = map[string]string{
+	"nats": "the connection to the cluster", "reader": "udsipc.ReaderMetrics",
+	"publisher": "natsbridge.PublisherMetrics", "forwarder": "natsbridge.ForwarderMetrics",
+}
+
+// gauges are the numbers that can fall, with their units. The others are counters.
+var gauges = map[string]string{
+	"nats_connected": "", "publisher_waiting": "", "forwarder_pending": "", "reader_connections": "",
+	"reader_writer_states": "", "reader_read_memory": "_bytes", "reader_send_memory": "_bytes",
+}
+
+// writeMetrics writes all numbers in the text format of Prometheus. Their names are those in JSON, with _total if
+// they are counters.
 func writeMetrics(w io.Writer, all map[string]any) error {
 	text, err := json.Marshal(all)
 	if err != nil {
 		return err
 	}
-	var values map[string]any
-	d := json.NewDecoder(strings.NewReader(string(text)))
+	var values map[string]map[string]any
+	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber() // A counter has more digits than a float64.
 	if err := d.Decode(&values); err != nil {
 		return err
 	}
-	return writeValue(w, "udsipc", values)
-}
-
-func writeValue(w io.Writer, name string, value any) (err error) {
-	switch v := value.(type) {
-	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			if err = writeValue(w, name+"_"+key, v[key]); err != nil {
+	for _, part := range slices.Sorted(maps.Keys(values)) {
+		for _, field := range slices.Sorted(maps.Keys(values[part])) {
+			if err := writeValue(w, part, field, values[part][field]); err != nil {
 				return err
 			}
 		}
-	case json.Number:
-		_, err = fmt.Fprintf(w, "%s %s\n", name, v)
-	case bool:
-		number := 0
-		if v {
-			number = 1
-		}
-		_, err = fmt.Fprintf(w, "%s %d\n", name, number)
 	}
+	return nil
+}
+
+func writeValue(w io.Writer, part, field string, value any) error {
+	switch value {
+	case true:
+		value = 1
+	case false:
+		value = 0
+	}
+	kind, suffix := "counter", "_total"
+	if unit, ok := gauges[part+"_"+field]; ok {
+		kind, suffix = "gauge", unit
+	}
+	name := "udsipc_" + part + "_" + field + suffix
+	_, err := fmt.Fprintf(w, "# HELP %s %s of %s.\n# TYPE %s %s\n%s %v\n", name, field, sources[part], name, kind, name, value)
 	return err
 }
