@@ -35,9 +35,10 @@ func (f *Forwarder) fail(m jetstream.Msg, cause error) {
 		defer cancel()
 		if _, err := f.js.PublishMsg(ctx, dead); err != nil {
 			f.giveBack(m, f.cfg.maxBackoff) // It is not ended before it is kept elsewhere.
-			f.cfg.state(fmt.Errorf("dead letter to %s: %w", f.cfg.deadLetters, err))
+			f.tellDead(fmt.Errorf("dead letter to %s: %w", f.cfg.deadLetters, err))
 			return
 		}
+		f.tellDead(nil)
 	}
 	_ = m.TermWithReason(cause.Error())
 	f.counts.deadLetters.Add(1)

@@ -41,7 +41,11 @@ type Forwarder struct {
 	stopping atomic.Bool     // What the Writer gives up from now on is not refused by the Reader.
 	failing  map[string]bool // Causes since the last message. Of the goroutine of Run, as late.
 	late     []jetstream.Msg // Messages that have come after the end.
-	counts   forwarderCounts
+
+	reporting sync.Mutex  // Calls of the state callback do not overlap.
+	deadFails atomic.Bool // The last dead letter was not stored.
+
+	counts forwarderCounts
 }
 
 // A forwarded message waits for the Reader.
@@ -148,7 +152,21 @@ func (f *Forwarder) report(ctx context.Context, err error) {
 	}
 	if key := causeOf(err); !f.failing[key] && len(f.failing) < maxReported {
 		f.failing[key] = true
-		f.cfg.state(err)
+		f.state(err)
+	}
+}
+
+// state calls the state callback.
+func (f *Forwarder) state(cause error) {
+	f.reporting.Lock()
+	defer f.reporting.Unlock()
+	f.cfg.state(cause)
+}
+
+// tellDead tells that no dead letter can be stored (nil: one was), if the contrary was the case.
+func (f *Forwarder) tellDead(cause error) {
+	if f.deadFails.Swap(cause != nil) != (cause != nil) {
+		f.state(cause)
 	}
 }
 
@@ -176,7 +194,7 @@ func (f *Forwarder) consume(ctx context.Context) error {
 		}
 		if len(f.failing) > 0 {
 			clear(f.failing)
-			f.cfg.state(nil)
+			f.state(nil)
 		}
 		f.counts.received.Add(1)
 		if ctx.Err() != nil || !f.forward(ctx, m) {

@@ -213,6 +213,28 @@ func TestForwarder_RefusedMessage_BecomesDeadLetter(t *testing.T) {
 	wantNumbers(t, r.await(100), 100)
 }
 
+// TestForwarder_NoStreamForDeadLetters_IsToldOnce, not for each message, and none of them is ended.
+func TestForwarder_NoStreamForDeadLetters_IsToldOnce(t *testing.T) {
+	w := newWorld(t, 1, streamConfig(), nil)
+	w.consumer()
+	w.receives(udsipc.WithMaxMessageSize(1000))
+	f, _ := w.forwards(natsbridge.WithDeadLetters("dead.events"), natsbridge.WithMaxDeliveries(1))
+	for range 3 {
+		if _, err := w.js.Publish(w.ctx, "events.large", make([]byte, 2000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for f.Metrics().Returned < 3 && w.ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	w.await("dead letter to dead.events")
+	w.states.mu.Lock()
+	defer w.states.mu.Unlock()
+	if len(w.states.all) != 1 || f.Metrics().DeadLetters != 0 {
+		t.Errorf("%q, %+v", w.states.all, f.Metrics())
+	}
+}
+
 // TestForwarder_ConsumerIsMissing_Waits, and tells once.
 func TestForwarder_ConsumerIsMissing_Waits(t *testing.T) {
 	w := newWorld(t, 1, streamConfig(), nil)

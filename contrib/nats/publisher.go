@@ -86,7 +86,8 @@ type publisherCounts struct {
 
 // NewPublisher returns a Publisher to a stream, whose subjects must have PREFIX.> (or PREFIX.* without
 // WithSubject). Nothing is sent before the first message: the cluster need not be there. The connection of
-// js should reconnect for ever (nats.MaxReconnects(-1)).
+// js should reconnect for ever (nats.MaxReconnects(-1)), also after a server has refused its credentials twice
+// (nats.IgnoreAuthErrorAbort): a closed one is reported, and handlers then wait until their Reader stops.
 func NewPublisher(js jetstream.JetStream, stream, prefix string, opts ...PublisherOption) (*Publisher, error) {
 	if js == nil {
 		return nil, errors.New("natsbridge: NewPublisher: js is nil")

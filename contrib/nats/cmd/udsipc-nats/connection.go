@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,11 +20,12 @@ import (
 
 // connect connects to the cluster, for as long as it takes. Refused credentials are tried again, too: they may
 // be mended. If the connection ends for good nevertheless, failed gets an error.
-func (s *settings) connect(failed chan<- error) (jetstream.JetStream, error) {
+func (s *settings) connect(failed chan<- error, cause *lastCause) (jetstream.JetStream, error) {
 	opts := []nats.Option{
 		nats.Name("udsipc-nats"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(time.Second),
 		nats.IgnoreAuthErrorAbort(), nats.PingInterval(10 * time.Second),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // They are told once.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { cause.set(err) }), // watch tells it once.
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { cause.set(err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) {
 			err := errors.Join(nats.ErrConnectionClosed, nc.LastError())
 			select {
@@ -51,6 +53,23 @@ func (s *settings) connect(failed chan<- error) (jetstream.JetStream, error) {
 	return jetstream.New(nc)
 }
 
+// A lastCause is why the last try to connect has failed.
+type lastCause struct{ text atomic.Pointer[string] }
+
+func (c *lastCause) set(err error) {
+	if err != nil {
+		text := err.Error()
+		c.text.Store(&text)
+	}
+}
+
+func (c *lastCause) String() string {
+	if text := c.text.Load(); text != nil {
+		return *text
+	}
+	return "no server answers"
+}
+
 func readable(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -60,7 +79,7 @@ func readable(path string) error {
 }
 
 // watch logs that the cluster is away, with each cause once, and that it is back, until ended is closed.
-func watch(nc *nats.Conn, ended <-chan struct{}) {
+func watch(nc *nats.Conn, last *lastCause, ended <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	told := make(map[string]bool) // Causes since the connection was there.
@@ -79,10 +98,7 @@ func watch(nc *nats.Conn, ended <-chan struct{}) {
 			clear(told)
 			continue
 		}
-		cause := "no server answers"
-		if err := nc.LastError(); err != nil {
-			cause = err.Error()
-		}
+		cause := last.String()
 		if away++; away > 1 && !told[cause] && len(told) < 16 { // It may be a short cut.
 			connected, told[cause] = false, true
 			slog.Warn("udsipc-nats: not connected to the cluster; writers keep their messages (look at -nats, -credentials, "+

@@ -63,13 +63,14 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 func (s *settings) run(signals <-chan os.Signal) error {
 	d := &daemon{settings: s, failed: make(chan error, 4)}
 	var err error
-	if d.js, err = s.connect(d.failed); err != nil {
+	var last lastCause
+	if d.js, err = s.connect(d.failed, &last); err != nil {
 		return err
 	}
 	defer d.js.Conn().Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go watch(d.js.Conn(), ended)
+	go watch(d.js.Conn(), &last, ended)
 	if err := d.start(); err != nil {
 		return err
 	}
