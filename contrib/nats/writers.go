@@ -53,7 +53,8 @@ func userOf(p *udsipc.Peer) string {
 }
 
 // WriterToken returns the token of a message's Writer in subjects: its user (the number of a Unix user, a
-// hash of the key of a TLS certificate, or "any"), a hyphen, and its ID in hexadecimal.
+// hash of the key of a TLS certificate, or "any"), a hyphen, and its ID in hexadecimal. A plain Writer, whose ID
+// is zero, has another token for each of its connections, which is in the subject only.
 func WriterToken(d *udsipc.Delivery) string { return userOf(&d.Peer) + "-" + d.Writer.String() }
 
 // ParseMessageID parses the Nats-Msg-Id of a message that a Publisher has published: the token of the

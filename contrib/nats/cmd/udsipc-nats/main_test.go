@@ -346,39 +346,3 @@ func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 	}
 	s.ends(syscall.SIGTERM)
 }
-
-// TestDaemon_CredentialsRefused_GoesOnWhenMended: nats.go gives up after the same server has refused it twice,
-// unless it is told not to.
-func TestDaemon_CredentialsRefused_GoesOnWhenMended(t *testing.T) {
-	s := supervise(t, "UDSIPC_NATS_PREFIX=events")
-	_, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true})
-	s.refuse.Store(true)
-	s.start()
-	s.hears("READY=1")
-	s.until("refused thrice", func() bool { return s.refused.Load() >= 3 })
-	s.refuse.Store(false)
-	w, err := udsipc.NewWriter(s.address(), udsipc.WithAcknowledgements())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if err := w.WriteMessage([]byte("hello")); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := w.Flush(ctx); err != nil {
-		t.Error(err)
-	}
-	if info, err := stream.Info(ctx); err != nil || info.State.Msgs != 1 {
-		t.Errorf("%+v, %v: want 1 message", info, err)
-	}
-	s.ends(syscall.SIGTERM)
-	if text := s.log.String(); strings.Count(text, "not connected to the cluster") != 1 ||
-		!strings.Contains(strings.ToLower(text), "authorization violation") {
-		t.Errorf("the log has not one line with the cause: %s", text)
-	}
-}
