@@ -45,7 +45,8 @@ func parse(arguments []string, lookup func(string) (string, bool), out io.Writer
 	err := f.Parse(arguments)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(out, "Usage: udsipc-nats -stream NAME -prefix TOKENS, or -stream NAME -consumer NAME -to ADDRESS, or both.")
+		fmt.Fprintln(out, "Usage: udsipc-nats -stream NAME -prefix TOKENS")
+		fmt.Fprintln(out, "       udsipc-nats -stream NAME -consumer NAME -to ADDRESS")
 		fmt.Fprintln(out, "Each flag can be set by the environment, too: -ack-timeout by UDSIPC_NATS_ACK_TIMEOUT.")
 		f.SetOutput(out)
 		f.PrintDefaults()

@@ -127,6 +127,7 @@ func writeValue(w io.Writer, part, field string, value any) error {
 		kind, suffix = "gauge", unit
 	}
 	name := "udsipc_" + part + "_" + field + suffix
-	_, err := fmt.Fprintf(w, "# HELP %s %s of %s.\n# TYPE %s %s\n%s %v\n", name, field, sources[part], name, kind, name, value)
+	_, err := fmt.Fprintf(w, "# HELP %[1]s %[2]s of %[3]s.\n# TYPE %[1]s %[4]s\n%[1]s %[5]v\n",
+		name, field, sources[part], kind, value)
 	return err
 }
