@@ -24,6 +24,7 @@ var (
 	errSubject   = errors.New("natsbridge: invalid subject")
 	errRetracted = errors.New("natsbridge: a handler has returned")
 	errNoAck     = errors.New("natsbridge: invalid acknowledgement")
+	errCallback  = errors.New("natsbridge: the function of WithSubject or WithHeader has failed")
 )
 
 // A verdict is what is done after a try.
@@ -33,6 +34,7 @@ const (
 	stored    verdict = iota
 	refused           // The message will never be accepted.
 	retracted         // A handler has returned before its messages were sent.
+	smaller           // The server takes smaller batches.
 	conflict          // The stream has something else than was thought.
 	full              // The stream, or a disk, has no space.
 	away              // Nothing is known, or no one answers.
@@ -53,6 +55,7 @@ const (
 	codeMemoryResources  = 10028
 	codeStorageResources = 10047
 	codeIncompleteBatch  = 10176
+	codeBatchTooLarge    = 10199
 	codeTooManyBatches   = 10210
 )
 
@@ -63,7 +66,7 @@ func judge(err error) verdict {
 	case err == nil:
 		return stored
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, errSubject), errors.Is(err, errTooLarge),
-		errors.Is(err, nats.ErrBadHeaderMsg):
+		errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, errCallback):
 		return refused
 	case errors.Is(err, errRetracted):
 		return retracted
@@ -81,6 +84,8 @@ func judgeCode(api *jetstream.APIError) verdict {
 	switch api.ErrorCode {
 	case codeDuplicateInBatch, codeDuplicateInRaft, codeWrongLast, codeWrongLastRaft:
 		return conflict
+	case codeBatchTooLarge:
+		return smaller
 	case codeTooLarge, codeHeaderTooLarge:
 		return refused
 	case codeStoreFailed, codeNoResources, codeAccountResources, codeMemoryResources, codeStorageResources:

@@ -6,7 +6,7 @@ package natsbridge
 // what comes after each of them.
 
 import (
-	"math/rand/v2"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -45,18 +45,38 @@ func (p *Publisher) maxActiveLocked() int {
 }
 
 func (p *Publisher) mayTakeLocked() bool {
-	return !time.Now().Before(p.resumeAt) && slices.ContainsFunc(p.queue, func(q *part) bool { return !q.writer.taken })
+	now := time.Now()
+	return !now.Before(p.resumeAt) && slices.ContainsFunc(p.queue, func(q *part) bool { return q.writer.isReady(now) })
 }
+
+func (w *writer) isReady(now time.Time) bool { return !w.taken && !now.Before(w.resumeAt) }
 
 // work publishes batches until nothing waits, or until it is time to pause.
 func (p *Publisher) work() {
+	var g *group
+	ended := false
+	defer func() {
+		if !ended { // A callback has ended the goroutine (runtime.Goexit).
+			go p.resume(g) // Ends as this one would have.
+		}
+	}()
 	for {
-		g := p.next()
-		if g == nil {
+		if g = p.next(); g == nil {
+			ended = true
 			return
 		}
-		p.finish(g, p.try(g))
+		err, tried := p.try(g), g
+		g = nil
+		p.finish(tried, err)
 	}
+}
+
+// resume goes on after a callback has ended the goroutine that published g.
+func (p *Publisher) resume(g *group) {
+	if g != nil {
+		p.finish(g, fmt.Errorf("%w: it has ended its goroutine (runtime.Goexit)", errCallback))
+	}
+	p.work()
 }
 
 // next takes the messages of the next batch. Without any it ends the goroutine.
@@ -79,15 +99,21 @@ func (p *Publisher) takeLocked() *group {
 	if p.failures > 1 {
 		limit = min(limit, p.probe)
 	}
+	now := time.Now()
+	p.scan++
 	for _, q := range p.queue {
-		if q.writer.taken {
+		if !q.writer.isReady(now) || q.writer.scan == p.scan {
 			continue
 		}
 		if q.alone && g.messages > 0 {
+			q.writer.scan = p.scan
 			continue
 		}
-		n := 0
-		for n < len(q.batch) && g.messages+n < limit && (bytes < p.cfg.maxBytes || g.messages+n == 0) {
+		n, most := 0, len(q.batch)
+		if q.most > 0 {
+			most = min(most, q.most)
+		}
+		for n < most && g.messages+n < limit && (bytes < p.cfg.maxBytes || g.messages+n == 0) {
 			bytes += len(q.batch[n].Data)
 			n++
 		}
@@ -95,9 +121,9 @@ func (p *Publisher) takeLocked() *group {
 			break
 		}
 		q.writer.taken = true
-		first := &q.batch[0]
 		g.pieces = append(g.pieces, piece{
-			part: q, n: n, conflicts: q.conflicts, fresh: first.Seq == 1 && !first.Redelivered && q.failed == 0,
+			part: q, n: n, conflicts: q.conflicts,
+			fresh: q.seq(0) == 1 && !q.batch[0].Redelivered && q.failed == 0,
 		})
 		g.messages += n
 		if q.alone {
@@ -117,21 +143,22 @@ func (p *Publisher) finish(g *group, err error) {
 	for _, piece := range g.pieces {
 		p.finishPieceLocked(g, &piece, verdict, err)
 	}
-	report, cause := p.noteLocked(verdict, err)
+	report, cause := p.noteLocked(g, verdict, err)
 	p.spawnLocked()
 	p.mu.Unlock()
 	if report {
 		p.reporting.Lock()
+		defer p.reporting.Unlock()
 		p.cfg.state(cause)
-		p.reporting.Unlock()
 	}
 }
 
 func (p *Publisher) finishPieceLocked(g *group, piece *piece, v verdict, err error) {
 	q := piece.part
 	q.writer.taken = false
-	if v != stored && g.sent {
-		q.writer.known = false // The stream may have it nevertheless.
+	if v != stored && g.sent { // The stream may have it nevertheless.
+		q.writer.known = false
+		q.sent = max(q.sent, piece.lastSeq)
 	}
 	if q.isDone() {
 		return // Its handler has returned.
@@ -141,11 +168,9 @@ func (p *Publisher) finishPieceLocked(g *group, piece *piece, v verdict, err err
 	}
 	switch {
 	case v == stored:
-		q.alone, q.failed, q.conflicts = false, 0, 0
-		if q.batch = q.batch[piece.n:]; len(q.batch) == 0 {
-			p.endLocked(q, nil)
-		}
-		p.counts.waiting.Add(-int64(piece.n))
+		p.advanceLocked(q, piece.n)
+	case v == refused && len(g.pieces) == 1 && q.writer.plain:
+		p.refusePlainLocked(q, piece.n, err)
 	case v == refused && len(g.pieces) == 1:
 		p.endLocked(q, err) // If it has more than one message, the Reader finds it.
 	case v == refused:
@@ -153,83 +178,41 @@ func (p *Publisher) finishPieceLocked(g *group, piece *piece, v verdict, err err
 	case v == conflict:
 		q.alone = true
 		q.conflicts++
+	case v == full, v == wrong:
+		q.alone = q.alone || q.failed > 1 // It may be the only one for which this is so.
 	}
 }
 
-// noteLocked decides when the next try is, and whether the caller learns of the cause.
-func (p *Publisher) noteLocked(v verdict, err error) (report bool, cause error) {
-	switch v {
-	case stored:
-		p.failures, p.resumeAt = 0, time.Time{}
-		if p.limit == p.cfg.maxBatch { // A full stream that has room for a few messages is still full.
-			report = len(p.reported) > 0
-			clear(p.reported)
-		}
-		p.limit, p.probe = min(p.cfg.maxBatch, 2*p.limit), p.cfg.maxBatch
-		return report, nil
-	case refused, retracted: // They say nothing about the cluster.
-		return false, nil
-	case full:
-		p.limit = max(1, p.limit/2) // There may be room for less.
-	case away, wrong:
-		p.probe = 1 // A lost permission is an error of the connection for each message.
-		p.moveLocked(v)
+// advanceLocked removes the first messages of a part, which are stored.
+func (p *Publisher) advanceLocked(q *part, n int) {
+	if n == 0 {
+		return
 	}
-	p.counts.failed.Add(1)
-	if v == conflict {
-		p.counts.conflicts.Add(1)
+	p.unstickLocked(q)
+	q.failed, q.tried = 0, false
+	if !q.writer.plain {
+		q.most = 0
 	}
-	p.failures++
-	if v == conflict && p.failures == 1 {
-		return false, nil
+	if q.conflicts < 2 { // Else it goes on message by message.
+		q.conflicts = 0
 	}
-	p.pauseLocked()
-	key := causeOf(err)
-	if p.failures < minReported(v) || p.reported[key] || len(p.reported) >= maxReported {
-		return false, nil
-	}
-	p.reported[key] = true
-	return true, err
-}
-
-// moveLocked connects to another server if this one does not reach the stream for long: the others may.
-func (p *Publisher) moveLocked(v verdict) {
-	now := time.Now()
-	if p.failures == 0 {
-		p.moveAt = now.Add(p.cfg.moveAfter)
-	}
-	if nc := p.js.Conn(); v == away && p.cfg.moveAfter > 0 && now.After(p.moveAt) && nc.IsConnected() {
-		p.moveAt = now.Add(p.cfg.moveAfter)
-		go func() { _ = nc.ForceReconnect() }() // It waits for nats.go's own locks, but for no server.
+	q.alone = q.conflicts > 0 || q.most > 0
+	p.counts.waiting.Add(-int64(n))
+	if q.batch = q.batch[n:]; len(q.batch) == 0 {
+		p.endLocked(q, nil)
 	}
 }
 
-// pauseLocked has the next try wait, and wakes it.
-func (p *Publisher) pauseLocked() {
-	bound := min(p.cfg.maxBackoff, minBackoff<<min(p.failures-1, 16))
-	pause := bound/2 + rand.N(bound/2+1)
-	p.resumeAt = time.Now().Add(pause)
-	time.AfterFunc(pause, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.spawnLocked()
-	})
-}
-
-// minBackoff is the bound of the first pause.
-const minBackoff = 50 * time.Millisecond
-
-// maxReported bounds the causes that are reported until publishing succeeds again.
-const maxReported = 16
-
-// minReported is the number of tries in a row that fail before it is reported. Conflicts, and batches that
-// a change of the leader has interrupted, are mended by the next try.
-func minReported(v verdict) int {
-	switch v {
-	case conflict:
-		return 6
-	case away:
-		return 2
+// refusePlainLocked looks for the message that is refused among the first n, and leaves it out: a Reader does not
+// deliver plain messages again.
+func (p *Publisher) refusePlainLocked(q *part, n int, err error) {
+	if n > 1 {
+		q.alone, q.most = true, n/2
+		return
 	}
-	return 1
+	if q.refused == nil {
+		q.refused = err
+	}
+	q.most = 0
+	p.advanceLocked(q, 1)
 }

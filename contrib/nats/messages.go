@@ -6,6 +6,7 @@ package natsbridge
 
 import (
 	"fmt"
+	"runtime/debug"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -49,8 +50,9 @@ func (b *batchWriter) message(piece *piece, i int) (*nats.Msg, error) {
 	}
 	h := b.m.Header
 	clear(h)
-	if b.p.cfg.header != nil {
-		b.p.cfg.header(d, h)
+	rest, err := b.call(d, h)
+	if err != nil {
+		return nil, err
 	}
 	if b.id != "" {
 		h[batchIDHeader] = []string{b.id}
@@ -66,10 +68,10 @@ func (b *batchWriter) message(piece *piece, i int) (*nats.Msg, error) {
 		}
 	}
 	if i == piece.n-1 || b.allIDs {
-		h[nats.MsgIdHdr] = []string{w.token + "." + strconv.FormatUint(d.Seq, 10)}
+		h[nats.MsgIdHdr] = []string{w.token + "." + strconv.FormatUint(piece.part.seq(i), 10)}
 	}
 	b.m.Data = d.Data
-	if err := b.setSubject(d, w); err != nil {
+	if err := b.setSubject(d, w, rest); err != nil {
 		return nil, err
 	}
 	return &b.m, b.checkSize(d)
@@ -102,13 +104,28 @@ func (b *batchWriter) abandon() {
 	_ = b.p.js.Conn().PublishMsg(&b.m) // Without a connection the server does it after 10 s.
 }
 
-func (b *batchWriter) setSubject(d *udsipc.Delivery, w *writer) error {
+// call calls the functions of the options. A panic costs the message, as in a handler of a Reader.
+func (b *batchWriter) call(d *udsipc.Delivery, h nats.Header) (rest string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w for message %d: panic: %v\n%s", errCallback, d.Seq, v, debug.Stack())
+		}
+	}()
+	if b.p.cfg.header != nil {
+		b.p.cfg.header(d, h)
+	}
+	if b.p.cfg.subject != nil {
+		rest = b.p.cfg.subject(d)
+	}
+	return rest, nil
+}
+
+func (b *batchWriter) setSubject(d *udsipc.Delivery, w *writer, rest string) error {
 	b.m.Subject = b.p.prefix + "." + w.token
 	if b.p.cfg.subject == nil {
 		b.subject = b.m.Subject
 		return nil
 	}
-	rest := b.p.cfg.subject(d)
 	if !validTokens(rest) {
 		return fmt.Errorf("%w: WithSubject returns %q for message %d of writer %s", errSubject, rest, d.Seq, w.token)
 	}

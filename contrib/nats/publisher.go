@@ -44,12 +44,18 @@ type Publisher struct {
 	writers  map[writerKey]*writer
 	queue    []*part // In the order of their arrival.
 	active   int     // Goroutines that publish.
-	limit    int     // Messages of a batch: less than cfg.maxBatch after a stream was full.
+	maxBatch int     // Messages of a batch: cfg.maxBatch, or what the server takes.
+	limit    int     // The same: less after a stream was full.
 	probe    int     // The same after failures.
 	failures int     // Tries in a row that failed. Then there is one try at a time.
 	resumeAt time.Time
 	moveAt   time.Time       // It goes to another server then.
 	reported map[string]bool // Causes since it has last succeeded.
+	told     bool            // The last call of the state callback had a cause.
+	stuck    int             // Parts that fail while others are stored.
+	accepted uint64          // Batches that were stored.
+	scan     uint64          // Number of the last search for messages.
+	plain    uint64          // Number of the last plain connection.
 
 	reporting sync.Mutex // Calls of the state callback do not overlap.
 
@@ -63,11 +69,22 @@ type part struct {
 	ctx    context.Context
 	done   chan struct{} // Closed when the part is handled, or err is set.
 	err    error
-	alone  bool // It is published without others: one of a batch has failed for what it is.
-	failed int  // Tries in a row.
+	shift  uint64 // What the number of a message is more than its Seq: of plain messages.
+	alone  bool   // It is published without others: one of a batch has failed for what it is.
+	failed int    // Tries in a row.
+	most   int    // Messages of its next batch; 0: as many as there are.
 
-	conflicts int // Those of them that met something else than was thought.
+	conflicts int    // Those of them that met something else than was thought.
+	sent      uint64 // A failed try may have stored the messages up to this number.
+	tried     bool   // It has failed alone, when there were that many accepted batches:
+	accepted  uint64
+	stuck     bool  // It counts in Publisher.stuck.
+	refused   error // Of a plain message. The others are published.
 }
+
+// seq returns the number of a message. A Reader numbers the plain messages of each of its connections from 1,
+// as another Reader does; here they go on.
+func (q *part) seq(i int) uint64 { return q.batch[i].Seq + q.shift }
 
 // PublisherMetrics are the counters of a Publisher.
 type PublisherMetrics struct {
@@ -104,7 +121,7 @@ func NewPublisher(js jetstream.JetStream, stream, prefix string, opts ...Publish
 	if err := p.cfg.check(); err != nil {
 		return nil, err
 	}
-	p.limit, p.probe = p.cfg.maxBatch, p.cfg.maxBatch
+	p.maxBatch, p.limit, p.probe = p.cfg.maxBatch, p.cfg.maxBatch, p.cfg.maxBatch
 	_, _ = rand.Read(p.id[:])
 	return p, nil
 }
@@ -131,7 +148,7 @@ func (p *Publisher) Metrics() PublisherMetrics {
 // Handle is a udsipc.BatchHandler. It returns nil when the stream has all messages of the batch. While the
 // cluster accepts none it waits, and the Writers keep their messages. It returns an error if ctx ends, or
 // if the stream will never accept a message (too large for the server): the Reader then finds that
-// message, and makes it a dead letter.
+// message, and makes it a dead letter. The other plain messages of the batch are published nevertheless.
 func (p *Publisher) Handle(ctx context.Context, batch []udsipc.Delivery) error {
 	var few [1]*part // Without shared batches there is one.
 	parts := few[:0]
@@ -139,6 +156,10 @@ func (p *Publisher) Handle(ctx context.Context, batch []udsipc.Delivery) error {
 	for len(batch) > 0 {
 		n := sameWriter(batch)
 		q := &part{writer: p.writerOfLocked(p.keyOf(&batch[0])), batch: batch[:n:n], ctx: ctx, done: make(chan struct{})}
+		if w := q.writer; w.plain {
+			q.shift = w.next - batch[0].Seq
+			w.next = q.seq(n-1) + 1
+		}
 		p.queue = append(p.queue, q)
 		parts, batch = append(parts, q), batch[n:]
 		p.counts.waiting.Add(int64(n))
@@ -183,10 +204,11 @@ func sameWriter(batch []udsipc.Delivery) int {
 	return len(batch)
 }
 
-// keyOf returns the Writer of a message. A plain connection has none; its messages are numbered from 1, too.
+// keyOf returns the Writer of a message. A plain connection has none.
 func (p *Publisher) keyOf(d *udsipc.Delivery) writerKey {
 	key := writerKey{user: userOf(&d.Peer), writer: d.Writer}
 	if d.Writer == (udsipc.WriterID{}) {
+		key.plain = true
 		copy(key.writer[:8], p.id[:])
 		binary.BigEndian.PutUint64(key.writer[8:], d.Peer.ID)
 	}
@@ -211,6 +233,9 @@ func (p *Publisher) endLocked(q *part, err error) {
 		}
 	}
 	p.counts.waiting.Add(-int64(len(q.batch)))
-	q.err = err
+	p.unstickLocked(q)
+	if q.err = err; err == nil {
+		q.err = q.refused
+	}
 	close(q.done)
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/udsipc/udsipc"
 )
 
 // An openedStream is what a Publisher knows of its stream.
@@ -34,19 +33,20 @@ func (p *Publisher) try(g *group) error {
 		}
 		return fmt.Errorf("%w: %v", nats.ErrDisconnected, nc.Status())
 	}
+	before := p.js.Conn().LastError() // It stays for ever.
 	s, err := p.open()
 	for i := 0; i < len(g.pieces) && err == nil; i++ {
 		err = p.learn(s.stream, &g.pieces[i])
 	}
 	if err != nil {
-		return p.explain(err)
+		return p.explain(err, before)
 	}
 	ack, err := p.send(s, g)
 	if err != nil {
 		p.sending.Lock()
 		p.opened.stream = nil // It may be another one afterwards.
 		p.sending.Unlock()
-		return p.explain(err)
+		return p.explain(err, before)
 	}
 	p.stored(g, ack)
 	return nil
@@ -68,10 +68,10 @@ func (p *Publisher) learn(s jetstream.Stream, piece *piece) error {
 }
 
 // explain adds to a lack of answers why there may be none: a lost permission is told to the connection only.
-func (p *Publisher) explain(err error) error {
+func (p *Publisher) explain(err, before error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
 		err = fmt.Errorf("no acknowledgement in %v (WithAckTimeout): %w", p.cfg.ackTimeout, nats.ErrTimeout)
-		if last := p.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) {
+		if last := p.js.Conn().LastError(); !errors.Is(last, before) && errors.Is(last, nats.ErrPermissionViolation) {
 			err = fmt.Errorf("%w: %w", err, last)
 		}
 	}
@@ -190,30 +190,32 @@ func (g *group) leaveOut(allIDs bool) {
 	g.messages = 0
 	for i := range g.pieces {
 		piece := &g.pieces[i]
-		w, batch := piece.part.writer, piece.part.batch[:piece.n]
+		q := piece.part
+		w := q.writer
 		piece.skip = 0
-		for piece.skip < piece.n && batch[piece.skip].Seq <= w.handled {
+		for piece.skip < piece.n && q.seq(piece.skip) <= w.handled {
 			piece.skip++
 		}
-		repeats := piece.skip < piece.n && allIDs && !w.numbers && batch[piece.skip].Redelivered
+		repeats := piece.skip < piece.n && allIDs && !w.numbers &&
+			(q.batch[piece.skip].Redelivered || q.seq(piece.skip) <= q.sent)
 		if repeats || piece.conflicts > 1 && piece.skip < piece.n {
 			if piece.n = piece.skip; g.messages == 0 {
 				piece.n++
 			}
 			g.messages += piece.n - piece.skip
-			g.pieces[i].end(batch)
+			piece.end()
 			g.leave(i + 1)
 			return
 		}
 		g.messages += piece.n - piece.skip
-		piece.end(batch)
+		piece.end()
 	}
 }
 
 // end notes the number of the last message.
-func (piece *piece) end(batch []udsipc.Delivery) {
+func (piece *piece) end() {
 	if piece.n > 0 {
-		piece.lastSeq = batch[piece.n-1].Seq
+		piece.lastSeq = piece.part.seq(piece.n - 1)
 	}
 }
 

@@ -8,11 +8,13 @@ package natsbridge
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,6 +25,7 @@ import (
 type writerKey struct {
 	user   string
 	writer udsipc.WriterID // Of a plain connection: the instance of the Publisher and the ID of the peer.
+	plain  bool
 }
 
 // A writer is the state of a local Writer. Its fields are guarded by the Publisher's mu, but for those
@@ -30,6 +33,11 @@ type writerKey struct {
 type writer struct {
 	token string // In subjects.
 	taken bool   // A batch with its messages is being published.
+	plain bool   // It is a connection without acknowledgements.
+	next  uint64 // Number of its next message then.
+
+	scan     uint64    // The search that has passed over messages of it, which go first.
+	resumeAt time.Time // Its next try, if it fails while others are stored.
 
 	// Of the goroutine that has taken it:
 
@@ -87,6 +95,10 @@ func (p *Publisher) readBack(ctx context.Context, s jetstream.Stream, w *writer)
 	case err != nil:
 		return fmt.Errorf("read the last message of writer %s: %w", w.token, err)
 	}
+	if p.cfg.subject == nil && m.Header.Get(jetstream.MarkerReasonHeader) != "" {
+		w.last, w.known, w.numbers = m.Sequence, true, false // It stands for messages that the stream had.
+		return nil
+	}
 	token, seq, err := ParseMessageID(m.Header.Get(nats.MsgIdHdr))
 	if err != nil || token != w.token {
 		return fmt.Errorf("%w: message %d of the stream, subject %s: Nats-Msg-Id %q is not of writer %s",
@@ -105,7 +117,14 @@ func (p *Publisher) writerOfLocked(key writerKey) *writer {
 	if len(p.writers) >= maxWriters {
 		p.forgetWritersLocked()
 	}
-	w = &writer{token: key.user + "-" + key.writer.String()}
+	id := key.writer
+	w = &writer{plain: key.plain}
+	if w.plain { // It has another token after it was forgotten, because its numbers begin again.
+		p.plain++
+		binary.BigEndian.PutUint64(id[8:], p.plain)
+		w.next = 1
+	}
+	w.token = key.user + "-" + id.String()
 	p.writers[key] = w
 	return w
 }
