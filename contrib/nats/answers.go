@@ -16,7 +16,7 @@ import (
 // fail answers for a message that the Reader does not take.
 func (f *Forwarder) fail(m jetstream.Msg, cause error) {
 	meta, err := m.Metadata()
-	if err == nil && meta.NumDelivered < f.cfg.maxDeliveries {
+	if err == nil && meta.NumDelivered < f.maxDeliveries.Load() {
 		f.giveBack(m, min(f.cfg.maxBackoff, time.Second<<min(meta.NumDelivered-1, 16)))
 		return
 	}
@@ -56,11 +56,13 @@ func (f *Forwarder) giveBack(m jetstream.Msg, delay time.Duration) {
 
 // keepAlive tells JetStream that the messages that wait for the Reader are not forgotten, until stop is closed.
 func (f *Forwarder) keepAlive(stop <-chan struct{}) {
-	tick := time.NewTicker(f.cfg.keepAlive)
+	tick := time.NewTicker(time.Duration(f.interval.Load()))
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+		case <-f.retime:
+			tick.Reset(time.Duration(f.interval.Load()))
 		case <-stop:
 			return
 		}

@@ -36,11 +36,16 @@ type Forwarder struct {
 
 	mu      sync.Mutex // Guards what follows.
 	pending []forwarded
+	written int    // Those of pending that the Writer has, the first ones.
 	first   uint64 // Number of the first of pending, as the Writer counts.
 
+	arrived, room, retime chan struct{} // One slot each: pending has grown, or become less; interval has changed.
+
+	interval      atomic.Int64  // Of keepAlive.
+	maxDeliveries atomic.Uint64 // WithMaxDeliveries, or MaxDeliver of the consumer.
+
 	stopping atomic.Bool     // What the Writer gives up from now on is not refused by the Reader.
-	failing  map[string]bool // Causes since the last message. Of the goroutine of Run, as late.
-	late     []jetstream.Msg // Messages that have come after the end.
+	failing  map[string]bool // Causes since the last message. Of the goroutine of Run.
 
 	reporting sync.Mutex  // Calls of the state callback do not overlap.
 	deadFails atomic.Bool // The last dead letter was not stored.
@@ -80,18 +85,21 @@ func NewForwarder(
 		return nil, fmt.Errorf("natsbridge: NewForwarder: stream %q, consumer %q: want names", stream, consumer)
 	}
 	f := &Forwarder{js: js, stream: stream, consumer: consumer, cfg: defaultForwarderConfig(), first: 1,
-		failing: make(map[string]bool)}
+		failing: make(map[string]bool), arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		retime: make(chan struct{}, 1)}
 	for _, set := range opts {
 		set(&f.cfg)
 	}
 	if err := f.cfg.check(); err != nil {
 		return nil, err
 	}
+	f.interval.Store(int64(f.cfg.keepAlive))
+	f.maxDeliveries.Store(f.cfg.maxDeliveries)
 	id := udsipc.Identity{First: 1, Attempt: 1} // With it, every message has a number, also one that is given up.
 	_, _ = rand.Read(id.Writer[:])
 	own := []udsipc.WriterOption{
 		udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithIdentity(id),
-		udsipc.WithHandled(f.onHandled), udsipc.WithUndelivered(f.onUndelivered),
+		udsipc.WithHandled(f.onHandled), udsipc.WithUndelivered(f.onUndelivered), udsipc.WithMaxAge(0),
 	}
 	var err error
 	f.writer, err = udsipc.NewWriter(address, append(f.cfg.writer[:len(f.cfg.writer):len(f.cfg.writer)], own...)...)
@@ -116,8 +124,9 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		return err
 	}
 	stop := make(chan struct{})
-	var beating sync.WaitGroup
+	var beating, writing sync.WaitGroup
 	beating.Go(func() { f.keepAlive(stop) })
+	writing.Go(func() { f.write(ctx) })
 	for tries := 0; ctx.Err() == nil; tries++ {
 		before := f.counts.received.Load()
 		f.report(ctx, f.consume(ctx))
@@ -129,15 +138,14 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	writing.Wait()
+	f.returnUnwritten()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.drainTimeout)
 	defer cancel()
 	f.stopping.Store(true)
 	stopErr := f.writer.Stop(drain)
 	close(stop)
 	beating.Wait()
-	for _, m := range f.late {
-		f.giveBack(m, 0)
-	}
 	err := f.js.Conn().FlushTimeout(time.Second)
 	if err != nil {
 		err = fmt.Errorf("send the last acknowledgements: %w", err)
@@ -181,6 +189,7 @@ func (f *Forwarder) consume(ctx context.Context) error {
 	if policy := c.CachedInfo().Config.AckPolicy; policy != jetstream.AckExplicitPolicy {
 		return fmt.Errorf("%w: consumer %s of stream %s has %v", errPolicy, f.consumer, f.stream, policy)
 	}
+	bound := f.adopt(&c.CachedInfo().Config)
 	messages, err := c.Messages(jetstream.PullMaxMessages(f.cfg.maxPending), jetstream.PullHeartbeat(5*time.Second))
 	if err != nil {
 		return err
@@ -197,41 +206,17 @@ func (f *Forwarder) consume(ctx context.Context) error {
 			f.state(nil)
 		}
 		f.counts.received.Add(1)
-		if ctx.Err() != nil || !f.forward(ctx, m) {
-			f.late = append(f.late, m)
-		}
+		f.add(ctx, m, bound)
 	}
-}
-
-// forward queues a message. While the queue is full it waits. It returns false if ctx has ended.
-func (f *Forwarder) forward(ctx context.Context, m jetstream.Msg) bool {
-	data := m.Data()
-	if f.cfg.encode != nil {
-		data = f.cfg.encode(m)
-	}
-	f.mu.Lock()
-	f.pending = append(f.pending, forwarded{msg: m})
-	f.mu.Unlock()
-	err := f.writer.WriteMessageContext(ctx, data)
-	if err == nil {
-		return true
-	}
-	f.mu.Lock() // It is the last one: only this goroutine adds to them.
-	f.pending = f.pending[:len(f.pending)-1]
-	f.mu.Unlock()
-	if errors.Is(err, udsipc.ErrMessageTooLarge) {
-		f.fail(m, err)
-		return true
-	}
-	return false
 }
 
 // onHandled acknowledges the messages up to a number.
 func (f *Forwarder) onHandled(number uint64) {
 	f.mu.Lock()
-	n := min(int(number+1-f.first), len(f.pending))
+	n := min(int(number+1-f.first), f.written)
 	done := f.pending[:n:n]
 	f.pending = f.pending[n:]
+	f.written -= n
 	f.first += uint64(n)
 	f.mu.Unlock()
 	for _, one := range done {
@@ -248,7 +233,7 @@ func (f *Forwarder) onHandled(number uint64) {
 func (f *Forwarder) onUndelivered(data []byte) {
 	f.mu.Lock()
 	var m jetstream.Msg
-	for i := range f.pending {
+	for i := range f.pending[:f.written] {
 		if one := &f.pending[i]; !one.failed && f.sent(one.msg, data) {
 			one.failed, m = true, one.msg
 			break

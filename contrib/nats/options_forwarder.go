@@ -16,6 +16,7 @@ import (
 
 var (
 	errPolicy   = errors.New("natsbridge: the consumer must have AckExplicitPolicy")
+	errEncoding = errors.New("natsbridge: the function of WithEncoding has failed")
 	errRejected = errors.New("natsbridge: the local reader does not take the message: is it over its limit?")
 )
 
@@ -64,8 +65,8 @@ func WithDeadLetters(subject string) ForwarderOption {
 	return func(c *forwarderConfig) { c.deadLetters = subject }
 }
 
-// WithMaxDeliveries sets how often JetStream sends a message that the Reader does not take. The default is 5. A
-// MaxDeliver of the consumer should be larger. Less than 1 is an error.
+// WithMaxDeliveries sets how often JetStream sends a message that the Reader does not take. The default is 5, or
+// the MaxDeliver of the consumer if that is less. Less than 1 is an error.
 func WithMaxDeliveries(n int) ForwarderOption {
 	return func(c *forwarderConfig) { c.maxDeliveries = uint64(max(n, 0)) }
 }
@@ -82,7 +83,7 @@ func WithDrainTimeout(d time.Duration) ForwarderOption {
 }
 
 // WithKeepAlive sets how often JetStream is told that messages wait for the Reader. The default is 10 s.
-// It must be less than the AckWait of the consumer, whose default is 30 s. 0 or less is an error.
+// If the AckWait of the consumer is shorter, it is a third of that. 0 or less is an error.
 func WithKeepAlive(d time.Duration) ForwarderOption {
 	return func(c *forwarderConfig) { c.keepAlive = d }
 }
@@ -93,7 +94,7 @@ func WithForwarderStateCallback(callback func(cause error)) ForwarderOption {
 }
 
 // WithWriterOptions adds options of the Writer. The Forwarder sets WithAcknowledgements, WithOverflow,
-// WithHandled and WithUndelivered itself.
+// WithIdentity, WithHandled and WithUndelivered itself, and has no WithMaxAge.
 func WithWriterOptions(opts ...udsipc.WriterOption) ForwarderOption {
 	return func(c *forwarderConfig) { c.writer = append(c.writer, opts...) }
 }
