@@ -52,7 +52,7 @@ type readerConfig struct {
 	withoutNotifications  bool
 	withoutReady          bool
 	statusInterval        time.Duration // 0: never.
-	hungTimeout           time.Duration // 0: as systemd's watchdog has it.
+	hungTimeout           time.Duration // 0: as systemd's watchdog has it; negative: never.
 	listener              net.Listener
 	listenerSet           bool
 	onError               ErrorCallback
@@ -200,8 +200,6 @@ func (c *readerConfig) checkLimits() error {
 		return invalidTimeout("WithWriterRetention", c.writerRetention, "more than 0")
 	case c.statusInterval != 0 && c.statusInterval < systemd.MinStatusInterval:
 		return invalidTimeout("WithStatusInterval", c.statusInterval, "0, which is never, or 100 ms or more")
-	case c.hungTimeout < 0:
-		return invalidTimeout("WithHungTimeout", c.hungTimeout, "0, which is as long as the watchdog's interval, or more")
 	}
 	return nil
 }

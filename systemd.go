@@ -85,7 +85,8 @@ func WithStatusInterval(d time.Duration) ReaderOption {
 // WithHungTimeout sets how long a handler may take for one message or batch before it counts as hung.
 // The default, 0, is systemd's watchdog interval (WatchdogSec=, systemd.service(5)); without a watchdog
 // there is no limit. A hung handler stops the keep-alive pings, so systemd kills the service. A
-// negative duration is an error. A Listener rejects it: there the watchdog cannot observe handlers.
+// negative duration means never, for handlers that wait for something else; the watchdog then observes
+// the rest of the Reader. A Listener rejects it: there the watchdog cannot observe handlers.
 func WithHungTimeout(d time.Duration) ReaderOption {
 	return readerOption(func(c *readerConfig) { c.hungTimeout = d })
 }

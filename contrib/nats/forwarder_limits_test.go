@@ -17,14 +17,14 @@ import (
 )
 
 // consumerOf is consumer with limits.
-func (w *world) consumerOf(change func(c *jetstream.ConsumerConfig)) jetstream.Consumer {
+func (w *world) consumerOf(change func(c *jetstream.ConsumerConfig)) (c jetstream.Consumer) {
 	w.Helper()
 	cfg := jetstream.ConsumerConfig{Durable: "local", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "events.>"}
 	change(&cfg)
-	c, err := w.stream.CreateOrUpdateConsumer(w.ctx, cfg)
-	if err != nil {
-		w.Fatal(err)
-	}
+	w.asks(func(ctx context.Context) (err error) {
+		c, err = w.stream.CreateOrUpdateConsumer(ctx, cfg)
+		return err
+	})
 	return c
 }
 
@@ -34,12 +34,8 @@ func (w *world) wantNoRedelivery(c jetstream.Consumer, wait time.Duration) {
 	timer := time.NewTimer(3 * wait)
 	defer timer.Stop()
 	<-timer.C
-	info, err := c.Info(w.ctx)
-	if err != nil {
-		w.Fatal(err)
-	}
-	if info.NumRedelivered != 0 {
-		w.Errorf("%d messages are sent again", info.NumRedelivered)
+	if n := w.infoOf(c).NumRedelivered; n != 0 {
+		w.Errorf("%d messages are sent again", n)
 	}
 }
 

@@ -98,13 +98,7 @@ func (w *world) forwards(opts ...natsbridge.ForwarderOption) (*natsbridge.Forwar
 
 func (w *world) consumer() jetstream.Consumer {
 	w.Helper()
-	c, err := w.stream.CreateOrUpdateConsumer(w.ctx, jetstream.ConsumerConfig{
-		Durable: "local", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "events.>",
-	})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return c
+	return w.consumerOf(func(*jetstream.ConsumerConfig) {})
 }
 
 // publishes publishes the messages FROM to TO-1.
@@ -115,17 +109,27 @@ func (w *world) publishes(from, to int) {
 			w.Fatal(err)
 		}
 	}
-	<-w.js.PublishAsyncComplete()
+	select {
+	case <-w.js.PublishAsyncComplete():
+	case <-w.ctx.Done():
+		w.Fatal("not published")
+	}
+}
+
+func (w *world) infoOf(c jetstream.Consumer) (info *jetstream.ConsumerInfo) {
+	w.Helper()
+	w.asks(func(ctx context.Context) (err error) {
+		info, err = c.Info(ctx)
+		return err
+	})
+	return info
 }
 
 // wantAcked waits until JetStream waits for no message.
 func (w *world) wantAcked(c jetstream.Consumer) {
 	w.Helper()
 	for {
-		info, err := c.Info(w.ctx)
-		if err != nil {
-			w.Fatal(err)
-		}
+		info := w.infoOf(c)
 		if info.NumAckPending == 0 && info.NumPending == 0 {
 			return
 		}
@@ -260,18 +264,12 @@ func TestForwarder_LeaderEnds_LosesNothing(t *testing.T) {
 	f, _ := w.forwards()
 	w.publishes(0, messages/2)
 	r.await(messages / 4)
-	info, err := c.Info(w.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.StopServer(number(info.Cluster.Leader[1:]) - 1)
+	w.StopServer(number(w.infoOf(c).Cluster.Leader[1:]) - 1)
 	for n := messages / 2; n < messages; n++ {
-		for w.ctx.Err() == nil {
-			if _, err := w.js.Publish(w.ctx, "events.x", fmt.Append(nil, n), jetstream.WithMsgID(fmt.Sprint(n))); err == nil {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		w.asks(func(ctx context.Context) error {
+			_, err := w.js.Publish(ctx, "events.x", fmt.Append(nil, n), jetstream.WithMsgID(fmt.Sprint(n)))
+			return err
+		})
 	}
 	missing := messages
 	for seen, at := make(map[string]bool), 0; missing > 0; at++ {

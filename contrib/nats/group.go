@@ -188,7 +188,6 @@ func (p *Publisher) advanceLocked(q *part, n int) {
 	if n == 0 {
 		return
 	}
-	p.unstickLocked(q)
 	q.failed, q.tried = 0, false
 	if !q.writer.plain {
 		q.most = 0

@@ -130,6 +130,24 @@ func (w *world) send(wr *udsipc.Writer, from, to int) {
 	}
 }
 
+// asks repeats a request to JetStream until it succeeds: a server that ends takes those that it has with it.
+func (w *world) asks(request func(ctx context.Context) error) {
+	w.Helper()
+	for {
+		ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
+		err := request(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			return
+		case w.ctx.Err() != nil:
+			w.Fatal(err)
+		}
+		w.Log(err)
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // A stored message is one of the stream.
 type storedMessage struct {
 	subject, data string
@@ -146,10 +164,11 @@ func (w *world) all() (all []storedMessage) {
 // each calls visit for each message of the stream.
 func (w *world) each(visit func(m storedMessage)) {
 	w.Helper()
-	info, err := w.stream.Info(w.ctx)
-	if err != nil {
-		w.Fatal(err)
-	}
+	var info *jetstream.StreamInfo
+	w.asks(func(ctx context.Context) (err error) {
+		info, err = w.stream.Info(ctx)
+		return err
+	})
 	last, left := uint64(0), info.State.Msgs
 	for left > 0 && w.ctx.Err() == nil {
 		cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: last + 1}

@@ -32,7 +32,7 @@ func (p *Publisher) noteLocked(g *group, v verdict, err error) (report bool, cau
 		p.counts.conflicts.Add(1)
 	}
 	if p.isOwnLocked(g, err) {
-		return p.noteOwnLocked(&g.pieces[0], v, err)
+		return p.noteOwnLocked(g, v, err)
 	}
 	switch v {
 	case full:
@@ -48,7 +48,7 @@ func (p *Publisher) noteLocked(g *group, v verdict, err error) (report bool, cau
 	pause := p.backoff(p.failures)
 	p.resumeAt = time.Now().Add(pause)
 	time.AfterFunc(pause, p.wake)
-	return p.reportLocked(p.failures, v, err)
+	return p.reportLocked(g, p.failures, v, err)
 }
 
 func (p *Publisher) noteStoredLocked(g *group) (report bool) {
@@ -88,22 +88,29 @@ func (p *Publisher) isOwnLocked(g *group, err error) bool {
 }
 
 // noteOwnLocked is noteLocked for a failure of one Writer alone.
-func (p *Publisher) noteOwnLocked(piece *piece, v verdict, err error) (report bool, cause error) {
-	q := piece.part
+func (p *Publisher) noteOwnLocked(g *group, v verdict, err error) (report bool, cause error) {
+	q := g.pieces[0].part
 	pause := p.backoff(q.failed)
 	q.writer.resumeAt = time.Now().Add(pause)
 	time.AfterFunc(pause, p.wake)
 	if v == full {
-		q.most = max(1, piece.n/2)
+		q.most = max(1, g.pieces[0].n/2)
 	}
-	if q.failed >= minReported(v) && !q.stuck && !q.isDone() {
-		q.stuck = true
-		p.stuck++
-	}
-	return p.reportLocked(q.failed, v, err)
+	return p.reportLocked(g, q.failed, v, err)
 }
 
-// unstickLocked is called when messages of a part are stored, or when it ends.
+// stickLocked notes the parts of a batch that has failed. Until all their messages are stored, or their handlers
+// return, it is not reported that publishing succeeds: the messages of others may be stored meanwhile.
+func (p *Publisher) stickLocked(g *group) {
+	for i := range g.pieces {
+		if q := g.pieces[i].part; !q.stuck && !q.isDone() {
+			q.stuck = true
+			p.stuck++
+		}
+	}
+}
+
+// unstickLocked is called when a part ends.
 func (p *Publisher) unstickLocked(q *part) {
 	if q.stuck {
 		q.stuck = false
@@ -112,9 +119,13 @@ func (p *Publisher) unstickLocked(q *part) {
 }
 
 // reportLocked decides whether a cause is reported after that many tries.
-func (p *Publisher) reportLocked(tries int, v verdict, err error) (report bool, cause error) {
+func (p *Publisher) reportLocked(g *group, tries int, v verdict, err error) (report bool, cause error) {
+	if tries < minReported(v) {
+		return false, nil
+	}
+	p.stickLocked(g)
 	key := causeOf(err)
-	if tries < minReported(v) || p.reported[key] || len(p.reported) >= maxReported {
+	if p.reported[key] || len(p.reported) >= maxReported {
 		return false, nil
 	}
 	p.reported[key], p.told = true, true

@@ -52,7 +52,7 @@ type Publisher struct {
 	moveAt   time.Time       // It goes to another server then.
 	reported map[string]bool // Causes since it has last succeeded.
 	told     bool            // The last call of the state callback had a cause.
-	stuck    int             // Parts that fail while others are stored.
+	stuck    int             // Parts whose failure is reported, and that are not stored yet.
 	accepted uint64          // Batches that were stored.
 	scan     uint64          // Number of the last search for messages.
 	plain    uint64          // Number of the last plain connection.

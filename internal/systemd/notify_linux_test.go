@@ -252,6 +252,29 @@ func TestWatchdog_HungHandler_StopsPings(t *testing.T) {
 			t.Errorf("%d errors were reported, want one", n)
 		}
 	})
+	t.Run("a handler without a limit", func(t *testing.T) {
+		errs, path := ipctest.Collect(), ipctest.SocketPath(t)
+		release, entered := make(chan struct{}), make(chan struct{})
+		r := ipctest.StartReader(t, func([]byte) error {
+			close(entered)
+			<-release
+			return nil
+		}, path, udsipc.WithReaderErrorCallback(errs.Callback), udsipc.WithHungTimeout(-1))
+		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("waits"))
+		ipctest.Await(t, "the handler", entered)
+		systemd.Drain()
+		for range 8 { // Twice as long as the interval lasts.
+			systemd.Says(t, "WATCHDOG=1")
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- r.Stop(context.Background()) }() // Ends with the Reader.
+		systemd.Says(t, "EXTEND_TIMEOUT_USEC=10040000")         // A stop has a limit nevertheless.
+		close(release)
+		if err := ipctest.Await(t, "the end", stopped); err != nil {
+			t.Error(err)
+		}
+		errs.None(t, udsipc.ErrHung)
+	})
 	t.Run("a listener that hangs", func(t *testing.T) {
 		errs := ipctest.Collect()
 		l := &deafListener{MemoryListener: ipctest.ListenInMemory()}

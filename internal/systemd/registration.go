@@ -34,7 +34,7 @@ type NotifyConfig struct {
 	Disabled       bool          // Send nothing for this server.
 	WithoutReady   bool          // Do not send READY=1.
 	StatusInterval time.Duration // 0: no status.
-	HungTimeout    time.Duration // How long a handler may take; 0: the watchdog interval.
+	HungTimeout    time.Duration // How long a handler may take; 0: the watchdog interval; negative: no limit.
 }
 
 // A Registration is the part of one server in the notifications. Without NOTIFY_SOCKET its methods

@@ -66,7 +66,7 @@ func (s *notifier) extend(d *schedule, servers []*Registration) {
 		if r.server.IsStopping() {
 			stopping = true
 			progress += r.server.Activity().Progress
-			extension = max(extension, stopExtension+d.handlerTimeout(r))
+			extension = max(extension, d.stopTimeout(r))
 		}
 	}
 	if !stopping {

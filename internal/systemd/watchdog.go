@@ -18,7 +18,7 @@ const (
 	minCheckInterval   = 5 * time.Millisecond
 )
 
-// handlerTimeout returns how long a handler of r may take; 0: no limit.
+// handlerTimeout returns how long a handler of r may take; 0 or less: no limit.
 func (d *schedule) handlerTimeout(r *Registration) time.Duration {
 	if r.cfg.HungTimeout == 0 {
 		return d.watchdog
@@ -26,11 +26,20 @@ func (d *schedule) handlerTimeout(r *Registration) time.Duration {
 	return r.cfg.HungTimeout
 }
 
+// stopTimeout returns how long r may stop without progress. A handler without a limit gets the watchdog
+// interval: a stop has to end.
+func (d *schedule) stopTimeout(r *Registration) time.Duration {
+	if limit := d.handlerTimeout(r); limit > 0 {
+		return stopExtension + limit
+	}
+	return stopExtension + d.watchdog
+}
+
 // checkHandlers checks the handlers of each server, and reports hung ones.
 func (d *schedule) checkHandlers(servers []*Registration, now time.Time) {
 	for _, r := range servers {
 		limit := d.handlerTimeout(r)
-		if limit == 0 {
+		if limit <= 0 {
 			continue
 		}
 		var found []string

@@ -26,7 +26,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
@@ -118,10 +117,6 @@ func (d *daemon) start() (err error) {
 	return nil
 }
 
-// never is a time that no handler takes. A handler waits for the cluster however long that is away, and the
-// watchdog must not take it for hung.
-const never = 10 * 365 * 24 * time.Hour
-
 func (d *daemon) startReader() error {
 	opts := []natsbridge.PublisherOption{
 		natsbridge.WithMaxInFlight(d.maxInFlight), natsbridge.WithAckTimeout(d.ackTimeout),
@@ -139,7 +134,8 @@ func (d *daemon) startReader() error {
 	}
 	readerOpts := []udsipc.ReaderOption{
 		udsipc.WithSystemdName("udsipc-nats"), udsipc.WithReadBufferSize(uint32(min(d.readBuffer, math.MaxUint32))),
-		udsipc.WithHungTimeout(never), udsipc.WithInactivityTimeout(0), udsipc.WithMaxBatchWait(d.batchWait),
+		udsipc.WithHungTimeout(-1), // A handler waits for the cluster, however long that is away.
+		udsipc.WithInactivityTimeout(0), udsipc.WithMaxBatchWait(d.batchWait),
 	}
 	if strings.HasPrefix(d.listen, "/") {
 		readerOpts = append(readerOpts, udsipc.WithSocketMode(d.mode))
