@@ -41,7 +41,7 @@ func TestDaemon_CredentialsRefused_GoesOnWhenMended(t *testing.T) {
 	if err := w.WriteMessage([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := w.Flush(ctx); err != nil {
 		t.Error(err)

@@ -19,7 +19,7 @@ import (
 // TestDaemon_HandOver_KeepsConnections: processes follow one another under a Writer at full speed, which does
 // not notice, and the stream has each message once.
 func TestDaemon_HandOver_KeepsConnections(t *testing.T) {
-	s := supervise(t, "UDSIPC_NATS_PREFIX=events")
+	s := supervise(t, "UDSIPC_NATS_PREFIX=events", "UDSIPC_NATS_STOP_TIMEOUT=1m")
 	_, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true})
 	manager := ipctest.FakeNotify(t, filepath.Join(s.dir, "systemd"))
 	next := func() *exec.Cmd {
@@ -38,9 +38,10 @@ func TestDaemon_HandOver_KeepsConnections(t *testing.T) {
 		return cmd
 	}
 	cmd := next()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	w, err := udsipc.NewWriter(s.address(), udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock))
+	w, err := udsipc.NewWriter(s.address(), udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock),
+		udsipc.WithMaxBufferedWrites(1000))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,23 +101,31 @@ type daemon struct {
 }
 
 func (d *daemon) start() (err error) {
-	if d.settings.metrics != "" {
-		if d.metrics, err = serveMetrics(d.settings.metrics, d.snapshot); err != nil {
-			return err
-		}
-	}
 	if d.consumer != "" {
-		if err = d.startForwarder(); err != nil {
+		if err = d.newForwarder(); err != nil {
 			return err
 		}
 	}
 	if d.prefix != "" {
+		if err = d.newReader(); err != nil {
+			return err
+		}
+	}
+	if d.settings.metrics != "" { // All that has metrics is there, and nothing runs yet.
+		if d.metrics, err = serveMetrics(d.settings.metrics, d.snapshot); err != nil {
+			return err
+		}
+	}
+	if d.forwarder != nil {
+		d.startForwarder()
+	}
+	if d.reader != nil {
 		return d.startReader()
 	}
 	return nil
 }
 
-func (d *daemon) startReader() error {
+func (d *daemon) newReader() error {
 	opts := []natsbridge.PublisherOption{
 		natsbridge.WithMaxInFlight(d.maxInFlight), natsbridge.WithAckTimeout(d.ackTimeout),
 		natsbridge.WithMaxBackoff(d.maxBackoff),
@@ -140,10 +148,12 @@ func (d *daemon) startReader() error {
 	if strings.HasPrefix(d.listen, "/") {
 		readerOpts = append(readerOpts, udsipc.WithSocketMode(d.mode))
 	}
-	if d.reader, err = udsipc.NewBatchReader(d.publisher.Handle, d.listen, readerOpts...); err != nil {
-		return err
-	}
-	if err = d.reader.Start(); err != nil {
+	d.reader, err = udsipc.NewBatchReader(d.publisher.Handle, d.listen, readerOpts...)
+	return err
+}
+
+func (d *daemon) startReader() error {
+	if err := d.reader.Start(); err != nil {
 		return err
 	}
 	go func() { // Ends with the Reader.
@@ -155,14 +165,16 @@ func (d *daemon) startReader() error {
 	return nil
 }
 
-func (d *daemon) startForwarder() (err error) {
+func (d *daemon) newForwarder() (err error) {
 	opts := []natsbridge.ForwarderOption{natsbridge.WithMaxDeliveries(d.maxDeliveries)}
 	if d.deadLetters != "" {
 		opts = append(opts, natsbridge.WithDeadLetters(d.deadLetters))
 	}
-	if d.forwarder, err = natsbridge.NewForwarder(d.js, d.stream, d.consumer, d.to, opts...); err != nil {
-		return err
-	}
+	d.forwarder, err = natsbridge.NewForwarder(d.js, d.stream, d.consumer, d.to, opts...)
+	return err
+}
+
+func (d *daemon) startForwarder() {
 	var ctx context.Context
 	ctx, d.endForwarder = context.WithCancel(context.Background())
 	d.forwarded = make(chan error, 1)
@@ -173,7 +185,6 @@ func (d *daemon) startForwarder() (err error) {
 			d.failed <- nil // What Run returns comes with the others.
 		}
 	}()
-	return nil
 }
 
 // stop stops, or hands the connections of local writers to the next process.

@@ -63,7 +63,7 @@ func (s *supervised) Check(server.ClientAuthentication) bool {
 
 func (s *supervised) until(what string, is func() bool) {
 	s.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.Fatalf("not yet: %s", what)
 		}
@@ -113,7 +113,7 @@ func (s *supervised) start() {
 func (s *supervised) hears(want string) {
 	s.Helper()
 	buf := make([]byte, 4096)
-	_ = s.notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = s.notify.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		n, err := s.notify.Read(buf)
 		if err != nil {
