@@ -273,8 +273,10 @@ func (b *batcher) redeliverOne(leader *stream, err error) {
 	}
 	data, _ := c.in.FirstMessage(p.frames)
 	seq := p.seq
-	b.run.markHandled(1)
-	b.run.offerNext(0)
+	defer func() { // After the callback: who is killed in it gets the message again.
+		b.run.markHandled(1)
+		b.run.offerNext(0)
+	}()
 	if c.sink.DeadLetter != nil {
 		defer b.callDeadLetter(leader, c, data, seq, err) // Also if the error callback ends the goroutine.
 	}

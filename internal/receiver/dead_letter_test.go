@@ -7,6 +7,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"testing"
@@ -127,4 +128,40 @@ func TestDeadLetter_NoCallback_IsOnlyReported(t *testing.T) {
 		s.counted(Counts{Accepted: 1, Received: 1, HandlerErrors: 1, DeadLetters: 1, Acknowledged: 1, Sessions: 1, Open: 1,
 			WriterStates: 1})
 	})
+}
+
+// TestDeadLetter_SlowCallback_IsAcknowledgedAfterIt: a process that is killed in it gets the message again.
+func TestDeadLetter_SlowCallback_IsAcknowledgedAfterIt(t *testing.T) {
+	for _, batches := range []bool{false, true} {
+		t.Run(fmt.Sprintf("batches %v", batches), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := Config{Open: func(*transport.Peer) Sink {
+					sink := Sink{DeadLetter: func([]byte, uint64, error) { time.Sleep(time.Second) }}
+					if batches {
+						sink.Add = func(Batch, []byte, uint64, bool) {}
+					} else {
+						sink.Message = func(context.Context, []byte, uint64, bool) error { return errors.New("no") }
+					}
+					return sink
+				}}
+				if batches {
+					cfg.Batches = &Batches{Max: 100, New: func() Batch {
+						return &testBatch{handle: func(context.Context, string) error { return errors.New("no") }}
+					}}
+				}
+				s := newServerOf(t, cfg, nil)
+				if err := s.Start(); err != nil {
+					t.Fatal(err)
+				}
+				conn := s.dial()
+				s.opens(conn, firstHello, wire.Welcome{Limit: 100})
+				s.sends(conn, "a")
+				began := time.Now()
+				s.hears(conn, "\x01")
+				if took := time.Since(began); took < time.Second {
+					t.Errorf("acknowledged after %v: want 1 s or more", took)
+				}
+			})
+		})
+	}
 }
