@@ -28,4 +28,10 @@
 // The Publisher needs a stream with AllowAtomicPublish, which servers have since 2.12. Plain Writers
 // (without acknowledgements) are numbered by connection; what they have sent to a killed bridge is lost,
 // as with any reader.
+//
+// # Cluster to local
+//
+// A Forwarder sends the messages of a consumer to a local Reader. It acknowledges each to JetStream when the Reader
+// has acknowledged it. What the Reader does not take, or what its program reports as failed (package failures), is
+// given back with growing delays, and after the last delivery ended with a reason and kept as a dead letter.
 package natsbridge

@@ -24,13 +24,17 @@ import (
 // Forwarder is killed. JetStream sends messages that come again in an order of its own; a consumer with
 // MaxAckPending 1 keeps the order of the stream also then. A message that the Reader will not take (its
 // WithMaxMessageSize) is given back to JetStream with a growing delay; later ones overtake it. After the
-// last try (WithMaxDeliveries) it is published to the dead letter subject and ended with a reason. A
-// message whose handler fails is redelivered by the Reader, and then is its dead letter
-// (udsipc.WithDeadLetter): a Writer does not learn of it.
+// last try (WithMaxDeliveries) it is published to the dead letter subject and ended with a reason.
+//
+// A message whose handler fails is redelivered by the Reader (udsipc.WithMaxRedeliveries), and then is its dead
+// letter. A Writer does not learn of that. With a failures.Reporter as the udsipc.WithDeadLetter of the Reader,
+// and HandleFailure as the handler of another Reader, the message is given back as one that is not taken.
+// Without them it counts as handled.
 type Forwarder struct {
 	js       jetstream.JetStream
 	stream   string
 	consumer string
+	id       udsipc.WriterID
 	writer   *udsipc.Writer
 	cfg      forwarderConfig
 
@@ -56,20 +60,22 @@ type Forwarder struct {
 // A forwarded message waits for the Reader.
 type forwarded struct {
 	msg    jetstream.Msg
-	failed bool // It was given up, and is answered already.
+	failed bool  // It was given up, and is answered already.
+	cause  error // The handler has failed for it.
 }
 
 // ForwarderMetrics are the counters of a Forwarder.
 type ForwarderMetrics struct {
 	Received    uint64 `json:"received"`     // Messages that JetStream has sent, each time.
 	Handled     uint64 `json:"handled"`      // Messages that the Reader has handled.
+	Failed      uint64 `json:"failed"`       // Messages that the Reader's handler has failed for (HandleFailure).
 	Returned    uint64 `json:"returned"`     // Messages that were given back to JetStream.
 	DeadLetters uint64 `json:"dead_letters"` // Messages that were ended.
 	Pending     int    `json:"pending"`      // Messages that wait for the Reader.
 }
 
 type forwarderCounts struct {
-	received, handled, returned, deadLetters atomic.Uint64
+	received, handled, failed, returned, deadLetters atomic.Uint64
 }
 
 // NewForwarder returns a Forwarder of a consumer, which exists or will, to the Reader at an address. The
@@ -97,6 +103,7 @@ func NewForwarder(
 	f.maxDeliveries.Store(f.cfg.maxDeliveries)
 	id := udsipc.Identity{First: 1, Attempt: 1} // With it, every message has a number, also one that is given up.
 	_, _ = rand.Read(id.Writer[:])
+	f.id = id.Writer
 	own := []udsipc.WriterOption{
 		udsipc.WithAcknowledgements(), udsipc.WithOverflow(udsipc.OverflowBlock), udsipc.WithIdentity(id),
 		udsipc.WithHandled(f.onHandled), udsipc.WithUndelivered(f.onUndelivered), udsipc.WithMaxAge(0),
@@ -112,8 +119,8 @@ func (f *Forwarder) Metrics() ForwarderMetrics {
 	pending := len(f.pending)
 	f.mu.Unlock()
 	return ForwarderMetrics{
-		Received: f.counts.received.Load(), Handled: f.counts.handled.Load(), Returned: f.counts.returned.Load(),
-		DeadLetters: f.counts.deadLetters.Load(), Pending: pending,
+		Received: f.counts.received.Load(), Handled: f.counts.handled.Load(), Failed: f.counts.failed.Load(),
+		Returned: f.counts.returned.Load(), DeadLetters: f.counts.deadLetters.Load(), Pending: pending,
 	}
 }
 
@@ -220,11 +227,15 @@ func (f *Forwarder) onHandled(number uint64) {
 	f.first += uint64(n)
 	f.mu.Unlock()
 	for _, one := range done {
-		if one.failed {
-			continue
+		switch {
+		case one.failed:
+		case one.cause != nil:
+			f.counts.failed.Add(1)
+			f.fail(one.msg, one.cause)
+		default:
+			_ = one.msg.Ack() // If it is lost, the message comes again.
+			f.counts.handled.Add(1)
 		}
-		_ = one.msg.Ack() // If it is lost, the message comes again.
-		f.counts.handled.Add(1)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 var (
 	errPolicy   = errors.New("natsbridge: the consumer must have AckExplicitPolicy")
 	errEncoding = errors.New("natsbridge: the function of WithEncoding has failed")
+	errHandler  = errors.New("natsbridge: the handler of the local reader has failed")
 	errRejected = errors.New("natsbridge: the local reader does not take the message: is it over its limit?")
 )
 
@@ -58,15 +59,17 @@ func WithEncoding(encode func(m jetstream.Msg) []byte) ForwarderOption {
 	return func(c *forwarderConfig) { c.encode = encode }
 }
 
-// WithDeadLetters sets the subject to which messages are published that the Reader does not take. A stream
-// must have it. The headers Udsipc-Subject and Udsipc-Cause tell where a message comes from and why it is
-// there. By default such a message is only ended, with the cause as the reason.
+// WithDeadLetters sets the subject to which messages are published that the Reader does not take, or that its
+// handler has failed for, after the last delivery. A stream must have it. A dead letter has the headers of the
+// message but for those of NATS, and Udsipc-Subject, Udsipc-Cause, Udsipc-Stream, Udsipc-Consumer,
+// Udsipc-Sequence and Udsipc-Deliveries. By default such a message is only ended, with the cause as the reason.
 func WithDeadLetters(subject string) ForwarderOption {
 	return func(c *forwarderConfig) { c.deadLetters = subject }
 }
 
-// WithMaxDeliveries sets how often JetStream sends a message that the Reader does not take. The default is 5, or
-// the MaxDeliver of the consumer if that is less. Less than 1 is an error.
+// WithMaxDeliveries sets how often JetStream sends a message that the Reader does not take, or that its handler
+// fails for. The default is 5, with delays of 1, 2, 4 and 8 s; or the MaxDeliver of the consumer if that is less.
+// Less than 1 is an error.
 func WithMaxDeliveries(n int) ForwarderOption {
 	return func(c *forwarderConfig) { c.maxDeliveries = uint64(max(n, 0)) }
 }

@@ -29,7 +29,7 @@ type settings struct {
 	readBuffer                          uint
 	batchWait                           time.Duration
 	ackTimeout, maxBackoff, stopTimeout time.Duration
-	consumer, to, deadLetters           string
+	consumer, to, deadLetters, failures string
 	maxDeliveries                       int
 	metrics                             string
 }
@@ -84,7 +84,8 @@ func (s *settings) define(f *flag.FlagSet) {
 	f.DurationVar(&s.stopTimeout, "stop-timeout", 10*time.Second, "how long a stop may take")
 	f.StringVar(&s.consumer, "consumer", "", "the `name` of the consumer whose messages go to -to")
 	f.StringVar(&s.to, "to", "", "the `address` of a local reader")
-	f.StringVar(&s.deadLetters, "dead-letters", "", "the `subject` of messages that the local reader does not take")
+	f.StringVar(&s.failures, "failures", "", "the `address` at which that reader's program reports failed messages")
+	f.StringVar(&s.deadLetters, "dead-letters", "", "the `subject` of messages that the local reader fails for")
 	f.IntVar(&s.maxDeliveries, "max-deliveries", 5, "how often such a message is tried")
 	f.StringVar(&s.metrics, "metrics", "", "the `address` at which GET /metrics returns metrics for Prometheus")
 }
@@ -115,6 +116,8 @@ func (s *settings) check(arguments []string) error {
 		return errors.New("nothing to do: want -prefix, or -consumer and -to")
 	case (s.consumer == "") != (s.to == ""):
 		return errors.New("want -consumer and -to, or none of them")
+	case s.consumer == "" && (s.failures != "" || s.deadLetters != ""):
+		return errors.New("-failures and -dead-letters are for -consumer, which is missing")
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return errors.New("want -tls-cert and -tls-key, or none of them")
 	case s.stopTimeout <= 0:

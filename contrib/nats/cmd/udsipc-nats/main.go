@@ -7,6 +7,7 @@
 //
 // The first form publishes what local Writers send to -listen: each message once, in the order of its
 // Writer. The second one sends the messages of a consumer to a local Reader. Both may be used together.
+// With -failures, the program of that Reader tells which messages it has failed for (package failures).
 //
 // Each flag can also be set by the environment: UDSIPC_NATS_ and its name in capitals (-ack-timeout:
 // UDSIPC_NATS_ACK_TIMEOUT). Under systemd it takes the socket named udsipc-nats, tells when it is ready,
@@ -94,6 +95,7 @@ type daemon struct {
 	publisher    *natsbridge.Publisher
 	reader       *udsipc.Reader
 	forwarder    *natsbridge.Forwarder
+	failures     *udsipc.Reader // Of reports to forwarder.
 	endForwarder context.CancelFunc
 	forwarded    chan error
 	metrics      *metricsServer
@@ -113,6 +115,11 @@ func (d *daemon) start() (err error) {
 	}
 	if d.settings.metrics != "" { // All that has metrics is there, and nothing runs yet.
 		if d.metrics, err = serveMetrics(d.settings.metrics, d.snapshot); err != nil {
+			return err
+		}
+	}
+	if d.failures != nil {
+		if err = d.failures.Start(); err != nil {
 			return err
 		}
 	}
@@ -140,16 +147,20 @@ func (d *daemon) newReader() error {
 	if d.publisher, err = natsbridge.NewPublisher(d.js, d.stream, d.prefix, opts...); err != nil {
 		return err
 	}
-	readerOpts := []udsipc.ReaderOption{
+	d.reader, err = udsipc.NewBatchReader(d.publisher.Handle, d.listen, d.readerOptions(d.listen,
 		udsipc.WithSystemdName("udsipc-nats"), udsipc.WithReadBufferSize(uint32(min(d.readBuffer, math.MaxUint32))),
 		udsipc.WithHungTimeout(-1), // A handler waits for the cluster, however long that is away.
-		udsipc.WithInactivityTimeout(0), udsipc.WithMaxBatchWait(d.batchWait),
-	}
-	if strings.HasPrefix(d.listen, "/") {
-		readerOpts = append(readerOpts, udsipc.WithSocketMode(d.mode))
-	}
-	d.reader, err = udsipc.NewBatchReader(d.publisher.Handle, d.listen, readerOpts...)
+		udsipc.WithMaxBatchWait(d.batchWait),
+	)...)
 	return err
+}
+
+// readerOptions are those of all Readers, and further ones.
+func (d *daemon) readerOptions(address string, opts ...udsipc.ReaderOption) []udsipc.ReaderOption {
+	if opts = append(opts, udsipc.WithInactivityTimeout(0)); strings.HasPrefix(address, "/") {
+		opts = append(opts, udsipc.WithSocketMode(d.mode))
+	}
+	return opts
 }
 
 func (d *daemon) startReader() error {
@@ -171,6 +182,11 @@ func (d *daemon) newForwarder() (err error) {
 		opts = append(opts, natsbridge.WithDeadLetters(d.deadLetters))
 	}
 	d.forwarder, err = natsbridge.NewForwarder(d.js, d.stream, d.consumer, d.to, opts...)
+	if err != nil || d.settings.failures == "" {
+		return err
+	}
+	d.failures, err = udsipc.NewDeliveryReader(d.forwarder.HandleFailure, d.settings.failures, d.readerOptions(
+		d.settings.failures, udsipc.WithSystemdName("udsipc-nats-failures"), udsipc.WithoutNotifications())...)
 	return err
 }
 
@@ -200,6 +216,9 @@ func (d *daemon) stop(ctx context.Context, got os.Signal) error {
 	if d.forwarder != nil {
 		d.endForwarder()
 		errs = append(errs, <-d.forwarded)
+	}
+	if d.failures != nil { // The Forwarder has waited for the local Reader, which may report until then.
+		errs = append(errs, d.failures.Stop(ctx))
 	}
 	if d.metrics != nil {
 		errs = append(errs, d.metrics.close())

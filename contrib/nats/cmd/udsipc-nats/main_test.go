@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/contrib/nats/failures"
 	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
 )
 
@@ -221,11 +223,18 @@ func TestDaemon_ClusterIsAway_KeepsRunning(t *testing.T) {
 	}
 }
 
-// TestDaemon_Consumer_GoesToLocalReader.
+// TestDaemon_Consumer_GoesToLocalReader, also again if its handler fails.
 func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 	got := make(chan string, 10)
+	var calls atomic.Int32
 	s := supervise(t, "UDSIPC_NATS_CONSUMER=c")
-	s.env = append(s.env, "UDSIPC_NATS_TO="+s.address())
+	address := filepath.Join(s.dir, "failures")
+	s.env = append(s.env, "UDSIPC_NATS_TO="+s.address(), "UDSIPC_NATS_FAILURES="+address)
+	reporter, err := failures.NewReporter(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reporter.Close()
 	js, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}})
 	cfg := jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy}
 	if _, err := stream.CreateConsumer(t.Context(), cfg); err != nil {
@@ -233,8 +242,11 @@ func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 	}
 	r, err := udsipc.NewReader(func(data []byte) error {
 		got <- string(data)
+		if calls.Add(1) == 1 {
+			return errors.New("no")
+		}
 		return nil
-	}, s.address(), udsipc.WithoutSystemd())
+	}, s.address(), udsipc.WithoutSystemd(), udsipc.WithMaxRedeliveries(0), udsipc.WithDeadLetter(reporter.Report))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,8 +262,14 @@ func TestDaemon_Consumer_GoesToLocalReader(t *testing.T) {
 	if _, err := js.Publish(t.Context(), "events.x", []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if text := <-got; text != "hello" {
-		t.Errorf("%q", text)
+	for range 2 {
+		if text := <-got; text != "hello" {
+			t.Errorf("%q", text)
+		}
+	}
+	s.until("handled", func() bool { return strings.Contains(s.get(), "udsipc_forwarder_handled_total 1\n") })
+	if text := s.get(); !strings.Contains(text, "udsipc_forwarder_failed_total 1\n") {
+		t.Error(text)
 	}
 	s.ends(syscall.SIGTERM)
 }

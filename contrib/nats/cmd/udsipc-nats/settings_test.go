@@ -35,6 +35,7 @@ func TestParse_Environment_IsBehindFlags(t *testing.T) {
 		"-stream S -consumer c": "want -consumer and -to",
 		"-stream S -prefix p x": "unknown arguments",
 
+		"-stream S -prefix p -failures /f":     "-failures and -dead-letters are for -consumer",
 		"-stream S -prefix p -stop-timeout 0s": "-stop-timeout 0s: want more than 0",
 		"-stream S -prefix p -mode 0999":       "want permissions in octal",
 		"-stream S -prefix p -tls-key k":       "want -tls-cert and -tls-key",
