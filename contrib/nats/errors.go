@@ -17,9 +17,11 @@ import (
 // The errors of a stream that is not as a Publisher needs it. They are reported (WithStateCallback), and
 // tried again: an operator may mend it.
 var (
-	errNoAtomic  = errors.New("natsbridge: the stream does not allow atomic batches (AllowAtomicPublish)")
-	errSubjects  = errors.New("natsbridge: the stream does not have the subjects")
-	errForeign   = errors.New("natsbridge: another program publishes under the subjects of a writer")
+	errNoAtomic = errors.New("natsbridge: the stream does not allow atomic batches (AllowAtomicPublish)")
+	errSubjects = errors.New("natsbridge: the stream does not have the subjects")
+	errStream   = errors.New("natsbridge: the stream cannot be used")
+	errForeign  = errors.New("natsbridge: another program publishes under the subjects of a writer, or its last " +
+		"message was removed")
 	errTooLarge  = errors.New("natsbridge: message too large")
 	errSubject   = errors.New("natsbridge: invalid subject")
 	errRetracted = errors.New("natsbridge: a handler has returned")
@@ -72,7 +74,7 @@ func judge(err error) verdict {
 		return retracted
 	case errors.As(err, &api):
 		return judgeCode(api)
-	case errors.Is(err, errNoAtomic), errors.Is(err, errSubjects), errors.Is(err, errForeign),
+	case errors.Is(err, errNoAtomic), errors.Is(err, errSubjects), errors.Is(err, errForeign), errors.Is(err, errStream),
 		errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrAuthorization),
 		errors.Is(err, nats.ErrConnectionClosed):
 		return wrong

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -95,38 +94,15 @@ func (p *Publisher) open() (openedStream, error) {
 		return openedStream{}, fmt.Errorf("stream %s: %w", p.stream, err)
 	}
 	cfg := &s.CachedInfo().Config
-	if !cfg.AllowAtomicPublish {
-		return openedStream{}, fmt.Errorf("%w: stream %s", errNoAtomic, p.stream)
+	if err := p.checkStream(cfg); err != nil {
+		return openedStream{}, err
 	}
-	probe, want := p.prefix+".w", p.prefix+".*"
-	if p.cfg.subject != nil {
-		probe, want = p.prefix+".w.x.y", p.prefix+".>"
+	p.opened = openedStream{stream: s, allIDs: p.cfg.allIDs || cfg.Retention != jetstream.LimitsPolicy}
+	p.opened.limit = int(p.js.Conn().MaxPayload())
+	if n := int(cfg.MaxMsgSize); n > 0 {
+		p.opened.limit = min(p.opened.limit, n)
 	}
-	for _, subject := range cfg.Subjects {
-		if covers(subject, probe) {
-			p.opened = openedStream{stream: s, allIDs: p.cfg.allIDs || cfg.Retention != jetstream.LimitsPolicy}
-			p.opened.limit = int(p.js.Conn().MaxPayload())
-			if n := int(cfg.MaxMsgSize); n > 0 {
-				p.opened.limit = min(p.opened.limit, n)
-			}
-			return p.opened, nil
-		}
-	}
-	return openedStream{}, fmt.Errorf("%w: stream %s has %q: want %s", errSubjects, p.stream, cfg.Subjects, want)
-}
-
-// covers reports whether a subject with wildcards has another one, which has none.
-func covers(filter, subject string) bool {
-	f, s := strings.Split(filter, "."), strings.Split(subject, ".")
-	for i, token := range f {
-		switch {
-		case token == ">":
-			return i < len(s)
-		case i >= len(s) || token != "*" && token != s[i]:
-			return false
-		}
-	}
-	return len(f) == len(s)
+	return p.opened, nil
 }
 
 // send sends the messages, and waits for the answer to the last one. Without messages it does nothing.
