@@ -80,12 +80,6 @@ func (d *daemon) snapshot() map[string]any {
 	return all
 }
 
-// sources are where the numbers are described.
-var sources = map[string]string{
-	"nats": "the connection to the cluster", "reader": "udsipc.ReaderMetrics",
-	"publisher": "natsbridge.PublisherMetrics", "forwarder": "natsbridge.ForwarderMetrics",
-}
-
 // gauges are the numbers that can fall, with their units. The others are counters.
 var gauges = map[string]string{
 	"nats_connected": "", "publisher_waiting": "", "forwarder_pending": "", "reader_connections": "",
@@ -93,7 +87,7 @@ var gauges = map[string]string{
 }
 
 // writeMetrics writes all numbers in the text format of Prometheus. Their names are those in JSON, with _total if
-// they are counters.
+// they are counters. What is no number is left out.
 func writeMetrics(w io.Writer, all map[string]any) error {
 	text, err := json.Marshal(all)
 	if err != nil {
@@ -116,18 +110,21 @@ func writeMetrics(w io.Writer, all map[string]any) error {
 }
 
 func writeValue(w io.Writer, part, field string, value any) error {
-	switch value {
-	case true:
-		value = 1
-	case false:
-		value = 0
+	switch v := value.(type) {
+	case bool:
+		if value = 0; v {
+			value = 1
+		}
+	case json.Number:
+	default:
+		return nil
 	}
 	kind, suffix := "counter", "_total"
 	if unit, ok := gauges[part+"_"+field]; ok {
 		kind, suffix = "gauge", unit
 	}
 	name := "udsipc_" + part + "_" + field + suffix
-	_, err := fmt.Fprintf(w, "# HELP %[1]s %[2]s of %[3]s.\n# TYPE %[1]s %[4]s\n%[1]s %[5]v\n",
-		name, field, sources[part], kind, value)
+	_, err := fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s %[3]s\n%[1]s %[4]v\n",
+		name, helps[part+"_"+field], kind, value)
 	return err
 }
