@@ -259,7 +259,7 @@ func TestForwarder_ConsumerIsMissing_Waits(t *testing.T) {
 func TestForwarder_LeaderEnds_LosesNothing(t *testing.T) {
 	const messages = 2000
 	w := newWorld(t, 3, streamConfig(), nil)
-	c := w.consumer()
+	c := w.consumerOf(func(c *jetstream.ConsumerConfig) { c.AckWait = 2 * time.Second }) // For what the leader had sent.
 	r := w.receives()
 	f, _ := w.forwards()
 	w.publishes(0, messages/2)

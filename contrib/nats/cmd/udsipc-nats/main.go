@@ -196,26 +196,26 @@ func (d *daemon) startForwarder() {
 	d.forwarded = make(chan error, 1)
 	go func() { // Ends with ctx.
 		err := d.forwarder.Run(ctx)
-		d.forwarded <- err
 		if ctx.Err() == nil {
-			d.failed <- nil // What Run returns comes with the others.
+			d.failed <- fmt.Errorf("-consumer, -to: %w", err)
 		}
+		d.forwarded <- err
 	}()
 }
 
-// stop stops, or hands the connections of local writers to the next process.
+// stop stops, or hands the connections of local writers to the next process. What waits for the cluster, or for
+// the local reader, is no failure of it: nothing is lost.
 func (d *daemon) stop(ctx context.Context, got os.Signal) error {
 	var errs []error
 	if d.reader != nil {
-		end := d.reader.Stop
-		if got == handOver {
-			end = d.reader.HandOver
-		}
-		errs = append(errs, end(ctx))
+		errs = append(errs, d.stopReader(ctx, got))
 	}
 	if d.forwarder != nil {
 		d.endForwarder()
-		errs = append(errs, <-d.forwarded)
+		if err := <-d.forwarded; err != nil {
+			slog.Warn("udsipc-nats: stopped while messages waited for the local reader; JetStream sends them again",
+				"cause", err)
+		}
 	}
 	if d.failures != nil { // The Forwarder has waited for the local Reader, which may report until then.
 		errs = append(errs, d.failures.Stop(ctx))
@@ -224,4 +224,19 @@ func (d *daemon) stop(ctx context.Context, got os.Signal) error {
 		errs = append(errs, d.metrics.close())
 	}
 	return errors.Join(errs...)
+}
+
+// stopReader stops the Reader of local writers.
+func (d *daemon) stopReader(ctx context.Context, got os.Signal) error {
+	end, before := d.reader.Stop, d.reader.Metrics().Discarded
+	if got == handOver {
+		end = d.reader.HandOver
+	}
+	err := end(ctx)
+	if lost := d.reader.Metrics().Discarded - before; !errors.Is(err, context.DeadlineExceeded) || lost > 0 {
+		return err // Of writers without acknowledgements, if some are lost.
+	}
+	slog.Warn("udsipc-nats: stopped while messages waited for the cluster; their writers keep them and connect again",
+		"cause", err)
+	return nil
 }

@@ -171,10 +171,10 @@ func (s *supervised) get() string {
 	return b.String()
 }
 
-// TestDaemon_ClusterIsAway_KeepsRunning: handlers that wait for the cluster are not hung, and the next
-// process goes on.
+// TestDaemon_ClusterIsAway_KeepsRunning: handlers that wait for the cluster are not hung. A restart meanwhile is no
+// failure and loses nothing: the next process goes on.
 func TestDaemon_ClusterIsAway_KeepsRunning(t *testing.T) {
-	s := supervise(t, "UDSIPC_NATS_PREFIX=events")
+	s := supervise(t, "UDSIPC_NATS_PREFIX=events", "UDSIPC_NATS_STOP_TIMEOUT=500ms")
 	_, stream := s.stream(jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true})
 	s.c.StopServer(0)
 	s.start()
@@ -201,6 +201,11 @@ func TestDaemon_ClusterIsAway_KeepsRunning(t *testing.T) {
 	for range 5 {
 		s.hears("WATCHDOG=1")
 	}
+	s.ends(handOver)
+	if text := s.log.String(); !strings.Contains(text, "their writers keep them") {
+		t.Error(text)
+	}
+	s.start()
 	if err := s.c.StartServer(0); err != nil {
 		t.Fatal(err)
 	}
