@@ -69,6 +69,16 @@ func WithMaxBatchWait(d time.Duration) ReaderOption {
 	})
 }
 
+// WithBatchWaitFrom sets how many bytes of a connection a batch must have to wait for more
+// (WithMaxBatchWait). The default is 0: each batch waits. With 64 KiB, the messages of a Writer that sends
+// now and then are handed over at once, and a Writer that sends all the time fills its batches. A negative
+// number is an error. It is for NewBatchReader.
+func WithBatchWaitFrom(bytes int) ReaderOption {
+	return readerOption(func(c *readerConfig) {
+		c.batch.waitFrom, c.batch.option = bytes, fmt.Sprintf("WithBatchWaitFrom(%d)", bytes)
+	})
+}
+
 // WithSharedBatches gathers the messages of all connections into common batches, and has one handler
 // call run at a time. The messages of each connection stay in order. Set it for a handler that holds
 // a lock anyway, such as a database with one writer: a transaction then serves all connections.
@@ -82,10 +92,11 @@ func WithSharedBatches() ReaderOption {
 
 // A batchConfig has the options of batches.
 type batchConfig struct {
-	max    int
-	wait   time.Duration
-	shared bool
-	option string // The last of these that was set, as it was written.
+	max      int
+	wait     time.Duration
+	waitFrom int // Bytes.
+	shared   bool
+	option   string // The last of these that was set, as it was written.
 }
 
 func (c *batchConfig) check() error {
@@ -94,13 +105,15 @@ func (c *batchConfig) check() error {
 		return fmt.Errorf("udsipc: WithMaxBatch(%d): want 1 or more", c.max)
 	case c.wait < 0:
 		return invalidTimeout("WithMaxBatchWait", c.wait, "0, which is no wait, or more")
+	case c.waitFrom < 0:
+		return fmt.Errorf("udsipc: WithBatchWaitFrom(%d): want 0, which has each batch wait, or more", c.waitFrom)
 	}
 	return nil
 }
 
 // receiver returns the settings of the server for handler.
 func (c *batchConfig) receiver(handler BatchHandler) *receiver.Batches {
-	return &receiver.Batches{Max: c.max, Wait: c.wait, Shared: c.shared, New: func() receiver.Batch {
+	return &receiver.Batches{Max: c.max, Wait: c.wait, WaitFrom: c.waitFrom, Shared: c.shared, New: func() receiver.Batch {
 		b := batches.Get().(*deliveryBatch)
 		b.handler = handler
 		return b

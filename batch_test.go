@@ -25,6 +25,7 @@ func TestNewBatchReader_InvalidOption_IsNamed(t *testing.T) {
 		"WithMaxBatch(0): want 1":     udsipc.WithMaxBatch(0),
 		"WithMaxBatch(-3): want 1":    udsipc.WithMaxBatch(-3),
 		"WithMaxBatchWait(-1s): want": udsipc.WithMaxBatchWait(-time.Second),
+		"WithBatchWaitFrom(-1): want": udsipc.WithBatchWaitFrom(-1),
 	} {
 		if _, err := udsipc.NewBatchReader(ignoreBatch, "x", option); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -36,6 +37,7 @@ func TestNewBatchReader_InvalidOption_IsNamed(t *testing.T) {
 	for name, option := range map[string]udsipc.ReaderOption{
 		"WithMaxBatch(7)":      udsipc.WithMaxBatch(7),
 		"WithMaxBatchWait(1s)": udsipc.WithMaxBatchWait(time.Second),
+		"WithBatchWaitFrom(9)": udsipc.WithBatchWaitFrom(9),
 		"WithSharedBatches":    udsipc.WithSharedBatches(),
 	} {
 		_, first := udsipc.NewReader(ipctest.Ignore, "x", option)

@@ -93,8 +93,8 @@ func BenchmarkNatsAlone(b *testing.B) {
 	}
 }
 
-// startBench starts a bridge and Writers, which are connected.
-func (w *benchWorld) startBench(b *testing.B, writers int, wait time.Duration, opts []natsbridge.PublisherOption,
+// startBench starts a bridge, as the daemon does, and Writers, which are connected.
+func (w *benchWorld) startBench(b *testing.B, writers int, opts []natsbridge.PublisherOption,
 	handled func(uint64)) []*udsipc.Writer {
 	b.Helper()
 	w.stream(b)
@@ -104,7 +104,7 @@ func (w *benchWorld) startBench(b *testing.B, writers int, wait time.Duration, o
 	}
 	address := filepath.Join(b.TempDir(), "s")
 	r, err := udsipc.NewBatchReader(p.Handle, address, udsipc.WithReadBufferSize(1<<20),
-		udsipc.WithMaxBatchWait(wait))
+		udsipc.WithMaxBatchWait(time.Millisecond), udsipc.WithBatchWaitFrom(64<<10))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -142,17 +142,14 @@ func (w *benchWorld) startBench(b *testing.B, writers int, wait time.Duration, o
 func BenchmarkBridge(b *testing.B) {
 	w := newBenchWorld(b)
 	for _, ids := range []bool{false, true} {
-		for _, way := range []struct {
-			writers int
-			wait    time.Duration
-		}{{1, 0}, {1, time.Millisecond}, {4, 0}} {
+		for _, writers := range []int{1, 4} {
 			for _, size := range benchSizes {
-				b.Run(fmt.Sprintf("ids=%v/writers=%d/wait=%v/%d", ids, way.writers, way.wait, size), func(b *testing.B) {
+				b.Run(fmt.Sprintf("ids=%v/writers=%d/%d", ids, writers, size), func(b *testing.B) {
 					opts := []natsbridge.PublisherOption{}
 					if ids {
 						opts = append(opts, natsbridge.WithMessageIDs())
 					}
-					all := w.startBench(b, way.writers, way.wait, opts, nil)
+					all := w.startBench(b, writers, opts, nil)
 					sendBench(b, all, size)
 				})
 			}
@@ -193,7 +190,7 @@ func BenchmarkBridgeLatency(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			handled := make(chan uint64, 1)
-			one := w.startBench(b, 1, 0, nil, func(number uint64) { handled <- number })[0]
+			one := w.startBench(b, 1, nil, func(number uint64) { handled <- number })[0]
 			data := make([]byte, size)
 			times := make([]time.Duration, 0, b.N)
 			b.ResetTimer()
@@ -224,7 +221,7 @@ func BenchmarkBridgeHalfLoad(b *testing.B) {
 			var times []time.Duration
 			sent := make([]time.Time, 0, b.N)
 			done := 0
-			one := w.startBench(b, 1, 0, nil, func(number uint64) {
+			one := w.startBench(b, 1, nil, func(number uint64) {
 				now := time.Now()
 				mu.Lock()
 				for ; done < int(number); done++ {

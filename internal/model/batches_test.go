@@ -18,6 +18,7 @@ func (s *schedule) planBatches() {
 	s.plan.options = []udsipc.ReaderOption{
 		udsipc.WithMaxBatch([]int{1, 2, 7, 1000}[s.rng.IntN(4)]),
 		udsipc.WithMaxBatchWait([]time.Duration{0, time.Millisecond, time.Second}[s.rng.IntN(3)]),
+		udsipc.WithBatchWaitFrom([]int{0, 100}[s.rng.IntN(2)]),
 	}
 	if s.rng.IntN(2) == 0 {
 		s.plan.options = append(s.plan.options, udsipc.WithSharedBatches())

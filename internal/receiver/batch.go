@@ -18,10 +18,11 @@ import (
 
 // Batches are the settings of a server that hands messages over in batches.
 type Batches struct {
-	Max    int           // Messages of a batch.
-	Wait   time.Duration // Longest wait for more messages, from the first one on; 0 for none.
-	Shared bool          // A batch has messages of all connections; otherwise of one.
-	New    func() Batch
+	Max      int           // Messages of a batch.
+	Wait     time.Duration // Longest wait for more messages, from the first one on; 0 for none.
+	WaitFrom int           // A connection waits if it has that many bytes.
+	Shared   bool          // A batch has messages of all connections; otherwise of one.
+	New      func() Batch
 }
 
 // A Batch holds the messages of one call of the handler. Sinks add them.
@@ -109,6 +110,9 @@ func (c *stream) deliverBatches() error {
 // gather waits for more messages behind the given number of them. It returns false if the messages
 // must be handed over.
 func (b *batcher) gather(c *stream, messages int) bool {
+	if c.in.GatheredBytes() < b.cfg.WaitFrom {
+		return false
+	}
 	deadline, waits := b.beginGather(c, messages)
 	if !waits {
 		return false

@@ -133,6 +133,26 @@ func TestBatch_Wait_EndsInTime(t *testing.T) {
 	})
 }
 
+// TestBatch_WaitFrom_HandsFewBytesOver at once, and has more wait, from then on. A frame here has 2 bytes.
+func TestBatch_WaitFrom_HandsFewBytesOver(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := batchServer(t, Config{Batches: &Batches{Wait: time.Second, WaitFrom: 6, Shared: shared}}, succeed)
+			conn := s.dial()
+			s.sends(conn, "a")
+			s.noted("1.1a")
+			s.writes(conn, frames("b", "c"))
+			s.noted("1.2b 1.3c")
+			s.writes(conn, frames("d", "e", "f"))
+			s.noted()
+			s.sends(conn, "g")
+			s.after(time.Second, "1.4d 1.5e 1.6f 1.7g")
+			s.sends(conn, "h")
+			s.noted("1.8h")
+		})
+	}
+}
+
 // TestBatch_WaitLongerThanTimeouts_KeepsConnection: gathered messages are whole ones, and a wait for
 // more is no idle time of the connection before that.
 func TestBatch_WaitLongerThanTimeouts_KeepsConnection(t *testing.T) {

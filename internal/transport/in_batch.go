@@ -74,6 +74,9 @@ func (in *In) mustTake() bool {
 	return in.gathered.bytes >= in.input.readSize || in.holdsMemory() && in.input.memory.Contested()
 }
 
+// GatheredBytes returns the bytes of the messages that Gather has counted.
+func (in *In) GatheredBytes() int { return in.gathered.bytes }
+
 func (in *In) holdsMemory() bool { return in.input.reserved.Bytes > 0 }
 
 // GatherDeadline returns the end of a wait for more messages that may last until deadline. Gathered

@@ -78,7 +78,7 @@ func (s *settings) define(f *flag.FlagSet) {
 	f.BoolVar(&s.messageIDs, "message-ids", false, "give every message a Nats-Msg-Id")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 4, "batches that may wait for JetStream at the same time")
 	f.UintVar(&s.readBuffer, "read-buffer", 1<<20, "`bytes` of a read, which bound a batch of one writer")
-	f.DurationVar(&s.batchWait, "batch-wait", 0, "how long a message may wait for others of its batch")
+	f.DurationVar(&s.batchWait, "batch-wait", time.Millisecond, "how long 64 KiB or more of a writer may wait for more")
 	f.DurationVar(&s.ackTimeout, "ack-timeout", 5*time.Second, "how long a batch waits before it is tried again")
 	f.DurationVar(&s.maxBackoff, "max-backoff", 5*time.Second, "the longest pause between two tries")
 	f.DurationVar(&s.stopTimeout, "stop-timeout", 10*time.Second, "how long a stop may take")

@@ -150,7 +150,7 @@ func (d *daemon) newReader() error {
 	d.reader, err = udsipc.NewBatchReader(d.publisher.Handle, d.listen, d.readerOptions(d.listen,
 		udsipc.WithSystemdName("udsipc-nats"), udsipc.WithReadBufferSize(uint32(min(d.readBuffer, math.MaxUint32))),
 		udsipc.WithHungTimeout(-1), // A handler waits for the cluster, however long that is away.
-		udsipc.WithMaxBatchWait(d.batchWait),
+		udsipc.WithMaxBatchWait(d.batchWait), udsipc.WithBatchWaitFrom(64<<10),
 	)...)
 	return err
 }
