@@ -149,11 +149,7 @@ func TestPublisher_LostPermission_IsReported(t *testing.T) {
 	p := w.publisher(js, natsbridge.WithAckTimeout(100*time.Millisecond))
 	w.reads(p)
 	w.interrupted(p, w.writes(), "permissions violation", func() {
-		changed := options.Clone()
-		changed.Users = users()
-		if err := w.Servers[0].ReloadOptions(changed); err != nil {
-			t.Error(err)
-		}
+		w.restarts(func() { options.Users = users() })
 	})
 }
 

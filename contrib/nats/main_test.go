@@ -59,6 +59,16 @@ func newWorld(t *testing.T, servers int, cfg jetstream.StreamConfig, change func
 	return w
 }
 
+// restarts restarts the server with other options. It has data races of its own if it reloads them (2.14).
+func (w *world) restarts(change func()) {
+	w.Helper()
+	w.StopServer(0)
+	change()
+	if err := w.StartServer(0); err != nil {
+		w.Fatal(err)
+	}
+}
+
 func (w *world) connect(first int, opts ...nats.Option) jetstream.JetStream {
 	w.Helper()
 	js, err := w.Connect(first, opts...)

@@ -167,11 +167,7 @@ func TestPublisher_LostPermissionOfSubject_DelaysItsWriter(t *testing.T) {
 	}
 	js := w.connect(0, nats.UserInfo("b", "b"), nats.ErrorHandler(ignore))
 	mended := w.stuck(w.publisher(js, natsbridge.WithAckTimeout(100*time.Millisecond)), 0, "permissions violation")
-	changed := options.Clone()
-	changed.Users = users()
-	if err := w.Servers[0].ReloadOptions(changed); err != nil {
-		t.Fatal(err)
-	}
+	w.restarts(func() { options.Users = users() })
 	mended()
 }
 
