@@ -25,7 +25,7 @@ type settings struct {
 	tlsCA, tlsCert, tlsKey              string
 	mode                                fs.FileMode
 	peerHeader, messageIDs              bool
-	maxInFlight                         int
+	maxInFlight, maxBatch               int
 	readBuffer                          uint
 	batchWait                           time.Duration
 	ackTimeout, maxBackoff, stopTimeout time.Duration
@@ -77,6 +77,7 @@ func (s *settings) define(f *flag.FlagSet) {
 	f.BoolVar(&s.peerHeader, "peer-header", false, "add the user, group and process of a peer as headers")
 	f.BoolVar(&s.messageIDs, "message-ids", false, "give every message a Nats-Msg-Id")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 4, "batches that may wait for JetStream at the same time")
+	f.IntVar(&s.maxBatch, "max-batch", 1000, "messages of a batch; 1: one by one, which suits a stream with one replica")
 	f.UintVar(&s.readBuffer, "read-buffer", 1<<20, "`bytes` of a read, which bound a batch of one writer")
 	f.DurationVar(&s.batchWait, "batch-wait", time.Millisecond, "how long 64 KiB or more of a writer may wait for more")
 	f.DurationVar(&s.ackTimeout, "ack-timeout", 5*time.Second, "how long a batch waits before it is tried again")

@@ -134,8 +134,8 @@ func (d *daemon) start() (err error) {
 
 func (d *daemon) newReader() error {
 	opts := []natsbridge.PublisherOption{
-		natsbridge.WithMaxInFlight(d.maxInFlight), natsbridge.WithAckTimeout(d.ackTimeout),
-		natsbridge.WithMaxBackoff(d.maxBackoff),
+		natsbridge.WithMaxInFlight(d.maxInFlight), natsbridge.WithMaxBatch(d.maxBatch),
+		natsbridge.WithAckTimeout(d.ackTimeout), natsbridge.WithMaxBackoff(d.maxBackoff),
 	}
 	if d.peerHeader {
 		opts = append(opts, natsbridge.WithHeader(natsbridge.PeerHeader))
