@@ -36,9 +36,10 @@ type Publisher struct {
 	cfg    publisherConfig
 	id     [8]byte // Of this instance: in names of batches and of plain connections.
 
-	sending   sync.Mutex    // Held while messages are sent, so that no handler returns meanwhile.
-	opened    openedStream  // Guarded by sending.
-	nextBatch atomic.Uint64 // Number in the name of the next batch.
+	sending    sync.Mutex    // Held while messages are sent, so that no handler returns meanwhile.
+	opened     openedStream  // Guarded by sending.
+	committing sync.Mutex    // Held from the last message of an atomic batch to its answer: see commit.
+	nextBatch  atomic.Uint64 // Number in the name of the next batch.
 
 	mu       sync.Mutex // Guards what follows.
 	writers  map[writerKey]*writer

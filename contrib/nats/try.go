@@ -111,9 +111,7 @@ func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
 	if err != nil || m == nil {
 		return pubAck{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
-	defer cancel()
-	answer, err := p.js.Conn().RequestMsgWithContext(ctx, m)
+	answer, err := p.commit(m, g.messages > 1)
 	if err != nil {
 		return pubAck{}, err
 	}
@@ -122,6 +120,20 @@ func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
 		err = fmt.Errorf("%w: it has %d messages: want %d", errNoAck, ack.Count, g.messages)
 	}
 	return ack, err
+}
+
+// commit sends the last message of a batch, and waits for the answer. Atomic batches are committed one after
+// another; the messages before the last one may be there already. A server that splits several batches into
+// entries of its log may have one with the end of a batch and the start of the next. A replica that catches up
+// and begins at such an entry takes the end for a batch without a start, and loses as many later messages.
+func (p *Publisher) commit(m *nats.Msg, atomic bool) (*nats.Msg, error) {
+	if atomic {
+		p.committing.Lock()
+		defer p.committing.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
+	defer cancel()
+	return p.js.Conn().RequestMsgWithContext(ctx, m)
 }
 
 // sendAll sends all messages of a batch but the last one, and returns that. A message alone is no batch.
