@@ -43,14 +43,14 @@ func (f *faulty) startCluster() {
 		f.stream, err = f.js.CreateStream(ctx, cfg)
 		return err == nil
 	})
-	f.allCurrent()
+	f.allEqual()
 }
 
 // until tries until it is true.
 func (f *faulty) until(what string, try func(ctx context.Context) bool) {
 	f.Helper()
 	limit := time.After(30 * time.Second)
-	for tick := time.NewTicker(50 * time.Millisecond); ; {
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		ctx, cancel := context.WithTimeout(f.ctx, time.Second)
 		done := try(ctx)
 		cancel()
@@ -76,7 +76,8 @@ func (f *faulty) describe() string {
 	for _, r := range info.Cluster.Replicas {
 		text += fmt.Sprintf(", %+v", *r)
 	}
-	return text
+	all, err := f.nodes.Replicas(f.ctx, "EVENTS")
+	return fmt.Sprintf("%s; replicas %+v %v", text, all, err)
 }
 
 // leader waits for a leader of the stream, and returns its place.
@@ -93,23 +94,15 @@ func (f *faulty) leader() (at int) {
 	return at - 1
 }
 
-// allCurrent waits until each server has what the leader has: the next fault may be of another one.
-func (f *faulty) allCurrent() {
+// allEqual waits until each server has what the others have: the next fault may be of another one. A replica
+// that has lost something never becomes equal.
+func (f *faulty) allEqual() {
 	f.Helper()
 	f.pause.Lock()
 	defer f.pause.Unlock()
-	f.until("current replicas", func(ctx context.Context) bool {
-		info, err := f.stream.Info(ctx)
-		if err != nil || info.Cluster == nil || info.Cluster.Leader == "" {
-			return false
-		}
-		current := 0
-		for _, r := range info.Cluster.Replicas {
-			if r.Current && !r.Offline {
-				current++
-			}
-		}
-		return current == 2
+	f.until("equal replicas", func(ctx context.Context) bool {
+		all, err := f.nodes.Replicas(ctx, "EVENTS")
+		return err == nil && all[0] == all[1] && all[1] == all[2]
 	})
 }
 

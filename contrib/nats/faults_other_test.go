@@ -19,4 +19,6 @@ func (f *faulty) storage(i int) string {
 	return dir
 }
 
-func (f *faulty) fillDisk() bool { return false }
+func (f *faulty) hasDisk() bool { return false }
+
+func (f *faulty) fillDisk() {}

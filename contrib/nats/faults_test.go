@@ -113,16 +113,31 @@ func TestPublisher_Faults_StoreOnce(t *testing.T) {
 	}
 	f.progress(1000)
 	counts := make(map[string]int)
+	kinds := f.kinds()
 	for n := range faults {
+		at := n % len(kinds)
+		if at == 0 { // Each kind comes in each round.
+			rand.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+		}
 		began := time.Now()
-		name := f.fault()
-		counts[name]++
-		t.Logf("%3d %-18s %5.1f s, %d acknowledged", n+1, name, time.Since(began).Seconds(), f.acknowledged())
+		f.fault(kinds[at])
+		counts[kinds[at].name]++
+		f.progress(100)
+		back := time.Since(began)
+		f.allEqual()
+		t.Logf("%3d %-18s %4.1f s, all equal after %4.1f s, %d acknowledged",
+			n+1, kinds[at].name, back.Seconds(), time.Since(began).Seconds(), f.acknowledged())
 	}
 	f.ending.Store(true)
 	sending.Wait()
+	f.allEqual()
 	f.check()
-	t.Log(counts)
+	t.Logf("faults by kind: %v", counts)
+	for _, kind := range kinds {
+		if faults >= len(kinds) && counts[kind.name] == 0 {
+			t.Errorf("no fault of kind %s", kind.name)
+		}
+	}
 }
 
 func (f *faulty) startWriter() *udsipc.Writer {
@@ -188,55 +203,6 @@ func (f *faulty) progress(messages uint64) {
 		}
 		return true
 	})
-}
-
-// fault makes one, mends it, and waits until all is well.
-func (f *faulty) fault() (name string) {
-	f.Helper()
-	leader := f.leader()
-	follower := (leader + 1 + rand.IntN(2)) % 3
-	name = [...]string{
-		"leader killed", "follower killed", "leader stepped down", "route cut", "bridge killed", "writers cut", "disk full",
-	}[rand.IntN(7)]
-	f.Log(name)
-	switch name {
-	case "leader killed", "follower killed":
-		at := follower
-		if name == "leader killed" {
-			at = leader
-		}
-		f.nodes.Kill(at)
-		f.progress(100)
-		if err := f.nodes.Start(at); err != nil {
-			f.Fatal(err)
-		}
-	case "leader stepped down":
-		_, _ = f.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", nil, time.Second)
-	case "route cut":
-		f.nodes.Cut(leader, follower, true)
-		// The server that is cut off may depose one leader after the other, so progress is not certain.
-		for began := time.Now(); time.Since(began) < 3*time.Second && f.ctx.Err() == nil; {
-			time.Sleep(50 * time.Millisecond)
-		}
-		f.nodes.Cut(leader, follower, false)
-	case "bridge killed":
-		f.killBridge()
-		f.startBridge()
-	case "writers cut":
-		f.mu.Lock()
-		for conn := range f.conns {
-			_ = conn.Close()
-			delete(f.conns, conn)
-		}
-		f.mu.Unlock()
-	case "disk full":
-		if !f.fillDisk() {
-			return "no disk to fill"
-		}
-	}
-	f.progress(100)
-	f.allCurrent()
-	return name
 }
 
 // check reads the stream.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -21,10 +22,14 @@ import (
 // environment has the Node of a process that StartProcesses has started.
 const environment = "UDSIPC_NATS_NODE"
 
+// logEnvironment has the directory for the logs of the servers, if they are wanted.
+const logEnvironment = "UDSIPC_NATS_LOGS"
+
 // A Node is a server process.
 type Node struct {
 	Name, Dir       string
 	Port, RoutePort int
+	HTTPPort        int // Of its state.
 	Routes          []string
 	MaxStore        int64
 }
@@ -47,15 +52,22 @@ func run(text string) error {
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
 		return err
 	}
-	s, err := server.NewServer(&server.Options{
+	o := &server.Options{
 		ServerName: n.Name, Host: "127.0.0.1", Port: n.Port, NoLog: true, NoSigs: true,
+		HTTPHost: "127.0.0.1", HTTPPort: n.HTTPPort,
 		JetStream: true, StoreDir: n.Dir, JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: n.MaxStore,
 		Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: n.RoutePort, NoAdvertise: true},
 		Routes:  server.RoutesFromStr(strings.Join(n.Routes, ",")),
-	})
+	}
+	if dir := os.Getenv(logEnvironment); dir != "" {
+		o.NoLog, o.Debug, o.Logtime, o.LogFile = false, true, true, filepath.Join(dir, n.Name+".log")
+	}
+	shortTimeouts()
+	s, err := server.NewServer(o)
 	if err != nil {
 		return err
 	}
+	s.ConfigureLogger()
 	go s.Start()                           // Ends with the process.
 	_, err = io.Copy(io.Discard, os.Stdin) // The end of the test.
 	return err
@@ -72,13 +84,16 @@ type Processes struct {
 // StartProcesses starts a server for each directory.
 func StartProcesses(dirs ...string) (*Processes, error) {
 	n := len(dirs)
-	ports, err := FreePorts(2 * n)
+	ports, err := FreePorts(3 * n)
 	if err != nil {
 		return nil, err
 	}
 	p := &Processes{proxies: make(map[[2]int]*Proxy), running: make([]*exec.Cmd, n), stdin: make([]io.Closer, n)}
 	for i, dir := range dirs {
-		node := Node{Name: fmt.Sprintf("n%d", i+1), Dir: dir, Port: ports[i], RoutePort: ports[n+i], MaxStore: 32 << 30}
+		node := Node{
+			Name: fmt.Sprintf("n%d", i+1), Dir: dir, MaxStore: 32 << 30,
+			Port: ports[i], RoutePort: ports[n+i], HTTPPort: ports[2*n+i],
+		}
 		for j := range dirs {
 			if j == i {
 				continue

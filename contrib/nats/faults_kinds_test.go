@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package natsbridge_test
+
+// What the faults are.
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
+)
+
+// A kind is a fault. It is mended when its function returns.
+type kind struct {
+	name string
+	make func(leader, follower int)
+}
+
+// kinds returns all that are possible here.
+func (f *faulty) kinds() []kind {
+	all := []kind{
+		{"leader killed", func(leader, _ int) { f.killServer(leader) }},
+		{"follower killed", func(_, follower int) { f.killServer(follower) }},
+		{"leader stepped down", func(int, int) {
+			_, _ = f.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", nil, time.Second)
+		}},
+		{"route cut", f.cutRoute},
+		{"bridge killed", func(int, int) {
+			f.killBridge()
+			f.startBridge()
+		}},
+		{"writers cut", func(int, int) { f.cutWriters() }},
+	}
+	if f.hasDisk() {
+		all = append(all, kind{"disk full", func(int, int) { f.fillDisk() }})
+	}
+	return all
+}
+
+// fault makes one and mends it.
+func (f *faulty) fault(k kind) {
+	f.Helper()
+	leader := f.leader()
+	k.make(leader, (leader+1+rand.IntN(2))%3)
+}
+
+func (f *faulty) killServer(at int) {
+	f.Helper()
+	f.nodes.Kill(at)
+	f.progress(100)
+	if err := f.nodes.Start(at); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// cutRoute cuts two servers from each other for as long as one of them needs to depose the leader. It may do so
+// again and again, so progress is not certain meanwhile.
+func (f *faulty) cutRoute(leader, follower int) {
+	f.nodes.Cut(leader, follower, true)
+	select {
+	case <-time.After(cluster.MaxElection):
+	case <-f.ctx.Done():
+	}
+	f.nodes.Cut(leader, follower, false)
+}
+
+func (f *faulty) cutWriters() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for conn := range f.conns {
+		_ = conn.Close()
+		delete(f.conns, conn)
+	}
+}
