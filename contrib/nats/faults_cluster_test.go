@@ -49,7 +49,7 @@ func (f *faulty) startCluster() {
 // until tries until it is true.
 func (f *faulty) until(what string, try func(ctx context.Context) bool) {
 	f.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute)
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		ctx, cancel := context.WithTimeout(f.ctx, time.Second)
 		done := try(ctx)
@@ -61,9 +61,17 @@ func (f *faulty) until(what string, try func(ctx context.Context) bool) {
 		select {
 		case <-tick.C:
 		case <-limit:
-			f.Fatalf("not in time: %s; %d acknowledged; %s", what, f.acknowledged(), f.describe())
+			f.Fatalf("not in time: %s; %s; %v acknowledged; %s", f.current, what, f.each(), f.describe())
 		}
 	}
+}
+
+// each returns how many messages of each writer are acknowledged.
+func (f *faulty) each() (all []uint64) {
+	for _, w := range f.writers {
+		all = append(all, w.Metrics().Acknowledged)
+	}
+	return all
 }
 
 // describe returns the state of the stream.

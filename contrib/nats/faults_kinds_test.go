@@ -6,6 +6,10 @@ package natsbridge_test
 
 import (
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/udsipc/udsipc/contrib/nats/internal/cluster"
@@ -22,6 +26,7 @@ func (f *faulty) kinds() []kind {
 	all := []kind{
 		{"leader killed", func(leader, _ int) { f.killServer(leader) }},
 		{"follower killed", func(_, follower int) { f.killServer(follower) }},
+		{"disk replaced", func(_, follower int) { f.replaceDisk(follower) }},
 		{"leader stepped down", func(int, int) {
 			_, _ = f.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", nil, time.Second)
 		}},
@@ -35,6 +40,9 @@ func (f *faulty) kinds() []kind {
 	if f.hasDisk() {
 		all = append(all, kind{"disk full", func(int, int) { f.fillDisk() }})
 	}
+	if only := os.Getenv("UDSIPC_NATS_FAULT_KINDS"); only != "" { // With commas between.
+		all = slices.DeleteFunc(all, func(k kind) bool { return !slices.Contains(strings.Split(only, ","), k.name) })
+	}
 	return all
 }
 
@@ -43,6 +51,19 @@ func (f *faulty) fault(k kind) {
 	f.Helper()
 	leader := f.leader()
 	k.make(leader, (leader+1+rand.IntN(2))%3)
+}
+
+// replaceDisk has a server begin with an empty disk.
+func (f *faulty) replaceDisk(at int) {
+	f.Helper()
+	f.nodes.Kill(at)
+	if err := os.RemoveAll(filepath.Join(f.dirs[at], "jetstream")); err != nil {
+		f.Fatal(err)
+	}
+	f.progress(100)
+	if err := f.nodes.Start(at); err != nil {
+		f.Fatal(err)
+	}
 }
 
 func (f *faulty) killServer(at int) {

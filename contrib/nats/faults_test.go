@@ -82,6 +82,7 @@ type faulty struct {
 	bridge *exec.Cmd
 
 	bridgeInput io.Closer // Its end ends the bridge.
+	current     string    // The fault.
 
 	writers []*udsipc.Writer
 	mu      sync.Mutex
@@ -120,6 +121,7 @@ func TestPublisher_Faults_StoreOnce(t *testing.T) {
 			rand.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 		}
 		began := time.Now()
+		f.current = kinds[at].name
 		f.fault(kinds[at])
 		counts[kinds[at].name]++
 		f.progress(100)

@@ -31,9 +31,13 @@ var lostQuorumInterval time.Duration
 //go:linkname lostQuorumCheck github.com/nats-io/nats-server/v2/server.lostQuorumCheck
 var lostQuorumCheck time.Duration
 
+//go:linkname streamCatchupStartInterval github.com/nats-io/nats-server/v2/server.streamCatchupStartInterval
+var streamCatchupStartInterval time.Duration
+
 // shortTimeouts keeps the proportions of the server's own times.
 func shortTimeouts() {
 	minElectionTimeout, maxElectionTimeout = MaxElection/2, MaxElection
 	hbInterval = MaxElection / 8
+	streamCatchupStartInterval = MaxElection
 	lostQuorumInterval, lostQuorumCheck = 10*hbInterval, 10*hbInterval
 }
