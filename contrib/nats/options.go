@@ -57,9 +57,10 @@ func WithMessageIDs() PublisherOption {
 	return func(c *publisherConfig) { c.allIDs = true }
 }
 
-// WithMaxInFlight sets how many batches may be on their way to JetStream at the same time. The default is 4. Those
-// of more than one message are committed one after another. A Writer has one of them at most. A server accepts 50 for each stream, from all bridges together, unless it is
-// configured otherwise. Less than 1 is an error.
+// WithMaxInFlight sets how many batches may be on their way to JetStream at the same time. The default is 4.
+// Those of more than one message are committed one after another. A Writer has one of them at most. A server
+// accepts 50 for each stream, from all bridges together, unless it is configured otherwise. Less than 1 is
+// an error.
 func WithMaxInFlight(batches int) PublisherOption {
 	return func(c *publisherConfig) { c.maxInFlight = batches }
 }
