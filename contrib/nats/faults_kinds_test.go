@@ -19,26 +19,27 @@ import (
 type kind struct {
 	name string
 	make func(leader, follower int)
+	slow bool // All of the stream is copied.
 }
 
 // kinds returns all that are possible here.
 func (f *faulty) kinds() []kind {
 	all := []kind{
-		{"leader killed", func(leader, _ int) { f.killServer(leader) }},
-		{"follower killed", func(_, follower int) { f.killServer(follower) }},
-		{"disk replaced", func(_, follower int) { f.replaceDisk(follower) }},
-		{"leader stepped down", func(int, int) {
+		{name: "leader killed", make: func(leader, _ int) { f.killServer(leader) }},
+		{name: "follower killed", make: func(_, follower int) { f.killServer(follower) }},
+		{name: "disk replaced", make: func(_, follower int) { f.replaceDisk(follower) }, slow: true},
+		{name: "leader stepped down", make: func(int, int) {
 			_, _ = f.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", nil, time.Second)
 		}},
-		{"route cut", f.cutRoute},
-		{"bridge killed", func(int, int) {
+		{name: "route cut", make: f.cutRoute},
+		{name: "bridge killed", make: func(int, int) {
 			f.killBridge()
 			f.startBridge()
 		}},
-		{"writers cut", func(int, int) { f.cutWriters() }},
+		{name: "writers cut", make: func(int, int) { f.cutWriters() }},
 	}
 	if f.hasDisk() {
-		all = append(all, kind{"disk full", func(int, int) { f.fillDisk() }})
+		all = append(all, kind{name: "disk full", make: func(int, int) { f.fillDisk() }})
 	}
 	if only := os.Getenv("UDSIPC_NATS_FAULT_KINDS"); only != "" { // With commas between.
 		all = slices.DeleteFunc(all, func(k kind) bool { return !slices.Contains(strings.Split(only, ","), k.name) })
