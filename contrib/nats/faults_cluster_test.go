@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -103,15 +104,24 @@ func (f *faulty) leader() (at int) {
 }
 
 // allEqual waits until each server has what the others have: the next fault may be of another one. A replica
-// that has lost something never becomes equal.
+// that has lost something never becomes equal. It may take long, but not without a step.
 func (f *faulty) allEqual() {
 	f.Helper()
 	f.pause.Lock()
 	defer f.pause.Unlock()
-	f.until("equal replicas", func(ctx context.Context) bool {
-		all, err := f.nodes.Replicas(ctx, "EVENTS")
-		return err == nil && all[0] == all[1] && all[1] == all[2]
-	})
+	var last []cluster.Replica
+	for equal := false; !equal; {
+		f.until("equal replicas", func(ctx context.Context) bool {
+			all, err := f.nodes.Replicas(ctx, "EVENTS")
+			if err != nil || f.ctx.Err() != nil {
+				return false
+			}
+			equal = all[0] == all[1] && all[1] == all[2]
+			step := !slices.Equal(all, last)
+			last = all
+			return equal || step
+		})
+	}
 }
 
 func (f *faulty) startBridge() {

@@ -192,7 +192,7 @@ func (p *Publisher) advanceLocked(q *part, n int) {
 	if !q.writer.plain {
 		q.most = 0
 	}
-	if q.conflicts < 2 { // Else it goes on message by message.
+	if q.conflicts < 2 || q.writer.known { // Else it goes on message by message: they are repetitions.
 		q.conflicts = 0
 	}
 	q.alone = q.conflicts > 0 || q.most > 0
