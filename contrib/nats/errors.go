@@ -25,6 +25,7 @@ var (
 	errTooLarge  = errors.New("natsbridge: message too large")
 	errSubject   = errors.New("natsbridge: invalid subject")
 	errRetracted = errors.New("natsbridge: a handler has returned")
+	errUnsettled = errors.New("natsbridge: an earlier batch has no answer")
 	errNoAck     = errors.New("natsbridge: invalid acknowledgement")
 	errCallback  = errors.New("natsbridge: the function of WithSubject or WithHeader has failed")
 )
@@ -35,7 +36,7 @@ type verdict int
 const (
 	stored    verdict = iota
 	refused           // The message will never be accepted.
-	retracted         // A handler has returned before its messages were sent.
+	retracted         // It was not sent to its end.
 	smaller           // The server takes smaller batches.
 	conflict          // The stream has something else than was thought.
 	full              // The stream, or a disk, has no space.
@@ -70,7 +71,7 @@ func judge(err error) verdict {
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, errSubject), errors.Is(err, errTooLarge),
 		errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, errCallback):
 		return refused
-	case errors.Is(err, errRetracted):
+	case errors.Is(err, errRetracted), errors.Is(err, errUnsettled):
 		return retracted
 	case errors.As(err, &api):
 		return judgeCode(api)

@@ -99,6 +99,9 @@ func (p *Publisher) takeLocked() *group {
 	if p.failures > 1 {
 		limit = min(limit, p.probe)
 	}
+	if !p.isSettledLocked() {
+		limit = 1
+	}
 	now := time.Now()
 	p.scan++
 	for _, q := range p.queue {

@@ -58,6 +58,8 @@ type Publisher struct {
 	scan     uint64          // Number of the last search for messages.
 	plain    uint64          // Number of the last plain connection.
 
+	unanswered, settled uint64 // Batches without an answer; those of them in front of a message that has one.
+
 	reporting sync.Mutex // Calls of the state callback do not overlap.
 
 	counts publisherCounts
@@ -115,7 +117,7 @@ func NewPublisher(js jetstream.JetStream, stream, prefix string, opts ...Publish
 			stream, prefix)
 	}
 	p := &Publisher{js: js, stream: stream, prefix: prefix, cfg: defaultPublisherConfig(),
-		writers: make(map[writerKey]*writer), reported: make(map[string]bool)}
+		writers: make(map[writerKey]*writer), reported: make(map[string]bool), unanswered: 1} // Of a process before this one.
 	for _, set := range opts {
 		set(&p.cfg)
 	}

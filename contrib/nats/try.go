@@ -107,11 +107,15 @@ func (p *Publisher) open() (openedStream, error) {
 
 // send sends the messages, and waits for the answer to the last one. Without messages it does nothing.
 func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
-	m, err := p.sendAll(s, g)
+	b, m, err := p.sendAll(s, g)
 	if err != nil || m == nil {
 		return pubAck{}, err
 	}
 	answer, err := p.commit(m, g.messages > 1)
+	if errors.Is(err, errUnsettled) {
+		b.abandon()
+		g.sent = false // Nothing of it is stored.
+	}
 	if err != nil {
 		return pubAck{}, err
 	}
@@ -126,29 +130,52 @@ func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
 // another; the messages before the last one may be there already. A server that splits several batches into
 // entries of its log may have one with the end of a batch and the start of the next. A replica that catches up
 // and begins at such an entry takes the end for a batch without a start, and loses as many later messages.
+//
+// A batch without an answer may still wait in front of a server that is slow. Until a message alone behind it has an
+// answer, no other batch is committed.
 func (p *Publisher) commit(m *nats.Msg, atomic bool) (*nats.Msg, error) {
 	if atomic {
 		p.committing.Lock()
 		defer p.committing.Unlock()
 	}
+	p.mu.Lock()
+	unanswered := p.unanswered
+	settled := p.isSettledLocked()
+	p.mu.Unlock()
+	if atomic && !settled {
+		return nil, errUnsettled
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
 	defer cancel()
-	return p.js.Conn().RequestMsgWithContext(ctx, m)
+	answer, err := p.js.Conn().RequestMsgWithContext(ctx, m)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.settled = max(p.settled, unanswered)
+	case atomic && !errors.Is(err, nats.ErrNoResponders):
+		p.unanswered++
+	}
+	return answer, err
 }
 
-// sendAll sends all messages of a batch but the last one, and returns that. A message alone is no batch.
+// isSettledLocked reports whether no batch without an answer can still be on its way: of this Publisher, or of one
+// before it.
+func (p *Publisher) isSettledLocked() bool { return p.settled == p.unanswered }
+
+// sendAll sends all messages of a batch but the last one, and returns that and its maker. A message alone is no batch.
 // While it holds sending, no handler whose messages it reads returns.
-func (p *Publisher) sendAll(s openedStream, g *group) (last *nats.Msg, err error) {
+func (p *Publisher) sendAll(s openedStream, g *group) (b *batchWriter, last *nats.Msg, err error) {
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	for i := range g.pieces {
 		if g.pieces[i].part.isDone() {
-			return nil, errRetracted
+			return nil, nil, errRetracted
 		}
 	}
 	g.leaveOut(s.allIDs)
 	g.sent = g.messages > 0
-	b := batchWriter{p: p, allIDs: s.allIDs, limit: s.limit, total: g.messages}
+	b = &batchWriter{p: p, allIDs: s.allIDs, limit: s.limit, total: g.messages}
 	if g.messages > 1 {
 		b.id = hex.EncodeToString(p.id[:4]) + strconv.FormatUint(p.nextBatch.Add(1), 36)
 	}
@@ -158,18 +185,18 @@ func (p *Publisher) sendAll(s openedStream, g *group) (last *nats.Msg, err error
 			m, err := b.message(piece, j)
 			if err == nil && b.number == b.total {
 				m.Data = bytes.Clone(m.Data) // The handler may return before it is sent.
-				return m, nil
+				return b, m, nil
 			}
 			if err == nil {
 				err = p.js.Conn().PublishMsg(m)
 			}
 			if err != nil {
 				b.abandon()
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
 // leaveOut leaves out what the stream has. A message that may be a repetition is published alone if only the
