@@ -201,10 +201,19 @@ func (f *Forwarder) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, messages.Drain)()
+	late, cancelLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelLate()
+	defer context.AfterFunc(ctx, func() {
+		messages.Drain()
+		if f.js.Conn().IsConnected() {
+			time.AfterFunc(drainFetched, cancelLate)
+		} else {
+			cancelLate()
+		}
+	})()
 	defer messages.Stop()
 	for {
-		m, err := messages.Next()
+		m, err := messages.Next(jetstream.NextContext(late))
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,11 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
 	natsbridge "github.com/udsipc/udsipc/contrib/nats"
@@ -149,5 +151,38 @@ func TestForwarder_EncodingPanics_CostsItsMessage(t *testing.T) {
 	w.wantAcked(c)
 	if m := f.Metrics(); m.Handled != 2 || m.DeadLetters != 1 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestForwarder_ClusterIsAway_RunEnds before nats.go finds that there are no heartbeats.
+func TestForwarder_ClusterIsAway_RunEnds(t *testing.T) {
+	w := newWorld(t, 1, streamConfig(), nil)
+	w.consumer()
+	var once sync.Once
+	away := make(chan struct{})
+	js := w.connect(0, nats.ReconnectErrHandler(func(*nats.Conn, error) { once.Do(func() { close(away) }) }))
+	f, err := natsbridge.NewForwarder(js, "EVENTS", "local", w.address(), natsbridge.WithDrainTimeout(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(w.ctx)
+	ended := make(chan struct{})
+	go func() { // Ends with ctx.
+		_ = f.Run(ctx)
+		close(ended)
+	}()
+	w.publishes(0, 1)
+	for f.Metrics().Received == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.StopServer(0)
+	<-away
+	noHeartbeat := time.After(9 * time.Second)
+	stop()
+	select {
+	case <-ended:
+	case <-noHeartbeat:
+		t.Error("Run has not ended")
+		<-ended
 	}
 }

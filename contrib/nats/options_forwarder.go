@@ -24,6 +24,9 @@ var (
 // apiTimeout bounds a request to JetStream.
 const apiTimeout = 5 * time.Second
 
+// drainFetched bounds how long the messages that nats.go has are taken at the end. The cluster may be away.
+const drainFetched = time.Second
+
 // A ForwarderOption sets something of a Forwarder.
 type ForwarderOption func(*forwarderConfig)
 

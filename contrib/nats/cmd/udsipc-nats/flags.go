@@ -82,7 +82,7 @@ func (s *settings) define(f *flag.FlagSet) {
 	f.DurationVar(&s.batchWait, "batch-wait", time.Millisecond, "how long 64 KiB or more of a writer may wait for more")
 	f.DurationVar(&s.ackTimeout, "ack-timeout", 5*time.Second, "how long a batch waits before it is tried again")
 	f.DurationVar(&s.maxBackoff, "max-backoff", 5*time.Second, "the longest pause between two tries")
-	f.DurationVar(&s.stopTimeout, "stop-timeout", 10*time.Second, "how long a stop may take")
+	f.DurationVar(&s.stopTimeout, "stop-timeout", 10*time.Second, "how long a stop may wait for the cluster")
 	f.StringVar(&s.consumer, "consumer", "", "the `name` of the consumer whose messages go to -to")
 	f.StringVar(&s.to, "to", "", "the `address` of a local reader")
 	f.StringVar(&s.failures, "failures", "", "the `address` at which that reader's program reports failed messages")

@@ -27,6 +27,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
@@ -47,9 +48,17 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, handOver)
 	if err := s.run(signals); err != nil {
 		fmt.Fprintln(os.Stderr, "udsipc-nats:", err)
+		if errors.As(err, new(settingError)) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
+
+// A settingError is what the library says of a setting.
+type settingError struct{ error }
+
+func (e settingError) Unwrap() error { return e.error }
 
 // withoutTime leaves the time to the journal.
 func withoutTime(groups []string, a slog.Attr) slog.Attr {
@@ -105,12 +114,12 @@ type daemon struct {
 func (d *daemon) start() (err error) {
 	if d.consumer != "" {
 		if err = d.newForwarder(); err != nil {
-			return err
+			return settingError{err}
 		}
 	}
 	if d.prefix != "" {
 		if err = d.newReader(); err != nil {
-			return err
+			return settingError{err}
 		}
 	}
 	if d.settings.metrics != "" { // All that has metrics is there, and nothing runs yet.
@@ -207,18 +216,22 @@ func (d *daemon) startForwarder() {
 // the local reader, is no failure of it: nothing is lost.
 func (d *daemon) stop(ctx context.Context, got os.Signal) error {
 	var errs []error
+	if d.forwarder != nil {
+		d.endForwarder()
+	}
 	if d.reader != nil {
 		errs = append(errs, d.stopReader(ctx, got))
 	}
 	if d.forwarder != nil {
-		d.endForwarder()
 		if err := <-d.forwarded; err != nil {
 			slog.Warn("udsipc-nats: stopped while messages waited for the local reader; JetStream sends them again",
 				"cause", err)
 		}
 	}
 	if d.failures != nil { // The Forwarder has waited for the local Reader, which may report until then.
-		errs = append(errs, d.failures.Stop(ctx))
+		last, cancel := context.WithTimeout(context.Background(), 2*time.Second) // ctx may have ended.
+		defer cancel()
+		errs = append(errs, d.failures.Stop(last))
 	}
 	if d.metrics != nil {
 		errs = append(errs, d.metrics.close())
