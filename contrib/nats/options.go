@@ -27,12 +27,14 @@ type publisherConfig struct {
 	maxBatch    int
 	maxBytes    int
 	allIDs      bool
+	single      int // Largest batch whose messages are published one by one; negative: singleMessages.
 }
 
 func defaultPublisherConfig() publisherConfig {
 	return publisherConfig{
 		state: logState, ackTimeout: 5 * time.Second, maxBackoff: 5 * time.Second, moveAfter: 10 * time.Second,
 		maxInFlight: 4, maxBatch: maxAtomicBatch, maxBytes: 4 << 20,
+		single: -1,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,6 +22,8 @@ type openedStream struct {
 	stream jetstream.Stream // nil: it was not looked at since a try has failed.
 	allIDs bool             // Its consumers remove messages.
 	limit  int              // Bytes of a message and its headers.
+	files  bool             // Its server makes files for an atomic batch.
+	ask    time.Duration    // The shortest time that a request has taken.
 }
 
 // try publishes a batch. nil means that the stream has it. Until it has sent something, what is known of the
@@ -89,7 +92,9 @@ func (p *Publisher) open() (openedStream, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.ackTimeout)
 	defer cancel()
+	began := time.Now()
 	s, err := p.js.Stream(ctx, p.stream)
+	took := time.Since(began)
 	if err != nil {
 		return openedStream{}, fmt.Errorf("stream %s: %w", p.stream, err)
 	}
@@ -102,6 +107,8 @@ func (p *Publisher) open() (openedStream, error) {
 	if n := int(cfg.MaxMsgSize); n > 0 {
 		p.opened.limit = min(p.opened.limit, n)
 	}
+	p.opened.files = cfg.Replicas <= 1 && cfg.Storage == jetstream.FileStorage
+	p.opened.ask = took
 	return p.opened, nil
 }
 
@@ -111,6 +118,7 @@ func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
 	if err != nil || m == nil {
 		return pubAck{}, err
 	}
+	began := time.Now()
 	answer, err := p.commit(m, g.messages > 1)
 	if errors.Is(err, errUnsettled) {
 		b.abandon()
@@ -118,6 +126,11 @@ func (p *Publisher) send(s openedStream, g *group) (pubAck, error) {
 	}
 	if err != nil {
 		return pubAck{}, err
+	}
+	if g.messages == 1 {
+		p.sending.Lock()
+		p.opened.ask = min(p.opened.ask, time.Since(began))
+		p.sending.Unlock()
 	}
 	ack, err := parseAck(answer.Data, p.stream)
 	if err == nil && g.messages > 1 && ack.Count != g.messages {
@@ -173,7 +186,9 @@ func (p *Publisher) sendAll(s openedStream, g *group) (b *batchWriter, last *nat
 			return nil, nil, errRetracted
 		}
 	}
-	g.leaveOut(s.allIDs)
+	if g.leaveOut(s.allIDs); g.messages <= p.singleMessages(&s) {
+		g.takeFirst()
+	}
 	g.sent = g.messages > 0
 	b = &batchWriter{p: p, allIDs: s.allIDs, limit: s.limit, total: g.messages}
 	if g.messages > 1 {
@@ -224,6 +239,20 @@ func (g *group) leaveOut(allIDs bool) {
 		}
 		g.messages += piece.n - piece.skip
 		piece.end()
+	}
+}
+
+// takeFirst leaves all messages to later batches but the first that the stream does not have.
+func (g *group) takeFirst() {
+	for i := range g.pieces {
+		piece := &g.pieces[i]
+		if piece.n == piece.skip {
+			continue
+		}
+		piece.n, g.messages = piece.skip+1, 1
+		piece.end()
+		g.leave(i + 1)
+		return
 	}
 }
 
