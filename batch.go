@@ -71,7 +71,8 @@ func WithMaxBatchWait(d time.Duration) ReaderOption {
 
 // WithBatchWaitFrom sets how many bytes of a connection a batch must have to wait for more
 // (WithMaxBatchWait). The default is 0: each batch waits. With 64 KiB, the messages of a Writer that sends
-// now and then are handed over at once, and a Writer that sends all the time fills its batches. A negative
+// now and then are handed over at once, and a Writer that sends all the time fills its batches. In shared
+// batches (WithSharedBatches), a connection that does not wait ends the wait of the others, too. A negative
 // number is an error. It is for NewBatchReader.
 func WithBatchWaitFrom(bytes int) ReaderOption {
 	return readerOption(func(c *readerConfig) {

@@ -149,6 +149,13 @@ func TestBatch_WaitFrom_HandsFewBytesOver(t *testing.T) {
 			s.after(time.Second, "1.4d 1.5e 1.6f 1.7g")
 			s.sends(conn, "h")
 			s.noted("1.8h")
+			if shared { // Who does not wait takes the others along.
+				other := s.dial()
+				s.writes(conn, frames("i", "j", "k"))
+				s.noted()
+				s.sends(other, "x")
+				s.noted("2.1x 1.9i 1.10j 1.11k")
+			}
 		})
 	}
 }
