@@ -84,6 +84,7 @@ func (w *world) publisher(js jetstream.JetStream, opts ...natsbridge.PublisherOp
 	w.Helper()
 	opts = append([]natsbridge.PublisherOption{
 		natsbridge.WithStateCallback(w.states.add), natsbridge.WithMaxBackoff(200 * time.Millisecond),
+		natsbridge.WithSingleMessages(0), // Most tests are of batches, and have one server.
 	}, opts...)
 	p, err := natsbridge.NewPublisher(js, "EVENTS", "events", opts...)
 	if err != nil {
