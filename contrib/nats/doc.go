@@ -25,6 +25,10 @@
 // there every message has a Nats-Msg-Id, and the duplicate window of the stream bounds how late a message
 // may come again.
 //
+// A Publisher commits its batches one after another, because of a fault of NATS servers: of batches that are
+// committed at once, a replica that was away can lose messages. Give each Publisher a stream of its own,
+// or read "What can lose what a server has acknowledged" in README.md.
+//
 // The Publisher needs a stream with AllowAtomicPublish, which servers have since 2.12. Plain Writers
 // (without acknowledgements) are numbered by connection; what they have sent to a killed bridge is lost,
 // as with any reader.
