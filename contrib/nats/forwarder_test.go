@@ -130,7 +130,7 @@ func (w *world) wantAcked(c jetstream.Consumer) {
 	w.Helper()
 	for {
 		info := w.infoOf(c)
-		if info.NumAckPending == 0 && info.NumPending == 0 {
+		if info.NumAckPending == 0 && info.NumPending == 0 && info.Delivered.Consumer > 0 { // At first it knows of none.
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
