@@ -103,17 +103,17 @@ func sendState(passed syscall.Conn, state ...string) error {
 	return errdefs.First(sendErr, err)
 }
 
+// sendNotification tries until systemd has room. It does not wait for the socket to be writable: that
+// tells of this socket, not of systemd's, so such a wait would be a busy one.
 func sendNotification(conn *net.UnixConn, address *net.UnixAddr, message, rights []byte) error {
-	deadline := time.Now().Add(notifyTimeout)
-	if err := conn.SetWriteDeadline(deadline); err != nil {
-		return err
-	}
-	for {
-		_, _, err := conn.WriteMsgUnix(message, rights, address)
-		if !errors.Is(err, errTooManyReferences) || time.Now().After(deadline) {
+	for deadline := time.Now().Add(notifyTimeout); ; time.Sleep(busyPause) {
+		err := sendDatagram(conn, address, message, rights)
+		switch {
+		case !isBusy(err):
 			return err
+		case time.Now().After(deadline):
+			return fmt.Errorf("systemd has not received within %v: %w", notifyTimeout, err)
 		}
-		time.Sleep(busyPause) // Too many descriptors are in flight (unix(7)); systemd receives them soon.
 	}
 }
 

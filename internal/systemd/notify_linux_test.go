@@ -378,3 +378,38 @@ func TestNotify_UnreadSocket_DoesNotBlock(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", path)
 	ipctest.Stop(t, ipctest.StartReader(t, ipctest.Ignore, ipctest.SocketPath(t)))
 }
+
+// TestNotify_FullSocket_WaitsForRoom: messages come when systemd receives again, in their order.
+func TestNotify_FullSocket_WaitsForRoom(t *testing.T) {
+	path := ipctest.SocketPath(t)
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	const messages = 1000 // More than any queue of datagrams (net.unix.max_dgram_qlen).
+	sent := make(chan error, messages)
+	go func() { // Ends with its messages.
+		for n := range messages {
+			sent <- systemd.Notify(fmt.Sprint("STATUS=", n))
+		}
+	}()
+	for range 5 {
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 100)
+	for n := range messages {
+		length, err := conn.Read(buf)
+		if want := fmt.Sprint("STATUS=", n); err != nil || string(buf[:length]) != want {
+			t.Fatalf("%q, %v: want %q", buf[:length], err, want)
+		}
+	}
+	for range messages - 5 {
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	}
+}

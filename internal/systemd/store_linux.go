@@ -5,7 +5,9 @@ package systemd
 // This file has the system calls of the descriptor store.
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"syscall"
@@ -14,8 +16,6 @@ import (
 
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
-
-const errTooManyReferences = syscall.ETOOMANYREFS
 
 // memfdCreate has the number of memfd_create(2) for each processor; package syscall does not name
 // it on all.
@@ -44,6 +44,26 @@ func newMemfd(name string, data []byte) (*os.File, error) {
 
 // unixRights returns the control message that passes a descriptor.
 func unixRights(fd uintptr) []byte { return syscall.UnixRights(int(fd)) }
+
+// sendDatagram sends a datagram, and does not wait.
+func sendDatagram(conn *net.UnixConn, to *net.UnixAddr, message, rights []byte) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sendErr error
+	err = raw.Write(func(fd uintptr) (done bool) {
+		_, sendErr = syscall.SendmsgN(int(fd), message, rights, &syscall.SockaddrUnix{Name: to.Name}, syscall.MSG_DONTWAIT)
+		return true
+	})
+	return errdefs.First(os.NewSyscallError("sendmsg", sendErr), err)
+}
+
+// isBusy reports whether a later datagram may have room: the receiver's queue is full, or too many descriptors are
+// in flight (unix(7)).
+func isBusy(err error) bool {
+	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.EINTR)
+}
 
 // inodeOf returns the inode number of the socket or file of a descriptor.
 func inodeOf(conn syscall.Conn) (inode uint64, err error) {

@@ -8,16 +8,25 @@ package systemd
 
 import (
 	"errors"
+	"net"
 	"os"
 	"syscall"
 	"time"
 )
 
-var errTooManyReferences = errors.New("udsipc: too many descriptors are under way")
-
 func newMemfd(string, []byte) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func unixRights(uintptr) []byte { return nil }
+
+func sendDatagram(conn *net.UnixConn, to *net.UnixAddr, message, rights []byte) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
+		return err
+	}
+	_, _, err := conn.WriteMsgUnix(message, rights, to)
+	return err
+}
+
+func isBusy(error) bool { return false }
 
 func inodeOf(syscall.Conn) (uint64, error) { return 0, errors.ErrUnsupported }
 
