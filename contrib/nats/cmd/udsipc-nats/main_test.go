@@ -45,7 +45,7 @@ type supervised struct {
 	*testing.T
 	dir    string
 	c      *cluster.Cluster
-	notify *net.UnixConn
+	notify chan string // What the daemon has notified.
 	env    []string
 	cmd    *exec.Cmd
 	log    bytes.Buffer // Complete after the end.
@@ -81,11 +81,13 @@ func supervise(t *testing.T, env ...string) *supervised {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.c.Close)
-	s.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(s.dir, "notify"), Net: "unixgram"})
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(s.dir, "notify"), Net: "unixgram"})
 	if err != nil {
 		t.Skip(err)
 	}
-	t.Cleanup(func() { s.notify.Close() })
+	t.Cleanup(func() { notify.Close() })
+	s.notify = make(chan string, 10_000)
+	go s.receive(notify) // Ends with notify.
 	s.env = append(os.Environ(), "UDSIPC_NATS_TEST_DAEMON=1", "NOTIFY_SOCKET="+filepath.Join(s.dir, "notify"),
 		"WATCHDOG_USEC=200000", "UDSIPC_NATS_NATS="+s.c.URL(0), "UDSIPC_NATS_STREAM=EVENTS",
 		"UDSIPC_NATS_LISTEN="+s.address(), "UDSIPC_NATS_METRICS="+filepath.Join(s.dir, "metrics"))
@@ -111,18 +113,33 @@ func (s *supervised) start() {
 	}
 }
 
+// receive receives notifications as systemd does: at once. A listener that was passed with an unread one would stay
+// open, and a Writer wait behind it.
+func (s *supervised) receive(notify *net.UnixConn) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := notify.Read(buf)
+		if err != nil {
+			return
+		}
+		select {
+		case s.notify <- string(buf[:n]):
+		default: // Nobody waits for one of that many.
+		}
+	}
+}
+
 // hears waits for a notification.
 func (s *supervised) hears(want string) {
 	s.Helper()
-	buf := make([]byte, 4096)
-	_ = s.notify.SetReadDeadline(time.Now().Add(time.Minute))
-	for {
-		n, err := s.notify.Read(buf)
-		if err != nil {
-			s.Fatalf("no notification %q: %v", want, err)
-		}
-		if strings.Contains(string(buf[:n]), want) {
-			return
+	for limit := time.After(time.Minute); ; {
+		select {
+		case text := <-s.notify:
+			if strings.Contains(text, want) {
+				return
+			}
+		case <-limit:
+			s.Fatalf("no notification %q", want)
 		}
 	}
 }
