@@ -129,28 +129,33 @@ func TestPublisher_ServerIsAway_FillsQueue(t *testing.T) {
 	w.wantOnce(1, n)
 }
 
-// TestPublisher_LostPermission_IsReported: the server tells the connection, not the one that waits.
-func TestPublisher_LostPermission_IsReported(t *testing.T) {
+// newRestrictedWorld returns a stream, a connection that may not publish a subject, and what allows it to.
+func newRestrictedWorld(t *testing.T, deny string) (w *world, js jetstream.JetStream, allow func()) {
+	t.Helper()
 	users := func(deny ...string) []*server.User {
 		return []*server.User{{Username: "a", Password: "a"}, {Username: "b", Password: "b", Permissions: &server.Permissions{
 			Publish: &server.SubjectPermission{Deny: deny},
 		}}}
 	}
 	var options *server.Options
-	w := newWorld(t, 1, jetstream.StreamConfig{}, func(_ int, o *server.Options) {
-		o.Users, options = users("events.>"), o
+	w = newWorld(t, 1, jetstream.StreamConfig{}, func(_ int, o *server.Options) {
+		o.Users, options = users(deny), o
 	})
 	w.js = w.connect(0, nats.UserInfo("a", "a"))
 	var err error
 	if w.stream, err = w.CreateStream(w.ctx, w.js, streamConfig()); err != nil {
 		t.Fatal(err)
 	}
-	js := w.connect(0, nats.UserInfo("b", "b"), nats.ErrorHandler(ignore))
+	js = w.connect(0, nats.UserInfo("b", "b"), nats.ErrorHandler(ignore))
+	return w, js, func() { w.restarts(func() { options.Users = users() }) }
+}
+
+// TestPublisher_LostPermission_IsReported: the server tells the connection, not the one that waits.
+func TestPublisher_LostPermission_IsReported(t *testing.T) {
+	w, js, allow := newRestrictedWorld(t, "events.>")
 	p := w.publisher(js, natsbridge.WithAckTimeout(100*time.Millisecond))
 	w.reads(p)
-	w.interrupted(p, w.writes(), "permissions violation", func() {
-		w.restarts(func() { options.Users = users() })
-	})
+	w.interrupted(p, w.writes(), "permissions violation", allow)
 }
 
 // TestPublisher_RefusedMessages_AreDeadLetters: the others are stored in their order.

@@ -5,6 +5,7 @@ package natsbridge
 // This file is the way from the cluster to a local Reader.
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -271,8 +272,6 @@ func (f *Forwarder) onUndelivered(data []byte) {
 
 // sent reports whether a message was sent as data.
 func (f *Forwarder) sent(m jetstream.Msg, data []byte) bool {
-	if f.cfg.encode != nil {
-		return string(f.cfg.encode(m)) == string(data)
-	}
-	return string(m.Data()) == string(data)
+	encoded, err := f.encode(m)
+	return err == nil && bytes.Equal(encoded, data)
 }

@@ -172,7 +172,7 @@ func TestForwarder_ClusterIsAway_RunEnds(t *testing.T) {
 		close(ended)
 	}()
 	w.publishes(0, 1)
-	for f.Metrics().Received == 0 {
+	for f.Metrics().Received == 0 && w.ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
 	w.StopServer(0)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/udsipc/udsipc"
 	natsbridge "github.com/udsipc/udsipc/contrib/nats"
@@ -151,23 +150,9 @@ func TestPublisher_SubjectIsFull_DelaysItsWriter(t *testing.T) {
 
 // TestPublisher_LostPermissionOfSubject_DelaysItsWriter alone.
 func TestPublisher_LostPermissionOfSubject_DelaysItsWriter(t *testing.T) {
-	users := func(deny ...string) []*server.User {
-		return []*server.User{{Username: "a", Password: "a"}, {Username: "b", Password: "b", Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Deny: deny},
-		}}}
-	}
-	var options *server.Options
-	w := newWorld(t, 1, jetstream.StreamConfig{}, func(_ int, o *server.Options) {
-		o.Users, options = users("events.7-01000000000000000000000000000000"), o
-	})
-	w.js = w.connect(0, nats.UserInfo("a", "a"))
-	var err error
-	if w.stream, err = w.CreateStream(w.ctx, w.js, streamConfig()); err != nil {
-		t.Fatal(err)
-	}
-	js := w.connect(0, nats.UserInfo("b", "b"), nats.ErrorHandler(ignore))
+	w, js, allow := newRestrictedWorld(t, "events.7-01000000000000000000000000000000")
 	mended := w.stuck(w.publisher(js, natsbridge.WithAckTimeout(100*time.Millisecond)), 0, "permissions violation")
-	w.restarts(func() { options.Users = users() })
+	allow()
 	mended()
 }
 

@@ -7,7 +7,6 @@ package natsbridge
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -34,20 +33,6 @@ func (p *Publisher) checkStream(cfg *jetstream.StreamConfig) error {
 			errStream, cfg.Name)
 	}
 	return p.checkSubjects(cfg)
-}
-
-// batchFiles is what a server takes for the files of an atomic batch, if the stream has one replica, on files.
-const batchFiles = 3 * time.Millisecond
-
-// singleMessages returns how many messages are stored one by one in less time than as an atomic batch.
-func (p *Publisher) singleMessages(s *openedStream) int {
-	switch {
-	case p.cfg.single >= 0:
-		return p.cfg.single
-	case !s.files:
-		return 0
-	}
-	return int(min(batchFiles/max(s.ask, 1), 64))
 }
 
 // checkSubjects refuses a stream without the subjects of the Writers.
