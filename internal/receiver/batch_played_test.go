@@ -272,10 +272,19 @@ func TestBatch_StuckHandler_DoesNotHoldStop(t *testing.T) {
 // redelivered as any other, becomes a dead letter, and batches grow again.
 func TestBatch_Failure_IsHalved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := batchServer(t, Config{MaxRedeliveries: 1, Batches: &Batches{}}, failsFor("x"))
+		// The first batch takes a while: redeliveries and acknowledgements are not due in the same instant.
+		const took = time.Millisecond
+		fails := failsFor("x")
+		s := batchServer(t, Config{MaxRedeliveries: 1, Batches: &Batches{}}, func(ctx context.Context, batch string) error {
+			if strings.HasSuffix(batch, "g") {
+				time.Sleep(took)
+			}
+			return fails(ctx, batch)
+		})
 		conn := s.dial()
 		s.opens(conn, firstHello, wire.Welcome{Limit: 100})
 		s.writes(conn, frames("a", "b", "x", "c", "d", "e", "f", "g"))
+		time.Sleep(took)
 		const failed = "handle connection 1: batch of %d messages: udsipc: handler failed: no x"
 		all := "1.1a 1.2b 1.3x 1.4c 1.5d 1.6e 1.7f 1.8g"
 		s.noted(all, fmt.Sprintf(failed, 8))
