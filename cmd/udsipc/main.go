@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// This file is the table of commands, and how one of them is run.
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// commands is the table, in the order of the help. A new command has a file of its own with a variable, and a line
+// here. It is filled in init, because the help refers to it.
+var commands []*command
+
+func init() {
+	commands = []*command{
+		&helpCommand,
+		&versionCommand,
+	}
+}
+
+func main() {
+	ctx, force := interruptible()
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, force: force, getenv: os.Getenv}
+	ignoreBrokenPipe()
+	code := run(ctx, e, os.Args[1:])
+	if e.brokenPipe {
+		dieOfBrokenPipe()
+	}
+	os.Exit(code)
+}
+
+// run runs the command that the arguments name, and returns its exit code.
+func run(ctx context.Context, e *env, args []string) int {
+	if len(args) == 0 {
+		writeOverview(e.stderr)
+		return exitUsage
+	}
+	name := args[0]
+	switch name {
+	case "-h", "-help", "--help":
+		name = helpCommand.name
+	case "-version", "--version":
+		name = versionCommand.name
+	}
+	c := find(name)
+	if c == nil {
+		fmt.Fprintf(e.stderr, "udsipc: there is no command %q%s; udsipc help lists all\n", name, suggest(name))
+		return exitUsage
+	}
+	return c.run(ctx, e, args[1:])
+}
+
+// run parses the flags and runs the command.
+func (c *command) run(ctx context.Context, e *env, args []string) int {
+	e.name = c.name
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // What is wrong is said below, once.
+	start := c.setup(flags)
+	operands, err := parse(flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		writeHelp(e.stdout, c)
+		return exitOK
+	case err != nil:
+		return e.usage(err)
+	}
+	if least, most := c.operandCount(); len(operands) < least || len(operands) > most {
+		return e.usage(fmt.Errorf("%d arguments, want: udsipc %s %s", len(operands), c.name, c.operands))
+	}
+	e.args = operands
+	return start(ctx, e)
+}
+
+// parse parses flags wherever they stand among the operands, up to an argument "--".
+func parse(flags *flag.FlagSet, args []string) (operands []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := flags.Args()
+		if read := len(args) - len(rest); read > 0 && args[read-1] == "--" {
+			return append(operands, rest...), nil
+		}
+		if len(rest) == 0 {
+			return operands, nil
+		}
+		operands, args = append(operands, rest[0]), rest[1:]
+	}
+}
+
+// find returns the command with a name, or nil.
+func find(name string) *command {
+	for _, c := range commands {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// suggest returns a question for the one command that begins as a mistyped one does, or nothing.
+func suggest(name string) string {
+	for _, c := range commands {
+		if len(name) > 1 && strings.HasPrefix(c.name, name[:2]) {
+			return fmt.Sprintf(" (did you mean %s?)", c.name)
+		}
+	}
+	return ""
+}
