@@ -43,6 +43,9 @@ type sharedConfig struct {
 	overflow          OverflowPolicy
 	overflowSet       bool
 	sendOnlyOption    string // The last option of these that was set.
+
+	publishName string
+	publishSet  bool
 }
 
 // closeContext returns the context of a Stop that Close calls. Its cause names the option.
@@ -160,6 +163,9 @@ func (c *sharedConfig) check(text string) error {
 		return invalidTimeout("WithHandshakeTimeout", c.handshakeTimeout, "more than 0")
 	case c.closeTimeout < 0:
 		return invalidTimeout("WithCloseTimeout", c.closeTimeout, "0, which does not wait, or more")
+	}
+	if err := c.checkPublished(); err != nil {
+		return err
 	}
 	if c.tlsSet {
 		c.tls = withMinTLS(c.tls)

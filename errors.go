@@ -139,6 +139,7 @@ const (
 	OpWatchdog      = "watchdog"
 	OpHandOver      = "hand over"
 	OpSpool         = "spool"
+	OpPublish       = "publish metrics"
 )
 
 // The names are the same in errdefs: if one differs, the key false is there twice and nothing compiles.
@@ -151,7 +152,8 @@ var _ = map[bool]struct{}{
 		OpFlush == errdefs.OpFlush && OpStop == errdefs.OpStop &&
 		OpActivate == errdefs.OpActivate && OpWaitConnected == errdefs.OpWaitConnected &&
 		OpNotify == errdefs.OpNotify && OpWatchdog == errdefs.OpWatchdog &&
-		OpHandOver == errdefs.OpHandOver && OpSpool == errdefs.OpSpool: {},
+		OpHandOver == errdefs.OpHandOver && OpSpool == errdefs.OpSpool &&
+		OpPublish == errdefs.OpPublish: {},
 }
 
 // opWords has the second argument of an ErrorCallback.
@@ -174,6 +176,7 @@ var opWords = map[string]string{
 	OpWatchdog:      "keep-alive pings are stopped",
 	OpHandOver:      "failed to hand over to the next process",
 	OpSpool:         "trouble with the queue on disk",
+	OpPublish:       "failed to publish the metrics",
 }
 
 // Error returns the operation, the address and the cause; each is said once.

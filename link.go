@@ -56,6 +56,8 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 	switch {
 	case handle == nil:
 		return nil, ErrHandlerNil
+	case cfg.publishSet:
+		return nil, errors.New("udsipc: WithPublishedMetrics is for a Writer, a spool and those that listen")
 	case cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0:
 		return nil, errors.New("udsipc: NewLink: WithAcknowledgements, WithUndelivered and WithMaxAge are for a Writer")
 	}

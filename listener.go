@@ -12,17 +12,19 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/udsipc/udsipc/internal/publish"
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/receiver"
 )
 
 // A Listener accepts full-duplex connections. All methods are safe for concurrent use.
 type Listener struct {
-	server     *receiver.Server
-	cfg        *sharedConfig     // Of each Conn.
-	readMemory *readMemory       // Of all read buffers together.
-	sendMemory queue.SharedLimit // Of all queues together.
-	stalled    atomic.Uint64     // Conns that were ended because of WithStallTimeout.
+	server      *receiver.Server
+	cfg         *sharedConfig        // Of each Conn.
+	readMemory  *readMemory          // Of all read buffers together.
+	sendMemory  queue.SharedLimit    // Of all queues together.
+	publication *publish.Publication // nil: the metrics are not published.
+	stalled     atomic.Uint64        // Conns that were ended because of WithStallTimeout.
 
 	mu    sync.Mutex // Guards what follows.
 	conns map[*Conn]struct{}
@@ -62,17 +64,24 @@ func NewListener(address string, opts ...ReaderOption) (*Listener, error) {
 			"Conn has no handler that could be looked at", cfg.hungTimeout)
 	}
 	memory := cfg.newMemory()
-	l := &Listener{
-		server: receiver.New(cfg.server(memory)), cfg: &cfg.sharedConfig, readMemory: memory,
-		conns: make(map[*Conn]struct{}),
-	}
+	l := &Listener{cfg: &cfg.sharedConfig, readMemory: memory, conns: make(map[*Conn]struct{})}
+	config := cfg.server(memory)
+	config.Ended = func() { l.publication.Stop() }
+	l.server = receiver.New(config)
+	l.publication = cfg.serverPublication("listener", func() any { return l.Metrics() }, l.server)
 	l.sendMemory.SetLimit(cfg.sendLimit())
 	return l, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Close it returns
 // ErrStopped.
-func (l *Listener) Start() error { return publicError(l.server.Start()) }
+func (l *Listener) Start() error {
+	err := publicError(l.server.Start())
+	if err == nil {
+		l.publication.Start()
+	}
+	return err
+}
 
 // Accept returns the next connection after its TLS handshake and authorization. Connections that
 // fail are reported to WithReaderErrorCallback, and delay no other. The caller must close the Conn;
@@ -119,6 +128,7 @@ func (l *Listener) close(ctx context.Context) error {
 	l.server.Abandon()
 	err := publicError(l.server.Shutdown())
 	l.server.AwaitListened()
+	l.publication.Stop()
 	l.cfg.events.flush(ctx)
 	return err
 }

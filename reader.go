@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/udsipc/udsipc/internal/publish"
 	"github.com/udsipc/udsipc/internal/receiver"
 	"github.com/udsipc/udsipc/internal/transport"
 )
@@ -18,9 +19,10 @@ import (
 // or NewBatchReader creates it; it listens after Start, and ends with Stop. It cannot be started
 // again. All methods are safe for concurrent use.
 type Reader struct {
-	server     *receiver.Server
-	readMemory *readMemory   // Of all read buffers together.
-	shared     *sharedConfig // For Close.
+	server      *receiver.Server
+	readMemory  *readMemory          // Of all read buffers together.
+	shared      *sharedConfig        // For Close.
+	publication *publish.Publication // nil: the metrics are not published.
 }
 
 // NewReader returns a Reader that passes the messages sent to address to handler. address is a
@@ -73,13 +75,23 @@ func newReader(h handlers, address string, opts []ReaderOption) (*Reader, error)
 			return newDeliverer(publicPeer(from), h.delivery, cfg.deadLetter)
 		}
 	}
-	return &Reader{server: receiver.New(config), readMemory: memory, shared: &cfg.sharedConfig}, nil
+	r := &Reader{readMemory: memory, shared: &cfg.sharedConfig}
+	config.Ended = func() { r.publication.Stop() }
+	r.server = receiver.New(config)
+	r.publication = cfg.serverPublication("reader", func() any { return r.Metrics() }, r.server)
+	return r, nil
 }
 
 // Start listens and returns. It may be called again, also after an error; after Stop it returns
 // ErrStopped. ErrSocketInUse means that another process listens at the address,
 // ErrInvalidSocketPath that the file at the path is not a socket.
-func (r *Reader) Start() error { return publicError(r.server.Start()) }
+func (r *Reader) Start() error {
+	err := publicError(r.server.Start())
+	if err == nil {
+		r.publication.Start()
+	}
+	return err
+}
 
 // Stop ends the Reader without losing a message. It rejects new connections, serves the backlog,
 // closes the receiving side of each connection, handles all bytes that the kernel has accepted

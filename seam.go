@@ -96,6 +96,10 @@ func (l listenerSeam) Shutdown() error { return publicError(l.server.Shutdown())
 
 func (l listenerSeam) TellRejected() { l.server.TellRejected() }
 
+func (l listenerSeam) PublishAs(kind string, snapshot func() any, gauges ...string) {
+	l.publication.SetSource(kind, snapshot, append(gauges, readerGauges...))
+}
+
 func (l listenerSeam) Overflow() int { return int(l.cfg.overflow) }
 
 func (l listenerSeam) CloseContext() (context.Context, context.CancelFunc) {

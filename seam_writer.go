@@ -24,6 +24,9 @@ type writerSeam struct{ *Writer }
 func (w writerSeam) Keep(k seam.Keeper) {
 	w.cfg.events.waiting = k.Waiting
 	w.loop.KeepLeft(k.SetAside, k.Contested)
+	if k.GoesOn {
+		w.publication = nil // It is one of several Writers of a spool.
+	}
 	if tell := w.cfg.onState; tell != nil && k.GoesOn {
 		w.cfg.onState = untilStopped(tell)
 	}
@@ -43,6 +46,15 @@ func untilStopped(tell func(state State, cause error)) func(state State, cause e
 		tell(state, cause)
 	}
 }
+
+func (w writerSeam) PublishAs(kind string, snapshot func() any, gauges ...string) {
+	for _, name := range writerGauges {
+		gauges = append(gauges, "writer_"+name)
+	}
+	w.publication.SetSource(kind, snapshot, gauges)
+}
+
+func (w writerSeam) StartPublishing() { w.publication.Start() }
 
 func (w writerSeam) WriteFrames(frames []byte, count int) error {
 	b, err := queue.BatchOfFrames(frames, count)

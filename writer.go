@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/publish"
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/sender"
 	"github.com/udsipc/udsipc/internal/wire"
@@ -25,11 +26,13 @@ import (
 // happens when the queue is full. A call that does not wait for space never waits for I/O; one that
 // may wait (OverflowBlock, WriteMessageContext) may write to the connection itself.
 type Writer struct {
-	cfg        writerConfig
-	queue      *queue.Queue
-	loop       *sender.Loop
-	counts     writerCounts
-	lastPeerID atomic.Uint64 // Connections that were made, those that were given up at once included.
+	cfg         writerConfig
+	queue       *queue.Queue
+	loop        *sender.Loop
+	counts      writerCounts
+	lastPeerID  atomic.Uint64        // Connections that were made, those that were given up at once included.
+	peer        atomic.Pointer[Peer] // Of the last connection.
+	publication *publish.Publication // nil: the metrics are not published.
 }
 
 // A State is the state of a connection, as a state callback gets it.
@@ -92,6 +95,7 @@ func NewWriter(address string, opts ...WriterOption) (*Writer, error) {
 	cfg.events.waiting = func() uint64 { return w.queue.ReadCounts().Queued }
 	w.loop = sender.New(w.loopConfig(), sender.Events{State: w.onState, Report: w.report, Undelivered: cfg.undelivered})
 	w.cfg.awaits = w.loop.Awaits
+	w.publication = w.newPublication()
 	return w, nil
 }
 
@@ -122,6 +126,7 @@ func (w *Writer) loopConfig() sender.Config {
 func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 	conn, peer, err := w.cfg.connect(ctx, &w.lastPeerID)
 	if err == nil {
+		w.peer.Store(&peer)
 		w.cfg.growSendBuffer(conn, peer)
 	}
 	if failed, ok := err.(*errdefs.Error); ok { // Not by what it wraps, which may be an authorizer's.
@@ -137,7 +142,10 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 
 // Start begins to connect and to send, and returns at once. It may be called again; after Stop it
 // returns ErrStopped.
-func (w *Writer) Start() error { return w.loop.Start() }
+func (w *Writer) Start() error {
+	w.publication.Start() // Before the loop calls callbacks. Once stopped, it does nothing.
+	return w.loop.Start()
+}
 
 // WriteMessage copies data into the queue; the caller may reuse it once the call returns. An empty
 // message is a message. With OverflowBlock, the call may write to the connection itself, a message over
@@ -240,8 +248,11 @@ func (w *Writer) WaitConnected(ctx context.Context) error {
 
 // onState calls the callbacks of a state. It is called by the loop.
 func (w *Writer) onState(state sender.State, cause error) {
-	if state == sender.StateConnected {
+	switch state {
+	case sender.StateConnected:
 		w.cfg.events.connected(w.loop.EndedOutage())
+	case sender.StateStopped:
+		w.publication.Stop()
 	}
 	w.cfg.tellState(State(state), cause)
 }

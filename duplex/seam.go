@@ -28,6 +28,10 @@ func (s serverSeam) OnTooLarge(callback func(session *ServerConn, e *seam.TooLar
 
 func (s serverSeam) OnStop(callback func(session *ServerConn)) { s.onStop = callback }
 
+func (s serverSeam) PublishAs(kind string, snapshot func() any, gauges ...string) {
+	s.seam.PublishAs(kind, snapshot, gauges...)
+}
+
 func (s serverSeam) Overflow() int { return s.seam.Overflow() }
 
 func (s serverSeam) Report(op, peer string, err error) { s.seam.Report(op, peer, err) }

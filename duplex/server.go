@@ -79,6 +79,7 @@ func NewServer(address string, handler Handler, opts ...udsipc.ReaderOption) (*S
 		failed: make(chan error, 1), stopped: make(chan struct{}),
 	}
 	s.seam.TellRejected()
+	s.seam.PublishAs("duplex", func() any { return s.Metrics() })
 	s.forceCtx, s.forceStop = context.WithCancel(context.Background())
 	return s, nil
 }

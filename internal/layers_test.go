@@ -4,6 +4,7 @@
 package internal_test
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -36,8 +37,9 @@ var imports = map[string]string{
 	"internal/sender":    "internal/errdefs internal/queue internal/wire internal/transport",
 	"internal/receiver": "internal/errdefs internal/wire internal/transport internal/socket internal/systemd " +
 		"internal/peercred",
+	"internal/publish": "internal/errdefs internal/peercred internal/socket internal/systemd",
 	"/": "internal/errdefs internal/wire internal/queue internal/socket internal/peercred " +
-		"internal/transport internal/systemd internal/sender internal/receiver internal/seam",
+		"internal/transport internal/systemd internal/sender internal/receiver internal/publish internal/seam",
 	"internal/seam": "",
 	"codec":         "/",
 	"duplex":        "/ internal/seam",
@@ -72,7 +74,8 @@ var unsafeIn = []string{"internal/peercred", "internal/socket", "internal/transp
 // goroutines counts the go statements of each package that has any.
 var goroutines = map[string]int{
 	"duplex": 2, "rpc": 3, "spool": 4,
-	"internal/queue": 1, "internal/receiver": 4, "internal/sender": 5, "internal/systemd": 1, "internal/transport": 1,
+	"internal/publish": 2, "internal/queue": 1, "internal/receiver": 4,
+	"internal/sender": 5, "internal/systemd": 1, "internal/transport": 1,
 }
 
 type sourceFile struct {
@@ -188,8 +191,11 @@ func checkCall(t *testing.T, name, call string) {
 	}
 }
 
+// forTool lists the internal packages that are there for the tool. It uses no others.
+var forTool = []string{"internal/publish"}
+
 // TestModule_RequiresNothing: the core requires nothing, and neither another module of the repository nor the tool
-// uses its internal packages. The tool's tests may.
+// uses its internal packages, except those for the tool. The tool's tests may.
 func TestModule_RequiresNothing(t *testing.T) {
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {
@@ -205,7 +211,12 @@ func TestModule_RequiresNothing(t *testing.T) {
 				return err
 			}
 			b, err := os.ReadFile(path)
-			if strings.Contains(string(b), module+"/internal/") {
+			for _, name := range forTool {
+				if dir == "../cmd" {
+					b = bytes.ReplaceAll(b, []byte(`"`+module+"/"+name+`"`), nil)
+				}
+			}
+			if bytes.Contains(b, []byte(module+"/internal/")) {
 				t.Errorf("%s imports an internal package", path)
 			}
 			return err

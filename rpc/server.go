@@ -81,6 +81,8 @@ func NewServer(address string, opts ...udsipc.ReaderOption) (*Server, error) {
 	s.seam = seam.OfServer(s.duplex).(seam.Server[*duplex.ServerConn])
 	s.seam.OnTooLarge(s.onTooLarge)
 	s.seam.OnStop(s.sendGoodbye)
+	s.seam.PublishAs("rpc", func() any { return s.Metrics() },
+		"active_calls", "request_bytes", "response_bytes", "stream_bytes")
 	switch udsipc.OverflowPolicy(s.seam.Overflow()) {
 	case udsipc.OverflowDropOldest:
 		return nil, errDropOldest

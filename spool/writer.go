@@ -75,6 +75,8 @@ func open(dir, address string, openDisk func(path string) (disk.Disk, error), op
 	}
 	w.log = log
 	w.delivery.use(log, start)
+	w.delivery.face.PublishAs("spool", func() any { return w.Metrics() },
+		"queued", "queued_bytes", "segments", "oldest_age_ns", "unsynced_bytes")
 	return w, nil
 }
 
@@ -104,6 +106,7 @@ func (w *Writer) Start() error {
 	}
 	if !w.started {
 		w.started = true
+		w.delivery.face.StartPublishing()
 		go w.delivery.run() // Ends with Stop, which waits for it.
 	}
 	return nil

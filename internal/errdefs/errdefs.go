@@ -61,6 +61,7 @@ const (
 	OpWatchdog      = "watchdog"
 	OpHandOver      = "hand over"
 	OpSpool         = "spool"
+	OpPublish       = "publish metrics"
 )
 
 // An Error is an error with its operation and address.

@@ -52,6 +52,8 @@ type Config struct {
 
 	Report func(op, addr string, err error) // Called for each error that no caller receives.
 
+	Ended func() // Called before Finished is closed, maybe more than once; may be nil.
+
 	// Notifications to systemd.
 	Notify systemd.NotifyConfig
 }

@@ -158,6 +158,9 @@ func (s *Server) forceClose(ctx context.Context) error {
 // closeDone closes done, once.
 func (s *Server) closeDone() {
 	s.notifier.Unregister()
+	if s.cfg.Ended != nil {
+		s.cfg.Ended()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.doneClosed {

@@ -131,6 +131,11 @@ type Listener interface {
 	// rejects why (Link.NoEmptyMessages). TellRejected must be called before Start.
 	TellRejected()
 
+	// PublishAs tells what is published of a Listener with udsipc.WithPublishedMetrics: whose metrics
+	// they are, what returns them, and which are no counters beside those of a Listener. It must be called
+	// before Start.
+	PublishAs(kind string, snapshot func() any, gauges ...string)
+
 	// Overflow returns the udsipc.OverflowPolicy of the queue of each Conn.
 	Overflow() int
 
@@ -204,6 +209,9 @@ type Server[S any] interface {
 	// nothing for a second, or has not answered after ten, the server refuses what it sends from
 	// then on, as without OnStop. OnStop must be called before Start.
 	OnStop(callback func(session S))
+
+	// PublishAs calls PublishAs of the Listener.
+	PublishAs(kind string, snapshot func() any, gauges ...string)
 
 	// Overflow returns the udsipc.OverflowPolicy of the queue of each session.
 	Overflow() int

@@ -14,6 +14,11 @@ type Writer interface {
 	// given up in its turn, and keeps its number.
 	WriteFrames(frames []byte, count int) error
 
+	// PublishAs is PublishAs of a Listener. StartPublishing publishes the metrics of a Writer that is
+	// never started, until End.
+	PublishAs(kind string, snapshot func() any, gauges ...string)
+	StartPublishing()
+
 	// MessageLimit returns the largest message that this side and, once it is connected, the reader accept.
 	MessageLimit() uint64
 

@@ -7,9 +7,11 @@ package socket
 // open, no other file gets the inode number.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,6 +143,32 @@ func (e *entry) tryConnect(path string) error {
 		return tryConnect(path)
 	}
 	return err
+}
+
+// dial connects to the socket. Without /proc it uses the path.
+func (e *entry) dial(ctx context.Context, path string) (conn net.Conn, err error) {
+	var dialer net.Dialer
+	failed := control(e.file, func(fd int) error {
+		conn, err = dialer.DialContext(ctx, networkUnix, ownPath(fd))
+		return err
+	})
+	if errors.Is(failed, fs.ErrNotExist) {
+		return dialer.DialContext(ctx, networkUnix, path)
+	}
+	return conn, failed
+}
+
+// openExact opens the directory at path itself, and no link to it. The way to it is not checked.
+func openExact(path string) (*directory, fs.FileInfo, error) {
+	handle, err := openAt(nil, path, path, oPath|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := handle.Stat()
+	if err != nil {
+		return nil, nil, errdefs.First(err, handle.Close())
+	}
+	return &directory{handle: handle, path: path}, info, nil
 }
 
 // ownPath returns a path for an open descriptor of this process (proc(5)).

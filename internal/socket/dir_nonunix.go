@@ -9,6 +9,9 @@ import (
 	"os"
 )
 
+// privateModes tells that directories have an owner and a mode.
+const privateModes = false
+
 // checkPath is for systems without directory modes.
 func checkPath(dir string) (fs.FileInfo, error) { return os.Stat(dir) }
 

@@ -9,9 +9,11 @@ package socket
 // only this process's user and root can change the directory, which is what is checked.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -91,3 +93,29 @@ func (e *entry) chmod(mode fs.FileMode) error { return e.directory.handle.Chmod(
 
 // tryConnect connects to the socket and returns the error.
 func (e *entry) tryConnect(string) error { return tryConnect(filepath.Join(e.directory.path, e.name)) }
+
+// dial connects to the socket.
+func (e *entry) dial(ctx context.Context, path string) (net.Conn, error) {
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, networkUnix, path)
+}
+
+// openExact opens the directory at path itself, and no link to it. The way to it is not checked.
+func openExact(path string) (*directory, fs.FileInfo, error) {
+	before, err := os.Lstat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	handle, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := handle.Stat(".")
+	if err == nil && !os.SameFile(before, info) {
+		err = fmt.Errorf("%w: the directory %s is a link, or was replaced meanwhile", errdefs.ErrInvalidSocketPath, path)
+	}
+	if err != nil {
+		return nil, nil, errdefs.First(err, handle.Close())
+	}
+	return &directory{handle: handle, path: path}, info, nil
+}

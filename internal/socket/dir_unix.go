@@ -17,6 +17,9 @@ import (
 	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
+// privateModes tells that directories have an owner and a mode.
+const privateModes = true
+
 // A trustedUIDs has the users who may control the path of a socket: root, the user of this process,
 // and the owner of the root directory. The last one is root too. In a user namespace, root may have
 // no ID (user_namespaces(7)); there the owner of the root directory owns root's files.

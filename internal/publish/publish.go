@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package publish publishes the metrics of a Reader or a Writer on a Unix socket of its own, and finds and reads
+// such sockets. The socket lies in a directory that only the user of the process may enter. A client gets one line
+// of JSON when it connects, and one more for each newline that it sends. docs/METRICS.md is the protocol.
+package publish
+
+// This file is the publishing side, from Start to Stop.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/peercred"
+	"github.com/udsipc/udsipc/internal/socket"
+)
+
+// The limits of the protocol.
+const (
+	Version    = 1
+	MaxLine    = 64 << 10 // Bytes of a snapshot, the newline included.
+	MaxClients = 8        // Of one socket, at the same time.
+	MaxName    = 32       // Bytes of a name.
+
+	idleTimeout  = time.Minute // How long a client may ask for nothing.
+	writeTimeout = time.Second // How long a client may leave a snapshot unread.
+
+	maxAttempts = 16                     // To find a free name.
+	acceptPause = 100 * time.Millisecond // After accepting has failed.
+	maxAccepts  = 50                     // Failures in a row after which the publication ends.
+)
+
+// suffix ends the name of each socket.
+const suffix = ".sock"
+
+// A Config is what is published.
+type Config struct {
+	Name    string
+	Kind    string // The type whose metrics these are, such as "writer".
+	Address string
+
+	// Snapshot returns the metrics, which marshal to a JSON object. Numbers are counters, except Gauges.
+	Snapshot func() any
+	Gauges   []string
+
+	// Peers returns up to limit peers, and how many there are beyond. It may be nil.
+	Peers func(limit int) (peers []Peer, more int)
+
+	Report func(err error) // Called if the metrics cannot be published.
+}
+
+// A Publication is a socket on which metrics are published. All methods may be called with nil.
+type Publication struct {
+	cfg     Config
+	clients sync.WaitGroup // The accept loop and the connections.
+
+	mu       sync.Mutex // Guards what follows.
+	start    time.Time
+	stopped  bool
+	listener net.Listener // nil: not started.
+	file     *socket.File
+	conns    map[net.Conn]struct{}
+}
+
+// numbers tells the sockets of this process apart.
+var numbers atomic.Uint64
+
+// New returns a publication that begins with Start.
+func New(cfg Config) *Publication {
+	return &Publication{cfg: cfg, conns: make(map[net.Conn]struct{})}
+}
+
+// SetSource changes what is published, before Start.
+func (p *Publication) SetSource(kind string, snapshot func() any, gauges []string) {
+	if p != nil {
+		p.cfg.Kind, p.cfg.Snapshot, p.cfg.Gauges = kind, snapshot, gauges
+	}
+}
+
+// CheckName reports what is wrong with a name, or nil.
+func CheckName(name string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	if name == "" || len(name) > MaxName || name[0] == '.' || strings.Trim(name, letters) != "" {
+		return fmt.Errorf("want 1 to %d letters (a-z, A-Z), digits, '-', '_' and '.', which must not be the first", MaxName)
+	}
+	return nil
+}
+
+// Start creates the socket. An error is reported: metrics stop no program. After Stop it does nothing.
+func (p *Publication) Start() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	if p.stopped || p.listener != nil {
+		p.mu.Unlock()
+		return
+	}
+	err := p.listenLocked()
+	if err == nil {
+		p.start = time.Now()
+		p.clients.Add(1)
+		go p.accept(p.listener) // Ends with the listener; Stop waits for it.
+	}
+	p.mu.Unlock()
+	if err != nil {
+		p.cfg.Report(err)
+	}
+}
+
+func (p *Publication) listenLocked() error {
+	folder, err := Folder()
+	if err != nil {
+		return err
+	}
+	if err := socket.MakePrivate(folder); err != nil {
+		return err
+	}
+	for range maxAttempts {
+		name := fmt.Sprintf("%d-%d-%s%s", os.Getpid(), numbers.Add(1), p.cfg.Name, suffix)
+		address, err := socket.Parse("unix:" + filepath.Join(folder, name))
+		if err != nil {
+			return err
+		}
+		p.listener, p.file, err = socket.Listen(socket.Spec{Address: address, Mode: 0o600, Uid: -1, Gid: -1})
+		if err == nil || !errors.Is(err, errdefs.ErrSocketInUse) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %d names in %s", errdefs.ErrSocketInUse, maxAttempts, folder)
+}
+
+// Stop removes the socket and ends all connections. It may be called again, and before Start.
+func (p *Publication) Stop() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	if !p.stopped && p.listener != nil {
+		_ = p.file.Remove()    // Else whoever lists the folder next removes it.
+		_ = p.listener.Close() // Accept returns.
+		for conn := range p.conns {
+			_ = conn.Close()
+		}
+	}
+	p.stopped = true
+	p.mu.Unlock()
+	p.clients.Wait()
+}
+
+// accept serves clients until the listener is closed.
+func (p *Publication) accept(listener net.Listener) {
+	defer p.clients.Done()
+	for failures := 0; ; {
+		conn, err := listener.Accept()
+		switch {
+		case err == nil:
+			failures = 0
+			p.admit(conn)
+		case errors.Is(err, net.ErrClosed):
+			return
+		case failures == maxAccepts:
+			p.cfg.Report(fmt.Errorf("accepting has failed %d times: %w", failures, err))
+			return
+		default:
+			failures++
+			time.Sleep(acceptPause) // Mostly there are too many open files.
+		}
+	}
+}
+
+// admit serves a client, unless there are too many.
+func (p *Publication) admit(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped || len(p.conns) >= MaxClients {
+		_ = conn.Close()
+		return
+	}
+	p.conns[conn] = struct{}{}
+	p.clients.Add(1)
+	go p.serve(conn) // Ends with the connection; Stop waits for it.
+}
+
+// serve sends snapshots to a client.
+func (p *Publication) serve(conn net.Conn) {
+	defer p.clients.Done()
+	defer func() {
+		_ = conn.Close() // Nothing is owed to the client.
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, conn)
+	}()
+	if !permitted(conn) {
+		return
+	}
+	request := make([]byte, 1)
+	for {
+		if conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+			return
+		}
+		if _, err := conn.Write(p.line()); err != nil {
+			return
+		}
+		if conn.SetReadDeadline(time.Now().Add(idleTimeout)) != nil {
+			return
+		}
+		if n, _ := conn.Read(request); n == 0 || request[0] != '\n' {
+			return
+		}
+	}
+}
+
+// permitted reports whether the client is a process of the same user, or of root. Where the kernel does not tell, the
+// directory decides.
+func permitted(conn net.Conn) bool {
+	peer, err := peerOf(conn)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return true
+	}
+	return err == nil && (peer.UID == os.Geteuid() || peer.UID == 0)
+}
+
+// peerOf returns the credentials of the process at the other end.
+func peerOf(conn net.Conn) (*peercred.Credentials, error) {
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	control, err := raw.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return peercred.Of(control)
+}
+
+// begin returns when the publication was started.
+func (p *Publication) begin() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.start
+}
