@@ -29,7 +29,8 @@ type Link struct {
 	queue         *queue.Queue
 	blockWhenFull bool
 
-	life *sender.Lifecycle
+	life   *sender.Lifecycle
+	counts linkCounts
 
 	readConn *Conn // Owned by the goroutine that reads, as the next.
 	refused  bool  // The peer of the connection has said why it ends it.
@@ -107,6 +108,7 @@ func (l *Link) send(data []byte) (number uint64, err error) {
 // sendContext is send, but with OverflowBlock it waits for space only until ctx ends.
 func (l *Link) sendContext(ctx context.Context, data []byte) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
+		l.counts.tooLarge.Add(1)
 		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := l.queue.Enqueue(data)
@@ -125,6 +127,7 @@ func (l *Link) sendContext(ctx context.Context, data []byte) (number uint64, err
 // sendUnbounded sends a message that the limits of the queue do not hold for.
 func (l *Link) sendUnbounded(data []byte, enqueue func([]byte) (uint64, bool, error)) (number uint64, err error) {
 	if uint64(len(data)) > l.cfg.maxMessageSize {
+		l.counts.tooLarge.Add(1)
 		return 0, errdefs.OverLimit(uint64(len(data)), l.cfg.maxMessageSize)
 	}
 	number, idle, err := enqueue(data)

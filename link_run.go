@@ -68,6 +68,8 @@ func (l *Link) run() {
 			if l.life.Forced() {
 				return
 			}
+			l.counts.dialErrors.Add(1)
+			l.counts.dialed(err)
 			if report := l.life.AttemptFailed(err); report != nil {
 				l.cfg.events.report(OpDial, l.cfg.addrText, report)
 			}
@@ -84,6 +86,7 @@ func (l *Link) runConn(conn *Conn) {
 		conn.forceClose()
 		return
 	}
+	l.counts.connections.Add(1)
 	l.life.SetState(sender.StateConnected, nil)
 	release := context.AfterFunc(l.life.Context(), conn.forceClose)
 	defer release()
@@ -101,6 +104,7 @@ func (l *Link) runConn(conn *Conn) {
 	l.connectionEnded(received > 0, time.Since(began), err)
 	conn.releaseRead()
 	if !l.life.Forced() {
+		l.counts.lost.Add(1)
 		l.publish(nil)
 		l.life.SetState(sender.StateDisconnected, internalError(err))
 	}

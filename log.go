@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
@@ -55,6 +56,7 @@ type eventLog struct {
 	callback ErrorCallback
 	logging  logConfig
 	waiting  func() uint64 // Messages in the queue; nil: there is none.
+	reported atomic.Uint64 // Calls of report with an error.
 
 	mu       sync.Mutex // Guards what follows.
 	sums     [eventKinds]eventSum
@@ -73,6 +75,7 @@ func (l *eventLog) report(op, about string, err error) {
 	if err == nil {
 		return
 	}
+	l.reported.Add(1)
 	e := asOpError(op, about, err).(*OpError)
 	l.note(e)
 	if l.callback != nil {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/latency"
 	"github.com/udsipc/udsipc/internal/receiver"
 )
 
@@ -25,6 +27,9 @@ type WriterMetrics struct {
 	Undelivered uint64 `json:"undelivered"` // Messages left at Stop or set aside; handed to WithUndelivered.
 	Queued      uint64 `json:"queued"`      // Messages in the queue now, those being written included.
 	QueuedBytes uint64 `json:"queued_bytes"`
+
+	// How long the oldest message of Queued waits: for a connection, the kernel, or its acknowledgement.
+	OldestAge time.Duration `json:"oldest_age_ns"`
 
 	Refused      uint64 `json:"refused"`       // Messages for which a write returned ErrBufferFull.
 	TooLarge     uint64 `json:"too_large"`     // Messages for which a write returned ErrMessageTooLarge.
@@ -54,6 +59,50 @@ type writerCounts struct {
 	unauthorized, handshakeErrors atomic.Uint64
 }
 
+// dialed counts why an attempt to connect has failed.
+func (c *writerCounts) dialed(err error) {
+	if failed, ok := err.(*errdefs.Error); ok { // Not by what it wraps, which may be an authorizer's.
+		switch failed.Op {
+		case OpHandshake:
+			c.handshakeErrors.Add(1)
+		case OpAuthorize:
+			c.unauthorized.Add(1)
+		}
+	}
+}
+
+// linkCounts are the counters of a Link that its queue does not have.
+type linkCounts struct {
+	writerCounts
+	connections, lost, dialErrors atomic.Uint64
+}
+
+// Metrics returns a snapshot. It may be called at any time. A Link has no acknowledgements, and counts
+// neither writes nor possible losses. Sent are messages that a connection has taken.
+func (l *Link) Metrics() WriterMetrics {
+	queued, _ := l.queue.Snapshot()
+	return WriterMetrics{
+		Accepted:    queued.Accepted - queued.DroppedControl,
+		Sent:        queued.Sent,
+		Dropped:     queued.Dropped - queued.DroppedControl,
+		Undelivered: queued.Undelivered,
+		Queued:      queued.Queued,
+		QueuedBytes: queued.QueuedBytes,
+		OldestAge:   queued.OldestAge,
+
+		Refused:  queued.Refused,
+		TooLarge: l.counts.tooLarge.Load(),
+
+		Connected:       l.State() == StateConnected,
+		Connections:     l.counts.connections.Load(),
+		LostConnections: l.counts.lost.Load(),
+		DialErrors:      l.counts.dialErrors.Load(),
+		Unauthorized:    l.counts.unauthorized.Load(),
+		HandshakeErrors: l.counts.handshakeErrors.Load(),
+		Errors:          l.cfg.events.reported.Load(),
+	}
+}
+
 // Metrics returns a snapshot. It may be called at any time.
 func (w *Writer) Metrics() WriterMetrics {
 	queued, ackTime := w.queue.Snapshot()
@@ -70,6 +119,7 @@ func (w *Writer) Metrics() WriterMetrics {
 		Undelivered: queued.Undelivered,
 		Queued:      queued.Queued,
 		QueuedBytes: queued.QueuedBytes,
+		OldestAge:   queued.OldestAge,
 
 		Refused:      queued.Refused,
 		TooLarge:     w.counts.tooLarge.Load(),
@@ -148,7 +198,17 @@ type LatencySummary struct {
 	P50   time.Duration `json:"p50_ns"`
 	P99   time.Duration `json:"p99_ns"`
 	Max   time.Duration `json:"max_ns"`
+
+	SumSeconds float64 `json:"sum_seconds"` // Sum of the times.
+
+	// Buckets counts the times below LatencyBound(i): a time is in each bucket that it is below, as in a histogram
+	// of Prometheus.
+	Buckets [22]uint64 `json:"buckets"`
 }
+
+// LatencyBound returns the bound of a bucket of a LatencySummary: 8.192 µs for bucket 0, and twice as much for each
+// further one, up to 17.2 s.
+func LatencyBound(bucket int) time.Duration { return latency.Bound(bucket) }
 
 // Metrics returns a snapshot. It may be called at any time.
 func (r *Reader) Metrics() ReaderMetrics {

@@ -129,14 +129,7 @@ func (w *Writer) dial(ctx context.Context) (net.Conn, error) {
 		w.peer.Store(&peer)
 		w.cfg.growSendBuffer(conn, peer)
 	}
-	if failed, ok := err.(*errdefs.Error); ok { // Not by what it wraps, which may be an authorizer's.
-		switch failed.Op {
-		case OpHandshake:
-			w.counts.handshakeErrors.Add(1)
-		case OpAuthorize:
-			w.counts.unauthorized.Add(1)
-		}
-	}
+	w.counts.dialed(err)
 	return conn, err
 }
 

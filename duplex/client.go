@@ -95,6 +95,9 @@ func (c *Client) Start() error { return c.link.Start() }
 // default is udsipc.ErrBufferFull.
 func (c *Client) Send(m Message) error { return m.send(c.link.WriteMessage) }
 
+// Metrics returns a snapshot of the counters of messages sent and of connections (udsipc.Link.Metrics).
+func (c *Client) Metrics() udsipc.WriterMetrics { return c.link.Metrics() }
+
 // Dropped returns how many messages udsipc.OverflowDropOldest has dropped.
 func (c *Client) Dropped() uint64 { return c.link.Dropped() }
 

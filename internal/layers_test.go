@@ -38,7 +38,7 @@ var imports = map[string]string{
 	"internal/receiver": "internal/errdefs internal/wire internal/transport internal/socket internal/systemd " +
 		"internal/peercred",
 	"internal/publish": "internal/errdefs internal/peercred internal/socket internal/systemd",
-	"/": "internal/errdefs internal/wire internal/queue internal/socket internal/peercred " +
+	"/": "internal/errdefs internal/latency internal/wire internal/queue internal/socket internal/peercred " +
 		"internal/transport internal/systemd internal/sender internal/receiver internal/publish internal/seam",
 	"internal/seam": "",
 	"codec":         "/",

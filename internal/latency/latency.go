@@ -16,7 +16,21 @@ type Summary struct {
 	P50   time.Duration
 	P99   time.Duration
 	Max   time.Duration
+
+	SumSeconds float64 // Of the times. As a Duration it could overflow: many messages share a time.
+
+	// Buckets counts the times below Bound of the same index. A time is in each bucket that it is below.
+	Buckets [Buckets]uint64
 }
+
+// Buckets is the number of buckets of a Summary.
+const Buckets = 22
+
+// firstBound is the binary logarithm of the first bound, in nanoseconds: 8.192 µs.
+const firstBound = 13
+
+// Bound returns the bound of a bucket: 8.192 µs, and twice as much for each further one, up to 17.2 s.
+func Bound(bucket int) time.Duration { return 1 << (firstBound + bucket) }
 
 // classBits is the number of bits below the highest one of a time that select its class.
 const classBits = 2
@@ -25,6 +39,7 @@ const classBits = 2
 type Histogram struct {
 	counts [(64 - classBits) << classBits]uint64
 	max    time.Duration
+	sum    float64 // In seconds.
 }
 
 // timeClass returns the class of d, in nanoseconds.
@@ -50,13 +65,20 @@ func classEnd(class int) time.Duration {
 func (h *Histogram) Add(d time.Duration, times uint64) {
 	h.counts[timeClass(d)] += times
 	h.max = max(h.max, d)
+	h.sum += max(d, 0).Seconds() * float64(times)
 }
 
 // Summary returns the percentiles.
 func (h *Histogram) Summary() Summary {
-	t := Summary{Max: h.max}
-	for _, n := range h.counts {
+	t := Summary{Max: h.max, SumSeconds: h.sum}
+	for class, n := range h.counts {
 		t.Count += n
+		if bucket := class>>classBits + classBits - firstBound; bucket < Buckets {
+			t.Buckets[max(bucket, 0)] += n
+		}
+	}
+	for i := 1; i < Buckets; i++ {
+		t.Buckets[i] += t.Buckets[i-1]
 	}
 	t.P50 = h.percentile(t.Count, 50)
 	t.P99 = h.percentile(t.Count, 99)

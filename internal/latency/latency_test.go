@@ -3,6 +3,7 @@
 package latency_test
 
 import (
+	"cmp"
 	"math"
 	"testing"
 	"time"
@@ -10,13 +11,41 @@ import (
 	"github.com/udsipc/udsipc/internal/latency"
 )
 
-// summaryOf is what a histogram says of these times.
+// summaryOf returns count, percentiles and maximum of these times.
 func summaryOf(times []time.Duration) latency.Summary {
 	var h latency.Histogram
 	for _, d := range times {
 		h.Add(d, 1)
 	}
-	return h.Summary()
+	s := h.Summary()
+	s.SumSeconds, s.Buckets = 0, [latency.Buckets]uint64{}
+	return s
+}
+
+// TestHistogram_Buckets_CountTimesBelowTheirBounds: each bucket has the times below its bound, and none other.
+func TestHistogram_Buckets_CountTimesBelowTheirBounds(t *testing.T) {
+	if first, last := latency.Bound(0), latency.Bound(latency.Buckets-1); first != 8192*time.Nanosecond || last != 1<<34 {
+		t.Errorf("the bounds are %v to %v", first, last)
+	}
+	for bucket := range latency.Buckets {
+		bound := latency.Bound(bucket)
+		var h latency.Histogram
+		h.Add(bound-1, 3)
+		h.Add(bound, 4)
+		h.Add(0, 2)
+		h.Add(-time.Hour, 1)
+		h.Add(math.MaxInt64, 5)
+		got := h.Summary()
+		for i, n := range got.Buckets {
+			if want := []uint64{3, 6, 10}[1+cmp.Compare(i, bucket)]; n != want {
+				t.Errorf("bucket %d has %d times around %v, want %d", i, n, bound, want)
+			}
+		}
+		want := 3*(bound-1).Seconds() + 4*bound.Seconds() + 5*time.Duration(math.MaxInt64).Seconds()
+		if math.Abs(got.SumSeconds-want) > want*1e-9 || got.Count != 15 {
+			t.Errorf("%d times of %g s, want 15 of %g", got.Count, got.SumSeconds, want)
+		}
+	}
 }
 
 // TestHistogram_Percentiles_AreWithinAQuarter are never below the true ones, and exact to a quarter.

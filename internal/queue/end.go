@@ -7,6 +7,7 @@ package queue
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/latency"
@@ -42,12 +43,33 @@ func (q *Queue) Empty() bool {
 	return q.emptyLocked()
 }
 
-// Snapshot returns a consistent snapshot of the counters and the acknowledgement times.
+// Snapshot returns a consistent snapshot of the counters, the age of the oldest message and the
+// acknowledgement times.
 func (q *Queue) Snapshot() (queueCounts, latency.Summary) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.countsLocked(), q.ackTimes.Summary()
+	counts := q.countsLocked()
+	counts.OldestAge = q.oldestAgeLocked()
+	return counts, q.ackTimes.Summary()
 }
+
+// oldestAgeLocked returns how long the oldest message is queued. It is never too little. Only the first message of
+// a segment has a time of its own: if that has left the queue, the age is too much by what passed between the two.
+// So a segment that grows for long ends here.
+func (q *Queue) oldestAgeLocked() time.Duration {
+	head := q.headLocked()
+	if len(head.segs) == 0 {
+		return 0
+	}
+	now := time.Since(q.startTime)
+	if n := len(q.waiting.segs); q.open && now-q.waiting.segs[n-1].queuedAt > maxSegmentAge {
+		q.open = false
+	}
+	return now - head.segs[0].queuedAt
+}
+
+// maxSegmentAge is how old a segment may be that grows on after a Snapshot.
+const maxSegmentAge = time.Second
 
 // HeldBytes returns the bytes of queued messages and of reserved room.
 func (q *Queue) HeldBytes() uint64 {

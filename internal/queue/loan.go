@@ -110,7 +110,7 @@ func (q *Queue) lendAndUnlock(waits wait, data []byte, size int) (number uint64)
 	q.counts.Accepted++
 	number = q.counts.Accepted
 	q.largest = max(q.largest, uint64(len(data)))
-	q.waiting.add(segment{loan: l, to: size, count: 1, first: number})
+	q.waiting.add(segment{loan: l, to: size, count: 1, first: number, queuedAt: time.Since(q.startTime)})
 	q.open = false
 	idle := q.senderIdle
 	q.senderIdle = false

@@ -108,9 +108,10 @@ type Queue struct {
 type queueCounts struct {
 	Accepted, Refused                   uint64
 	Sent, Dropped, Expired, Undelivered uint64
-	Queued, QueuedBytes                 uint64 // Set by ReadCounts only.
-	Unacknowledged, Retransmitted       uint64 // Unacknowledged is set by ReadCounts only.
-	DroppedControl                      uint64 // The part of Dropped that DropControl dropped.
+	Queued, QueuedBytes                 uint64        // Set by ReadCounts only.
+	OldestAge                           time.Duration // How long the oldest message is queued; set by Snapshot only.
+	Unacknowledged, Retransmitted       uint64        // Unacknowledged is set by ReadCounts only.
+	DroppedControl                      uint64        // The part of Dropped that DropControl dropped.
 }
 
 // Limits configure a queue.
@@ -222,6 +223,9 @@ func (q *Queue) appendLocked(data []byte, size int, own *buffers.Buffer, now tim
 // The segment may be in front afterwards.
 func (q *Queue) appendChunkLocked(chunk *buffers.Buffer, from, size, count int, now time.Duration) {
 	chunk.Refs++
+	if q.maxAge == 0 {
+		now = time.Since(q.startTime)
+	}
 	q.waiting.add(segment{
 		chunk: chunk, from: from, to: from + size, count: count,
 		first: q.counts.Accepted - uint64(count) + 1, queuedAt: now,

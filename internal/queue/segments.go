@@ -21,7 +21,7 @@ type segment struct {
 	from, to int
 	count    int           // Number of frames, at least 1.
 	first    uint64        // Number of its first message; the first accepted message is 1.
-	queuedAt time.Duration // When its first message was enqueued, since startTime; with maxAge only.
+	queuedAt time.Duration // When its first message was enqueued, since startTime.
 	sentAt   time.Duration // When NextBatch last took it, since startTime; with acks only.
 }
 

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package udsipc_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+)
+
+// TestLink_Metrics_AccountForMessagesAndConnections over an outage.
+func TestLink_Metrics_AccountForMessagesAndConnections(t *testing.T) {
+	t.Parallel()
+	path := ipctest.SocketPath(t)
+	link := ipctest.StartLink(t, path, func([]byte) {}, udsipc.WithMaxBufferedWrites(2), udsipc.WithMaxMessageSize(100))
+	ipctest.Until(t, "an attempt fails", func() bool { return link.Metrics().DialErrors > 0 })
+	if err := errors.Join(link.WriteMessage([]byte("a")), link.WriteMessage([]byte("b"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := link.WriteMessage([]byte("c")); !errors.Is(err, udsipc.ErrBufferFull) {
+		t.Error(err)
+	}
+	if err := link.WriteMessage(bytes.Repeat([]byte("d"), 101)); !errors.Is(err, udsipc.ErrMessageTooLarge) {
+		t.Error(err)
+	}
+	m := link.Metrics()
+	if m.Accepted != 2 || m.Queued != 2 || m.Refused != 1 || m.TooLarge != 1 || m.OldestAge <= 0 || m.Connected {
+		t.Errorf("without a connection: %+v", m)
+	}
+	l := ipctest.Listen(t, path)
+	for messages := 2; messages >= 0; messages -= 2 {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range messages {
+			if _, err := conn.ReadMessage(); err != nil {
+				t.Error(err)
+			}
+		}
+		ipctest.Until(t, "it is connected", func() bool { return link.Metrics().Connected })
+		conn.Close()
+	}
+	ipctest.Until(t, "both are lost", func() bool { return link.Metrics().LostConnections == 2 })
+	l.Close()
+	m = link.Metrics()
+	if m.Sent != 2 || m.Queued != 0 || m.OldestAge != 0 || m.Connections < 2 || m.Accepted != m.Sent+m.Queued {
+		t.Errorf("%+v", m)
+	}
+	if b, err := json.Marshal(m); err != nil || !bytes.Contains(b, []byte(`"oldest_age_ns":0`)) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
