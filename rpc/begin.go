@@ -124,6 +124,12 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		state.isClient = true
 	}
 	c := &call{id: q.id, connState: state, method: s.methods[string(q.method)]}
+	metadata, bad := parseMetadata(q.metadata)
+	if bad != nil {
+		state.failCall(c.id, bad)
+		return nil
+	}
+	c.metadata = metadata
 	if c.method == nil || m.Type == typeRequest && c.method.call == nil || m.Type == typeOpen && c.method.stream == nil {
 		state.failCall(c.id, unknownMethod(q.method))
 		return nil
@@ -137,7 +143,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		c.stream.connState = state
 		request = r.rest
 	}
-	c.size = len(q.data)
+	c.size = len(q.data) + len(q.metadata)
 	pause, full := c.register() // From here on the call can be cancelled.
 	if full != nil {
 		state.failCall(c.id, full)
@@ -185,11 +191,16 @@ func (s *Server) notify(from *duplex.ServerConn, data []byte) error {
 	if err != nil {
 		return err
 	}
+	name, encoded := splitMethod(name)
+	metadata, bad := parseMetadata(encoded)
+	if bad != nil {
+		return bad
+	}
 	m := s.methods[string(name)]
 	if m == nil || m.call == nil {
 		return unknownMethod(name)
 	}
-	c := &call{connState: s.connStateOf(from), method: m}
+	c := &call{connState: s.connStateOf(from), method: m, metadata: metadata}
 	if !c.connState.isClient {
 		c.connState.isClient = true
 	}

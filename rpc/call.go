@@ -23,7 +23,8 @@ type call struct {
 	method    *method
 	stream    *Stream
 	request   *[]byte
-	size      int // Of the request, in bytes.
+	metadata  Metadata
+	size      int // Of the request and its metadata, in bytes.
 
 	deadline time.Duration // Since Server.startTime; 0 without a deadline.
 	timer    *time.Timer
@@ -227,6 +228,8 @@ type CallInfo struct {
 	Method string
 	ID     uint64             // The client's number of the call; 0 for a notification.
 	Conn   *duplex.ServerConn // The connection of the caller.
+
+	Metadata Metadata // Of the caller (WithMetadata); nil without any. It is not passed on to calls of the handler.
 }
 
 // CallFromContext returns the call of a handler's context, and false for any other context.
@@ -235,7 +238,7 @@ func CallFromContext(ctx context.Context) (CallInfo, bool) {
 	if !ok {
 		return CallInfo{}, false
 	}
-	return CallInfo{Method: c.method.name, ID: c.id, Conn: c.connState.conn}, true
+	return CallInfo{Method: c.method.name, ID: c.id, Conn: c.connState.conn, Metadata: c.metadata}, true
 }
 
 // PeerFromContext returns the identity of the caller from a handler's context, and false for any

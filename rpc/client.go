@@ -26,8 +26,15 @@ type Client struct {
 
 	keepMessage func() seam.Buffer // Of link, bound once.
 	output      output             // Of streams.
-	failFast    atomic.Bool        // Of all calls.
-	disconnects atomic.Uint64      // Number of disconnects. It changes with mu held.
+
+	// With interceptors (Use, UseStream), else nil.
+	interceptors       []ClientInterceptor
+	streamInterceptors []ClientStreamInterceptor
+	plain, idempotent  CallFunc
+	open               OpenFunc
+
+	failFast    atomic.Bool   // Of all calls.
+	disconnects atomic.Uint64 // Number of disconnects. It changes with mu held.
 
 	mu         sync.Mutex // Guards the fields below.
 	lastID     uint64
@@ -149,6 +156,18 @@ func (c *Client) register(p *pendingCall) (id uint64, next <-chan struct{}, err 
 	return c.lastID, nil, nil
 }
 
+// ClientMetrics is a snapshot of a Client. Its messages are requests, notifications, messages of streams, and what
+// controls them.
+type ClientMetrics struct {
+	udsipc.WriterMetrics
+	ActiveCalls int `json:"active_calls"` // Calls and open streams.
+}
+
+// Metrics returns a snapshot. It may be called at any time.
+func (c *Client) Metrics() ClientMetrics {
+	return ClientMetrics{WriterMetrics: c.duplex.Metrics(), ActiveCalls: c.callCount()}
+}
+
 // callCount returns the number of calls in flight.
 func (c *Client) callCount() int {
 	c.mu.Lock()
@@ -196,7 +215,7 @@ func (c *Client) sendCancel(id uint64) {
 // sendRequest sends the first message of a call or a stream.
 func (c *Client) sendRequest(p *pendingCall, q *request, kind uint32, method string, data []byte) error {
 	b := pool.Get().(*[]byte)
-	*b = q.append(appendType((*b)[:0], kind), method, data)
+	*b = q.append(appendType((*b)[:0], kind), method, outgoingOf(p.ctx).encoded, data)
 	ctx, stop := c.waitContext(p)
 	number, err := c.link.SendContext(ctx, *b)
 	stop()

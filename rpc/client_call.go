@@ -24,8 +24,22 @@ func (c *Client) CallIdempotent(ctx context.Context, method string, request []by
 }
 
 func (c *Client) call(ctx context.Context, method string, data []byte, idempotent bool) ([]byte, error) {
+	switch {
+	case idempotent && c.idempotent != nil:
+		return c.idempotent(ctx, method, data)
+	case !idempotent && c.plain != nil:
+		return c.plain(ctx, method, data)
+	}
+	return c.invoke(ctx, method, data, idempotent)
+}
+
+// invoke is call without interceptors.
+func (c *Client) invoke(ctx context.Context, method string, data []byte, idempotent bool) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, asError(err)
+	}
+	if err := checkCall(ctx, method); err != nil {
+		return nil, err
 	}
 	p := pendingPool.Get().(*pendingCall)
 	defer func() {
@@ -99,6 +113,9 @@ func timeoutOf(ctx context.Context) time.Duration {
 // Notify sends a request without a response. The server handles a client's notifications in order,
 // and reads nothing else from it meanwhile: keep handlers short.
 func (c *Client) Notify(method string, data []byte) error {
+	if err := checkCall(context.Background(), method); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	switch {
 	case c.stopping:

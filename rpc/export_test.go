@@ -13,7 +13,7 @@ func WorkersEnd(s *Server) bool { return s.stopped.Load() }
 // CheckParsers reads b as each kind of message, writes what was read, and says if that reads differently.
 func CheckParsers(b []byte) string {
 	if q, err := parseRequest(b); err == nil {
-		again, err := parseRequest(q.append(nil, string(q.method), q.data))
+		again, err := parseRequest(q.append(nil, string(q.method), string(q.metadata), q.data))
 		if err != nil || again.id != q.id || again.timeout != q.timeout ||
 			!bytes.Equal(again.method, q.method) || !bytes.Equal(again.data, q.data) {
 			return fmt.Sprintf("request %+v, again %+v, %v", q, again, err)

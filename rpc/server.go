@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,6 +120,8 @@ func (s *Server) add(m *method, missing bool) {
 		panic("udsipc/rpc: handler for " + m.name + " after Start")
 	case missing:
 		panic("udsipc/rpc: no handler for " + m.name)
+	case strings.IndexByte(m.name, 0) >= 0:
+		panic(fmt.Sprintf("udsipc/rpc: the name of a method has a zero byte: %q", m.name))
 	case s.methods[m.name] != nil:
 		panic("udsipc/rpc: a second handler for " + m.name)
 	}

@@ -18,10 +18,17 @@ import (
 // CodeConnectionLost, or io.EOF if the peer had already ended it. When the server stops, Send fails
 // with CodeConnectionLost, and Receive continues to the end.
 func (c *Client) OpenStream(ctx context.Context, method string, request []byte) (*ClientStream, error) {
+	if c.open != nil {
+		return c.open(ctx, method, request)
+	}
 	return c.openStream(ctx, method, request)
 }
 
+// openStream is OpenStream without interceptors.
 func (c *Client) openStream(ctx context.Context, method string, data []byte) (*ClientStream, error) {
+	if err := checkCall(ctx, method); err != nil {
+		return nil, err
+	}
 	own, cancel := context.WithCancelCause(ctx)
 	s := &ClientStream{client: c, cancel: cancel}
 	s.Stream = newStream(0, own, c.output, c.link.MaxMessageSize(), window)

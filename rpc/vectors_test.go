@@ -3,11 +3,13 @@
 package rpc_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/rpc"
 )
 
 // TestDocs_RPCVectors_Match has vectors of docs/PROTOCOL.md.
@@ -49,4 +51,13 @@ func TestDocs_RPCVectors_Match(t *testing.T) {
 	if want := "\x06\x02\x00\x05watch\x80\x80\x40x"; err != nil || string(got) != want {
 		t.Errorf("%q, %v, want %q", got, err, want)
 	}
+	ctx, cancel := context.WithCancel(rpc.WithMetadata(context.Background(), rpc.Metadata{"k": "v1"}))
+	go func() { // Ends with its context.
+		_, _ = c.Call(ctx, "get", []byte("x"))
+	}()
+	got, err = conn.ReadMessage()
+	if want := "\x01\x03\x00\x09get\x00\x01k\x02v1x"; err != nil || string(got) != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+	cancel()
 }

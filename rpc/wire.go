@@ -3,6 +3,7 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,11 +14,11 @@ import (
 // The message types of this package, on top of package duplex. Each message begins with the number
 // of its call, which the client counts from 1. Notifications and goodbyes have none.
 const (
-	typeRequest  = 1 // Timeout in microseconds (0: none), length of the method, method, request.
+	typeRequest  = 1 // Timeout in microseconds (0: none), length of the method, method with metadata, request.
 	typeResponse = 2 // Response.
 	typeError    = 3 // Code, text. It ends a call or a stream.
 	typeCancel   = 4 // No fields.
-	typeNotify   = 5 // Length of the method, method, data.
+	typeNotify   = 5 // Length of the method, method with metadata, data.
 	typeOpen     = 6 // As typeRequest, with the first window in bytes before the request.
 	typeData     = 7 // Messages of a stream, each with its length.
 	typeCredit   = 8 // Bytes that the peer may send in addition on a stream.
@@ -70,22 +71,35 @@ func (r *fieldReader) text() []byte {
 
 // A request is a message of typeRequest, typeOpen or (without a number) typeNotify.
 type request struct {
-	id      uint64
-	timeout time.Duration // 0: none.
-	method  []byte
-	data    []byte
+	id       uint64
+	timeout  time.Duration // 0: none.
+	method   []byte
+	metadata []byte // Encoded; empty: none.
+	data     []byte
 }
 
-func (q *request) append(b []byte, method string, data []byte) []byte {
+func (q *request) append(b []byte, method, metadata string, data []byte) []byte {
 	b = binary.AppendUvarint(b, q.id)
 	b = binary.AppendUvarint(b, uint64(q.timeout.Microseconds()))
-	b = binary.AppendUvarint(b, uint64(len(method)))
-	return append(append(b, method...), data...)
+	if metadata == "" {
+		b = binary.AppendUvarint(b, uint64(len(method)))
+		return append(append(b, method...), data...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(method)+1+len(metadata)))
+	b = append(append(b, method...), 0)
+	return append(append(b, metadata...), data...)
+}
+
+// splitMethod returns a method and its metadata, which follow after a zero.
+func splitMethod(b []byte) (method, metadata []byte) {
+	method, metadata, _ = bytes.Cut(b, []byte{0})
+	return method, metadata
 }
 
 func parseRequest(b []byte) (request, error) {
 	r := fieldReader{rest: b}
 	q := request{id: r.number(), timeout: micros(r.number()), method: r.text(), data: r.rest}
+	q.method, q.metadata = splitMethod(q.method)
 	if r.bad || q.id == 0 {
 		return q, fmt.Errorf("%w: a request of %d bytes", errMalformed, len(b))
 	}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
+	ours "github.com/udsipc/udsipc/rpc"
+)
+
+// described returns the metadata of the call of a handler, as text.
+func described(ctx context.Context) []byte {
+	info, _ := ours.CallFromContext(ctx)
+	return fmt.Append(nil, info.Method, " ", map[string]string(info.Metadata))
+}
+
+// serveMetadata serves methods that return what their handlers get.
+func serveMetadata(t *testing.T, address string) {
+	serve(t, address, func(s *ours.Server) {
+		s.Handle("tell", func(ctx context.Context, _ []byte) ([]byte, error) { return described(ctx), nil })
+		s.HandleStream("watch", func(ctx context.Context, stream *ours.Stream) error {
+			return stream.Send(append(described(ctx), stream.Request()...))
+		})
+	})
+}
+
+// TestMetadata_ReachesTheHandler of calls and streams, merged from the contexts around, and nobody else.
+func TestMetadata_ReachesTheHandler(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serveMetadata(t, address)
+	c := dial(t, address)
+	ctx := ours.WithMetadata(t.Context(), ours.Metadata{"a": "1", "b": "\x00\xff", "": ""})
+	ctx = ours.WithMetadata(ctx, ours.Metadata{"a": "2", "long": strings.Repeat("x", 5000)})
+	want := fmt.Sprint("tell ", map[string]string{"a": "2", "b": "\x00\xff", "": "", "long": strings.Repeat("x", 5000)})
+	if got, err := c.Call(ctx, "tell", []byte("request")); err != nil || string(got) != want {
+		t.Errorf("%.100q, %v, want %.100q", got, err, want)
+	}
+	if got, err := c.Call(t.Context(), "tell", nil); err != nil || string(got) != "tell map[]" {
+		t.Errorf("without metadata: %q, %v", got, err)
+	}
+	stream, err := c.OpenStream(ours.WithMetadata(t.Context(), ours.Metadata{"k": "v"}), "watch", []byte("!"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if got, err := stream.Receive(); err != nil || string(got) != "watch map[k:v]!" {
+		t.Errorf("stream: %q, %v", got, err)
+	}
+}
+
+// TestMetadata_InvalidCalls_AreNotSent: too much of it, and methods whose names would be read as metadata.
+func TestMetadata_InvalidCalls_AreNotSent(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serveMetadata(t, address)
+	c := dial(t, address)
+	large := ours.WithMetadata(t.Context(), ours.Metadata{"k": strings.Repeat("x", 8<<10)})
+	_, called := c.Call(large, "tell", nil)
+	_, opened := c.OpenStream(large, "watch", nil)
+	_, named := c.Call(t.Context(), "tell\x00\x01k\x01v", nil)
+	notified := c.Notify("tell\x00", nil)
+	for i, err := range []error{called, opened, named, notified} {
+		if ours.CodeOf(err) != ours.CodeInvalidArgument {
+			t.Errorf("case %d: %v", i, err)
+		}
+	}
+	fits := ours.WithMetadata(t.Context(), ours.Metadata{"k": strings.Repeat("x", 8<<10-4)})
+	if _, err := c.Call(fits, "tell", nil); err != nil {
+		t.Error(err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a method with a zero byte was registered")
+		}
+	}()
+	s, err := ours.NewServer(ipctest.SocketPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Handle("a\x00b", echo)
+}
+
+// TestMetadata_Malformed_FailsItsCallAlone: the server answers, and the connection goes on.
+func TestMetadata_Malformed_FailsItsCallAlone(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serveMetadata(t, address)
+	conn, err := udsipc.Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	malformed := []string{"\x02k", "\x01k\x02v", "\xff", "\x01k", strings.Repeat("\x00", 8<<10+2)}
+	for i, metadata := range append(malformed, "\x01k\x01v") {
+		id := byte(i + 1)
+		field := "tell\x00" + metadata
+		message := append(binary.AppendUvarint([]byte{1, id, 0}, uint64(len(field))), field...)
+		if err := conn.WriteMessage(message); err != nil {
+			t.Fatal(err)
+		}
+		got, err := conn.ReadMessage()
+		want := []byte{3, id, byte(ours.CodeInvalidArgument)}
+		if i == len(malformed) {
+			want = append([]byte{2, id}, "tell map[k:v]"...)
+		}
+		if err != nil || !bytes.HasPrefix(got, want) {
+			t.Errorf("%.10q: %q, %v, want %q", metadata, got, err, want)
+		}
+	}
+}
+
+// TestClientInterceptors_WrapCallsAndStreams in their order, idempotent calls and those of a Method as well.
+func TestClientInterceptors_WrapCallsAndStreams(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	serveMetadata(t, address)
+	c, err := ours.NewClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ipctest.Stop(t, c)
+	var seen []string
+	mark := func(name string) ours.ClientInterceptor {
+		return func(next ours.CallFunc) ours.CallFunc {
+			return func(ctx context.Context, method string, request []byte) ([]byte, error) {
+				seen = append(seen, name+" "+method)
+				response, err := next(ours.WithMetadata(ctx, ours.Metadata{name: "x"}), method, request)
+				return append(response, " "+name...), err
+			}
+		}
+	}
+	c.Use(mark("a"), mark("b"))
+	c.Use(mark("c"))
+	for _, name := range []string{"d", "e"} {
+		c.UseStream(func(next ours.OpenFunc) ours.OpenFunc {
+			return func(ctx context.Context, method string, request []byte) (*ours.ClientStream, error) {
+				return next(ours.WithMetadata(ctx, ours.Metadata{name: "x"}), method, append(request, name...))
+			}
+		})
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	want := "tell map[a:x b:x c:x] c b a"
+	for name, call := range map[string]func(context.Context, string, []byte) ([]byte, error){
+		"Call": c.Call, "CallIdempotent": c.CallIdempotent,
+	} {
+		if got, err := call(t.Context(), "tell", nil); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+	if wantSeen := []string{"a tell", "b tell", "c tell"}; !slices.Equal(seen, slices.Repeat(wantSeen, 2)) {
+		t.Errorf("%q", seen)
+	}
+	stream, err := c.OpenStream(t.Context(), "watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if got, err := stream.Receive(); err != nil || string(got) != "watch map[d:x e:x]de" {
+		t.Errorf("stream: %q, %v", got, err)
+	}
+	if m := c.Metrics(); m.ActiveCalls > 1 || m.Sent < 3 || !m.Connected || m.Connections != 1 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestMetadata_IsNotPassedOn: a handler that calls on with its context sends what it sets, and nothing of its caller's.
+func TestMetadata_IsNotPassedOn(t *testing.T) {
+	t.Parallel()
+	first, second := ipctest.SocketPath(t), ipctest.SocketPath(t)
+	serveMetadata(t, second)
+	onward := dial(t, second)
+	serve(t, first, func(s *ours.Server) {
+		s.Handle("on", func(ctx context.Context, _ []byte) ([]byte, error) { return onward.Call(ctx, "tell", nil) })
+	})
+	ctx := ours.WithMetadata(t.Context(), ours.Metadata{"k": "v"})
+	if got, err := dial(t, first).Call(ctx, "on", nil); err != nil || string(got) != "tell map[]" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
