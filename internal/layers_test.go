@@ -40,12 +40,13 @@ var imports = map[string]string{
 	"internal/publish": "internal/errdefs internal/peercred internal/socket internal/systemd",
 	"/": "internal/errdefs internal/latency internal/wire internal/queue internal/socket internal/peercred " +
 		"internal/transport internal/systemd internal/sender internal/receiver internal/publish internal/seam",
-	"internal/seam": "",
-	"codec":         "/",
-	"duplex":        "/ internal/seam",
-	"rpc":           "/ duplex codec internal/seam",
-	"sloghandler":   "",
-	"spool":         "/ internal/disk internal/journal internal/seam internal/segment internal/wire",
+	"internal/seam":     "",
+	"internal/terminal": "",
+	"codec":             "/",
+	"duplex":            "/ internal/seam",
+	"rpc":               "/ duplex codec internal/seam",
+	"sloghandler":       "",
+	"spool":             "/ internal/disk internal/journal internal/seam internal/segment internal/wire",
 }
 
 // testOnly are packages that only tests and tools use.
@@ -69,7 +70,8 @@ var without = map[string][]string{
 }
 
 // unsafeIn lists the packages that make system calls of their own.
-var unsafeIn = []string{"internal/peercred", "internal/socket", "internal/transport", "internal/systemd"}
+var unsafeIn = []string{"internal/peercred", "internal/socket", "internal/transport", "internal/systemd",
+	"internal/terminal"}
 
 // goroutines counts the go statements of each package that has any.
 var goroutines = map[string]int{
@@ -192,7 +194,7 @@ func checkCall(t *testing.T, name, call string) {
 }
 
 // forTool lists the internal packages that are there for the tool. It uses no others.
-var forTool = []string{"internal/publish"}
+var forTool = []string{"internal/publish", "internal/terminal"}
 
 // TestModule_RequiresNothing: the core requires nothing, and neither another module of the repository nor the tool
 // uses its internal packages, except those for the tool. The tool's tests may.
