@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
+	"github.com/udsipc/udsipc/internal/publish"
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/seam"
 	"github.com/udsipc/udsipc/internal/sender"
@@ -29,8 +30,9 @@ type Link struct {
 	queue         *queue.Queue
 	blockWhenFull bool
 
-	life   *sender.Lifecycle
-	counts linkCounts
+	life        *sender.Lifecycle
+	counts      linkCounts
+	publication *publish.Publication // nil: the metrics are not published.
 
 	readConn *Conn // Owned by the goroutine that reads, as the next.
 	refused  bool  // The peer of the connection has said why it ends it.
@@ -57,8 +59,6 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 	switch {
 	case handle == nil:
 		return nil, ErrHandlerNil
-	case cfg.publishSet:
-		return nil, errors.New("udsipc: WithPublishedMetrics is for a Writer, a spool and those that listen")
 	case cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0:
 		return nil, errors.New("udsipc: NewLink: WithAcknowledgements, WithUndelivered and WithMaxAge are for a Writer")
 	}
@@ -71,6 +71,7 @@ func NewLink(address string, handle func(data []byte), opts ...WriterOption) (*L
 	l.life = sender.NewLifecycle(cfg.maxBackoff, l.onState)
 	l.cfg.awaits = l.life.Awaits
 	cfg.events.waiting = l.queued
+	l.publication = l.newPublication()
 	return l, nil
 }
 
@@ -82,15 +83,21 @@ func (l *Link) onState(state sender.State, cause error) {
 	if state == sender.StateDisconnected && l.onDisconnect != nil {
 		l.onDisconnect()
 	}
-	if state == sender.StateConnected {
+	switch state {
+	case sender.StateConnected:
 		l.cfg.events.connected(l.life.EndedOutage())
+	case sender.StateStopped:
+		l.publication.Stop()
 	}
 	l.cfg.tellState(State(state), publicError(cause))
 }
 
 // Start begins to connect and returns at once. It may be called again; after Stop it returns
 // ErrStopped.
-func (l *Link) Start() error { return l.life.Start(l.run) }
+func (l *Link) Start() error {
+	l.publication.Start() // Before there are callbacks. Once stopped, it does nothing.
+	return l.life.Start(l.run)
+}
 
 // WriteMessage copies data into the queue, and writes it at once if the connection is idle; the
 // caller may reuse data. If the queue is full, WithOverflow applies: the default is ErrBufferFull.

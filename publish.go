@@ -20,8 +20,8 @@ import (
 //
 // name tells the Writers and Readers of a program apart: 1 to 32 letters, digits, '-', '_' and '.', anything else is
 // an error. If the metrics cannot be published, that is reported with OpPublish, and the program goes on; on Windows
-// the error matches errors.ErrUnsupported. Servers of package duplex and rpc take this option, and so does a spool
-// (spool.WithWriter). A Link does not.
+// the error matches errors.ErrUnsupported. Servers and clients of package duplex and rpc take this option, and so does
+// a spool (spool.WithWriter).
 func WithPublishedMetrics(name string) Option {
 	return bothOption(func(c *sharedConfig) { c.publishName, c.publishSet = name, true })
 }
@@ -48,7 +48,7 @@ func (c *sharedConfig) publication(cfg publish.Config) *publish.Publication {
 
 // The metrics that are no counters. Those that are true or false need not be here.
 var (
-	writerGauges = []string{"queued", "queued_bytes", "unacknowledged"}
+	writerGauges = []string{"oldest_age_ns", "queued", "queued_bytes", "unacknowledged"}
 	readerGauges = []string{"connections", "read_memory", "send_memory", "writer_states"}
 )
 
@@ -58,7 +58,7 @@ func (w *Writer) newPublication() *publish.Publication {
 		Kind: "writer", Gauges: writerGauges, Snapshot: func() any { return w.Metrics() },
 		Peers: func(int) ([]publish.Peer, int) {
 			if peer := w.peer.Load(); peer != nil && w.loop.Connected() {
-				return []publish.Peer{publishedPeer(peer.ID, peerAddress(peer), peercredOf(peer))}, 0
+				return onePeer(peer), 0
 			}
 			return nil, 0
 		},
@@ -66,12 +66,27 @@ func (w *Writer) newPublication() *publish.Publication {
 	})
 }
 
-// peerAddress returns the address of a peer, or "".
-func peerAddress(peer *Peer) string {
-	if peer.Addr == nil {
-		return ""
+// newPublication returns the publication of a Link.
+func (l *Link) newPublication() *publish.Publication {
+	return l.cfg.publication(publish.Config{
+		Kind: "link", Gauges: writerGauges, Snapshot: func() any { return l.Metrics() },
+		Peers: func(int) ([]publish.Peer, int) {
+			if peer, ok := l.Peer(); ok {
+				return onePeer(&peer), 0
+			}
+			return nil, 0
+		},
+		Report: func(err error) { l.cfg.events.report(OpPublish, l.cfg.addrText, err) },
+	})
+}
+
+// onePeer returns the peer of whoever connects.
+func onePeer(peer *Peer) []publish.Peer {
+	address := ""
+	if peer.Addr != nil {
+		address = namedAddress(peer.Addr.String())
 	}
-	return namedAddress(peer.Addr.String())
+	return []publish.Peer{publishedPeer(peer.ID, address, (*peercred.Credentials)(peer.Credentials))}
 }
 
 // namedAddress returns the address of a peer, or "" for a Unix socket without a name.
@@ -81,9 +96,6 @@ func namedAddress(address string) string {
 	}
 	return address
 }
-
-// peercredOf returns the credentials of a peer as the packages below have them.
-func peercredOf(peer *Peer) *peercred.Credentials { return (*peercred.Credentials)(peer.Credentials) }
 
 // serverPublication returns the publication of a Reader or a Listener.
 func (c *sharedConfig) serverPublication(kind string, snapshot func() any, s *receiver.Server) *publish.Publication {

@@ -73,6 +73,10 @@ func (l linkSeam) OnTooLarge(callback func(e *seam.TooLarge)) { l.onTooLarge = c
 
 func (l linkSeam) NoEmptyMessages() { l.noEmptyMessages = true }
 
+func (l linkSeam) PublishAs(kind string, snapshot func() any, gauges ...string) {
+	l.publication.SetSource(kind, snapshot, append(gauges, writerGauges...))
+}
+
 func (l linkSeam) Why() error {
 	if l.State() == StateConnected {
 		return nil

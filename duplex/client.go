@@ -74,6 +74,7 @@ func newClient(address string, handle func(Message), opts []udsipc.WriterOption)
 	}
 	c.seam = seam.OfLink(c.link)
 	c.seam.NoEmptyMessages()
+	c.seam.PublishAs("duplex-client", func() any { return c.Metrics() })
 	return c, nil
 }
 

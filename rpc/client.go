@@ -82,6 +82,7 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 	}
 	c.link.OnDisconnect(c.onDisconnect)
 	c.link.OnTooLarge(c.onTooLarge)
+	c.link.PublishAs("rpc-client", func() any { return c.Metrics() }, "active_calls")
 	return c, nil
 }
 

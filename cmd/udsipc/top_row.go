@@ -27,12 +27,19 @@ type topKind struct {
 
 var (
 	serverDrops = []string{"dead_letters", "discarded", "dropped", "too_large", "truncated"}
-	topKinds    = map[string]topKind{
+	writerDrops = []string{"dropped", "expired", "undelivered", "refused", "too_large", "possibly_lost"}
+	linkKind    = topKind{
+		messages: "sent", queue: "queued", queueBytes: "queued_bytes", age: "oldest_age_ns", connections: "connected",
+		errors: "errors", drops: writerDrops,
+	}
+	topKinds = map[string]topKind{
 		"writer": {
 			messages: "sent", bytes: "written_bytes", queue: "queued", queueBytes: "queued_bytes",
-			connections: "connected", latency: "ack_time", errors: "errors",
-			drops: []string{"dropped", "expired", "undelivered", "refused", "too_large", "possibly_lost"},
+			age: "oldest_age_ns", connections: "connected", latency: "ack_time", errors: "errors", drops: writerDrops,
 		},
+		"link":          linkKind,
+		"duplex-client": linkKind,
+		"rpc-client":    linkKind,
 		"spool": {
 			messages: "sent", bytes: "writer_written_bytes", queue: "queued", queueBytes: "queued_bytes",
 			age: "oldest_age_ns", connections: "writer_connected", latency: "writer_ack_time", errors: "writer_errors",

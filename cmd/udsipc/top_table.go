@@ -50,7 +50,7 @@ var topColumns = []topColumn{
 	{"process", "PID", 'p', 7, false, 2, func(r *topRow) string { return strconv.Itoa(r.endpoint.PID) },
 		func(a, b *topRow) int { return cmp.Compare(a.endpoint.PID, b.endpoint.PID) }},
 	{"", "PROGRAM", 0, 12, true, 3, func(r *topRow) string { return r.program }, nil},
-	{"", "KIND", 0, 8, true, 0, func(r *topRow) string { return r.kind }, nil},
+	{"", "KIND", 0, 13, true, 0, func(r *topRow) string { return r.kind }, nil},
 	{"name", "NAME", 'n', 12, true, 0, func(r *topRow) string { return r.name },
 		func(a, b *topRow) int { return cmp.Compare(a.name, b.name) }},
 	{"", "ADDRESS", 0, 0, true, 0, func(r *topRow) string { return r.address }, nil},

@@ -64,7 +64,8 @@ func TestTop_Once_ShowsSources(t *testing.T) {
 		t.Errorf("printed\n%s", got.stdout)
 	}
 	for _, want := range []string{
-		" reader   the-reader   " + address, " writer   the-writer   " + address, fmt.Sprintf("pid %d", os.Getpid()),
+		" reader        the-reader   " + address, " writer        the-writer   " + address,
+		fmt.Sprintf("pid %d", os.Getpid()),
 		fmt.Sprintf("uid %d", os.Geteuid()), "from connection 1", "to connection 1",
 	} {
 		if !strings.Contains(got.stdout, want) {

@@ -68,9 +68,10 @@ func TestPublication_Snapshots_TellMetrics(t *testing.T) {
 	folder := private(t)
 	metrics := map[string]any{
 		"sent": uint64(1) << 63, "queued": 7, "connected": true, "idle": false, "memory": -1,
-		"ack_time": map[string]any{"count": 3, "p50_ns": 1000, "p99_ns": 2000, "max_ns": 3000},
-		"writer":   map[string]any{"errors": 2},
-		"text":     "not a metric", "list": []int{1},
+		"ack_time": map[string]any{"count": 3, "p50_ns": 1000, "p99_ns": 2000, "max_ns": 3000,
+			"sum_seconds": 0.5, "buckets": []int{1, 3}},
+		"writer": map[string]any{"errors": 2},
+		"text":   "not a metric", "list": []int{1},
 	}
 	p := published(t, metrics)
 	p.Start() // Once more: nothing happens.
@@ -93,7 +94,7 @@ func TestPublication_Snapshots_TellMetrics(t *testing.T) {
 		}
 		got, _ := json.Marshal([]any{s.Counters, s.Gauges, s.Latencies, s.Peers})
 		const want = `[{"sent":9223372036854775808,"writer_errors":2},{"connected":1,"idle":0,"memory":-1,"queued":7},` +
-			`{"ack_time":{"count":3,"p50_ns":1000,"p99_ns":2000,"max_ns":3000}},[]]`
+			`{"ack_time":{"count":3,"p50_ns":1000,"p99_ns":2000,"max_ns":3000,"sum_seconds":0.5,"buckets":[1,3]}},[]]`
 		if string(got) != want {
 			t.Errorf("metrics\n%s, want\n%s", got, want)
 		}

@@ -43,6 +43,9 @@ type Latency struct {
 	P50   time.Duration `json:"p50_ns"`
 	P99   time.Duration `json:"p99_ns"`
 	Max   time.Duration `json:"max_ns"`
+
+	SumSeconds float64  `json:"sum_seconds"`
+	Buckets    []uint64 `json:"buckets"` // Times below 8.192 µs, below twice as much, and so on.
 }
 
 // A Peer is the other end of a connection.

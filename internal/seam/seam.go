@@ -95,6 +95,11 @@ type Link interface {
 	// Such a message is skipped and reported. OnTooLarge must be called before Start.
 	OnTooLarge(callback func(e *TooLarge))
 
+	// PublishAs tells what is published of a Link with udsipc.WithPublishedMetrics: whose metrics they
+	// are, what returns them, and which are no counters beside those of a Link. It must be called before
+	// Start.
+	PublishAs(kind string, snapshot func() any, gauges ...string)
+
 	// Report passes an error to the callback of WithWriterErrorCallback.
 	Report(op string, err error)
 
