@@ -20,6 +20,8 @@ var commands []*command
 
 func init() {
 	commands = []*command{
+		&sendCommand,
+		&listenCommand,
 		&helpCommand,
 		&topCommand,
 		&versionCommand,

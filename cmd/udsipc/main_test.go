@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"flag"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,22 +12,6 @@ import (
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
-
-// result is what a command has done.
-type result struct {
-	code           int
-	stdout, stderr string
-}
-
-// execute runs the program in this process until it ends.
-func execute(t *testing.T, stdin io.Reader, args ...string) result {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	noVariable := func(string) string { return "" }
-	e := &env{stdin: stdin, stdout: &stdout, stderr: &stderr, force: t.Context(), getenv: noVariable}
-	code := run(t.Context(), e, args)
-	return result{code, stdout.String(), stderr.String()}
-}
 
 // golden compares a text with a file in testdata.
 func golden(t *testing.T, name, got string) {

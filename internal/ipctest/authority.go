@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"runtime"
@@ -85,6 +86,11 @@ func NewAuthority(tb testing.TB) *authority {
 	a.cert, a.key = a.sign(tb, "authority")
 	a.Pool.AddCert(a.cert)
 	return a
+}
+
+// PEM returns the certificate of the authority as a file has it.
+func (a *authority) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
 // TellsCredentials reports whether the system has the credentials of a peer.

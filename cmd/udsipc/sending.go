@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// This file is one run of send: from the inputs into the outlet, with progress, and the account at the end.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/spool"
+)
+
+type sending struct {
+	flags   *sendFlags
+	env     *env
+	console *console
+	out     outlet
+	began   time.Time
+
+	messages, bytes atomic.Uint64 // That were read and passed to the outlet.
+	skipped         uint64        // Lines over the limit.
+	cut             bool          // An interrupt has ended an input that had more.
+	ended           bool          // An interrupt has ended the input.
+	gaveUp          atomic.Bool   // --timeout.
+}
+
+// send sends all inputs and waits until all has arrived.
+func (s *sending) send(ctx context.Context, files []string) error {
+	stop, cancel := context.WithCancel(s.env.force) // Ends it at once: the second interrupt, or --timeout.
+	defer cancel()
+	watched := make(chan struct{})
+	over := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watch(over, cancel)
+	}()
+	forced := context.AfterFunc(stop, func() { _ = s.out.Stop(stop) }) // Wakes a write, and finish.
+	read := s.sendInputs(ctx, stop, files)
+	finished := s.out.finish()
+	forced()
+	close(over)
+	<-watched
+	if read != nil {
+		return read
+	}
+	return finished
+}
+
+// sendInputs sends the files, or the standard input without any, and returns when all of it is queued.
+func (s *sending) sendInputs(ctx, stop context.Context, files []string) error {
+	if len(files) == 0 {
+		files = []string{"-"}
+	}
+	for _, name := range files {
+		if ctx.Err() != nil {
+			s.ended = true
+			return fmt.Errorf("interrupted before %s", name)
+		}
+		if err := s.sendFile(ctx, stop, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sending) sendFile(ctx, stop context.Context, name string) error {
+	from := s.env.stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		from = file
+	}
+	in := newInput(ctx, from)
+	defer in.close()
+	d := newDivider(in, uint64(s.flags.peer.maxMessage))
+	d.interrupted = func() bool { return in.ended }
+	if d.long = s.flags.longLines; s.flags.null {
+		d.end = 0
+	}
+	next := d.line
+	switch {
+	case s.flags.frames:
+		next = d.frame
+	case s.flags.file:
+		next = d.whole
+	}
+	err := s.sendMessages(stop, next)
+	s.skipped += d.skipped
+	s.ended = s.ended || in.ended
+	s.cut = s.cut || in.cut || in.ended && name != "-"
+	if err != nil && name != "-" {
+		return fmt.Errorf("%s: %w", name, strippedPath(err))
+	}
+	return err
+}
+
+// strippedPath returns an error without the name of the file, which stands before it.
+func strippedPath(err error) error {
+	if path := (*os.PathError)(nil); errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// sendMessages queues messages until io.EOF.
+func (s *sending) sendMessages(stop context.Context, next func() ([]byte, error)) error {
+	for stop.Err() == nil {
+		message, err := next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.messages.Add(1)
+		s.bytes.Add(uint64(len(message)))
+		err = s.out.WriteMessage(message)
+		switch {
+		case err == nil:
+		case s.flags.overflow == "drop-newest" &&
+			(errors.Is(err, udsipc.ErrBufferFull) || errors.Is(err, spool.ErrSpoolFull)): // It is counted.
+		default:
+			return err
+		}
+	}
+	return udsipc.ErrStopped
+}
+
+// watch shows progress, and ends everything when --timeout has passed without any, until over is closed.
+func (s *sending) watch(over <-chan struct{}, giveUp func()) {
+	shown := s.flags.progress || s.console.redraw && !s.flags.quiet
+	interval := s.console.interval()
+	if s.flags.timeout > 0 {
+		interval = min(interval, max(s.flags.timeout/4, time.Millisecond))
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	rates := meter{}
+	last, since, drawn := uint64(0), time.Now(), time.Time{}
+	for {
+		select {
+		case now := <-ticker.C:
+			c := s.out.counts()
+			if c.queued == 0 || c.arrived != last {
+				last, since = c.arrived, now
+			}
+			if s.flags.timeout > 0 && now.Sub(since) >= s.flags.timeout {
+				s.gaveUp.Store(true)
+				giveUp()
+				return
+			}
+			if shown && now.Sub(drawn) >= s.console.interval()-time.Millisecond {
+				drawn = now
+				s.console.progress(s.status(c, &rates, now))
+			}
+		case <-over:
+			return
+		}
+	}
+}
+
+// status returns the line of progress.
+func (s *sending) status(c counts, rates *meter, now time.Time) string {
+	sent := s.bytes.Load() - min(s.bytes.Load(), c.queuedBytes)
+	messageRate, byteRate := rates.add(now, c.arrived, sent)
+	state := ""
+	if !c.connected && c.queued > 0 {
+		state = ", not connected"
+	}
+	return fmt.Sprintf("%s messages, %s, %s messages/s, %s/s, queue %s (%s)%s", formatCount(float64(c.arrived)),
+		formatBytes(float64(sent)), formatCount(messageRate), formatBytes(byteRate), formatCount(float64(c.queued)),
+		formatBytes(float64(c.queuedBytes)), state)
+}
+
+// A meter turns counters into rates, over the last few steps.
+type meter struct {
+	steps []meterStep
+}
+
+type meterStep struct {
+	when            time.Time
+	messages, bytes uint64
+}
+
+const meterSteps = 10
+
+// add adds a step, and returns the rates in 1/s since the oldest one that is kept.
+func (m *meter) add(now time.Time, messages, bytes uint64) (messageRate, byteRate float64) {
+	m.steps = append(m.steps, meterStep{now, messages, bytes})
+	if len(m.steps) > meterSteps {
+		m.steps = m.steps[1:]
+	}
+	first := m.steps[0]
+	seconds := now.Sub(first.when).Seconds()
+	if seconds <= 0 {
+		return 0, 0
+	}
+	return float64(messages-min(messages, first.messages)) / seconds, float64(bytes-min(bytes, first.bytes)) / seconds
+}
+
+// report writes what has gone wrong and the last line, and returns the exit code.
+func (s *sending) report(err error) int {
+	c, total := s.out.counts(), s.messages.Load()
+	all := err == nil && c.missing() == 0 && c.queued == 0 && s.skipped == 0 && !s.cut && c.arrived >= total
+	if all && s.flags.quiet {
+		return exitOK
+	}
+	switch {
+	case s.gaveUp.Load():
+		s.env.logf("gave up: nothing has arrived for %v", s.flags.timeout)
+	case err != nil && !errors.Is(err, spool.ErrLeft) && !(errors.Is(err, udsipc.ErrStopped) && s.env.force.Err() != nil):
+		s.env.logf("%s", plain(err))
+	}
+	s.env.logf("%s", s.account(c, total))
+	switch {
+	case all:
+		return exitOK
+	case s.flags.spool != "" && c.missing() == 0 && s.skipped == 0 && !s.cut && c.queued > 0 && spooled(err):
+		return exitSpooled
+	}
+	return exitFailed
+}
+
+// spooled reports whether the error of a run with a spool is no more than that messages are left in it.
+func spooled(err error) bool {
+	return err == nil || errors.Is(err, spool.ErrLeft)
+}
+
+// account returns the last line.
+func (s *sending) account(c counts, total uint64) string {
+	total += c.found
+	elapsed := time.Since(s.began)
+	text := fmt.Sprintf("all of %s arrived", plural(total, "message"))
+	switch {
+	case c.arrived < total:
+		text = fmt.Sprintf("%d of %s arrived", c.arrived, plural(total, "message"))
+	case total == 0:
+		text = "no messages"
+	}
+	text += fmt.Sprintf(" (%s in %s)", formatBytes(float64(s.bytes.Load())), elapsed.Round(time.Millisecond))
+	var more []string
+	for _, part := range []struct {
+		n    uint64
+		what string
+	}{
+		{c.possiblyLost, "possibly lost"}, {c.undelivered, "given up"}, {c.dropped, "dropped as the oldest"},
+		{c.refused, "dropped as the newest"}, {c.expired, "expired"}, {c.damaged, "damaged in the spool"},
+		{s.skipped, "lines left out as too long"}, {c.queued, s.queuedWhere()},
+	} {
+		if part.n > 0 {
+			more = append(more, fmt.Sprintf("%d %s", part.n, part.what))
+		}
+	}
+	if s.cut {
+		more = append(more, "the input had more")
+	}
+	if len(more) == 0 {
+		return text
+	}
+	return text + "; " + strings.Join(more, ", ")
+}
+
+func (s *sending) queuedWhere() string {
+	if s.flags.spool != "" {
+		return "in the spool"
+	}
+	return "left in the queue"
+}
