@@ -91,6 +91,9 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "udsipc: handler failed" { // The command reports why, and what is lost.
+		return nil
+	}
 	text := strings.TrimPrefix(r.Message, "udsipc: ") + h.before
 	r.Attrs(func(a slog.Attr) bool {
 		text += formatAttr(a)

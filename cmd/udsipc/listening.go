@@ -27,6 +27,7 @@ type listening struct {
 
 	text      []byte // Of the batch in work.
 	written   atomic.Uint64
+	lost      atomic.Uint64 // Without acknowledgements, and not written.
 	inSession atomic.Uint64 // Of written: those that are to be acknowledged.
 
 	once    sync.Once
@@ -131,7 +132,10 @@ func (l *listening) awaitAcknowledged(ctx context.Context) {
 // exitCode reports why it ended.
 func (l *listening) exitCode(err error) int {
 	m := l.reader.Metrics()
-	lost := m.Discarded + m.HandlerErrors
+	lost := m.Discarded + l.lost.Load()
+	if lost > 0 {
+		l.env.logf("%s without acknowledgements lost", plural(lost, "message"))
+	}
 	switch {
 	case errors.Is(l.failure, errBrokenPipe):
 		l.env.brokenPipe = true
@@ -142,10 +146,10 @@ func (l *listening) exitCode(err error) int {
 		return l.env.fail(l.reader.Err())
 	case l.flags.count > 0 && l.written.Load() >= l.flags.count:
 		return exitOK
-	case l.env.force.Err() != nil || err != nil || lost > 0:
-		l.env.logf("ended at once: %s written; messages that were not acknowledged come again",
-			plural(l.written.Load(), "message"))
+	case lost > 0 || l.env.force.Err() != nil:
 		return exitFailed
+	case err != nil:
+		return l.env.fail(err)
 	}
 	return exitOK
 }
@@ -154,7 +158,7 @@ func (l *listening) exitCode(err error) int {
 // not written is acknowledged, or given up as a dead letter.
 func (l *listening) handle(ctx context.Context, batch []udsipc.Delivery) error {
 	if l.full() {
-		return l.give(ctx, nil)
+		return l.give(ctx, batch, nil)
 	}
 	l.text = l.text[:0]
 	now := time.Now()
@@ -162,7 +166,7 @@ func (l *listening) handle(ctx context.Context, batch []udsipc.Delivery) error {
 		l.text = l.format(l.text, &batch[i], now)
 	}
 	if err := l.out.write(ctx, l.console, l.text); err != nil {
-		return l.give(ctx, err)
+		return l.give(ctx, batch, err)
 	}
 	if cap(l.text) > maxKeptMessage {
 		l.text = nil
@@ -182,12 +186,17 @@ func (l *listening) handle(ctx context.Context, batch []udsipc.Delivery) error {
 func (l *listening) full() bool { return l.flags.count > 0 && l.written.Load() >= l.flags.count }
 
 // give ends the command: it waits until the Reader is stopped by force, and has the batch sent again.
-func (l *listening) give(ctx context.Context, err error) error {
+func (l *listening) give(ctx context.Context, batch []udsipc.Delivery, err error) error {
 	l.once.Do(func() {
 		l.failure = err
 		close(l.failed)
 	})
 	<-ctx.Done()
+	for i := range batch {
+		if batch[i].Writer == (udsipc.WriterID{}) {
+			l.lost.Add(1)
+		}
+	}
 	return errors.Join(err, ctx.Err())
 }
 
