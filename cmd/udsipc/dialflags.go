@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/udsipc/udsipc"
 )
@@ -29,6 +30,7 @@ type peerFlags struct {
 	ca         string
 	cert, key  string
 	serverName string
+	maxBackoff time.Duration
 }
 
 // defineCommon defines the flags that both sides have.
@@ -47,6 +49,8 @@ func (f *peerFlags) defineDial(flags *flag.FlagSet) {
 	flags.BoolVar(&f.tls, "tls", false, "use TLS, with the certification authorities of the system unless --tls-ca is set")
 	flags.StringVar(&f.ca, "tls-ca", "", "use TLS, and accept a server whose certificate one in this PEM `file` has signed")
 	flags.StringVar(&f.serverName, "tls-server-name", "", "the `name` in the server's certificate (default: the host of ADDRESS)")
+	flags.DurationVar(&f.maxBackoff, "max-backoff", 10*time.Second, "the longest `duration` between two attempts to "+
+		"connect; it grows from 10ms")
 }
 
 // defineListen defines the flags of a side that listens.
@@ -111,7 +115,7 @@ func (f *peerFlags) writerOptions() (list []udsipc.WriterOption, err error) {
 	for _, o := range options {
 		list = append(list, o)
 	}
-	return list, err
+	return append(list, udsipc.WithMaxBackoff(f.maxBackoff)), err
 }
 
 // readerOptions returns the options of a side that listens.

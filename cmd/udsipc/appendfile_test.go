@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// newAppendFile opens a file with a clock that the test sets.
+func newAppendFile(t *testing.T, flags *appendFlags, raw bool) (*appendFile, *time.Time) {
+	t.Helper()
+	now := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
+	a := &appendFile{flags: flags, log: t.Logf, raw: raw, now: func() time.Time { return now }}
+	if err := a.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.close)
+	return a, &now
+}
+
+// contents returns the files in a directory, with what is in them, in the order of their names.
+func contents(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, fmt.Sprintf("%s=%s", entry.Name(), text))
+	}
+	return list
+}
+
+func expectContents(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	if got := contents(t, dir); !slices.Equal(got, want) {
+		t.Errorf("the files are\n%q, want\n%q", got, want)
+	}
+}
+
+// TestAppendFile_Size_Rotates: a file is renamed before it is too large; one batch may be larger.
+func TestAppendFile_Size_Rotates(t *testing.T) {
+	dir := t.TempDir()
+	a, now := newAppendFile(t, &appendFlags{path: filepath.Join(dir, "f"), size: 4, keep: 2, sync: true}, false)
+	for i, text := range []string{"a\n", "b\n", "c\n", "large\n", "d\n"} {
+		*now = now.Add(time.Second)
+		if err := a.append([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 3 {
+			expectContents(t, dir, "f=large\n", "f.20260501T100003.000000Z=a\nb\n", "f.20260501T100004.000000Z=c\n")
+		}
+	}
+	expectContents(t, dir, "f=d\n", "f.20260501T100004.000000Z=c\n", "f.20260501T100005.000000Z=large\n")
+}
+
+// TestAppendFile_Period_Rotates: at each multiple of the duration, also if the process was not there then; not an
+// empty file. A name that is taken is not replaced, and other files stay.
+func TestAppendFile_Period_Rotates(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	flags := &appendFlags{path: path, period: time.Hour, keep: 2}
+	a, now := newAppendFile(t, flags, false)
+	write := func(text string, when time.Time) {
+		t.Helper()
+		*now = when
+		if err := a.append([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"f.20260501T110000.000000Z", "f.bak", "f.20260501T110000"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ten := *now
+	write("a\n", ten.Add(time.Minute))
+	write("b\n", ten.Add(59*time.Minute))
+	write("c\n", ten.Add(time.Hour))
+	others := []string{"f.20260501T110000=old", "f.20260501T110000.000000Z=old", "f.20260501T110000.000001Z=a\nb\n", "f.bak=old"}
+	expectContents(t, dir, append([]string{"f=c\n"}, others...)...)
+
+	a.close()
+	next := &appendFile{flags: flags, log: t.Logf, now: func() time.Time { return *now }}
+	*now = ten.Add(5 * time.Hour)
+	if err := next.open(); err != nil {
+		t.Fatal(err)
+	}
+	a = next
+	t.Cleanup(next.close)
+	write("d\n", ten.Add(5*time.Hour))
+	expectContents(t, dir, "f=d\n", "f.20260501T110000=old", "f.20260501T110000.000001Z=a\nb\n",
+		"f.20260501T150000.000000Z=c\n", "f.bak=old")
+}
+
+// TestAppendFile_TornEnd_IsMoved: what a kill has left of a message is moved away, at each byte.
+func TestAppendFile_TornEnd_IsMoved(t *testing.T) {
+	lines := []string{"one\n", "\n", strings.Repeat("x", 70<<10) + "\n", "two\n"}
+	var frames []string
+	for _, line := range lines {
+		frames = append(frames, string(binary.AppendUvarint(nil, uint64(len(line))))+line)
+	}
+	for name, messages := range map[string][]string{"lines": lines, "frames": frames} {
+		t.Run(name, func(t *testing.T) {
+			text, ends := strings.Join(messages, ""), []int{0}
+			for _, message := range messages {
+				ends = append(ends, ends[len(ends)-1]+len(message))
+			}
+			for _, cut := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 66 << 10, len(text) - 7, len(text) - 6, len(text) - 5,
+				len(text) - 4, len(text) - 3, len(text) - 2, len(text) - 1, len(text)} {
+				whole := ends[0]
+				for _, end := range ends {
+					if end <= cut {
+						whole = end
+					}
+				}
+				checkTorn(t, name, text[:cut], whole)
+			}
+		})
+	}
+}
+
+func checkTorn(t *testing.T, kind, text string, whole int) {
+	t.Helper()
+	dir, err := os.MkdirTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "f")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := newAppendFile(t, &appendFlags{path: path}, kind == "frames")
+	if err := a.append([]byte("z")); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"f=" + text[:whole] + "z"}
+	if torn := text[whole:]; torn != "" && kind == "lines" {
+		want = append(want, "f.torn="+torn+"\n")
+	} else if torn != "" {
+		want = append(want, "f.torn="+torn)
+	}
+	if got := contents(t, dir); !slices.Equal(got, want) {
+		t.Errorf("%s, %d of %d bytes whole: %d files, want %d", kind, whole, len(text), len(got), len(want))
+	}
+}
+
+// TestAppendFile_SecondProcess_IsRefused: two would cut each other's lines.
+func TestAppendFile_SecondProcess_IsRefused(t *testing.T) {
+	flags := &appendFlags{path: filepath.Join(t.TempDir(), "f")}
+	newAppendFile(t, flags, false)
+	second := &appendFile{flags: flags, log: t.Logf, now: time.Now}
+	if err := second.open(); err == nil || !strings.Contains(err.Error(), "another process writes to it") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAppendFile_Reopen_FollowsName: after SIGHUP, messages go to a new file with the name.
+func TestAppendFile_Reopen_FollowsName(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := newAppendFile(t, &appendFlags{path: filepath.Join(dir, "f"), sync: true}, false)
+	for _, text := range []string{"a\n", "b\n"} {
+		if err := a.append([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(a.flags.path, filepath.Join(dir, "moved-"+text[:1])); err != nil {
+			t.Fatal(err)
+		}
+		a.reopen()
+	}
+	expectContents(t, dir, "moved-a=a\n", "moved-b=b\n")
+}
