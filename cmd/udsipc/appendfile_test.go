@@ -91,7 +91,9 @@ func TestAppendFile_Period_Rotates(t *testing.T) {
 	write("a\n", ten.Add(time.Minute))
 	write("b\n", ten.Add(59*time.Minute))
 	write("c\n", ten.Add(time.Hour))
-	others := []string{"f.20260501T110000=old", "f.20260501T110000.000000Z=old", "f.20260501T110000.000001Z=a\nb\n", "f.bak=old"}
+	others := []string{
+		"f.20260501T110000=old", "f.20260501T110000.000000Z=old", "f.20260501T110000.000001Z=a\nb\n", "f.bak=old",
+	}
 	expectContents(t, dir, append([]string{"f=c\n"}, others...)...)
 
 	a.close()

@@ -46,9 +46,10 @@ func (f *peerFlags) defineCommon(flags *flag.FlagSet) {
 // defineDial defines the flags of a side that connects.
 func (f *peerFlags) defineDial(flags *flag.FlagSet) {
 	f.defineCommon(flags)
-	flags.BoolVar(&f.tls, "tls", false, "use TLS, with the certification authorities of the system unless --tls-ca is set")
-	flags.StringVar(&f.ca, "tls-ca", "", "use TLS, and accept a server whose certificate one in this PEM `file` has signed")
-	flags.StringVar(&f.serverName, "tls-server-name", "", "the `name` in the server's certificate (default: the host of ADDRESS)")
+	flags.BoolVar(&f.tls, "tls", false, "use TLS, with the authorities of the system unless --tls-ca is set")
+	flags.StringVar(&f.ca, "tls-ca", "", "use TLS, and accept a server that one in this PEM `file` has signed")
+	flags.StringVar(&f.serverName, "tls-server-name", "", "the `name` in the server's certificate; without it, the "+
+		"host of ADDRESS")
 	flags.DurationVar(&f.maxBackoff, "max-backoff", 10*time.Second, "the longest `duration` between two attempts to "+
 		"connect; it grows from 10ms")
 }

@@ -76,7 +76,8 @@ type listenFlags struct {
 func (f *listenFlags) define(flags *flag.FlagSet) {
 	f.peer.defineListen(flags)
 	f.file.define(flags)
-	flags.BoolVar(&f.json, "json", false, "write a JSON object a line: time, peer, writer, seq, redelivered, data or base64")
+	flags.BoolVar(&f.json, "json", false, "write a JSON object a line: time, peer, writer, seq, redelivered, "+
+		"data or base64")
 	flags.BoolVar(&f.raw, "raw", false, "write frames: the length of each message as an unsigned varint, then its bytes")
 	flags.Uint64Var(&f.count, "count", 0, "end after a `number` of messages; 0 is never")
 	flags.StringVar(&f.mode, "mode", "0600", "the permissions of the socket file, an octal `number`; writers need w")

@@ -213,8 +213,8 @@ func TestSend_TLS_Arrives(t *testing.T) {
 	ca, cert, key := certificateFiles(t)
 	address := ipctest.TcpAddress(t)
 	listener := start(t, nil, "listen", "--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--json", address)
-	got := execute(t, strings.NewReader("secret\n"), "send", "--ack", "--timeout=3s", "--tls-cert", cert, "--tls-key", key, "--tls-ca", ca,
-		address)
+	got := execute(t, strings.NewReader("secret\n"), "send", "--ack", "--timeout=30s", "--tls-cert", cert, "--tls-key",
+		key, "--tls-ca", ca, address)
 	expect(t, got, exitOK, "all of 1 message arrived")
 	if got := listener.stop(t); !strings.Contains(got.stdout, `"tls":"CN=`) {
 		t.Errorf("got %q", got.stdout)
