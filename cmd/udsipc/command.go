@@ -75,7 +75,9 @@ func (e *env) usage(err error) int {
 }
 
 // plain returns the text of an error without the name that the messages have already.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "udsipc: ") }
+func plain(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "udsipc: "), "udsipc/rpc: ")
+}
 
 // operandCount returns how many operands the command takes at least and at most.
 func (c *command) operandCount() (least, most int) {

@@ -31,6 +31,7 @@ type peerFlags struct {
 	cert, key  string
 	serverName string
 	maxBackoff time.Duration
+	publish    string
 }
 
 // defineCommon defines the flags that both sides have.
@@ -39,6 +40,7 @@ func (f *peerFlags) defineCommon(flags *flag.FlagSet) {
 	flags.Var(&f.maxMessage, "max-message-size", "the largest message, a `size` such as 64KiB; at most 1 GiB")
 	flags.BoolVar(&f.plaintext, "plaintext", false, "allow TCP beyond this machine without TLS; anybody can read it")
 	flags.BoolVar(&f.sameUser, "same-user", false, "accept only a peer of the same user (Unix sockets)")
+	flags.StringVar(&f.publish, "publish", "", "publish the metrics under a `name`, for udsipc top")
 	flags.StringVar(&f.cert, "tls-cert", "", "the certificate of this side, a PEM `file`")
 	flags.StringVar(&f.key, "tls-key", "", "the key of --tls-cert, a PEM `file`")
 }
@@ -68,6 +70,9 @@ func (f *peerFlags) options(server bool) ([]udsipc.Option, error) {
 	}
 	if f.sameUser {
 		options = append(options, udsipc.WithAuthorizer(udsipc.SameUser()))
+	}
+	if f.publish != "" {
+		options = append(options, udsipc.WithPublishedMetrics(f.publish))
 	}
 	if !f.tls && f.ca == "" && f.cert == "" && f.key == "" && f.serverName == "" {
 		return options, nil

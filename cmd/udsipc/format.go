@@ -48,7 +48,7 @@ func (b *byteSize) Set(text string) error {
 func exactBytes(n uint64) string {
 	for _, u := range units[:3] {
 		if n >= u.bytes && n%u.bytes == 0 {
-			return fmt.Sprintf("%d %s", n/u.bytes, u.name)
+			return fmt.Sprintf("%d%s", n/u.bytes, u.name)
 		}
 	}
 	return strconv.FormatUint(n, 10)

@@ -22,6 +22,7 @@ func init() {
 	commands = []*command{
 		&sendCommand,
 		&listenCommand,
+		&callCommand,
 		&helpCommand,
 		&topCommand,
 		&versionCommand,

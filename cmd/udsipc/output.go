@@ -33,11 +33,16 @@ func (s stream) write(ctx context.Context, console *console, text []byte) error 
 	return retryFull(ctx, console, "the standard output", func() error {
 		n, err := s.to.Write(text)
 		text = text[n:] // The rest is written when there is room.
-		if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		if isBrokenPipe(err) {
 			return errBrokenPipe
 		}
 		return err
 	})
+}
+
+// isBrokenPipe reports whether a write failed because nobody reads.
+func isBrokenPipe(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
 }
 
 func (s stream) reopen() {}
