@@ -50,7 +50,7 @@ var imports = map[string]string{
 }
 
 // testOnly are packages that only tests and tools use.
-var testOnly = []string{"internal/ipctest", "internal/mutate", "internal/disktest"}
+var testOnly = []string{"internal/ipctest", "internal/mutate", "internal/disktest", "internal/conform"}
 
 // mayLog are the only files of the library that may import log/slog: the one with WithLogger and all lines, and the
 // handler of it.

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conform
+
+// This file has the cases of a Writer in plain mode.
+
+import (
+	"github.com/udsipc/udsipc/internal/wire"
+)
+
+var plainWriterCases = []writerCase{
+	{"plain", "a reader that ends connections, with the report", func(t *writerTest) { plainEndings(t, true) }},
+	{"plain", "a reader that ends connections without a word", func(t *writerTest) { plainEndings(t, false) }},
+}
+
+// largestPart is more than any part of the stream after which a case ends a connection.
+const largestPart = 1 << 30
+
+// servePlain reads so many bytes, or all for -1, and ends the connection as a reader does: it handles all that the
+// kernel has accepted. The writer goes on with the first message of which it has not accepted the last byte.
+func (t *writerTest) servePlain(p *peer, size int, report bool) {
+	if size < 0 {
+		size = largestPart
+	}
+	p.sent = t.handled
+	for read := len(p.in); p.ended == nil && read < size; {
+		before := len(p.in)
+		if !p.more(t.opt.Timeout) && p.ended == nil {
+			failf("nothing came within %v after message %d", t.opt.Timeout, p.sent)
+		}
+		read += len(p.in) - before
+		for t.take(p) {
+		}
+	}
+	if p.ended == nil {
+		half, ok := p.conn.(interface{ CloseRead() error })
+		if t.network != "unix" || !ok || half.CloseRead() != nil {
+			_ = p.tryWrite(wire.Goodbye)
+		}
+		t.drain(p)
+	}
+	first := t.handled
+	t.handled = p.sent
+	if !report {
+		p.close()
+		return
+	}
+	words := wire.CloseReport{FirstUnread: p.sent - first + 1, Limit: 10 << 20}.Append(nil)
+	if t.network == "unix" {
+		words = append([]byte{0}, words...)
+	}
+	_ = p.tryWrite(words)
+	p.close()
+}
+
+func plainEndings(t *writerTest, report bool) {
+	if !report && t.network != "unix" {
+		skipf("over %s the goodbye asks the writer to stop", t.network)
+	}
+	for _, size := range []int{1, 2, 3, 100, 1000, 30_000} {
+		if t.handled < uint64(t.opt.Messages) {
+			t.servePlain(t.accept(), size, report)
+		}
+	}
+}
