@@ -194,7 +194,7 @@ func checkCall(t *testing.T, name, call string) {
 }
 
 // forTool lists the internal packages that are there for the tool. It uses no others.
-var forTool = []string{"internal/publish", "internal/terminal"}
+var forTool = []string{"internal/publish", "internal/terminal", "internal/conform"}
 
 // TestModule_RequiresNothing: the core requires nothing, and neither another module of the repository nor the tool
 // uses its internal packages, except those for the tool. The tool's tests may.

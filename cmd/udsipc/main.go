@@ -23,6 +23,7 @@ func init() {
 		&sendCommand,
 		&listenCommand,
 		&callCommand,
+		&conformCommand,
 		&helpCommand,
 		&topCommand,
 		&versionCommand,

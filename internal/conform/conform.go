@@ -2,8 +2,8 @@
 
 // Package conform puts any implementation of the protocol through its cases. Reader is the other end of a Reader under
 // test: it connects, sends what a writer sends, correct or not, and checks the replies. Writer is the other end of a
-// Writer under test. Both print a table. docs/CLIENTS.md tells what the program under test has to do, and docs/PROTOCOL.md
-// has the rules that the cases check.
+// Writer under test. Both print a table. docs/CLIENTS.md tells what the program under test has to do, and
+// docs/PROTOCOL.md has the rules that the cases check.
 package conform
 
 import (

@@ -159,6 +159,7 @@ func sessionNumbers(t *readerTest) {
 }
 
 func sessionMarked(t *readerTest) {
+	t.needHandled()
 	h := newHello()
 	h.FirstSeq, h.LastSentSeq = 3, 5
 	p, _ := t.open(h)

@@ -74,6 +74,9 @@ func TestReader_Conforms(t *testing.T) {
 
 // TestReader_Mutants_AreNoticed: a Reader with one mistake fails in the case that is about it, and one without passes.
 func TestReader_Mutants_AreNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("these take seconds")
+	}
 	for _, mutant := range []struct {
 		mistake mistakes
 		failing []string // Parts of the names of cases that fail. Other cases may fail as well.

@@ -15,20 +15,20 @@ var sessionWriterCases = []writerCase{
 	{"session", "nothing is sent before the welcome", writerWaits},
 	{"session", "heartbeats before the welcome, and between acknowledgements", writerHeartbeats},
 	{"session", "the goodbye, then acknowledgements", writerGoodbye},
-	{"refusal", "a reader of another version (status 1)", func(t *writerTest) { writerRefused(t, "05 02 01 00 00 00") }},
-	{"refusal", "an old epoch (status 2)", func(t *writerTest) { writerRefused(t, "05 01 02 00 00 00") }},
-	{"refusal", "too many connections (goodbye and report)", func(t *writerTest) { writerRefused(t, "00 07 01 01 00 80808005") }},
-	{"refusal", "a welcome with a limit of 0", func(t *writerTest) { writerRefused(t, "05 01 00 00 00 00") }},
-	{"refusal", "no reply at all", func(t *writerTest) { writerRefused(t, "") }},
+	{"refusal", "a reader of another version (status 1)", refusedBy("05 02 01 00 00 00")},
+	{"refusal", "an old epoch (status 2)", refusedBy("05 01 02 00 00 00")},
+	{"refusal", "too many connections (goodbye and report)", refusedBy("00 07 01 01 00 80808005")},
+	{"refusal", "a welcome with a limit of 0", refusedBy("05 01 00 00 00 00")},
+	{"refusal", "no reply at all", refusedBy("")},
 	{"again", "a reader that is killed before it acknowledges", writerKilled},
 	{"again", "acknowledged messages are not sent again", writerAcked},
 	{"again", "the welcome has more than the acknowledgements", writerWelcomed},
 	{"again", "a cut after every byte of hello and messages", writerCutsIn},
 	{"again", "a cut after every byte of welcome and acknowledgements", writerCutsOut},
-	{"garbage", "an acknowledgement of a message that was not sent", func(t *writerTest) { writerBadAck(t, "80808080808001") }},
-	{"garbage", "an acknowledgement that goes back", func(t *writerTest) { writerBadAck(t, "05 03") }},
-	{"garbage", "an acknowledgement in a longer form", func(t *writerTest) { writerBadAck(t, "8100") }},
-	{"garbage", "an acknowledgement over 64 bits", func(t *writerTest) { writerBadAck(t, "ffffffffffffffffff02") }},
+	{"garbage", "an acknowledgement of a message that was not sent", badAck("80808080808001")},
+	{"garbage", "an acknowledgement that goes back", badAck("05 03")},
+	{"garbage", "an acknowledgement in a longer form", badAck("8100")},
+	{"garbage", "an acknowledgement over 64 bits", badAck("ffffffffffffffffff02")},
 }
 
 // readHello reads a hello and checks it against the one before.
@@ -172,7 +172,11 @@ func writerGoodbye(t *writerTest) {
 	t.serve(p, uint64(t.opt.Messages))
 }
 
-// writerRefused answers the first hello with these bytes. The Writer sends no message, keeps all, and comes again.
+// refusedBy answers the first hello with these bytes. The Writer sends no message, keeps all, and comes again.
+func refusedBy(reply string) func(*writerTest) {
+	return func(t *writerTest) { writerRefused(t, reply) }
+}
+
 func writerRefused(t *writerTest, reply string) {
 	p, _ := t.acceptSession()
 	p.write(fromHex(reply))
@@ -259,8 +263,12 @@ func writerCutsOut(t *writerTest) {
 	}
 }
 
-// writerBadAck sends an acknowledgement that cannot be, after five messages. The Writer ends the connection and ignores
+// badAck sends an acknowledgement that cannot be, after five messages. The Writer ends the connection and ignores
 // it. An acknowledgement right before it may count or not.
+func badAck(words string) func(*writerTest) {
+	return func(t *writerTest) { writerBadAck(t, words) }
+}
+
 func writerBadAck(t *writerTest, words string) {
 	p, h := t.acceptSession()
 	t.welcome(p, h)

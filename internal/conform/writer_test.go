@@ -84,6 +84,9 @@ func TestWriter_Conforms(t *testing.T) {
 
 // TestWriter_Mutants_AreNoticed: a Writer with one mistake fails in a case about it, and one without passes.
 func TestWriter_Mutants_AreNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("these take seconds")
+	}
 	for _, test := range []struct {
 		writerMistakes
 		failing string
