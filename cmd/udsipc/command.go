@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os/exec"
 	"strings"
 )
 
@@ -54,7 +55,11 @@ type env struct {
 	stdout, stderr io.Writer
 	force          context.Context // Ends with the second interrupt.
 	getenv         func(name string) string
-	brokenPipe     bool // Set if nobody reads the standard output any more: the process ends by SIGPIPE.
+
+	// self returns a command that runs this program in a process of its own.
+	self func(ctx context.Context, args ...string) *exec.Cmd
+
+	brokenPipe bool // Set if nobody reads the standard output any more: the process ends by SIGPIPE.
 }
 
 // logf writes a line to the standard error, with the name of the command before it.

@@ -54,6 +54,14 @@ func exactBytes(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
+// formatSize returns a size for a text: "100 bytes", "64KiB".
+func formatSize(n uint64) string {
+	if text := exactBytes(n); strings.HasSuffix(text, "B") {
+		return text
+	}
+	return plural(n, "byte")
+}
+
 // formatBytes returns a size with three digits and a decimal unit, such as "12.3 MB".
 func formatBytes(n float64) string { return formatUnit(n, "B") }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 )
 
@@ -23,22 +24,35 @@ func init() {
 		&sendCommand,
 		&listenCommand,
 		&callCommand,
-		&conformCommand,
-		&helpCommand,
 		&topCommand,
+		&benchCommand,
+		&benchWorkerCommand,
+		&conformCommand,
+		&completionCommand,
+		&manCommand,
+		&helpCommand,
 		&versionCommand,
 	}
 }
 
 func main() {
 	ctx, force := interruptible()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, force: force, getenv: os.Getenv}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, force: force, getenv: os.Getenv, self: self}
 	ignoreBrokenPipe()
 	code := run(ctx, e, os.Args[1:])
 	if e.brokenPipe {
 		dieOfBrokenPipe()
 	}
 	os.Exit(code)
+}
+
+// self returns a command that runs this program.
+func self(ctx context.Context, args ...string) *exec.Cmd {
+	program, err := os.Executable()
+	if err != nil {
+		program = os.Args[0]
+	}
+	return exec.CommandContext(ctx, program, args...)
 }
 
 // run runs the command that the arguments name, and returns its exit code.

@@ -83,7 +83,7 @@ func (d *divider) line() ([]byte, error) {
 			d.begin()
 		default:
 			return nil, fmt.Errorf("line %d is longer than %s (--long-lines, --max-message-size)", d.number,
-				exactBytes(d.limit))
+				formatSize(d.limit))
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (d *divider) frame() ([]byte, error) {
 		return nil, fmt.Errorf("frame %d: its length is over 64 bits; is the input lines?", d.number)
 	case length > d.limit:
 		return nil, fmt.Errorf("frame %d has %d bytes, which is over %s (--max-message-size); is the input lines?",
-			d.number, length, exactBytes(d.limit))
+			d.number, length, formatSize(d.limit))
 	}
 	if length <= uint64(d.in.Size()) {
 		buffered, err := d.in.Peek(int(length))
@@ -184,7 +184,7 @@ func (d *divider) whole() ([]byte, error) {
 	_, err := io.CopyN((*appender)(&d.message), d.in, int64(d.limit)+1)
 	switch {
 	case err == nil:
-		return nil, fmt.Errorf("the file is longer than %s (--max-message-size)", exactBytes(d.limit))
+		return nil, fmt.Errorf("the file is longer than %s (--max-message-size)", formatSize(d.limit))
 	case err != io.EOF:
 		return nil, err
 	case d.interrupted():

@@ -153,7 +153,7 @@ func TestDivider_Frames_CutAtEachByte(t *testing.T) {
 func TestDivider_InvalidFrames_AreErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff": "over 64 bits",
-		"\x65" + strings.Repeat("x", 101):          "101 bytes, which is over 100",
+		"\x65" + strings.Repeat("x", 101):          "101 bytes, which is over 100 bytes",
 	} {
 		d := newDivider(strings.NewReader(text), 100)
 		if _, err := divide(d, d.frame); err == nil || !strings.Contains(err.Error(), want) {

@@ -62,6 +62,7 @@ func startWith(t *testing.T, e *env, args ...string) *running {
 	force, r.force = context.WithCancel(context.Background())
 	ctx, r.interrupt = context.WithCancel(force)
 	e.force = force
+	e.self = func(_ context.Context, args ...string) *exec.Cmd { return process(t, args...) }
 	if e.stdout == nil {
 		e.stdout = &r.stdout
 	}

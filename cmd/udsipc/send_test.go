@@ -58,13 +58,14 @@ func TestSend_Failures_AreTold(t *testing.T) {
 		text, want  string
 	}{
 		{"long line", "a\nlonger\nb\n", []string{"--max-message-size=3"}, exitFailed,
-			"line 2 is longer than 3 (--long-lines, --max-message-size)\nudsipc send: all of 1 message arrived", "a\n"},
+			"line 2 is longer than 3 bytes (--long-lines, --max-message-size)\nudsipc send: all of 1 message arrived", "a\n"},
 		{"skipped line", "a\nlonger\nb\n", []string{"--max-message-size=3", "--long-lines=skip"}, exitFailed,
 			"all of 2 messages arrived (2 B in ", "a\nb\n"},
 		{"missing file", "", []string{missing}, exitFailed, missing + ": no such file", ""},
 		{"half a frame", "\x01a\x05bc", []string{"--frames"}, exitFailed,
 			"within a frame; its first 2 bytes were not sent", "a\n"},
-		{"large file", "large", []string{"--file", "--max-message-size=3"}, exitFailed, "the file is longer than 3", ""},
+		{"large file", "large", []string{"--file", "--max-message-size=3"}, exitFailed,
+			"the file is longer than 3 bytes", ""},
 		{"quiet", "a\n", []string{"--quiet"}, exitOK, "", "a\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
