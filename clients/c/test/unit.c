@@ -997,14 +997,28 @@ static void test_read_memory(void) {
 	udsipc_reader_close(w[0].reader);
 }
 
+/* Returns a TCP address that nobody listens at. */
+static void free_address(char *to, size_t size) {
+	struct sockaddr_in local;
+	socklen_t length = sizeof local;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	memset(&local, 0, sizeof local);
+	local.sin_family = AF_INET;
+	local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	CHECK(bind(fd, (struct sockaddr *)&local, length) == 0 && getsockname(fd, (struct sockaddr *)&local, &length) == 0,
+		  "%s", strerror(errno));
+	snprintf(to, size, "tcp://127.0.0.1:%d", ntohs(local.sin_port));
+	close(fd);
+}
+
 int main(int argc, char **argv) {
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s DIRECTORY PORT\n", argv[0]);
+	char tcp[64];
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
 		return 2;
 	}
 	snprintf(path, sizeof path, "%s/unit.sock", argv[1]);
-	char tcp[64];
-	snprintf(tcp, sizeof tcp, "tcp://127.0.0.1:%s", argv[2]);
+	free_address(tcp, sizeof tcp);
 	test_session_vectors();
 	test_frame_vectors();
 	test_goodbye_vectors();
