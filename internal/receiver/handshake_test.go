@@ -45,6 +45,27 @@ func TestHandshake_BadHello_IsRejected(t *testing.T) {
 	}
 }
 
+// TestHandshake_VersionQuery_IsAnswered: a program that asks for the version is no writer, and no error.
+func TestHandshake_VersionQuery_IsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serverOf(t, Config{}, accepts)
+		conn := s.dial()
+		s.writes(conn, wire.AppendVersionQuery(nil))
+		reply := string(wire.Welcome{Status: wire.StatusVersion}.Append(nil))
+		s.hears(conn, reply)
+		s.hearsEnd(conn)
+		s.counted(Counts{Accepted: 1})
+		if version, err := wire.ParseVersionReply([]byte(reply)); version != 1 || err != nil {
+			t.Errorf("the reply has version %d, %v", version, err)
+		}
+		for size := range len(reply) {
+			if _, err := wire.ParseVersionReply([]byte(reply[:size])); err == nil {
+				t.Errorf("%d bytes of the reply are one", size)
+			}
+		}
+	})
+}
+
 // TestHandshake_HelloInParts_IsWelcome: it may come byte by byte, and messages may follow at once.
 func TestHandshake_HelloInParts_IsWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -30,6 +30,9 @@ func (c *stream) openSession() bool {
 		return true
 	case errors.Is(err, transport.ErrGracefulEnd):
 		return false
+	case errors.Is(err, wire.ErrVersionQuery):
+		c.in.RejectSession(wire.StatusVersion)
+		return false // A question is no error.
 	case errors.Is(err, wire.ErrVersion):
 		c.in.RejectSession(wire.StatusVersion)
 	case errors.Is(err, errOldEpoch):

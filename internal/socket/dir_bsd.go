@@ -15,7 +15,7 @@ import (
 )
 
 // checkPath rejects a directory if an untrusted user can replace a part of its path.
-func checkPath(dir string) (fs.FileInfo, error) {
+func checkPath(dir string, also []int) (fs.FileInfo, error) {
 	dir, err := fromRoot(dir)
 	if err != nil {
 		return nil, err
@@ -24,7 +24,7 @@ func checkPath(dir string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	trust := newTrustedUIDs(root)
+	trust := append(newTrustedUIDs(root), also...)
 	if err := trust.checkDirectory("/", root); err != nil {
 		return nil, err
 	}

@@ -39,13 +39,13 @@ type entry struct {
 }
 
 // openDirectory opens the directory of a socket. Each directory and symbolic link on the path must
-// be trusted. If create is true, it creates missing directories.
-func openDirectory(path string, create bool) (*directory, error) {
+// be trusted; those of the users in also are. If create is true, it creates missing directories.
+func openDirectory(path string, create bool, also ...int) (*directory, error) {
 	path, err := fromRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	w := walk{create: create}
+	w := walk{create: create, also: also}
 	if err := w.restart(); err != nil {
 		return nil, err
 	}

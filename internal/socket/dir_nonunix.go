@@ -13,7 +13,7 @@ import (
 const privateModes = false
 
 // checkPath is for systems without directory modes.
-func checkPath(dir string) (fs.FileInfo, error) { return os.Stat(dir) }
+func checkPath(dir string, _ []int) (fs.FileInfo, error) { return os.Stat(dir) }
 
 // ownerOf returns the current user: the owner is not available.
 func ownerOf(fs.FileInfo) int { return os.Geteuid() }

@@ -34,14 +34,14 @@ type entry struct {
 }
 
 // openDirectory opens the directory of a socket. Each directory and symbolic link on the path must
-// be trusted. If create is true, it creates missing directories.
-func openDirectory(path string, create bool) (*directory, error) {
-	checked, err := checkPath(path)
+// be trusted; those of the users in also are. If create is true, it creates missing directories.
+func openDirectory(path string, create bool, also ...int) (*directory, error) {
+	checked, err := checkPath(path, also)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(path, directoryMode); err != nil {
 			return nil, fmt.Errorf("making the socket's directory: %w", err)
 		}
-		checked, err = checkPath(path)
+		checked, err = checkPath(path, also)
 	}
 	if err != nil {
 		return nil, err

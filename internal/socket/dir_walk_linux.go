@@ -23,6 +23,7 @@ type walk struct {
 	trust  trustedUIDs
 	links  int
 	create bool
+	also   []int // More users who are trusted.
 }
 
 // restart makes the root directory the current one.
@@ -33,7 +34,7 @@ func (w *walk) restart() error {
 	}
 	info, err := root.Stat()
 	if err == nil {
-		w.trust = newTrustedUIDs(info)
+		w.trust = append(newTrustedUIDs(info), w.also...)
 		err = w.trust.checkDirectory("/", info)
 	}
 	if err != nil {

@@ -2,9 +2,6 @@
 
 package socket
 
-// MaxPath is the longest path of a Unix socket.
-var MaxPath = maxSocketPath
-
 // Parts returns the parts of an address, and how it is written.
 func Parts(text string) (network, name, written string, file bool, err error) {
 	a, err := Parse(text)

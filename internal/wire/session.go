@@ -46,6 +46,7 @@ var (
 	ErrHandshakeFormat = fmt.Errorf("%w: malformed session handshake", errdefs.ErrInvalidSession)
 	ErrAcknowledgement = fmt.Errorf("%w: malformed acknowledgement", errdefs.ErrInvalidSession)
 	ErrVersion         = fmt.Errorf("%w: unknown version", errdefs.ErrInvalidSession)
+	ErrVersionQuery    = fmt.Errorf("%w: the peer asks which one is known", ErrVersion)
 )
 
 // A WriterID identifies a writer over all of its connections.
@@ -135,7 +136,10 @@ func ParseHello(b []byte) (h Hello, size int, err error) {
 		return h, 0, err
 	}
 	f := fieldReader{rest: body, wrapErr: ErrHandshakeFormat}
-	if version := f.number(); f.err == nil && version != sessionVersion {
+	switch version := f.number(); {
+	case f.err == nil && version == queryVersion:
+		return h, 0, ErrVersionQuery
+	case f.err == nil && version != sessionVersion:
 		return h, 0, fmt.Errorf("%w: the writer speaks %d, this reader %d", ErrVersion, version, sessionVersion)
 	}
 	copy(h.Writer[:], f.bytes(len(h.Writer)))
