@@ -42,6 +42,7 @@ var imports = map[string]string{
 		"internal/transport internal/systemd internal/sender internal/receiver internal/publish internal/seam",
 	"internal/seam":     "",
 	"internal/terminal": "",
+	"internal/inspect":  "internal/errdefs internal/peercred internal/socket internal/wire",
 	"codec":             "/",
 	"duplex":            "/ internal/seam",
 	"rpc":               "/ duplex codec internal/seam",
@@ -194,7 +195,7 @@ func checkCall(t *testing.T, name, call string) {
 }
 
 // forTool lists the internal packages that are there for the tool. It uses no others.
-var forTool = []string{"internal/publish", "internal/terminal", "internal/conform"}
+var forTool = []string{"internal/inspect", "internal/publish", "internal/terminal", "internal/conform"}
 
 // TestModule_RequiresNothing: the core requires nothing, and neither another module of the repository nor the tool
 // uses its internal packages, except those for the tool. The tool's tests may.

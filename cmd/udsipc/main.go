@@ -25,6 +25,7 @@ func init() {
 		&listenCommand,
 		&callCommand,
 		&topCommand,
+		&doctorCommand,
 		&benchCommand,
 		&benchWorkerCommand,
 		&conformCommand,

@@ -85,7 +85,7 @@ func TestHello_Invalid_IsRejected(t *testing.T) {
 			errdefs.ErrInvalidLengthPrefix, "is longer than 64 bits", false},
 		{"another version", helloOf([]byte{2}), wire.ErrVersion,
 			"unknown version: the writer speaks 2, this reader 1", false},
-		{"no version", helloOf([]byte{0}), wire.ErrVersion, "the writer speaks 0, this reader 1", false},
+		{"no version", helloOf([]byte{0}), wire.ErrVersion, "the peer asks which one is known", false},
 		{"a version that is no number", helloOf([]byte{0x80}), errdefs.ErrInvalidSession,
 			"malformed session handshake: 80 is no number of up to 63 bits", true},
 		{"a short ID", helloOf([]byte{1}, id[:15]), errdefs.ErrInvalidSession,
