@@ -85,6 +85,36 @@ func TestConform(t *testing.T) {
 	}
 }
 
+// TestDocs_Commands_Run: the commands of docs/CLIENTS.md work, with the programs of this client.
+func TestDocs_Commands_Run(t *testing.T) {
+	dir, sockets := programs(t)
+	page, err := os.ReadFile("../../docs/CLIENTS.md")
+	must(t, err)
+	must(t, os.Symlink(dir+"/handled", sockets+"/my-reader"))
+	must(t, os.WriteFile(sockets+"/my-writer", []byte("#!/bin/sh\nexec "+dir+"/lines session \"$1\"\n"), 0o700))
+	found := 0
+	for _, block := range strings.Split(string(page), "```sh\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		for line := range strings.Lines(block) {
+			found++
+			address := filepath.Join(sockets, fmt.Sprint("s", found))
+			script := strings.NewReplacer("/tmp/app.sock", address, "--listen", "--listen --messages 1000").Replace(line)
+			t.Run(line, func(t *testing.T) {
+				t.Parallel()
+				cmd := command(t, "sh", "-c", script)
+				cmd.Dir, cmd.Env = sockets, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+				table, err := cmd.Output()
+				if err != nil || !strings.Contains(string(table), " 0 failed") {
+					t.Errorf("%v\n%s", err, table)
+				}
+			})
+		}
+	}
+	if found != 3 {
+		t.Errorf("%d commands", found)
+	}
+}
+
 // TestReadme_Programs_Run: the reader prints what the writer sends, and what a Writer in Go sends.
 func TestReadme_Programs_Run(t *testing.T) {
 	dir, sockets := programs(t)

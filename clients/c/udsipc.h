@@ -379,6 +379,7 @@ static int udsipc__get_hello(const unsigned char *bytes, size_t size, udsipc__he
 	}
 	uint64_t version = udsipc__field(&fields);
 	if (!fields.failed && version != 1) {
+		hello->epoch = version;
 		return UDSIPC__OTHER_VERSION;
 	}
 	if ((size_t)(fields.end - fields.at) < sizeof hello->writer) {
@@ -1933,7 +1934,9 @@ static int udsipc__greet(udsipc_reader *r, udsipc__conn *c) {
 		udsipc__say(r, c, answer, udsipc__put_welcome(answer, &other));
 		c->done = 1;
 		c->close_at = udsipc__reader_now(r) + 1000;
-		udsipc__reader_event(r, c, UDSIPC_EVENT_REJECTED, UDSIPC_OK, 0, "another version of sessions");
+		if (hello.epoch != 0) { /* Version 0 only asks. */
+			udsipc__reader_event(r, c, UDSIPC_EVENT_REJECTED, UDSIPC_OK, 0, "another version of sessions");
+		}
 		return 0;
 	}
 	if (used < 0) {

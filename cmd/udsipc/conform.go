@@ -42,7 +42,7 @@ COMMAND starts the implementation, after "--": a Reader, whose output is what
 it has handled, or a Writer for each case. docs/CLIENTS.md has more.`,
 	examples: []example{
 		{"udsipc conform /tmp/t.sock -- ./my-reader /tmp/t.sock", "test a Reader, which is also killed"},
-		{"./my-reader /tmp/t.sock | udsipc conform --handled - /tmp/t.sock", "the same without kills"},
+		{"udsipc conform --handled FIFO /tmp/t.sock", "test one that runs and prints to a named pipe"},
 		{"udsipc conform --listen /tmp/t.sock -- ./my-writer /tmp/t.sock", "test a Writer"},
 	},
 	exits: []exit{

@@ -26,6 +26,7 @@ func refusalVersion(t *readerTest) {
 	for _, text := range []string{
 		"15 02 00112233445566778899aabbccddeeff 01 01 00 00",
 		"01 02",
+		"01 00", // The version of no writer: a question.
 		"03 ff7f 00",
 	} {
 		p := t.dial()

@@ -57,6 +57,7 @@ func plainEndings(t *writerTest, report bool) {
 	if !report && t.network != "unix" {
 		skipf("over %s the goodbye asks the writer to stop", t.network)
 	}
+	t.mayReport = !report // A peer that ends connections again and again without a word may be no reader.
 	for _, size := range []int{1, 2, 3, 100, 1000, 30_000} {
 		if t.handled < uint64(t.opt.Messages) {
 			t.servePlain(t.accept(), size, report)
