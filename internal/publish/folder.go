@@ -26,16 +26,16 @@ const (
 // an absolute path and belongs to the user of the process; else /run/udsipc for root, and /tmp/udsipc-UID for others.
 func Folder() (string, error) {
 	uid := os.Geteuid()
+	if uid < 0 {
+		return "", fmt.Errorf("%w: metrics are published on Unix systems alone", errors.ErrUnsupported)
+	}
 	session, service := systemd.RuntimeDirectories()
 	for _, above := range []string{session, service} {
 		if socket.OwnerOf(above) == uid && filepath.IsAbs(above) {
 			return filepath.Join(above, folderName), nil
 		}
 	}
-	switch {
-	case uid < 0:
-		return "", fmt.Errorf("%w: metrics are published on Unix systems alone", errors.ErrUnsupported)
-	case uid == 0 && socket.OwnerOf(filepath.Dir(rootFolder)) == 0:
+	if uid == 0 && socket.OwnerOf(filepath.Dir(rootFolder)) == 0 {
 		return rootFolder, nil
 	}
 	return tempFolder + strconv.Itoa(uid), nil
