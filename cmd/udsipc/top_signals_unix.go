@@ -21,5 +21,10 @@ func isPause(s os.Signal) bool { return s == syscall.SIGTSTP }
 
 // pauseProcess stops the process as ^Z does. It returns when the process goes on.
 func pauseProcess() {
-	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // One's own process can always be stopped.
+	goesOn := make(chan os.Signal, 1)
+	signal.Notify(goesOn, syscall.SIGCONT)
+	defer signal.Stop(goesOn)
+	if syscall.Kill(os.Getpid(), syscall.SIGSTOP) == nil {
+		<-goesOn // Another thread may take the signal: this one would go on for a moment.
+	}
 }

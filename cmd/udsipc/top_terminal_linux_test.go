@@ -3,8 +3,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,5 +160,83 @@ func TestTop_SmallTerminal_IsNotOverrun(t *testing.T) {
 	}
 	if len(lines) != 5 {
 		t.Errorf("%d lines: %q", len(lines), lines)
+	}
+}
+
+// TestTop_Signals_OfTheTerminal: another size, ^Z and its end, ^C, and a terminal that is closed.
+func TestTop_Signals_OfTheTerminal(t *testing.T) {
+	folder := private(t)
+	exchange(t)
+	tty, program := ipctest.OpenTerminal(t, 150, 20)
+	before := ipctest.TerminalModes(t, program)
+	user := &userSide{File: tty}
+	launch := func() (*exec.Cmd, <-chan error) {
+		cmd := process(t, "top", "--interval", "1h", "--folder", folder)
+		cmd.Env = append(cmd.Env, "TERM=xterm")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		return cmd, startProcess(t, cmd)
+	}
+	cmd, done := launch()
+	if got := user.await(t, clearBelow); !strings.Contains(got, "PROGRAM") {
+		t.Errorf("a wide table of %q", got)
+	}
+	ipctest.ResizeTerminal(t, tty, 80, 10)
+	if got := user.await(t, clearBelow); strings.Contains(got, "PROGRAM") || !strings.Contains(got, "the-writer") {
+		t.Errorf("a narrow table of %q", got)
+	}
+	user.press(t, "\x1a") // ^Z
+	user.await(t, leaveScreen)
+	ipctest.Until(t, "the process has stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	if modes := ipctest.TerminalModes(t, program); modes != before {
+		t.Error("a stopped top keeps the terminal")
+	}
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if got := user.await(t, clearBelow); !strings.Contains(got, enterScreen) {
+		t.Errorf("after it goes on: %q", got)
+	}
+	user.press(t, "\x03") // ^C
+	if err := ipctest.Await(t, "the end", done); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if modes := ipctest.TerminalModes(t, program); modes != before {
+		t.Error("the terminal has other modes than before")
+	}
+	user.await(t, leaveScreen)
+
+	cmd, done = launch()
+	user.await(t, clearBelow)
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := ipctest.Await(t, "the end", done); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	user.await(t, leaveScreen)
+}
+
+// TestTop_BrokenPipe_Ends as other Unix tools do.
+func TestTop_BrokenPipe_Ends(t *testing.T) {
+	folder := private(t)
+	exchange(t)
+	cmd := process(t, "top", "--json", "--interval", "100ms", "--folder", folder)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := startProcess(t, cmd)
+	if line, err := bufio.NewReader(out).ReadString('\n'); !strings.HasPrefix(line, `{"path":"`+folder) {
+		t.Errorf("%q, %v", line, err)
+	}
+	out.Close()
+	var exit *exec.ExitError
+	if err := ipctest.Await(t, "the end", done); !errors.As(err, &exit) ||
+		exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
+		t.Errorf("it ended with %v", err)
 	}
 }
