@@ -22,6 +22,9 @@
 // that stand for one. Cancellation and deadlines reach the handler's context. PeerFromContext returns
 // the identity of the caller, as the kernel reports it.
 //
+// Interceptors wrap the calls of a client and the handlers of a server (Client.Use, Server.Use).
+// WithMetadata sends values beside a request, such as the context of a trace.
+//
 // A server does not call its clients. A client that can be called opens a stream and serves what comes
 // on it (the last example of StreamMethod).
 //
