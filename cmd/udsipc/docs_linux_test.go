@@ -107,7 +107,8 @@ func (s *docShell) command(t *testing.T, text string) (*exec.Cmd, *bytes.Buffer)
 	cmd := process(t)
 	cmd.Path, cmd.Args = program(t, "bash"), []string{"bash", "-euo", "pipefail", "-c", text}
 	cmd.Dir = s.root
-	cmd.Env = append(cmd.Env, "PATH="+filepath.Join(s.root, "bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(cmd.Env, "PATH="+filepath.Join(s.root, "bin")+":"+os.Getenv("PATH"),
+		"XDG_RUNTIME_DIR="+filepath.Join(s.root, "run")) // Where --publish publishes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
