@@ -188,6 +188,8 @@ func TestUnderSystemd(t *testing.T) {
 		"status":                                  statusIsShown,
 		"the example":                             theExample,
 		"the example with a spool":                theExampleWithSpool,
+		"the journal through the tool":            journalThroughTool,
+		"the tool hands over":                     toolHandsOver,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
