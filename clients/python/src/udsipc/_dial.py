@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 import ssl
 import time
@@ -13,6 +14,8 @@ from ._address import Address
 from ._io import IO
 from ._transport import Transport
 from .errors import InvalidAddressError, NotConnectedError
+
+MIN_BACKOFF = 0.01  # In seconds.
 
 
 def check_encryption(address: Address, tls: Optional[ssl.SSLContext], plaintext: bool) -> None:
@@ -82,3 +85,17 @@ def _progress(sock: socket.socket) -> int:
     except OSError:
         return errno.EINPROGRESS
     return 0
+
+
+class Backoff:
+    """How long to wait before the next connection: full jitter below a limit that doubles with each failure."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.failures = 0
+
+    def delay(self) -> float:
+        """Return the time to wait, in seconds. After the first failure it is short."""
+        if not self.failures:
+            return 0.0
+        return random.uniform(0, min(self._limit, MIN_BACKOFF * 2.0 ** min(self.failures - 1, 30)))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import ssl
 import threading
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Callable, List, Optional
 
 from ._address import Address
-from ._dial import Dialer
+from ._dial import Backoff, Dialer
 from ._io import IO
 from ._queue import SendQueue
 from ._transport import Transport
@@ -21,7 +20,6 @@ from .errors import (HeartbeatTimeoutError, NotConnectedError, PossibleLossError
                      SessionsUnsupportedError)
 
 logger = logging.getLogger("udsipc")
-MIN_BACKOFF = 0.01
 UNREAD_POLL = 0.005  # How often a flush asks the kernel whether the peer has read everything, in seconds.
 HEAD_FAILURES = 3  # Plain connections in a row that end within the same message, before it is given up.
 BRIEF = 1.0  # A connection that a peer ends earlier may be one of a program that is no reader, in seconds.
@@ -63,7 +61,7 @@ class WriterEngine:
         self.sleeping = True
         self._dialer = Dialer(io, options.address, options.tls, options.server_name, options.dial_timeout,
                               lambda: self.stop_at)
-        self._failures = 0
+        self._backoff = Backoff(options.max_backoff)
         self._head: Optional[int] = None
         self._head_failures = 0
         self._silent_ends = 0
@@ -125,7 +123,7 @@ class WriterEngine:
 
     async def _until_wanted(self) -> bool:
         """Wait for a reason to connect, and for the backoff. It returns False if the writer has to end."""
-        until = time.monotonic() + self._backoff()
+        until = time.monotonic() + self._backoff.delay()
         while True:
             with self.lock:
                 now = time.monotonic()
@@ -139,13 +137,6 @@ class WriterEngine:
                     limits.append(self.stop_at)
                 self.sleeping = True
             await self.io.wait(None, False, False, min(limits) - now if limits else None)
-
-    def _backoff(self) -> float:
-        """Return how long to wait: full jitter below a limit that doubles with each failure."""
-        if not self._failures:
-            return 0.0
-        limit = min(self.options.max_backoff, MIN_BACKOFF * 2.0 ** min(self._failures, 30))
-        return random.uniform(0, limit) if self._failures > 1 else random.uniform(0, MIN_BACKOFF)
 
     async def _serve(self, transport: Transport) -> None:
         """Use one connection to its end."""
@@ -245,7 +236,7 @@ class WriterEngine:
     def _after(self, link: WriterLink, error: Optional[BaseException]) -> None:
         """Decide when to reconnect, and whether the first message is at fault."""
         if link.progress:
-            self._failures = self._silent_ends = 0
+            self._backoff.failures = self._silent_ends = 0
         if link.acknowledged and not link.answered and error is None:
             self._silent_ends += 1
             if self._silent_ends > 1:
@@ -269,8 +260,8 @@ class WriterEngine:
             self.last_error = cause or self.last_error
             self.notify()
         if not graceful:
-            self._failures += 1
-        if cause is not None and (self._failures <= 1 or isinstance(cause, (ProtocolError, HeartbeatTimeoutError))):
+            self._backoff.failures += 1
+        if cause is not None and (self._backoff.failures <= 1 or isinstance(cause, (ProtocolError, HeartbeatTimeoutError))):
             self._tell(cause)
 
     def _tell(self, error: Exception) -> None:

@@ -67,8 +67,10 @@ class Welcome:
         """Return the welcome of a body. A reader of another version is a VersionError."""
         fields = Fields(body)
         version, status = fields.number(), fields.number()
-        if status == UNSUPPORTED_VERSION or version != VERSION:
+        if status == UNSUPPORTED_VERSION:
             raise VersionError(version)
+        if version != VERSION:
+            raise ProtocolError(f"a welcome of version {version}")
         welcome = cls(status, fields.number(), fields.number(), fields.number())
         if status not in (WELCOME, OLD_EPOCH) or fields.rest() or status == WELCOME and welcome.limit < 1:
             raise ProtocolError("an invalid welcome")
