@@ -30,11 +30,12 @@ def eventually(condition, what="the condition"):
 
 
 class Peer:
-    """A process of the Go side."""
+    """A process of the Go side, or another program."""
 
-    def __init__(self, *args, ready=True):
-        self.process = subprocess.Popen([os.environ["UDSIPC_PEER"], *map(str, args)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, *args, program=(), ready=True):
+        command = [*(program or [os.environ["UDSIPC_PEER"]]), *map(str, args)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
         self._lines = queue.Queue()
         self.log = []
         self._threads = [threading.Thread(target=self._read, daemon=True),

@@ -7,7 +7,7 @@ import threading
 
 from conftest import PATIENCE
 
-from udsipc.session import split_hello
+from udsipc.session import BackDecoder, split_hello
 from udsipc.wire import IncompleteError
 
 
@@ -61,6 +61,17 @@ class Connection:
                 part = self.socket.recv(4096)
                 assert part, "end of file"
                 self.data += part
+
+    def back(self, condition):
+        """Read acknowledgements and heartbeats until a condition holds, and return all of them."""
+        decoder, items = BackDecoder(), []
+        while True:
+            items += decoder.feed(self.data)
+            self.data = b""
+            if condition(items):
+                return items
+            self.data = self.socket.recv(4096)
+            assert self.data, ("end of file", items)
 
     def send(self, data):
         self.socket.sendall(data)

@@ -51,6 +51,25 @@ class Blocking:
             yield message
 
 
+def flood(writer, count):
+    """Write numbers from a thread, which is returned."""
+
+    async def write():
+        for i in range(count):
+            await writer._made.write(b"%d" % i)
+
+    def write_blocking():
+        for i in range(count):
+            writer.write(b"%d" % i)
+
+    if isinstance(writer, Blocking):
+        thread = threading.Thread(target=lambda: asyncio.run_coroutine_threadsafe(write(), LOOP.loop).result(60))
+    else:
+        thread = threading.Thread(target=write_blocking)
+    thread.start()
+    return thread
+
+
 def wrap(result):
     known = (rpc.AsyncStream, udsipc.AsyncReader, udsipc.AsyncWriter)
     return Blocking(result) if isinstance(result, known) else result

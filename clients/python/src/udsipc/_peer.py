@@ -63,7 +63,8 @@ def peer_of(transport: Transport, number: int) -> Peer:
 class Delivery:
     """A message for a handler.
 
-    In a session, writer is the ID of its writer and seq its number; otherwise they are None and 0.
+    seq is the number of the message, from 1: of its writer in a session, and writer is the ID of the
+    writer; of its connection otherwise, and writer is None.
     redelivered is set if the message may have been handled before.
     """
 

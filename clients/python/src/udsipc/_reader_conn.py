@@ -50,9 +50,9 @@ class ReaderOptions:
 class ReaderConnection:
     """Reads one connection. lock guards the link and the transport; it is not held while a handler runs."""
 
-    def __init__(self, engine: ReaderEngine, io: IO, transport: Transport, number: int, refused: bool) -> None:
+    def __init__(self, engine: ReaderEngine, transport: Transport, number: int, refused: bool) -> None:
         self.engine = engine
-        self.io = io
+        self.io: IO
         self.options = engine.options
         self.metrics = engine.metrics
         self.transport = transport
@@ -64,6 +64,7 @@ class ReaderConnection:
         self._peer = Peer(number)
         self._claim: Optional[Claim] = None
         self._fenced = False
+        self._running = False
         self._number = number
         self._half_closed = False
         self._linger_began = self._linger_bytes = 0.0
@@ -71,14 +72,18 @@ class ReaderConnection:
     def fence(self) -> None:
         """Handle no further message: a newer connection of the writer waits for the state."""
         self._fenced = True
-        self.io.wake()
+        self._wake()
 
     def stop(self, forced: bool) -> None:
         """End the connection: gracefully, or at once."""
         if self.reason is None:
             self.reason = wire.GRACEFUL
         self.forced = self.forced or forced
-        self.io.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._running:
+            self.io.wake()
 
     def tick(self, now: float) -> None:
         """Acknowledge while a handler is slow. It is called from another thread or task."""
@@ -92,8 +97,10 @@ class ReaderConnection:
             finally:
                 self.lock.release()
 
-    async def run(self) -> None:
+    async def run(self, io: IO) -> None:
         """Serve the connection to its end."""
+        self.io = io
+        self._running = True  # From here on it is woken; it has not looked at reason before.
         try:
             if await self._authenticate():
                 await self._serve()
@@ -276,7 +283,7 @@ class ReaderConnection:
     async def _handle(self, data: bytes) -> bool:
         """Pass a message to the handler, in a session again if it fails. It returns False if it was cut short."""
         claim, hello = self._claim, self.link.session
-        seq = self.link.handled + 1 if claim is not None else 0
+        seq = self.link.handled + 1 if claim is not None else self.link.read
         redelivered = claim is not None and seq <= claim.maybe_handled
         delivery = Delivery(data, self._peer, hello.writer if hello is not None else None, seq, redelivered)
         self.metrics.received += 1

@@ -170,15 +170,11 @@ class ReaderEngine:
             self._serve(transport, number, full)
 
     def _serve(self, transport: Transport, number: int, refused: bool) -> None:
+        connection = ReaderConnection(self, transport, number, refused)
+
         async def serve(io: IO) -> None:
-            connection = ReaderConnection(self, io, transport, number, refused)
-            with self.lock:
-                self._open[number] = connection
-                stopped = self.stopping and self._io is None
-            if stopped:
-                connection.stop(True)
             try:
-                await connection.run()
+                await connection.run(io)
             finally:
                 with self.lock:
                     del self._open[number]
@@ -186,7 +182,7 @@ class ReaderEngine:
                         self._io.wake()
 
         with self.lock:
-            self.metrics.connections += 1
+            self._open[number] = connection
         self._spawn(serve, f"connection {number}")
 
     def handler_began(self, connection: ReaderConnection) -> None:

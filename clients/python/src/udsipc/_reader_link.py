@@ -31,6 +31,7 @@ class ReaderLink:
         self.session: Optional[Hello] = None
         self.welcomed = False
         self.detected = False  # The first bytes tell a session from plain frames.
+        self.preface = False  # The connection began with the session preface.
         self.any_bytes = False
         self.out = bytearray()  # Bytes for the writer.
         self.blocked_since: Optional[float] = None  # The writer has left them unread since then.
@@ -83,15 +84,16 @@ class ReaderLink:
         except IncompleteError:
             return None
         except VersionError:
-            self.detected = True
+            self.detected = self.preface = True
             self.out += Welcome(UNSUPPORTED_VERSION).encode()
             raise
         except ProtocolError:
             self.detected = True
-            if data.startswith(PREFACE):
+            self.preface = data.startswith(PREFACE)
+            if self.preface:
                 raise
             return None  # Plain frames.
-        self.detected = True
+        self.detected = self.preface = True
         self.session = hello
         self.decoder.skip(end)
         self.decoder.heartbeats = True
@@ -165,4 +167,4 @@ class ReaderLink:
     @property
     def plain(self) -> bool:
         """Whether the connection has shown itself to be a plain one."""
-        return self.detected and self.session is None
+        return self.detected and not self.preface

@@ -34,6 +34,7 @@ class Transport:
         self._tls: Optional[ssl.SSLObject] = None
         self._in, self._cipher_out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._pending = b""  # Bytes of TLS that the kernel has not taken.
+        self._ended = False  # The end of the TLS stream was read.
         self.cut = False  # The end of file came without close_notify.
         self.first_bytes = b""  # Of a TLS handshake, to recognize a peer without TLS.
         if tls is not None:
@@ -159,6 +160,8 @@ class Transport:
             except (BlockingIOError, InterruptedError):
                 return None
         self._flush()
+        if self._ended:
+            return b""
         if self._fill(size) is None and not self._in.pending:
             return None
         parts: List[bytes] = []
@@ -173,7 +176,8 @@ class Transport:
                 self.cut = True
                 part = b""
             if not part:
-                return b"".join(parts)  # The next call returns b"" again.
+                self._ended = True
+                return b"".join(parts)
             parts.append(part)
         self._flush()
         return b"".join(parts) or None

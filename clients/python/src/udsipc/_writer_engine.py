@@ -179,9 +179,7 @@ class WriterEngine:
             with self.lock:
                 if self._expired():
                     return
-                if self.stopping and link.drained and not link.leaving:
-                    link.leave()
-                buffers = [] if broken else link.to_send()
+                buffers = self._next(link, broken)
                 self._set_connected(link)
             if self.queue.given_up:
                 self.return_undelivered()
@@ -205,13 +203,19 @@ class WriterEngine:
                     link.received(data, time.monotonic())
                     self.notify()
                 link.tick(time.monotonic())
-                more = link.to_send() if not broken else []
+                more = self._next(link, broken)
                 blocked = bool(buffers) and not n
-                if (more and not blocked or link.leaving and not shut) and not broken:
+                if link.leaving and not shut or more and not blocked:
                     continue
                 self.sleeping = True
                 timeout = self._timeout(transport, link)
             await self.io.wait(transport.sock, True, bool(more) or transport.wants_write, timeout)
+
+    def _next(self, link: WriterLink, broken: bool) -> List[memoryview]:
+        """Return what to write next, with lock held. A closed writer leaves when all is delivered."""
+        if self.stopping and link.drained and not link.leaving:
+            link.leave()
+        return [] if broken else link.to_send()
 
     def _set_connected(self, link: WriterLink) -> None:
         connected = link.welcomed or not link.acknowledged
