@@ -43,9 +43,12 @@ class Peer:
         for thread in self._threads:
             thread.start()
         self.address = ""
+        self._early = []  # A message may come before the Reader says that it is ready.
         if ready:
-            line = self.line()
-            assert line.startswith("ready"), line
+            early = []
+            while not (line := self.line()).startswith("ready"):
+                early.append(line)
+            self._early = early
             self.address = line.partition(" ")[2]
 
     def _read(self):
@@ -59,13 +62,15 @@ class Peer:
 
     def line(self):
         """Return the next line that it has printed."""
+        if self._early:
+            return self._early.pop(0)
         line = self._lines.get(timeout=PATIENCE)
         assert line is not None, ("it has ended", self.log)
         return line
 
     def rest(self):
         """Return all further lines to its end."""
-        lines = []
+        lines, self._early = self._early, []
         while (line := self._lines.get(timeout=PATIENCE)) is not None:
             lines.append(line)
         return lines
@@ -74,7 +79,9 @@ class Peer:
         """End it gracefully, and return what it has printed."""
         self.process.stdin.close()
         lines = self.rest()
-        assert self.process.wait(PATIENCE) == 0, self.log
+        status = self.process.wait(PATIENCE)
+        self._threads[1].join()
+        assert status == 0, "\n".join(self.log)
         return lines
 
     def kill(self):

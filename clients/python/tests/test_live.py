@@ -69,13 +69,13 @@ def test_killed_go_reader(peers, path, kind):
     """No message is lost: those that come again are marked."""
     writer = WRITERS[kind](path, acknowledged=True, overflow="block", max_messages=500, on_error=quiet,
                            max_backoff=0.05)
-    total = 20_000
+    total = 10_000
     thread = flood(writer, total)
     got = []
     for n in (1, 2, 3):
-        reader = peers("read", path)
-        lines = [reader.line() for _ in range(1000 * n)]
-        got += parse(lines + reader.kill())
+        reader = peers("read", "-die", 1000 * n, path)
+        got += parse(reader.rest())
+        assert len(got) >= 1000 * n and reader.process.wait() == -9
     reader = peers("read", path)
     thread.join()
     writer.close(PATIENCE)
@@ -88,10 +88,15 @@ def test_killed_go_reader(peers, path, kind):
 
 
 CHILD = """
-import sys, threading, udsipc
+import os, sys, udsipc
+count = int(sys.argv[2])
 def handle(d):
+    global count
     sys.stdout.write(f"{d.seq} {str(d.redelivered).lower()} {int(d.data)}\\n")
     sys.stdout.flush()
+    count -= 1
+    if count == 0:
+        os.kill(os.getpid(), 9)
 reader = udsipc.Reader(sys.argv[1], handle, on_error=lambda e: None).start()
 sys.stdin.read()
 reader.close()
@@ -102,10 +107,10 @@ def test_killed_python_reader(peers, path):
     writer = peers("write", "-acks", "-count", 6000, path)
     got = []
     for n in (1, 2):
-        reader = peers(path, program=[sys.executable, "-c", CHILD], ready=False)
-        lines = [reader.line() for _ in range(1000 * n)]
-        got += parse(lines + reader.kill())
-    reader = peers(path, program=[sys.executable, "-c", CHILD], ready=False)
+        reader = peers(path, 1000 * n, program=[sys.executable, "-c", CHILD], ready=False)
+        got += parse(reader.rest())
+        assert reader.process.wait() == -9
+    reader = peers(path, 0, program=[sys.executable, "-c", CHILD], ready=False)
     assert writer.line() == "flushed <nil>" and writer.line() == "end 6000 6000 0 <nil>"
     got += parse(reader.stop())
     fresh = [seq for seq, redelivered, _ in got if not redelivered]
@@ -206,10 +211,11 @@ def test_stop_of_go(peers, path, kind, acknowledged):
                            max_backoff=0.05)
     thread = flood(writer, 5000)
     got = []
-    for _ in range(2):
+    for n in (1, 2):
         reader = peers("read", path)
-        lines = [reader.line() for _ in range(1000)]
-        got += parse(lines + reader.stop())
+        while len(got) < 1000 * n:
+            got += parse([reader.line()])
+        got += parse(reader.stop())
     reader = peers("read", path)
     thread.join()
     writer.close(PATIENCE)

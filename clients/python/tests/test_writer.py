@@ -109,8 +109,9 @@ def test_wait_connected(new_writer, path):
     writer = new_writer(path)
     with pytest.raises(udsipc.NotConnectedError):
         writer.wait_connected(0.01)
-    _listener = Listener(path)
+    listener = Listener(path)
     writer.wait_connected()
+    listener.accept().close()
 
 
 @pytest.mark.parametrize("end, lost", [

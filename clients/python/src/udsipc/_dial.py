@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import socket
 import ssl
@@ -59,7 +60,7 @@ class Dialer:
                 await self._wait(sock, False, True, deadline)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _progress(sock)
             if code != 0:
-                raise OSError(code, errno.errorcode.get(code, str(code)), self._address.text)
+                raise OSError(code, os.strerror(code), self._address.text)
             transport = Transport(sock, self._tls, server_name=self._server_name)
             while not transport.handshake():
                 await self._wait(sock, True, transport.wants_write, deadline)

@@ -20,7 +20,7 @@ from ._transport import Transport
 
 logger = logging.getLogger("udsipc")
 ACCEPT_PAUSE = 0.1  # After an accept error such as EMFILE, in seconds.
-CLOSE_STEP = 0.02  # How often close looks whether connections have ended, in seconds, besides being told.
+MAX_REFUSED = 256  # Connections over max_connections that are told so; others are closed without a word.
 
 
 @dataclass
@@ -119,8 +119,7 @@ class ReaderEngine:
             now = time.monotonic()
             if self.stop_at is not None and now >= self.stop_at:
                 break
-            rest = CLOSE_STEP * 50 if self.stop_at is None else self.stop_at - now
-            await io.wait(None, False, False, rest)
+            await io.wait(None, False, False, None if self.stop_at is None else self.stop_at - now)
         for connection in self._connections():
             connection.stop(True)
         with self.lock:
@@ -155,7 +154,7 @@ class ReaderEngine:
             self.metrics.accepted += 1
             with self.lock:
                 full = len(self._open) >= self.options.max_connections
-                if len(self._open) >= 2 * self.options.max_connections:
+                if len(self._open) >= self.options.max_connections + MAX_REFUSED:
                     sock.close()
                     self.metrics.refused += 1
                     continue

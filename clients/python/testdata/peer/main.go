@@ -3,7 +3,7 @@
 // Peer is the Go side of the tests of the Python client: a Reader, a Writer or a server of rpc, which runs until
 // its standard input ends or a signal kills it.
 //
-//	peer read [-tls FILE] [-limit N] [-delay D] [-fail N] ADDRESS
+//	peer read [-tls FILE] [-limit N] [-fail N] [-die N] ADDRESS
 //	peer write [-tls FILE] [-acks] [-count N] [-size N] ADDRESS
 //	peer rpc [-tls FILE] ADDRESS
 //	peer cert FILE
@@ -31,8 +31,8 @@ type settings struct {
 	address string
 	config  *tls.Config
 	limit   uint64
-	delay   time.Duration
 	fail    int
+	die     int
 	acks    bool
 	count   int
 	size    int
@@ -47,8 +47,8 @@ func main() {
 	var s settings
 	identity := flags.String("tls", "", "the certificate of both sides, with its private key")
 	flags.Uint64Var(&s.limit, "limit", 10<<20, "the largest message, in bytes")
-	flags.DurationVar(&s.delay, "delay", 0, "how long the handler takes")
 	flags.IntVar(&s.fail, "fail", 0, "how many times the handler fails")
+	flags.IntVar(&s.die, "die", 0, "after how many messages the process kills itself")
 	flags.BoolVar(&s.acks, "acks", false, "open sessions")
 	flags.IntVar(&s.count, "count", 0, "how many messages to send")
 	flags.IntVar(&s.size, "size", 0, "the least size of a message, in bytes")
@@ -75,12 +75,15 @@ func main() {
 
 // read prints each message: its number, whether it is redelivered, and its first bytes.
 func read(s *settings) {
-	var failed atomic.Int64
+	var calls atomic.Int64
 	handler := func(_ context.Context, d *udsipc.Delivery) error {
-		time.Sleep(s.delay)
 		// Printed before the message counts as handled: a killed process has told all that it has handled.
 		fmt.Printf("%d %t %.100s\n", d.Seq, d.Redelivered, d.Data)
-		if failed.Add(1) <= int64(s.fail) {
+		n := calls.Add(1)
+		if n == int64(s.die) {
+			kill()
+		}
+		if n <= int64(s.fail) {
 			return errors.New("failed on purpose")
 		}
 		return nil
@@ -124,6 +127,14 @@ func write(s *settings) {
 	err = writer.Stop(ctx)
 	m := writer.Metrics()
 	fmt.Println("end", m.Sent, m.Acknowledged, m.PossiblyLost, err)
+}
+
+// kill ends this process at once.
+func kill() {
+	process, err := os.FindProcess(os.Getpid())
+	check(err)
+	check(process.Kill())
+	select {}
 }
 
 // wait returns when the standard input ends.

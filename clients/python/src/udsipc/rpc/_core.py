@@ -47,6 +47,7 @@ class ClientCore:
         self._begun = 0  # Bytes of the first frame that the kernel has taken.
         self._decoder = FrameDecoder(limit, HEAD)
         self._rejected = False
+        self._unread = False  # The server has rejected the connection, and read nothing of it.
 
     @property
     def has_space(self) -> bool:
@@ -103,7 +104,7 @@ class ClientCore:
 
     def connect(self) -> None:
         """Begin to use a connection."""
-        self.connected, self.leaving, self._rejected, self.error = True, False, False, None
+        self.connected, self.leaving, self._rejected, self._unread, self.error = True, False, False, False, None
         self._decoder = FrameDecoder(self.limit, HEAD)
         waiting, self.waiting = self.waiting, deque()
         for call in waiting:
@@ -125,11 +126,15 @@ class ClientCore:
         self._out.clear()
         self._out_bytes = self._begun = 0
         calls, self.calls = self.calls, {}
-        again = deque(c for c in calls.values() if not c.finished and c.retry())
+        again = deque(c for c in calls.values() if not c.finished and (self._is_unhandled(c) or c.retry()))
         for call in calls.values():
             if call not in again:
                 call.lost(RpcError(Code.CONNECTION_LOST, cause))
         self.waiting = again + unsent + self.waiting
+
+    def _is_unhandled(self, call: PendingCall) -> bool:
+        """Whether the server has certainly not seen a call, because it has rejected the connection."""
+        return self._unread and not isinstance(call, PendingStream)
 
     def to_send(self) -> List[memoryview]:
         """Return the bytes to write."""
@@ -177,6 +182,7 @@ class ClientCore:
         if self._rejected:
             report = Report.decode(message)
             self.error = RejectedError(report.reason, report.limit)
+            self._unread = report.next == 1
             return
         if not message:
             self._rejected = True  # The goodbye of a reader: a report follows.

@@ -111,6 +111,7 @@ class ClientEngine:
         while True:
             with self.lock:
                 if self._ended():
+                    self.core.stop(RpcError(Code.STOPPED, "the client was closed"), False)
                     return None
                 buffers = [] if broken else self.core.to_send()
                 n = 0
@@ -133,7 +134,7 @@ class ClientEngine:
                     self.core.received(data)
                     self._backoff.failures = 0
                 more = [] if broken else self.core.to_send()
-                if more and (n or not buffers):
+                if more and (n or not buffers) or self._ended():
                     continue
                 self._sleeping = True
                 if time.monotonic() - began > 1.0:
