@@ -32,6 +32,7 @@ func (s *subject) examineLimits() {
 	buffer, known := number("/proc/sys/net/core/wmem_max")
 	switch {
 	case s.Kind == KindTCP:
+		s.examineTCP()
 	case known && buffer < sendBuffer:
 		s.add(Note, "limits", "For more messages per second: sysctl net.core.wmem_max=212992.",
 			"net.core.wmem_max is %d bytes: a Writer asks for %d", buffer, sendBuffer)
@@ -43,6 +44,16 @@ func (s *subject) examineLimits() {
 	}
 	if own, ok := ownMaxFiles(); ok && own < spareFiles {
 		s.add(Note, "limits", "ulimit -n, or LimitNOFILE= of the unit.", "this shell allows only %d open files", own)
+	}
+}
+
+// examineTCP tells how much of a TCP connection the kernel holds (tcp(7)).
+func (s *subject) examineTCP() {
+	receive := strings.Fields(readProc("/proc/sys/net/ipv4/tcp_rmem"))
+	send := strings.Fields(readProc("/proc/sys/net/ipv4/tcp_wmem"))
+	if len(receive) == 3 && len(send) == 3 {
+		s.add(OK, "limits", "", "the kernel holds up to %s bytes of a connection for the writer (tcp_wmem), "+
+			"%s for the reader (tcp_rmem)", send[2], receive[2])
 	}
 }
 

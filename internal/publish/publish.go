@@ -109,7 +109,7 @@ func (p *Publication) Start() {
 	if err == nil {
 		p.start = time.Now()
 		p.clients.Add(1)
-		go p.accept(p.listener) // Ends with the listener; Stop waits for it.
+		go p.run(p.listener) // Ends with the listener; Stop waits for it.
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -157,9 +157,17 @@ func (p *Publication) Stop() {
 	p.clients.Wait()
 }
 
+// run serves clients until the listener is closed, and reports if that comes too early.
+func (p *Publication) run(listener net.Listener) {
+	err := p.accept(listener)
+	p.clients.Done()
+	if err != nil {
+		p.cfg.Report(err) // Stop does not wait for this call.
+	}
+}
+
 // accept serves clients until the listener is closed.
-func (p *Publication) accept(listener net.Listener) {
-	defer p.clients.Done()
+func (p *Publication) accept(listener net.Listener) error {
 	for failures := 0; ; {
 		conn, err := listener.Accept()
 		switch {
@@ -167,10 +175,9 @@ func (p *Publication) accept(listener net.Listener) {
 			failures = 0
 			p.admit(conn)
 		case errors.Is(err, net.ErrClosed):
-			return
+			return nil
 		case failures == maxAccepts:
-			p.cfg.Report(fmt.Errorf("accepting has failed %d times: %w", failures, err))
-			return
+			return fmt.Errorf("accepting has failed %d times: %w", failures, err)
 		default:
 			failures++
 			time.Sleep(acceptPause) // Mostly there are too many open files.

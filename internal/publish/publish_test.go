@@ -8,11 +8,13 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +149,26 @@ func TestPublication_Limits_Hold(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("no room after a client has ended: %v", err)
+	}
+}
+
+// TestPublication_NameTaken_TakesAnother: by a process of another PID namespace, which has the same number.
+func TestPublication_NameTaken_TakesAnother(t *testing.T) {
+	folder := private(t)
+	first := published(t, struct{}{})
+	parts := strings.SplitN(filepath.Base(only(t, folder).Path), "-", 3)
+	number, err := strconv.Atoi(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		ipctest.MustListen(t, filepath.Join(folder, fmt.Sprintf("%s-%d-%s", parts[0], number+1+i, parts[2])))
+	}
+	first.Stop()
+	published(t, struct{}{})
+	want := filepath.Join(folder, fmt.Sprintf("%s-%d-%s", parts[0], number+4, parts[2]))
+	if ipctest.Lstat(t, want) == nil {
+		t.Errorf("there is no %s", want)
 	}
 }
 
