@@ -14,11 +14,15 @@ import (
 
 // Metadata are values that go with a call or a stream, beside its request. A client sets them with
 // WithMetadata, mostly in an interceptor (Client.Use). The handler finds them in its CallInfo. Keys and
-// values are any bytes, 8 KiB together.
+// values are any bytes: up to 64 values, 8 KiB together.
 type Metadata map[string]string
 
-// maxMetadata is the largest size of encoded metadata, in bytes.
-const maxMetadata = 8 << 10
+// The largest size of encoded metadata, in bytes, and the largest number of values. A map of tiny values would need many
+// times the memory that is counted for them.
+const (
+	maxMetadata       = 8 << 10
+	maxMetadataValues = 64
+)
 
 // outgoing is the metadata of a context, and their encoding.
 type outgoing struct {
@@ -55,8 +59,12 @@ func checkCall(ctx context.Context, method string) error {
 	if strings.IndexByte(method, 0) >= 0 {
 		return errorf(CodeInvalidArgument, "the name of a method has a zero byte: %q", method)
 	}
-	if n := len(outgoingOf(ctx).encoded); n > maxMetadata {
+	out := outgoingOf(ctx)
+	if n := len(out.encoded); n > maxMetadata {
 		return errorf(CodeInvalidArgument, "%s: %d bytes of metadata, the limit is %d", method, n, maxMetadata)
+	}
+	if n := len(out.values); n > maxMetadataValues {
+		return errorf(CodeInvalidArgument, "%s: %d values of metadata, the limit is %d", method, n, maxMetadataValues)
 	}
 	return nil
 }
@@ -70,7 +78,10 @@ func parseMetadata(b []byte) (Metadata, *Error) {
 		return nil, errorf(CodeInvalidArgument, "%d bytes of metadata, the limit is %d", len(b), maxMetadata)
 	}
 	m, r := Metadata{}, fieldReader{rest: b}
-	for len(r.rest) > 0 {
+	for n := 0; len(r.rest) > 0; n++ {
+		if n == maxMetadataValues {
+			return nil, errorf(CodeInvalidArgument, "more than %d values of metadata", maxMetadataValues)
+		}
 		key := string(r.text())
 		m[key] = string(r.text())
 	}

@@ -68,12 +68,21 @@ func TestMetadata_InvalidCalls_AreNotSent(t *testing.T) {
 	_, opened := c.OpenStream(large, "watch", nil)
 	_, named := c.Call(t.Context(), "tell\x00\x01k\x01v", nil)
 	notified := c.Notify("tell\x00", nil)
-	for i, err := range []error{called, opened, named, notified} {
+	many := ours.Metadata{}
+	for i := range 65 {
+		many[fmt.Sprint(i)] = "v"
+	}
+	_, crowded := c.Call(ours.WithMetadata(t.Context(), many), "tell", nil)
+	for i, err := range []error{called, opened, named, notified, crowded} {
 		if ours.CodeOf(err) != ours.CodeInvalidArgument {
 			t.Errorf("case %d: %v", i, err)
 		}
 	}
 	fits := ours.WithMetadata(t.Context(), ours.Metadata{"k": strings.Repeat("x", 8<<10-4)})
+	delete(many, "0")
+	if _, err := c.Call(ours.WithMetadata(t.Context(), many), "tell", nil); err != nil {
+		t.Error(err)
+	}
 	if _, err := c.Call(fits, "tell", nil); err != nil {
 		t.Error(err)
 	}
@@ -99,7 +108,8 @@ func TestMetadata_Malformed_FailsItsCallAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	malformed := []string{"\x02k", "\x01k\x02v", "\xff", "\x01k", strings.Repeat("\x00", 8<<10+2)}
+	malformed := []string{"\x02k", "\x01k\x02v", "\xff", "\x01k", strings.Repeat("\x00", 8<<10+2),
+		strings.Repeat("\x00", 2*65)}
 	for i, metadata := range append(malformed, "\x01k\x01v") {
 		id := byte(i + 1)
 		field := "tell\x00" + metadata
