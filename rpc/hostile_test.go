@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -88,7 +89,7 @@ var hostileKinds = []hostileKind{
 		})
 	}},
 	{"names of 9 MB", 2, false, false, func(conn net.Conn) {
-		name := string(make([]byte, 9<<20))
+		name := strings.Repeat("n", 9<<20)
 		forever(conn, func(n uint64) []byte { return rawCall(n, name, nil) })
 	}},
 	{"ends the goroutines of handlers", 2, false, false, func(conn net.Conn) {

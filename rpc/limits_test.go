@@ -291,7 +291,7 @@ func TestServer_LongMethodName_IsCut(t *testing.T) {
 	address := ipctest.SocketPath(t)
 	reported := make(chan string, 10)
 	serve(t, address, nil, udsipc.WithReaderErrorCallback(func(err error, _ string) { reported <- err.Error() }))
-	name := bytes.Repeat([]byte{0}, 9<<20)
+	name := bytes.Repeat([]byte{1}, 9<<20)
 	c := dial(t, address)
 	if err := c.Notify(string(name), nil); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func outgoingOf(ctx context.Context) outgoing {
 // checkCall returns the error of a call that must not be sent: its metadata are too large, or its method is no name.
 func checkCall(ctx context.Context, method string) error {
 	if strings.IndexByte(method, 0) >= 0 {
-		return errorf(CodeInvalidArgument, "the name of a method has a zero byte: %q", method)
+		return errorf(CodeInvalidArgument, "the name of a method has a zero byte: %.100q", method)
 	}
 	out := outgoingOf(ctx)
 	if n := len(out.encoded); n > maxMetadata {
