@@ -17,8 +17,8 @@ import (
 // values are any bytes: up to 64 values, 8 KiB together.
 type Metadata map[string]string
 
-// The largest size of encoded metadata, in bytes, and the largest number of values. A map of tiny values would need many
-// times the memory that is counted for them.
+// The largest size of encoded metadata, in bytes, and the largest number of values. A map of tiny
+// values would need many times the memory that is counted for them.
 const (
 	maxMetadata       = 8 << 10
 	maxMetadataValues = 64
