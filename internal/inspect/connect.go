@@ -58,7 +58,7 @@ func (s *subject) explain(err error) {
 			"nobody listens")
 	case errors.Is(err, fs.ErrNotExist): // examineFile has told it.
 	case errors.Is(err, fs.ErrPermission):
-		s.Listening = s.Kind == KindFile
+		s.forbidden = true
 		s.add(Problem, "connect", "Connecting takes write permission on the socket and search permission on its "+
 			"directories: WithSocketMode(0o660) with WithSocketOwner, or the group of the reader for the writer's user.",
 			"this user (uid %d) may not connect", os.Geteuid())

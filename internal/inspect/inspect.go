@@ -97,12 +97,13 @@ type Examination struct {
 type subject struct {
 	Examination
 	*Report
-	ctx     context.Context // Of the examination.
-	address socket.Address
-	network string
-	name    string
-	peerUID int    // Who listens; -1: not known.
-	remote  string // The address that a connection was made to.
+	ctx       context.Context // Of the examination.
+	address   socket.Address
+	network   string
+	name      string
+	peerUID   int    // Who listens; -1: not known.
+	forbidden bool   // This user may not connect.
+	remote    string // The address that a connection was made to.
 }
 
 // Examine examines an address. The error is that of an address that cannot be one.
@@ -125,11 +126,12 @@ func (e Examination) Examine(ctx context.Context, address string) (*Report, erro
 		s.Kind = KindAbstract
 	}
 	s.examinePath()
-	if s.examineConnect() {
+	connected := s.examineConnect()
+	if s.Listening || s.forbidden {
 		s.examineListeners()
-		if !s.Quiet {
-			s.examineProtocol()
-		}
+	}
+	if connected && !s.Quiet {
+		s.examineProtocol()
 	}
 	if s.Kind == KindFile {
 		s.examineDirectory() // Who may own it depends on who listens.

@@ -77,6 +77,7 @@ func printable(text string) string {
 // examineListeners adds the processes that hold the listening socket.
 func (s *subject) examineListeners() {
 	inodes := s.inodes()
+	s.Listening = s.Listening || len(inodes) > 0
 	hidden := 0
 	for pid, links := range openSockets(inodes, &hidden) {
 		if !slices.ContainsFunc(s.Listeners, func(p Process) bool { return p.PID == pid }) && links > 0 {
@@ -87,6 +88,7 @@ func (s *subject) examineListeners() {
 	for i := range s.Listeners {
 		s.describe(&s.Listeners[i])
 	}
+	s.examineBacklog(inodes)
 	switch {
 	case len(s.Listeners) == 0 && hidden > 0:
 		s.add(Note, "listener", "Run this as root to see all processes.", "the process is not to be seen by this user")

@@ -53,8 +53,31 @@ func TestExamine_BacklogFull_IsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	dialed(t, path)
-	if got := text(examine(t, path)); !strings.Contains(got, "problem connect: the backlog of the listener is full") {
-		t.Errorf("%s", got)
+	report := examine(t, path)
+	for _, want := range []string{
+		"problem connect: the backlog of the listener is full",
+		"problem listener: connections that wait to be accepted: 1 of",
+	} {
+		if got := text(report); !strings.Contains(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if len(report.Listeners) != 1 || report.Listeners[0].PID != os.Getpid() || !report.Listening {
+		t.Errorf("%+v", report)
+	}
+}
+
+// TestExamine_OlderSocket_IsTold: its file was replaced, and nobody can connect to it any more.
+func TestExamine_OlderSocket_IsTold(t *testing.T) {
+	path := ipctest.SocketPath(t)
+	ipctest.MustListen(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	ipctest.MustListen(t, path)
+	report, err := inspect.Examination{Within: patience, Quiet: true}.Examine(t.Context(), path)
+	if err != nil || !strings.Contains(text(report), "note listener: 2 sockets were bound to this path and still listen") {
+		t.Errorf("%s, %v", text(report), err)
 	}
 }
 
