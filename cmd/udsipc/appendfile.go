@@ -53,7 +53,7 @@ func (f *appendFlags) open(e *env, raw bool) (output, error) {
 	if f.path == "" {
 		return stream{e.stdout}, nil
 	}
-	a := &appendFile{flags: f, log: e.logf, raw: raw, now: time.Now}
+	a := &appendFile{flags: f, log: e.logf, raw: raw, now: time.Now, toDisk: (*os.File).Sync}
 	if err := a.open(); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,9 @@ type appendFile struct {
 	flags *appendFlags
 	log   func(format string, args ...any)
 	raw   bool // Frames, not lines.
-	now   func() time.Time
+
+	now    func() time.Time     // The clock,
+	toDisk func(*os.File) error // and fsync(2), for tests.
 
 	file    *os.File
 	period  int64 // That of the last write, since 1970, in units of --rotate-every.
@@ -114,12 +116,16 @@ func (a *appendFile) append(text []byte) error {
 		return err
 	}
 	if _, err = a.file.Write(text); err == nil && a.flags.sync {
-		err = a.file.Sync()
+		err = a.toDisk(a.file)
 	}
-	if err != nil {
-		return errors.Join(err, a.file.Truncate(before))
+	if err == nil {
+		return nil
 	}
-	return nil
+	if cut := a.file.Truncate(before); cut != nil {
+		a.reopen() // That repairs it, or fails.
+		return errors.Join(err, cut)
+	}
+	return err
 }
 
 // rotate renames the file if it is time for that, and returns the size of the one to append to.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,9 @@ import (
 func newAppendFile(t *testing.T, flags *appendFlags, raw bool) (*appendFile, *time.Time) {
 	t.Helper()
 	now := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
-	a := &appendFile{flags: flags, log: t.Logf, raw: raw, now: func() time.Time { return now }}
+	a := &appendFile{
+		flags: flags, log: t.Logf, raw: raw, now: func() time.Time { return now }, toDisk: (*os.File).Sync,
+	}
 	if err := a.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +100,7 @@ func TestAppendFile_Period_Rotates(t *testing.T) {
 	expectContents(t, dir, append([]string{"f=c\n"}, others...)...)
 
 	a.close()
-	next := &appendFile{flags: flags, log: t.Logf, now: func() time.Time { return *now }}
+	next := &appendFile{flags: flags, log: t.Logf, now: func() time.Time { return *now }, toDisk: (*os.File).Sync}
 	*now = ten.Add(5 * time.Hour)
 	if err := next.open(); err != nil {
 		t.Fatal(err)
@@ -159,6 +162,35 @@ func checkTorn(t *testing.T, kind, text string, whole int) {
 	if got := contents(t, dir); !slices.Equal(got, want) {
 		t.Errorf("%s, %d of %d bytes whole: %d files, want %d", kind, whole, len(text), len(got), len(want))
 	}
+}
+
+// TestAppendFile_Sync_ComesBeforeReturn: what append has accepted is on the disk. If that fails, the file is as before,
+// and with --sync=false the disk is not waited for.
+func TestAppendFile_Sync_ComesBeforeReturn(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := newAppendFile(t, &appendFlags{path: filepath.Join(dir, "f"), sync: true}, false)
+	var synced []string
+	failing := errors.New("the disk fails")
+	a.toDisk = func(file *os.File) error {
+		synced = append(synced, contents(t, dir)...)
+		if len(synced) == 2 {
+			return failing
+		}
+		return file.Sync()
+	}
+	for _, text := range []string{"a\n", "b\n", "c\n"} {
+		if err := a.append([]byte(text)); errors.Is(err, failing) != (text == "b\n") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	a.flags.sync = false
+	if err := a.append([]byte("d\n")); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"f=a\n", "f=a\nb\n", "f=a\nc\n"}; !slices.Equal(synced, want) {
+		t.Errorf("the disk had %q, want %q", synced, want)
+	}
+	expectContents(t, dir, "f=a\nc\nd\n")
 }
 
 // TestAppendFile_SecondProcess_IsRefused: two would cut each other's lines.
