@@ -198,3 +198,25 @@ func startTalker(t *testing.T, stop <-chan struct{}, name, address string, opts 
 	}()
 	return result
 }
+
+// toolLooksAtService: root sees the metrics of a service of another user, in its RuntimeDirectory=, and its unit.
+func toolLooksAtService(t *testing.T, s *bootedSystemd) {
+	s.installExamples(t, map[string]string{"udsipc": "./cmd/udsipc"})
+	s.install(t, map[string]unit{"seen.service": {
+		Service: "Type=notify\nUser=65534\nPrivateTmp=yes\nRuntimeDirectory=seen\nStandardOutput=null\n" +
+			"ExecStart=/run/programs/udsipc listen --publish seen /run/seen/s.sock\nStandardError=append:" + s.log.Name(),
+	}})
+	s.control(t, "start", "seen.service")
+	for command, want := range map[string][]string{
+		"top --once --json":       {`"path":"/run/seen/udsipc/`, `"name":"seen","kind":"reader"`},
+		"doctor /run/seen/s.sock": {"unit seen.service, listens", `publishes metrics as "seen"`, "0 problems"},
+	} {
+		output, err := s.try(append([]string{"/run/programs/udsipc"}, strings.Fields(command)...)...)
+		for _, text := range want {
+			if err != nil || !strings.Contains(output, text) {
+				t.Errorf("udsipc %s: %v, no %q in\n%s", command, err, text, output)
+			}
+		}
+	}
+	s.control(t, "stop", "seen.service")
+}
