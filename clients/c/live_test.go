@@ -67,14 +67,16 @@ func freePort(t *testing.T) string {
 // TestConform: both ends pass the cases of the protocol.
 func TestConform(t *testing.T) {
 	dir, sockets := programs(t)
-	unix, tcp := filepath.Join(sockets, "s"), freePort(t)
+	unix := filepath.Join(sockets, "s")
+	tcp, tcp2, tcp3 := freePort(t), freePort(t), freePort(t)
 	for name, args := range map[string][]string{
-		"reader":         {unix + "1", "--", dir + "/handled", unix + "1"},
-		"reader, limit":  {unix + "2", "--", dir + "/handled", unix + "2", "5000"},
-		"reader, TCP":    {tcp, "--", dir + "/handled", tcp, "1000000"},
-		"writer, plain":  {"--listen", unix + "3", "--", dir + "/lines", "plain", unix + "3"},
-		"writer":         {"--listen", "--messages", "2000", unix + "4", "--", dir + "/lines", "session", unix + "4"},
-		"writer, before": {"--listen", "--messages", "300", unix + "5", "--", dir + "/lines", "session", unix + "5"},
+		"reader":             {unix + "1", "--", dir + "/handled", unix + "1"},
+		"reader, limit":      {unix + "2", "--", dir + "/handled", unix + "2", "5000"},
+		"reader, TCP":        {tcp, "--", dir + "/handled", tcp, "1000000"},
+		"writer, plain":      {"--listen", unix + "3", "--", dir + "/lines", "plain", unix + "3"},
+		"writer":             {"--listen", "--messages", "2000", unix + "4", "--", dir + "/lines", "session", unix + "4"},
+		"writer, TCP":        {"--listen", "--messages", "500", tcp2, "--", dir + "/lines", "session", tcp2},
+		"writer, plain, TCP": {"--listen", tcp3, "--", dir + "/lines", "plain", tcp3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -112,6 +114,56 @@ func TestDocs_Commands_Run(t *testing.T) {
 	}
 	if found != 3 {
 		t.Errorf("%d commands", found)
+	}
+}
+
+// TestSizes_BothWays: messages of many sizes, from C to Go and from Go to C.
+func TestSizes_BothWays(t *testing.T) {
+	dir, sockets := programs(t)
+	var list [][]byte
+	for size := 1; size < 9<<20; size = size*3 + 1 {
+		list = append(list, bytes.Repeat([]byte("m"), size))
+	}
+	for _, mode := range []string{"plain", "session"} {
+		address, at := filepath.Join(sockets, mode), 0
+		r, err := udsipc.NewReader(func(data []byte) error {
+			if !bytes.Equal(data, list[at]) {
+				t.Errorf("%s: got %d bytes, want %d", mode, len(data), len(list[at]))
+			}
+			at++
+			return nil
+		}, address)
+		must(t, err)
+		must(t, r.Start())
+		writer := command(t, dir+"/lines", mode, address)
+		writer.Stdin = bytes.NewReader(append(bytes.Join(list, []byte("\n")), '\n'))
+		must(t, writer.Run())
+		must(t, r.Close())
+		if at != len(list) {
+			t.Errorf("%s: %d messages, want %d", mode, at, len(list))
+		}
+		reader := command(t, dir+"/handled", address)
+		out, err := reader.StdoutPipe()
+		must(t, err)
+		must(t, reader.Start())
+		var opts []udsipc.WriterOption
+		if mode == "session" {
+			opts = append(opts, udsipc.WithAcknowledgements())
+		}
+		w, err := udsipc.NewWriter(address, opts...)
+		must(t, err)
+		must(t, w.Start())
+		must(t, w.WriteMessages(list))
+		must(t, w.Close())
+		lines := bufio.NewScanner(out)
+		for _, m := range list {
+			want := fmt.Sprintf("%d %d - %s", len(m), len(m)*'m', m[:min(len(m), 40)])
+			if !lines.Scan() || lines.Text() != want {
+				t.Fatalf("got %q, want %q", lines.Text(), want)
+			}
+		}
+		must(t, reader.Process.Signal(os.Interrupt))
+		must(t, reader.Wait())
 	}
 }
 

@@ -907,12 +907,15 @@ static uint64_t udsipc__lost(const udsipc_writer *w, int ended) {
 #endif
 }
 
-/* Notes which messages the reader has read, where the kernel tells: those before ECONNRESET can then be told apart. */
+/* Notes which messages the reader has read, where the kernel tells: those before ECONNRESET can then be told apart. The
+ * kernel discards what is unread when the reader closes, and then has nothing left either: so the reader must be there
+ * after the question. */
 static void udsipc__mark_read(udsipc_writer *w) {
 #ifdef __linux__
 	int unread = 0;
+	struct pollfd gone = {w->fd, 0, 0};
 	if (!w->options.acknowledgements && w->address.is_unix && w->read < w->written && w->next == w->frame &&
-		ioctl(w->fd, SIOCOUTQ, &unread) == 0 && unread == 0) {
+		ioctl(w->fd, SIOCOUTQ, &unread) == 0 && unread == 0 && poll(&gone, 1, 0) == 0) {
 		w->read = w->written;
 	}
 #else
@@ -1168,7 +1171,6 @@ static void udsipc__parse_acks(udsipc_writer *w) {
 		}
 		w->last_ack = handled;
 		w->progress = 1;
-		w->failures = 0;
 		udsipc__remove_through(w, handled);
 	}
 	if (size < 0) {
@@ -1919,6 +1921,7 @@ static int udsipc__greet(udsipc_reader *r, udsipc__conn *c) {
 	const unsigned char *bytes = c->buffer + c->begin;
 	size_t size = c->end - c->begin, common = size < UDSIPC__PREFACE ? size : (size_t)UDSIPC__PREFACE;
 	udsipc__hello hello;
+	memset(&hello, 0, sizeof hello);
 	if (memcmp(bytes, udsipc__preface, common) != 0) {
 		c->mode = UDSIPC__PLAIN;
 		return 1;

@@ -23,6 +23,7 @@ func (t *writerTest) servePlain(p *peer, size int, report bool) {
 		size = largestPart
 	}
 	p.sent = t.handled
+	goodbye := []byte{0} // Still to be sent.
 	for read := len(p.in); p.ended == nil && read < size; {
 		before := len(p.in)
 		if !p.more(t.opt.Timeout) && p.ended == nil {
@@ -36,6 +37,7 @@ func (t *writerTest) servePlain(p *peer, size int, report bool) {
 		half, ok := p.conn.(interface{ CloseRead() error })
 		if t.network != "unix" || !ok || half.CloseRead() != nil {
 			_ = p.tryWrite(wire.Goodbye)
+			goodbye = nil
 		}
 		t.drain(p)
 	}
@@ -45,11 +47,7 @@ func (t *writerTest) servePlain(p *peer, size int, report bool) {
 		p.close()
 		return
 	}
-	words := wire.CloseReport{FirstUnread: p.sent - first + 1, Limit: 10 << 20}.Append(nil)
-	if t.network == "unix" {
-		words = append([]byte{0}, words...)
-	}
-	_ = p.tryWrite(words)
+	_ = p.tryWrite(wire.CloseReport{FirstUnread: p.sent - first + 1, Limit: 10 << 20}.Append(goodbye))
 	p.close()
 }
 

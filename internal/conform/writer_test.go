@@ -16,28 +16,34 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/conform"
+	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // writerTable runs writers at an address, one after another, while a suite runs, and returns the table.
-func writerTable(t *testing.T, messages int, write func(ctx context.Context, address string)) (string, error) {
+func writerTable(t *testing.T, network string, messages int, write func(context.Context, string)) (string, error) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "c") // Shorter than TempDir: a socket's path is limited.
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	address := filepath.Join(dir, "s")
+	address, text := filepath.Join(dir, "s"), filepath.Join(dir, "s")
+	if network == "tcp" {
+		l := ipctest.MustListen(t, "tcp://127.0.0.1:0")
+		address, text = l.Addr().String(), "tcp://"+l.Addr().String()
+		l.Close()
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			write(ctx, address)
+			write(ctx, text)
 		}
 	}()
 	var table strings.Builder
-	err = conform.Writer(ctx, &table, "unix", address, conform.Options{Messages: messages, Timeout: 3 * time.Second})
+	err = conform.Writer(ctx, &table, network, address, conform.Options{Messages: messages, Timeout: 3 * time.Second})
 	cancel()
 	<-ended
 	return table.String(), err
@@ -46,15 +52,18 @@ func writerTable(t *testing.T, messages int, write func(ctx context.Context, add
 // TestWriter_Conforms: this module's Writer passes all cases of both modes.
 func TestWriter_Conforms(t *testing.T) {
 	for name, test := range map[string]struct {
+		network        string
 		messages, rows int
 		opts           []udsipc.WriterOption
 	}{
-		"plain":   {100_000, 3, nil},
-		"session": {1_000, 18, []udsipc.WriterOption{udsipc.WithAcknowledgements()}},
+		"plain":        {"unix", 100_000, 3, nil},
+		"plain, TCP":   {"tcp", 100_000, 2, nil},
+		"session":      {"unix", 1_000, 18, []udsipc.WriterOption{udsipc.WithAcknowledgements()}},
+		"session, TCP": {"tcp", 1_000, 18, []udsipc.WriterOption{udsipc.WithAcknowledgements()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			table, err := writerTable(t, test.messages, func(ctx context.Context, address string) {
+			table, err := writerTable(t, test.network, test.messages, func(ctx context.Context, address string) {
 				opts := append(test.opts, udsipc.WithWriterErrorCallback(func(error, string) {}),
 					udsipc.WithMaxBackoff(100*time.Millisecond))
 				w, err := udsipc.NewWriter(address, opts...)
@@ -103,7 +112,7 @@ func TestWriter_Mutants_AreNoticed(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%+v", test.writerMistakes), func(t *testing.T) {
 			t.Parallel()
-			table, err := writerTable(t, 200, func(ctx context.Context, address string) {
+			table, err := writerTable(t, "unix", 200, func(ctx context.Context, address string) {
 				w := &modelWriter{writerMistakes: test.writerMistakes, address: address}
 				w.hello.Writer, w.hello.FirstSeq = wire.WriterID{byte(time.Now().UnixNano())}, 1
 				w.run(ctx)

@@ -22,6 +22,7 @@ typedef struct world {
 	udsipc_reader_options reader_options;
 	uint64_t handled, handled_bytes, redelivered, undelivered, commits, dead, events[16];
 	uint64_t times[1000]; /* How often each message came; messages are numbers. */
+	uint64_t sequences[1000];
 	uint64_t last;
 	int disordered, foreign, fail_next, fail_commits;
 	long allocations, fail_allocation; /* The number of the one that fails; 0: none. */
@@ -55,6 +56,7 @@ static int world_handle(void *user, const udsipc_delivery *delivery) {
 	w->last = number;
 	if (number < COUNT(w->times)) {
 		w->times[number]++;
+		w->sequences[number] = delivery->sequence;
 	}
 	return 0;
 }
@@ -526,6 +528,7 @@ static void test_queue_bounds(void) {
 	}
 	EQUAL(udsipc_writer_write(w.writer, message, 0), UDSIPC_ERR_FULL);
 	EQUAL(udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 0), UDSIPC_ERR_TIMEOUT);
+	CHECK(udsipc_writer_fd(w.writer) < 0 && udsipc_writer_timeout(w.writer) >= 0, "it does not try again");
 	EQUAL(udsipc_writer_run(w.writer, UDSIPC_UNTIL_FINISHED, 0), UDSIPC_ERR_TIMEOUT);
 	EQUAL(udsipc_writer_write(w.writer, message, 0), UDSIPC_ERR_STOPPED);
 	world_close(&w);
@@ -671,6 +674,16 @@ static void test_smaller_limit(void) {
 		(void)udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 1);
 	}
 	close(fd);
+	(void)udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 10);
+	fd = play(listener);
+	(void)await_hello(&w, fd);
+	answer(fd, 0, 0, 100);
+	for (int i = 0; udsipc_writer_get_metrics(w.writer).retransmitted < 2; i++) {
+		CHECK(i < 1000, "not sent");
+		(void)udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 1);
+	}
+	EQUAL(udsipc_writer_events(w.writer), POLLIN); /* It waits for acknowledgements. */
+	close(fd);
 	close(listener);
 	unlink(path);
 	w.reader_options.max_message_size = 100;
@@ -679,6 +692,8 @@ static void test_smaller_limit(void) {
 	EQUAL(w.handled, 4);
 	EQUAL(w.redelivered, 4);
 	EQUAL(w.undelivered, 2);
+	EQUAL(w.sequences[4], 4);
+	EQUAL(w.sequences[5], 5);
 	EQUAL(udsipc_writer_get_metrics(w.writer).sequence, 6);
 	EQUAL(w.events[UDSIPC_EVENT_MALFORMED], 0);
 	world_close(&w);
@@ -724,12 +739,122 @@ static void test_identity(void) {
 	world_close(&w);
 }
 
+/* A plain reader that is killed with bytes unread: at most what it had not read is told as a loss. */
+static void test_plain_reset(void) {
+	static unsigned char bytes[1000];
+	world w;
+	world_init(&w, "plain reset", path, 0);
+	int listener = listen_at();
+	EQUAL(udsipc_writer_open(&w.writer, &w.writer_options), UDSIPC_OK);
+	world_write(&w, 10, 19, 99);
+	(void)udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 10);
+	int fd = play(listener);
+	EQUAL(recv(fd, bytes, sizeof bytes, 0), 1000);
+	(void)udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 0);
+	world_write(&w, 20, 29, 99);
+	EQUAL(udsipc_writer_run(w.writer, UDSIPC_UNTIL_SENT, 1000), UDSIPC_OK);
+	EQUAL(recv(fd, bytes, 500, 0), 500);
+	close(fd);
+	close(listener);
+	unlink(path);
+	(void)udsipc_writer_run(w.writer, UDSIPC_UNTIL_CONNECTED, 10);
+	EQUAL(udsipc_writer_get_metrics(w.writer).possibly_lost, 10);
+	EQUAL(w.events[UDSIPC_EVENT_LOSS], 1);
+	world_close(&w);
+}
+
 /* ---- The reader */
 
-/* The reader stops and comes again, ten times. It keeps no state between, so some messages may come again. */
-static void test_reader_restarts(int acknowledgements) {
+/* What writers have sent before they were accepted is handled at a stop. */
+static void test_stop_backlog(void) {
 	world w;
-	world_init(&w, "reader restarts", path, acknowledgements);
+	world_init(&w, "stop with a backlog", path, 0);
+	EQUAL(udsipc_reader_open(&w.reader, &w.reader_options), UDSIPC_OK);
+	int fds[3];
+	for (int i = 0; i < 3; i++) {
+		fds[i] = dial();
+		must_send(fds[i], (const unsigned char *)"\x01\x31\x01\x32", 4);
+	}
+	udsipc_reader_stop(w.reader);
+	EQUAL(udsipc_reader_run(w.reader, 5000), UDSIPC_ERR_STOPPED);
+	EQUAL(w.handled, 6);
+	for (int i = 0; i < 3; i++) {
+		unsigned char bytes[32];
+		CHECK(recv(fds[i], bytes, sizeof bytes, 0) > 1 && bytes[0] == 0 && bytes[3] == 3, "report");
+		close(fds[i]);
+	}
+	world_close(&w);
+}
+
+static int dial_tcp(const char *text) {
+	udsipc__address address;
+	EQUAL(udsipc__parse_address(text, &address), UDSIPC_OK);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(connect(fd, (const struct sockaddr *)&address.sock, address.size) == 0, "%s", strerror(errno));
+	return fd;
+}
+
+/* Runs the reader until so many bytes have come from it. */
+static void await_bytes(world *w, int fd, unsigned char *bytes, size_t size) {
+	for (size_t have = 0, i = 0; have < size; i++) {
+		CHECK(i < 5000, "%d of %d bytes", (int)have, (int)size);
+		(void)udsipc_reader_run(w->reader, 0);
+		ssize_t n = recv(fd, bytes + have, size - have, MSG_DONTWAIT);
+		have += n > 0 ? (size_t)n : 0;
+		if (n < 0) {
+			struct timespec pause = {0, 100000};
+			nanosleep(&pause, NULL);
+		}
+	}
+}
+
+/* A stop over TCP, with a peer that does not end its side: a second later it gets the report. */
+static void test_tcp_times(const char *tcp) {
+	unsigned char bytes[64];
+	world w;
+	world_init(&w, "times over TCP", tcp, 0);
+	w.clock = 1000;
+	w.reader_options.now = world_now;
+	w.reader_options.inactivity_timeout_ms = 0;
+	EQUAL(udsipc_reader_open(&w.reader, &w.reader_options), UDSIPC_OK);
+	int fd = dial_tcp(tcp);
+	udsipc__hello hello = {{9}, 1, 1, 0, 0};
+	must_send(fd, bytes, udsipc__put_hello(bytes, &hello));
+	await_bytes(&w, fd, bytes, 10);
+	CHECK(bytes[8] == 0x90 && bytes[9] == 0x4e, "no heartbeat timeout of 10 s");
+	for (int i = 0; i < 3; i++) {
+		w.clock += 9000;
+		must_send(fd, (const unsigned char *)"\x80\x00\x01\x31", 4);
+		await_bytes(&w, fd, bytes, 1);
+		EQUAL(bytes[0], i + 1);
+	}
+	w.clock += 10001;
+	while (udsipc_reader_get_metrics(w.reader).open > 0) {
+		(void)udsipc_reader_run(w.reader, 0);
+	}
+	close(fd);
+	fd = dial_tcp(tcp);
+	must_send(fd, (const unsigned char *)"\x01\x31", 2);
+	while (w.handled < 4) {
+		(void)udsipc_reader_run(w.reader, 0);
+	}
+	udsipc_reader_stop(w.reader);
+	await_bytes(&w, fd, bytes, 1);
+	EQUAL(bytes[0], 0);
+	EQUAL(udsipc_reader_run(w.reader, 0), UDSIPC_ERR_TIMEOUT);
+	w.clock += 1001;
+	EQUAL(udsipc_reader_run(w.reader, 0), UDSIPC_ERR_STOPPED);
+	EQUAL(recv(fd, bytes, sizeof bytes, 0), 8);
+	EQUAL(bytes[1], 0); /* Reason 0, next 2. */
+	EQUAL(bytes[2], 2);
+	close(fd);
+	world_close(&w);
+}
+
+/* The reader stops and comes again, ten times. It keeps no state between, so some messages may come again. */
+static void test_reader_restarts(const char *address, int acknowledgements) {
+	world w;
+	world_init(&w, "reader restarts", address, acknowledgements);
 	EQUAL(udsipc_writer_open(&w.writer, &w.writer_options), UDSIPC_OK);
 	for (uint64_t round = 0; round < 10; round++) {
 		EQUAL(udsipc_reader_open(&w.reader, &w.reader_options), UDSIPC_OK);
@@ -1029,7 +1154,8 @@ int main(int argc, char **argv) {
 		test_both("@udsipc-c-unit", acknowledgements);
 #endif
 		test_failed_allocations(acknowledgements);
-		test_reader_restarts(acknowledgements);
+		test_reader_restarts(path, acknowledgements);
+		test_reader_restarts(tcp, acknowledgements);
 	}
 	test_no_allocations();
 	test_cuts();
@@ -1038,6 +1164,9 @@ int main(int argc, char **argv) {
 	test_bad_acks();
 	test_smaller_limit();
 	test_plain_limit();
+	test_plain_reset();
+	test_stop_backlog();
+	test_tcp_times(tcp);
 	test_identity();
 	test_failures();
 	test_turned_away();
