@@ -29,12 +29,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1 MYPY_CACHE_DIR=$work/mypy
 
-"$python" -m pyflakes src build tests
+"$python" -m pyflakes src build tests testdata
 "$python" -m mypy src build
 
 # As a user installs it: without a network, into an environment of its own. The tests use that copy.
 "$python" -m venv --system-site-packages "$work/venv"
 "$work/venv/bin/pip" install --quiet --no-input --no-index .
-(cd ../.. && go build -o "$work/peer" ./clients/python/testdata/peer)
+(cd ../.. && go build -o "$work/" ./clients/python/testdata/peer ./cmd/udsipc)
 cd "$work"
-UDSIPC_PEER=$work/peer "$work/venv/bin/python" -m pytest -p no:cacheprovider "$OLDPWD/tests" "$@"
+UDSIPC_PEER=$work/peer UDSIPC_TOOL=$work/udsipc "$work/venv/bin/python" -m pytest -p no:cacheprovider "$OLDPWD/tests" "$@"

@@ -47,7 +47,7 @@ class Connection:
             part = self.socket.recv(len(want) - len(self.data))
             assert part, ("end of file", self.data, want)
             self.data += part
-        assert self.data[: len(want)] == want
+        assert self.data[: len(want)] == want, (self.data, want)
         self.data = self.data[len(want) :]
 
     def hello(self):

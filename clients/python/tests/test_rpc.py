@@ -187,6 +187,16 @@ def test_server_that_stops(peers, path, new_client):
     assert results == [b"slept", b"next"]
 
 
+def test_metadata(peers, path, new_client):
+    peers("rpc", path)
+    client = new_client(path)
+    metadata = {"traceparent": "00-1", "leer": ""}
+    assert client.call("metadata", b"traceparent", metadata=metadata) == b"00-1"
+    assert client.call("metadata", b"leer", metadata=metadata) == b""
+    assert code_of(client.call, "metadata", metadata={"x": "y" * 8200}) == rpc.Code.INVALID_ARGUMENT
+    assert code_of(client.call, "meta\0data") == rpc.Code.INVALID_ARGUMENT
+
+
 def test_fail_fast(path, new_client):
     client = new_client(path, fail_fast=True)
     assert code_of(client.call, "echo") == rpc.Code.UNAVAILABLE
@@ -238,6 +248,11 @@ def test_vectors(path, new_client):
     server.send(bytes.fromhex("07 07 02 01 61 02 62 63"))
     server.send(bytes.fromhex("03 09 02 01"))
     assert list(stream) == [b"a", b"bc"]
+    thread = threading.Thread(target=lambda: results.append(client.call("get", b"x", metadata={"k": "v1"})))
+    thread.start()
+    server.expect(bytes.fromhex("0f 01 03 00 09 67 65 74 00 01 6b 02 76 31 78"))
+    server.send(b"\x02\x02\x03")
+    thread.join()
     server.send(bytes.fromhex("03 0a 61 62"))
     server.expect(bytes.fromhex("03 0a 61 62"))
     server.close()

@@ -87,7 +87,7 @@ class Reader(ReaderBase):
     which the handler runs.
     """
 
-    _thread: Optional[threading.Thread] = None
+    _ended: Optional[threading.Event] = None
 
     def _spawn(self, function: Callable[[IO], Coroutine[Any, Any, None]], name: str) -> None:
         io = BlockingIO()
@@ -101,17 +101,25 @@ class Reader(ReaderBase):
         except BaseException:
             io.close()
             raise
-        self._thread = threading.Thread(target=lambda: drive(self._engine.run(io)), daemon=True,
-                                        name=f"udsipc reader {self._engine.address.text}")
-        self._thread.start()
+        ended = threading.Event()
+
+        def serve() -> None:
+            try:
+                drive(self._engine.run(io))
+            finally:
+                ended.set()
+
+        # Its end is an event: a join that ^C interrupts may take the thread for ended (bugs.python.org/issue45274).
+        self._ended = ended
+        threading.Thread(target=serve, daemon=True, name=f"udsipc reader {self._engine.address.text}").start()
         return self
 
     def run(self) -> None:
         """Start, and serve until close is called or the thread is interrupted, as by ^C."""
         self.start()
         try:
-            while self._thread is not None and self._thread.is_alive():
-                self._thread.join(3600)
+            if self._ended is not None:
+                self._ended.wait()
         finally:
             self.close()
 
@@ -120,14 +128,14 @@ class Reader(ReaderBase):
 
         Afterwards connections are ended by force, and StoppedError tells it; handlers are not waited for.
         """
-        if self._thread is None:
+        if self._ended is None:
             return
         self._engine.stop(time.monotonic() + (self._close_timeout if timeout is None else timeout))
-        self._thread.join()
+        self._ended.wait()
         self._check_end()
 
     def __enter__(self) -> Reader:
-        return self if self._thread is not None else self.start()
+        return self if self._ended is not None else self.start()
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  traceback: Optional[TracebackType]) -> None:

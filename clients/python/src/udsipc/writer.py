@@ -169,7 +169,8 @@ class Writer(WriterBase):
             self._changed.notify_all()
         if threading.current_thread() is self._thread:
             raise RuntimeError("close was called from a callback of the Writer")
-        self._thread.join()
+        with self._changed:
+            self._changed.wait_for(lambda: self._engine.done)
         if not again:
             self._check_end(self._engine)
 

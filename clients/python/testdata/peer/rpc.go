@@ -57,6 +57,14 @@ func handle(server *rpc.Server) {
 		return nil, nil
 	})
 	server.Handle("big", func(_ context.Context, _ []byte) ([]byte, error) { return make([]byte, 3<<20), nil })
+	server.Handle("metadata", func(ctx context.Context, key []byte) ([]byte, error) {
+		info, _ := rpc.CallFromContext(ctx)
+		value, found := info.Metadata[string(key)]
+		if !found {
+			return nil, rpc.Errorf(rpc.CodeNotFound, "%q", key)
+		}
+		return []byte(value), nil
+	})
 	server.HandleStream("echo-stream", func(_ context.Context, s *rpc.Stream) error {
 		for {
 			data, err := s.Receive()

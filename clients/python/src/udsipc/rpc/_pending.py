@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Deque, Optional, Protocol, Union
+from typing import Deque, Mapping, Optional, Protocol, Union
 
 from ..errors import ProtocolError
 from ..wire import encode_frame, encode_varint
@@ -28,8 +28,8 @@ class PendingCall:
     kind = wire.REQUEST
 
     def __init__(self, method: str, data: bytes, deadline: Optional[float], signal: Signal,
-                 idempotent: bool = False) -> None:
-        self.method = method.encode()
+                 idempotent: bool = False, metadata: Optional[Mapping[str, str]] = None) -> None:
+        self.method = wire.encode_method(method, metadata)
         self.data = data
         self.deadline = deadline  # As of time.monotonic.
         self.signal = signal
@@ -77,8 +77,9 @@ class PendingStream(PendingCall):
 
     kind = wire.OPEN
 
-    def __init__(self, method: str, data: bytes, deadline: Optional[float], signal: Signal) -> None:
-        super().__init__(method, data, deadline, signal)
+    def __init__(self, method: str, data: bytes, deadline: Optional[float], signal: Signal,
+                 metadata: Optional[Mapping[str, str]] = None) -> None:
+        super().__init__(method, data, deadline, signal, False, metadata)
         self.credit = wire.WINDOW  # Bytes that may be sent.
         self.local_closed = False
         self.remote_closed = False

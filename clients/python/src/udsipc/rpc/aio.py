@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import AsyncIterator, Callable, Optional, Type, Union
+from typing import AsyncIterator, Callable, Mapping, Optional, Type, Union
 
 from .._io import AsyncIO
 from ..aio_writer import Signal
@@ -42,10 +42,10 @@ class AsyncClient(ClientBase):
         return self._engine_or_none
 
     async def call(self, method: str, request: Bytes = b"", timeout: Optional[float] = None, *,
-                   idempotent: bool = False) -> bytes:
+                   idempotent: bool = False, metadata: Optional[Mapping[str, str]] = None) -> bytes:
         """Call a method and return its response, as Client.call does."""
         signal = Signal()
-        call = PendingCall(method, bytes(request), deadline_of(timeout), signal, idempotent)
+        call = PendingCall(method, bytes(request), deadline_of(timeout), signal, idempotent, metadata)
         self._begin(self._engine, call)
         try:
             if not await signal.wait_for(lambda: call.finished, _rest(call.deadline)):
@@ -61,10 +61,11 @@ class AsyncClient(ClientBase):
         """Send a request without a response."""
         self._begin(self._engine, Notification(method, bytes(data), None, self._changed))
 
-    async def stream(self, method: str, request: Bytes = b"", timeout: Optional[float] = None) -> AsyncStream:
+    async def stream(self, method: str, request: Bytes = b"", timeout: Optional[float] = None,
+                     metadata: Optional[Mapping[str, str]] = None) -> AsyncStream:
         """Open a stream. The time limit is that of the whole stream."""
         signal = Signal()
-        pending = PendingStream(method, bytes(request), deadline_of(timeout), signal)
+        pending = PendingStream(method, bytes(request), deadline_of(timeout), signal, metadata)
         self._begin(self._engine, pending)
         return AsyncStream(self, pending, signal)
 

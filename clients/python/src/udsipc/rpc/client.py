@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from types import TracebackType
-from typing import Callable, Iterator, Optional, Type, Union
+from typing import Callable, Iterator, Mapping, Optional, Type, Union
 
 from .._address import parse_address
 from .._dial import check_encryption
@@ -105,19 +105,18 @@ class Client(ClientBase):
     def _start(self) -> None:
         self._changed = _Condition(self._lock)
         self._engine = self._new_engine(BlockingIO(), self._changed.notify)
-        self._thread = threading.Thread(target=lambda: drive(self._engine.run()), daemon=True,
-                                        name=f"udsipc client {self._text}")
-        self._thread.start()
+        threading.Thread(target=lambda: drive(self._engine.run()), daemon=True,
+                         name=f"udsipc client {self._text}").start()
 
     def call(self, method: str, request: Bytes = b"", timeout: Optional[float] = None, *,
-             idempotent: bool = False) -> bytes:
-        """Call a method and return its response. The time limit reaches the handler.
+             idempotent: bool = False, metadata: Optional[Mapping[str, str]] = None) -> bytes:
+        """Call a method and return its response. The time limit and the metadata reach the handler.
 
         While there is no connection, the call waits. After a disconnect it fails with Code.CONNECTION_LOST if it
         was sent, because its outcome is unknown; an idempotent one is sent again, up to three times.
         """
         signal = _Condition(self._lock)
-        call = PendingCall(method, bytes(request), deadline_of(timeout), signal, idempotent)
+        call = PendingCall(method, bytes(request), deadline_of(timeout), signal, idempotent, metadata)
         with self._lock:
             self._begin(self._engine, call)
             try:
@@ -132,13 +131,15 @@ class Client(ClientBase):
 
     def notify(self, method: str, data: Bytes = b"") -> None:
         """Send a request without a response."""
+        call = Notification(method, bytes(data), None, self._changed)
         with self._lock:
-            self._begin(self._engine, Notification(method, bytes(data), None, self._changed))
+            self._begin(self._engine, call)
 
-    def stream(self, method: str, request: Bytes = b"", timeout: Optional[float] = None) -> Stream:
+    def stream(self, method: str, request: Bytes = b"", timeout: Optional[float] = None,
+               metadata: Optional[Mapping[str, str]] = None) -> Stream:
         """Open a stream. The time limit is that of the whole stream."""
         signal = _Condition(self._lock)
-        pending = PendingStream(method, bytes(request), deadline_of(timeout), signal)
+        pending = PendingStream(method, bytes(request), deadline_of(timeout), signal, metadata)
         with self._lock:
             self._begin(self._engine, pending)
         return Stream(self, pending, signal)
@@ -156,7 +157,7 @@ class Client(ClientBase):
         """End the streams, wait for the calls in flight within the time limit, and disconnect."""
         with self._lock:
             self._engine.stop(time.monotonic() + (self._close_timeout if timeout is None else timeout))
-        self._thread.join()
+            self._changed.wait_for(lambda: self._engine.done, None)
 
     def __enter__(self) -> Client:
         return self

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 from ..errors import ProtocolError
 from ..wire import IncompleteError, decode_varint, encode_frame, encode_varint
@@ -15,9 +15,22 @@ REQUEST, RESPONSE, ERROR, CANCEL, NOTIFICATION, OPEN, DATA, CREDIT, END, GOODBYE
 WINDOW = 1 << 20  # Bytes of a stream that may be unread in each direction, but for the last message.
 MAX_WINDOW = 64 << 20
 MESSAGE_COST = 16  # What a message of a stream uses of the window besides its bytes.
+MAX_METADATA = 8 << 10
 MAX_TOKEN = 16
 MAX_CODE = (1 << 32) - 1
 HANDLER_RETURNED = b"\x01"
+
+
+def encode_method(method: str, metadata: Optional[Mapping[str, str]]) -> bytes:
+    """Return the name of a method, with metadata after it."""
+    if "\0" in method:
+        raise RpcError(Code.INVALID_ARGUMENT, f"a method with a zero byte: {method!r}")
+    if not metadata:
+        return method.encode()
+    pairs = b"".join(encode_frame(part.encode()) for pair in metadata.items() for part in pair)
+    if len(pairs) > MAX_METADATA:
+        raise RpcError(Code.INVALID_ARGUMENT, f"{len(pairs)} bytes of metadata, the limit is {MAX_METADATA}")
+    return method.encode() + b"\0" + pairs
 
 
 def encode_request(kind: int, number: int, timeout_us: int, method: bytes, data: bytes) -> bytes:
