@@ -250,7 +250,7 @@ def test_vectors(path, new_client):
     assert list(stream) == [b"a", b"bc"]
     thread = threading.Thread(target=lambda: results.append(client.call("get", b"x", metadata={"k": "v1"})))
     thread.start()
-    server.expect(bytes.fromhex("0f 01 03 00 09 67 65 74 00 01 6b 02 76 31 78"))
+    server.expect(bytes.fromhex("0e 01 03 00 09 67 65 74 00 01 6b 02 76 31 78"))
     server.send(b"\x02\x02\x03")
     thread.join()
     server.send(bytes.fromhex("03 0a 61 62"))

@@ -6,7 +6,11 @@ import json
 import pytest
 from conftest import ROOT
 
+import udsipc.aio_writer
 from udsipc import ProtocolError, wire
+from udsipc.rpc import wire as rpc
+from udsipc.rpc._core import ClientCore
+from udsipc.rpc._pending import PendingCall, PendingStream
 from udsipc.session import BackDecoder, Hello, Welcome, split_hello
 
 
@@ -101,6 +105,90 @@ def test_sessions(vector):
             invalid = {"hello": split_hello, "welcome": lambda d: Welcome.decode(wire.take_body(d)[0]),
                        "back": lambda d: BackDecoder().feed(d)}
             invalid[vector["invalid"]](data)
+
+
+CALLS = vectors("rpc.json")
+
+
+def about(kind, got):
+    """Return the frame of a message about a call."""
+    extra = {"cancel": b"", "credit": wire.encode_varint(got.get("bytes", 0)), "end": b"",
+             "data": b"".join(wire.encode_frame(unhex(m)) for m in got.get("messages", ()))}
+    return rpc.encode_about(getattr(rpc, kind.upper()), got["id"], extra[kind])
+
+
+@pytest.mark.parametrize("vector", [v for v in CALLS if v["from"] == "client" and "invalid" not in v],
+                         ids=lambda v: v["what"])
+def test_rpc_encodes(vector):
+    """What a client sends."""
+    data = unhex(vector["bytes"])
+    kind = next(k for k in vector if k not in ("what", "from", "bytes"))
+    want = vector[kind]
+    if kind in ("request", "open"):
+        code = rpc.OPEN if kind == "open" else rpc.REQUEST
+        method = rpc.encode_method(want["method"], want["metadata"])
+        assert rpc.encode_request(code, want["id"], want["timeout_us"], method, unhex(want["data"])) == data
+    elif kind == "notification":
+        assert rpc.encode_notification(want["method"].encode(), unhex(want["data"])) == data
+    else:
+        assert about(kind, want) == data
+
+
+class Calls(dict):
+    """Calls in flight: all those that a message is about."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def get(self, number):
+        call = PendingStream("m", b"", None, udsipc.aio_writer.Signal())
+        call.number = number
+        self.seen.append((number, call))
+        received = call.received
+
+        def record(kind, data):
+            self.seen[:] = [(number, kind, data, call)]
+            if kind == rpc.RESPONSE:
+                return PendingCall.received(call, kind, data)
+            return received(kind, data)
+
+        call.received = record
+        return call
+
+    def __delitem__(self, number):
+        """The call has ended."""
+
+
+@pytest.mark.parametrize("vector", [v for v in CALLS if v["from"] == "server"], ids=lambda v: v["what"])
+def test_rpc_decodes(vector):
+    """What a client receives."""
+    core, seen = ClientCore(wire.DEFAULT_LIMIT, 1 << 20), []
+    core.connect()
+    core.calls = Calls(seen)
+    data = unhex(vector["bytes"])
+    if vector.get("invalid") and "incomplete" not in vector["what"]:
+        with pytest.raises(ProtocolError):
+            core.received(data)
+        return
+    if "goodbye" in vector:
+        core.calls = {}
+        core.received(data)
+        assert [bytes(b) for b in core.to_send()] == [data]
+        return
+    for b in data:
+        core.received(bytes((b,)))
+    ((number, _, rest, call),) = seen
+    if vector.get("invalid"):
+        assert call.error.code == 1 and core.to_send()
+    elif "response" in vector:
+        assert {"id": number, "data": call.response.hex()} == vector["response"]
+    elif "error" in vector:
+        assert {"id": number, "code": call.error.code, "text": call.error.message} == vector["error"]
+    elif "data" in vector:
+        messages, cost = rpc.decode_messages(rest, rpc.WINDOW)
+        assert {"id": number, "messages": [m.hex() for m in messages], "cost": cost} == vector["data"]
+    else:
+        assert call.remote_closed and {"id": number, "returned": call.finished} == vector["end"]
 
 
 @pytest.mark.parametrize("n", [0, 1, 127, 128, 16383, 16384, 2**63 - 1, 2**64 - 1])

@@ -16,6 +16,7 @@ WINDOW = 1 << 20  # Bytes of a stream that may be unread in each direction, but 
 MAX_WINDOW = 64 << 20
 MESSAGE_COST = 16  # What a message of a stream uses of the window besides its bytes.
 MAX_METADATA = 8 << 10
+MAX_METADATA_VALUES = 64
 MAX_TOKEN = 16
 MAX_CODE = (1 << 32) - 1
 HANDLER_RETURNED = b"\x01"
@@ -28,8 +29,9 @@ def encode_method(method: str, metadata: Optional[Mapping[str, str]]) -> bytes:
     if not metadata:
         return method.encode()
     pairs = b"".join(encode_frame(part.encode()) for pair in metadata.items() for part in pair)
-    if len(pairs) > MAX_METADATA:
-        raise RpcError(Code.INVALID_ARGUMENT, f"{len(pairs)} bytes of metadata, the limit is {MAX_METADATA}")
+    if len(pairs) > MAX_METADATA or len(metadata) > MAX_METADATA_VALUES:
+        raise RpcError(Code.INVALID_ARGUMENT, f"{len(metadata)} values of metadata with {len(pairs)} bytes, the "
+                                              f"limits are {MAX_METADATA_VALUES} and {MAX_METADATA}")
     return method.encode() + b"\0" + pairs
 
 
