@@ -214,6 +214,39 @@ func TestSampler_Sources_ComeAndGo(t *testing.T) {
 	}
 }
 
+// TestSampler_SilentSource_IsLeftAlone for some samples: it costs time.
+func TestSampler_SilentSource_IsLeftAlone(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "f")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 100)
+	l := ipctest.MustListen(t, filepath.Join(folder, "1-1-silent.sock"))
+	go func() { // Ends with the listener.
+		for {
+			if _, err := l.Accept(); err != nil {
+				return
+			}
+			asked <- struct{}{}
+		}
+	}()
+	s := newSampler()
+	s.folders = []string{folder}
+	defer s.close()
+	for range 1 + failuresPause {
+		taken := s.sample(t.Context(), time.Millisecond)
+		if len(taken.rows) != 1 || taken.rows[0].err == nil {
+			t.Fatalf("a sample of %+v", taken.rows)
+		}
+	}
+	ipctest.Await(t, "the first question", asked)
+	if len(asked) > 0 {
+		t.Errorf("it was asked %d times more", len(asked))
+	}
+	s.sample(t.Context(), time.Millisecond)
+	ipctest.Await(t, "another question", asked)
+}
+
 // TestTopRow_Rates_AreExact: since the sample before, or since the start; whatever a source tells.
 func TestTopRow_Rates_AreExact(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

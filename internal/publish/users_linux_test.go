@@ -157,3 +157,52 @@ func TestPublication_Idle_IsOneGoroutine(t *testing.T) {
 		t.Errorf("%d goroutines of publications, want the one that accepts:\n%s", n, all)
 	}
 }
+
+func init() {
+	// Listens, and answers each client.
+	ipctest.Roles["impostor"] = func() error {
+		listener, err := net.Listen("unix", os.Getenv("UDSIPC_TEST_FOLDER"))
+		if err != nil {
+			return err
+		}
+		fmt.Println("started")
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(conn, "{}")
+		}
+	}
+}
+
+// TestDial_OtherUserListens_IsRefused, although the socket file belongs to the owner of the folder.
+func TestDial_OtherUserListens_IsRefused(t *testing.T) {
+	ipctest.AsRoot(t)
+	dir := ipctest.OpenDir(t)
+	theirs := filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, ipctest.Nobody, ipctest.Nobody)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := asNobody(t, dir, "impostor", "UDSIPC_TEST_FOLDER="+filepath.Join(theirs, "s"))
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "started\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	folder := filepath.Join(dir, "ours")
+	path := filepath.Join(folder, "1-1-x.sock")
+	err = errors.Join(os.Mkdir(folder, 0o700), os.Rename(filepath.Join(theirs, "s"), path), os.Chown(path, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := only(t, folder).Dial(t.Context()); !errors.Is(err, udsipc.ErrUnauthorized) {
+		t.Errorf("%v, want ErrUnauthorized", err)
+	}
+}

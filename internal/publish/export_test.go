@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package publish
+
+import "net"
+
+// Serve serves one client.
+func Serve(p *Publication, conn net.Conn) {
+	p.clients.Add(1)
+	p.serve(conn)
+}
