@@ -228,6 +228,32 @@ func TestWithPublishedMetrics_Impossible_IsReported(t *testing.T) {
 	}
 }
 
+// TestWithPublishedMetrics_Listener_EndsWithClose, although an accepted connection stays open.
+func TestWithPublishedMetrics_Listener_EndsWithClose(t *testing.T) {
+	folder, address := private(t), ipctest.SocketPath(t)
+	listener, err := udsipc.Listen(address, udsipc.WithPublishedMetrics("l"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := udsipc.Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if s := look(t, folder); s.Gauges["connections"] != 1 || len(s.Peers) != 1 {
+		t.Errorf("published %+v", s)
+	}
+	if err := listener.Close(); err != nil {
+		t.Error(err)
+	}
+	ipctest.CheckEmpty(t, folder)
+}
+
 // TestWithPublishedMetrics_Spool_IsOneSocket: the Writers below a spool do not publish.
 func TestWithPublishedMetrics_Spool_IsOneSocket(t *testing.T) {
 	folder, address := private(t), ipctest.SocketPath(t)
