@@ -4,7 +4,9 @@ package rpc
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"maps"
 )
 
 // WorkersEnd says whether the workers end, as they do after a Stop.
@@ -23,6 +25,13 @@ func CheckParsers(b []byte) string {
 		m, d, err := parseNotification(appendNotification(nil, string(method), data))
 		if err != nil || !bytes.Equal(m, method) || !bytes.Equal(d, data) {
 			return fmt.Sprintf("notification %q, %v", method, err)
+		}
+	}
+	if m, bad := parseMetadata(b); bad == nil {
+		encoded := outgoingOf(WithMetadata(context.Background(), m)).encoded
+		again, bad := parseMetadata([]byte(encoded))
+		if bad != nil || len(m) > maxMetadataValues || !maps.Equal(m, again) {
+			return fmt.Sprintf("metadata %q, again %q, %v", m, again, bad)
 		}
 	}
 	if id, rest, err := parseID(b); err == nil {
