@@ -4,6 +4,8 @@
 //
 //	udsipc send ADDRESS      lines, frames or files, from the standard input or files
 //	udsipc listen ADDRESS    to lines, JSON or frames, on the standard output or in a file
+//	udsipc top               what running Readers and Writers do, live
+//	udsipc doctor ADDRESS    who listens, what is wrong, what to do
 //	udsipc help              all commands, and the help of each
 //
 // Install it with:
