@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["constructors"]
+
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 30.0  # No test waits longer for anything, in seconds.
 

@@ -7,24 +7,10 @@ import threading
 import pytest
 from conftest import PATIENCE, client_context, eventually
 from scripted import Listener
-from shells import CLIENTS, LOOP
+from shells import LOOP
 
 from udsipc import rpc
 from udsipc.wire import Report, encode_frame
-
-
-@pytest.fixture(params=CLIENTS)
-def new_client(request):
-    made = []
-
-    def make(address, **options):
-        options.setdefault("on_error", lambda error: None)
-        made.append(CLIENTS[request.param](address, **options))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close(0)
 
 
 def code_of(function, *args, **kwargs):

@@ -13,7 +13,8 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional
 from ._address import Address
 from ._io import IO
 from ._listen import Listener, listen
-from ._reader_conn import ReaderConnection, ReaderOptions
+from ._reader_conn import ReaderConnection
+from ._reader_handling import Handling, ReaderOptions
 from ._reader_link import ACK_INTERVAL
 from ._states import WriterStates
 from ._transport import Transport
@@ -184,7 +185,7 @@ class ReaderEngine:
             self._open[number] = connection
         self._spawn(serve, f"connection {number}")
 
-    def handler_began(self, connection: ReaderConnection) -> None:
+    def handler_began(self, connection: Handling) -> None:
         """Have the ticker look after a connection whose handler may be slow."""
         if connection.link.welcomed and not self._ticking and self._ticker is not None:
             self._ticking = True

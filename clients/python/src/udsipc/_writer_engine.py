@@ -16,8 +16,7 @@ from ._io import IO
 from ._queue import SendQueue
 from ._transport import Transport
 from ._writer_link import Ending, WriterLink
-from .errors import (HeartbeatTimeoutError, NotConnectedError, PossibleLossError, ProtocolError,
-                     SessionsUnsupportedError)
+from .errors import NotConnectedError, PossibleLossError, ProtocolError, SessionsUnsupportedError
 
 logger = logging.getLogger("udsipc")
 UNREAD_POLL = 0.005  # How often a flush asks the kernel whether the peer has read everything, in seconds.
@@ -246,6 +245,7 @@ class WriterEngine:
             if self._silent_ends > 1:
                 link.error = SessionsUnsupportedError("the reader has closed two connections without a welcome")
         with self.lock:
+            self.queue.metrics.disconnects += 1
             oldest = self.queue.oldest()
             head = oldest.position if link.midway and oldest is not None else None
             self._head_failures = self._head_failures + 1 if head is not None and head == self._head else 1
@@ -260,12 +260,11 @@ class WriterEngine:
     def _disconnected(self, cause: Optional[Exception], graceful: bool) -> None:
         with self.lock:
             self.connected = self.queue.metrics.connected = False
-            self.queue.metrics.disconnects += 1
             self.last_error = cause or self.last_error
             self.notify()
         if not graceful:
             self._backoff.failures += 1
-        if cause is not None and (self._backoff.failures <= 1 or isinstance(cause, (ProtocolError, HeartbeatTimeoutError))):
+        if cause is not None and (self._backoff.failures <= 1 or isinstance(cause, ProtocolError)):
             self._tell(cause)
 
     def _tell(self, error: Exception) -> None:

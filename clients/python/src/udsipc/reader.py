@@ -13,7 +13,7 @@ from ._address import parse_address
 from ._dial import check_encryption
 from ._io import IO, BlockingIO, drive
 from ._peer import Authorizer, Delivery
-from ._reader_conn import ReaderOptions
+from ._reader_handling import ReaderOptions
 from ._reader_engine import ReaderEngine, ReaderMetrics
 from ._states import WriterStates
 from .errors import StoppedError
