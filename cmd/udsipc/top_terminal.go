@@ -173,11 +173,11 @@ func (t *top) draw(out *os.File, s *sample) error {
 	var b strings.Builder
 	b.WriteString(cursorHome)
 	for i, line := range lines {
-		if runes := []rune(line); len(runes) > columns {
-			line = string(runes[:columns])
-		}
 		if i == rows-1 && i < len(lines)-1 {
 			line = fmt.Sprintf("and %d more lines", len(lines)-i)
+		}
+		if runes := []rune(line); len(runes) > columns {
+			line = string(runes[:columns])
 		}
 		if i == 1+len(s.notes) {
 			line = reverseOn + line + strings.Repeat(" ", max(0, columns-len([]rune(line)))) + reverseOff

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,6 +226,30 @@ func TestFolder_Environment_Decides(t *testing.T) {
 		if got, err := publish.Folder(); err != nil || got != temp {
 			t.Errorf("in the directory of another user: %s, %v", got, err)
 		}
+	}
+}
+
+// TestFolders_Root_LooksEverywhere: root sees the directories of others, and nobody sees one that is not there.
+func TestFolders_Root_LooksEverywhere(t *testing.T) {
+	folder := private(t)
+	t.Setenv("RUNTIME_DIRECTORY", filepath.Dir(folder)) // The same twice.
+	if got := publish.Folders(); slices.Contains(got, folder) {
+		t.Errorf("%v has a directory that is not there", got)
+	}
+	others, err := os.MkdirTemp("/tmp", "udsipc-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(others)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	got := publish.Folders()
+	if i := slices.Index(got, folder); i < 0 || slices.Contains(got[i+1:], folder) {
+		t.Errorf("%v has not %s, or twice", got, folder)
+	}
+	if slices.Contains(got, others) != (os.Geteuid() == 0) {
+		t.Errorf("uid %d looks in %v", os.Geteuid(), got)
 	}
 }
 
