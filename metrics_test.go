@@ -55,3 +55,34 @@ func TestLink_Metrics_AccountForMessagesAndConnections(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+// TestWriter_OldestAge_GrowsUntilAcknowledged: a message that the reader has, and for which its handler
+// has not returned, is the oldest one.
+func TestWriter_OldestAge_GrowsUntilAcknowledged(t *testing.T) {
+	t.Parallel()
+	path := ipctest.SocketPath(t)
+	began, end := make(chan struct{}), make(chan struct{})
+	ipctest.StartReader(t, func([]byte) error {
+		close(began)
+		<-end
+		return nil
+	}, path)
+	w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements())
+	if err := w.WriteMessage([]byte("slow")); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	first := w.Metrics()
+	ipctest.Until(t, "it grows older", func() bool { return w.Metrics().OldestAge > first.OldestAge })
+	close(end)
+	if err := w.Flush(t.Context()); err != nil || first.OldestAge <= 0 {
+		t.Errorf("%v, %v", first.OldestAge, err)
+	}
+	m := w.Metrics()
+	if m.OldestAge != 0 || m.AckTime.Count != 1 || m.AckTime.SumSeconds <= 0 {
+		t.Errorf("%+v", m)
+	}
+	if last := len(m.AckTime.Buckets) - 1; m.AckTime.Max < udsipc.LatencyBound(last) && m.AckTime.Buckets[last] != 1 {
+		t.Errorf("%+v", m.AckTime)
+	}
+}
