@@ -35,6 +35,7 @@ const joinScript = `while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 
 const bootScript = `set -e
 mount --make-rprivate /
 %s
+%s
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/systemd/system
 printf '[Unit]\nDescription=Tests\nDefaultDependencies=no\n' >/run/systemd/system/udsipc-test.target
@@ -55,11 +56,17 @@ type bootedSystemd struct {
 // bootSystemd starts one, which ends with the test.
 func bootSystemd(tb testing.TB) *bootedSystemd {
 	tb.Helper()
+	return bootSystemdAfter(tb, "")
+}
+
+// bootSystemdAfter starts one, after a script that sees the machine's own directories.
+func bootSystemdAfter(tb testing.TB, before string) *bootedSystemd {
+	tb.Helper()
 	program := systemdProgram(tb)
 	dir := tb.TempDir()
 	script := filepath.Join(dir, "boot")
 	cgroups, mounts := ownCgroups(tb)
-	if err := os.WriteFile(script, fmt.Appendf(nil, bootScript, mounts), 0o644); err != nil {
+	if err := os.WriteFile(script, fmt.Appendf(nil, bootScript, mounts, before), 0o644); err != nil {
 		tb.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
