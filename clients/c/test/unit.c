@@ -357,10 +357,22 @@ static void test_no_allocations(void) {
 			world_run(&w, UDSIPC_UNTIL_SENT, 100000);
 			CHECK(round < 3 || w.allocations == before, "%ld allocations in round %d", w.allocations - before, (int)round);
 		}
-		world_run(&w, UDSIPC_UNTIL_FINISHED, 100000);
 		world_check(&w, 1, 500);
+		world_run(&w, UDSIPC_UNTIL_FINISHED, 100000);
 		world_close(&w);
 	}
+}
+
+/* Reads end within messages; the buffer of a connection stays as it is. */
+static void test_small_buffer(void) {
+	world w;
+	world_init(&w, "small buffer", path, 1);
+	world_open(&w);
+	world_write(&w, 1, 5000, 101);
+	world_run(&w, UDSIPC_UNTIL_SENT, 100000);
+	EQUAL(w.handled, 5000);
+	EQUAL(udsipc_reader_get_metrics(w.reader).read_memory, 64 * 1024);
+	world_close(&w);
 }
 
 /* Each allocation in turn fails. Nothing is lost: an open or a write that fails is repeated. */
@@ -1158,6 +1170,7 @@ int main(int argc, char **argv) {
 		test_reader_restarts(tcp, acknowledgements);
 	}
 	test_no_allocations();
+	test_small_buffer();
 	test_cuts();
 	test_queue_bounds();
 	test_refusals();
