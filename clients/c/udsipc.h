@@ -2168,6 +2168,7 @@ static void udsipc__conn_read(udsipc_reader *r, udsipc__conn *c) {
 			c->grace_bytes += (uint64_t)n;
 		}
 		udsipc__handle_input(r, c);
+		c->last_in = udsipc__reader_now(r); /* The time of the handler is not the peer's. */
 		if ((size_t)n < space) {
 			break;
 		}

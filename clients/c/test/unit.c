@@ -26,7 +26,7 @@ typedef struct world {
 	uint64_t last;
 	int disordered, foreign, fail_next, fail_commits;
 	long allocations, fail_allocation; /* The number of the one that fails; 0: none. */
-	uint64_t clock;
+	uint64_t clock, handler_ms; /* A handler takes that long. */
 } world;
 
 static void *world_allocate(void *user, void *block, size_t size) {
@@ -49,6 +49,7 @@ static int world_handle(void *user, const udsipc_delivery *delivery) {
 	}
 	memcpy(text, delivery->data, delivery->size < sizeof text ? delivery->size : sizeof text - 1);
 	uint64_t number = strtoull(text, NULL, 10);
+	w->clock += w->handler_ms;
 	w->handled++;
 	w->handled_bytes += delivery->size;
 	w->redelivered += (uint64_t)delivery->redelivered;
@@ -835,6 +836,7 @@ static void test_tcp_times(const char *tcp) {
 	await_bytes(&w, fd, bytes, 10);
 	CHECK(bytes[8] == 0x90 && bytes[9] == 0x4e, "no heartbeat timeout of 10 s");
 	for (int i = 0; i < 3; i++) {
+		w.handler_ms = i == 1 ? 60000 : 0; /* The writer sends no heartbeats meanwhile. */
 		w.clock += 9000;
 		must_send(fd, (const unsigned char *)"\x80\x00\x01\x31", 4);
 		await_bytes(&w, fd, bytes, 1);
