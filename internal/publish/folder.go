@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/udsipc/udsipc/internal/socket"
 	"github.com/udsipc/udsipc/internal/systemd"
@@ -57,9 +59,15 @@ func Folders() []string {
 	}
 	for _, pattern := range patterns {
 		names, _ := filepath.Glob(pattern) // The patterns are well formed.
-		found = append(found, names...)
+		found = append(found, slices.DeleteFunc(names, isOther)...)
 	}
 	return distinct(found, uid)
+}
+
+// isOther reports whether a path in /tmp is not the directory of the user whom it belongs to.
+func isOther(path string) bool {
+	uid, found := strings.CutPrefix(path, tempFolder)
+	return found && uid != strconv.Itoa(socket.OwnerOf(path))
 }
 
 // distinct removes what is not there, what is there twice, and, unless uid is root, what belongs to other users.

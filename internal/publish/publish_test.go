@@ -236,11 +236,19 @@ func TestFolders_Root_LooksEverywhere(t *testing.T) {
 	if got := publish.Folders(); slices.Contains(got, folder) {
 		t.Errorf("%v has a directory that is not there", got)
 	}
-	others, err := os.MkdirTemp("/tmp", "udsipc-")
-	if err != nil {
-		t.Fatal(err)
+	const uid = 1_999_999_999 // That nobody has.
+	others, strange := fmt.Sprintf("/tmp/udsipc-%d", uid), fmt.Sprintf("/tmp/udsipc-%d", uid+1)
+	for _, path := range []string{others, strange} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(path)
 	}
-	defer os.Remove(others)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(others, uid, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -250,6 +258,9 @@ func TestFolders_Root_LooksEverywhere(t *testing.T) {
 	}
 	if slices.Contains(got, others) != (os.Geteuid() == 0) {
 		t.Errorf("uid %d looks in %v", os.Geteuid(), got)
+	}
+	if slices.Contains(got, strange) {
+		t.Errorf("%v has %s, which is not of that user", got, strange)
 	}
 }
 
