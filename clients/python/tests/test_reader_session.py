@@ -117,7 +117,7 @@ def test_fencing(new_reader, path, request):
     old.send(b"\x011\x012\x013")
     eventually(lambda: got)
     new = open_session(path, sent=3, epoch=2)
-    eventually(lambda: [s for s in reader.states._states.values() if s.epoch == 2])
+    eventually(lambda: [c for c in list(reader._engine._open.values()) if c._fenced])
     go.set()
     new.expect(welcome(1))
     assert old.rest() in (b"", b"\x01")
@@ -183,3 +183,6 @@ def test_states_are_bounded():
         assert claim.acquire()
         claim.release(3)
     assert len(states) == 10
+    held = [states.claim((0, encode_varint(n)), Hello(ID, 2, 1, 0), owner, lambda: None) for n in range(200, 212)]
+    assert all(claim.acquire() for claim in held)
+    assert len(states) == 12  # Those of open connections are kept.

@@ -241,6 +241,16 @@ def test_vectors(path, new_client):
     thread.join()
     server.send(bytes.fromhex("03 0a 61 62"))
     server.expect(bytes.fromhex("03 0a 61 62"))
+    thread = threading.Thread(target=lambda: results.append(client.call("greet")))
+    thread.start()  # After its reply to the goodbye, the client begins nothing on this connection.
+    core = client._made._core if hasattr(client, "_made") else client._core
+    eventually(lambda: core.waiting)
+    server.close()
+    server = listener.accept()
+    server.expect(b"\x09\x01\x04\x00\x05greet")
+    server.send(b"\x04\x02\x04ok")
+    thread.join()
+    assert results[-1] == b"ok"
     server.close()
 
 

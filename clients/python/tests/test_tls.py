@@ -36,6 +36,7 @@ def test_tls(peers, certificate, kind, acknowledged):
         assert peer.line() == "flushed <nil>"
         assert peer.line() == f"end 10 {10 if acknowledged else 0} 0 <nil>"
     assert len(got) == 10 and all(got)
+    assert reader.metrics().idle_closed == 0  # The end was seen, also when it came with the last bytes.
 
 
 @pytest.mark.parametrize("kind", BOTH)

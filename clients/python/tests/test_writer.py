@@ -152,13 +152,27 @@ def test_plain_flush_waits_for_the_peer(new_writer, path):
     connection = listener.accept()
     writer.write(b"1")
     eventually(lambda: writer.metrics().sent == 1)
-    flushed = threading.Event()
-    thread = threading.Thread(target=lambda: (writer.flush(), flushed.set()))
+    with pytest.raises(udsipc.NotDeliveredError, match="not read"):
+        writer.flush(0.02)
+    thread = threading.Thread(target=writer.flush)
     thread.start()
-    assert not flushed.is_set()
     connection.expect(b"\x011")
     thread.join()
     connection.close()
+
+
+def test_plain_goodbye(new_writer, path):
+    """The writer closes its sending side, and waits for the end."""
+    listener, writer = Listener(path), new_writer(path)
+    connection = listener.accept()
+    writer.write(b"1")
+    connection.expect(b"\x011")
+    connection.send(GOODBYE)
+    assert connection.rest() == b""
+    writer.write(b"2")
+    connection.close()
+    listener.accept().expect(b"\x012")
+    assert writer.metrics().possibly_lost == 0
 
 
 def test_abstract_address(new_writer):

@@ -87,6 +87,8 @@ class AsyncWriter(WriterBase):
         finally:
             engine.flushing -= 1
         self._losses.check(self._queue.metrics, self._queue.left_up_to(position))
+        if not engine.flushed(position):
+            raise NotDeliveredError(0, 0, 0, 0)
 
     async def wait_connected(self, timeout: Optional[float] = None) -> None:
         """Wait until the AsyncWriter is connected, as Writer.wait_connected does."""

@@ -101,12 +101,13 @@ class NotDeliveredError(Error):
 
     left counts the messages that were still queued or unacknowledged at the time limit, dropped those
     of the overflow policy, undelivered those that were given up, possibly_lost those of plain
-    connections that ended badly.
+    connections that ended badly. All are 0 if only the peer of a plain connection has not read everything.
     """
 
     def __init__(self, left: int, dropped: int, undelivered: int, possibly_lost: int) -> None:
         counts = {"left": left, "dropped": dropped, "undelivered": undelivered, "possibly lost": possibly_lost}
-        super().__init__("messages not delivered: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n))
+        text = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        super().__init__(f"messages not delivered: {text}" if text else "the peer has not read all messages in time")
         self.left = left
         self.dropped = dropped
         self.undelivered = undelivered

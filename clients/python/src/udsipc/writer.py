@@ -147,6 +147,8 @@ class Writer(WriterBase):
             finally:
                 self._engine.flushing -= 1
             self._losses.check(self._queue.metrics, self._queue.left_up_to(position))
+            if not self._engine.flushed(position):
+                raise NotDeliveredError(0, 0, 0, 0)
 
     def wait_connected(self, timeout: Optional[float] = None) -> None:
         """Wait until the Writer is connected, and welcomed if acknowledged. NotConnectedError has the cause."""
