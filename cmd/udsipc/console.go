@@ -91,19 +91,19 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "udsipc: handler failed" { // The command reports why, and what is lost.
-		return nil
+	switch r.Message {
+	case "udsipc: handler failed", "udsipc: stopped before everything was delivered":
+		return nil // The command reports why, and what is lost.
 	}
 	text := strings.TrimPrefix(r.Message, "udsipc: ") + h.before
 	r.Attrs(func(a slog.Attr) bool {
 		text += formatAttr(a)
 		return true
 	})
-	if r.Level < slog.LevelWarn {
-		h.console.logf("%s", text)
-		return nil
+	if r.Level == slog.LevelWarn {
+		text = "warning: " + text
 	}
-	h.console.logf("%s: %s", strings.ToLower(r.Level.String()), text)
+	h.console.logf("%s", text)
 	return nil
 }
 

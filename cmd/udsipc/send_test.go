@@ -146,7 +146,7 @@ func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
 	if _, err := io.WriteString(out, "one\ntwo\n"); err != nil {
 		t.Fatal(err)
 	}
-	sender.awaitError(t, "warn: ") // That nobody listens.
+	sender.awaitError(t, "warning: ") // That nobody listens.
 	sender.interrupt()
 	out.Close()
 	select {
@@ -157,6 +157,9 @@ func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
 	sender.force()
 	expect(t, sender.wait(t), exitFailed, "0 of 2 messages arrived")
 	expect(t, sender.wait(t), exitFailed, "2 given up")
+	if errs := sender.stderr.String(); strings.Count(errs, "2 messages were not delivered: nobody listens") != 1 {
+		t.Errorf("the errors are %s", errs)
+	}
 }
 
 func TestSend_Timeout_GivesUp(t *testing.T) {

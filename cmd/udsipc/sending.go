@@ -42,16 +42,21 @@ func (s *sending) send(ctx context.Context, files []string) error {
 		defer close(watched)
 		s.watch(over, cancel)
 	}()
-	forced := context.AfterFunc(stop, func() { _ = s.out.Stop(stop) }) // Wakes a write, and finish.
+	stopped := make(chan error, 1)
+	forced := context.AfterFunc(stop, func() { stopped <- s.out.Stop(stop) }) // Wakes a write, and finish.
 	read := s.sendInputs(ctx, stop, files)
 	finished := s.out.finish()
-	forced()
+	if !forced() {
+		if err := <-stopped; finished == nil {
+			finished = err // One of the two calls reports what is left.
+		}
+	}
 	close(over)
 	<-watched
-	if read != nil {
+	if read != nil && !errors.Is(read, udsipc.ErrStopped) {
 		return read
 	}
-	return finished
+	return finished // It knows why nothing more could be queued.
 }
 
 // sendInputs sends the files, or the standard input without any, and returns when all of it is queued.
@@ -219,7 +224,7 @@ func (s *sending) report(err error) int {
 	switch {
 	case s.gaveUp.Load():
 		s.env.logf("gave up: nothing has arrived for %v", s.flags.timeout)
-	case err != nil && !errors.Is(err, spool.ErrLeft) && !(errors.Is(err, udsipc.ErrStopped) && s.env.force.Err() != nil):
+	case err != nil && !errors.Is(err, spool.ErrLeft):
 		s.env.logf("%s", plain(err))
 	}
 	s.env.logf("%s", s.account(c, total))
