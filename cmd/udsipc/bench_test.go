@@ -12,6 +12,7 @@ import (
 
 // TestBench_Rows_AreMeasured: between processes, over a socket and over TCP, with several of each.
 func TestBench_Rows_AreMeasured(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for name, args := range map[string][]string{
 		"one":  {"--time=5ms", "--rounds=1"},
 		"many": {"--time=5ms", "--rounds=2", "--size=64KiB", "--producers=2", "--connections=3"},

@@ -11,6 +11,7 @@ import (
 
 // TestConform_OwnReader_Passes: what the wire tells of listen is right, and a failed case is one of the exit code.
 func TestConform_OwnReader_Passes(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	address := socket(t)
 	listener := start(t, nil, "listen", "--raw", address)
 	got := execute(t, nil, "conform", address)

@@ -180,6 +180,7 @@ func (s *docShell) serve(t *testing.T, address string) func() {
 
 // TestDocs_Commands_Run runs the commands of the page.
 func TestDocs_Commands_Run(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	shell := newDocShell(t)
 	section, ran := "", 0
 	for _, block := range docBlocks(t, "docs/TOOL.md") {

@@ -17,6 +17,7 @@ import (
 // TestProcess_FullDisk_GoesOn: a file system without room, until a file on it is removed. Meanwhile the file has whole
 // lines; in the end it has each message once.
 func TestProcess_FullDisk_GoesOn(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	if output, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
 		if os.Getenv("UDSIPC_TEST_SYSTEMD") != "" {
 			t.Fatalf("%v: %s", err, output)

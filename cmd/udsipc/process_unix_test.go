@@ -124,6 +124,7 @@ func TestProcess_Signals_DrainThenEnd(t *testing.T) {
 // TestProcess_KilledListener_LosesNothing: listen --append is killed again and again, also while it rotates. All that
 // was acknowledged is in the files, as whole lines.
 func TestProcess_KilledListener_LosesNothing(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	const kills, messages = 8, 40000
 	address, dir := socket(t), t.TempDir()
 	path := filepath.Join(dir, "f")

@@ -141,6 +141,7 @@ func TestSend_Interrupt_LeavesHalfALine(t *testing.T) {
 
 // TestSend_NobodyListens_SecondInterruptEnds: the first interrupt waits for a reader, the second gives up.
 func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	in, out := io.Pipe()
 	sender := start(t, in, "send", "--ack", "--max-backoff=20ms", socket(t))
 	if _, err := io.WriteString(out, "one\ntwo\n"); err != nil {
