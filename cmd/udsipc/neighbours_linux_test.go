@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// This file runs docs/NEIGHBOURS.md as docs_linux_test.go runs docs/TOOL.md. Further comments above a block:
+//
+//	<!-- file: PATH -->  the block is this file, which programs may run
+//	<!-- journal: … -->  another test runs it, under a systemd of its own (internal/systemd)
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/udsipc/udsipc/internal/ipctest"
+)
+
+// TestNeighbours_Commands_Run runs the commands of the page, with the programs and configurations that it names.
+func TestNeighbours_Commands_Run(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts daemons")
+	}
+	sections, bySection := []string{}, map[string][]docBlock{}
+	for _, block := range docBlocks(t, "docs/NEIGHBOURS.md") {
+		if bySection[block.section] == nil {
+			sections = append(sections, block.section)
+		}
+		bySection[block.section] = append(bySection[block.section], block)
+	}
+	ran := 0
+	for _, section := range sections {
+		t.Run(strings.Trim(section, "# "), func(t *testing.T) {
+			t.Parallel()
+			shell := newDocShell(t)
+			shell.installProgram(t)
+			for _, block := range bySection[section] {
+				if path, ok := block.notes["file"]; ok {
+					shell.install(t, path, block.text)
+					continue
+				}
+				if _, elsewhere := block.notes["journal"]; block.language != "sh" || elsewhere {
+					continue
+				}
+				if name, ok := block.notes["needs"]; !ok || available(t, name) {
+					shell.run(t, block)
+				}
+			}
+			shell.terminate(t)
+		})
+		ran += len(bySection[section])
+	}
+	if ran < 20 {
+		t.Errorf("the page has %d blocks", ran)
+	}
+}
+
+// install makes a file below the root. A program in Python finds the client of the tree.
+func (s *docShell) install(t *testing.T, path, text string) {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		python = "/usr/bin/python3"
+	}
+	client := filepath.Join(ipctest.Root(t), "clients/python/src")
+	text = rooted.ReplaceAllString(text, "${1}"+s.root+"${2}/")
+	text = strings.Replace(text, "#!/usr/bin/python3\n",
+		fmt.Sprintf("#!/usr/bin/env -S PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=%s %s\n", client, python), 1)
+	path = filepath.Join(s.root, path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// installProgram installs the tool for programs that start it without an environment.
+func (s *docShell) installProgram(t *testing.T) {
+	t.Helper()
+	cmd := process(t)
+	script := "#!/bin/sh\n"
+	for _, variable := range cmd.Env {
+		if name, value, _ := strings.Cut(variable, "="); !slices.Contains(os.Environ(), variable) {
+			script += "export " + name + "='" + value + "'\n"
+		}
+	}
+	s.install(t, "usr/local/bin/udsipc", script+"exec '"+cmd.Path+"' \"$@\"\n")
+}
+
+// terminate ends what runs in the background, as systemd does. What was started last may need the others.
+func (s *docShell) terminate(t *testing.T) {
+	for _, cmd := range slices.Backward(s.background) {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() > 0 {
+			t.Errorf("%v: %v: %s", cmd.Args, err, cmd.Stdout)
+		}
+	}
+	s.background = nil
+}
