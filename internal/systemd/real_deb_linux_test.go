@@ -20,7 +20,7 @@ import (
 // layersScript puts a layer above each directory that a package writes to. Nothing of the machine's own is started:
 // the targets that a unit depends on want nothing. Containers have a policy against starting units.
 const layersScript = `mount -t tmpfs tmpfs %[1]q
-for dir in etc usr var; do
+for dir in etc srv usr var; do
 	mkdir -p %[1]q/$dir %[1]q/$dir.work
 	mount -t overlay -o lowerdir=/$dir,upperdir=%[1]q/$dir,workdir=%[1]q/$dir.work overlay /$dir
 done
@@ -142,6 +142,7 @@ func TestDebianPackage(t *testing.T) {
 		{"upgrades and kills", packageKills},
 		{"what an administrator has changed", packageKeepsChanges},
 		{"remove and purge", packagePurge},
+		{"the page", packagePage},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.test(t, m) }) {
 			return
