@@ -190,6 +190,7 @@ func TestUnderSystemd(t *testing.T) {
 		"the example with a spool":                theExampleWithSpool,
 		"the journal through the tool":            journalThroughTool,
 		"the tool hands over":                     toolHandsOver,
+		"the journal from a cursor":               journalResumes,
 		"the tool looks at a service":             toolLooksAtService,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })

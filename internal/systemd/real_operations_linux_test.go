@@ -10,6 +10,8 @@ package systemd_test
 //	<!-- builds -->      a command in the tree, which buildPackages runs with more flags
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,6 +49,57 @@ func packagePage(t *testing.T, m debianMachine) {
 		output, err := m.try("bash", "-euo", "pipefail", "-c", "cd "+m.packages.dir+"\n"+text)
 		if err != nil {
 			t.Fatalf("%s\n%v: %s", text, err, output)
+		}
+	}
+}
+
+// journalResumes ends the command of docs/NEIGHBOURS.md that follows the journal, and starts it again: each entry comes
+// once, also those from between.
+func journalResumes(t *testing.T, s *bootedSystemd) {
+	file := s.installTool(t, "resume")
+	page := string(ipctest.ReadFile(t, "docs/NEIGHBOURS.md"))
+	_, command, _ := strings.Cut(page, "<!-- journal: from the cursor -->\n```sh\n")
+	command, _, ok := strings.Cut(command, "```\n")
+	if !strings.Contains(page, "<!-- journal -->\n```sh\n"+fromToolPage(t, "journal")) {
+		t.Error("docs/NEIGHBOURS.md follows the journal with another command than docs/TOOL.md")
+	}
+	if !ok || command == "" {
+		t.Fatal("docs/NEIGHBOURS.md has no command that begins at a cursor")
+	}
+	for from, to := range map[string]string{
+		"/var/log/app/journal.jsonl": "/run/resume/events.jsonl", "/run/app.sock": "/run/resume.sock",
+	} {
+		command = strings.ReplaceAll(command, from, to)
+	}
+	s.write(t, "../../programs/follow", command)
+	s.write(t, "../../systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\n"+
+		"RateLimitBurst=0\nForwardToSyslog=no\n")
+	s.install(t, map[string]unit{
+		"journal.service": {Service: "Type=notify\nExecStart=/lib/systemd/systemd-journald\nStandardOutput=null\n"},
+		"speaker@.service": {Service: "Type=oneshot\nStandardOutput=journal\n" +
+			"ExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do echo speaker %i $$i; done'"},
+		"resumes.service": {Service: "Environment=PATH=/run/programs:/usr/bin:/bin\nStandardError=append:" + s.log.Name() +
+			"\nExecStart=/bin/sh /run/programs/follow"},
+	})
+	texts := func() map[string]int {
+		found := spoken(t, file)
+		maps.DeleteFunc(found, func(text string, _ int) bool { return !strings.HasPrefix(text, "speaker resumed-") })
+		return found
+	}
+	s.control(t, "start", "journal.service", "resume.service")
+	const rounds = 3
+	for i := range rounds {
+		s.control(t, "start", fmt.Sprintf("speaker@resumed-%d.service", i)) // Nobody follows.
+		s.control(t, "start", "resumes.service")
+		s.control(t, "start", fmt.Sprintf("speaker@resumed-x%d.service", i))
+		ipctest.Until(t, "all entries have come", func() bool { return len(texts()) == 20*(i+1) })
+		s.control(t, "stop", "resumes.service")
+	}
+	s.control(t, "stop", "resume.service")
+	s.control(t, "stop", "journal.service")
+	for text, count := range texts() {
+		if count != 1 {
+			t.Errorf("%q has come %d times", text, count)
 		}
 	}
 }
