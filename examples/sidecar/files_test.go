@@ -50,10 +50,12 @@ func (m machine) prepare(t *testing.T, c core.Container) {
 	t.Helper()
 	const script = `mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir /run/app && mount --bind "$1" /run/app &&
 		exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,+chown "$2" "$3" "$4"`
-	if want := []core.Capability{"CHOWN"}; !slices.Equal(c.SecurityContext.Capabilities.Add, want) || len(c.Command) != 3 {
-		t.Fatalf("the init container has %v and %q", c.SecurityContext.Capabilities.Add, c.Command)
+	added := c.SecurityContext.Capabilities.Add
+	if !slices.Equal(added, []core.Capability{"CHOWN"}) || len(c.Command) != 3 {
+		t.Fatalf("the init container has %v and %q", added, c.Command)
 	}
-	args := append([]string{"--mount", "sh", "-c", script, "sh", filepath.Join(m.root, filepath.Dir(address))}, c.Command...)
+	dir := filepath.Join(m.root, filepath.Dir(address))
+	args := append([]string{"--mount", "sh", "-c", script, "sh", dir}, c.Command...)
 	if output, err := exec.Command("unshare", args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
@@ -91,7 +93,7 @@ func TestPod_TwoUsers_ShareDirectory(t *testing.T) {
 	}
 	defer text.Close()
 	got := lines(t, text)
-	if len(got) != 2 || got[1].Data != "two" || got[1].Peer.UID != 10002 || got[1].Peer.GID != 10002 || got[1].Peer.PID != 0 {
+	if len(got) != 2 || got[1].Data != "two" || got[1].Peer != (peer{UID: 10002, GID: 10002}) {
 		t.Errorf("the file has %+v", got)
 	}
 }

@@ -129,9 +129,11 @@ func (m machine) doctor(t *testing.T, c container, at string) error {
 
 // A line is what the tests read of a line of udsipc listen --json.
 type line struct {
-	Peer struct{ PID, UID, GID int }
+	Peer peer
 	Data string
 }
+
+type peer struct{ PID, UID, GID int }
 
 func lines(t *testing.T, from io.Reader) (list []line) {
 	t.Helper()

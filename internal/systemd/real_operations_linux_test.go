@@ -2,8 +2,8 @@
 
 package systemd_test
 
-// This file runs docs/OPERATIONS.md on a machine with the package, and what docs/NEIGHBOURS.md says about the journal. A
-// comment right above a block says what it is:
+// This file runs docs/OPERATIONS.md on a machine with the package, and what docs/NEIGHBOURS.md says about the journal.
+// A comment right above a block says what it is:
 //
 //	<!-- as root -->     commands on the machine, in a directory with the packages
 //	<!-- file: PATH -->  a file on it
