@@ -208,6 +208,7 @@ func (s *bootedSystemd) try(command ...string) (string, error) {
 	}, command...)
 	cmd := exec.CommandContext(ctx, "nsenter", arguments...)
 	cmd.Env = append(os.Environ(), "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0", "LANG=C")
+	cmd.WaitDelay = time.Second // A child of the command may still have its output.
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	err := cmd.Run()

@@ -172,7 +172,7 @@ func packageUnits(t *testing.T, m debianMachine) {
 
 // packagePermissions: the first message starts the service. Who may send and who may read is as the page says.
 func packagePermissions(t *testing.T, m debianMachine) {
-	output, err := m.try("sh", "-c", "echo hello | udsipc send --ack "+collectorSocket)
+	output, err := m.try("sh", "-c", "echo hello | udsipc send --ack --timeout 30s "+collectorSocket)
 	if err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
@@ -218,7 +218,7 @@ func packageKeepsChanges(t *testing.T, m debianMachine) {
 		}
 	}
 	m.control(t, "enable", "--now", "udsipc-collector.socket")
-	if output, err := m.try("sh", "-c", "echo hello | udsipc send --ack "+collectorSocket); err != nil {
+	if output, err := m.try("sh", "-c", "echo hello | udsipc send --ack --timeout 30s "+collectorSocket); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 	if text, err := os.ReadFile(m.root(filepath.Dir(collectorFile) + "/other.log")); string(text) != "hello\n" {
