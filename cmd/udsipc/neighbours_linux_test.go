@@ -102,3 +102,46 @@ func (s *docShell) terminate(t *testing.T) {
 	}
 	s.background = nil
 }
+
+// TestNeighbours_ConfirmingProgram_KilledLosesNothing: rsyslog keeps what the program of the page has not confirmed.
+func TestNeighbours_ConfirmingProgram_KilledLosesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a daemon")
+	}
+	if !available(t, "rsyslogd") {
+		t.Skip("there is no rsyslogd")
+	}
+	shell := newDocShell(t)
+	shell.installProgram(t)
+	for _, block := range docBlocks(t, "docs/NEIGHBOURS.md") {
+		if block.section != "### With confirmations" {
+			continue
+		}
+		if path, ok := block.notes["file"]; ok {
+			shell.install(t, path, block.text)
+		} else if _, ok := block.notes["background"]; ok {
+			shell.run(t, block)
+		}
+	}
+	const script = `killed=
+until test -S /run/syslog.sock; do sleep 0.01; done
+for round in 1 2 3 4 5; do
+	for i in $(seq 40); do logger --socket /run/syslog.sock --tag app "message $round.$i."; done
+	for process in /proc/[0-9]*; do
+		if cat $process/cmdline 2>/dev/null | tr '\0' ' ' | grep -q " $PWD/usr/local/bin/confirm"; then
+			killed=yes
+			kill -KILL ${process#/proc/}
+			break
+		fi
+	done
+done
+for try in $(seq 600); do
+	n=$(grep -o 'message [0-9.]*' /var/log/confirmed.log | sort -u | wc -l)
+	if test "$n" = 200; then test -n "$killed"; exit; fi
+	sleep 0.05
+done
+echo "$n of 200 messages have come"; exit 1
+`
+	shell.run(t, docBlock{language: "sh", text: script})
+	shell.terminate(t)
+}
