@@ -54,6 +54,10 @@ func outgoingOf(ctx context.Context) outgoing {
 	return o
 }
 
+// OutgoingMetadata returns the metadata that the calls and streams of ctx carry, as a copy; nil without any. An
+// interceptor sees by it how much space is left.
+func OutgoingMetadata(ctx context.Context) Metadata { return maps.Clone(outgoingOf(ctx).values) }
+
 // checkCall returns the error of a call that must not be sent: its metadata are too large, or its method is no name.
 func checkCall(ctx context.Context, method string) error {
 	if strings.IndexByte(method, 0) >= 0 {

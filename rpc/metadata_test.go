@@ -198,3 +198,16 @@ func TestMetadata_IsNotPassedOn(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestOutgoingMetadata_IsACopy of what the calls of a context carry.
+func TestOutgoingMetadata_IsACopy(t *testing.T) {
+	t.Parallel()
+	if m := ours.OutgoingMetadata(t.Context()); m != nil {
+		t.Errorf("%v without any", m)
+	}
+	ctx := ours.WithMetadata(t.Context(), ours.Metadata{"a": "1"})
+	ours.OutgoingMetadata(ctx)["a"] = "2"
+	if got := ours.OutgoingMetadata(ctx)["a"]; got != "1" {
+		t.Errorf("got %q", got)
+	}
+}

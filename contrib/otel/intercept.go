@@ -29,7 +29,7 @@ func codeText(err error) string {
 	return code.String()
 }
 
-// errPanic is the error of a handler that has not returned.
+// errPanic is the error of a handler, or of an interceptor, that has not returned.
 var errPanic = &rpc.Error{Code: rpc.CodePanic, Message: "the handler panicked, or called runtime.Goexit"}
 
 // A serverBegin is called before a handler. It returns the context of the handler, nil for the same, and what to call
@@ -69,11 +69,11 @@ type clientBegin func(ctx context.Context, method, kind string) (own context.Con
 
 func clientCalls(begin clientBegin) rpc.ClientInterceptor {
 	return func(next rpc.CallFunc) rpc.CallFunc {
-		return func(ctx context.Context, method string, request []byte) ([]byte, error) {
+		return func(ctx context.Context, method string, request []byte) (response []byte, err error) {
 			own, end := begin(ctx, method, typeCall)
-			response, err := next(either(own, ctx), method, request)
-			end(err)
-			return response, err
+			err = errPanic
+			defer func() { end(err) }()
+			return next(either(own, ctx), method, request)
 		}
 	}
 }

@@ -7,6 +7,7 @@ package udsipcotel
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +54,9 @@ func (m *measured) create(meter metric.Meter) error {
 	return errors.Join(errs...)
 }
 
+// valid returns a text that may be an attribute: exporters fail for one that is no UTF-8.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
 // label returns the attribute of a method.
 func (m *measured) label(method string) string {
 	m.mu.RLock()
@@ -61,6 +65,7 @@ func (m *measured) label(method string) string {
 	if known {
 		return method
 	}
+	method = valid(method)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.methods[method] && len(m.methods) >= maxMethods {
@@ -101,7 +106,7 @@ func (m *Metrics) BatchHandler(name string, h udsipc.BatchHandler) udsipc.BatchH
 }
 
 func nameSet(name string) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(attribute.String("name", name)))
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("name", valid(name))))
 }
 
 func (m *Metrics) handled(set metric.MeasurementOption, began time.Time) {
@@ -143,7 +148,7 @@ func (m *Metrics) begin(calls metric.Int64Counter, durations metric.Float64Histo
 	began := time.Now()
 	return func(err error) {
 		labels := []attribute.KeyValue{
-			attribute.String("name", name), attribute.String("method", m.measured.label(method)),
+			attribute.String("name", valid(name)), attribute.String("method", m.measured.label(method)),
 			attribute.String("type", kind),
 		}
 		durations.Record(noExemplars, time.Since(began).Seconds(), metric.WithAttributes(labels...))

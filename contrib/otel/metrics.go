@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -111,9 +112,21 @@ func (m *Metrics) Close() error { return m.callback.Unregister() }
 
 // observe is called for each collection.
 func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
+	var errs []error
 	for _, s := range m.snapshot() {
-		s.observe(o, s.attributes())
+		errs = append(errs, s.safely(func() { s.observe(o, s.attributes()) }))
 	}
+	return errors.Join(errs...)
+}
+
+// safely calls f, and returns its panic as an error: it must not end the process.
+func (s source) safely(f func()) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("udsipcotel: Metrics of the %s %q has panicked: %v", s.kind, s.name, cause)
+		}
+	}()
+	f()
 	return nil
 }
 
@@ -126,7 +139,7 @@ func (m *Metrics) snapshot() []source {
 // AddWriter adds a Writer or a Link. As all methods that add something, it returns an error that matches ErrName,
 // ErrExists, ErrTooMany or ErrSource.
 func (m *Metrics) AddWriter(name string, w WriterSource) error {
-	return m.add("AddWriter", w == nil, source{"writer", kindWriter, name,
+	return m.add("AddWriter", isNil(w), source{"writer", kindWriter, name,
 		func(o metric.Observer, a []attribute.KeyValue) { m.writers.observe(o, w.Metrics(), a) },
 		func(a []attribute.KeyValue, now time.Time) []metricdata.Metrics {
 			return m.writers.produce(w.Metrics(), a, m.began, now)
@@ -135,7 +148,7 @@ func (m *Metrics) AddWriter(name string, w WriterSource) error {
 
 // AddReader adds a Reader or a Listener.
 func (m *Metrics) AddReader(name string, r ReaderSource) error {
-	return m.add("AddReader", r == nil, source{"reader", kindReader, name,
+	return m.add("AddReader", isNil(r), source{"reader", kindReader, name,
 		func(o metric.Observer, a []attribute.KeyValue) { m.readers.observe(o, r.Metrics(), a) }, nil})
 }
 
@@ -200,6 +213,12 @@ func (m *Metrics) add(method string, missing bool, s source) error {
 	}
 	m.sources = append(m.sources, s)
 	return nil
+}
+
+// isNil reports whether a source is nil, or a nil pointer.
+func isNil(s any) bool {
+	v := reflect.ValueOf(s)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 // is reports whether two sources have the same attributes.

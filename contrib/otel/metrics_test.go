@@ -299,6 +299,8 @@ func TestMetrics_Add_RejectsWhatIsNoSource(t *testing.T) {
 		{m.AddWriter("", fixed{}), udsipcotel.ErrName},
 		{m.AddWriter("\xff", fixed{}), udsipcotel.ErrName},
 		{m.AddWriter("a", nil), udsipcotel.ErrSource},
+		{m.AddWriter("a", (*udsipc.Link)(nil)), udsipcotel.ErrSource},
+		{m.AddReader("a", (*udsipc.Reader)(nil)), udsipcotel.ErrSource},
 		{m.AddRPCClient("a", nil), udsipcotel.ErrSource},
 		{m.AddWriter("a", fixed{}), nil},
 		{m.AddWriter("a", fixed{}), udsipcotel.ErrExists},
@@ -313,5 +315,24 @@ func TestMetrics_Add_RejectsWhatIsNoSource(t *testing.T) {
 	}
 	if !errors.Is(err, udsipcotel.ErrTooMany) {
 		t.Error(err)
+	}
+}
+
+// A panicking source has no metrics.
+type panicking struct{}
+
+func (panicking) Metrics() udsipc.WriterMetrics { panic("no metrics") }
+
+// TestMetrics_PanickingSource_IsAnError of the collection, which has the metrics of the others.
+func TestMetrics_PanickingSource_IsAnError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.no(w.metrics.AddWriter("bad", panicking{}), w.metrics.AddWriter("good", fixed{}))
+	var collected metricdata.ResourceMetrics
+	if err := w.reader.Collect(t.Context(), &collected); err == nil || !strings.Contains(err.Error(), "no metrics") {
+		t.Error(err)
+	}
+	if len(collected.ScopeMetrics) == 0 {
+		t.Error("nothing was collected")
 	}
 }

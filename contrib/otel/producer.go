@@ -6,6 +6,7 @@ package udsipcotel
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/udsipc/udsipc"
@@ -26,12 +27,15 @@ type producer struct{ metrics *Metrics }
 func (p producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	byName := map[string]int{}
 	var all []metricdata.Metrics
+	var errs []error
 	now := time.Now()
 	for _, s := range p.metrics.snapshot() {
 		if s.histograms == nil {
 			continue
 		}
-		for _, h := range s.histograms(s.attributes(), now) {
+		var own []metricdata.Metrics
+		errs = append(errs, s.safely(func() { own = s.histograms(s.attributes(), now) }))
+		for _, h := range own {
 			i, known := byName[h.Name]
 			if !known {
 				byName[h.Name] = len(all)
@@ -44,9 +48,9 @@ func (p producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, nil
+		return nil, errors.Join(errs...)
 	}
-	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: scope}, Metrics: all}}, nil
+	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: scope}, Metrics: all}}, errors.Join(errs...)
 }
 
 // produce returns the histograms of a snapshot.

@@ -14,8 +14,13 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxInjected is the largest size of what a propagator adds to a call. Metadata of rpc have 8 KiB for all.
-const maxInjected = 4 << 10
+// Limits of the metadata of a call. Package rpc fails calls with more than 8 KiB or 64 values.
+const (
+	maxInjected = 4 << 10 // Bytes that a propagator adds.
+	maxMetadata = 8 << 10
+	maxValues   = 64
+	valueSize   = 4 // Bytes of the lengths of a key and a value.
+)
 
 // Tracing makes a span of each call and stream of package rpc, at the client and at the server. The
 // client's interceptors put the context of their span into the metadata of the call (rpc.WithMetadata);
@@ -27,8 +32,8 @@ type Tracing struct {
 }
 
 // NewTracing returns Tracing with spans of provider. The propagator, such as propagation.TraceContext{}, is the same at
-// both ends. If it adds more than 4 KiB, the largest values, such as baggage, are left out, so that the
-// call itself does not fail.
+// both ends. If it adds more than 4 KiB, or more than fits beside the metadata of the program, the
+// largest values, such as baggage, are left out, so that the call itself does not fail.
 func NewTracing(provider trace.TracerProvider, propagator propagation.TextMapPropagator) *Tracing {
 	return &Tracing{tracer: provider.Tracer(scope), propagator: propagator}
 }
@@ -54,24 +59,29 @@ func (t *Tracing) beginClient(ctx context.Context, method, kind string) (context
 	ctx, end := t.begin(ctx, method, kind, trace.SpanKindClient)
 	carrier := propagation.MapCarrier{}
 	t.propagator.Inject(ctx, carrier)
-	shorten(carrier)
+	shorten(carrier, rpc.OutgoingMetadata(ctx))
 	if len(carrier) > 0 {
 		ctx = rpc.WithMetadata(ctx, rpc.Metadata(carrier))
 	}
 	return ctx, end
 }
 
-// shorten removes the largest values until the rest is not over maxInjected.
-func shorten(carrier propagation.MapCarrier) {
-	for {
+// shorten removes the largest values until the rest fits beside the metadata of the program.
+func shorten(carrier propagation.MapCarrier, own rpc.Metadata) {
+	space := maxMetadata
+	for key, value := range own {
+		space -= len(key) + len(value) + valueSize
+	}
+	space = min(space, maxInjected)
+	for len(carrier) > 0 {
 		size, largest := 0, ""
 		for key, value := range carrier {
-			size += len(key) + len(value)
+			size += len(key) + len(value) + valueSize
 			if largest == "" || len(key)+len(value) > len(largest)+len(carrier[largest]) {
 				largest = key
 			}
 		}
-		if size <= maxInjected {
+		if size <= space && len(carrier)+len(own) <= maxValues {
 			return
 		}
 		delete(carrier, largest)
@@ -80,13 +90,14 @@ func shorten(carrier propagation.MapCarrier) {
 
 func (t *Tracing) begin(ctx context.Context, method, kind string, spanKind trace.SpanKind,
 ) (context.Context, func(error)) {
+	method = valid(method)
 	ctx, span := t.tracer.Start(ctx, method, trace.WithSpanKind(spanKind), trace.WithAttributes(
 		attribute.String("rpc.system.name", "udsipc"), attribute.String("rpc.method", method),
 		attribute.String("udsipc.type", kind)))
 	return ctx, func(err error) {
 		if err != nil {
 			span.SetAttributes(attribute.String("error.type", codeText(err)))
-			span.SetStatus(codes.Error, err.Error())
+			span.SetStatus(codes.Error, valid(err.Error()))
 		}
 		span.End()
 	}

@@ -5,9 +5,11 @@ package udsipcotel_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	udsipcotel "github.com/udsipc/udsipc/contrib/otel"
 	"github.com/udsipc/udsipc/rpc"
@@ -189,6 +191,43 @@ func TestTracing_LargeBaggage_IsLeftOut(t *testing.T) {
 	spans := w.ended(4)
 	if a, b := spans["client outer"].SpanContext.TraceID(), spans["server inner"].SpanContext.TraceID(); a != b {
 		t.Errorf("%v and %v", a, b)
+	}
+}
+
+// TestTracing_FullMetadata_AreSent: the context of a trace takes no space from the metadata of the program.
+func TestTracing_FullMetadata_AreSent(t *testing.T) {
+	t.Parallel()
+	w := newTraced(t)
+	many := rpc.Metadata{}
+	for i := range 64 {
+		many[strconv.Itoa(i)] = ""
+	}
+	for _, own := range []rpc.Metadata{many, {"k": strings.Repeat("x", 8<<10-4)}} {
+		if _, err := w.client.Call(rpc.WithMetadata(t.Context(), own), "outer", nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTracing_InvalidText_IsReplaced: an exporter fails for what is no UTF-8. A panic ends the span as well.
+func TestTracing_InvalidText_IsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newTraced(t)
+	if _, err := w.client.Call(t.Context(), "\xff", nil); rpc.CodeOf(err) != rpc.CodeUnknownMethod {
+		t.Error(err)
+	}
+	w.client.Use(func(rpc.CallFunc) rpc.CallFunc {
+		return func(context.Context, string, []byte) ([]byte, error) { panic("of an interceptor") }
+	})
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = w.client.Call(t.Context(), "panicking", nil)
+	}()
+	spans := w.ended(2)
+	for _, name := range []string{"client \uFFFD", "client panicking"} {
+		if spans[name].Status.Code != codes.Error || !utf8.ValidString(spans[name].Status.Description) {
+			t.Errorf("%s: %+v", name, spans[name].Status)
+		}
 	}
 }
 

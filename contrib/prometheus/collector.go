@@ -7,6 +7,7 @@ package udsipcprom
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"unicode/utf8"
@@ -121,14 +122,14 @@ func increase(values []float64) bool {
 func (c *Collector) AddWriter(name string, w WriterSource) error {
 	return c.add("AddWriter", source{"writer", kindWriter, name, func(ch chan<- prometheus.Metric) {
 		c.writers.collect(ch, w.Metrics(), kindWriter, name)
-	}}, w == nil)
+	}}, isNil(w))
 }
 
 // AddReader adds a Reader or a Listener.
 func (c *Collector) AddReader(name string, r ReaderSource) error {
 	return c.add("AddReader", source{"reader", kindReader, name, func(ch chan<- prometheus.Metric) {
 		c.readers.collect(ch, r.Metrics(), kindReader, name)
-	}}, r == nil)
+	}}, isNil(r))
 }
 
 // AddSpool adds a Writer of package spool, with the metrics of its connections.
@@ -189,6 +190,12 @@ func (c *Collector) add(method string, s source, missing bool) error {
 	return nil
 }
 
+// isNil reports whether a source is nil, or a nil pointer.
+func isNil(s any) bool {
+	v := reflect.ValueOf(s)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}
+
 // is reports whether two sources have the same labels.
 func (s source) is(other source) bool {
 	return s.role == other.role && s.kind == other.kind && s.name == other.name
@@ -220,7 +227,18 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	sources := slices.Clone(c.sources)
 	c.mu.Unlock()
 	for _, s := range sources {
-		s.collect(ch)
+		s.collectSafely(ch)
 	}
 	c.measured.collect(ch)
+}
+
+// collectSafely is collect, but a panic is an error of the scrape: it must not end the process.
+func (s source) collectSafely(ch chan<- prometheus.Metric) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err := fmt.Errorf("udsipcprom: Metrics of the %s %q has panicked: %v", s.kind, s.name, cause)
+			ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+		}
+	}()
+	s.collect(ch)
 }

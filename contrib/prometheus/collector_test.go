@@ -123,6 +123,8 @@ func TestCollector_Add_RejectsWhatIsNoSource(t *testing.T) {
 		{c.AddWriter("", fixed{}), udsipcprom.ErrName},
 		{c.AddWriter("\xff", fixed{}), udsipcprom.ErrName},
 		{c.AddWriter("a", nil), udsipcprom.ErrSource},
+		{c.AddWriter("a", (*udsipc.Link)(nil)), udsipcprom.ErrSource},
+		{c.AddReader("a", (*udsipc.Reader)(nil)), udsipcprom.ErrSource},
 		{c.AddSpool("a", nil), udsipcprom.ErrSource},
 		{c.AddWriter("a", fixed{}), nil},
 		{c.AddWriter("a", fixed{}), udsipcprom.ErrExists},

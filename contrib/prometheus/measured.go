@@ -6,6 +6,7 @@ package udsipcprom
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,6 +80,9 @@ func (m *measured) remove(name string) {
 	}
 }
 
+// valid returns a text that may be a label: the client panics for one that is no UTF-8.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
 // label returns the label of a method.
 func (m *measured) label(method string) string {
 	m.mu.RLock()
@@ -87,6 +91,7 @@ func (m *measured) label(method string) string {
 	if known {
 		return method
 	}
+	method = valid(method)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.methods[method] && len(m.methods) >= m.maxMethods {
@@ -98,6 +103,7 @@ func (m *measured) label(method string) string {
 
 // Handler returns a handler that measures how long h runs, under the name of its Reader.
 func (c *Collector) Handler(name string, h udsipc.MessageHandler) udsipc.MessageHandler {
+	name = valid(name)
 	return func(data []byte) error {
 		defer c.observe(name, time.Now())
 		return h(data)
@@ -106,6 +112,7 @@ func (c *Collector) Handler(name string, h udsipc.MessageHandler) udsipc.Message
 
 // DeliveryHandler is Handler for a udsipc.DeliveryHandler.
 func (c *Collector) DeliveryHandler(name string, h udsipc.DeliveryHandler) udsipc.DeliveryHandler {
+	name = valid(name)
 	return func(ctx context.Context, d *udsipc.Delivery) error {
 		defer c.observe(name, time.Now())
 		return h(ctx, d)
@@ -114,6 +121,7 @@ func (c *Collector) DeliveryHandler(name string, h udsipc.DeliveryHandler) udsip
 
 // BatchHandler is Handler for a udsipc.BatchHandler. A batch counts once.
 func (c *Collector) BatchHandler(name string, h udsipc.BatchHandler) udsipc.BatchHandler {
+	name = valid(name)
 	return func(ctx context.Context, batch []udsipc.Delivery) error {
 		defer c.observe(name, time.Now())
 		return h(ctx, batch)
@@ -144,10 +152,14 @@ func codeText(err error) string {
 	return code.String()
 }
 
+// errPanic is the error of what has not returned.
+var errPanic = &rpc.Error{Code: rpc.CodePanic}
+
 // ServerCalls returns an interceptor that counts and measures the calls and notifications of a server:
 //
 //	server.Use(collector.ServerCalls("orders"))
 func (c *Collector) ServerCalls(name string) rpc.Interceptor {
+	name = valid(name)
 	return func(next rpc.Handler) rpc.Handler {
 		return func(ctx context.Context, request []byte) (response []byte, err error) {
 			info, _ := rpc.CallFromContext(ctx)
@@ -165,6 +177,7 @@ func (c *Collector) ServerCalls(name string) rpc.Interceptor {
 //
 //	server.UseStream(collector.ServerStreams("orders"))
 func (c *Collector) ServerStreams(name string) rpc.StreamInterceptor {
+	name = valid(name)
 	return func(next rpc.StreamHandler) rpc.StreamHandler {
 		return func(ctx context.Context, s *rpc.Stream) (err error) {
 			info, _ := rpc.CallFromContext(ctx)
@@ -176,7 +189,7 @@ func (c *Collector) ServerStreams(name string) rpc.StreamInterceptor {
 
 // handled returns what notes the end of a handler. Until the handler has returned, *err is that of a panic.
 func (c *Collector) handled(name, method, kind string, began time.Time, err *error) func() {
-	*err = &rpc.Error{Code: rpc.CodePanic}
+	*err = errPanic
 	return func() {
 		method := c.measured.label(method)
 		c.measured.serverCalls.WithLabelValues(name, method, kind, codeText(*err)).Inc()
@@ -189,12 +202,13 @@ func (c *Collector) handled(name, method, kind string, began time.Time, err *err
 //
 //	client.Use(collector.ClientCalls("orders"))
 func (c *Collector) ClientCalls(name string) rpc.ClientInterceptor {
+	name = valid(name)
 	return func(next rpc.CallFunc) rpc.CallFunc {
-		return func(ctx context.Context, method string, request []byte) ([]byte, error) {
+		return func(ctx context.Context, method string, request []byte) (response []byte, err error) {
 			began := time.Now()
-			response, err := next(ctx, method, request)
-			c.called(name, method, typeCall, began, err)
-			return response, err
+			err = errPanic
+			defer func() { c.called(name, method, typeCall, began, err) }()
+			return next(ctx, method, request)
 		}
 	}
 }
@@ -204,6 +218,7 @@ func (c *Collector) ClientCalls(name string) rpc.ClientInterceptor {
 //
 //	client.UseStream(collector.ClientStreams("orders"))
 func (c *Collector) ClientStreams(name string) rpc.ClientStreamInterceptor {
+	name = valid(name)
 	return func(next rpc.OpenFunc) rpc.OpenFunc {
 		return func(ctx context.Context, method string, request []byte) (*rpc.ClientStream, error) {
 			began := time.Now()
