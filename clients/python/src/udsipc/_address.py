@@ -48,8 +48,12 @@ def parse_address(text: Union[str, Address]) -> Address:
         return text
     if text.startswith("tcp://"):
         host, colon, port = text[len("tcp://") :].rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535:
+        if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise InvalidAddressError(f"{text!r} has no port: tcp://HOST:PORT")
+        try:
+            host.encode("idna")  # As getaddrinfo does.
+        except UnicodeError as e:
+            raise InvalidAddressError(f"{text!r} has no host: {e}") from None
         return Address(text, host=host.strip("[]") or "::", port=int(port))
     path = text[len("unix:") :] if text.startswith("unix:") else text
     if not path or "\0" in path:

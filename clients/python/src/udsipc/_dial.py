@@ -25,6 +25,12 @@ def check_encryption(address: Address, tls: Optional[ssl.SSLContext], plaintext:
         raise InvalidAddressError(f"{address.text} is not on this machine: use tls, or plaintext=True")
 
 
+def check_name(address: Address, tls: Optional[ssl.SSLContext], server_name: Optional[str]) -> None:
+    """Raise ValueError if tls checks the name in the certificate, and none is known. ssl would not check it then."""
+    if tls is not None and tls.check_hostname and not (server_name or address.host):
+        raise ValueError(f"tls at {address.text} needs server_name, the name in the certificate of the other end")
+
+
 class Dialer:
     """Connects. limit returns a time at which a connection that is not made yet is given up, or None."""
 

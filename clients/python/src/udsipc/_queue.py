@@ -76,6 +76,7 @@ class SendQueue:
         self._again: Deque[Entry] = deque()
         self._fresh: Deque[Entry] = deque()
         self._bytes = 0
+        self._fresh_bytes = 0  # Of _fresh.
 
     def __len__(self) -> int:
         return len(self._sent) + len(self._again) + len(self._fresh)
@@ -96,16 +97,28 @@ class SendQueue:
         while not self.has_space(len(data)):
             if overflow is Overflow.BLOCK:
                 return False
-            if overflow is Overflow.ERROR or not self._fresh:
+            if overflow is Overflow.ERROR or not self._droppable(len(data)):
                 self.metrics.refused += 1
                 raise BufferFullError(f"{len(self)} messages with {self._bytes} bytes are queued")
-            self._bytes -= len(self._fresh.popleft().frame)
+            self._bytes -= len(self._pop_fresh().frame)
             self.metrics.dropped += 1
         self.metrics.accepted += 1
         entry = Entry(self.metrics.accepted, encode_frame(data))
         self._bytes += len(entry.frame)
+        self._fresh_bytes += len(entry.frame)
         self._fresh.append(entry)
         return True
+
+    def _pop_fresh(self) -> Entry:
+        entry = self._fresh.popleft()
+        self._fresh_bytes -= len(entry.frame)
+        return entry
+
+    def _droppable(self, size: int) -> bool:
+        """Whether a message of this size fits once all are dropped that were never sent."""
+        kept = len(self._sent) + len(self._again)
+        rest = self._bytes - self._fresh_bytes
+        return bool(self._fresh) and kept < self.max_messages and rest + size + 10 <= self.max_bytes
 
     def done_up_to(self, position: int) -> bool:
         """Whether no message up to this position is queued any more."""
@@ -151,9 +164,9 @@ class SendQueue:
                     self.blocked = True
                     break
                 self._bytes -= len(part[0].frame)
-                self.undeliver(part.popleft().frame)
+                self.undeliver(self._pop_fresh().frame)
                 continue
-            entry = part.popleft()
+            entry = part.popleft() if part is self._again else self._pop_fresh()
             if part is self._again and count_again:
                 self.metrics.redelivered += 1
             self._sent.append(entry)
@@ -180,11 +193,13 @@ class SendQueue:
     def welcome(self, handled: int) -> bool:
         """Apply the handled number of a welcome. It returns False if the reader knows too many messages.
 
-        Then the writer has got a new ID, and has to open a new session.
+        Then the writer has got a new ID, and has to open a new session. In its hello, what was sent before
+        counts as sent: a reader may have handled it under the old ID.
         """
         if handled > self.highest:
             self.writer = os.urandom(16)
-            self.epoch = self.handled = self.highest = 0
+            self.epoch = self.handled = 0
+            self.highest = len(self._again)
             return False
         if handled < self.handled:
             raise ProtocolError(f"a welcome with {handled} handled messages, after {self.handled}")
@@ -204,7 +219,7 @@ class SendQueue:
         """Give up the oldest message, and return its frame. No message may be marked as sent."""
         for part in (self._again, self._fresh):
             if part:
-                entry = part.popleft()
+                entry = part.popleft() if part is self._again else self._pop_fresh()
                 self._bytes -= len(entry.frame)
                 if part is self._again and self.highest > self.handled:
                     self.handled += 1

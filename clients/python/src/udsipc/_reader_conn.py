@@ -70,8 +70,7 @@ class ReaderConnection(Handling):
             self.engine.tell(e)
             return False
         self._peer = peer_of(self.transport, self._number)
-        authorizer = self.options.authorizer
-        if authorizer is not None and not await self.io.call(authorizer, self._peer):
+        if not await self._is_authorized():
             self.metrics.unauthorized += 1
             self.link.goodbye(time.monotonic())
             self.link.report(wire.UNAUTHORIZED)

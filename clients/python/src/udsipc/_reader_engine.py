@@ -82,8 +82,14 @@ class ReaderEngine:
         sockaddr: object = None
         if self.address.is_tcp:
             sockaddr = (await io.resolve(self.address.host, self.address.port, True))[0][4]
-        self._listener = listen(self.address, self._mode, self._systemd_name, sockaddr)
-        return self._listener.sock.getsockname()
+        self._listener = listener = listen(self.address, self._mode, self._systemd_name, sockaddr)
+        try:
+            self._spawn(self._tick, "ticker")
+        except BaseException:
+            listener.remove_file()
+            listener.sock.close()
+            raise
+        return listener.sock.getsockname()
 
     def stop(self, at: float) -> None:
         """Stop gracefully until a time, then by force."""
@@ -99,7 +105,6 @@ class ReaderEngine:
         assert listener is not None
         self._io = io
         try:
-            self._spawn(self._tick, "ticker")
             while not self.stopping:
                 if not self._accept_all(listener):
                     await io.wait(None, False, False, ACCEPT_PAUSE)
@@ -167,9 +172,11 @@ class ReaderEngine:
                 sock.close()
                 self.tell(e)
                 continue
-            self._serve(transport, number, full)
+            if not self._serve(transport, number, full):
+                return False
 
-    def _serve(self, transport: Transport, number: int, refused: bool) -> None:
+    def _serve(self, transport: Transport, number: int, refused: bool) -> bool:
+        """Have a connection served. It returns False if there is no thread or descriptor for that."""
         connection = ReaderConnection(self, transport, number, refused)
 
         async def serve(io: IO) -> None:
@@ -183,7 +190,16 @@ class ReaderEngine:
 
         with self.lock:
             self._open[number] = connection
-        self._spawn(serve, f"connection {number}")
+        try:
+            self._spawn(serve, f"connection {number}")
+        except (OSError, RuntimeError) as e:
+            with self.lock:
+                del self._open[number]
+            transport.close()
+            self.metrics.accept_errors += 1
+            self.tell(e)
+            return False
+        return True
 
     def handler_began(self, connection: Handling) -> None:
         """Have the ticker look after a connection whose handler may be slow."""

@@ -179,13 +179,29 @@ class Handling:
     async def _handler_failed(self, delivery: Delivery, cause: Exception, attempt: int, tries: int) -> None:
         if attempt == 0:
             self.metrics.handler_errors += 1
-            error = HandlerError(f"the handler has failed: {cause!r}")
-            error.__cause__ = cause
-            self.engine.tell(error)
+            self.engine.tell(self._error_of("the handler", cause))
         if attempt + 1 == tries and self._claim is not None:
             self.metrics.dead_letters += 1
             if self.options.dead_letter is not None:
-                await self.io.call(self.options.dead_letter, delivery, cause)
+                try:
+                    await self.io.call(self.options.dead_letter, delivery, cause)
+                except Exception as e:  # The message counts as handled: it would come again for ever.
+                    self.engine.tell(self._error_of("dead_letter", e))
+
+    @staticmethod
+    def _error_of(what: str, cause: Exception) -> HandlerError:
+        error = HandlerError(f"{what} has failed: {cause!r}")
+        error.__cause__ = cause
+        return error
+
+    async def _is_authorized(self) -> bool:
+        """Ask the authorizer. One that fails has authorized nobody."""
+        try:
+            authorizer = self.options.authorizer
+            return authorizer is None or bool(await self.io.call(authorizer, self._peer))
+        except Exception as e:
+            self.engine.tell(self._error_of("the authorizer", e))
+            return False
 
     def _write(self, now: float) -> None:
         """Write the bytes for the writer, as far as the kernel takes them."""

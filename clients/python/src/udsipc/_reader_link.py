@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Optional, Union
 
 from .errors import ProtocolError, VersionError
-from .session import GOODBYE, HEARTBEAT, PREFACE, UNSUPPORTED_VERSION, Hello, Welcome, split_hello
+from .session import (GOODBYE, HEARTBEAT, PREFACE, UNSUPPORTED_VERSION, Hello, Welcome, heartbeat_period,
+                      split_hello)
 from .wire import FrameDecoder, IncompleteError, Report, TooLarge, encode_varint
 
 ACK_MESSAGES = 2048
@@ -97,7 +98,7 @@ class ReaderLink:
         self.session = hello
         self.decoder.skip(end)
         self.decoder.heartbeats = True
-        self._peer_timeout = hello.heartbeat_timeout / 1000 if hello else 0.0
+        self._peer_timeout = heartbeat_period(hello.heartbeat_timeout) if hello else 0.0
         return hello
 
     def welcome(self, handled: int, now: float) -> None:

@@ -33,7 +33,8 @@ class WriterState:
 class Claim:
     """The wish of a connection for the state of its writer."""
 
-    def __init__(self, state: WriterState, hello: Hello, owner: Owner) -> None:
+    def __init__(self, state: WriterState, hello: Hello, owner: Owner, released: Callable[[], None]) -> None:
+        self._released = released
         self._state = state
         self._hello = hello
         self._owner = owner
@@ -66,6 +67,7 @@ class Claim:
             state.handled = max(state.handled or 0, handled)
             state.owner = None
             state.released_at = time.monotonic()
+            self._released()
         waiting, state.waiting = state.waiting, []
         for wake in waiting:
             wake()
@@ -100,13 +102,17 @@ class WriterStates:
             other()  # It finds itself outdated.
         if state.owner is not None:
             state.owner.fence()
-        return Claim(state, hello, owner)
+        return Claim(state, hello, owner, lambda: self._move_to_end(key, state))
+
+    def _move_to_end(self, key: Key, state: Optional[WriterState]) -> None:
+        if self._states.get(key) is state:
+            self._states.move_to_end(key)
 
     def _evict(self) -> None:
         now = time.monotonic()
         for key, state in list(self._states.items()):
-            full = len(self._states) >= self.max_states
-            if state.owner is None and not state.waiting and (full or now - state.released_at > self.retention):
-                del self._states[key]
-            elif not full:
-                return
+            if state.owner is not None or state.waiting:
+                continue
+            if len(self._states) < self.max_states and now - state.released_at <= self.retention:
+                return  # So are those that were released later.
+            del self._states[key]

@@ -164,7 +164,7 @@ class WriterEngine:
         with self.lock:
             lost = link.close(ending)
         if lost:
-            self._tell(PossibleLossError(lost, link.error or error))
+            self.tell(PossibleLossError(lost, link.error or error))
         self._after(link, error)
 
     def _is_brief(self, brief: bool) -> bool:
@@ -265,9 +265,10 @@ class WriterEngine:
         if not graceful:
             self._backoff.failures += 1
         if cause is not None and (self._backoff.failures <= 1 or isinstance(cause, ProtocolError)):
-            self._tell(cause)
+            self.tell(cause)
 
-    def _tell(self, error: Exception) -> None:
+    def tell(self, error: Exception) -> None:
+        """Report an error to the program."""
         if self.options.on_error is None:
             logger.warning("udsipc writer %s: %s", self.options.address.text, error)
             return

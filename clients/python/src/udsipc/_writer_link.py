@@ -11,7 +11,7 @@ from typing import Deque, List, Optional, Tuple
 from . import wire
 from ._queue import SendQueue
 from .errors import FencedError, HeartbeatTimeoutError, ProtocolError, RejectedError, SessionsUnsupportedError
-from .session import HEARTBEAT, OLD_EPOCH, BackDecoder, Hello, Welcome
+from .session import HEARTBEAT, OLD_EPOCH, BackDecoder, Hello, Welcome, heartbeat_period
 from .wire import EndDecoder, IncompleteError, take_body
 
 BATCH_BYTES = 256 << 10
@@ -186,7 +186,7 @@ class WriterLink:
         self.state = State.OPEN
         self._base = self.queue.handled
         self.queue.reader_limit = welcome.limit
-        self._peer_timeout = welcome.heartbeat_timeout / 1000
+        self._peer_timeout = heartbeat_period(welcome.heartbeat_timeout)
         if rest:
             self._on_back(rest)
 
@@ -237,10 +237,11 @@ class WriterLink:
     def _lost(self, ending: Ending) -> int:
         report = self.end.report
         if report is not None and report.next:
-            return max(0, self.completed - (report.next - 1)) + report.skipped
+            read = min(self.completed, report.next - 1)
+            return self.completed - read + min(report.skipped, read)
         if isinstance(ending.error, ProtocolError):
             return self.completed
-        skipped = report.skipped if report is not None else 0
+        skipped = min(report.skipped, self.completed) if report is not None else 0
         if ending.eof_proves and ending.error is None and (self.end.goodbye or not self._short):
             return skipped
         before = self._confirmed

@@ -11,6 +11,7 @@ from typing import Callable, List, Optional, Type
 from ._io import AsyncIO
 from ._writer_engine import WriterEngine
 from .errors import BufferFullError, NotConnectedError, NotDeliveredError, StoppedError
+from .wire import copy_of
 from .writer import Bytes, WriterBase
 
 
@@ -58,11 +59,24 @@ class AsyncWriter(WriterBase):
             loop = asyncio.get_running_loop()
             self._engine_or_none = self._new_engine(AsyncIO(loop), self._signal.notify)
             self._task = loop.create_task(self._engine_or_none.run())
+            self._task.add_done_callback(self._cancelled)
         return self._engine_or_none
+
+    def _cancelled(self, task: asyncio.Task[None]) -> None:
+        """Tell what is left if the event loop ends before close, as that of asyncio.run does."""
+        engine = self._engine_or_none
+        if not task.cancelled() or engine is None:
+            return
+        engine.done = True
+        self._signal.notify()
+        left = self._queue.give_up_all()
+        if left:
+            engine.tell(NotDeliveredError(left, 0, 0, 0))
+        engine.return_undelivered()
 
     async def write(self, data: Bytes, timeout: Optional[float] = None) -> None:
         """Queue a copy of a message, as Writer.write does."""
-        message = bytes(data)
+        message = copy_of(data)
         engine = self._engine
         self._queue.check_size(len(message))
 
@@ -101,13 +115,11 @@ class AsyncWriter(WriterBase):
     async def close(self, timeout: Optional[float] = None) -> None:
         """Send what is queued within the time limit, then close, as Writer.close does."""
         engine = self._engine
-        again = engine.stopping
         engine.stop(time.monotonic() + (self._close_timeout if timeout is None else timeout))
         self._signal.notify()
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             await asyncio.wait((self._task,))
-        if not again:
-            self._check_end(engine)
+        self._check_end(engine)
 
     async def __aenter__(self) -> AsyncWriter:
         assert self._engine

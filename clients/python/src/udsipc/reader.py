@@ -91,7 +91,11 @@ class Reader(ReaderBase):
 
     def _spawn(self, function: Callable[[IO], Coroutine[Any, Any, None]], name: str) -> None:
         io = BlockingIO()
-        threading.Thread(target=lambda: drive(function(io)), daemon=True, name=f"udsipc reader {name}").start()
+        try:
+            threading.Thread(target=lambda: drive(function(io)), daemon=True, name=f"udsipc reader {name}").start()
+        except BaseException:
+            io.close()
+            raise
 
     def start(self) -> Reader:
         """Listen and begin to accept. SocketInUseError: another process listens at the address."""

@@ -14,6 +14,11 @@ VERSION = 1
 HEARTBEAT = b"\x80\x00"
 GOODBYE = b"\x00"
 
+def heartbeat_period(milliseconds: int) -> float:
+    """Return the period that a heartbeat_timeout asks for, in seconds. One below 100 ms counts as 100 ms."""
+    return max(milliseconds, 100) / 1000 if milliseconds else 0.0
+
+
 WELCOME, UNSUPPORTED_VERSION, OLD_EPOCH = range(3)
 
 

@@ -33,6 +33,11 @@ def encode_frame(message: bytes) -> bytes:
     return encode_varint(len(message)) + message
 
 
+def copy_of(data: bytes | bytearray | memoryview) -> bytes:
+    """Return a copy of the bytes of a message. What has no bytes, such as a number or a str, is a TypeError."""
+    return data if type(data) is bytes else bytes(memoryview(data))
+
+
 class IncompleteError(Exception):
     """The bytes end within a varint."""
 

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Callable, Optional, Type, Union
 
 from ._address import parse_address
-from ._dial import check_encryption
+from ._dial import check_encryption, check_name
 from ._io import IO, BlockingIO, drive
 from ._queue import Overflow, SendQueue, WriterMetrics
 from ._writer_engine import WriterEngine, WriterOptions
 from .errors import BufferFullError, NotConnectedError, NotDeliveredError, StoppedError
-from .wire import DEFAULT_LIMIT, MAX_LIMIT
+from .wire import DEFAULT_LIMIT, MAX_LIMIT, copy_of
 
 Bytes = Union[bytes, bytearray, memoryview]
 
@@ -62,6 +62,7 @@ class WriterBase:
             raise ValueError("dial_timeout and max_backoff must be positive, the other timeouts not negative")
         parsed = parse_address(address)
         check_encryption(parsed, tls, plaintext)
+        check_name(parsed, tls, server_name)
         self._overflow = Overflow(overflow)
         self._close_timeout = close_timeout
         self._queue = SendQueue(max_messages, max_bytes, max_message_size)
@@ -69,6 +70,7 @@ class WriterBase:
                                       heartbeat_timeout, on_error, on_undelivered)
         self._losses = LossCounter()
         self._lock = threading.RLock()
+        self._settled = False  # What was left has been given up, and told.
         self._start()
 
     def _start(self) -> None:
@@ -83,8 +85,11 @@ class WriterBase:
         return WriterEngine(io, self._queue, self._options, self._lock, notify)
 
     def _check_end(self, engine: WriterEngine) -> None:
-        """Give up what is left after the engine has ended, and raise NotDeliveredError for all losses."""
+        """Give up what is left after the engine has ended, and raise NotDeliveredError for all losses, once."""
         with self._lock:
+            if self._settled:
+                return
+            self._settled = True
             left = self._queue.give_up_all()
         engine.return_undelivered()
         metrics = self.metrics()
@@ -112,7 +117,7 @@ class Writer(WriterBase):
         BufferFullError: the queue is full. MessageTooLargeError: the message can never be sent.
         StoppedError: the Writer was closed.
         """
-        message = bytes(data)
+        message = copy_of(data)
         until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._queue.check_size(len(message))
@@ -162,19 +167,17 @@ class Writer(WriterBase):
         """Send what is queued within the time limit (close_timeout by default), then close.
 
         NotDeliveredError says how many messages were left, which on_undelivered has got, and which were
-        lost since the last flush. A second call does nothing more.
+        lost since the last flush. A second call does nothing more, unless the first one was interrupted.
         """
         timeout = self._close_timeout if timeout is None else timeout
         with self._changed:
-            again = self._engine.stopping
             self._engine.stop(time.monotonic() + timeout)
             self._changed.notify_all()
         if threading.current_thread() is self._thread:
             raise RuntimeError("close was called from a callback of the Writer")
         with self._changed:
             self._changed.wait_for(lambda: self._engine.done)
-        if not again:
-            self._check_end(self._engine)
+        self._check_end(self._engine)
 
     def __enter__(self) -> Writer:
         return self

@@ -57,7 +57,7 @@ class ClientCore:
     def begin(self, call: PendingCall) -> None:
         """Send a request now, or with the next connection."""
         if self.stopped is not None:
-            raise self.stopped
+            raise self.stopped.anew()
         if len(call.data) + len(call.method) + 32 > self.limit:
             raise RpcError(Code.TOO_LARGE, f"a request of {len(call.data)} bytes, the limit is {self.limit}")
         waiting = sum(len(c.data) for c in self.waiting) if not self.connected else self._out_bytes

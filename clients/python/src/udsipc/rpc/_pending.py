@@ -129,7 +129,7 @@ class PendingStream(PendingCall):
         if self._incoming:
             return self._incoming.popleft()
         if self.error is not None:
-            raise self.error
+            raise self.error.anew()
         return None if self.remote_closed else False
 
     def return_credit(self, size: int) -> Optional[bytes]:
@@ -144,11 +144,11 @@ class PendingStream(PendingCall):
     def check_send(self) -> None:
         """Raise the reason why nothing more can be sent."""
         if self.error is not None:
-            raise self.error
+            raise self.error.anew()
         if self.local_closed:
             raise RpcError(Code.FAILED_PRECONDITION, "send after close_send")
         if self.sends_end is not None:
-            raise self.sends_end
+            raise self.sends_end.anew()
         if self.finished:
             raise RpcError(Code.FAILED_PRECONDITION, "the handler of the stream has returned")
 

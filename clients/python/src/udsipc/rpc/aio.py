@@ -11,6 +11,7 @@ from typing import AsyncIterator, Callable, Mapping, Optional, Type, Union
 from .._io import AsyncIO
 from ..aio_writer import Signal
 from ..errors import NotConnectedError
+from ..wire import copy_of
 from ._engine import ClientEngine
 from ._pending import Notification, PendingCall, PendingStream
 from .client import Bytes, ClientBase, deadline_of
@@ -45,7 +46,7 @@ class AsyncClient(ClientBase):
                    idempotent: bool = False, metadata: Optional[Mapping[str, str]] = None) -> bytes:
         """Call a method and return its response, as Client.call does."""
         signal = Signal()
-        call = PendingCall(method, bytes(request), deadline_of(timeout), signal, idempotent, metadata)
+        call = PendingCall(method, copy_of(request), deadline_of(timeout), signal, idempotent, metadata)
         self._begin(self._engine, call)
         try:
             if not await signal.wait_for(lambda: call.finished, _rest(call.deadline)):
@@ -59,13 +60,13 @@ class AsyncClient(ClientBase):
 
     async def notify(self, method: str, data: Bytes = b"") -> None:
         """Send a request without a response."""
-        self._begin(self._engine, Notification(method, bytes(data), None, self._changed))
+        self._begin(self._engine, Notification(method, copy_of(data), None, self._changed))
 
     async def stream(self, method: str, request: Bytes = b"", timeout: Optional[float] = None,
                      metadata: Optional[Mapping[str, str]] = None) -> AsyncStream:
         """Open a stream. The time limit is that of the whole stream."""
         signal = Signal()
-        pending = PendingStream(method, bytes(request), deadline_of(timeout), signal, metadata)
+        pending = PendingStream(method, copy_of(request), deadline_of(timeout), signal, metadata)
         self._begin(self._engine, pending)
         return AsyncStream(self, pending, signal)
 
@@ -81,7 +82,7 @@ class AsyncClient(ClientBase):
     async def close(self, timeout: Optional[float] = None) -> None:
         """End the streams, wait for the calls in flight within the time limit, and disconnect."""
         self._engine.stop(time.monotonic() + (self._close_timeout if timeout is None else timeout))
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             await asyncio.wait((self._task,))
 
     async def __aenter__(self) -> AsyncClient:
@@ -108,7 +109,7 @@ class AsyncStream:
 
     async def send(self, message: Bytes) -> None:
         """Send a message. It waits while the server has the window unread."""
-        client, pending, data = self._client, self._pending, bytes(message)
+        client, pending, data = self._client, self._pending, copy_of(message)
         if len(data) + 32 > client._core.limit:
             raise RpcError(Code.TOO_LARGE, f"a message of {len(data)} bytes")
 

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Callable, Iterator, Mapping, Optional, Type, Union
 
 from .._address import parse_address
-from .._dial import check_encryption
+from .._dial import check_encryption, check_name
 from .._io import IO, BlockingIO, drive
 from ..errors import NotConnectedError
-from ..wire import DEFAULT_LIMIT, MAX_LIMIT
+from ..wire import DEFAULT_LIMIT, MAX_LIMIT, copy_of
 from ._core import ClientCore
 from ._engine import ClientEngine
 from ._pending import Notification, PendingCall, PendingStream
@@ -43,6 +43,7 @@ class ClientBase:
             raise ValueError("dial_timeout and max_backoff must be positive, close_timeout not negative")
         parsed = parse_address(address)
         check_encryption(parsed, tls, plaintext)
+        check_name(parsed, tls, server_name)
         self._text = address
         self._lock = threading.RLock()
         self._core = ClientCore(max_message_size, max_bytes)
@@ -116,7 +117,7 @@ class Client(ClientBase):
         was sent, because its outcome is unknown; an idempotent one is sent again, up to three times.
         """
         signal = _Condition(self._lock)
-        call = PendingCall(method, bytes(request), deadline_of(timeout), signal, idempotent, metadata)
+        call = PendingCall(method, copy_of(request), deadline_of(timeout), signal, idempotent, metadata)
         with self._lock:
             self._begin(self._engine, call)
             try:
@@ -131,7 +132,7 @@ class Client(ClientBase):
 
     def notify(self, method: str, data: Bytes = b"") -> None:
         """Send a request without a response."""
-        call = Notification(method, bytes(data), None, self._changed)
+        call = Notification(method, copy_of(data), None, self._changed)
         with self._lock:
             self._begin(self._engine, call)
 
@@ -139,7 +140,7 @@ class Client(ClientBase):
                metadata: Optional[Mapping[str, str]] = None) -> Stream:
         """Open a stream. The time limit is that of the whole stream."""
         signal = _Condition(self._lock)
-        pending = PendingStream(method, bytes(request), deadline_of(timeout), signal, metadata)
+        pending = PendingStream(method, copy_of(request), deadline_of(timeout), signal, metadata)
         with self._lock:
             self._begin(self._engine, pending)
         return Stream(self, pending, signal)
@@ -182,7 +183,7 @@ class Stream:
 
     def send(self, message: Bytes) -> None:
         """Send a message. It waits while the server has the window unread."""
-        client, pending, data = self._client, self._pending, bytes(message)
+        client, pending, data = self._client, self._pending, copy_of(message)
         with client._lock:
             if len(data) + 32 > client._core.limit:
                 raise RpcError(Code.TOO_LARGE, f"a message of {len(data)} bytes")

@@ -43,3 +43,7 @@ class RpcError(Error):
         super().__init__(f"{name}: {message}")
         self.code = code
         self.message = message
+
+    def anew(self) -> RpcError:
+        """Return an equal error to raise: one that is raised again and again would collect tracebacks."""
+        return RpcError(self.code, self.message)
