@@ -21,6 +21,7 @@ import (
 	"github.com/udsipc/udsipc/internal/queue"
 	"github.com/udsipc/udsipc/internal/sender"
 	"github.com/udsipc/udsipc/internal/transport"
+	"github.com/udsipc/udsipc/internal/wire"
 )
 
 // A Conn is a full-duplex connection: what Dial and Listener.Accept return. Each direction is a
@@ -150,6 +151,9 @@ func (c *Conn) ReadMessage() (data []byte, err error) {
 			return data, nil
 		case err == transport.ErrSessionPreface:
 			c.refuse()
+			if _, _, err := c.in.Hello(); errors.Is(err, wire.ErrVersionQuery) {
+				return nil, io.EOF // A question is no error.
+			}
 			err = fmt.Errorf("%w: the peer asks for acknowledgements, which only a Reader gives", ErrInvalidLengthPrefix)
 		}
 		if err != nil {

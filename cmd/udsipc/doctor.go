@@ -30,7 +30,9 @@ publishes of its metrics. Below each finding stands what to do.
 It sends no message. It connects a few times: without a byte, with a question
 for the version of sessions, and with a TLS handshake if the listener asks for
 it. A Reader counts these connections (Accepted), one with TLS a failed
-handshake. With --quiet it connects once and sends nothing.
+handshake. It logs and counts them as refused if its authorizer does not
+accept you, or WithMaxConnections is reached; a connection takes a place of
+that limit for a moment. With --quiet it connects once and sends nothing.
 
 What other users' processes hold is seen by root alone.`,
 	examples: []example{
@@ -86,7 +88,7 @@ func (d *doctor) run(ctx context.Context, e *env) int {
 // writeReport writes the findings as lines, and a sum.
 func writeReport(w io.Writer, r *inspect.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n\n", r.Address, verdict(r))
+	fmt.Fprintf(&b, "%s: %s\n\n", printableText(r.Address), verdict(r))
 	for _, f := range r.Findings {
 		lines := wrap(printableText(f.Text), 80)
 		fmt.Fprintf(&b, "%-8s %-10s %s\n", f.Level, f.About, lines[0])

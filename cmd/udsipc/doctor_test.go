@@ -60,6 +60,14 @@ func TestDoctor_Problems_HaveRemedies(t *testing.T) {
 	}
 }
 
+// TestDoctor_StrangeAddress_IsPrintable: whoever names a file must not control the terminal.
+func TestDoctor_StrangeAddress_IsPrintable(t *testing.T) {
+	got := execute(t, nil, "doctor", "/tmp/a\x1b[31m\nb.sock")
+	if got.code != exitFailed || strings.ContainsRune(got.stdout, '\x1b') || !strings.HasPrefix(got.stdout, "/tmp/a?[31m?b") {
+		t.Errorf("%+q", got.stdout)
+	}
+}
+
 func TestDoctor_JSON_IsTheReport(t *testing.T) {
 	path := ipctest.SocketPath(t)
 	got := execute(t, nil, "doctor", "--json", path)

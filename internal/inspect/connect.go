@@ -56,7 +56,7 @@ func (s *subject) explain(err error) {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		s.add(Problem, "connect", "Start the reader, or check the address: it must be the same on both sides.",
 			"nobody listens")
-	case errors.Is(err, fs.ErrNotExist): // examineFile has told it.
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP): // examineFile has told it.
 	case errors.Is(err, fs.ErrPermission):
 		s.forbidden = true
 		s.add(Problem, "connect", "Connecting takes write permission on the socket and search permission on its "+

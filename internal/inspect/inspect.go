@@ -9,8 +9,10 @@ package inspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/socket"
@@ -181,6 +183,9 @@ func (s *subject) examineFile(info os.FileInfo, err error) {
 	case os.IsNotExist(err):
 		s.add(Problem, "file", "Start the reader, or check the path: it must be the same on both sides, also in containers.",
 			"there is no file %s", s.name)
+		return
+	case errors.Is(err, syscall.ELOOP):
+		s.add(Problem, "file", "Remove the link, and start the reader.", "%s leads nowhere: the links go in a circle", s.name)
 		return
 	case err != nil:
 		s.add(Problem, "file", "Run this as the user of the writer, or as root, to see more.", "%v", err)

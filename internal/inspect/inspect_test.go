@@ -98,6 +98,24 @@ func TestExamine_Reader_IsLeftInPeace(t *testing.T) {
 	}
 }
 
+// TestExamine_Server_IsLeftInPeace: servers of duplex and rpc report no error either.
+func TestExamine_Server_IsLeftInPeace(t *testing.T) {
+	silent := udsipc.WithReaderErrorCallback(func(err error, _ string) { t.Error(err) })
+	d, err := duplex.NewServer(ipctest.SocketPath(t),
+		func(context.Context, *duplex.ServerConn, duplex.Message) error { t.Error("a message"); return nil }, silent)
+	examine(t, start(t, d, err))
+	r, err := rpc.NewServer(ipctest.SocketPath(t), silent)
+	examine(t, start(t, r, err))
+	for _, s := range []listens{d, r} {
+		if err := s.Close(); err != nil { // It has read everything then.
+			t.Error(err)
+		}
+	}
+	if n := d.Metrics().Errors + r.Metrics().Errors; n > 0 {
+		t.Errorf("%d errors", n)
+	}
+}
+
 // TestExamine_Quiet_ConnectsOnce, and sends nothing.
 func TestExamine_Quiet_ConnectsOnce(t *testing.T) {
 	r, err := udsipc.NewReader(func([]byte) error { return nil }, ipctest.SocketPath(t))
@@ -231,6 +249,7 @@ func TestExamine_Files_AreTold(t *testing.T) {
 		"a link": {func(path string) error {
 			return os.Symlink(ipctest.MustListen(t, ipctest.SocketPath(t)).Addr().String(), path)
 		}, "note file: PATH is a symbolic link"},
+		"a link to itself": {func(path string) error { return os.Symlink(path, path) }, "the links go in a circle"},
 		"a socket for datagrams": {func(path string) error {
 			conn, err := net.ListenPacket("unixgram", path)
 			if err == nil {
