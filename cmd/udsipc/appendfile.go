@@ -27,8 +27,8 @@ type appendFlags struct {
 func (f *appendFlags) define(flags *flag.FlagSet) {
 	flags.StringVar(&f.path, "append", "", "append to this `file`, and acknowledge when the disk has it; mode 0640")
 	flags.Var(&f.size, "rotate-size", "rename the file to FILE.TIME before it is larger than this `size`")
-	flags.DurationVar(&f.period, "rotate-every", 0, "rename the file to FILE.TIME at each multiple of a `duration`, "+
-		"such as 1h, since midnight UTC")
+	flags.DurationVar(&f.period, "rotate-every", 0, "rename the file to FILE.TIME with the first message after each "+
+		"multiple of a `duration`, such as 24h, since 1970 in UTC")
 	flags.IntVar(&f.keep, "keep", 0, "remove all but the newest `number` of renamed files; 0 keeps all")
 	flags.BoolVar(&f.sync, "sync", true, "with --sync=false, acknowledge when the kernel has it: a power failure may "+
 		"lose it")
@@ -49,11 +49,11 @@ func (f *appendFlags) check() error {
 }
 
 // open returns the output that the flags ask for.
-func (f *appendFlags) open(e *env, raw bool) (output, error) {
+func (f *appendFlags) open(e *env, console *console, raw bool) (output, error) {
 	if f.path == "" {
 		return stream{e.stdout}, nil
 	}
-	a := &appendFile{flags: f, log: e.logf, raw: raw, now: time.Now, toDisk: (*os.File).Sync}
+	a := &appendFile{flags: f, log: console.logf, raw: raw, now: time.Now, toDisk: (*os.File).Sync}
 	if err := a.open(); err != nil {
 		return nil, err
 	}
@@ -76,12 +76,9 @@ type appendFile struct {
 
 // open opens the file, removes what is no whole message from its end, and locks it.
 func (a *appendFile) open() error {
-	file, err := os.OpenFile(a.flags.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
+	file, err := openLocked(a.flags.path, openAppend)
 	if err != nil {
 		return err
-	}
-	if err := lockFile(file); err != nil {
-		return errors.Join(fmt.Errorf("%s: another process writes to it: %w", a.flags.path, err), file.Close())
 	}
 	if err := a.repair(file); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", a.flags.path, strippedPath(err)), file.Close())
@@ -102,6 +99,37 @@ func (a *appendFile) open() error {
 
 func (a *appendFile) write(ctx context.Context, console *console, text []byte) error {
 	return retryFull(ctx, console, a.flags.path, func() error { return a.append(text) })
+}
+
+func openAppend(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
+}
+
+// openLocked opens a file and locks it for this process. What is not a regular file has no disk to wait for.
+func openLocked(path string, open func(path string) (*os.File, error)) (*os.File, error) {
+	for {
+		file, err := open(path)
+		if err != nil {
+			return nil, err
+		}
+		info, err := file.Stat()
+		switch {
+		case err != nil:
+			return nil, errors.Join(err, file.Close())
+		case !info.Mode().IsRegular():
+			return nil, errors.Join(fmt.Errorf("%s: not a regular file; without --append, listen writes to the "+
+				"standard output", path), file.Close())
+		}
+		if err := lockFile(file); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: another process writes to it: %w", path, err), file.Close())
+		}
+		if now, err := os.Stat(path); err == nil && os.SameFile(now, info) {
+			return file, nil
+		}
+		if err := file.Close(); err != nil { // It was renamed meanwhile, perhaps by the process that had the lock.
+			return nil, err
+		}
+	}
 }
 
 // append writes messages and waits for the disk. After an error the file is as before, as far as that is possible.
@@ -137,8 +165,11 @@ func (a *appendFile) rotate(more int) (size int64, err error) {
 	now := a.now()
 	period := a.periodOf(now)
 	large := a.flags.size > 0 && uint64(info.Size())+uint64(more) > uint64(a.flags.size)
-	due := info.Size() > 0 && (large || period != a.period)
-	if a.period = period; !due {
+	if info.Size() == 0 {
+		a.period = period
+		return 0, nil
+	}
+	if !large && period == a.period {
 		return info.Size(), nil
 	}
 	if err := renameRotated(a.flags.path, now); err != nil {
@@ -183,8 +214,8 @@ func (a *appendFile) periodOf(t time.Time) int64 {
 // repair moves what stands behind the last whole message to a file beside it.
 func (a *appendFile) repair(file *os.File) error {
 	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return err // A named pipe, for example, has no end to repair.
+	if err != nil {
+		return err
 	}
 	whole := wholeLines
 	if a.raw {

@@ -52,7 +52,7 @@ func expectContents(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// TestAppendFile_Size_Rotates: a file is renamed before it is too large; one batch may be larger.
+// TestAppendFile_Size_Rotates: a file is renamed before it is too large; one write may be larger.
 func TestAppendFile_Size_Rotates(t *testing.T) {
 	dir := t.TempDir()
 	a, now := newAppendFile(t, &appendFlags{path: filepath.Join(dir, "f"), size: 4, keep: 2, sync: true}, false)
@@ -217,4 +217,69 @@ func TestAppendFile_Reopen_FollowsName(t *testing.T) {
 		a.reopen()
 	}
 	expectContents(t, dir, "moved-a=a\n", "moved-b=b\n")
+}
+
+// TestAppendFile_NoRegularFile_IsRefused: a device has no end to repair, and nothing to wait for.
+func TestAppendFile_NoRegularFile_IsRefused(t *testing.T) {
+	a := &appendFile{flags: &appendFlags{path: os.DevNull}, log: t.Logf, now: time.Now}
+	if err := a.open(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAppendFile_RenamedBeforeLock_IsOpenedAnew: the file with the lock is the one with the name.
+func TestAppendFile_RenamedBeforeLock_IsOpenedAnew(t *testing.T) {
+	path, opened := filepath.Join(t.TempDir(), "f"), 0
+	file, err := openLocked(path, func(path string) (*os.File, error) {
+		file, err := openAppend(path)
+		if opened++; opened == 1 && err == nil {
+			err = os.Rename(path, path+".old")
+		}
+		return file, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteString("here"); err != nil {
+		t.Fatal(err)
+	}
+	expectContents(t, filepath.Dir(path), "f=here", "f.old=")
+}
+
+// TestAppendFile_RenamingFails_IsTriedAgain: the file of a period that is over gets no message of the next one.
+func TestAppendFile_RenamingFails_IsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, strings.Repeat("f", 250)) // With a time, the name is too long.
+	a, now := newAppendFile(t, &appendFlags{path: path, period: time.Hour}, false)
+	if err := a.append([]byte("one\n")); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(time.Hour)
+	for range 2 {
+		if err := a.append([]byte("two\n")); err == nil {
+			t.Error("no error")
+		}
+	}
+	expectContents(t, dir, filepath.Base(path)+"=one\n")
+}
+
+// A countingReader counts reads.
+type countingReader struct {
+	text  string
+	reads int
+}
+
+func (r *countingReader) ReadAt(b []byte, at int64) (int, error) {
+	r.reads++
+	return strings.NewReader(r.text).ReadAt(b, at)
+}
+
+// TestWholeFrames_SmallFrames_TakeFewReads: a large file of small messages delays the start little.
+func TestWholeFrames_SmallFrames_TakeFewReads(t *testing.T) {
+	file := &countingReader{text: strings.Repeat("\x03abc", 100_000) + "\x03ab"}
+	end, err := wholeFrames(file, int64(len(file.text)))
+	if err != nil || end != 400_000 || file.reads > 20 {
+		t.Errorf("the end is %d, %v, after %d reads", end, err, file.reads)
+	}
 }

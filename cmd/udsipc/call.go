@@ -106,8 +106,11 @@ func (f *callFlags) run(ctx context.Context, e *env) int {
 	if err := f.check(e.args); err != nil {
 		return e.usage(err)
 	}
-	request, err := f.request(e)
-	if err != nil {
+	request, err := f.request(ctx, e)
+	switch {
+	case errors.As(err, &outputError{}), errors.Is(err, context.Canceled):
+		return e.callResult(err)
+	case err != nil:
 		return e.usage(err)
 	}
 	options, err := f.peer.writerOptions()
@@ -140,18 +143,23 @@ func (f *callFlags) run(ctx context.Context, e *env) int {
 }
 
 // request returns the bytes of the request.
-func (f *callFlags) request(e *env) ([]byte, error) {
+func (f *callFlags) request(ctx context.Context, e *env) ([]byte, error) {
 	if len(e.args) < 3 {
 		return nil, nil
 	}
 	request := []byte(e.args[2])
 	if e.args[2] == "-" {
+		in := newInput(ctx, e.stdin)
+		defer in.close()
 		var err error
-		if request, err = io.ReadAll(io.LimitReader(e.stdin, int64(f.peer.maxMessage)+1)); err != nil {
-			return nil, err
+		if request, err = io.ReadAll(io.LimitReader(in, int64(f.peer.maxMessage)+1)); err != nil {
+			return nil, outputError{err}
+		}
+		if in.ended || ctx.Err() != nil {
+			return nil, fmt.Errorf("interrupted before the end of the request: %w", context.Canceled)
 		}
 	}
-	if !f.raw && !json.Valid(request) {
+	if !f.raw && uint64(len(request)) <= uint64(f.peer.maxMessage) && !json.Valid(request) {
 		return nil, errors.New("the request is not JSON (--raw takes any bytes)")
 	}
 	return request, nil
@@ -172,13 +180,16 @@ func (f *callFlags) call(ctx context.Context, e *env, client *rpc.Client, reques
 	return e.output(response)
 }
 
-// An outputError is an error of the standard output.
+// An outputError is an error of the standard output or input.
 type outputError struct{ error }
 
 func (err outputError) Unwrap() error { return err.error }
 
-// output writes to the standard output.
+// output writes to the standard output. A terminal shows what a peer has sent, but obeys none of it.
 func (e *env) output(text []byte) error {
+	if e.isTerminal(e.stdout) {
+		text = appendVisible(nil, text)
+	}
 	if _, err := e.stdout.Write(text); err != nil {
 		return outputError{err}
 	}
@@ -260,7 +271,7 @@ func (e *env) callResult(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if isBrokenPipe(err) {
+	if errors.As(err, &outputError{}) && isBrokenPipe(err) { // Not the pipe of a connection.
 		e.brokenPipe = true
 		return exitFailed
 	}

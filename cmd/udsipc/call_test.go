@@ -4,11 +4,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 
+	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
 	"github.com/udsipc/udsipc/rpc"
 )
@@ -145,5 +149,31 @@ func TestCall_Timeout_ReachesServer(t *testing.T) {
 	expect(t, execute(t, nil, "call", "--timeout=1h", address, "ask"), exitOK, "")
 	if !ipctest.Await(t, "the call", deadline) {
 		t.Error("the handler has no deadline")
+	}
+}
+
+// TestCall_EndlessRequest_IsInterrupted: a call that has not got its request yet ends at the first interrupt.
+func TestCall_EndlessRequest_IsInterrupted(t *testing.T) {
+	in, out := io.Pipe()
+	call := start(t, in, "call", socket(t), "hang", "-")
+	_, _ = io.WriteString(out, `{"half`)
+	expect(t, call.stop(t), 19, "interrupted before the end of the request")
+}
+
+// TestCall_RequestFromInput_HasCodes: what cannot be read is no wrong argument, and neither is what is too large.
+func TestCall_RequestFromInput_HasCodes(t *testing.T) {
+	address := startServer(t)
+	expect(t, execute(t, iotest.ErrReader(errors.New("no disk")), "call", address, "echo", "-"), exitFailed, "no disk")
+	expect(t, execute(t, strings.NewReader(`"long request"`), "call", "--max-message-size=8", address, "echo", "-"),
+		23, "too large")
+	expect(t, execute(t, strings.NewReader("{"), "call", address, "echo", "-"), exitUsage, "not JSON")
+}
+
+// TestCall_PipeOfConnection_IsNotOutput: only the standard output ends the program by SIGPIPE.
+func TestCall_PipeOfConnection_IsNotOutput(t *testing.T) {
+	e := &env{name: "call", stderr: io.Discard}
+	code := e.callResult(fmt.Errorf("%w: %w", udsipc.ErrConnectionClosed, syscall.EPIPE))
+	if code != 25 || e.brokenPipe {
+		t.Errorf("code %d, broken pipe %v", code, e.brokenPipe)
 	}
 }

@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/udsipc/udsipc/internal/terminal"
 )
 
 const (
@@ -40,7 +43,7 @@ func (c *console) logf(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.eraseLocked()
-	fmt.Fprintf(c.out, "udsipc %s: %s\n", c.name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(c.out, "udsipc %s: %s\n", c.name, visibleText(fmt.Sprintf(format, args...)))
 }
 
 // progress shows a text in place of the one before, or as a line if this is no terminal.
@@ -51,8 +54,21 @@ func (c *console) progress(text string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	fmt.Fprint(c.out, clearLine, text)
+	fmt.Fprint(c.out, clearLine, c.fit(text))
 	c.shown = true
+}
+
+// fit shortens a text to one line of the terminal: a longer one would scroll it with each redraw.
+func (c *console) fit(text string) string {
+	file, ok := c.out.(*os.File)
+	if !ok {
+		return text
+	}
+	columns, _, err := terminal.Size(file)
+	if runes := []rune(text); err == nil && columns > 0 && len(runes) >= columns {
+		return string(runes[:columns-1]) // The cursor needs the last one.
+	}
+	return text
 }
 
 // erase removes the line of progress.

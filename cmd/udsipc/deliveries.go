@@ -7,7 +7,10 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/udsipc/udsipc"
@@ -77,3 +80,37 @@ func newPeerLine(p udsipc.Peer) peerLine {
 	}
 	return line
 }
+
+// visible returns a formatter for a terminal.
+func visible(format formatter) formatter {
+	var text []byte
+	return func(to []byte, d *udsipc.Delivery, received time.Time) []byte {
+		text = format(text[:0], d, received)
+		return appendVisible(to, text)
+	}
+}
+
+// appendVisible appends a text as it may be shown on a terminal: what a peer has sent can neither move the cursor nor
+// send keys. Control characters and other invisible ones become \u001b, which JSON means the same by; bytes that are
+// no UTF-8 become \xff.
+func appendVisible(to, text []byte) []byte {
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			to = fmt.Appendf(to, `\x%02x`, text[0])
+		case r == '\n' || r == '\t' || unicode.IsPrint(r):
+			to = append(to, text[:size]...)
+		case r > 0xffff: // Two of UTF-16, as in JSON.
+			high, low := utf16.EncodeRune(r)
+			to = fmt.Appendf(to, `\u%04x\u%04x`, high, low)
+		default:
+			to = fmt.Appendf(to, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return to
+}
+
+// visibleText is appendVisible for a message of the program, which may quote a peer.
+func visibleText(text string) string { return string(appendVisible(nil, []byte(text))) }

@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
@@ -184,4 +186,52 @@ func TestListen_FullDisk_SecondInterruptEnds(t *testing.T) {
 	sender.interrupt()
 	sender.force()
 	expect(t, sender.wait(t), exitSpooled, "1 in the spool")
+}
+
+// TestListen_RotateSize_HoldsForBatches: messages that come together are divided among files.
+func TestListen_RotateSize_HoldsForBatches(t *testing.T) {
+	const size = 500
+	address, dir := socket(t), t.TempDir()
+	var lines strings.Builder
+	for i := range 1000 {
+		fmt.Fprintln(&lines, "message", i)
+	}
+	sender := start(t, strings.NewReader(lines.String()), "send", "--ack", address)
+	listener := start(t, nil, "listen", "--append", filepath.Join(dir, "f"), "--sync=false",
+		"--rotate-size", strconv.Itoa(size), address)
+	expect(t, sender.wait(t), exitOK, "all of 1000")
+	expect(t, listener.stop(t), exitOK, "")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err != nil || info.Size() > size {
+			t.Errorf("%s has %d bytes, %v, want at most %d", entry.Name(), info.Size(), err, size)
+		}
+	}
+	if len(entries) < lines.Len()/size {
+		t.Errorf("there are %d files", len(entries))
+	}
+}
+
+// TestVisible_Texts: a terminal shows what a peer has sent; JSON means the same as before.
+func TestVisible_Texts(t *testing.T) {
+	for text, want := range map[string]string{
+		"a b\tc\n": "a b\tc\n", "grüße, 世界": "grüße, 世界", "\x1b]0;title\a": `\u001b]0;title\u0007`, "a\rb": `a\u000db`,
+		"\u009b2J": `\u009b2J`, "\x7f": `\u007f`, "\xff": `\xff`, "\u202e": `\u202e`, "\U000e0041": `\udb40\udc41`,
+		"\x00": `\u0000`,
+	} {
+		if got := visibleText(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+		quoted, err := json.Marshal(text)
+		var back string
+		if err == nil {
+			err = json.Unmarshal([]byte(visibleText(string(quoted))), &back)
+		}
+		if utf8.ValidString(text) && (back != text || err != nil) {
+			t.Errorf("%q is %q as JSON, %v", text, back, err)
+		}
+	}
 }

@@ -40,10 +40,13 @@ var errBrokenPipe = errors.New("nobody reads the standard output")
 
 func (l *listening) run(ctx context.Context) int {
 	var err error
-	if l.out, err = l.flags.file.open(l.env, l.flags.raw); err != nil {
+	if l.out, err = l.flags.file.open(l.env, l.console, l.flags.raw); err != nil {
 		return l.env.fail(err)
 	}
 	defer l.out.close()
+	if l.flags.file.path == "" && l.env.isTerminal(l.env.stdout) {
+		l.format = visible(l.format)
+	}
 	if err := l.reader.Start(); err != nil {
 		return l.env.fail(err)
 	}
@@ -163,7 +166,14 @@ func (l *listening) handle(ctx context.Context, batch []udsipc.Delivery) error {
 	l.text = l.text[:0]
 	now := time.Now()
 	for i := range batch {
+		before := len(l.text)
 		l.text = l.format(l.text, &batch[i], now)
+		if limit := uint64(l.flags.file.size); limit > 0 && before > 0 && uint64(len(l.text)) > limit {
+			if err := l.out.write(ctx, l.console, l.text[:before]); err != nil {
+				return l.give(ctx, batch, err)
+			}
+			l.text = append(l.text[:0], l.text[before:]...)
+		}
 	}
 	if err := l.out.write(ctx, l.console, l.text); err != nil {
 		return l.give(ctx, batch, err)

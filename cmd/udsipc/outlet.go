@@ -37,12 +37,13 @@ type counts struct {
 	undelivered  uint64 // Given up, or rejected by the reader.
 	damaged      uint64 // In the spool.
 	possiblyLost uint64
+	unread       uint64 // Passed to the kernel, and perhaps not read when send gave up.
 	connected    bool
 }
 
 // missing returns how many messages have not arrived, or perhaps not, and will not.
 func (c counts) missing() uint64 {
-	return c.refused + c.dropped + c.expired + c.undelivered + c.damaged + c.possiblyLost
+	return c.refused + c.dropped + c.expired + c.undelivered + c.damaged + c.possiblyLost + c.unread
 }
 
 // A memoryOutlet is a Writer.
@@ -140,5 +141,9 @@ var policies = map[string]udsipc.OverflowPolicy{
 	"drop-newest": udsipc.OverflowRefuse,
 }
 
-// defaultSpoolSync is that of the library.
-const defaultSpoolSync = time.Second
+// Defaults of the library.
+const (
+	defaultSpoolSync  = time.Second
+	defaultSpoolSize  = 1 << 30
+	defaultQueueBytes = 64 << 20
+)

@@ -5,6 +5,7 @@ package main
 // This file has the parts of a rotated file: where its last whole message ends, and the names of the older ones.
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -83,16 +84,24 @@ func wholeLines(file io.ReaderAt, size int64) (int64, error) {
 
 // wholeFrames returns where the last frame ends of which all bytes are there.
 func wholeFrames(file io.ReaderAt, size int64) (int64, error) {
-	prefix := make([]byte, binary.MaxVarintLen64)
-	for at := int64(0); ; {
-		n, err := file.ReadAt(prefix, at)
+	in := bufio.NewReaderSize(nil, 64<<10)
+	for at, read := int64(0), int64(-1); ; { // read is where in reads, if that is not at.
+		if at != read {
+			in.Reset(io.NewSectionReader(file, at, size-at))
+		}
+		prefix, err := in.Peek(binary.MaxVarintLen64)
 		if err != nil && err != io.EOF {
 			return 0, err
 		}
-		length, width := binary.Uvarint(prefix[:n])
+		length, width := binary.Uvarint(prefix)
 		if width <= 0 || length > uint64(size-at-int64(width)) {
 			return at, nil
 		}
-		at += int64(width) + int64(length)
+		next := at + int64(width) + int64(length)
+		if read = at; next-at <= int64(in.Buffered()) {
+			_, _ = in.Discard(int(next - at)) // It is buffered.
+			read = next
+		}
+		at = next
 	}
 }

@@ -82,12 +82,12 @@ func (f *sendFlags) define(flags *flag.FlagSet) {
 	flags.StringVar(&f.overflow, "overflow", "block", "what to do when the queue is full, one of `policy` block "+
 		"(read no further), drop-oldest or drop-newest (and count it)")
 	flags.UintVar(&f.queue, "queue", defaultMaxQueue, "the largest `number` of messages in the queue")
-	f.queueBytes = 64 << 20
+	f.queueBytes = defaultQueueBytes
 	flags.Var(&f.queueBytes, "queue-bytes", "the largest `size` of the queue")
 	flags.DurationVar(&f.maxAge, "max-age", 0, "drop and count messages that wait longer than a `duration` such as 30s")
 	flags.DurationVar(&f.timeout, "timeout", 0, "give up when messages wait and none has arrived for a `duration`")
 	flags.StringVar(&f.spool, "spool", "", "keep messages in this `directory` until the reader has acknowledged them")
-	f.spoolSize = 1 << 30
+	f.spoolSize = defaultSpoolSize
 	flags.Var(&f.spoolSize, "spool-size", "the largest `size` of the spool")
 	flags.DurationVar(&f.spoolSync, "spool-sync", defaultSpoolSync, "how long a message may be in the kernel only; a "+
 		"`duration`, 0 to wait for the disk")
@@ -107,6 +107,10 @@ func (f *sendFlags) check() error {
 		return fmt.Errorf("--timeout %v: want 0 or more", f.timeout)
 	case f.spoolWait && f.spool == "":
 		return errors.New("--spool-wait needs --spool")
+	case f.spool == "" && (f.spoolSize != defaultSpoolSize || f.spoolSync != defaultSpoolSync):
+		return errors.New("--spool-size and --spool-sync need --spool")
+	case f.spool != "" && (f.queue != defaultMaxQueue || f.queueBytes != defaultQueueBytes):
+		return errors.New("--queue and --queue-bytes are for messages in memory; with --spool, use --spool-size")
 	}
 	return nil
 }

@@ -94,6 +94,9 @@ func TestSend_Arguments_AreChecked(t *testing.T) {
 		"s --long-lines=cut":          "--long-lines cut: want error, split or skip",
 		"s --overflow=wait":           "--overflow: want block",
 		"s --spool-wait":              "--spool-wait needs --spool",
+		"s --spool-size=5":            "need --spool",
+		"s --spool-sync=0":            "need --spool",
+		"s --spool=d --queue=5":       "--queue and --queue-bytes are for messages in memory",
 		"s --timeout=-1s":             "want 0 or more",
 		"s --max-message-size=0":      "WithMaxMessageSize",
 		"s --tls-cert=x":              "--tls-cert and --tls-key need each other",
@@ -165,7 +168,8 @@ func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
 
 func TestSend_Timeout_GivesUp(t *testing.T) {
 	got := execute(t, strings.NewReader("one\n"), "send", "--timeout=20ms", socket(t))
-	expect(t, got, exitFailed, "gave up: nothing has arrived for 20ms\nudsipc send: 0 of 1 message arrived")
+	expect(t, got, exitFailed, "gave up: nothing has arrived for 20ms; there is no connection: udsipc doctor ")
+	expect(t, got, exitFailed, "udsipc send: 0 of 1 message arrived")
 }
 
 // TestSend_Overflow_IsCounted: without a reader, the policies drop and count what the queue does not hold.

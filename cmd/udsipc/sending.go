@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/spool"
 )
 
@@ -29,7 +30,10 @@ type sending struct {
 	skipped         uint64        // Lines over the limit.
 	cut             bool          // An interrupt has ended an input that had more.
 	ended           bool          // An interrupt has ended the input.
+	finishing       atomic.Bool   // All of the input is queued.
 	gaveUp          atomic.Bool   // --timeout.
+	connected       atomic.Bool   // When it gave up.
+	unread          uint64        // Passed to the kernel, but not read by the reader when it was stopped.
 }
 
 // send sends all inputs and waits until all has arrived.
@@ -45,9 +49,12 @@ func (s *sending) send(ctx context.Context, files []string) error {
 	stopped := make(chan error, 1)
 	forced := context.AfterFunc(stop, func() { stopped <- s.out.Stop(stop) }) // Wakes a write, and finish.
 	read := s.sendInputs(ctx, stop, files)
+	s.finishing.Store(true)
 	finished := s.out.finish()
+	s.noteUnread(finished)
 	if !forced() {
-		if err := <-stopped; finished == nil {
+		err := <-stopped
+		if s.noteUnread(err); finished == nil {
 			finished = err // One of the two calls reports what is left.
 		}
 	}
@@ -57,6 +64,13 @@ func (s *sending) send(ctx context.Context, files []string) error {
 		return read
 	}
 	return finished // It knows why nothing more could be queued.
+}
+
+// noteUnread takes from an error of Stop how many messages the reader may not have read.
+func (s *sending) noteUnread(err error) {
+	if unread := (*errdefs.Unread)(nil); errors.As(err, &unread) {
+		s.unread += unread.Messages
+	}
 }
 
 // sendInputs sends the files, or the standard input without any, and returns when all of it is queued.
@@ -157,11 +171,12 @@ func (s *sending) watch(over <-chan struct{}, giveUp func()) {
 		select {
 		case now := <-ticker.C:
 			c := s.out.counts()
-			if c.queued == 0 || c.arrived != last {
+			if c.queued == 0 && !s.finishing.Load() || c.arrived != last { // At the end, the reader may be what waits.
 				last, since = c.arrived, now
 			}
 			if s.flags.timeout > 0 && now.Sub(since) >= s.flags.timeout {
 				s.gaveUp.Store(true)
+				s.connected.Store(c.connected)
 				giveUp()
 				return
 			}
@@ -188,42 +203,18 @@ func (s *sending) status(c counts, rates *meter, now time.Time) string {
 		formatBytes(float64(c.queuedBytes)), state)
 }
 
-// A meter turns counters into rates, over the last few steps.
-type meter struct {
-	steps []meterStep
-}
-
-type meterStep struct {
-	when            time.Time
-	messages, bytes uint64
-}
-
-const meterSteps = 10
-
-// add adds a step, and returns the rates in 1/s since the oldest one that is kept.
-func (m *meter) add(now time.Time, messages, bytes uint64) (messageRate, byteRate float64) {
-	m.steps = append(m.steps, meterStep{now, messages, bytes})
-	if len(m.steps) > meterSteps {
-		m.steps = m.steps[1:]
-	}
-	first := m.steps[0]
-	seconds := now.Sub(first.when).Seconds()
-	if seconds <= 0 {
-		return 0, 0
-	}
-	return float64(messages-min(messages, first.messages)) / seconds, float64(bytes-min(bytes, first.bytes)) / seconds
-}
-
 // report writes what has gone wrong and the last line, and returns the exit code.
 func (s *sending) report(err error) int {
 	c, total := s.out.counts(), s.messages.Load()
+	c.unread = min(s.unread, c.arrived)
+	c.arrived -= c.unread
 	all := err == nil && c.missing() == 0 && c.queued == 0 && s.skipped == 0 && !s.cut && c.arrived >= total
 	if all && s.flags.quiet {
 		return exitOK
 	}
 	switch {
 	case s.gaveUp.Load():
-		s.env.logf("gave up: nothing has arrived for %v", s.flags.timeout)
+		s.env.logf("gave up: nothing has arrived for %v%s", s.flags.timeout, s.whyGaveUp())
 	case err != nil && !errors.Is(err, spool.ErrLeft):
 		s.env.logf("%s", plain(err))
 	}
@@ -235,6 +226,14 @@ func (s *sending) report(err error) int {
 		return exitSpooled
 	}
 	return exitFailed
+}
+
+// whyGaveUp returns what is known about why nothing has arrived.
+func (s *sending) whyGaveUp() string {
+	if s.connected.Load() {
+		return ""
+	}
+	return "; there is no connection: udsipc doctor " + s.env.args[0] + " tells more"
 }
 
 // spooled reports whether the error of a run with a spool is no more than that messages are left in it.
@@ -259,7 +258,8 @@ func (s *sending) account(c counts, total uint64) string {
 		n    uint64
 		what string
 	}{
-		{c.possiblyLost, "possibly lost"}, {c.undelivered, "given up"}, {c.dropped, "dropped as the oldest"},
+		{c.possiblyLost, "possibly lost"}, {c.unread, "perhaps not read"},
+		{c.undelivered, "given up"}, {c.dropped, "dropped as the oldest"},
 		{c.refused, "dropped as the newest"}, {c.expired, "expired"}, {c.damaged, "damaged in the spool"},
 		{s.skipped, "lines left out as too long"}, {c.queued, s.queuedWhere()},
 	} {

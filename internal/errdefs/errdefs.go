@@ -133,6 +133,19 @@ func (e *TooLarge) Error() string { return OverLimit(e.Size, e.Limit).Error() }
 // Unwrap returns ErrMessageTooLarge.
 func (e *TooLarge) Unwrap() error { return ErrMessageTooLarge }
 
+// An Unread is what Stop returns when its context ended while the kernel had messages that the peer had not read.
+type Unread struct {
+	Messages uint64 // An upper bound.
+	Err      error  // Why Stop did not wait.
+}
+
+func (e *Unread) Error() string {
+	return fmt.Sprintf("up to %d messages are with the kernel, but not read by the peer yet: %v", e.Messages, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *Unread) Unwrap() error { return e.Err }
+
 // A NotPermitted reports that this process may not connect.
 type NotPermitted struct {
 	Err error

@@ -104,7 +104,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 		})
 	}
 	if unread > 0 {
-		add(fmt.Errorf("up to %d messages are with the kernel, but not read by the peer yet: %w", unread, cause))
+		add(&errdefs.Unread{Messages: unread, Err: cause})
 	}
 	if undelivered+lost > 0 {
 		add(lossError(errdefs.ErrStopped, undelivered, lost))
