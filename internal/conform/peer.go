@@ -23,6 +23,8 @@ type peer struct {
 
 	sent  uint64 // The newest message that was sent completely on this connection.
 	acked uint64 // The newest acknowledgement, or what the welcome tells.
+
+	parted, late bool // The goodbye has come, and an acknowledgement after it.
 }
 
 func (p *peer) close() { _ = p.conn.Close() }
@@ -152,6 +154,7 @@ func (p *peer) parseAcks() (heartbeats int) {
 			heartbeats++
 		case handled == 0:
 			if len(p.in) > size {
+				p.parted = true
 				break // Acknowledgements may follow the goodbye.
 			}
 			return heartbeats
@@ -160,7 +163,7 @@ func (p *peer) parseAcks() (heartbeats int) {
 		case handled > p.sent:
 			failf("it acknowledges message %d, and %d is the last that was sent completely", handled, p.sent)
 		default:
-			p.acked = handled
+			p.acked, p.late = handled, p.parted
 		}
 		p.in = p.in[size:]
 	}

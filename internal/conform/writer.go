@@ -102,9 +102,16 @@ func (t *writerTest) run(check func(*writerTest)) {
 	t.finish()
 }
 
+// maxIdle is how many connections in a row may bring no message.
+const maxIdle = 50
+
 // finish handles what is left, until the Writer has ended.
 func (t *writerTest) finish() {
-	for t.handled < uint64(t.opt.Messages) {
+	for idle := 0; t.handled < uint64(t.opt.Messages); idle++ {
+		if idle > maxIdle {
+			failf("%d connections in a row brought no message after message %d", maxIdle, t.handled)
+		}
+		before := t.handled
 		if t.session {
 			p, h := t.acceptSession()
 			t.welcome(p, h)
@@ -112,14 +119,28 @@ func (t *writerTest) finish() {
 		} else {
 			t.servePlain(t.accept(), -1, true)
 		}
+		if t.handled > before {
+			idle = 0
+		}
 	}
-	if t.wait == nil {
-		return
+	if t.wait != nil {
+		t.awaitExit()
 	}
-	wait := t.wait
-	t.wait = nil
-	if err := wait(); err != nil && !t.mayReport {
-		failf("all %d messages were handled, and the program ended with %v", t.opt.Messages, err)
+}
+
+// awaitExit waits until the program under test has ended, once all is handled.
+func (t *writerTest) awaitExit() {
+	wait, ended := t.wait, make(chan error, 1)
+	go func() { ended <- wait() }() // Ends with the program, which the end of the run kills.
+	t.wait = func() error { return <-ended }
+	select {
+	case err := <-ended:
+		t.wait = nil
+		if err != nil && !t.mayReport {
+			failf("all %d messages were handled, and the program ended with %v", t.opt.Messages, err)
+		}
+	case <-time.After(t.opt.Timeout):
+		failf("all %d messages were handled, and the program has not ended within %v", t.opt.Messages, t.opt.Timeout)
 	}
 }
 
@@ -183,16 +204,24 @@ func (t *writerTest) take(p *peer) (ok bool) {
 // read reads messages up to a number.
 func (t *writerTest) read(p *peer, last uint64) {
 	last = min(last, uint64(t.opt.Messages))
+	deadline := time.Now().Add(t.opt.Timeout)
 	for p.sent < last {
 		if t.take(p) {
+			deadline = time.Now().Add(t.opt.Timeout)
 			continue
 		}
 		if p.ended != nil {
 			failf("the connection ended (%v) after message %d, want %d", p.ended, p.sent, last)
 		}
-		if !p.more(t.opt.Timeout) && p.ended == nil {
-			failf("nothing came within %v after message %d, want %d", t.opt.Timeout, p.sent, last)
-		}
+		t.moreUntil(p, deadline, last)
+	}
+}
+
+// moreUntil reads more bytes. Heartbeats alone do not count as messages.
+func (t *writerTest) moreUntil(p *peer, deadline time.Time, last uint64) {
+	p.more(time.Until(deadline))
+	if p.ended == nil && time.Now().After(deadline) {
+		failf("no message within %v after message %d, want %d", t.opt.Timeout, p.sent, last)
 	}
 }
 
