@@ -174,6 +174,9 @@ func (s *topSource) next(ctx context.Context, within time.Duration) (err error) 
 		}
 		var now *snapshotOf
 		if now, err = s.client.Next(within); err == nil {
+			if before != nil && !before.Start.Equal(now.Start) {
+				before = nil // Another one has the name of the socket: one of process 1 in a container.
+			}
 			s.before, s.last = before, now
 			return nil
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -56,6 +57,27 @@ func parseName(file string) (pid int, name string, ok bool) {
 	pid, err := strconv.Atoi(first)
 	_, numberErr := strconv.ParseUint(second, 10, 64)
 	return pid, name, err == nil && numberErr == nil && pid > 0 && CheckName(name) == nil
+}
+
+// isGone reports whether there is no such process. In another PID namespace there may be one.
+func (e Endpoint) isGone() bool {
+	process, err := os.FindProcess(e.PID)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = process.Release() }() // It always succeeds.
+	return errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone)
+}
+
+// removeStale removes the socket if nobody listens on it, and the directory belongs to the user of this process.
+func (e Endpoint) removeStale() {
+	folder, name := filepath.Split(e.Path)
+	at, err := socket.OpenFolder(filepath.Clean(folder))
+	if err != nil {
+		return
+	}
+	defer at.Close()
+	_ = at.RemoveStale(name) // Whoever looks tries again.
 }
 
 // ErrStale is the error for a socket on which nobody listens. Such a socket of this user was removed.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,29 @@ func TestDial_StaleSocket_IsRemoved(t *testing.T) {
 		t.Errorf("%v, want ErrStale", err)
 	}
 	ipctest.CheckEmpty(t, folder)
+}
+
+// TestPublication_Crashes_LeaveOneSocket: a process removes what killed ones have left, and nothing else.
+func TestPublication_Crashes_LeaveOneSocket(t *testing.T) {
+	folder := private(t)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ipctest.LeaveStale(t, filepath.Join(folder, "4000000-1-old.sock"))
+	// A process that is there may be about to listen.
+	ipctest.LeaveStale(t, filepath.Join(folder, fmt.Sprintf("%d-99999-alive.sock", os.Getpid())))
+	elsewhere := filepath.Join(folder, "4000001-1-elsewhere.sock") // In another PID namespace.
+	ipctest.MustListen(t, elsewhere)
+	p := publish.New(publish.Config{Name: "new", Report: func(err error) { t.Error(err) }})
+	p.Start()
+	for ipctest.Lstat(t, filepath.Join(folder, "4000000-1-old.sock")) != nil {
+		runtime.Gosched()
+	}
+	p.Stop()
+	found, err := publish.Find(folder)
+	if err != nil || len(found) != 2 {
+		t.Errorf("%v are left, %v", found, err)
+	}
 }
 
 // TestDial_OthersStaleSocket_Stays: root removes nothing of other users.

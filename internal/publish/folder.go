@@ -49,7 +49,7 @@ func Folders() []string {
 	session, service := systemd.RuntimeDirectories()
 	patterns := []string{"/run/*/" + folderName, rootFolder, tempFolder + strconv.Itoa(uid)}
 	if uid == 0 {
-		patterns = append(patterns, "/run/user/*/"+folderName, tempFolder+"*")
+		patterns = append(patterns, "/run/*/*/"+folderName, tempFolder+"*")
 	}
 	var found []string
 	for _, above := range []string{session, service} {

@@ -36,7 +36,7 @@ const (
 
 	maxAttempts = 16                     // To find a free name.
 	acceptPause = 100 * time.Millisecond // After accepting has failed.
-	maxAccepts  = 50                     // Failures in a row after which the publication ends.
+	maxAccepts  = 50                     // Failures in a row that are reported.
 )
 
 // suffix ends the name of each socket.
@@ -66,7 +66,8 @@ type Publication struct {
 	mu       sync.Mutex // Guards what follows.
 	start    time.Time
 	stopped  bool
-	listener net.Listener // nil: not started.
+	ended    chan struct{} // Closed by Stop.
+	listener net.Listener  // nil: not started.
 	file     *socket.File
 	conns    map[net.Conn]struct{}
 }
@@ -76,7 +77,7 @@ var numbers atomic.Uint64
 
 // New returns a publication that begins with Start.
 func New(cfg Config) *Publication {
-	return &Publication{cfg: cfg, conns: make(map[net.Conn]struct{})}
+	return &Publication{cfg: cfg, ended: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 }
 
 // SetSource changes what is published, before Start.
@@ -105,11 +106,11 @@ func (p *Publication) Start() {
 		p.mu.Unlock()
 		return
 	}
-	err := p.listenLocked()
+	folder, err := p.listenLocked()
 	if err == nil {
 		p.start = time.Now()
 		p.clients.Add(1)
-		go p.run(p.listener) // Ends with the listener; Stop waits for it.
+		go p.run(p.listener, folder) // Ends with the listener; Stop waits for it.
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -117,26 +118,25 @@ func (p *Publication) Start() {
 	}
 }
 
-func (p *Publication) listenLocked() error {
-	folder, err := Folder()
-	if err != nil {
-		return err
+func (p *Publication) listenLocked() (folder string, err error) {
+	if folder, err = Folder(); err != nil {
+		return "", err
 	}
 	if err := socket.MakePrivate(folder); err != nil {
-		return err
+		return "", err
 	}
 	for range maxAttempts {
 		name := fmt.Sprintf("%d-%d-%s%s", os.Getpid(), numbers.Add(1), p.cfg.Name, suffix)
 		address, err := socket.Parse("unix:" + filepath.Join(folder, name))
 		if err != nil {
-			return err
+			return "", err
 		}
 		p.listener, p.file, err = socket.Listen(socket.Spec{Address: address, Mode: 0o600, Uid: -1, Gid: -1})
 		if err == nil || !errors.Is(err, errdefs.ErrSocketInUse) {
-			return err
+			return folder, err
 		}
 	}
-	return fmt.Errorf("%w: %d names in %s", errdefs.ErrSocketInUse, maxAttempts, folder)
+	return "", fmt.Errorf("%w: %d names in %s", errdefs.ErrSocketInUse, maxAttempts, folder)
 }
 
 // Stop removes the socket and ends all connections. It may be called again, and before Start.
@@ -152,35 +152,81 @@ func (p *Publication) Stop() {
 			_ = conn.Close()
 		}
 	}
-	p.stopped = true
+	if !p.stopped {
+		p.stopped = true
+		close(p.ended)
+	}
 	p.mu.Unlock()
 	p.clients.Wait()
 }
 
-// run serves clients until the listener is closed, and reports if that comes too early.
-func (p *Publication) run(listener net.Listener) {
-	err := p.accept(listener)
-	p.clients.Done()
-	if err != nil {
+// run serves clients until the listener is closed.
+func (p *Publication) run(listener net.Listener, folder string) {
+	p.sweep(folder)
+	for failures := 0; ; {
+		err := p.accept(listener, &failures)
+		p.clients.Done()
+		if err == nil {
+			return
+		}
 		p.cfg.Report(err) // Stop does not wait for this call.
+		if !p.goOn() {
+			return
+		}
 	}
 }
 
-// accept serves clients until the listener is closed.
-func (p *Publication) accept(listener net.Listener) error {
-	for failures := 0; ; {
+// goOn has Stop wait for the accept loop again, unless it was called.
+func (p *Publication) goOn() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopped {
+		p.clients.Add(1)
+	}
+	return !p.stopped
+}
+
+// sweep removes what killed processes have left in the directory, once in a process: if nobody looks, a program that
+// crashes again and again would fill the directory, and hide the living.
+func (p *Publication) sweep(folder string) {
+	if _, done := swept.LoadOrStore(folder, true); done {
+		return
+	}
+	found, _ := Find(folder) // What cannot be listed stays.
+	for _, endpoint := range found {
+		select {
+		case <-p.ended:
+			return
+		default:
+		}
+		if endpoint.isGone() {
+			endpoint.removeStale()
+		}
+	}
+}
+
+// swept has the directories in which this process has published.
+var swept sync.Map
+
+// accept serves clients until the listener is closed. An error is to be reported; then accept goes on.
+func (p *Publication) accept(listener net.Listener, failures *int) error {
+	for {
 		conn, err := listener.Accept()
 		switch {
 		case err == nil:
-			failures = 0
+			*failures = 0
 			p.admit(conn)
+			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
-		case failures == maxAccepts:
-			return fmt.Errorf("accepting has failed %d times: %w", failures, err)
-		default:
-			failures++
-			time.Sleep(acceptPause) // Mostly there are too many open files.
+		}
+		select {
+		case <-time.After(acceptPause): // Mostly there are too many open files.
+		case <-p.ended:
+			return nil
+		}
+		if *failures++; *failures == maxAccepts {
+			return fmt.Errorf("accepting has failed %d times: %w", *failures, err)
 		}
 	}
 }

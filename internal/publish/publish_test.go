@@ -236,6 +236,16 @@ func TestFolders_Root_LooksEverywhere(t *testing.T) {
 	if got := publish.Folders(); slices.Contains(got, folder) {
 		t.Errorf("%v has a directory that is not there", got)
 	}
+	if os.Geteuid() == 0 {
+		nested := fmt.Sprintf("/run/udsipc-test-%d/b/udsipc", os.Getpid()) // RuntimeDirectory=a/b
+		defer os.RemoveAll(filepath.Dir(filepath.Dir(nested)))
+		if err := os.MkdirAll(nested, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if got := publish.Folders(); !slices.Contains(got, nested) {
+			t.Errorf("%v has not %s", got, nested)
+		}
+	}
 	const uid = 1_999_999_999 // That nobody has.
 	others, strange := fmt.Sprintf("/tmp/udsipc-%d", uid), fmt.Sprintf("/tmp/udsipc-%d", uid+1)
 	for _, path := range []string{others, strange} {

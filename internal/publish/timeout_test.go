@@ -4,6 +4,7 @@ package publish_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -45,4 +46,36 @@ func TestPublication_SlowClients_AreDisconnected(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A failing listener accepts nothing for some time.
+type failing struct {
+	net.Listener // nil.
+	until        time.Time
+}
+
+func (l *failing) Accept() (net.Conn, error) {
+	if time.Now().Before(l.until) {
+		return nil, errors.New("too many open files")
+	}
+	return nil, net.ErrClosed
+}
+
+// TestPublication_AcceptFails_GoesOn: it waits until there are files again, reports once, and Stop does not wait.
+func TestPublication_AcceptFails_GoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reports := 0
+		p := publish.New(publish.Config{Name: "x", Report: func(error) { reports++ }})
+		began := time.Now()
+		publish.Run(p, &failing{until: began.Add(time.Hour)})
+		if took := time.Since(began); took != time.Hour || reports != 1 {
+			t.Errorf("it ended after %v, with %d reports", took, reports)
+		}
+		time.AfterFunc(time.Millisecond, p.Stop)
+		began = time.Now()
+		publish.Run(p, &failing{until: began.Add(time.Hour)})
+		if took := time.Since(began); took != time.Millisecond {
+			t.Errorf("it ended %v after Stop", took)
+		}
+	})
 }
