@@ -28,7 +28,7 @@ program has its own: write them where the shell looks for them.`,
 			if !ok {
 				return e.usage(fmt.Errorf("there are no completions for %q: want bash, zsh or fish", e.args[0]))
 			}
-			return e.callResult(e.output([]byte(write())))
+			return e.writeText(write())
 		}
 	},
 }

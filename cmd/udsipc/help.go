@@ -22,15 +22,15 @@ exit codes mean. udsipc COMMAND --help is the same as udsipc help COMMAND.`,
 	setup: func(*flag.FlagSet) runner {
 		return func(_ context.Context, e *env) int {
 			if len(e.args) == 0 {
-				writeOverview(e.stdout)
-				return exitOK
+				var text strings.Builder
+				writeOverview(&text)
+				return e.writeText(text.String())
 			}
 			c := find(e.args[0])
 			if c == nil {
 				return e.usage(fmt.Errorf("there is no command %q%s", e.args[0], suggest(e.args[0])))
 			}
-			writeHelp(e.stdout, c)
-			return exitOK
+			return e.writeHelp(c)
 		}
 	},
 }
@@ -56,6 +56,16 @@ func writeOverview(w io.Writer) {
 	writeExits(w, commonExits)
 	fmt.Fprint(w, "\nThe first interrupt (Ctrl-C) or SIGTERM ends a command in good order, the second at once.\n")
 }
+
+// writeHelp writes the help of a command to the standard output, and returns the exit code.
+func (e *env) writeHelp(c *command) int {
+	var text strings.Builder
+	writeHelp(&text, c)
+	return e.writeText(text.String())
+}
+
+// writeText writes a text to the standard output, and returns the exit code.
+func (e *env) writeText(text string) int { return e.callResult(e.output([]byte(text))) }
 
 // writeHelp writes the help of a command: what it does, examples, flags, exit codes.
 func writeHelp(w io.Writer, c *command) {

@@ -86,8 +86,7 @@ func (c *command) run(ctx context.Context, e *env, args []string) int {
 	operands, err := parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		writeHelp(e.stdout, c)
-		return exitOK
+		return e.writeHelp(c)
 	case err != nil:
 		return e.usage(err)
 	}

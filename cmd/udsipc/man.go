@@ -20,7 +20,7 @@ var manCommand = command{
 		{"udsipc man >/usr/local/share/man/man1/udsipc.1", "install it"},
 	},
 	setup: func(*flag.FlagSet) runner {
-		return func(_ context.Context, e *env) int { return e.callResult(e.output([]byte(manPage()))) }
+		return func(_ context.Context, e *env) int { return e.writeText(manPage()) }
 	},
 }
 

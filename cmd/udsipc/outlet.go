@@ -7,7 +7,9 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"math"
+	"syscall"
 	"time"
 
 	"github.com/udsipc/udsipc"
@@ -131,7 +133,19 @@ func (f *sendFlags) newSpool(address string, policy udsipc.OverflowPolicy, optio
 		spoolOptions = append(spoolOptions, spool.WithMaxAge(f.maxAge))
 	}
 	w, err := spool.NewWriter(f.spool, address, spoolOptions...)
+	if isOfDirectory(err) {
+		err = directoryError{err}
+	}
 	return spoolOutlet{w, f.spoolWait}, err
+}
+
+// A directoryError is an error of the spool's directory: the arguments can be.
+type directoryError struct{ error }
+
+// isOfDirectory reports whether a spool cannot be opened for what is on the disk, and not for its options.
+func isOfDirectory(err error) bool {
+	return errors.Is(err, spool.ErrSpoolInUse) || errors.Is(err, spool.ErrUnsafe) || errors.Is(err, spool.ErrDamaged) ||
+		errors.As(err, new(*fs.PathError)) || errors.As(err, new(syscall.Errno))
 }
 
 // policies are the values of --overflow.

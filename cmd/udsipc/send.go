@@ -121,7 +121,10 @@ func (f *sendFlags) run(ctx context.Context, e *env) int {
 	}
 	console := e.console()
 	out, err := f.newOutlet(e.args[0], console)
-	if err != nil {
+	switch {
+	case errors.As(err, &directoryError{}):
+		return e.fail(err)
+	case err != nil:
 		return e.usage(err)
 	}
 	s := &sending{flags: f, env: e, console: console, out: out, began: time.Now()}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/spool"
 )
 
 // TestSend_Inputs_Arrive: lines, frames and files arrive as they are, with and without acknowledgements.
@@ -228,4 +229,21 @@ func TestSend_TLS_Arrives(t *testing.T) {
 	if got := listener.stop(t); !strings.Contains(got.stdout, `"tls":"CN=`) {
 		t.Errorf("got %q", got.stdout)
 	}
+}
+
+// TestSend_SpoolOfAnother_Fails: a directory that is in use, or is none, is no wrong argument.
+func TestSend_SpoolOfAnother_Fails(t *testing.T) {
+	dir := t.TempDir()
+	first, err := spool.NewWriter(filepath.Join(dir, "spool"), socket(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	got := execute(t, nil, "send", "--spool", filepath.Join(dir, "spool"), socket(t))
+	expect(t, got, exitFailed, "spool is in use")
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, execute(t, nil, "send", "--spool", filepath.Join(dir, "file"), socket(t)), exitFailed, "file")
+	expect(t, execute(t, nil, "send", "--spool", dir, "--spool-size=1", socket(t)), exitUsage, "WithMaxBytes")
 }

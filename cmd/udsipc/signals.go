@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // interruptible returns two contexts: the first interrupt or SIGTERM ends the first, the second one ends both. A
@@ -17,11 +18,27 @@ func interruptible() (first, second context.Context) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() { // Ends with the process.
-		<-signals
-		end()
-		<-signals
-		signal.Stop(signals)
-		endAtOnce()
+		awaitInterrupts(signals, end, func() {
+			signal.Stop(signals)
+			endAtOnce()
+		})
 	}()
 	return first, second
+}
+
+// doubled is how long a signal may come again and be the same one: timeout(1), for example, sends each to the program,
+// and to its process group.
+const doubled = 100 * time.Millisecond
+
+// awaitInterrupts calls one function at the first signal and the other at the second.
+func awaitInterrupts(signals <-chan os.Signal, first, second func()) {
+	was := <-signals
+	when := time.Now()
+	first()
+	for again := range signals {
+		if again != was || time.Since(when) >= doubled {
+			second()
+			return
+		}
+	}
 }

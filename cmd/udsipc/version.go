@@ -18,8 +18,7 @@ copy has the revision instead.`,
 	examples: []example{{"udsipc --version", "the same"}},
 	setup: func(*flag.FlagSet) runner {
 		return func(_ context.Context, e *env) int {
-			fmt.Fprintln(e.stdout, version())
-			return exitOK
+			return e.writeText(version() + "\n")
 		}
 	},
 }
