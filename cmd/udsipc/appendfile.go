@@ -10,7 +10,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -70,7 +72,8 @@ type appendFile struct {
 	toDisk func(*os.File) error // and fsync(2), for tests.
 
 	file    *os.File
-	period  int64 // That of the last write, since 1970, in units of --rotate-every.
+	path    string // Of the file: where --append points, if that is a symbolic link.
+	period  int64  // That of the last write, since 1970, in units of --rotate-every.
 	reopens atomic.Bool
 }
 
@@ -79,6 +82,9 @@ func (a *appendFile) open() error {
 	file, err := openLocked(a.flags.path, openAppend)
 	if err != nil {
 		return err
+	}
+	if a.path, err = filepath.EvalSymlinks(a.flags.path); err != nil {
+		return errors.Join(err, file.Close())
 	}
 	if err := a.repair(file); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", a.flags.path, strippedPath(err)), file.Close())
@@ -172,13 +178,13 @@ func (a *appendFile) rotate(more int) (size int64, err error) {
 	if !large && period == a.period {
 		return info.Size(), nil
 	}
-	if err := renameRotated(a.flags.path, now); err != nil {
+	if err := renameRotated(a.path, now); err != nil && !errors.Is(err, fs.ErrNotExist) { // Somebody has removed it.
 		return 0, err
 	}
 	if err := a.renew(); err != nil {
 		return 0, err
 	}
-	if err := removeRotated(a.flags.path, a.flags.keep); err != nil {
+	if err := removeRotated(a.path, a.flags.keep); err != nil {
 		a.log("%v", err) // The file goes on.
 	}
 	return 0, nil
@@ -225,7 +231,7 @@ func (a *appendFile) repair(file *os.File) error {
 	if err != nil || end == info.Size() {
 		return err
 	}
-	torn, err := os.OpenFile(a.flags.path+".torn", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	torn, err := openLocked(a.path+".torn", openAppend)
 	if err != nil {
 		return err
 	}

@@ -283,3 +283,30 @@ func TestWholeFrames_SmallFrames_TakeFewReads(t *testing.T) {
 		t.Errorf("the end is %d, %v, after %d reads", end, err, file.reads)
 	}
 }
+
+// TestAppendFile_SymbolicLink_StaysThere: the file is renamed, and not the link to it.
+func TestAppendFile_SymbolicLink_StaysThere(t *testing.T) {
+	dir, links := t.TempDir(), t.TempDir()
+	link := filepath.Join(links, "link")
+	if err := os.Symlink(filepath.Join(dir, "f"), link); err != nil {
+		t.Skip(err)
+	}
+	a, _ := newAppendFile(t, &appendFlags{path: link, size: 5, keep: 1}, false)
+	for _, text := range []string{"one\n", "two\n", "three\n"} {
+		if err := a.append([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectContents(t, dir, "f=three\n", "f.20260501T100000.000001Z=two\n")
+	expectContents(t, links, "link=three\n")
+}
+
+// TestAppendFile_Removed_IsNoError: it is there again when it is time to rename it.
+func TestAppendFile_Removed_IsNoError(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := newAppendFile(t, &appendFlags{path: filepath.Join(dir, "f"), size: 5}, false)
+	if err := errors.Join(a.append([]byte("one\n")), os.Remove(a.path), a.append([]byte("two\n"))); err != nil {
+		t.Fatal(err)
+	}
+	expectContents(t, dir, "f=two\n")
+}

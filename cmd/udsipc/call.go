@@ -22,6 +22,9 @@ const (
 	callUserExit = 30
 )
 
+// callEnding is how long the end of a call waits for a server that does not read: it would learn of a cancellation.
+const callEnding = 250 * time.Millisecond
+
 var callCommand = command{
 	name:     "call",
 	summary:  "call a method of a server of package rpc",
@@ -127,7 +130,11 @@ func (f *callFlags) run(ctx context.Context, e *env) int {
 	if err := client.Start(); err != nil {
 		return e.fail(err)
 	}
-	defer client.Stop(e.force)
+	defer func() {
+		ending, cancel := context.WithTimeout(e.force, callEnding)
+		defer cancel()
+		_ = client.Stop(ending) // The call has its result already.
+	}()
 	calling := ctx
 	if f.timeout > 0 {
 		var cancel context.CancelFunc

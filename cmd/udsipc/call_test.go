@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,4 +177,17 @@ func TestCall_PipeOfConnection_IsNotOutput(t *testing.T) {
 	if code != 25 || e.brokenPipe {
 		t.Errorf("code %d, broken pipe %v", code, e.brokenPipe)
 	}
+}
+
+// TestCall_SilentServer_EndsInTime: a server that reads nothing does not hold the end of a call.
+func TestCall_SilentServer_EndsInTime(t *testing.T) {
+	address := socket(t)
+	listener, err := net.Listen("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() // The connection waits in its backlog.
+	request := strings.NewReader(strings.Repeat("x", 4<<20))
+	got := execute(t, request, "call", "--raw", "--timeout=50ms", address, "echo", "-")
+	expect(t, got, 20, "deadline exceeded")
 }

@@ -62,7 +62,7 @@ func (a *appendFile) syncDir() error {
 	if !a.flags.sync {
 		return nil
 	}
-	return syncDir(filepath.Dir(a.flags.path))
+	return syncDir(filepath.Dir(a.path))
 }
 
 // wholeLines returns where the last line ends that has its newline.
