@@ -56,7 +56,7 @@ func (s *sample) where() string {
 	if len(s.folders) == 0 {
 		return "any directory of this user"
 	}
-	return strings.Join(s.folders, ", ")
+	return printableText(strings.Join(s.folders, ", "))
 }
 
 func newSampler() *sampler { return &sampler{sources: make(map[string]*topSource)} }
@@ -106,7 +106,7 @@ func (s *sampler) find(taken *sample) {
 	for _, folder := range taken.folders {
 		found, err := publish.Find(folder)
 		if err != nil && !(errors.Is(err, os.ErrNotExist) && len(s.folders) == 0) {
-			taken.notes = append(taken.notes, plain(err))
+			taken.notes = append(taken.notes, printableText(plain(err))) // Other users name directories.
 		}
 		for _, endpoint := range found {
 			source := s.sources[endpoint.Path]

@@ -166,7 +166,15 @@ func TestTop_HostileFolder_GoesOn(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got.stdout)
 		}
 	}
-	for _, r := range got.stdout {
+	strange := filepath.Join(folder, "\x1b[2J\n")
+	if err := os.Mkdir(strange, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	none := execute(t, nil, "top", "--once", "--folder", strange)
+	if want := "?[2J? (mode"; none.code != exitFailed || !strings.Contains(none.stderr, want) {
+		t.Errorf("%+q, want %s", none.stderr, want)
+	}
+	for _, r := range got.stdout + none.stderr {
 		if r != '\n' && r < ' ' || r == '\u202e' || r == 0x7f {
 			t.Fatalf("a control character: %q", got.stdout)
 		}

@@ -4,6 +4,9 @@
 // any number of Writers, Readers, spools, and clients and servers of packages duplex and rpc:
 //
 //	metrics, err := udsipcotel.NewMetrics(otel.GetMeterProvider())
+//	if err != nil {
+//		return err
+//	}
 //	err = metrics.AddWriter("audit", writer)
 //	err = metrics.AddReader("ingest", reader)
 //

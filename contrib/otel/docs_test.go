@@ -64,7 +64,10 @@ func TestDocs_Names_AreThoseOfPrometheus(t *testing.T) {
 // metricsOf and tracingOf have the lines of docs/METRICS.md and README.md, so that they compile.
 func metricsOf(provider metric.MeterProvider, writer *udsipc.Writer, reader *udsipc.Reader) error {
 	metrics, err := udsipcotel.NewMetrics(provider)
-	err = errors.Join(err, metrics.AddWriter("audit", writer), metrics.AddReader("ingest", reader))
+	if err != nil {
+		return err
+	}
+	err = errors.Join(metrics.AddWriter("audit", writer), metrics.AddReader("ingest", reader))
 	return err
 }
 
@@ -95,7 +98,7 @@ func TestDocs_Code_IsThatOfTests(t *testing.T) {
 		for line := range strings.Lines(section) {
 			if code, ok := strings.CutPrefix(line, "    "); ok {
 				lines++
-				if !strings.Contains(string(source), "\t"+code) {
+				if !strings.Contains(string(source), "\t"+strings.ReplaceAll(code, "    ", "\t")) {
 					t.Errorf("%s: %s", page, line)
 				}
 			}
