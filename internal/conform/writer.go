@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/wire"
@@ -27,10 +28,10 @@ func Writer(ctx context.Context, w io.Writer, network, address string, opt Optio
 	t := &writerTest{suite: s, listener: listener.(deadlineListener)}
 	stop := context.AfterFunc(ctx, func() { _ = t.listener.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	cases := []writerCase{{"first", "all messages arrive, once and in order", writerAll}}
+	cases := []writerCase{{group: "first", name: "all messages arrive, once and in order", check: writerAll}}
 	for i := 0; i < len(cases); i++ {
 		before := s.failed
-		s.row(cases[i].group, cases[i].name, func() { t.run(cases[i].check) })
+		s.row(cases[i].group, cases[i].name, func() { t.run(cases[i]) })
 		if i == 0 && s.failed == 0 {
 			cases = append(cases, map[bool][]writerCase{true: sessionWriterCases, false: plainWriterCases}[t.session]...)
 		}
@@ -49,7 +50,11 @@ type deadlineListener interface {
 type writerCase struct {
 	group, name string
 	check       func(*writerTest)
+	size        int // Messages are numbers that dots fill up to it; 0: the numbers alone.
 }
+
+// filledMessages is how many messages there are of a case with a size.
+const filledMessages = 1000
 
 // A writerTest is a Writer under test.
 type writerTest struct {
@@ -59,6 +64,8 @@ type writerTest struct {
 	wait     func() error
 
 	// This run.
+	messages  int  // How many there are.
+	size      int  // That of the case.
 	mayReport bool // The program may end with an error: it may have to report a possible loss.
 	peers     []*peer
 	last      *wire.Hello // The newest hello.
@@ -68,7 +75,13 @@ type writerTest struct {
 }
 
 // run is one run of the Writer.
-func (t *writerTest) run(check func(*writerTest)) {
+func (t *writerTest) run(c writerCase) {
+	if t.messages, t.size = t.opt.Messages, c.size; c.size > 0 {
+		t.messages = min(filledMessages, t.messages)
+		if len(t.opt.Command) == 0 {
+			skipf("its input is not that of the other cases: a command")
+		}
+	}
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
 	t.peers, t.last, t.base, t.handled, t.seen, t.wait, t.mayReport = nil, nil, 0, 0, 0, nil, false
@@ -83,9 +96,10 @@ func (t *writerTest) run(check func(*writerTest)) {
 	}()
 	if len(t.opt.Command) > 0 {
 		lines, input := io.Pipe()
+		messages := t.messages
 		go func() { // Ends when the program has read all, or has ended.
-			for n := 1; n <= t.opt.Messages; n++ {
-				if _, err := fmt.Fprintln(input, n); err != nil {
+			for n := 1; n <= messages; n++ {
+				if _, err := fmt.Fprintf(input, "%s\n", t.text(n)); err != nil {
 					return
 				}
 			}
@@ -98,16 +112,22 @@ func (t *writerTest) run(check func(*writerTest)) {
 		}
 		t.wait = wait
 	}
-	check(t)
+	c.check(t)
 	t.finish()
 }
 
 // maxIdle is how many connections in a row may bring no message.
 const maxIdle = 50
 
+// text returns the n-th message.
+func (t *writerTest) text(n int) string {
+	number := strconv.Itoa(n)
+	return number + strings.Repeat(".", max(0, t.size-len(number)))
+}
+
 // finish handles what is left, until the Writer has ended.
 func (t *writerTest) finish() {
-	for idle := 0; t.handled < uint64(t.opt.Messages); idle++ {
+	for idle := 0; t.handled < uint64(t.messages); idle++ {
 		if idle > maxIdle {
 			failf("%d connections in a row brought no message after message %d", maxIdle, t.handled)
 		}
@@ -115,7 +135,7 @@ func (t *writerTest) finish() {
 		if t.session {
 			p, h := t.acceptSession()
 			t.welcome(p, h)
-			t.serve(p, uint64(t.opt.Messages))
+			t.serve(p, uint64(t.messages))
 		} else {
 			t.servePlain(t.accept(), -1, true)
 		}
@@ -137,10 +157,10 @@ func (t *writerTest) awaitExit() {
 	case err := <-ended:
 		t.wait = nil
 		if err != nil && !t.mayReport {
-			failf("all %d messages were handled, and the program ended with %v", t.opt.Messages, err)
+			failf("all %d messages were handled, and the program ended with %v", t.messages, err)
 		}
 	case <-time.After(t.opt.Timeout):
-		failf("all %d messages were handled, and the program has not ended within %v", t.opt.Messages, t.opt.Timeout)
+		failf("all %d messages were handled, and the program has not ended within %v", t.messages, t.opt.Timeout)
 	}
 }
 
@@ -150,7 +170,7 @@ func (t *writerTest) accept() *peer {
 	conn, err := t.listener.Accept()
 	if err != nil {
 		failf("no connection within %v, and %d of %d messages are handled: %v", t.opt.Timeout, t.handled,
-			t.opt.Messages, err)
+			t.messages, err)
 	}
 	p := &peer{conn: conn, timeout: t.opt.Timeout}
 	t.peers = append(t.peers, p)
@@ -166,7 +186,7 @@ func writerAll(t *writerTest) {
 	t.session = len(p.in) > 0 && wire.HasPreface(p.in[:1])
 	if t.session {
 		t.welcome(p, t.readHello(p))
-		t.serve(p, uint64(t.opt.Messages))
+		t.serve(p, uint64(t.messages))
 	} else {
 		t.servePlain(p, -1, true)
 	}
@@ -186,14 +206,14 @@ func (t *writerTest) take(p *peer) (ok bool) {
 		return t.take(p)
 	case size > 1 && p.in[size-1] == 0:
 		failf("after message %d: a length in a longer form, % x", p.sent, p.in[:size])
-	case length > 10:
+	case length > uint64(max(10, t.size)):
 		failf("after message %d: a message of %d bytes, want the number %d", p.sent, length, p.sent+1)
 	case uint64(len(p.in)-size) < length:
 		return false
 	}
 	text := string(p.in[size : size+int(length)])
-	if n, err := strconv.ParseUint(text, 10, 64); err != nil || n != p.sent+1 {
-		failf("got the message %q, want %d", text, p.sent+1)
+	if text != t.text(int(p.sent)+1) {
+		failf("got the message %.20q of %d bytes, want %d", text, length, p.sent+1)
 	}
 	p.in = p.in[size+int(length):]
 	p.sent++
@@ -203,7 +223,7 @@ func (t *writerTest) take(p *peer) (ok bool) {
 
 // read reads messages up to a number.
 func (t *writerTest) read(p *peer, last uint64) {
-	last = min(last, uint64(t.opt.Messages))
+	last = min(last, uint64(t.messages))
 	deadline := time.Now().Add(t.opt.Timeout)
 	for p.sent < last {
 		if t.take(p) {

@@ -9,8 +9,9 @@ import (
 )
 
 var plainWriterCases = []writerCase{
-	{"plain", "a reader that ends connections, with the report", func(t *writerTest) { plainEndings(t, true) }},
-	{"plain", "a reader that ends connections without a word", func(t *writerTest) { plainEndings(t, false) }},
+	{"plain", "a reader that ends connections, with the report", func(t *writerTest) { plainEndings(t, true) }, 0},
+	{"plain", "a reader that ends connections without a word", func(t *writerTest) { plainEndings(t, false) }, 0},
+	{"plain", "a reader that ends connections within a message of 5,000 bytes", plainParts, 5000},
 }
 
 // largestPart is more than any part of the stream after which a case ends a connection.
@@ -51,13 +52,20 @@ func (t *writerTest) servePlain(p *peer, size int, report bool) {
 	p.close()
 }
 
+// plainParts ends connections while the kernel has a part of a message, which does not count.
+func plainParts(t *writerTest) {
+	for size := 10_000; t.handled < uint64(t.messages)/2; size += 12_345 {
+		t.servePlain(t.accept(), size, true)
+	}
+}
+
 func plainEndings(t *writerTest, report bool) {
 	if !report && t.network != "unix" {
 		skipf("over %s the goodbye asks the writer to stop", t.network)
 	}
 	t.mayReport = !report // A peer that ends connections again and again without a word may be no reader.
 	for _, size := range []int{1, 2, 3, 100, 1000, 30_000} {
-		if t.handled < uint64(t.opt.Messages) {
+		if t.handled < uint64(t.messages) {
 			t.servePlain(t.accept(), size, report)
 		}
 	}

@@ -12,23 +12,23 @@ import (
 )
 
 var sessionWriterCases = []writerCase{
-	{"session", "nothing is sent before the welcome", writerWaits},
-	{"session", "heartbeats before the welcome, and between acknowledgements", writerHeartbeats},
-	{"session", "the goodbye, then acknowledgements", writerGoodbye},
-	{"refusal", "a reader of another version (status 1)", refusedBy("05 02 01 00 00 00")},
-	{"refusal", "an old epoch (status 2)", refusedBy("05 01 02 00 00 00")},
-	{"refusal", "too many connections (goodbye and report)", refusedBy("00 07 01 01 00 80808005")},
-	{"refusal", "a welcome with a limit of 0", refusedBy("05 01 00 00 00 00")},
-	{"refusal", "no reply at all", refusedBy("")},
-	{"again", "a reader that is killed before it acknowledges", writerKilled},
-	{"again", "acknowledged messages are not sent again", writerAcked},
-	{"again", "the welcome has more than the acknowledgements", writerWelcomed},
-	{"again", "a cut after every byte of hello and messages", writerCutsIn},
-	{"again", "a cut after every byte of welcome and acknowledgements", writerCutsOut},
-	{"garbage", "an acknowledgement of a message that was not sent", badAck("80808080808001")},
-	{"garbage", "an acknowledgement that goes back", badAck("05 03")},
-	{"garbage", "an acknowledgement in a longer form", badAck("8100")},
-	{"garbage", "an acknowledgement over 64 bits", badAck("ffffffffffffffffff02")},
+	{"session", "nothing is sent before the welcome", writerWaits, 0},
+	{"session", "heartbeats before the welcome, and between acknowledgements", writerHeartbeats, 0},
+	{"session", "the goodbye, then acknowledgements", writerGoodbye, 0},
+	{"refusal", "a reader of another version (status 1)", refusedBy("05 02 01 00 00 00"), 0},
+	{"refusal", "an old epoch (status 2)", refusedBy("05 01 02 00 00 00"), 0},
+	{"refusal", "too many connections (goodbye and report)", refusedBy("00 07 01 01 00 80808005"), 0},
+	{"refusal", "a welcome with a limit of 0", refusedBy("05 01 00 00 00 00"), 0},
+	{"refusal", "no reply at all", refusedBy(""), 0},
+	{"again", "a reader that is killed before it acknowledges", writerKilled, 0},
+	{"again", "acknowledged messages are not sent again", writerAcked, 0},
+	{"again", "the welcome has more than the acknowledgements", writerWelcomed, 0},
+	{"again", "a cut after every byte of hello and messages", writerCutsIn, 0},
+	{"again", "a cut after every byte of welcome and acknowledgements", writerCutsOut, 0},
+	{"garbage", "an acknowledgement of a message that was not sent", badAck("80808080808001"), 0},
+	{"garbage", "an acknowledgement that goes back", badAck("05 03"), 0},
+	{"garbage", "an acknowledgement in a longer form", badAck("8100"), 0},
+	{"garbage", "an acknowledgement over 64 bits", badAck("ffffffffffffffffff02"), 0},
 }
 
 // readHello reads a hello and checks it against the one before.
@@ -107,7 +107,7 @@ func (t *writerTest) serve(p *peer, last uint64) {
 		}
 		t.moreUntil(p, deadline, last)
 	}
-	if p.sent >= uint64(t.opt.Messages) {
+	if p.sent >= uint64(t.messages) {
 		t.drain(p) // It ends its side.
 		p.close()
 	}
@@ -133,7 +133,7 @@ func writerWaits(t *writerTest) {
 	p, h := t.acceptSession()
 	p.more(quiet)
 	t.welcome(p, h) // Fails if something has come.
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
 
 func writerHeartbeats(t *writerTest) {
@@ -147,7 +147,7 @@ func writerHeartbeats(t *writerTest) {
 		p.write(wire.Heartbeat[:1])
 		p.write(wire.Heartbeat[1:])
 	}
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
 
 func writerGoodbye(t *writerTest) {
@@ -161,7 +161,7 @@ func writerGoodbye(t *writerTest) {
 	t.drain(p)
 	t.ack(p, p.sent) // All that has come completely.
 	p.close()
-	if t.handled >= uint64(t.opt.Messages) {
+	if t.handled >= uint64(t.messages) {
 		return
 	}
 	p, h = t.acceptSession()
@@ -169,7 +169,7 @@ func writerGoodbye(t *writerTest) {
 		failf("first is %d, want %d: what was acknowledged after the goodbye counts", h.FirstSeq-t.base, want-t.base)
 	}
 	t.welcome(p, h)
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
 
 // refusedBy answers the first hello with these bytes. The Writer sends no message, keeps all, and comes again.
@@ -197,7 +197,7 @@ func writerKilled(t *writerTest) {
 		failf("first is %d, and nothing was acknowledged", h.FirstSeq-t.base)
 	}
 	t.welcome(p, h)
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
 
 func writerAcked(t *writerTest) {
@@ -211,7 +211,7 @@ func writerAcked(t *writerTest) {
 		failf("first is %d, and 30 messages were acknowledged", h.FirstSeq-t.base)
 	}
 	t.welcome(p, h)
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
 
 func writerWelcomed(t *writerTest) {
@@ -222,7 +222,7 @@ func writerWelcomed(t *writerTest) {
 	t.handled = 50
 	p, h = t.acceptSession()
 	t.welcome(p, h)
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
 
 func writerCutsIn(t *writerTest) {
@@ -283,5 +283,5 @@ func writerBadAck(t *writerTest, words string) {
 	}
 	t.handled = h.FirstSeq - 1 - t.base
 	t.welcome(p, h)
-	t.serve(p, uint64(t.opt.Messages))
+	t.serve(p, uint64(t.messages))
 }
