@@ -625,7 +625,7 @@ enum {
 	UDSIPC__ENDING      /* Nothing more is sent; what the reader says is read until end of file. */
 };
 
-enum { UDSIPC__BATCH = 256 * 1024 };
+enum { UDSIPC__BATCH = 256 * 1024, UDSIPC__ROUNDS = 64 };
 
 /*
  * The queue is a run of frames: queue[head:tail]. The frames before frame were completely sent on this connection, and
@@ -699,7 +699,7 @@ static int udsipc__random_bytes(unsigned char *to, size_t size) {
 	}
 	while (size > 0) {
 		ssize_t n = read(fd, to, size);
-		if (n <= 0 && errno != EINTR) {
+		if (n == 0 || (n < 0 && errno != EINTR)) {
 			close(fd);
 			return UDSIPC_ERR_SYSTEM;
 		}
@@ -806,7 +806,7 @@ int udsipc_writer_write(udsipc_writer *w, const void *data, size_t size) {
 	if (w->finished) {
 		return UDSIPC_ERR_STOPPED;
 	}
-	if (size > w->options.max_message_size || (w->limit > 0 && size > w->limit)) {
+	if (size > w->options.max_message_size || size > w->options.max_bytes || (w->limit > 0 && size > w->limit)) {
 		return UDSIPC_ERR_TOO_LARGE;
 	}
 	size_t prefix_size = udsipc__put_varint(prefix, size);
@@ -854,27 +854,22 @@ static void udsipc__remove_through(udsipc_writer *w, uint64_t sequence) {
 	}
 }
 
-/* Gives a message up that was not sent, or that is the oldest one. One that was sent keeps its number. */
-static void udsipc__give_up(udsipc_writer *w, size_t at) {
-	size_t message, size = udsipc__frame_size(w, at, &message);
+/* Gives the oldest message up. One that was sent keeps its number. */
+static void udsipc__give_up(udsipc_writer *w) {
+	size_t message, at = w->head, size = udsipc__frame_size(w, at, &message);
 	if (w->options.on_undelivered != NULL) {
 		w->options.on_undelivered(w->options.user, w->queue + at + (size - message), message);
 	}
 	w->metrics.queued--;
 	w->metrics.undelivered++;
-	if (at == w->head) {
-		w->head += size;
-		if (w->options.acknowledgements && w->head_sequence <= w->newest_sent) {
-			w->head_sequence++;
-		}
-		if (w->frame < w->head) {
-			w->frame = w->next = w->head;
-			w->frame_sequence = w->head_sequence;
-		}
-		return;
+	w->head += size;
+	if (w->options.acknowledgements && w->head_sequence <= w->newest_sent) {
+		w->head_sequence++;
 	}
-	memmove(w->queue + at, w->queue + at + size, w->tail - at - size);
-	w->tail -= size;
+	if (w->frame < w->head) {
+		w->frame = w->next = w->head;
+		w->frame_sequence = w->head_sequence;
+	}
 }
 
 /* ---- The writer's connection */
@@ -959,7 +954,7 @@ static void udsipc__disconnect(udsipc_writer *w, int ended, const char *cause) {
 		size_t message;
 		(void)udsipc__frame_size(w, w->frame, &message);
 		if (message > w->report.limit) {
-			udsipc__give_up(w, w->frame);
+			udsipc__give_up(w);
 		}
 	}
 	w->frame = w->next = w->head;
@@ -1096,6 +1091,29 @@ static int udsipc__parse_end(udsipc_writer *w) {
 	return 0;
 }
 
+/* Gives up the messages over the reader's limit that were never sent: they have no number yet. Nothing was sent on this
+ * connection. The others move once, however many there are. */
+static void udsipc__give_up_large(udsipc_writer *w) {
+	size_t at = w->frame, to = w->frame, message;
+	uint64_t sequence = w->frame_sequence;
+	while (at < w->tail) {
+		size_t size = udsipc__frame_size(w, at, &message);
+		if (sequence <= w->newest_sent || message <= w->limit) {
+			memmove(w->queue + to, w->queue + at, size);
+			to += size;
+			sequence++;
+		} else {
+			if (w->options.on_undelivered != NULL) {
+				w->options.on_undelivered(w->options.user, w->queue + at + (size - message), message);
+			}
+			w->metrics.queued--;
+			w->metrics.undelivered++;
+		}
+		at += size;
+	}
+	w->tail = to;
+}
+
 /* Checks the welcome against what this side knows, and goes on where the reader has stopped. */
 static void udsipc__welcomed(udsipc_writer *w, const udsipc__welcome *welcome) {
 	uint64_t newest = w->newest_sent >= w->head_sequence ? w->newest_sent : w->head_sequence - 1;
@@ -1126,6 +1144,7 @@ static void udsipc__welcomed(udsipc_writer *w, const udsipc__welcome *welcome) {
 		w->heartbeat_interval = 33;
 	}
 	udsipc__opened(w);
+	udsipc__give_up_large(w);
 }
 
 /* Handles the bytes before the welcome. */
@@ -1211,9 +1230,9 @@ static void udsipc__ended(udsipc_writer *w, int ended, const char *cause) {
 	}
 }
 
-/* Reads all that has come. */
+/* Reads what has come: a reader that never stops to talk does not keep the caller. */
 static void udsipc__writer_read(udsipc_writer *w) {
-	while (w->fd >= 0) {
+	for (int rounds = 0; rounds < UDSIPC__ROUNDS && w->fd >= 0; rounds++) {
 		ssize_t n = recv(w->fd, w->in + w->in_size, sizeof w->in - w->in_size, 0);
 		if (n > 0) {
 			w->in_size += (size_t)n;
@@ -1255,21 +1274,17 @@ static ssize_t udsipc__send(udsipc_writer *w, const unsigned char *bytes, size_t
 	return -1;
 }
 
-/* Returns where the frames end that may be sent now. A message over the limit is given up as soon as it can be. */
+/* Returns where the frames end that may be sent now. A message over the limit that was sent earlier is given up once it
+ * is the oldest one. */
 static size_t udsipc__sendable(udsipc_writer *w) {
 	size_t end = w->frame, message;
-	uint64_t sequence = w->frame_sequence;
 	while (end < w->tail && end < w->next + UDSIPC__BATCH) {
 		size_t size = udsipc__frame_size(w, end, &message);
 		if (w->limit == 0 || message <= w->limit) {
 			end += size;
-			sequence++;
-		} else if (sequence > w->newest_sent) {
-			udsipc__give_up(w, end); /* It has no number yet. */
-			end = end < w->head ? w->head : end;
 		} else {
 			if (end == w->head) { /* The number of a message that was sent is not used again. */
-				udsipc__give_up(w, end);
+				udsipc__give_up(w);
 				w->progress = 1;
 				w->finishing = 1;
 			}
@@ -1470,7 +1485,7 @@ void udsipc_writer_close(udsipc_writer *w) {
 		close(w->fd);
 	}
 	while (w->head < w->tail) {
-		udsipc__give_up(w, w->head);
+		udsipc__give_up(w);
 	}
 	void *(*allocate)(void *, void *, size_t) = w->options.allocate;
 	void *user = w->options.user;
@@ -2443,7 +2458,7 @@ int udsipc_reader_step(udsipc_reader *r, const struct pollfd *fds, size_t count)
 	uint64_t now = udsipc__reader_now(r);
 	size_t known = r->conn_count, at = 0;
 	int acceptable = 0;
-	if (count > 0 && fds[0].fd == r->fd) {
+	if (count > 0 && r->fd >= 0 && fds[0].fd == r->fd) {
 		acceptable = fds[0].revents != 0;
 		at = 1;
 	}

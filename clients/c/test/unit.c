@@ -1150,6 +1150,96 @@ static void free_address(char *to, size_t size) {
 	close(fd);
 }
 
+#define HOLDS(condition) CHECK(condition, "it does not")
+
+/* Accepts a writer's connection, reads its hello, and sends a welcome. */
+static int welcome_at(int listener, uint64_t limit) {
+	unsigned char bytes[200];
+	udsipc__welcome welcome = {0, 0, limit, 0};
+	int fd = accept(listener, NULL, NULL);
+	HOLDS(fd >= 0 && recv(fd, bytes, sizeof bytes, 0) > 0);
+	size_t size = udsipc__put_welcome(bytes, &welcome);
+	HOLDS(send(fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size);
+	return fd;
+}
+
+static void count_undelivered(void *user, const void *data, size_t size) {
+	(void)data;
+	*(size_t *)user += size;
+}
+
+/* Messages over a reader's limit, between others, are given up in one pass: moving all for each would take a minute. */
+static void test_many_over_the_limit(void) {
+	static const unsigned char large[6000];
+	size_t undelivered = 0;
+	udsipc_writer_options options = udsipc_writer_defaults();
+	udsipc_writer *writer;
+	int listener = listen_at(), fd;
+	options.address = path;
+	options.acknowledgements = 1;
+	options.user = &undelivered;
+	options.on_undelivered = count_undelivered;
+	HOLDS(udsipc_writer_open(&writer, &options) == UDSIPC_OK);
+	for (int i = 0; i < 10000; i++) {
+		HOLDS(udsipc_writer_write(writer, large, i % 5000 == 0 ? 5 : sizeof large) == UDSIPC_OK);
+	}
+	udsipc_writer_step(writer, 0);
+	fd = welcome_at(listener, 100);
+	udsipc_writer_step(writer, POLLIN | POLLOUT);
+	udsipc_writer_metrics metrics = udsipc_writer_get_metrics(writer);
+	HOLDS(metrics.undelivered == 9998 && undelivered == 9998 * sizeof large && metrics.queued == 2);
+	unsigned char bytes[100];
+	HOLDS(recv(fd, bytes, sizeof bytes, 0) == 12 && bytes[0] == 5 && bytes[6] == 5);
+	HOLDS(send(fd, "\2", 1, MSG_NOSIGNAL) == 1);
+	udsipc_writer_step(writer, POLLIN);
+	HOLDS(udsipc_writer_get_metrics(writer).sent == 2);
+	close(fd);
+	close(listener);
+	udsipc_writer_close(writer);
+}
+
+/* A reader that sends heartbeats whenever the writer looks at its clock, which it does for each part that it reads. */
+typedef struct talker {
+	int fd;
+	unsigned calls;
+} talker;
+
+static uint64_t talk(void *user) {
+	static unsigned char heartbeats[1024];
+	talker *t = (talker *)user;
+	for (size_t i = 0; i < sizeof heartbeats; i += 2) {
+		heartbeats[i] = 0x80;
+	}
+	if (t->fd >= 0 && ++t->calls < 5000) {
+		must_send(t->fd, heartbeats, sizeof heartbeats);
+	}
+	return 1;
+}
+
+/* A step returns although the reader never stops to send heartbeats. */
+static void test_endless_reader(void) {
+	talker reader = {-1, 0};
+	udsipc_writer_options options = udsipc_writer_defaults();
+	udsipc_writer *writer;
+	int listener = listen_at();
+	options.address = path;
+	options.acknowledgements = 1;
+	options.max_message_size = SIZE_MAX;
+	options.user = &reader;
+	options.now = talk;
+	HOLDS(udsipc_writer_open(&writer, &options) == UDSIPC_OK);
+	HOLDS(udsipc_writer_write(writer, path, SIZE_MAX - 3) == UDSIPC_ERR_TOO_LARGE);
+	HOLDS(udsipc_writer_write(writer, "a", 1) == UDSIPC_OK);
+	udsipc_writer_step(writer, 0);
+	reader.fd = welcome_at(listener, 100);
+	udsipc_writer_step(writer, POLLIN | POLLOUT);
+	CHECK(reader.calls > 10 && reader.calls < 1000, "a step has looked at its clock %u times", reader.calls);
+	close(reader.fd);
+	close(listener);
+	reader.fd = -1;
+	udsipc_writer_close(writer);
+}
+
 int main(int argc, char **argv) {
 	char tcp[64];
 	if (argc != 2) {
@@ -1190,6 +1280,8 @@ int main(int argc, char **argv) {
 	test_writer_times();
 	test_garbage();
 	test_read_memory();
+	test_many_over_the_limit();
+	test_endless_reader();
 	printf("all tests of one process passed\n");
 	return 0;
 }
