@@ -39,6 +39,9 @@ type listening struct {
 var errBrokenPipe = errors.New("nobody reads the standard output")
 
 func (l *listening) run(ctx context.Context) int {
+	signals := make(chan os.Signal, 1)
+	notifySignals(signals, l.flags.file.path != "") // Before systemd knows that it is ready.
+	defer signal.Stop(signals)
 	var err error
 	if l.out, err = l.flags.file.open(l.env, l.console, l.flags.raw); err != nil {
 		return l.env.fail(err)
@@ -50,9 +53,6 @@ func (l *listening) run(ctx context.Context) int {
 	if err := l.reader.Start(); err != nil {
 		return l.env.fail(err)
 	}
-	signals := make(chan os.Signal, 1)
-	notifySignals(signals, l.flags.file.path != "")
-	defer signal.Stop(signals)
 	stop := l.wait(ctx, signals)
 	err = stop()
 	l.console.erase()

@@ -22,5 +22,13 @@ func notifySignals(c chan<- os.Signal, file bool) {
 // isHandOver reports whether a signal announces the next process (RestartKillSignal=, systemd.kill(5)).
 func isHandOver(s os.Signal) bool { return s == syscall.SIGUSR2 }
 
-// isFull reports whether a write failed for want of room.
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+// isFull reports whether a write failed for want of something that comes back: room, or descriptors, which connections
+// take too.
+func isFull(err error) bool {
+	for _, want := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
+}
