@@ -42,6 +42,7 @@ const (
 	eventAccept
 	eventEnded
 	eventSystemd
+	eventPublish
 	eventOther
 	eventKinds
 )
@@ -80,6 +81,7 @@ var eventLines = [eventKinds]eventLine{
 	eventAccept:       {text: "failed to accept connections", counts: "times"},
 	eventEnded:        {text: "accepts no more connections: gave up", isError: true},
 	eventSystemd:      {text: "trouble with systemd", counts: "times"},
+	eventPublish:      {text: "cannot publish the metrics", counts: "times"},
 	eventOther:        {text: "failed", counts: "times"},
 }
 
@@ -153,6 +155,8 @@ func eventOfOp(op string, is func(sentinel error) bool) eventKind {
 		return eventSpool
 	case OpNotify, OpWatchdog, OpHandOver, OpActivate:
 		return eventSystemd
+	case OpPublish:
+		return eventPublish
 	}
 	return eventOther
 }

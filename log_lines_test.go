@@ -10,6 +10,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +105,13 @@ var lineTests = []struct {
 		ipctest.Until(t, "it is refused", func() bool { return r.Metrics().TooLarge == 1 })
 		ipctest.Stop(t, r)
 	}, []string{"WARN udsipc: refused input peer=connection 1", "times=1 err=message too large"}},
+	{"metrics", func(t *testing.T, path string) {
+		t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+		if err := os.WriteFile(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "udsipc"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ipctest.Stop(t, ipctest.StartReader(t, ipctest.Ignore, path, udsipc.WithPublishedMetrics("x")))
+	}, []string{"WARN udsipc: cannot publish the metrics ", "times=1 err=invalid socket path"}},
 	{"a panic", func(t *testing.T, path string) {
 		r := ipctest.StartReader(t, func([]byte) error { panic("oh") }, path)
 		w := ipctest.StartWriter(t, path)
