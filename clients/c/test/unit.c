@@ -1240,6 +1240,55 @@ static void test_endless_reader(void) {
 	udsipc_writer_close(writer);
 }
 
+static int count_handled(void *user, const udsipc_delivery *delivery) {
+	(void)delivery;
+	++*(size_t *)user;
+	return 0;
+}
+
+static uint64_t stand_still(void *user) {
+	(void)user;
+	return 1;
+}
+
+static int connect_to(const char *address) {
+	udsipc__address parsed;
+	EQUAL(udsipc__parse_address(address, &parsed), UDSIPC_OK);
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	HOLDS(connect(fd, (const struct sockaddr *)&parsed.sock, parsed.size) == 0);
+	return fd;
+}
+
+/* A connection that waits for memory has no descriptor to poll. It does not take the place of the listener, which a stop
+ * has closed. */
+static void test_stop_with_a_starved_connection(void) {
+	size_t handled = 0;
+	struct pollfd fds[4];
+	udsipc_reader_options options = udsipc_reader_defaults();
+	udsipc_reader *reader;
+	options.address = path;
+	options.user = &handled;
+	options.handle = count_handled;
+	options.now = stand_still;
+	HOLDS(udsipc_reader_open(&reader, &options) == UDSIPC_OK);
+	int first = connect_to(path), second = connect_to(path);
+	size_t count = udsipc_reader_fds(reader, fds, COUNT(fds));
+	HOLDS(poll(fds, count, 5000) == 1);
+	(void)udsipc_reader_step(reader, fds, count);
+	EQUAL(reader->conn_count, 2);
+	must_send(second, (const unsigned char *)"\001a", 2);
+	reader->conns[0]->starved = 1;
+	udsipc_reader_stop(reader);
+	(void)udsipc_reader_step(reader, NULL, 0);
+	count = udsipc_reader_fds(reader, fds, COUNT(fds));
+	HOLDS(count == 2 && poll(fds, count, 5000) == 1);
+	(void)udsipc_reader_step(reader, fds, count);
+	EQUAL(handled, 1);
+	close(first);
+	close(second);
+	udsipc_reader_close(reader);
+}
+
 int main(int argc, char **argv) {
 	char tcp[64];
 	if (argc != 2) {
@@ -1282,6 +1331,7 @@ int main(int argc, char **argv) {
 	test_read_memory();
 	test_many_over_the_limit();
 	test_endless_reader();
+	test_stop_with_a_starved_connection();
 	printf("all tests of one process passed\n");
 	return 0;
 }
