@@ -247,3 +247,17 @@ func TestSend_SpoolOfAnother_Fails(t *testing.T) {
 	expect(t, execute(t, nil, "send", "--spool", filepath.Join(dir, "file"), socket(t)), exitFailed, "file")
 	expect(t, execute(t, nil, "send", "--spool", dir, "--spool-size=1", socket(t)), exitUsage, "WithMaxBytes")
 }
+
+// TestSend_TimeoutWithinInput_IsNotSpooled: what is neither in the spool nor read is missing, also of an input that
+// brings nothing more.
+func TestSend_TimeoutWithinInput_IsNotSpooled(t *testing.T) {
+	large := strings.Repeat(strings.Repeat("x", 1000)+"\n", 3000)
+	got := execute(t, strings.NewReader(large), "send", "--spool", filepath.Join(t.TempDir(), "spool"),
+		"--spool-size=1MiB", "--timeout=50ms", socket(t))
+	expect(t, got, exitFailed, "the input had more")
+	in, out := io.Pipe()
+	defer out.Close()
+	sender := start(t, in, "send", "--timeout=50ms", socket(t))
+	_, _ = io.WriteString(out, "one\n")
+	expect(t, sender.wait(t), exitFailed, "1 given up, the input had more")
+}

@@ -100,7 +100,10 @@ func (s *sending) sendFile(ctx, stop context.Context, name string) error {
 		defer file.Close()
 		from = file
 	}
-	in := newInput(ctx, from)
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)() // --timeout ends an input that brings nothing, too.
+	in := newInput(reading, from)
 	defer in.close()
 	d := newDivider(in, uint64(s.flags.peer.maxMessage))
 	d.interrupted = func() bool { return in.ended }
@@ -117,7 +120,7 @@ func (s *sending) sendFile(ctx, stop context.Context, name string) error {
 	err := s.sendMessages(stop, next)
 	s.skipped += d.skipped
 	s.ended = s.ended || in.ended
-	s.cut = s.cut || in.cut || in.ended && name != "-"
+	s.cut = s.cut || in.cut || in.ended && (name != "-" || s.gaveUp.Load()) || errors.Is(err, udsipc.ErrStopped)
 	if err != nil && name != "-" {
 		return fmt.Errorf("%s: %w", name, strippedPath(err))
 	}
