@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
-	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/spool"
 )
 
@@ -68,8 +67,12 @@ func (s *sending) send(ctx context.Context, files []string) error {
 
 // noteUnread takes from an error of Stop how many messages the reader may not have read.
 func (s *sending) noteUnread(err error) {
-	if unread := (*errdefs.Unread)(nil); errors.As(err, &unread) {
-		s.unread += unread.Messages
+	var unread interface {
+		error
+		UnreadMessages() uint64
+	}
+	if errors.As(err, &unread) {
+		s.unread += unread.UnreadMessages()
 	}
 }
 

@@ -143,6 +143,9 @@ func (e *Unread) Error() string {
 	return fmt.Sprintf("up to %d messages are with the kernel, but not read by the peer yet: %v", e.Messages, e.Err)
 }
 
+// UnreadMessages returns Messages, for who does not know the type.
+func (e *Unread) UnreadMessages() uint64 { return e.Messages }
+
 // Unwrap returns the reason.
 func (e *Unread) Unwrap() error { return e.Err }
 
