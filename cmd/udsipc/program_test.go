@@ -71,7 +71,11 @@ func startWith(t *testing.T, e *env, args ...string) *running {
 		e.stdin = strings.NewReader("")
 	}
 	e.getenv = func(string) string { return "" }
-	go func() { r.done <- run(ctx, e, args) }() // Ends with the test.
+	go func() { // Ends with the test.
+		code := -1
+		defer func() { r.done <- code }() // Also if the test is failed or skipped in here.
+		code = run(ctx, e, args)
+	}()
 	t.Cleanup(func() {
 		r.force()
 		r.wait(t)
