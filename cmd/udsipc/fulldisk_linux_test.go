@@ -15,7 +15,7 @@ import (
 )
 
 // TestProcess_FullDisk_GoesOn: a file system without room, until a file on it is removed. Meanwhile the file has whole
-// lines; in the end it has each message once.
+// lines, and the watchdog of systemd is fed; in the end it has each message once.
 func TestProcess_FullDisk_GoesOn(t *testing.T) {
 	t.Parallel() // It mostly waits.
 	if output, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
@@ -30,6 +30,8 @@ func TestProcess_FullDisk_GoesOn(t *testing.T) {
 	script := `mount -t tmpfs -o size=2m tmpfs "$0" && head -c 1900k /dev/zero >"$0/ballast" && exec "$@"`
 	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", script, disk, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = program(t, "unshare")
+	manager := ipctest.FakeNotify(t, ipctest.SocketPath(t))
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+manager.Conn.LocalAddr().String(), "WATCHDOG_USEC=200000")
 	var stderr syncBuffer
 	cmd.Stderr = &stderr
 	done := startProcess(t, cmd)
@@ -40,6 +42,10 @@ func TestProcess_FullDisk_GoesOn(t *testing.T) {
 	}
 	sender := start(t, bytes.NewReader(lines.Bytes()), "send", "--ack", "--max-backoff=20ms", address)
 	ipctest.Until(t, "the disk is full", func() bool { return strings.Contains(stderr.String(), "no space left") })
+	manager.Drain()
+	for range 5 { // For longer than a handler may take that the watchdog observes.
+		manager.Says(t, "WATCHDOG=1")
+	}
 	inside := filepath.Join("/proc", fmt.Sprint(cmd.Process.Pid), "root", disk)
 	if text := readWhole(t, inside); !strings.HasPrefix(lines.String(), text) {
 		t.Errorf("the full disk has %d bytes that are not the first messages", len(text))

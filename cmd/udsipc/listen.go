@@ -102,6 +102,7 @@ func (f *listenFlags) options(console *console) ([]udsipc.ReaderOption, error) {
 		batch = 1 // No message beyond the last one is acknowledged.
 	}
 	options = append(options, udsipc.WithLogger(console.logger()), udsipc.WithSharedBatches(),
+		udsipc.WithHungTimeout(-1), // A full disk, or a pipe that nobody reads, is no reason to end.
 		udsipc.WithMaxBatch(batch), udsipc.WithMaxConnections(f.connections),
 		udsipc.WithInactivityTimeout(f.idle), udsipc.WithFirstMessageTimeout(f.idle))
 	if f.mode != "0600" {

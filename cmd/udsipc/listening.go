@@ -8,8 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,9 +37,8 @@ type listening struct {
 var errBrokenPipe = errors.New("nobody reads the standard output")
 
 func (l *listening) run(ctx context.Context) int {
-	signals := make(chan os.Signal, 1)
-	notifySignals(signals, l.flags.file.path != "") // Before systemd knows that it is ready.
-	defer signal.Stop(signals)
+	signals := newListenSignals(l.flags.file.path != "") // Before systemd knows that it is ready.
+	defer signals.stop()
 	var err error
 	if l.out, err = l.flags.file.open(l.env, l.console, l.flags.raw); err != nil {
 		return l.env.fail(err)
@@ -60,7 +57,7 @@ func (l *listening) run(ctx context.Context) int {
 }
 
 // wait returns when it is time to end, and how.
-func (l *listening) wait(ctx context.Context, signals <-chan os.Signal) (end func() error) {
+func (l *listening) wait(ctx context.Context, signals listenSignals) (end func() error) {
 	shown := l.flags.progress || l.console.redraw && !l.env.isTerminal(l.env.stdout)
 	ticker := time.NewTicker(l.console.interval())
 	defer ticker.Stop()
@@ -73,10 +70,9 @@ func (l *listening) wait(ctx context.Context, signals <-chan os.Signal) (end fun
 			return l.stop
 		case <-l.failed:
 			return l.stop
-		case got := <-signals:
-			if isHandOver(got) {
-				return l.handOver
-			}
+		case <-signals.handOver:
+			return l.handOver
+		case <-signals.reopen:
 			l.out.reopen()
 		case now := <-ticker.C:
 			if shown {

@@ -43,6 +43,28 @@ func startProcess(t *testing.T, cmd *exec.Cmd) <-chan error {
 	return done
 }
 
+func init() {
+	ipctest.Roles["signals"] = func() error {
+		signals := newListenSignals(true)
+		for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP, syscall.SIGUSR2} {
+			if err := syscall.Kill(os.Getpid(), s); err != nil {
+				return err
+			}
+		}
+		<-signals.handOver
+		<-signals.reopen
+		return nil
+	}
+}
+
+// TestListenSignals_OneAfterAnother_NoneIsLost: a restart right after a reload is not forgotten.
+func TestListenSignals_OneAfterAnother_NoneIsLost(t *testing.T) {
+	cmd := ipctest.Process(t, "signals")
+	if err := ipctest.Await(t, "both signals", startProcess(t, cmd)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestProcess_BrokenPipe_EndsBySIGPIPE: as head ends it; its socket file is gone, and nothing is lost.
 func TestProcess_BrokenPipe_EndsBySIGPIPE(t *testing.T) {
 	address := socket(t)

@@ -26,6 +26,24 @@ func interruptible() (first, second context.Context) {
 	return first, second
 }
 
+// listenSignals are those of listen. Each has a channel of its own: one signal never takes the place of another.
+type listenSignals struct {
+	handOver chan os.Signal // SIGUSR2 announces the next process (RestartKillSignal=, systemd.kill(5)).
+	reopen   chan os.Signal // SIGHUP asks to open the file anew, if there is one.
+}
+
+// newListenSignals has the signals announced until stop.
+func newListenSignals(file bool) listenSignals {
+	s := listenSignals{handOver: make(chan os.Signal, 1), reopen: make(chan os.Signal, 1)}
+	notifySignals(s, file)
+	return s
+}
+
+func (s listenSignals) stop() {
+	signal.Stop(s.handOver)
+	signal.Stop(s.reopen)
+}
+
 // doubled is how long a signal may come again and be the same one: timeout(1), for example, sends each to the program,
 // and to its process group.
 const doubled = 100 * time.Millisecond

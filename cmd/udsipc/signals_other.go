@@ -4,10 +4,6 @@
 
 package main
 
-import "os"
-
-func notifySignals(chan<- os.Signal, bool) {}
-
-func isHandOver(os.Signal) bool { return false }
+func notifySignals(listenSignals, bool) {}
 
 func isFull(error) bool { return false }
