@@ -36,7 +36,16 @@ done
 // A debianPackage is what scripts/deb has built, in several versions.
 type debianPackage struct{ dir string }
 
-// buildPackages builds the program, and two packages of it: 1.0.0 and 1.0.1.
+// brokenProgram is one that writes its texts, and does not listen.
+const brokenProgram = `#!/bin/sh
+if [ "$1" = listen ]; then exit 2; fi
+exec %q "$@"
+`
+
+// broken is the version of the package with brokenProgram.
+const broken = "1.0.2"
+
+// buildPackages builds the program, and packages of it: 1.0.0, 1.0.1, and a broken one.
 func buildPackages(t *testing.T) debianPackage {
 	t.Helper()
 	for _, name := range []string{"dpkg", "dpkg-deb", "deb-systemd-helper"} {
@@ -50,7 +59,11 @@ func buildPackages(t *testing.T) debianPackage {
 	p := debianPackage{t.TempDir()}
 	program := filepath.Join(p.dir, "udsipc")
 	runInRoot(t, []string{"CGO_ENABLED=0"}, "go", "build", "-o", program, "./cmd/udsipc")
-	for _, version := range []string{"1.0.0", "1.0.1"} {
+	bad := filepath.Join(p.dir, "broken")
+	if err := os.WriteFile(bad, fmt.Appendf(nil, brokenProgram, program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for version, program := range map[string]string{"1.0.0": program, "1.0.1": program, broken: bad} {
 		runInRoot(t, nil, "bash", "scripts/deb", "--version", version, "--program", program, "--out", p.dir,
 			"--compress", "none")
 	}
@@ -98,7 +111,8 @@ func (m debianMachine) dpkg(t *testing.T, arguments ...string) {
 	if err != nil {
 		t.Fatalf("dpkg %v: %v\n%s", arguments, err, output)
 	}
-	if strings.Contains(output, "did not restart") || strings.Contains(output, "does not start") {
+	failed := strings.Contains(output, "did not restart") || strings.Contains(output, "does not start")
+	if want := strings.Contains(strings.Join(arguments, " "), "_"+broken+"_"); failed != want {
 		t.Errorf("dpkg %v: %s", arguments, output)
 	}
 }
@@ -143,7 +157,9 @@ func TestDebianPackage(t *testing.T) {
 		{"upgrades", packageUpgrades},
 		{"upgrades and kills", packageKills},
 		{"what an administrator has changed", packageKeepsChanges},
+		{"a wrong option", packageWrongOption},
 		{"remove and purge", packagePurge},
+		{"without systemd", packageWithoutSystemd},
 		{"the page", packagePage},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.test(t, m) }) {
@@ -198,53 +214,5 @@ func packagePermissions(t *testing.T, m debianMachine) {
 	}
 	if output, err := m.try("udsipc", "top", "--once"); err != nil || !strings.Contains(output, "collector") {
 		t.Errorf("udsipc top: %v: %s", err, output)
-	}
-}
-
-// packageKeepsChanges: an upgrade keeps the options of /etc/default, and a socket that was disabled.
-func packageKeepsChanges(t *testing.T, m debianMachine) {
-	options := "OPTIONS=\"--append " + filepath.Dir(collectorFile) + "/other.log\"\n"
-	if err := os.WriteFile(m.root("/etc/default/udsipc-collector"), []byte(options), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	m.control(t, "disable", "--now", "udsipc-collector.socket")
-	m.install(t, "1.0.0")
-	if text, err := os.ReadFile(m.root("/etc/default/udsipc-collector")); err != nil || string(text) != options {
-		t.Errorf("the options are %q, %v", text, err)
-	}
-	for _, unit := range []string{"udsipc-collector.socket", "udsipc-collector.service"} {
-		if state := m.show(t, unit, "ActiveState"); state != "inactive" {
-			t.Errorf("%s is %s", unit, state)
-		}
-	}
-	m.control(t, "enable", "--now", "udsipc-collector.socket")
-	if output, err := m.try("sh", "-c", "echo hello | udsipc send --ack --timeout 30s "+collectorSocket); err != nil {
-		t.Fatalf("%v: %s", err, output)
-	}
-	if text, err := os.ReadFile(m.root(filepath.Dir(collectorFile) + "/other.log")); string(text) != "hello\n" {
-		t.Errorf("the file has %q, %v", text, err)
-	}
-}
-
-// packagePurge: what was collected outlives the removal of the package, but not that of its configuration.
-func packagePurge(t *testing.T, m debianMachine) {
-	m.dpkg(t, "--remove", "udsipc")
-	if _, err := os.Stat(m.root(collectorFile)); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(m.root(collectorSocket)); err == nil {
-		t.Error("the socket is still there")
-	}
-	m.install(t, "1.0.1") // It comes back as it was.
-	if state := m.show(t, "udsipc-collector.socket", "ActiveState"); state != "active" {
-		t.Errorf("the socket is %s", state)
-	}
-	m.dpkg(t, "--purge", "udsipc")
-	output, err := m.try("sh", "-c", "find /etc /usr /var /run -xdev -path '*udsipc-[cw]*'")
-	if err != nil {
-		t.Errorf("%v: %s", err, output)
-	}
-	if output != "" {
-		t.Errorf("left behind: %s", output)
 	}
 }

@@ -25,6 +25,15 @@ func (m debianMachine) running(t *testing.T) (program string) {
 	return strings.TrimSpace(output)
 }
 
+// awaitFailures waits until the service has failed three times in a row.
+func (m debianMachine) awaitFailures(t *testing.T) {
+	t.Helper()
+	ipctest.Until(t, "systemd has tried again", func() bool {
+		n, err := strconv.Atoi(m.show(t, "udsipc-collector.service", "NRestarts"))
+		return err == nil && n >= 2
+	})
+}
+
 // awaitGrowth waits until some more messages are in the file.
 func awaitGrowth(t *testing.T, file string) {
 	t.Helper()
@@ -39,7 +48,8 @@ func awaitGrowth(t *testing.T, file string) {
 	ipctest.Until(t, "some messages have come", func() bool { return size() > enough })
 }
 
-// packageUpgrades: an upgrade disconnects no writer, and repeats or loses no message, acknowledged or plain.
+// packageUpgrades: an upgrade disconnects no writer, and repeats or loses no message, acknowledged or plain. Nor does one
+// to a program that does not start.
 func packageUpgrades(t *testing.T, m debianMachine) {
 	file := m.root(collectorFile)
 	before := len(toolLines(t, file))
@@ -47,17 +57,26 @@ func packageUpgrades(t *testing.T, m debianMachine) {
 	plain := startTalker(t, stop, "plain", m.root(collectorSocket))
 	acknowledged := startTalker(t, stop, "acknowledged", m.root(collectorSocket), udsipc.WithAcknowledgements())
 	pid := ""
-	for _, version := range []string{"1.0.1", "1.0.0"} { // There is a way back.
-		awaitGrowth(t, file)
+	for _, version := range []string{"1.0.1", broken, "1.0.0"} { // There is a way back.
+		if version != "1.0.0" {
+			awaitGrowth(t, file)
+		}
 		if now := m.show(t, "udsipc-collector.service", "MainPID"); now == pid {
 			t.Errorf("process %s is still the one", pid)
 		}
 		pid = m.show(t, "udsipc-collector.service", "MainPID")
 		m.install(t, version)
+		if version == broken {
+			m.awaitFailures(t)
+			continue
+		}
 		if program := m.running(t); program != "/usr/bin/udsipc" { // Not one that is deleted.
 			t.Errorf("after the upgrade %s runs", program)
 		}
 	}
+	awaitGrowth(t, file)
+	m.control(t, "restart", "udsipc-collector.socket") // The unit may have changed.
+	awaitGrowth(t, file)
 	close(stop)
 	want := map[string]int{"plain": ipctest.Await(t, "the plain writer", plain),
 		"acknowledged": ipctest.Await(t, "the acknowledged writer", acknowledged)}
@@ -80,6 +99,14 @@ func packageUpgrades(t *testing.T, m debianMachine) {
 // packageKills: with acknowledgements, kills in the middle of upgrades lose no message, and what is there twice is
 // known by its number.
 func packageKills(t *testing.T, m debianMachine) {
+	m.write(t, "udsipc-collector.service.d/fast.conf", "[Service]\nRestartSec=10ms\n")
+	m.reload(t)
+	defer func() {
+		if err := os.RemoveAll(m.root("/run/systemd/system/udsipc-collector.service.d")); err != nil {
+			t.Error(err)
+		}
+		m.reload(t)
+	}()
 	file := m.root(collectorFile)
 	before := len(toolLines(t, file))
 	const writers = 4
@@ -96,8 +123,8 @@ func packageKills(t *testing.T, m debianMachine) {
 		go func() { // Ends by itself.
 			defer close(killed)
 			last := ""
-			for range 6 { // More often than systemd likes, without StartLimitIntervalSec=0.
-				last = m.killNext(last)
+			for i := range 6 { // More often than systemd likes, without StartLimitIntervalSec=0.
+				last = m.killNext(last, []string{"-KILL", "-ABRT"}[i%2]) // Or as the watchdog does.
 			}
 		}()
 		output, err := m.try("dpkg", "--force-unsafe-io", "--install", m.packages.file(t, version))
@@ -128,11 +155,11 @@ func packageKills(t *testing.T, m debianMachine) {
 }
 
 // killNext kills the process of the service once it is another one than last, and returns it, or "" if none comes.
-func (m debianMachine) killNext(last string) string {
+func (m debianMachine) killNext(last, signal string) string {
 	for range 500 {
 		output, err := m.try("systemctl", "show", "--value", "--property=MainPID", "udsipc-collector.service")
 		if pid := strings.TrimSpace(output); err == nil && pid != last && pid != "0" {
-			if _, err := m.try("kill", "-KILL", pid); err == nil {
+			if _, err := m.try("kill", signal, pid); err == nil {
 				return pid
 			}
 		}
