@@ -109,7 +109,7 @@ func (s *docShell) command(t *testing.T, text string) (*exec.Cmd, *bytes.Buffer)
 	cmd.Dir = s.root
 	cmd.Env = append(cmd.Env, "PATH="+filepath.Join(s.root, "bin")+":"+os.Getenv("PATH"),
 		"XDG_RUNTIME_DIR="+filepath.Join(s.root, "run")) // Where --publish publishes.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr.Setpgid = true
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	return cmd, &out

@@ -174,7 +174,7 @@ func TestTop_Signals_OfTheTerminal(t *testing.T) {
 		cmd := process(t, "top", "--interval", "1h", "--folder", folder)
 		cmd.Env = append(cmd.Env, "TERM=xterm")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
 		return cmd, startProcess(t, cmd)
 	}
 	cmd, done := launch()

@@ -3,9 +3,11 @@
 package ipctest
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,17 +20,41 @@ import (
 // A servedLog is the log that a service writes.
 type servedLog struct{ Path string }
 
-// Records returns the records of the log.
-func (l servedLog) Records(tb testing.TB) []string {
+// maxRecords is how many records fit the memory of a test.
+const maxRecords = 1 << 20
+
+// each calls a function with each whole record of the log. A torrent writes gigabytes if something else hangs, so they
+// are not all in memory.
+func (l servedLog) each(tb testing.TB, use func(record string)) {
 	tb.Helper()
-	data, err := os.ReadFile(l.Path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	file, err := os.Open(l.Path)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err != nil {
 		tb.Fatal(err)
 	}
-	var list []string
-	for ; len(data) >= RecordSize; data = data[RecordSize:] {
-		list = append(list, string(data[:RecordSize]))
+	defer file.Close()
+	in, record := bufio.NewReaderSize(file, 1<<20), make([]byte, RecordSize)
+	for {
+		if _, err := io.ReadFull(in, record); err != nil {
+			if err != io.EOF && err != io.ErrUnexpectedEOF {
+				tb.Fatal(err)
+			}
+			return
+		}
+		use(string(record))
 	}
+}
+
+// Records returns the records of the log.
+func (l servedLog) Records(tb testing.TB) (list []string) {
+	tb.Helper()
+	l.each(tb, func(record string) {
+		if list = append(list, record); len(list) > maxRecords {
+			tb.Fatalf("the log has more than %d records", maxRecords)
+		}
+	})
 	return list
 }
 
@@ -52,8 +78,8 @@ func (l servedLog) Want(tb testing.TB, texts ...string) {
 // repeats.
 func (l servedLog) Numbers(tb testing.TB, count uint64) (repeats int) {
 	tb.Helper()
-	next := uint64(0)
-	for i, record := range l.Records(tb) {
+	next, i := uint64(0), 0
+	l.each(tb, func(record string) {
 		got := binary.BigEndian.Uint64([]byte(record))
 		switch {
 		case got == next:
@@ -63,7 +89,8 @@ func (l servedLog) Numbers(tb testing.TB, count uint64) (repeats int) {
 		default:
 			tb.Fatalf("record %d is number %d (repeat: %d), want %d", i, got, record[8], next)
 		}
-	}
+		i++
+	})
 	if next != count {
 		tb.Errorf("%d numbers were handled, %d were sent", next, count)
 	}

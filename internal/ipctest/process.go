@@ -35,7 +35,7 @@ func Play(role string) (code int) {
 }
 
 // Process returns a command that runs this binary in a role. It removes the variables of a socket
-// activation of this process. Short runs skip the test.
+// activation of this process. On Linux the process ends with this one. Short runs skip the test.
 func Process(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	tb.Helper()
 	if testing.Short() {
@@ -50,6 +50,7 @@ func Process(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(tb.Context(), self)
 	cmd.Env = roleEnvironment(role, environment...)
+	endWithTests(cmd)
 	return cmd
 }
 

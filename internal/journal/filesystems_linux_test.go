@@ -58,7 +58,7 @@ func inNamespace(t *testing.T, role, size, arguments string) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting takes root")
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(cmd.Env, "UDSIPC_TEST_TMPFS="+size)
 	output, err := cmd.CombinedOutput()
 	switch {

@@ -383,7 +383,7 @@ func inNamespace(t *testing.T, role string, environment ...string) {
 	ipctest.AsRoot(t)
 	cmd := ipctest.Process(t, role, environment...)
 	// What is mounted there is seen there alone (syscall).
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, fs.ErrPermission) {
 		t.Skip("takes the right to make namespaces")

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,16 +78,13 @@ func bootSystemdAfter(tb testing.TB, before string) *bootedSystemd {
 	cmd := exec.Command("sh", arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	if err := cmd.Start(); err != nil {
-		tb.Fatal(err)
-	}
+	ended := startMortal(tb, cmd)
 	s := &bootedSystemd{tb: tb, dir: dir, log: log}
 	tb.Cleanup(func() {
 		_ = cmd.Process.Kill() // Its child goes with it, and all that runs in its namespace.
-		_ = cmd.Wait()
+		<-ended
 		if tb.Failed() {
-			output, _ := os.ReadFile(log.Name())
-			tb.Logf("systemd says:\n%s", output)
+			tb.Logf("systemd says:\n%s", lastOf(log.Name(), 1<<20))
 		}
 		_ = log.Close()
 	})
@@ -125,7 +121,8 @@ func ownCgroups(tb testing.TB) (dirs []string, mounts string) {
 		if !ok || !within || controllers == "cpuset" { // A cpuset takes no process before it is set up.
 			continue
 		}
-		dir, err := os.MkdirTemp(filepath.Join(point, below), "udsipc-test-")
+		sweepCgroups(filepath.Join(point, below))
+		dir, err := os.MkdirTemp(filepath.Join(point, below), fmt.Sprintf("%s%d-", cgroupPrefix, os.Getpid()))
 		if err != nil {
 			continue // What is read-only is nobody's.
 		}
@@ -157,16 +154,7 @@ func cgroupMount(mounted, number, controllers string) (root, point string, ok bo
 func removeCgroup(tb testing.TB, dir string) {
 	tb.Helper()
 	ipctest.Until(tb, "the cgroup is removed", func() bool {
-		var below []string
-		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				below = append(below, path)
-			}
-			return nil
-		})
-		for _, path := range slices.Backward(below) {
-			_ = os.Remove(path)
-		}
+		tryRemoveCgroup(dir)
 		_, err := os.Lstat(dir)
 		return errors.Is(err, fs.ErrNotExist)
 	})
