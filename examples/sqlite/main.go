@@ -59,7 +59,7 @@ func collect(ctx context.Context, address, file string) error {
 	}
 	// SQLite has one writer at a time, so one transaction serves all connections.
 	reader, err := udsipc.NewBatchReader(store.handle, address, udsipc.WithSharedBatches(),
-		udsipc.WithMaxRedeliveries(0), udsipc.WithDeadLetter(store.keepDeadLetter))
+		udsipc.WithMaxRedeliveries(0))
 	if err == nil {
 		err = reader.Run(ctx)
 	}

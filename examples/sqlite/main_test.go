@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -186,6 +187,43 @@ func TestCollect_RefusedEvents_AreDeadLetters(t *testing.T) {
 		(SELECT count(*) FROM dead_letters WHERE body = CAST('no JSON' AS BLOB) AND seq % 100 = 51)`)
 	if err := row.Scan(&stored, &dead); err != nil || stored != 297 || dead != 3 {
 		t.Errorf("%d events and %d dead letters, %v", stored, dead, err)
+	}
+}
+
+// TestCollect_WithoutAcknowledgements_StoresEachWriter: a writer without an identity is not taken for another one.
+func TestCollect_WithoutAcknowledgements_StoresEachWriter(t *testing.T) {
+	dir := t.TempDir()
+	address, file := filepath.Join(dir, "s"), filepath.Join(dir, "db")
+	for range 2 { // Connections have the same numbers in the next process.
+		ctx, cancel := context.WithCancel(t.Context())
+		collected := make(chan error, 1)
+		go func() { collected <- collect(ctx, address, file) }() // Ends with ctx.
+		for range 2 {
+			w, err := udsipc.NewWriter(address)
+			if err == nil {
+				err = w.Start()
+			}
+			for _, text := range []string{`{"event": 1}`, `{"event": 2}`, ""} {
+				err = errors.Join(err, w.WriteMessage([]byte(text)))
+			}
+			if err = errors.Join(err, w.Stop(t.Context())); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+		if err := <-collected; err != nil {
+			t.Error(err)
+		}
+	}
+	s, err := openStore(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var stored, dead int
+	row := s.db.QueryRow(`SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM dead_letters)`)
+	if err := row.Scan(&stored, &dead); err != nil || stored != 8 || dead != 4 {
+		t.Errorf("%d events and %d dead letters, want 8 and 4: %v", stored, dead, err)
 	}
 }
 

@@ -6,7 +6,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
@@ -49,6 +51,7 @@ const retryPause = 100 * time.Millisecond
 type store struct {
 	db     *sql.DB
 	insert *sql.Stmt
+	run    [8]byte // Tells this process from others.
 }
 
 func openStore(file string) (*store, error) {
@@ -62,6 +65,7 @@ func openStore(file string) (*store, error) {
 	}
 	db.SetMaxOpenConns(1)
 	s := &store{db: db}
+	_, _ = rand.Read(s.run[:]) // It never fails.
 	if _, err = db.Exec(schema); err == nil {
 		s.insert, err = db.Prepare(insertEvent)
 	}
@@ -73,9 +77,9 @@ func openStore(file string) (*store, error) {
 
 func (s *store) Close() error { return errors.Join(s.insert.Close(), s.db.Close()) }
 
-// handle stores a batch. It returns an error only for an event that will never be accepted: the
-// Reader then finds that one, and makes it a dead letter. It tries again while the database cannot
-// be written (a full disk, a lock), until the Reader is stopped; the writers keep their events.
+// handle stores a batch. It tries again while the database cannot be written (a full disk, a lock), until the Reader is
+// stopped; the writers keep their events. What the database refuses for what it is, also as a dead letter, is the
+// Reader's to report.
 func (s *store) handle(ctx context.Context, batch []udsipc.Delivery) error {
 	for {
 		err := s.store(batch)
@@ -91,8 +95,8 @@ func (s *store) handle(ctx context.Context, batch []udsipc.Delivery) error {
 	}
 }
 
-// store stores a batch in one transaction. That takes some milliseconds, so nothing interrupts it: a
-// context that can end costs a goroutine for each statement.
+// store stores a batch in one transaction: an event that is refused becomes a dead letter. That takes some milliseconds,
+// so nothing interrupts it: a context that can end costs a goroutine for each statement.
 func (s *store) store(batch []udsipc.Delivery) error {
 	tx, err := s.db.Begin()
 	if err != nil {
@@ -103,11 +107,25 @@ func (s *store) store(batch []udsipc.Delivery) error {
 	for i := range batch {
 		d := &batch[i]
 		// string copies the event, which is the handler's only until it returns.
-		if _, err := insert.Exec(d.Writer[:], int64(d.Seq), string(d.Data)); err != nil {
+		_, err := insert.Exec(s.writer(d), int64(d.Seq), string(d.Data))
+		if isRefusal(err) { // It has changed nothing.
+			body := append([]byte{}, d.Data...) // Not nil, which is NULL.
+			_, err = tx.Exec(insertDead, s.writer(d), int64(d.Seq), body, err.Error())
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return tx.Commit()
+}
+
+// writer returns what tells the messages of a sender from those of others. A writer without acknowledgements has no
+// identity, and counts anew with each connection, which has a number in this process.
+func (s *store) writer(d *udsipc.Delivery) []byte {
+	if d.Writer != (udsipc.WriterID{}) {
+		return d.Writer[:]
+	}
+	return binary.BigEndian.AppendUint64(s.run[:len(s.run):len(s.run)], d.Peer.ID)
 }
 
 // isRefusal reports whether the database refuses an event for what it is.
@@ -121,11 +139,4 @@ func isRefusal(err error) bool {
 		return true
 	}
 	return false
-}
-
-// keepDeadLetter stores an event that the database refuses. The event counts as handled afterwards.
-func (s *store) keepDeadLetter(d *udsipc.Delivery, cause error) {
-	if _, err := s.db.Exec(insertDead, d.Writer[:], int64(d.Seq), d.Data, cause.Error()); err != nil {
-		log.Printf("event %d of writer %v is lost: %v: %v", d.Seq, d.Writer, cause, err)
-	}
 }
