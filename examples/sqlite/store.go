@@ -95,8 +95,8 @@ func (s *store) handle(ctx context.Context, batch []udsipc.Delivery) error {
 	}
 }
 
-// store stores a batch in one transaction: an event that is refused becomes a dead letter. That takes some milliseconds,
-// so nothing interrupts it: a context that can end costs a goroutine for each statement.
+// store stores a batch in one transaction: an event that is refused becomes a dead letter. That takes some
+// milliseconds, so nothing interrupts it: a context that can end costs a goroutine for each statement.
 func (s *store) store(batch []udsipc.Delivery) error {
 	tx, err := s.db.Begin()
 	if err != nil {

@@ -48,8 +48,8 @@ func awaitGrowth(t *testing.T, file string) {
 	ipctest.Until(t, "some messages have come", func() bool { return size() > enough })
 }
 
-// packageUpgrades: an upgrade disconnects no writer, and repeats or loses no message, acknowledged or plain. Nor does one
-// to a program that does not start.
+// packageUpgrades: an upgrade disconnects no writer, and repeats or loses no message, acknowledged or plain. Nor does
+// one to a program that does not start.
 func packageUpgrades(t *testing.T, m debianMachine) {
 	file := m.root(collectorFile)
 	before := len(toolLines(t, file))
