@@ -29,9 +29,10 @@ type call struct {
 	deadline time.Duration // Since Server.startTime; 0 without a deadline.
 	timer    *time.Timer
 
-	mu    sync.Mutex // Guards the fields below.
-	done  chan struct{}
-	cause error
+	mu      sync.Mutex // Guards the fields below.
+	done    chan struct{}
+	over    bool // The context has ended,
+	expired bool // because of the deadline.
 }
 
 // register adds the call to its connection, or returns why not. pause is a channel that reading
@@ -172,12 +173,12 @@ func (c *call) cancel(cause error) {
 	}
 }
 
-// endContext ends the context with a cause. Later calls have no effect.
+// endContext ends the context, as context.DeadlineExceeded or context.Canceled. Later calls have no effect.
 func (c *call) endContext(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause == nil {
-		c.cause = cause
+	if !c.over {
+		c.over, c.expired = true, cause == context.DeadlineExceeded
 		if c.done != nil {
 			close(c.done)
 		}
@@ -198,7 +199,7 @@ func (c *call) Done() <-chan struct{} {
 	defer c.mu.Unlock()
 	if c.done == nil {
 		c.done = make(chan struct{})
-		if c.cause != nil {
+		if c.over {
 			close(c.done)
 		}
 	}
@@ -209,7 +210,13 @@ func (c *call) Done() <-chan struct{} {
 func (c *call) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.cause
+	switch {
+	case c.expired:
+		return context.DeadlineExceeded
+	case c.over:
+		return context.Canceled
+	}
+	return nil
 }
 
 // callKey is the key of the call in its handler's context.

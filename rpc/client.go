@@ -214,9 +214,9 @@ func (c *Client) sendCancel(id uint64) {
 }
 
 // sendRequest sends the first message of a call or a stream.
-func (c *Client) sendRequest(p *pendingCall, q *request, kind uint32, method string, data []byte) error {
+func (c *Client) sendRequest(p *pendingCall, q *request, kind uint32, method, metadata string, data []byte) error {
 	b := pool.Get().(*[]byte)
-	*b = q.append(appendType((*b)[:0], kind), method, outgoingOf(p.ctx).encoded, data)
+	*b = q.append(appendType((*b)[:0], kind), method, metadata, data)
 	ctx, stop := c.waitContext(p)
 	number, err := c.link.SendContext(ctx, *b)
 	stop()

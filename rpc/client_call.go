@@ -38,7 +38,8 @@ func (c *Client) invoke(ctx context.Context, method string, data []byte, idempot
 	if err := ctx.Err(); err != nil {
 		return nil, asError(err)
 	}
-	if err := checkCall(ctx, method); err != nil {
+	metadata, err := checkCall(ctx, method)
+	if err != nil {
 		return nil, err
 	}
 	p := pendingPool.Get().(*pendingCall)
@@ -53,7 +54,7 @@ func (c *Client) invoke(ctx context.Context, method string, data []byte, idempot
 			return nil, err
 		}
 		q := request{id: id, timeout: timeoutOf(ctx)}
-		if err := c.sendRequest(p, &q, typeRequest, method, data); err != nil {
+		if err := c.sendRequest(p, &q, typeRequest, method, metadata, data); err != nil {
 			if c.removeCall(id) {
 				return nil, unsent(ctx, err, method)
 			}
@@ -113,7 +114,7 @@ func timeoutOf(ctx context.Context) time.Duration {
 // Notify sends a request without a response. The server handles a client's notifications in order,
 // and reads nothing else from it meanwhile: keep handlers short.
 func (c *Client) Notify(method string, data []byte) error {
-	if err := checkCall(context.Background(), method); err != nil {
+	if _, err := checkCall(context.Background(), method); err != nil {
 		return err
 	}
 	c.mu.Lock()

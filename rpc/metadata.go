@@ -58,19 +58,20 @@ func outgoingOf(ctx context.Context) outgoing {
 // interceptor sees by it how much space is left.
 func OutgoingMetadata(ctx context.Context) Metadata { return maps.Clone(outgoingOf(ctx).values) }
 
-// checkCall returns the error of a call that must not be sent: its metadata are too large, or its method is no name.
-func checkCall(ctx context.Context, method string) error {
+// checkCall returns the encoded metadata of a call, or why it must not be sent: they are too large, or its method is no
+// name.
+func checkCall(ctx context.Context, method string) (metadata string, err error) {
 	if strings.IndexByte(method, 0) >= 0 {
-		return errorf(CodeInvalidArgument, "the name of a method has a zero byte: %.100q", method)
+		return "", errorf(CodeInvalidArgument, "the name of a method has a zero byte: %.100q", method)
 	}
 	out := outgoingOf(ctx)
 	if n := len(out.encoded); n > maxMetadata {
-		return errorf(CodeInvalidArgument, "%s: %d bytes of metadata, the limit is %d", method, n, maxMetadata)
+		return "", errorf(CodeInvalidArgument, "%s: %d bytes of metadata, the limit is %d", method, n, maxMetadata)
 	}
 	if n := len(out.values); n > maxMetadataValues {
-		return errorf(CodeInvalidArgument, "%s: %d values of metadata, the limit is %d", method, n, maxMetadataValues)
+		return "", errorf(CodeInvalidArgument, "%s: %d values of metadata, the limit is %d", method, n, maxMetadataValues)
 	}
-	return nil
+	return out.encoded, nil
 }
 
 // parseMetadata decodes metadata. It does not keep b.

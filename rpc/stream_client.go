@@ -26,7 +26,8 @@ func (c *Client) OpenStream(ctx context.Context, method string, request []byte) 
 
 // openStream is OpenStream without interceptors.
 func (c *Client) openStream(ctx context.Context, method string, data []byte) (*ClientStream, error) {
-	if err := checkCall(ctx, method); err != nil {
+	metadata, err := checkCall(ctx, method)
+	if err != nil {
 		return nil, err
 	}
 	own, cancel := context.WithCancelCause(ctx)
@@ -43,7 +44,7 @@ func (c *Client) openStream(ctx context.Context, method string, data []byte) (*C
 	b := getBytes(nil)
 	defer putBytes(b)
 	*b = append(binary.AppendUvarint(*b, window), data...)
-	if err := c.sendRequest(p, &q, typeOpen, method, *b); err != nil {
+	if err := c.sendRequest(p, &q, typeOpen, method, metadata, *b); err != nil {
 		if c.removeCall(id) {
 			err = unsent(ctx, err, method)
 		} else {
