@@ -99,17 +99,26 @@ func (w *Writer) logConfig() journal.Config {
 // Start begins to connect and to send, and returns at once. It may be called again; after Stop it
 // returns udsipc.ErrStopped. A Writer with an empty spool connects when it has a message.
 func (w *Writer) Start() error {
+	first, err := w.start()
+	if first {
+		w.delivery.face.StartPublishing() // Without the lock: it may call the error callback, which may stop the Writer.
+	}
+	return err
+}
+
+// start starts the delivery, unless it has started before.
+func (w *Writer) start() (first bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
-		return udsipc.ErrStopped
+		return false, udsipc.ErrStopped
 	}
-	if !w.started {
-		w.started = true
-		w.delivery.face.StartPublishing()
-		go w.delivery.run() // Ends with Stop, which waits for it.
+	if w.started {
+		return false, nil
 	}
-	return nil
+	w.started = true
+	go w.delivery.run() // Ends with Stop, which waits for it.
+	return true, nil
 }
 
 // WriteMessage writes a copy of data to the spool. An empty message is a message. A nil error means
