@@ -65,6 +65,11 @@ func openDirectory(path string, create bool, also ...int) (*directory, error) {
 
 func (f *directory) close() { _ = f.handle.Close() }
 
+// list opens the directory for reading its names.
+func (f *directory) list() (*os.File, error) {
+	return openAt(f.handle, ".", f.path, syscall.O_RDONLY|syscall.O_DIRECTORY, 0)
+}
+
 // find returns the entry with that name. It does not follow a symbolic link.
 func (f *directory) find(name string) (*entry, error) {
 	file, err := openAt(f.handle, name, filepath.Join(f.path, name), oPath|syscall.O_NOFOLLOW, 0)

@@ -62,6 +62,9 @@ func openDirectory(path string, create bool, also ...int) (*directory, error) {
 
 func (f *directory) close() { _ = f.handle.Close() }
 
+// list opens the directory for reading its names.
+func (f *directory) list() (*os.File, error) { return f.handle.Open(".") }
+
 // find returns the entry with that name. It does not follow a symbolic link.
 func (f *directory) find(name string) (*entry, error) {
 	info, err := f.handle.Lstat(name)

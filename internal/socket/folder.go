@@ -29,7 +29,13 @@ const (
 // MakePrivate makes sure that path is a directory which belongs to the user of this process, and which no other
 // user may enter. A missing directory is created. A symbolic link is an error.
 func MakePrivate(path string) error {
-	if err := os.Mkdir(path, privateMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch err := os.Mkdir(path, privateMode); {
+	case err == nil:
+		err = os.Chmod(path, privateMode) // The umask may have removed a part.
+		if err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist):
 		return err
 	}
 	owner, err := privateOwner(path)
@@ -100,7 +106,7 @@ func (f *Folder) Close() { f.dir.close() }
 
 // Names returns the sorted names that end in suffix, up to a limit.
 func (f *Folder) Names(suffix string) ([]string, error) {
-	at, err := os.Open(f.path)
+	at, err := f.dir.list() // Not by its path, which the owner can make that of a pipe meanwhile.
 	if err != nil {
 		return nil, err
 	}
