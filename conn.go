@@ -92,15 +92,15 @@ func newQueueConn(in *transport.In, peer Peer, cfg *sharedConfig, q *queue.Queue
 // the whole call, WithDialTimeout and WithHandshakeTimeout a part each. The error matches
 // ErrNoConsumer, ErrHandshake or ErrUnauthorized, and its cause. Dial accepts the options for
 // connecting and for the send queue, and WithMaxMessageSize. WithAcknowledgements, WithUndelivered,
-// WithMaxAge and WithStateCallback are errors.
+// WithMaxAge, WithStateCallback and WithPublishedMetrics are errors.
 func Dial(ctx context.Context, address string, opts ...WriterOption) (*Conn, error) {
 	cfg, err := newWriterConfig(address, opts)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0 || cfg.onState != nil {
-		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge " +
-			"and WithStateCallback are for a Writer")
+	if cfg.acknowledgements || cfg.undelivered != nil || cfg.maxAge != 0 || cfg.onState != nil || cfg.publishSet {
+		return nil, errors.New("udsipc: Dial: WithAcknowledgements, WithUndelivered, WithMaxAge, WithStateCallback " +
+			"and WithPublishedMetrics are for a Writer")
 	}
 	in, peer, err := dialIn(ctx, &cfg)
 	if err != nil {

@@ -103,8 +103,10 @@ func (l *Link) runConn(conn *Conn) {
 	l.queue.DropControl()
 	l.connectionEnded(received > 0, time.Since(began), err)
 	conn.releaseRead()
-	if !l.life.Forced() {
+	if !l.finished() {
 		l.counts.lost.Add(1)
+	}
+	if !l.life.Forced() {
 		l.publish(nil)
 		l.life.SetState(sender.StateDisconnected, internalError(err))
 	}

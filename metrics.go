@@ -78,12 +78,13 @@ type linkCounts struct {
 }
 
 // Metrics returns a snapshot. It may be called at any time. A Link has no acknowledgements, and counts
-// neither writes nor possible losses. Sent are messages that a connection has taken.
+// neither writes nor possible losses. Sent are messages that a connection has taken. Those of packages duplex and rpc
+// that concern only a connection which has ended meanwhile, such as a cancelled call, count as sent, too.
 func (l *Link) Metrics() WriterMetrics {
 	queued, _ := l.queue.Snapshot()
 	return WriterMetrics{
-		Accepted:    queued.Accepted - queued.DroppedControl,
-		Sent:        queued.Sent,
+		Accepted:    queued.Accepted,
+		Sent:        queued.Sent + queued.DroppedControl, // No counter may shrink.
 		Dropped:     queued.Dropped - queued.DroppedControl,
 		Undelivered: queued.Undelivered,
 		Queued:      queued.Queued,

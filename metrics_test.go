@@ -10,6 +10,7 @@ import (
 
 	"github.com/udsipc/udsipc"
 	"github.com/udsipc/udsipc/internal/ipctest"
+	"github.com/udsipc/udsipc/internal/seam"
 )
 
 // TestLink_Metrics_AccountForMessagesAndConnections over an outage.
@@ -53,6 +54,56 @@ func TestLink_Metrics_AccountForMessagesAndConnections(t *testing.T) {
 	}
 	if b, err := json.Marshal(m); err != nil || !bytes.Contains(b, []byte(`"oldest_age_ns":0`)) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// TestLink_Metrics_ControlIsDropped_CountersGrow: what concerned the connection that has ended leaves the queue, and no
+// counter shrinks.
+func TestLink_Metrics_ControlIsDropped_CountersGrow(t *testing.T) {
+	t.Parallel()
+	path := ipctest.SocketPath(t)
+	l := ipctest.MustListen(t, path)
+	link := ipctest.StartLink(t, path, func([]byte) {})
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for link.Metrics().Queued < 3 {
+		if _, err := seam.OfLink(link).SendControl(make([]byte, 50_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := link.Metrics()
+	l.Close()
+	conn.Close() // With unread bytes: nothing more is taken.
+	ipctest.Until(t, "it is lost", func() bool { return link.Metrics().LostConnections == 1 })
+	after := link.Metrics()
+	if after.Accepted != before.Accepted || after.Sent != after.Accepted || after.Queued+after.Dropped != 0 {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+}
+
+// TestLink_Metrics_GracefulStop_LosesNoConnection: over TCP the peer ends the connection before Stop does.
+func TestLink_Metrics_GracefulStop_LosesNoConnection(t *testing.T) {
+	t.Parallel()
+	l := ipctest.Listen(t, ipctest.TcpAddress(t))
+	link := ipctest.StartLink(t, "tcp://"+l.Addr().String(), func([]byte) {})
+	conn := ipctest.Accept(t, l)
+	if err := link.WriteMessage([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // Ends with the connection.
+		defer close(ended)
+		for err := error(nil); err == nil; {
+			_, err = conn.ReadMessage()
+		}
+		conn.Close()
+	}()
+	ipctest.Stop(t, link)
+	<-ended
+	if m := link.Metrics(); m.LostConnections != 0 || m.Connections != 1 || m.Sent != 1 {
+		t.Errorf("%+v", m)
 	}
 }
 

@@ -33,6 +33,7 @@ func (l linkSeam) SendContext(ctx context.Context, data []byte) (seq uint64, err
 
 func (l linkSeam) EnqueueBuffer(b seam.Buffer, from, to int) (idle bool, err error) {
 	if size := uint64(to - from); size > l.cfg.maxMessageSize {
+		l.counts.tooLarge.Add(1)
 		return false, errdefs.OverLimit(size, l.cfg.maxMessageSize)
 	}
 	_, idle, err = l.queue.EnqueueBuffer(b.(*queue.Buffer), from, to)

@@ -226,6 +226,10 @@ func TestWithPublishedMetrics_Impossible_IsReported(t *testing.T) {
 			t.Errorf("a wrong name: %v", err)
 		}
 	}
+	if _, err := udsipc.Dial(t.Context(), "/run/x", udsipc.WithPublishedMetrics("x")); err == nil ||
+		!strings.Contains(err.Error(), "WithPublishedMetrics") {
+		t.Errorf("of a Conn, which publishes nothing: %v", err)
+	}
 }
 
 // TestWithPublishedMetrics_Listener_EndsWithClose, although an accepted connection stays open.
