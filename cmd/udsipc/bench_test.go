@@ -51,7 +51,7 @@ func TestBench_Table_IsAligned(t *testing.T) {
 func TestBench_Failures_AreTold(t *testing.T) {
 	for args, want := range map[string]string{
 		"--size=0": "--size: want", "--producers=0": "want 1 or more", "--rounds=0": "want more than 0",
-		"more": "1 arguments",
+		"more": `there is no argument for "more"`,
 	} {
 		expect(t, execute(t, nil, "bench", args), exitUsage, want)
 	}

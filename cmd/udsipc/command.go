@@ -64,7 +64,7 @@ type env struct {
 
 // logf writes a line to the standard error, with the name of the command before it.
 func (e *env) logf(format string, args ...any) {
-	fmt.Fprintf(e.stderr, "udsipc %s: %s\n", e.name, visibleText(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(e.stderr, "udsipc %s: %s\n", e.name, visibleText(withFlags(e.name, fmt.Sprintf(format, args...))))
 }
 
 // fail reports an error and returns the exit code for it.

@@ -19,11 +19,11 @@ var conformCommand = command{
 	name:     "conform",
 	summary:  "put another implementation of the protocol through its cases",
 	operands: "ADDRESS [COMMAND...]",
-	help: `Is a Writer to the Reader at ADDRESS: a correct one, one that is cut off after
-each byte, one that sends garbage. With --listen, is a Reader at ADDRESS, for
-a Writer under test. Each row of the table is a case: ok, FAIL with what was
-wrong, or skipped. Do not run it against a Reader in production: it sends
-messages of its own.
+	help: `It is a Writer for the Reader at ADDRESS: a correct one, one that is cut off
+after each byte, one that sends garbage. With --listen, it is a Reader at
+ADDRESS, for a Writer under test. Each row of the table is a case: ok, FAIL with
+what was wrong, or skipped. Do not run it against a Reader in production: it
+sends messages of its own.
 
 A Reader under test prints a line for each message after it was handled:
 

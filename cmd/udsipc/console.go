@@ -119,7 +119,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level == slog.LevelWarn {
 		text = "warning: " + text
 	}
-	h.console.logf("%s", text)
+	h.console.logf("%s", withFlags(h.console.name, text))
 	return nil
 }
 

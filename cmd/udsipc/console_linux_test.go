@@ -41,6 +41,19 @@ func TestConsole_NarrowTerminal_KeepsOneLine(t *testing.T) {
 	}
 }
 
+// TestSend_TypedInput_IsNotOverwritten: there is no progress between lines that are typed, but for files.
+func TestSend_TypedInput_IsNotOverwritten(t *testing.T) {
+	_, program := ipctest.OpenTerminal(t, 80, 24)
+	e := &env{stdin: program, stderr: program, getenv: func(string) string { return "xterm" }}
+	for args, want := range map[string]bool{"s": false, "s -": false, "s file": true, "s file -": false} {
+		e.args = strings.Fields(args)
+		s := &sending{flags: &sendFlags{}, env: e, console: e.console()}
+		if got := s.showsProgress(); got != want {
+			t.Errorf("%s: %v", args, got)
+		}
+	}
+}
+
 // TestSend_SilentReader_IsNotArrival: what the kernel has and the reader never reads is told at the end of --timeout.
 func TestSend_SilentReader_IsNotArrival(t *testing.T) {
 	address := socket(t)

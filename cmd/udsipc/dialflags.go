@@ -19,6 +19,7 @@ import (
 const (
 	defaultMaxMessage = 10 << 20
 	defaultMaxQueue   = 10000
+	largestMessage    = 1 << 30
 )
 
 // A peerFlags has the flags for the other side: who it may be, and how large its messages.
@@ -64,6 +65,9 @@ func (f *peerFlags) defineListen(flags *flag.FlagSet) {
 
 // options returns the options that both sides have.
 func (f *peerFlags) options(server bool) ([]udsipc.Option, error) {
+	if f.maxMessage > largestMessage {
+		return nil, fmt.Errorf("--max-message-size %s: want at most %s", &f.maxMessage, exactBytes(largestMessage))
+	}
 	options := []udsipc.Option{udsipc.WithMaxMessageSize(uint64(f.maxMessage))}
 	if f.plaintext {
 		options = append(options, udsipc.WithPlaintext())

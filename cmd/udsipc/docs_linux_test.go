@@ -82,7 +82,7 @@ func newDocShell(t *testing.T) *docShell {
 	t.Cleanup(func() { os.RemoveAll(root) })
 	for _, dir := range []string{
 		"bin", "run", "var/log", "var/spool", "etc/bash_completion.d", "usr/share/fish/vendor_completions.d",
-		"usr/local/share/man/man1", "usr/local/share/zsh/site-functions",
+		"usr/local/share/man", "usr/local/share/zsh/site-functions",
 	} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)

@@ -138,12 +138,24 @@ func verdict(r *inspect.Report) string {
 	if r.Speaks.Limit > 0 {
 		what += ", for messages up to " + limitText(r.Speaks.Limit)
 	}
+	if strings.Contains(what, ",") {
+		what += ","
+	}
+	what += " listens"
+	for i, p := range processesThatListen(r) {
+		what += fmt.Sprintf("%s process %d (%s)", map[bool]string{true: " in", false: ","}[i == 0], p.PID, printable(p.Name))
+	}
+	return what
+}
+
+// processesThatListen returns the processes with a name that listen at the address.
+func processesThatListen(r *inspect.Report) (list []inspect.Process) {
 	for _, p := range r.Listeners {
 		if p.Listens && p.Name != "" {
-			what += fmt.Sprintf(", in process %d (%s)", p.PID, printable(p.Name))
+			list = append(list, p)
 		}
 	}
-	return what + " listens"
+	return list
 }
 
 // limitText returns a size in bytes, with its unit.

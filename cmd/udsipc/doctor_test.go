@@ -26,7 +26,7 @@ func TestDoctor_Reader_IsFine(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	for _, want := range []string{
-		address + ": a Reader with sessions, for messages up to 10 MiB, in process ",
+		address + ": a Reader with sessions, for messages up to 10 MiB, listens in process ",
 		fmt.Sprintf("process %d (", os.Getpid()),
 		"ok       protocol   a Reader that supports sessions", `it publishes metrics as "the-reader"`, "3 messages",
 		"0 problems, ",

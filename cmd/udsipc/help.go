@@ -46,7 +46,8 @@ var commonExits = []exit{
 
 // writeOverview writes the list of commands.
 func writeOverview(w io.Writer) {
-	fmt.Fprint(w, "udsipc streams messages between the programs of a machine.\n\nUsage: udsipc COMMAND [flags] …\n\n")
+	fmt.Fprint(w, "udsipc streams messages between the programs of a machine.\n\n"+
+		"Usage: udsipc COMMAND [flags] [arguments]\n\n")
 	for _, c := range commands {
 		if !c.hidden {
 			fmt.Fprintf(w, "  %-11s %s\n", c.name, c.summary)

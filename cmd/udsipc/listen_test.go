@@ -85,18 +85,18 @@ func TestListen_Count_IsExact(t *testing.T) {
 
 func TestListen_Arguments_AreChecked(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                             "0 arguments, want: udsipc listen ADDRESS",
-		"s t":                          "2 arguments",
+		"":                             "ADDRESS is missing: udsipc listen ADDRESS",
+		"s t":                          `there is no argument for "t"`,
 		"s --json --raw":               "exclude each other",
 		"s --mode=rw":                  "want an octal number",
-		"s --mode=1777":                "WithSocketMode",
+		"s --mode=1777":                "--mode",
 		"s --group=no-such-group":      "--group no-such-group",
 		"s --keep=1":                   "need --append",
 		"s --append=f --keep=1":        "--keep needs --rotate-size or --rotate-every",
 		"s --append=f --keep=-1":       "want 0 or more",
-		"s --append=f --rotate-every=": "parse error",
+		"s --append=f --rotate-every=": `--rotate-every "": want a duration with its unit, such as 30s`,
 		"s --tls-ca=f":                 "a server has a certificate",
-		"s --max-connections=0":        "WithMaxConnections",
+		"s --max-connections=0":        "--max-connections 0",
 	} {
 		got := execute(t, nil, append([]string{"listen"}, strings.Fields(args)...)...)
 		expect(t, got, exitUsage, want)

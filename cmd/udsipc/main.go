@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 )
 
 // commands is the table, in the order of the help. A new command has a file of its own with a variable, and a line
@@ -88,10 +87,10 @@ func (c *command) run(ctx context.Context, e *env, args []string) int {
 	case errors.Is(err, flag.ErrHelp):
 		return e.writeHelp(c)
 	case err != nil:
-		return e.usage(err)
+		return e.usage(flagError(flags, err))
 	}
-	if least, most := c.operandCount(); len(operands) < least || len(operands) > most {
-		return e.usage(fmt.Errorf("%d arguments, want: udsipc %s %s", len(operands), c.name, c.operands))
+	if err := c.operandError(operands); err != nil {
+		return e.usage(err)
 	}
 	e.args = operands
 	return start(ctx, e)
@@ -124,12 +123,13 @@ func find(name string) *command {
 	return nil
 }
 
-// suggest returns a question for the one command that begins as a mistyped one does, or nothing.
+// suggest returns a question for the command that is most like a mistyped one, or nothing.
 func suggest(name string) string {
+	var names []string
 	for _, c := range commands {
-		if len(name) > 1 && strings.HasPrefix(c.name, name[:2]) {
-			return fmt.Sprintf(" (did you mean %s?)", c.name)
+		if !c.hidden {
+			names = append(names, c.name)
 		}
 	}
-	return ""
+	return didYouMean("", name, names)
 }

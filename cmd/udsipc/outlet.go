@@ -31,6 +31,7 @@ type outlet interface {
 type counts struct {
 	found        uint64 // Left in the spool by earlier processes.
 	arrived      uint64
+	accepted     uint64 // By the queue or the spool.
 	queued       uint64
 	queuedBytes  uint64
 	refused      uint64 // The queue was full, and the policy is to drop the newest.
@@ -68,7 +69,7 @@ const forever = 10 * 365 * 24 * time.Hour
 func (o memoryOutlet) counts() counts {
 	m := o.Metrics()
 	return counts{
-		arrived: m.Sent - min(m.Sent, m.PossiblyLost), queued: m.Queued, queuedBytes: m.QueuedBytes,
+		accepted: m.Accepted, arrived: m.Sent - min(m.Sent, m.PossiblyLost), queued: m.Queued, queuedBytes: m.QueuedBytes,
 		refused: m.Refused, dropped: m.Dropped, expired: m.Expired, undelivered: m.Undelivered,
 		possiblyLost: m.PossiblyLost, connected: m.Connected,
 	}
@@ -90,8 +91,8 @@ func (o spoolOutlet) finish() error {
 func (o spoolOutlet) counts() counts {
 	m := o.Metrics()
 	return counts{
-		found: m.Found, arrived: m.Sent, queued: m.Queued, queuedBytes: m.QueuedBytes, refused: m.Refused,
-		dropped: m.Dropped, expired: m.Expired, undelivered: m.Undelivered, damaged: m.Damaged,
+		found: m.Found, accepted: m.Accepted, arrived: m.Sent, queued: m.Queued, queuedBytes: m.QueuedBytes,
+		refused: m.Refused, dropped: m.Dropped, expired: m.Expired, undelivered: m.Undelivered, damaged: m.Damaged,
 		connected: m.Writer.Connected,
 	}
 }

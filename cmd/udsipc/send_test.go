@@ -90,7 +90,7 @@ func TestSend_Failures_AreTold(t *testing.T) {
 
 func TestSend_Arguments_AreChecked(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                            "0 arguments, want: udsipc send ADDRESS [FILE...]",
+		"":                            "ADDRESS is missing: udsipc send ADDRESS [FILE...]",
 		"s --frames --file":           "exclude each other",
 		"s --long-lines=cut":          "--long-lines cut: want error, split or skip",
 		"s --overflow=wait":           "--overflow: want block",
@@ -99,11 +99,11 @@ func TestSend_Arguments_AreChecked(t *testing.T) {
 		"s --spool-sync=0":            "need --spool",
 		"s --spool=d --queue=5":       "--queue and --queue-bytes are for messages in memory",
 		"s --timeout=-1s":             "want 0 or more",
-		"s --max-message-size=0":      "WithMaxMessageSize",
+		"s --max-message-size=0":      "--max-message-size 0",
 		"s --tls-cert=x":              "--tls-cert and --tls-key need each other",
-		"tcp://192.0.2.1:9":           "WithPlaintext",
+		"tcp://192.0.2.1:9":           "--plaintext",
 		"s --tls-ca=/dev/null/no":     "--tls-ca",
-		"s --queue=0":                 "WithMaxBufferedWrites",
+		"s --queue=0":                 "--queue 0",
 		"s --max-message-size=1apple": "not a size",
 	} {
 		got := execute(t, nil, append([]string{"send"}, strings.Fields(args)...)...)
@@ -154,6 +154,7 @@ func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
 	sender.awaitError(t, "warning: ") // That nobody listens.
 	sender.interrupt()
 	out.Close()
+	sender.awaitError(t, "waiting until 2 messages have arrived; another interrupt gives up\n")
 	select {
 	case <-sender.done:
 		t.Fatal("it has ended after the first interrupt")
@@ -165,6 +166,16 @@ func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
 	if errs := sender.stderr.String(); strings.Count(errs, "2 messages were not delivered: nobody listens") != 1 {
 		t.Errorf("the errors are %s", errs)
 	}
+}
+
+// TestSend_FullSpool_IsTold: a spool without room waits for its reader, but not in silence, and not beyond --timeout.
+func TestSend_FullSpool_IsTold(t *testing.T) {
+	flags := []string{"send", "--spool", filepath.Join(t.TempDir(), "spool"), "--spool-size=64KiB"}
+	input := strings.Repeat(strings.Repeat("x", 1000)+"\n", 100)
+	got := execute(t, strings.NewReader(input), append(flags, "--timeout=1200ms", socket(t))...)
+	expect(t, got, exitFailed, "the spool has no room (--spool-size, or the disk is nearly full); waiting")
+	expect(t, got, exitFailed, "gave up: nothing has arrived for 1.2s; there is no connection")
+	expect(t, got, exitFailed, "the input had more")
 }
 
 func TestSend_Timeout_GivesUp(t *testing.T) {
@@ -198,6 +209,7 @@ func TestSend_Spool_GoesOnLater(t *testing.T) {
 	listener := start(t, nil, "listen", address)
 	second := execute(t, strings.NewReader("three\n"), "send", "--spool", dir, "--spool-wait", address)
 	expect(t, second, exitOK, "all of 3 messages arrived (5 B in ")
+	expect(t, second, exitOK, "; 2 of them found in the spool\n")
 	if got := listener.stop(t); got.stdout != "one\ntwo\nthree\n" {
 		t.Errorf("got %q", got.stdout)
 	}
@@ -245,7 +257,7 @@ func TestSend_SpoolOfAnother_Fails(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, execute(t, nil, "send", "--spool", filepath.Join(dir, "file"), socket(t)), exitFailed, "file")
-	expect(t, execute(t, nil, "send", "--spool", dir, "--spool-size=1", socket(t)), exitUsage, "WithMaxBytes")
+	expect(t, execute(t, nil, "send", "--spool", dir, "--spool-size=1", socket(t)), exitUsage, "--spool-size 1: want")
 }
 
 // TestSend_TimeoutWithinInput_IsNotSpooled: what is neither in the spool nor read is missing, also of an input that

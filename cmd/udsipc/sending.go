@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type sending struct {
 	finishing       atomic.Bool   // All of the input is queued.
 	gaveUp          atomic.Bool   // --timeout.
 	connected       atomic.Bool   // When it gave up.
+	toldFull        bool          // That the spool has no room; of watch.
 	unread          uint64        // Passed to the kernel, but not read by the reader when it was stopped.
 }
 
@@ -43,7 +45,7 @@ func (s *sending) send(ctx context.Context, files []string) error {
 	over := make(chan struct{})
 	go func() {
 		defer close(watched)
-		s.watch(over, cancel)
+		s.watch(ctx, over, cancel)
 	}()
 	stopped := make(chan error, 1)
 	forced := context.AfterFunc(stop, func() { stopped <- s.out.Stop(stop) }) // Wakes a write, and finish.
@@ -163,23 +165,25 @@ func (s *sending) sendMessages(stop context.Context, next func() ([]byte, error)
 }
 
 // watch shows progress, and ends everything when --timeout has passed without any, until over is closed.
-func (s *sending) watch(over <-chan struct{}, giveUp func()) {
-	shown := s.flags.progress || s.console.redraw && !s.flags.quiet
+func (s *sending) watch(interrupted context.Context, over <-chan struct{}, giveUp func()) {
 	interval := s.console.interval()
 	if s.flags.timeout > 0 {
 		interval = min(interval, max(s.flags.timeout/4, time.Millisecond))
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	rates := meter{}
+	shown, rates := s.showsProgress(), meter{}
 	last, since, drawn := uint64(0), time.Now(), time.Time{}
+	first, remind := interrupted.Done(), (<-chan time.Time)(nil)
 	for {
 		select {
 		case now := <-ticker.C:
 			c := s.out.counts()
-			if c.queued == 0 && !s.finishing.Load() || c.arrived != last { // At the end, the reader may be what waits.
+			idle := s.waiting(c) == 0 && !s.finishing.Load() // At the end, the reader may be what waits.
+			if idle || c.arrived != last {
 				last, since = c.arrived, now
 			}
+			s.tellFull(c, now.Sub(since))
 			if s.flags.timeout > 0 && now.Sub(since) >= s.flags.timeout {
 				s.gaveUp.Store(true)
 				s.connected.Store(c.connected)
@@ -190,11 +194,43 @@ func (s *sending) watch(over <-chan struct{}, giveUp func()) {
 				drawn = now
 				s.console.progress(s.status(c, &rates, now))
 			}
+		case <-first:
+			first, remind = nil, time.After(redrawInterval)
+		case <-remind:
+			if n := s.waiting(s.out.counts()); n > 0 && !s.flags.quiet {
+				s.console.logf("waiting until %s arrived; another interrupt gives up",
+					map[bool]string{true: "1 message has", false: plural(n, "message") + " have"}[n == 1])
+			}
 		case <-over:
 			return
 		}
 	}
 }
+
+// showsProgress reports whether there is progress to show: not beside what somebody types.
+func (s *sending) showsProgress() bool {
+	typed := s.env.isTerminal(s.env.stdin) && (len(s.env.args) == 1 || slices.Contains(s.env.args[1:], "-"))
+	return s.flags.progress || s.console.redraw && !s.flags.quiet && !typed
+}
+
+// waiting returns how many messages are queued, with the one that the queue, or the spool, has no room for.
+func (s *sending) waiting(c counts) uint64 {
+	read := s.messages.Load()
+	return c.queued + read - min(read, c.accepted+c.refused)
+}
+
+// tellFull tells once that nothing takes the messages of a spool that is full. Only it waits without a word.
+func (s *sending) tellFull(c counts, waited time.Duration) {
+	if s.flags.spool == "" || s.toldFull || s.waiting(c) == c.queued || waited < fullNotice {
+		return
+	}
+	s.toldFull = true
+	s.console.logf("the spool has no room (--spool-size, or the disk is nearly full); waiting until a reader takes " +
+		"messages")
+}
+
+// fullNotice is how long a spool has no room before that is told.
+const fullNotice = time.Second
 
 // status returns the line of progress.
 func (s *sending) status(c counts, rates *meter, now time.Time) string {
@@ -221,7 +257,7 @@ func (s *sending) report(err error) int {
 	switch {
 	case s.gaveUp.Load():
 		s.env.logf("gave up: nothing has arrived for %v%s", s.flags.timeout, s.whyGaveUp())
-	case err != nil && !errors.Is(err, spool.ErrLeft):
+	case err != nil && !errors.Is(err, spool.ErrLeft) && !s.isInAccount(err, c):
 		s.env.logf("%s", plain(err))
 	}
 	s.env.logf("%s", s.account(c, total))
@@ -232,6 +268,12 @@ func (s *sending) report(err error) int {
 		return exitSpooled
 	}
 	return exitFailed
+}
+
+// isInAccount reports whether an error says no more than the last line and the log: that this side was stopped, with
+// messages that are given up or perhaps lost.
+func (s *sending) isInAccount(err error, c counts) bool {
+	return errors.Is(err, udsipc.ErrStopped) && (c.possiblyLost > 0 || c.undelivered > 0) && s.env.force.Err() == nil
 }
 
 // whyGaveUp returns what is known about why nothing has arrived.
@@ -264,7 +306,7 @@ func (s *sending) account(c counts, total uint64) string {
 		n    uint64
 		what string
 	}{
-		{c.possiblyLost, "possibly lost"}, {c.unread, "perhaps not read"},
+		{c.found, "of them found in the spool"}, {c.possiblyLost, "possibly lost"}, {c.unread, "perhaps not read"},
 		{c.undelivered, "given up"}, {c.dropped, "dropped as the oldest"},
 		{c.refused, "dropped as the newest"}, {c.expired, "expired"}, {c.damaged, "damaged in the spool"},
 		{s.skipped, "lines left out as too long"}, {c.queued, s.queuedWhere()},

@@ -25,7 +25,7 @@ and how old it is, what was dropped, errors, connections, and the time until
 an acknowledgement (half of the messages took P50 at most).
 
 It finds them without configuration: in $XDG_RUNTIME_DIR/udsipc and
-/tmp/udsipc-UID, and for root those of all users. --folder looks elsewhere.
+/tmp/udsipc-UID, and for root those of all users. --directory looks elsewhere.
 
 On a terminal it redraws a table, and these keys work: q ends, h shows the
 keys, w shows the peers (who), r reverses the order; m, b, u, o, d, e, c, l, p
@@ -51,7 +51,7 @@ start of each source.`,
 		flags.BoolVar(&t.json, "json", false, "write JSON: an object in a line for each source")
 		flags.BoolVar(&t.who, "who", false, "show the peers of each source as well")
 		flags.Func("sort", "sort by a `COLUMN`: "+strings.Join(sortNames(), ", "), t.setSort)
-		flags.Func("folder", "look in this `DIRECTORY` alone; may be repeated", func(path string) error {
+		flags.Func("directory", "look in this `DIRECTORY` alone; may be repeated", func(path string) error {
 			t.sampler.folders = append(t.sampler.folders, path)
 			return nil
 		})
@@ -123,7 +123,7 @@ func (t *top) onceCode(e *env, s *sample) int {
 	if len(s.rows) > 0 {
 		return exitOK
 	}
-	e.logf("nobody publishes metrics in %s (option WithPublishedMetrics)", s.where())
+	e.logf("nobody publishes metrics in %s (option WithPublishedMetrics, or --publish of a command)", s.where())
 	for _, note := range s.notes {
 		e.logf("%s", note)
 	}

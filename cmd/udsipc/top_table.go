@@ -101,9 +101,21 @@ func (t *top) sortRows(rows []*topRow) {
 	})
 }
 
-// columnsFor returns the columns that fit in a width.
-func columnsFor(width int) []topColumn {
+// columnsFor returns the columns that fit in a width. Those of texts are as wide as what is in them, up to their width.
+func columnsFor(rows []*topRow, width int) []topColumn {
 	list := slices.Clone(topColumns)
+	for i, c := range list {
+		if !c.left || c.width == 0 {
+			continue
+		}
+		used := len(c.title)
+		for _, r := range rows {
+			if r.now != nil {
+				used = max(used, len([]rune(c.value(r))))
+			}
+		}
+		list[i].width = min(c.width, used)
+	}
 	for {
 		sum, worst := minAddress, -1
 		for i, c := range list {
@@ -122,7 +134,7 @@ func columnsFor(width int) []topColumn {
 // lines returns the table: a summary, what is wrong, the heads, and the rows.
 func (t *top) lines(s *sample, width int) []string {
 	list := append([]string{summary(s)}, s.notes...)
-	columns := columnsFor(width)
+	columns := columnsFor(s.rows, width)
 	list = append(list, tableLine(columns, func(c topColumn) string { return c.title }))
 	for _, r := range s.rows {
 		if r.now == nil {

@@ -73,7 +73,7 @@ func TestTop_Terminal_IsRestored(t *testing.T) {
 		"signal": func(_ *userSide, end context.CancelFunc) { end() },
 	} {
 		t.Run(what, func(t *testing.T) {
-			user, program, end, code := startTop(t, 100, 20, "--folder", folder)
+			user, program, end, code := startTop(t, 100, 20, "--directory", folder)
 			user.await(t, "the-writer")
 			if ipctest.TerminalModes(t, program).Lflag&(syscall.ICANON|syscall.ECHO) != 0 {
 				t.Error("keys are read as lines, or shown")
@@ -116,7 +116,7 @@ func TestTop_Terminal_IsRestored(t *testing.T) {
 func TestTop_Keys_ChangeTheTable(t *testing.T) {
 	folder := private(t)
 	exchange(t)
-	user, _, _, code := startTop(t, 100, 20, "--folder", folder, "--sort", "name")
+	user, _, _, code := startTop(t, 100, 20, "--directory", folder, "--sort", "name")
 	order := func(screen string) bool {
 		screen = screen[strings.LastIndex(screen, cursorHome):]
 		return strings.Index(screen, "the-reader") < strings.Index(screen, "the-writer")
@@ -148,7 +148,7 @@ func TestTop_Keys_ChangeTheTable(t *testing.T) {
 func TestTop_SmallTerminal_IsNotOverrun(t *testing.T) {
 	folder := private(t)
 	exchange(t)
-	user, _, _, _ := startTop(t, 40, 5, "--folder", folder, "--who")
+	user, _, _, _ := startTop(t, 40, 5, "--directory", folder, "--who")
 	screen := user.await(t, "and 2 more lines"+clearRest+clearBelow)
 	screen = strings.NewReplacer(enterScreen, "", cursorHome, "", clearRest, "", clearBelow, "", reverseOn, "",
 		reverseOff, "").Replace(screen)
@@ -171,7 +171,7 @@ func TestTop_Signals_OfTheTerminal(t *testing.T) {
 	before := ipctest.TerminalModes(t, program)
 	user := &userSide{File: tty}
 	launch := func() (*exec.Cmd, <-chan error) {
-		cmd := process(t, "top", "--interval", "1h", "--folder", folder)
+		cmd := process(t, "top", "--interval", "1h", "--directory", folder)
 		cmd.Env = append(cmd.Env, "TERM=xterm")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
@@ -224,7 +224,7 @@ func TestTop_Signals_OfTheTerminal(t *testing.T) {
 func TestTop_BrokenPipe_Ends(t *testing.T) {
 	folder := private(t)
 	exchange(t)
-	cmd := process(t, "top", "--json", "--interval", "100ms", "--folder", folder)
+	cmd := process(t, "top", "--json", "--interval", "100ms", "--directory", folder)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func exchange(t *testing.T) (address string) {
 func TestTop_Once_ShowsSources(t *testing.T) {
 	folder := private(t)
 	address := exchange(t)
-	got := execute(t, nil, "top", "--once", "--who", "--folder", folder)
+	got := execute(t, nil, "top", "--once", "--who", "--directory", folder)
 	if got.code != exitOK || got.stderr != "" {
 		t.Fatalf("%+v", got)
 	}
@@ -64,7 +64,7 @@ func TestTop_Once_ShowsSources(t *testing.T) {
 		t.Errorf("printed\n%s", got.stdout)
 	}
 	for _, want := range []string{
-		" reader        the-reader   " + address, " writer        the-writer   " + address,
+		" reader the-reader " + address, " writer the-writer " + address,
 		fmt.Sprintf("pid %d", os.Getpid()),
 		fmt.Sprintf("uid %d", os.Geteuid()), "from connection 1", "to connection 1",
 	} {
@@ -77,7 +77,7 @@ func TestTop_Once_ShowsSources(t *testing.T) {
 func TestTop_JSON_HasSnapshots(t *testing.T) {
 	folder := private(t)
 	exchange(t)
-	got := execute(t, nil, "top", "--once", "--json", "--sort", "name", "--folder", folder)
+	got := execute(t, nil, "top", "--once", "--json", "--sort", "name", "--directory", folder)
 	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
 	if got.code != exitOK || len(lines) != 2 {
 		t.Fatalf("%+v", got)
@@ -101,7 +101,7 @@ func TestTop_JSON_HasSnapshots(t *testing.T) {
 
 func TestTop_Nobody_Fails(t *testing.T) {
 	folder := private(t)
-	got := execute(t, nil, "top", "--once", "--folder", folder)
+	got := execute(t, nil, "top", "--once", "--directory", folder)
 	if got.code != exitFailed || !strings.Contains(got.stderr, "nobody publishes metrics in "+folder) || got.stdout != "" {
 		t.Errorf("%+v", got)
 	}
@@ -154,7 +154,7 @@ func TestTop_HostileFolder_GoesOn(t *testing.T) {
 	folder := private(t)
 	exchange(t)
 	hostile(t, folder)
-	got := execute(t, nil, "top", "--once", "--who", "--interval", "100ms", "--folder", folder)
+	got := execute(t, nil, "top", "--once", "--who", "--interval", "100ms", "--directory", folder)
 	if got.code != exitOK || got.stderr != "" {
 		t.Errorf("%+v", got)
 	}
@@ -170,7 +170,7 @@ func TestTop_HostileFolder_GoesOn(t *testing.T) {
 	if err := os.Mkdir(strange, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	none := execute(t, nil, "top", "--once", "--folder", strange)
+	none := execute(t, nil, "top", "--once", "--directory", strange)
 	if want := "?[2J? (mode"; none.code != exitFailed || !strings.Contains(none.stderr, want) {
 		t.Errorf("%+q, want %s", none.stderr, want)
 	}
@@ -211,19 +211,24 @@ func TestTopRow_Rates_AreExact(t *testing.T) {
 
 // TestTopTable_Width_IsKept: from 80 columns on, no line is cut but for its address.
 func TestTopTable_Width_IsKept(t *testing.T) {
+	full := []*topRow{{now: &publish.Snapshot{}, program: "a-long-program", kind: "duplex-client", name: "a-long-name"}}
 	for width := 80; width < 200; width++ {
 		sum := minAddress
-		for _, c := range columnsFor(width) {
+		for _, c := range columnsFor(full, width) {
 			sum += c.width + 1
 		}
 		if sum > width {
 			t.Errorf("%d columns need %d", width, sum)
 		}
 	}
-	if got, want := len(columnsFor(wideTable)), len(topColumns); got != want {
+	if got, want := len(columnsFor(full, wideTable)), len(topColumns); got != want {
 		t.Errorf("%d columns of a wide table, want %d", got, want)
 	}
 	r := newTopRow(&topSource{last: &publish.Snapshot{Kind: "x"}})
+	short := []*topRow{{now: &publish.Snapshot{}, program: "udsipc", kind: "reader", name: "main"}}
+	if got, most := len(columnsFor(short, 100)), len(columnsFor(full, 100)); got <= most {
+		t.Errorf("%d columns of short texts, %d of long ones", got, most)
+	}
 	line := tableLine(topColumns, func(c topColumn) string { return strings.Repeat("9", 50) })
 	if !strings.Contains(line, "9999999… ") || r.kind != "x" {
 		t.Errorf("a line of %q", line)

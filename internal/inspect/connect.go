@@ -60,7 +60,8 @@ func (s *subject) explain(err error) {
 	case errors.Is(err, fs.ErrPermission):
 		s.forbidden = true
 		s.add(Problem, "connect", "Connecting takes write permission on the socket and search permission on its "+
-			"directories: WithSocketMode(0o660) with WithSocketOwner, or the group of the reader for the writer's user.",
+			"directories. Give the socket a group (WithSocketMode, WithSocketOwner; udsipc listen --mode 0660 --group GROUP), "+
+			"and add the user to it, or run as the reader's user.",
 			"this user (uid %d) may not connect", os.Geteuid())
 	case errors.Is(err, syscall.EAGAIN):
 		s.Listening = true

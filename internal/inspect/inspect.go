@@ -172,7 +172,11 @@ func (s *subject) examinePath() {
 		target, _ := os.Readlink(s.name)
 		s.add(Note, "file", "Use the path of the socket itself: a Reader refuses to listen at a link.",
 			"%s is a symbolic link to %q", s.name, target)
-		info, err = os.Stat(s.name)
+		if info, err = os.Stat(s.name); os.IsNotExist(err) {
+			s.add(Problem, "file", "Start the reader at the path of the socket itself, and remove the link.",
+				"the link leads nowhere: there is no file %s", target)
+			return
+		}
 	}
 	s.examineFile(info, err)
 }
@@ -206,9 +210,13 @@ func (s *subject) examineFile(info os.FileInfo, err error) {
 func (s *subject) examineDirectory() {
 	dir := s.address.Directory()
 	info, err := os.Stat(dir)
-	if err != nil {
+	if os.IsNotExist(err) {
 		s.add(Problem, "directory", "A Reader makes it when it starts; for a service, RuntimeDirectory= of its unit does.",
-			"%v", err)
+			"there is no directory %s", dir)
+		return
+	}
+	if err != nil {
+		s.add(Problem, "directory", "Run this as the user of the reader, or as root, to see more.", "%v", err)
 		return
 	}
 	uid := s.peerUID
@@ -220,7 +228,7 @@ func (s *subject) examineDirectory() {
 		sticky = "; the sticky bit keeps users from each other's files"
 	}
 	if err := s.address.CheckDirectory(uid); err != nil {
-		s.add(Problem, "directory", "A Reader does not start like this. What the error says, or another directory, helps.",
+		s.add(Problem, "directory", "A Reader does not start here. Do what the error says, or use another directory.",
 			"%s belongs to %s, mode %v%s: %v", dir, owners(info), info.Mode(), sticky, plain(err))
 		return
 	}

@@ -249,6 +249,10 @@ func TestExamine_Files_AreTold(t *testing.T) {
 		"a link": {func(path string) error {
 			return os.Symlink(ipctest.MustListen(t, ipctest.SocketPath(t)).Addr().String(), path)
 		}, "note file: PATH is a symbolic link"},
+		"a link to nothing": {func(path string) error { return os.Symlink(path+"x", path) },
+			"problem file: the link leads nowhere: there is no file PATHx"},
+		"no directory": {func(path string) error { return os.Remove(filepath.Dir(path)) },
+			"problem directory: there is no directory "},
 		"a link to itself": {func(path string) error { return os.Symlink(path, path) }, "the links go in a circle"},
 		"a socket for datagrams": {func(path string) error {
 			conn, err := net.ListenPacket("unixgram", path)

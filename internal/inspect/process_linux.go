@@ -115,12 +115,12 @@ func (s *subject) describe(p *Process) {
 	}
 	text += fmt.Sprintf(" (%s) of %s", p.Name, User(p.UID))
 	if p.Unit != "" {
-		text += ", unit " + p.Unit
+		text += ", unit " + p.Unit + ","
 	}
 	if p.Listens {
-		text += ", listens"
+		text += " listens"
 	} else {
-		text += ", has the socket open"
+		text += " has the socket open"
 	}
 	s.add(OK, "listener", "", "%s", text)
 }

@@ -33,6 +33,9 @@ func meantTCP(text string) string {
 		}
 		return "tcp://HOST:PORT"
 	}
+	if _, err := strconv.ParseUint(text, 10, 16); err == nil {
+		return "tcp://localhost:" + text
+	}
 	colon := strings.LastIndexByte(text, ':')
 	if colon < 0 || text[0] == '@' || strings.ContainsAny(text, separators) {
 		return ""

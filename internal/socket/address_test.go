@@ -109,6 +109,7 @@ func TestAddress_Invalid_IsRejected(t *testing.T) {
 		{"path behind port", "tcp://host:1/x", []string{"1/x"}},
 		{"host and port", "localhost:7000", []string{"did you mean tcp://localhost:7000?", "./localhost:7000"}},
 		{"IPv4 and port", "127.0.0.1:80", []string{"did you mean tcp://127.0.0.1:80?"}},
+		{"number alone", "7000", []string{"did you mean tcp://localhost:7000?", "./7000"}},
 		{"port alone", ":7000", []string{"did you mean tcp://localhost:7000?"}},
 		{"IPv6 and port", "[::1]:7000", []string{"did you mean tcp://[::1]:7000?"}},
 		{"IPv6 without brackets", "::1:7000", []string{"did you mean tcp://[::1]:7000?"}},

@@ -60,11 +60,11 @@ func TestSocket_UntrustedDirectory_IsRejected(t *testing.T) {
 		root bool
 	}{
 		"a directory of one's own":   {func(*testing.T, string) string { return "a/s" }, "", false},
-		"writable by the group":      {with(mode, 0o775, "a/s"), "chmod g-w", false},
+		"writable by the group":      {with(mode, 0o775, "a/s"), "(chmod g-w /", false},
 		"the group's, sticky":        {with(mode, 0o770|os.ModeSticky, "a/s"), "", false},
 		"above it, the group's":      {with(mode, 0o770, "a/b/s"), "chmod g-w", false},
 		"writable by all, sticky":    {with(mode, 0o777|os.ModeSticky, "a/s"), "", false},
-		"writable by all":            {with(mode, 0o777, "a/s"), "chmod", false},
+		"writable by all":            {with(mode, 0o777, "a/s"), "(chmod go-w /", false},
 		"another's":                  {with(give, 0o755, "a/s"), "belongs to uid 65534", true},
 		"another's, sticky":          {with(give, 0o777|os.ModeSticky, "a/s"), "belongs to uid 65534", true},
 		"another's, which is closed": {with(give, 0o700, "a/s"), "chown", true},

@@ -63,10 +63,11 @@ func (t trustedUIDs) checkDirectory(path string, info fs.FileInfo) error {
 		return nil
 	case mode.Perm()&0o002 != 0:
 		return fmt.Errorf("%w: everybody may replace what lies in the directory %s (mode %v); "+
-			"take that from them (chmod go-w) or set the sticky bit (chmod +t)", errdefs.ErrInvalidSocketPath, path, mode)
+			"take that from them (chmod go-w %s) or set the sticky bit (chmod +t)",
+			errdefs.ErrInvalidSocketPath, path, mode, path)
 	}
 	return fmt.Errorf("%w: the group of the directory %s may replace what lies in it (mode %v); "+
-		"take that from it (chmod g-w) or set the sticky bit (chmod +t)", errdefs.ErrInvalidSocketPath, path, mode)
+		"take that from it (chmod g-w %s) or set the sticky bit (chmod +t)", errdefs.ErrInvalidSocketPath, path, mode, path)
 }
 
 // checkLink rejects a symbolic link with an untrusted owner, who may change its target.

@@ -47,6 +47,10 @@ func (f *directory) lock(socket string) (unlock func(), err error) {
 				found.close()
 				return func() {}, nil // The file belongs to another user, or is no regular file.
 			}
+			if errors.Is(err, fs.ErrPermission) {
+				return nil, fmt.Errorf("uid %d may not create a socket in the directory %s; use one of its own "+
+					"($XDG_RUNTIME_DIR, RuntimeDirectory=): %w", os.Geteuid(), f.path, err)
+			}
 			return nil, fmt.Errorf("locking the socket's directory: %w", err)
 		}
 		info, err := file.Stat()
