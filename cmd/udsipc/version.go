@@ -14,7 +14,7 @@ var versionCommand = command{
 	name:    "version",
 	summary: "show the version of the program, and what it was built with",
 	help: `The version is that of the module, as go install has it. A build of a working
-copy has the revision instead.`,
+copy has the revision instead, and a package for Debian its own version.`,
 	examples: []example{{"udsipc --version", "the same"}},
 	setup: func(*flag.FlagSet) runner {
 		return func(_ context.Context, e *env) int {
@@ -23,11 +23,17 @@ copy has the revision instead.`,
 	},
 }
 
+// packaged is the version of the package that has the program, which the linker sets (scripts/deb).
+var packaged string
+
 // version returns the version of the program in one line.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "udsipc (unknown version) " + runtime.Version()
+	}
+	if packaged != "" {
+		return fmt.Sprintf("udsipc %s %s %s/%s", packaged, info.GoVersion, runtime.GOOS, runtime.GOARCH)
 	}
 	text := "udsipc " + info.Main.Version
 	for _, setting := range info.Settings {
