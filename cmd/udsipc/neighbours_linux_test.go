@@ -5,6 +5,7 @@ package main
 // This file runs docs/NEIGHBOURS.md as docs_linux_test.go runs docs/TOOL.md. Further comments above a block:
 //
 //	<!-- file: PATH -->  the block is this file, which programs may run
+//	<!-- import -->      TestNeighbours_Import_HasEachMessageOnce runs it once more
 //	<!-- journal: … -->  another test runs it, under a systemd of its own (internal/systemd)
 
 import (
@@ -57,6 +58,60 @@ func TestNeighbours_Commands_Run(t *testing.T) {
 	if ran < 20 {
 		t.Errorf("the page has %d blocks", ran)
 	}
+}
+
+// TestNeighbours_Import_HasEachMessageOnce: the import of the page, twice, of messages with acknowledgements and without,
+// of text and of bytes.
+func TestNeighbours_Import_HasEachMessageOnce(t *testing.T) {
+	if !available(t, "sqlite3") {
+		t.Skip("there is no sqlite3")
+	}
+	shell := newDocShell(t)
+	shell.run(t, docBlock{text: "mkdir -p /var/log/app /var/lib/app"})
+	shell.run(t, docBlock{notes: map[string]string{"background": ""},
+		text: "udsipc listen --json --append /var/log/app/events.jsonl /run/app.sock"})
+	const send = `for option in --ack --ack=false --ack=false; do
+	printf 'one\0two\nlines\0\xff\0' | udsipc send --null $option /run/app.sock
+done
+`
+	shell.run(t, docBlock{text: send})
+	for _, block := range docBlocks(t, "docs/NEIGHBOURS.md") {
+		if _, ok := block.notes["import"]; ok {
+			shell.run(t, block)
+			shell.run(t, block)
+			shell.run(t, docBlock{text: `query='SELECT count(*), count(data), count(base64), max(data), max(base64) FROM events'
+got=$(sqlite3 -separator ' ' /var/lib/app/events.db "$query")
+if test "$got" != "9 6 3 two
+lines /w=="; then echo "$got"; exit 1; fi
+`})
+			return
+		}
+	}
+	t.Error("the page has no import")
+}
+
+// TestOperations_Backup_IsSentAsItWas: the command of docs/OPERATIONS.md that sends a file once more.
+func TestOperations_Backup_IsSentAsItWas(t *testing.T) {
+	if !available(t, "jq") {
+		t.Skip("there is no jq")
+	}
+	_, command, _ := strings.Cut(string(ipctest.ReadFile(t, "docs/OPERATIONS.md")), "\njq -j ")
+	command, _, ok := strings.Cut(command, "```")
+	if !ok {
+		t.Fatal("the page has no such command")
+	}
+	command = "jq -j " + strings.NewReplacer("/run/udsipc-collector/collector.sock", "/run/b.sock",
+		"/srv/messages/messages.jsonl.2*", "/var/log/a").Replace(command)
+	shell := newDocShell(t)
+	for _, name := range []string{"a", "b"} {
+		shell.run(t, docBlock{notes: map[string]string{"background": ""},
+			text: "udsipc listen --json --append /var/log/" + name + " /run/" + name + ".sock"})
+	}
+	shell.run(t, docBlock{text: `printf 'one\0two\nlines\0\0" \\ \t\0' | udsipc send --null --ack /run/a.sock
+` + command + `
+test $(jq -s length /var/log/b) = 4
+test "$(jq .data /var/log/a)" = "$(jq .data /var/log/b)"
+`})
 }
 
 // install makes a file below the root. A program in Python finds the client of the tree.
