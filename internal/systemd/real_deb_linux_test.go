@@ -161,6 +161,7 @@ func TestDebianPackage(t *testing.T) {
 		{"remove and purge", packagePurge},
 		{"without systemd", packageWithoutSystemd},
 		{"the page", packagePage},
+		{"the page of the examples", examplesPage},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.test(t, m) }) {
 			return

@@ -53,6 +53,27 @@ func packagePage(t *testing.T, m debianMachine) {
 	}
 }
 
+var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// examplesPage runs the commands that docs/SYSTEMD.md and examples/systemd/README.md install the examples with.
+func examplesPage(t *testing.T, m debianMachine) {
+	page := shellBlock.FindAllStringSubmatch(string(ipctest.ReadFile(t, "docs/SYSTEMD.md")), -1)
+	blocks := shellBlock.FindAllStringSubmatch(string(ipctest.ReadFile(t, "examples/systemd/README.md")), -1)
+	if len(page) != 1 || len(blocks) != 2 || page[0][1] != blocks[0][1] {
+		t.Fatalf("docs/SYSTEMD.md installs the examples with %q, their own page with %q", page, blocks)
+	}
+	for _, block := range blocks {
+		if output, err := m.try("bash", "-euo", "pipefail", "-c", "cd "+ipctest.Root(t)+"\n"+block[1]); err != nil {
+			t.Fatalf("%s\n%v: %s", block[1], err, output)
+		}
+	}
+	ipctest.Until(t, "both agents are connected", func() bool {
+		return strings.Contains(m.control(t, "status", "collector"), `Status: "2 connections, `)
+	})
+	m.control(t, "stop", "agent.service", "spoolagent.service")
+	m.control(t, "stop", "collector.service", "collector.socket")
+}
+
 // journalResumes ends the command of docs/NEIGHBOURS.md that follows the journal, and starts it again: each entry comes
 // once, also those from between.
 func journalResumes(t *testing.T, s *bootedSystemd) {
