@@ -60,8 +60,8 @@ func TestNeighbours_Commands_Run(t *testing.T) {
 	}
 }
 
-// TestNeighbours_Import_HasEachMessageOnce: the import of the page, twice, of messages with acknowledgements and without,
-// of text and of bytes.
+// TestNeighbours_Import_HasEachMessageOnce: the import of the page, twice, of messages with acknowledgements and
+// without, of text and of bytes.
 func TestNeighbours_Import_HasEachMessageOnce(t *testing.T) {
 	if !available(t, "sqlite3") {
 		t.Skip("there is no sqlite3")
@@ -79,8 +79,8 @@ done
 		if _, ok := block.notes["import"]; ok {
 			shell.run(t, block)
 			shell.run(t, block)
-			shell.run(t, docBlock{text: `query='SELECT count(*), count(data), count(base64), max(data), max(base64) FROM events'
-got=$(sqlite3 -separator ' ' /var/lib/app/events.db "$query")
+			shell.run(t, docBlock{text: `columns='count(*), count(data), count(base64), max(data), max(base64)'
+got=$(sqlite3 -separator ' ' /var/lib/app/events.db "SELECT $columns FROM events")
 if test "$got" != "9 6 3 two
 lines /w=="; then echo "$got"; exit 1; fi
 `})
