@@ -143,7 +143,7 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		c.stream.connState = state
 		request = r.rest
 	}
-	c.size = len(q.data) + len(q.metadata)
+	c.size = len(q.data) + len(q.metadata) + metadataCost*len(metadata)
 	pause, full := c.register() // From here on the call can be cancelled.
 	if full != nil {
 		state.failCall(c.id, full)

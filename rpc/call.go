@@ -24,7 +24,7 @@ type call struct {
 	stream    *Stream
 	request   *[]byte
 	metadata  Metadata
-	size      int // Of the request and its metadata, in bytes.
+	size      int // Bytes of the request and of its metadata in memory.
 
 	deadline time.Duration // Since Server.startTime; 0 without a deadline.
 	timer    *time.Timer

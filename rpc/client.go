@@ -32,6 +32,7 @@ type Client struct {
 	streamInterceptors []ClientStreamInterceptor
 	plain, idempotent  CallFunc
 	open               OpenFunc
+	started            atomic.Bool // Start was called.
 
 	failFast    atomic.Bool   // Of all calls.
 	disconnects atomic.Uint64 // Number of disconnects. It changes with mu held.
@@ -88,7 +89,10 @@ func NewClient(address string, opts ...udsipc.WriterOption) (*Client, error) {
 
 // Start begins to connect and returns at once. Another call has no effect. After Stop it returns
 // udsipc.ErrStopped.
-func (c *Client) Start() error { return c.duplex.Start() }
+func (c *Client) Start() error {
+	c.started.Store(true)
+	return c.duplex.Start()
+}
 
 // WaitConnected blocks until the Client is connected, or ctx ends. It is not needed before a call:
 // calls wait too, unless they fail fast (SetFailFast).

@@ -12,7 +12,7 @@ import (
 // Call calls a method and returns its response, which belongs to the caller; then request may be
 // reused. ctx limits the call; its cancellation and its deadline reach the handler. While the client
 // is disconnected, the call waits (SetFailFast); if ctx ends meanwhile, the error matches
-// udsipc.ErrNotConnected and the reason as well. The error is always an *Error.
+// udsipc.ErrNotConnected and the reason as well. The error is an *Error, or that of an interceptor (Use).
 func (c *Client) Call(ctx context.Context, method string, request []byte) (response []byte, err error) {
 	return c.call(ctx, method, request, false)
 }

@@ -22,8 +22,12 @@ type ClientStreamInterceptor func(next OpenFunc) OpenFunc
 
 // Use adds interceptors to Call, CallIdempotent and the calls of Method; the first is the outermost, after those of
 // earlier calls of Use. What an idempotent call sends again after a disconnect is one call. Streams have their own
-// (UseStream), notifications none. Use must be called before Start and the first call.
+// (UseStream), notifications none. Use must be called before the first call; it panics after Start. Each Use wraps the
+// calls anew, so an interceptor is asked for its CallFunc more than once.
 func (c *Client) Use(interceptors ...ClientInterceptor) {
+	if c.started.Load() {
+		panic("udsipc/rpc: interceptor after Start")
+	}
 	c.interceptors = append(c.interceptors, interceptors...)
 	c.plain = c.chain(false)
 	c.idempotent = c.chain(true)
@@ -35,17 +39,24 @@ func (c *Client) chain(idempotent bool) CallFunc {
 		return c.invoke(ctx, method, request, idempotent)
 	}
 	for i := len(c.interceptors) - 1; i >= 0; i-- {
-		call = c.interceptors[i](call)
+		if call = c.interceptors[i](call); call == nil {
+			panic("udsipc/rpc: an interceptor returned no CallFunc")
+		}
 	}
 	return call
 }
 
 // UseStream adds interceptors to OpenStream and StreamMethod.Open; the first is the outermost, after those of earlier
-// calls. It must be called before Start and the first stream.
+// calls. It must be called before the first stream; it panics after Start.
 func (c *Client) UseStream(interceptors ...ClientStreamInterceptor) {
+	if c.started.Load() {
+		panic("udsipc/rpc: interceptor after Start")
+	}
 	c.streamInterceptors = append(c.streamInterceptors, interceptors...)
 	c.open = c.openStream
 	for i := len(c.streamInterceptors) - 1; i >= 0; i-- {
-		c.open = c.streamInterceptors[i](c.open)
+		if c.open = c.streamInterceptors[i](c.open); c.open == nil {
+			panic("udsipc/rpc: an interceptor returned no OpenFunc")
+		}
 	}
 }

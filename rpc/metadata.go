@@ -17,12 +17,14 @@ import (
 // values are any bytes: up to 64 values, 8 KiB together.
 type Metadata map[string]string
 
-// The largest size of encoded metadata, in bytes, and the largest number of values. A map of tiny
-// values would need many times the memory that is counted for them.
+// The largest size of encoded metadata, in bytes, and the largest number of values.
 const (
 	maxMetadata       = 8 << 10
 	maxMetadataValues = 64
 )
+
+// metadataCost is about how many bytes a value takes in a map, beside its own.
+const metadataCost = 80
 
 // outgoing is the metadata of a context, and their encoding.
 type outgoing struct {

@@ -211,3 +211,57 @@ func TestOutgoingMetadata_IsACopy(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestMetadata_TinyValues_CountAsTheMemoryTheyTake: many small ones take a multiple of their bytes.
+func TestMetadata_TinyValues_CountAsTheMemoryTheyTake(t *testing.T) {
+	t.Parallel()
+	address := ipctest.SocketPath(t)
+	var s *ours.Server
+	counted := make(chan int64, 1)
+	serve(t, address, func(server *ours.Server) {
+		s = server
+		s.Handle("count", func(context.Context, []byte) ([]byte, error) {
+			counted <- s.Metrics().RequestBytes
+			return nil, nil
+		})
+	})
+	m := ours.Metadata{}
+	for i := range 64 {
+		m[fmt.Sprint(i)] = ""
+	}
+	if _, err := dial(t, address).Call(ours.WithMetadata(t.Context(), m), "count", nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-counted; n < 5000 || n > 10_000 {
+		t.Errorf("64 values count as %d bytes", n)
+	}
+	if n := s.Metrics().RequestBytes; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+}
+
+// TestClient_UseTooLate_Panics, and so does an interceptor that returns nothing: calls would go past it.
+func TestClient_UseTooLate_Panics(t *testing.T) {
+	t.Parallel()
+	started := dial(t, ipctest.SocketPath(t))
+	fresh, err := ours.NewClient(ipctest.SocketPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ipctest.Stop(t, fresh)
+	for name, use := range map[string]func(){
+		"Use":         func() { started.Use() },
+		"UseStream":   func() { started.UseStream() },
+		"no CallFunc": func() { fresh.Use(func(ours.CallFunc) ours.CallFunc { return nil }) },
+		"no OpenFunc": func() { fresh.UseStream(func(ours.OpenFunc) ours.OpenFunc { return nil }) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			use()
+		}()
+	}
+}

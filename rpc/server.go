@@ -159,8 +159,8 @@ func (s *Server) SetMaxConcurrentCalls(perConn, total int) {
 }
 
 // SetMaxMemory limits the memory that the Server uses for its clients, in bytes; the default is 128
-// MiB. It counts requests of calls in flight, responses that wait for space in the queue, and
-// stream messages that no handler has received. One connection may use half. At the limit, another
+// MiB. It counts requests of calls in flight with their metadata, responses that wait for space in
+// the queue, and stream messages that no handler has received. One connection may use half. At the limit, another
 // connection may use a sixteenth, or less with more than 16 connections, up to twice the limit;
 // each may always use a thousandth. Calls, streams and responses beyond that fail with
 // CodeResourceExhausted. SetMaxMemory panics below 1 and after Start.
@@ -222,7 +222,7 @@ func (s *Server) ActiveCalls() int { return int(s.active.Load()) }
 type ServerMetrics struct {
 	udsipc.ReaderMetrics
 	ActiveCalls int `json:"active_calls"` // As Server.ActiveCalls.
-	// Requests of calls in flight. SetMaxMemory limits the sum of this and the next two.
+	// Requests of calls in flight, with their metadata. SetMaxMemory limits the sum of this and the next two.
 	RequestBytes  int64 `json:"request_bytes"`
 	ResponseBytes int64 `json:"response_bytes"` // Responses that wait for space in a send queue.
 	// Stream messages that no handler has received, and the unused part of their buffers.
