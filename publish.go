@@ -7,6 +7,7 @@ package udsipc
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/udsipc/udsipc/internal/peercred"
 	"github.com/udsipc/udsipc/internal/publish"
@@ -82,19 +83,15 @@ func (l *Link) newPublication() *publish.Publication {
 
 // onePeer returns the peer of whoever connects.
 func onePeer(peer *Peer) []publish.Peer {
-	address := ""
-	if peer.Addr != nil {
-		address = namedAddress(peer.Addr.String())
-	}
-	return []publish.Peer{publishedPeer(peer.ID, address, (*peercred.Credentials)(peer.Credentials))}
+	return []publish.Peer{publishedPeer(peer.ID, namedAddress(peer.Addr), (*peercred.Credentials)(peer.Credentials))}
 }
 
-// namedAddress returns the address of a peer, or "" for a Unix socket without a name.
-func namedAddress(address string) string {
-	if address == "@" {
+// namedAddress returns the address of a peer, or "" without one, and for a Unix socket without a name.
+func namedAddress(address net.Addr) string {
+	if address == nil || address.String() == "@" {
 		return ""
 	}
-	return address
+	return address.String()
 }
 
 // serverPublication returns the publication of a Reader or a Listener.
@@ -105,7 +102,7 @@ func (c *sharedConfig) serverPublication(kind string, snapshot func() any, s *re
 			conns, more := s.Peers(limit)
 			peers := make([]publish.Peer, len(conns))
 			for i, conn := range conns {
-				peers[i] = publishedPeer(conn.ID, namedAddress(conn.Address), conn.Credentials)
+				peers[i] = publishedPeer(conn.ID, namedAddress(conn.Addr), conn.Credentials)
 				peers[i].Messages, peers[i].Bytes = conn.Received, conn.ReceivedBytes
 			}
 			return peers, more

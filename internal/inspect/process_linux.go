@@ -145,17 +145,23 @@ func unixInodes(text, name string) (inodes []uint64) {
 	absolute, _ := filepath.Abs(name)
 	scanner := bufio.NewScanner(strings.NewReader(text))
 	for scanner.Scan() {
-		fields := strings.SplitN(strings.Join(strings.Fields(scanner.Text()), " "), " ", 8)
-		if len(fields) < 8 || fields[3] != acceptsConnections || fields[4] != stream {
+		fields, bound := splitUnix(scanner.Text())
+		if fields[3] != acceptsConnections || fields[4] != stream || bound != name && bound != absolute {
 			continue
 		}
-		if bound := fields[7]; bound == name || bound == absolute {
-			if inode, err := strconv.ParseUint(fields[6], 10, 64); err == nil {
-				inodes = append(inodes, inode)
-			}
+		if inode, err := strconv.ParseUint(fields[6], 10, 64); err == nil {
+			inodes = append(inodes, inode)
 		}
 	}
 	return inodes
+}
+
+// splitUnix returns the fields of a line of /proc/net/unix, and the name after them, which may have spaces of its own.
+func splitUnix(line string) (fields [7]string, name string) {
+	for i := range fields {
+		fields[i], line, _ = strings.Cut(strings.TrimLeft(line, " "), " ")
+	}
+	return fields, line
 }
 
 // openSockets returns for each process how many of these sockets it has open. hidden counts processes that this user

@@ -6,6 +6,7 @@ package receiver
 
 import (
 	"cmp"
+	"net"
 	"slices"
 
 	"github.com/udsipc/udsipc/internal/peercred"
@@ -15,7 +16,7 @@ import (
 // A ConnPeer is an open connection: the peer and what has come from it.
 type ConnPeer struct {
 	ID          uint64
-	Address     string
+	Addr        net.Addr              // nil: it has none.
 	Credentials *peercred.Credentials // nil if the transport or the system cannot tell.
 	transport.ReadCounts
 }
@@ -23,12 +24,11 @@ type ConnPeer struct {
 // Peers returns the open connections from which most messages have come, at most limit, and the number of the others.
 func (s *Server) Peers(limit int) (peers []ConnPeer, more int) {
 	s.mu.Lock()
-	for c := range s.conns.all {
-		p := ConnPeer{ID: c.peer.ID, Credentials: c.peer.Credentials, ReadCounts: c.in.Counted()}
-		if c.peer.Addr != nil {
-			p.Address = c.peer.Addr.String()
-		}
-		peers = append(peers, p)
+	peers = make([]ConnPeer, 0, len(s.conns.all))
+	for c := range s.conns.all { // As little as possible: nobody connects meanwhile.
+		peers = append(peers, ConnPeer{
+			ID: c.peer.ID, Addr: c.peer.Addr, Credentials: c.peer.Credentials, ReadCounts: c.in.Counted(),
+		})
 	}
 	s.mu.Unlock()
 	slices.SortFunc(peers, func(a, b ConnPeer) int {
