@@ -22,6 +22,16 @@ import (
 	api "go.opentelemetry.io/otel/trace"
 )
 
+// panicking is an interceptor that panics for the method of this name.
+func panicking(next rpc.CallFunc) rpc.CallFunc {
+	return func(ctx context.Context, method string, request []byte) ([]byte, error) {
+		if method == "panicking" {
+			panic("of an interceptor")
+		}
+		return next(ctx, method, request)
+	}
+}
+
 // A traced world has a server "front", whose method "outer" calls "inner" of a server "back".
 type traced struct {
 	*world
@@ -39,7 +49,7 @@ func newTraced(t *testing.T) *traced {
 	dial := func(name string) *rpc.Client {
 		client, err := rpc.NewClient(w.path(name), quiet)
 		w.no(err)
-		client.Use(tracing.ClientCalls())
+		client.Use(tracing.ClientCalls(), panicking)
 		client.UseStream(tracing.ClientStreams())
 		w.starts(client)
 		return client
@@ -216,9 +226,6 @@ func TestTracing_InvalidText_IsReplaced(t *testing.T) {
 	if _, err := w.client.Call(t.Context(), "\xff", nil); rpc.CodeOf(err) != rpc.CodeUnknownMethod {
 		t.Error(err)
 	}
-	w.client.Use(func(rpc.CallFunc) rpc.CallFunc {
-		return func(context.Context, string, []byte) ([]byte, error) { panic("of an interceptor") }
-	})
 	func() {
 		defer func() { _ = recover() }()
 		_, _ = w.client.Call(t.Context(), "panicking", nil)
