@@ -22,8 +22,8 @@ import (
 	api "go.opentelemetry.io/otel/trace"
 )
 
-// panicking is an interceptor that panics for the method of this name.
-func panicking(next rpc.CallFunc) rpc.CallFunc {
+// panicsFor is an interceptor that panics for the method of this name.
+func panicsFor(next rpc.CallFunc) rpc.CallFunc {
 	return func(ctx context.Context, method string, request []byte) ([]byte, error) {
 		if method == "panicking" {
 			panic("of an interceptor")
@@ -49,7 +49,7 @@ func newTraced(t *testing.T) *traced {
 	dial := func(name string) *rpc.Client {
 		client, err := rpc.NewClient(w.path(name), quiet)
 		w.no(err)
-		client.Use(tracing.ClientCalls(), panicking)
+		client.Use(tracing.ClientCalls(), panicsFor)
 		client.UseStream(tracing.ClientStreams())
 		w.starts(client)
 		return client
