@@ -134,7 +134,9 @@ func TestUnixInodes_Text_IsParsed(t *testing.T) {
 0000000000000000: 00000002 00000000 00010000 0001 01    16 /run/a b.sock
 0000000000000000: 00000002 00000000 00010000 0001 01 123456 /run/a  b.sock 
 `
-	for name, want := range map[string][]uint64{"/run/a b.sock": {11, 16}, "/run/a  b.sock ": {123456}, "@name": {14}, "/run/a": nil, "": nil} {
+	for name, want := range map[string][]uint64{
+		"/run/a b.sock": {11, 16}, "/run/a  b.sock ": {123456}, "@name": {14}, "/run/a": nil, "": nil,
+	} {
 		if got := inspect.UnixInodes(text, name); !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", name, got, want)
 		}
