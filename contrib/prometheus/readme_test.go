@@ -17,7 +17,7 @@ import (
 	"github.com/udsipc/udsipc/spool"
 )
 
-// readme has the lines of README.md and docs/METRICS.md, so that they compile.
+// readme has the lines of README.md, so that they compile.
 func readme(writer *udsipc.Writer, reader *udsipc.Reader, queue *spool.Writer, server *rpc.Server,
 	client *rpc.Client) error {
 	collector := udsipcprom.NewCollector()
@@ -36,14 +36,14 @@ func readme(writer *udsipc.Writer, reader *udsipc.Reader, queue *spool.Writer, s
 	return err
 }
 
-// TestDocs_Code_IsThatOfReadme: the lines of code of both pages are in the function above.
+// TestDocs_Code_IsThatOfReadme: the lines of code of the page are in the function above.
 func TestDocs_Code_IsThatOfReadme(t *testing.T) {
 	_ = readme
 	source, err := os.ReadFile("readme_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{"README.md", "../../docs/METRICS.md"} {
+	for _, page := range []string{"README.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
