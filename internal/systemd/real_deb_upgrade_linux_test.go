@@ -40,7 +40,7 @@ func awaitGrowth(t *testing.T, file string) {
 	size := func() int64 {
 		info, err := os.Stat(file)
 		if err != nil {
-			t.Fatal(err)
+			return 0 // The first message makes it.
 		}
 		return info.Size()
 	}
