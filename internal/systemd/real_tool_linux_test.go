@@ -73,8 +73,8 @@ func toolLines(t *testing.T, file string) (list []toolLine) {
 	return list
 }
 
-// journalThroughTool has the command of docs/TOOL.md follow a real journal into the unit of that page, which is killed
-// meanwhile: each entry comes, and what comes twice is known by its number.
+// journalThroughTool has the command of docs/TOOL.md follow a real journal into the unit of that page. The unit is
+// killed meanwhile, and journald restarted: each entry comes, and what comes twice is known by its number.
 func journalThroughTool(t *testing.T, s *bootedSystemd) {
 	file := s.installTool(t, "app")
 	command := strings.TrimSpace(fromToolPage(t, "journal"))
@@ -94,8 +94,11 @@ func journalThroughTool(t *testing.T, s *bootedSystemd) {
 	const speakers = 6
 	for i := range speakers {
 		s.control(t, "start", fmt.Sprintf("speaker@%d.service", i))
-		if i%2 == 1 {
+		switch i % 3 {
+		case 1:
 			s.control(t, "kill", "--signal=KILL", "app.service")
+		case 2:
+			s.control(t, "restart", "journal.service") // journalctl follows the files.
 		}
 	}
 	ipctest.Until(t, "all entries have come", func() bool {
