@@ -16,11 +16,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/udsipc/udsipc/internal/errdefs"
-	"github.com/udsipc/udsipc/internal/peercred"
 	"github.com/udsipc/udsipc/internal/socket"
 )
 
@@ -66,6 +64,7 @@ type Publication struct {
 	mu       sync.Mutex // Guards what follows.
 	start    time.Time
 	stopped  bool
+	failed   bool          // It was reported that there is no snapshot.
 	ended    chan struct{} // Closed by Stop.
 	listener net.Listener  // nil: not started.
 	file     *socket.File
@@ -242,58 +241,6 @@ func (p *Publication) admit(conn net.Conn) {
 	p.conns[conn] = struct{}{}
 	p.clients.Add(1)
 	go p.serve(conn) // Ends with the connection; Stop waits for it.
-}
-
-// serve sends snapshots to a client.
-func (p *Publication) serve(conn net.Conn) {
-	defer p.clients.Done()
-	defer func() {
-		_ = conn.Close() // Nothing is owed to the client.
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.conns, conn)
-	}()
-	if !permitted(conn) {
-		return
-	}
-	request := make([]byte, 1)
-	for {
-		if conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
-			return
-		}
-		if _, err := conn.Write(p.line()); err != nil {
-			return
-		}
-		if conn.SetReadDeadline(time.Now().Add(idleTimeout)) != nil {
-			return
-		}
-		if n, _ := conn.Read(request); n == 0 || request[0] != '\n' {
-			return
-		}
-	}
-}
-
-// permitted reports whether the client is a process of the same user, or of root. Where the kernel does not tell, the
-// directory decides.
-func permitted(conn net.Conn) bool {
-	peer, err := peerOf(conn)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return true
-	}
-	return err == nil && (peer.UID == os.Geteuid() || peer.UID == 0)
-}
-
-// peerOf returns the credentials of the process at the other end.
-func peerOf(conn net.Conn) (*peercred.Credentials, error) {
-	raw, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	control, err := raw.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	return peercred.Of(control)
 }
 
 // begin returns when the publication was started.

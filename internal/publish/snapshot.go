@@ -62,22 +62,19 @@ type Peer struct {
 const MaxPeers = 64
 
 // line returns the snapshot of this moment as a line.
-func (p *Publication) line() []byte {
+func (p *Publication) line() ([]byte, error) {
 	s := Snapshot{
 		Version: Version, PID: os.Getpid(), Name: p.cfg.Name, Kind: p.cfg.Kind, Address: p.cfg.Address,
 		Start: p.begin().UTC(), Time: time.Now().UTC(),
 	}
 	s.Executable, _ = os.Executable() // Empty if the system does not tell.
-	err := s.setMetrics(p.cfg.Snapshot(), p.cfg.Gauges)
+	if err := s.setMetrics(p.cfg.Snapshot(), p.cfg.Gauges); err != nil {
+		return nil, err
+	}
 	if p.cfg.Peers != nil {
 		s.Peers, s.MorePeers = p.cfg.Peers(MaxPeers)
 	}
-	line, marshalErr := s.Line()
-	if err = errors.Join(err, marshalErr); err != nil {
-		p.cfg.Report(err)
-		return []byte("{}\n")
-	}
-	return line
+	return s.Line()
 }
 
 // Line returns the snapshot as a line. It leaves out peers that would make it too long.
