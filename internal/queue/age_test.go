@@ -3,6 +3,7 @@
 package queue_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,4 +100,66 @@ func TestQueue_OldestAge_OfBatchesAndLoans_IsKnown(t *testing.T) {
 		<-m.done
 		lender.ages(0)
 	})
+}
+
+// TestQueue_OldestAge_OfManyHistories_IsNeverTooLittle, and too much by a second and the time between two looks at most.
+func TestQueue_OldestAge_OfManyHistories_IsNeverTooLittle(t *testing.T) {
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			q := queueOf(t, queue.Limits{
+				Messages: 30, Acks: seed%2 == 0, DropOldest: seed%3 == 0, MaxAge: []time.Duration{0, 20 * time.Second}[seed%4/2],
+			})
+			began, queued, looked, gap := time.Now(), []time.Duration{0}, time.Duration(0), time.Duration(0)
+			for range 400 {
+				time.Sleep(time.Duration(random.Int64N(int64(2 * time.Second))))
+				ageStep(q, random)
+				now := time.Since(began)
+				counts := q.ReadCounts()
+				for uint64(len(queued)) <= counts.Accepted {
+					queued = append(queued, now)
+				}
+				if random.IntN(3) > 0 {
+					continue
+				}
+				gap = max(gap, now-looked)
+				looked = now
+				counts, _ = q.Snapshot()
+				want := time.Duration(0)
+				if counts.Queued > 0 {
+					want = now - queued[q.RemovedThrough()+1]
+				}
+				if got := counts.OldestAge; got < want || got > want+time.Second+gap {
+					t.Fatalf("seed %d: the oldest message is queued for %v, not %v", seed, got, want)
+				}
+			}
+		})
+	}
+}
+
+// ageStep lets one thing happen to a queue.
+func ageStep(q testQueue, random *rand.Rand) {
+	switch random.IntN(6) {
+	case 0, 1:
+		_ = q.EnqueueAndWake(make([]byte, random.IntN(100))) // It may be full.
+	case 2:
+		messages := make([][]byte, 1+random.IntN(5))
+		messages[0] = make([]byte, random.IntN(3)*40_000)
+		_ = q.EnqueueBatchAndWake(queue.BatchOfMessages(messages))
+	case 3, 4:
+		n := 0
+		for _, buf := range q.take(1+random.IntN(90_000), 1+random.IntN(5)) {
+			n += len(buf)
+		}
+		if n > 0 {
+			_, _ = q.MarkWritten(random.IntN(n + 1))
+		}
+	case 5:
+		s := q.Sequence()
+		if acked := s.Acked + uint64(random.IntN(4)); random.IntN(3) == 0 {
+			_, _ = q.Rewind()
+		} else if q.Unacknowledged() >= acked-s.Acked && acked > s.Acked {
+			_, _ = q.Acknowledge(acked)
+		}
+	}
 }
