@@ -108,7 +108,8 @@ func TestQueue_OldestAge_OfManyHistories_IsNeverTooLittle(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			q := queueOf(t, queue.Limits{
-				Messages: 30, Acks: seed%2 == 0, DropOldest: seed%3 == 0, MaxAge: []time.Duration{0, 20 * time.Second}[seed%4/2],
+				Messages: 30, Acks: seed%2 == 0, DropOldest: seed%3 == 0,
+				MaxAge: []time.Duration{0, 20 * time.Second}[seed%4/2],
 			})
 			began, queued, looked, gap := time.Now(), []time.Duration{0}, time.Duration(0), time.Duration(0)
 			for range 400 {
