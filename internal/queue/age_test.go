@@ -102,7 +102,8 @@ func TestQueue_OldestAge_OfBatchesAndLoans_IsKnown(t *testing.T) {
 	})
 }
 
-// TestQueue_OldestAge_OfManyHistories_IsNeverTooLittle, and too much by a second and the time between two looks at most.
+// TestQueue_OldestAge_OfManyHistories_IsNeverTooLittle, and too much by a second and the time between two looks at
+// most.
 func TestQueue_OldestAge_OfManyHistories_IsNeverTooLittle(t *testing.T) {
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
