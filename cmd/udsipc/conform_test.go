@@ -3,13 +3,10 @@
 package main
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
 // TestConform_OwnReader_Passes: what the wire tells of listen is right, and a failed case is one of the exit code.
@@ -27,13 +24,7 @@ func TestConform_OwnReader_Passes(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, nil, "listen", "--raw", address)
-	ipctest.Until(t, "somebody listens", func() bool { // 20 ms are too few to wait for that.
-		conn, err := net.Dial("unix", address)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	awaitListener(t, address) // 20 ms are too few to wait for that.
 	got = execute(t, nil, "conform", "--timeout", "20ms", "--handled", empty, address)
 	if got.code != exitFailed || !strings.Contains(got.stdout, "FAIL") || !strings.Contains(got.stderr, "conform") {
 		t.Errorf("%+v", got)

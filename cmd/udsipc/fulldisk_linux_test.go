@@ -42,7 +42,7 @@ func TestProcess_FullDisk_GoesOn(t *testing.T) {
 	}
 	sender := start(t, bytes.NewReader(lines.Bytes()), "send", "--ack", "--max-backoff=20ms", address)
 	ipctest.Until(t, "the disk is full", func() bool { return strings.Contains(stderr.String(), "no space left") })
-	manager.Drain()
+	manager.Drain(t)
 	for range 5 { // For longer than a handler may take that the watchdog observes.
 		manager.Says(t, "WATCHDOG=1")
 	}

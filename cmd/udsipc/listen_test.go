@@ -178,6 +178,7 @@ func TestListen_FullDisk_SecondInterruptEnds(t *testing.T) {
 	address, dir := socket(t), t.TempDir()
 	listener := startWith(t, &env{stdout: &fullWriter{fails: 1 << 30}}, "listen", address)
 	spool := filepath.Join(dir, "spool")
+	awaitListener(t, address) // send would leave the message in the spool.
 	sender := start(t, strings.NewReader("one\n"), "send", "--spool", spool, address)
 	listener.awaitError(t, "no space left")
 	listener.interrupt()

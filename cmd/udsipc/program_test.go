@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -141,6 +142,18 @@ func process(t *testing.T, args ...string) *exec.Cmd {
 func socket(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "s")
+}
+
+// awaitListener waits until somebody listens at a socket.
+func awaitListener(t *testing.T, address string) {
+	t.Helper()
+	ipctest.Until(t, "somebody listens", func() bool {
+		conn, err := net.Dial("unix", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
 }
 
 // expect compares what a command has done; the text is a part of its standard error.

@@ -170,15 +170,16 @@ func (f *FakeSystemd) Says(tb testing.TB, prefix string) string {
 	}
 }
 
-// Drain skips the notifications that have been received.
-func (f *FakeSystemd) Drain() {
-	for {
-		select {
-		case <-f.messages:
-		default:
-			return
-		}
+// Drain skips the notifications that have been sent so far.
+func (f *FakeSystemd) Drain(tb testing.TB) {
+	tb.Helper()
+	conn, err := net.DialUnix("unixgram", nil, f.Conn.LocalAddr().(*net.UnixAddr))
+	if err != nil {
+		tb.Fatal(err)
 	}
+	defer conn.Close()
+	MustWrite(tb, conn, []byte("all is read"))
+	f.Says(tb, "all is read")
 }
 
 // Silent checks that no notification with this prefix comes within wait.
@@ -201,13 +202,7 @@ func (f *FakeSystemd) Silent(tb testing.TB, prefix string, wait time.Duration) {
 // Service returns a process in a role that gets the stored descriptors.
 func (f *FakeSystemd) Service(tb testing.TB, role string, environment ...string) *exec.Cmd {
 	tb.Helper()
-	conn, err := net.DialUnix("unixgram", nil, f.Conn.LocalAddr().(*net.UnixAddr))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer conn.Close()
-	MustWrite(tb, conn, []byte("all is read"))
-	f.Says(tb, "all is read") // systemd too reads all notifications of a process before it starts the next.
+	f.Drain(tb) // systemd too reads all notifications of a process before it starts the next.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	cmd := Process(tb, role, append(environment, "NOTIFY_SOCKET="+f.Conn.LocalAddr().String())...)

@@ -250,8 +250,9 @@ func TestWatchdog_HungHandler_StopsPings(t *testing.T) {
 		ipctest.Send(t, path, "hello") // The knocking does not keep anybody out.
 		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("stuck"))
 		ipctest.Await(t, "the handler", entered)
+		ipctest.Until(t, "the handler is reported", func() bool { return hung.Load() > 0 })
 		errs.Want(t, udsipc.ErrHung)
-		systemd.Drain()
+		systemd.Drain(t)
 		systemd.Silent(t, "WATCHDOG=", 200*time.Millisecond)
 		close(release)
 		systemd.Says(t, "WATCHDOG=1")
@@ -270,7 +271,7 @@ func TestWatchdog_HungHandler_StopsPings(t *testing.T) {
 		}, path, udsipc.WithReaderErrorCallback(errs.Callback), udsipc.WithHungTimeout(-1))
 		ipctest.MustWrite(t, ipctest.MustDial(t, path), ipctest.Frames("waits"))
 		ipctest.Await(t, "the handler", entered)
-		systemd.Drain()
+		systemd.Drain(t)
 		for range 8 { // Twice as long as the interval lasts.
 			systemd.Says(t, "WATCHDOG=1")
 		}
