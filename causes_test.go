@@ -108,7 +108,7 @@ func TestWaits_ContextEnds_SayWhy(t *testing.T) {
 				}
 				says := err.Error()
 				if strings.Count(says, cause.address) > 1 || strings.Contains(says, ": udsipc: ") ||
-					!strings.Contains(name, "Receive") && !strings.Contains(name, "Call") && !strings.Contains(says, "1 messages") {
+					!strings.Contains(name, "Receive") && !strings.Contains(name, "Call") && !strings.Contains(says, "1 message ") {
 					t.Errorf("%s: %v", name, err)
 				}
 			})

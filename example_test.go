@@ -110,7 +110,7 @@ func ExampleWriter_Stop() {
 	fmt.Println(errors.Is(err, udsipc.ErrNoConsumer), errors.Is(err, context.DeadlineExceeded))
 	// Output:
 	// undelivered: to nobody
-	// 1 messages were not delivered: nobody listens: connect: no such file or directory; context deadline exceeded
+	// 1 message was not delivered: nobody listens: connect: no such file or directory; context deadline exceeded
 	// true true
 }
 

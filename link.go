@@ -224,7 +224,8 @@ func (l *Link) stop(ctx context.Context) error {
 		return gentle
 	}
 	return &errdefs.Note{
-		Kind: errdefs.NoteLeft, Messages: left, Err: fmt.Errorf("%d messages were not sent: %w", left, l.life.StopCause(ctx)),
+		Kind: errdefs.NoteLeft, Messages: left,
+		Err: fmt.Errorf("%s not sent: %w", errdefs.CountIs(left, "was", "were"), l.life.StopCause(ctx)),
 	}
 }
 

@@ -82,7 +82,7 @@ func TestLink_Stop_SendsQueued(t *testing.T) {
 	if err := l.WriteMessage([]byte("never")); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Stop(t.Context()); !errors.Is(err, udsipc.ErrNotStarted) || !strings.Contains(err.Error(), "1 messages") {
+	if err := l.Stop(t.Context()); !errors.Is(err, udsipc.ErrNotStarted) || !strings.Contains(err.Error(), "1 message ") {
 		t.Error(err)
 	}
 	if err := l.Stop(t.Context()); err != nil {

@@ -75,7 +75,7 @@ var lineTests = []struct {
 		}()
 		_ = w.Stop(ctx)
 	}, []string{"WARN udsipc: Stop waits, and its context has no deadline waited=1",
-		"s waiting=1 err=1 messages wait: nobody listens: connect: no such file or directory\n"}},
+		"s waiting=1 err=1 message waits: nobody listens: connect: no such file or directory\n"}},
 	{"no answer", func(t *testing.T, path string) {
 		defer ipctest.MustListen(t, path).Close()
 		w := ipctest.StartWriter(t, path, udsipc.WithAcknowledgements(), udsipc.WithWriteTimeout(time.Millisecond))

@@ -37,6 +37,8 @@ func TestOpError_Text_SaysAThingOnce(t *testing.T) {
 			"write " + path + ": connection closed: broken pipe"},
 		{OpWrite, path, &errdefs.PossibleLoss{Messages: 2, Err: ErrTooSlow},
 			"write " + path + ": possible loss of up to 2 messages: peer is too slow"},
+		{OpWrite, path, &errdefs.PossibleLoss{Messages: 1, Err: ErrTooSlow},
+			"write " + path + ": possible loss of up to 1 message: peer is too slow"},
 		{OpAuthorize, peer, fmt.Errorf("%w: no", ErrUnauthorized), "authorize " + peer + ": peer is not authorized: no"},
 		{OpWaitConnected, path, fmt.Errorf("%w: %w; %w", ErrNotConnected, ErrNotStarted, io.EOF),
 			"wait connected " + path + ": not connected: not started: call Start; EOF"},

@@ -116,7 +116,7 @@ type PossibleLoss struct {
 }
 
 func (e *PossibleLoss) Error() string {
-	return fmt.Sprintf("possible loss of up to %d messages: %v", e.Messages, e.Err)
+	return fmt.Sprintf("possible loss of up to %s: %v", Count(e.Messages), e.Err)
 }
 
 // Unwrap returns ErrConnectionClosed and the cause.
@@ -140,7 +140,8 @@ type Unread struct {
 }
 
 func (e *Unread) Error() string {
-	return fmt.Sprintf("up to %d messages are with the kernel, but not read by the peer yet: %v", e.Messages, e.Err)
+	return fmt.Sprintf("up to %s with the kernel, but not read by the peer yet: %v",
+		CountIs(e.Messages, "is", "are"), e.Err)
 }
 
 // UnreadMessages returns Messages, for who does not know the type.
@@ -207,4 +208,20 @@ func First(first, second error) error {
 		return first
 	}
 	return second
+}
+
+// Count returns a number of messages in words.
+func Count(n uint64) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return fmt.Sprintf("%d messages", n)
+}
+
+// CountIs returns a number of messages and the verb for one or for several.
+func CountIs(n uint64, one, several string) string {
+	if n == 1 {
+		return Count(n) + " " + one
+	}
+	return Count(n) + " " + several
 }

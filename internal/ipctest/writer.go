@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/errdefs"
 )
 
 // StartWriter returns a started Writer. At the end of the test it must stop gracefully.
@@ -86,12 +87,13 @@ func StopAndTell(tb testing.TB, w *udsipc.Writer) {
 	err := w.Stop(ctx)
 	m := w.Metrics()
 	undelivered := m.Undelivered + m.Dropped + m.Expired
-	gone := fmt.Sprintf("%d messages were not delivered, up to %d more may be lost", undelivered, m.PossiblyLost)
+	gone := fmt.Sprintf("%s not delivered, up to %d more may be lost", errdefs.CountIs(undelivered, "was", "were"),
+		m.PossiblyLost)
 	switch {
 	case m.PossiblyLost == 0:
-		gone = fmt.Sprintf("%d messages were not delivered", undelivered)
+		gone = errdefs.CountIs(undelivered, "was", "were") + " not delivered"
 	case undelivered == 0:
-		gone = fmt.Sprintf("up to %d messages may be lost", m.PossiblyLost)
+		gone = fmt.Sprintf("up to %s may be lost", errdefs.Count(m.PossiblyLost))
 	}
 	switch {
 	case undelivered+m.PossiblyLost == 0:

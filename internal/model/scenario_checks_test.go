@@ -71,9 +71,9 @@ func (s *scenario) undelivered(w *scenarioWriter, data []byte) {
 }
 
 var (
-	toldDropped = regexp.MustCompile(`the oldest (\d+) messages were dropped`)
-	toldExpired = regexp.MustCompile(`(\d+) messages were older than`)
-	toldGone    = regexp.MustCompile(`: (\d+) messages were not delivered`)
+	toldDropped = regexp.MustCompile(`the oldest (\d+) messages? w(?:as|ere) dropped`)
+	toldExpired = regexp.MustCompile(`(\d+) messages? w(?:as|ere) older than`)
+	toldGone    = regexp.MustCompile(`: (\d+) messages? w(?:as|ere) not delivered`)
 	toldLost    = regexp.MustCompile(`up to (\d+) (?:more|messages) may be lost`)
 )
 

@@ -345,7 +345,7 @@ func TestQueue_RemoveHead_ReturnsCopy(t *testing.T) {
 	}
 	q.tallies(tally(2, 0, 0, 0, 0, 1, 1, 2, 0))
 	if err := q.UndeliveredErr(); !errors.Is(err, errdefs.ErrStopped) ||
-		err.Error() != "udsipc: stopped: 1 messages were not sent" {
+		err.Error() != "udsipc: stopped: 1 message was not sent" {
 		t.Error(err)
 	}
 	if data, ok := q.RemoveHead(2); !ok || string(data) != "b" {

@@ -19,7 +19,7 @@ func (q *Queue) UndeliveredErr() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.counts.Undelivered > 0 {
-		return fmt.Errorf("%w: %d messages were not sent", errdefs.ErrStopped, q.counts.Undelivered)
+		return fmt.Errorf("%w: %s not sent", errdefs.ErrStopped, errdefs.CountIs(q.counts.Undelivered, "was", "were"))
 	}
 	return nil
 }

@@ -238,8 +238,8 @@ func TestBatch_ForcedStop_DiscardsGathered(t *testing.T) {
 		synctest.Wait()
 		slices.Sort(s.events) // The connections end at once.
 		s.noted("1.1a 1.2b", "handle connection 1: batch of 2 messages: udsipc: handler failed: context canceled",
-			"stop connection 1: udsipc: stopped: 1 messages were read and are not handled",
-			"stop connection 2: udsipc: stopped: 2 messages were read and are not handled")
+			"stop connection 1: udsipc: stopped: 1 message was read and not handled",
+			"stop connection 2: udsipc: stopped: 2 messages were read and not handled")
 		s.counted(Counts{Accepted: 2, Received: 2, Batches: 1, HandlerErrors: 2, Discarded: 3})
 	})
 }
@@ -264,7 +264,7 @@ func TestBatch_StuckHandler_DoesNotHoldStop(t *testing.T) {
 		synctest.Wait()
 		slices.Sort(s.events)
 		s.noted("1.1a", "handle connection 1: udsipc: handler failed: late",
-			"stop connection 2: udsipc: stopped: 1 messages were read and are not handled")
+			"stop connection 2: udsipc: stopped: 1 message was read and not handled")
 	})
 }
 

@@ -115,7 +115,7 @@ func (c *stream) discardUnhandled() {
 		c.server.counts.discarded.Add(messages)
 		c.server.Report(errdefs.OpStop, c.addrText(), &errdefs.Note{
 			Kind: errdefs.NoteDiscarded, Messages: messages,
-			Err: fmt.Errorf("%w: %d messages were read and are not handled", errdefs.ErrStopped, messages),
+			Err: fmt.Errorf("%w: %s read and not handled", errdefs.ErrStopped, errdefs.CountIs(messages, "was", "were")),
 		})
 	}
 }

@@ -262,7 +262,7 @@ func TestStream_ForcedStop_DiscardsUnhandled(t *testing.T) {
 			events := []string{"1 a false"}
 			if !session {
 				s.hearsReport(conn, wire.CloseReport{FirstUnread: 2, Limit: 100})
-				events = append(events, "stop connection 1: udsipc: stopped: 2 messages were read and are not handled")
+				events = append(events, "stop connection 1: udsipc: stopped: 2 messages were read and not handled")
 			}
 			s.hearsEnd(conn)
 			if err := <-stopped; !errors.Is(err, context.DeadlineExceeded) ||

@@ -49,7 +49,7 @@ func TestConn_CloseSlowPeer_EndsWithinWriteTimeout(t *testing.T) {
 		}
 		for range 2 {
 			if err := ipctest.Await(t, "Close", closed); !errors.Is(err, udsipc.ErrBackpressure) ||
-				!strings.Contains(err.Error(), "messages were not sent") {
+				!strings.Contains(err.Error(), " not sent within ") {
 				t.Error(err)
 			}
 		}
@@ -141,7 +141,7 @@ func TestConn_CloseAfterFailure_ReportsUnsent(t *testing.T) {
 		ipctest.Until(t, "the loss is noticed", func() bool { return conn.Flush(t.Context()) != nil })
 		for range 2 {
 			if err := conn.Close(); !errors.Is(err, udsipc.ErrConnectionClosed) ||
-				!strings.Contains(err.Error(), "messages were not sent") {
+				!strings.Contains(err.Error(), " not sent within ") {
 				t.Error(err)
 			}
 		}

@@ -47,8 +47,8 @@ func (s *Inline) finishQueue(ctx context.Context, discard func(scratch []byte)) 
 	if err == nil || ctx.Err() != nil {
 		err = errdefs.ErrBackpressure
 	}
-	return fmt.Errorf("%d messages were not sent within %v (WithWriteTimeout): %w",
-		counts.Undelivered, s.cfg.CloseTimeout, err)
+	return fmt.Errorf("%s not sent within %v (WithWriteTimeout): %w",
+		errdefs.CountIs(counts.Undelivered, "was", "were"), s.cfg.CloseTimeout, err)
 }
 
 // finishConn closes the sending side of the connection. Over TCP it then waits until the peer's

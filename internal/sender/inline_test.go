@@ -163,7 +163,7 @@ func TestInline_BrokenConn_FailsOnce(t *testing.T) {
 		failed(t, s, io.ErrClosedPipe)
 		_ = s.queue.DiscardAll(nil)
 		if err := s.Finish(within(t, time.Second), func([]byte) {}); err == nil ||
-			!strings.HasPrefix(err.Error(), "1 messages were not sent within 5s (WithWriteTimeout): udsipc: ") ||
+			!strings.HasPrefix(err.Error(), "1 message was not sent within 5s (WithWriteTimeout): udsipc: ") ||
 			errors.Is(err, errdefs.ErrBackpressure) {
 			t.Error(err)
 		}
@@ -302,7 +302,7 @@ func TestInline_FinishTCP_DiscardsWhatComes(t *testing.T) {
 		}
 	})
 	if discarded < 3 || !errors.Is(err, errdefs.ErrBackpressure) ||
-		!strings.HasPrefix(err.Error(), "1 messages were not sent") {
+		!strings.HasPrefix(err.Error(), "1 message was not sent") {
 		t.Errorf("%v after %d calls", err, discarded)
 	}
 	go io.Copy(io.Discard, far) // Ends with the connection.

@@ -75,7 +75,7 @@ func TestLoop_StopUnixSocketClosed_ReportsLoss(t *testing.T) {
 	l.life.Stop() // Before the peer ends: a loop that goes on would connect again.
 	far.Close()
 	if err := l.Stop(within(t, time.Minute)); err == nil ||
-		err.Error() != "udsipc: stopped: up to 1 messages may be lost" {
+		err.Error() != "udsipc: stopped: up to 1 message may be lost" {
 		t.Error(err)
 	}
 	if counts := l.Snapshot(); counts.LostConnections != 1 || counts.PossiblyLost != 1 {
@@ -107,7 +107,7 @@ func TestLoop_StopForcedUnixSocket_ReportsUnread(t *testing.T) {
 	<-l.life.Done()
 	// On a busy machine the first call returns before the goroutine has ended, and the second one reports the message.
 	err = errors.Join(err, l.Stop(t.Context()))
-	if !strings.Contains(err.Error(), "up to 1 messages are with the kernel, but not read by the peer yet: ") {
+	if !strings.Contains(err.Error(), "up to 1 message is with the kernel, but not read by the peer yet: ") {
 		t.Error(err)
 	}
 	if counts := l.Snapshot(); counts.LostConnections != 0 || counts.PossiblyLost != 0 {
@@ -130,7 +130,7 @@ func TestLoop_StopForcedInCallback_IsNoSuccess(t *testing.T) {
 	}
 	close(l.hold)
 	<-l.life.Done()
-	for _, want := range []string{"up to 1 messages are with the kernel, but not read by the peer yet: ", "<nil>"} {
+	for _, want := range []string{"up to 1 message is with the kernel, but not read by the peer yet: ", "<nil>"} {
 		if err := l.Stop(t.Context()); !strings.HasPrefix(fmt.Sprint(err), want) {
 			t.Errorf("%v, want %s", err, want)
 		}

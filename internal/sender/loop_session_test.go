@@ -68,7 +68,7 @@ func TestLoop_Session_DeliversOnce(t *testing.T) {
 		time.Sleep(15 * time.Minute)
 		want := []string{"connected"}
 		for _, after := range []string{"1s", "10s", "1m0s", "5m0s", "15m0s"} {
-			want = append(want, "stop: 1 messages wait; after "+after+" it still waits, because its context has no deadline")
+			want = append(want, "stop: 1 message waits; after "+after+" it still waits, because its context has no deadline")
 		}
 		l.noted(want...)
 		if len(stopped) > 0 {
@@ -170,7 +170,7 @@ func TestLoop_StopForcedInHandshake_EndsIt(t *testing.T) {
 		p := l.peer()
 		go io.Copy(io.Discard, p.Conn) // Ends with the connection.
 		l.stops(within(t, 100*time.Millisecond), 100*time.Millisecond,
-			"1 messages were not delivered: udsipc: peer does not read: no welcome yet; context deadline exceeded")
+			"1 message was not delivered: udsipc: peer does not read: no welcome yet; context deadline exceeded")
 		l.noted("connecting", "stopped", `undelivered "a"`)
 	})
 }
@@ -188,7 +188,7 @@ func TestLoop_OverReadersLimit_IsGivenUp(t *testing.T) {
 		l.noted("connecting", "connected", "write: udsipc: message too large for the reader: a "+
 			"message of 5 bytes, its limit is 4; it is set aside", `undelivered "large"`)
 		p.says(2)
-		l.stops(t.Context(), 0, "udsipc: stopped: 1 messages were not delivered")
+		l.stops(t.Context(), 0, "udsipc: stopped: 1 message was not delivered")
 	})
 }
 

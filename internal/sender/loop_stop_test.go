@@ -44,7 +44,7 @@ func TestLoop_StopBeforeStart_ReturnsMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := loopOf(t, Config{}, queue.Limits{})
 		l.push("a")
-		l.stops(t.Context(), 0, "1 messages were not delivered: udsipc: not started: call Start")
+		l.stops(t.Context(), 0, "1 message was not delivered: udsipc: not started: call Start")
 		l.noted("stopped", `undelivered "a"`)
 	})
 }
@@ -61,7 +61,7 @@ func TestLoop_StopForcedInWrite_ReportsUnread(t *testing.T) {
 		l.push("c")
 		synctest.Wait()
 		l.stops(within(t, 500*time.Millisecond), 500*time.Millisecond,
-			"1 messages were not delivered: context deadline exceeded; up to 2 messages are with "+
+			"1 message was not delivered: context deadline exceeded; up to 2 messages are with "+
 				"the kernel, but not read by the peer yet: context deadline exceeded")
 		l.noted("connecting", "connected", "stopped", `undelivered "c"`)
 		l.stops(t.Context(), 0, "<nil>")
@@ -83,9 +83,9 @@ func TestLoop_StopSlowReader_WaitsForReport(t *testing.T) {
 			time.Sleep(150 * time.Millisecond)
 			p.ends(wire.CloseReport{FirstUnread: 2, Limit: 9})
 		}()
-		l.stops(t.Context(), 450*time.Millisecond, "udsipc: stopped: up to 1 messages may be lost")
+		l.stops(t.Context(), 450*time.Millisecond, "udsipc: stopped: up to 1 message may be lost")
 		l.noted("connecting", "connected",
-			"write: possible loss of up to 1 messages: "+
+			"write: possible loss of up to 1 message: "+
 				"the reader closed the connection and has not handled them: EOF", "stopped")
 		l.counted(loopCounts{Connections: 1, Writes: 1, WrittenBytes: 4, PossiblyLost: 1})
 	})

@@ -104,7 +104,7 @@ func TestLoop_PeerCloses_ReportsLoss(t *testing.T) {
 		}
 		lose(3, &wire.CloseReport{FirstUnread: 3, Limit: 9})
 		l.noted("connecting", "connected",
-			"write: possible loss of up to 1 messages: the reader closed the connection and has not handled them: EOF",
+			"write: possible loss of up to 1 message: the reader closed the connection and has not handled them: EOF",
 			"disconnected: udsipc: connection closed: EOF")
 		if got := l.Snapshot(); got.PossiblyLost != 3 || got.LostConnections != 2 {
 			t.Errorf("%+v", got)
@@ -114,7 +114,7 @@ func TestLoop_PeerCloses_ReportsLoss(t *testing.T) {
 			"dial: udsipc: peer is not authorized: the reader's authorizer rejects this process (its WithAuthorizer)",
 			"disconnected: udsipc: connection closed: udsipc: peer is not authorized: the "+
 				"reader's authorizer rejects this process (its WithAuthorizer)")
-		l.stops(t.Context(), 0, "udsipc: stopped: up to 1 messages may be lost")
+		l.stops(t.Context(), 0, "udsipc: stopped: up to 1 message may be lost")
 		if err := l.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -198,7 +198,7 @@ func TestLoop_DroppedAndLost_AreReportedTogether(t *testing.T) {
 	l.push("a", "b")
 	l.counts.possiblyLost.Add(1)
 	err := l.Stop(t.Context())
-	if want := "; udsipc: stopped: 1 messages were not delivered, up to 1 more may be lost"; err == nil ||
+	if want := "; udsipc: stopped: 1 message was not delivered, up to 1 more may be lost"; err == nil ||
 		!strings.HasSuffix(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
@@ -214,7 +214,7 @@ func TestLoop_Overflow_ReportsDropped(t *testing.T) {
 		l.started()
 		dropped := func(n int) string {
 			return fmt.Sprintf("queue: udsipc: queue is full: 2 messages (WithMaxBufferedWrites): "+
-				"the oldest %d messages were dropped", n)
+				"the oldest %s dropped", errdefs.CountIs(uint64(n), "was", "were"))
 		}
 		l.noted(dropped(3), "connecting", "dial: no")
 		l.push("f")
@@ -225,7 +225,7 @@ func TestLoop_Overflow_ReportsDropped(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if !slices.Contains(l.seen(), "queue: 2 messages were older than 1m0s (WithMaxAge) and were dropped") {
+		if !slices.Contains(l.seen(), "queue: 2 messages were older than 1m0s (WithMaxAge), and dropped") {
 			t.Errorf("%q", l.seen())
 		}
 		if err := l.Flush(t.Context()); err == nil ||

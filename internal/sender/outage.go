@@ -232,7 +232,7 @@ func (l *Lifecycle) explain(cause error) error {
 // there are, and Why.
 func (l *Lifecycle) WaitingErr(q *queue.Queue, cause error) error {
 	counts, _ := q.Snapshot()
-	return fmt.Errorf("%d messages wait: %w", counts.Queued, l.explain(cause))
+	return fmt.Errorf("%s: %w", errdefs.CountIs(counts.Queued, "waits", "wait"), l.explain(cause))
 }
 
 // StopCause returns why a stop leaves messages behind: its context, with Why, or ErrNotStarted.

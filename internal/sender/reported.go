@@ -83,13 +83,13 @@ func (l *Loop) reportDropped() {
 	if dropped > 0 {
 		l.events.Report(errdefs.OpQueue, &errdefs.Note{
 			Kind: errdefs.NoteDropped, Messages: dropped,
-			Err: fmt.Errorf("%w: the oldest %d messages were dropped", l.queue.DropErr(), dropped),
+			Err: fmt.Errorf("%w: the oldest %s dropped", l.queue.DropErr(), errdefs.CountIs(dropped, "was", "were")),
 		})
 	}
 	if expired > 0 {
 		l.events.Report(errdefs.OpQueue, &errdefs.Note{
 			Kind: errdefs.NoteExpired, Messages: expired,
-			Err: fmt.Errorf("%d messages were older than %v (WithMaxAge) and were dropped", expired, l.cfg.MaxAge),
+			Err: fmt.Errorf("%s older than %v (WithMaxAge), and dropped", errdefs.CountIs(expired, "was", "were"), l.cfg.MaxAge),
 		})
 	}
 }

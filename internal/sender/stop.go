@@ -100,7 +100,7 @@ func (l *Loop) returnAllUndelivered(ctx context.Context) error {
 	if left > 0 {
 		add(&errdefs.Note{
 			Kind: errdefs.NoteLeft, Messages: left,
-			Err: fmt.Errorf("%d messages were not delivered: %w", left, cause),
+			Err: fmt.Errorf("%s not delivered: %w", errdefs.CountIs(left, "was", "were"), cause),
 		})
 	}
 	if unread > 0 {
@@ -132,9 +132,10 @@ func (l *Loop) takeUnread() (unread uint64, known bool) {
 func lossError(reason error, undelivered, lost uint64) error {
 	switch {
 	case lost == 0:
-		return fmt.Errorf("%w: %d messages were not delivered", reason, undelivered)
+		return fmt.Errorf("%w: %s not delivered", reason, errdefs.CountIs(undelivered, "was", "were"))
 	case undelivered == 0:
-		return fmt.Errorf("%w: up to %d messages may be lost", reason, lost)
+		return fmt.Errorf("%w: up to %s may be lost", reason, errdefs.Count(lost))
 	}
-	return fmt.Errorf("%w: %d messages were not delivered, up to %d more may be lost", reason, undelivered, lost)
+	return fmt.Errorf("%w: %s not delivered, up to %d more may be lost", reason,
+		errdefs.CountIs(undelivered, "was", "were"), lost)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
@@ -50,7 +51,7 @@ func TestWriter_Stop_ReportsReaderRefusals(t *testing.T) {
 				if test.size == 1 {
 					close(gate)
 				}
-				want := fmt.Sprintf("up to %d messages may be lost", messages)
+				want := fmt.Sprintf("up to %s may be lost", errdefs.Count(uint64(messages)))
 				if err := ipctest.Await(t, "Stop", stopped); err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("Stop: %v, want %q: %+v", err, want, w.Metrics())
 				}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/udsipc/udsipc/internal/errdefs"
 	"github.com/udsipc/udsipc/internal/queue"
 )
 
@@ -29,7 +30,7 @@ func (s *StopWaits) Error() string {
 
 // Reason returns for what it waits, and why.
 func (s *StopWaits) Reason() error {
-	what := fmt.Sprintf("%d messages wait", s.Messages)
+	what := errdefs.CountIs(s.Messages, "waits", "wait")
 	switch {
 	case s.What != "":
 		what = s.What

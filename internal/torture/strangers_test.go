@@ -158,7 +158,7 @@ func TestWriter_Stranger_IsReported(t *testing.T) {
 }
 
 // unreadAtStop is what a forced Stop says of messages that are in no counter.
-var unreadAtStop = regexp.MustCompile(`up to (\d+) messages are with the kernel`)
+var unreadAtStop = regexp.MustCompile(`up to (\d+) messages? (?:is|are) with the kernel`)
 
 func (s stranger) meet(t *testing.T, on *ipctest.Route) {
 	var handled counter
