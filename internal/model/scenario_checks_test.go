@@ -74,7 +74,7 @@ var (
 	toldDropped = regexp.MustCompile(`the oldest (\d+) messages? w(?:as|ere) dropped`)
 	toldExpired = regexp.MustCompile(`(\d+) messages? w(?:as|ere) older than`)
 	toldGone    = regexp.MustCompile(`: (\d+) messages? w(?:as|ere) not delivered`)
-	toldLost    = regexp.MustCompile(`up to (\d+) (?:more|messages) may be lost`)
+	toldLost    = regexp.MustCompile(`up to (\d+) (?:more|messages?) may be lost`)
 )
 
 func toNumber(text string) uint64 {
