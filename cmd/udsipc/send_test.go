@@ -154,7 +154,7 @@ func TestSend_NobodyListens_SecondInterruptEnds(t *testing.T) {
 	sender.awaitError(t, "warning: ") // That nobody listens.
 	sender.interrupt()
 	out.Close()
-	sender.awaitError(t, "waiting until 2 messages have arrived; another interrupt gives up\n")
+	sender.awaitError(t, "waiting for 2 messages to arrive; another interrupt gives up\n")
 	select {
 	case <-sender.done:
 		t.Fatal("it has ended after the first interrupt")
