@@ -2,7 +2,7 @@
 
 package main
 
-// This file is one run of send: from the inputs into the outlet, with progress. File account.go has the account at the end.
+// This file is one run of send: from the inputs into the outlet, with progress; account.go tells of its end.
 
 import (
 	"context"
