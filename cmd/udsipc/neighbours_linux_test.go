@@ -182,12 +182,13 @@ func TestNeighbours_ConfirmingProgram_KilledLosesNothing(t *testing.T) {
 until test -S /run/syslog.sock; do sleep 0.01; done
 for round in 1 2 3 4 5; do
 	for i in $(seq 40); do logger --socket /run/syslog.sock --tag app "message $round.$i."; done
-	for process in /proc/[0-9]*; do
-		if cat $process/cmdline 2>/dev/null | tr '\0' ' ' | grep -q " $PWD/usr/local/bin/confirm"; then
-			killed=yes
-			kill -KILL ${process#/proc/}
-			break
-		fi
+	for try in $(seq 1000); do
+		for process in /proc/[0-9]*; do
+			if cat $process/cmdline 2>/dev/null | tr '\0' ' ' | grep -q " $PWD/usr/local/bin/confirm"; then
+				kill -KILL ${process#/proc/} && killed=yes && break
+			fi
+		done
+		if test -n "$killed"; then break; fi # rsyslog has started it, at the first messages.
 	done
 done
 for try in $(seq 600); do
