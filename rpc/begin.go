@@ -168,6 +168,12 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 		c.stream.endInput(true)
 	}
 	state.seam.Hold()
+	s.dispatch(c)
+	return nil
+}
+
+// dispatch has a worker serve a call.
+func (s *Server) dispatch(c *call) {
 	select {
 	case s.work <- c:
 	default:
@@ -176,7 +182,6 @@ func (s *Server) startCall(from *duplex.ServerConn, m duplex.Message) error {
 			runtime.Gosched()
 		}
 	}
-	return nil
 }
 
 // yieldThreshold is the number of active calls above which the reading goroutine yields before the

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/udsipc/udsipc"
+	"github.com/udsipc/udsipc/internal/ipctest"
 )
 
 // A counter counts how often each number was handled, and whether their order was right.
@@ -116,9 +117,9 @@ func TestReader_EndsOften(t *testing.T) {
 				go func() { defer close(read); got.readHandled(out) }()
 				if round < 8 {
 					before := got.count()
-					for got.count() < min(before+500, messages) {
-						time.Sleep(time.Millisecond) // Until it has handled some.
-					}
+					ipctest.Until(t, "the reader has handled some", func() bool {
+						return got.count() >= min(before+500, messages)
+					})
 				} else {
 					<-got.done
 				}

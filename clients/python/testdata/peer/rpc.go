@@ -65,6 +65,10 @@ func handle(server *rpc.Server) {
 		}
 		return []byte(value), nil
 	})
+	handleStreams(server)
+}
+
+func handleStreams(server *rpc.Server) {
 	server.HandleStream("echo-stream", func(_ context.Context, s *rpc.Stream) error {
 		for {
 			data, err := s.Receive()
